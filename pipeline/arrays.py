@@ -1,0 +1,99 @@
+"""What cores and models hold in their hands: numpy, structure of arrays, frozen.
+
+Pictures are (H, W, 3) uint8 in RGB order everywhere; a model that was trained on another order converts for itself.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """People found in one picture, best first.
+
+    boxes: (N, 4) float32, xyxy px of the displayed picture, rounded to 0.1.
+    scores: (N,) float32 in [0, 1], rounded to 0.001.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
+            raise ValueError(f"boxes and scores must be (N, 4) and (N,), got {self.boxes.shape} and {self.scores.shape}")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Self:
+        return type(self)(self.boxes[index], self.scores[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Faces found in one picture, best first, in that picture's pixels.
+
+    boxes: (N, 4) float32 xyxy. scores: (N,) float32 in [0, 1].
+    landmarks: (N, 5, 2) float32: left eye, right eye, nose, left and right corner of the mouth, as seen in the picture.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        if self.boxes.shape != (n, 4) or self.landmarks.shape != (n, 5, 2):
+            raise ValueError(
+                f"boxes and landmarks must be ({n}, 4) and ({n}, 5, 2), got {self.boxes.shape} and {self.landmarks.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Self:
+        return type(self)(self.boxes[index], self.scores[index], self.landmarks[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Age and gender of N faces.
+
+    ages: (N,) float32 years, rounded to 0.1; nan where there is none.
+    age_stds: (N,) float32 years: the standard error to expect of each age.
+    female_probs: (N,) float32 in [0, 1], rounded to 0.001; nan where there is none.
+    """
+
+    ages: NDArray[np.float32]
+    age_stds: NDArray[np.float32]
+    female_probs: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """N embeddings as int8 with one scale each: half a kilobyte instead of two, and the same tracks.
+
+    codes: (N, D) int8. scales: (N,) float32: a vector is codes * scale.
+    """
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32]) -> Self:
+        """Quantise (N, D) vectors; the largest component of each becomes ±127."""
+        largest = np.abs(vectors).max(axis=1, initial=0)
+        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        return cls(np.rint(vectors / scales[:, None]).astype(np.int8), scales)
+
+    def vectors(self) -> NDArray[np.float32]:
+        """(N, D) float32, each of length one."""
+        vectors = self.codes.astype(np.float32) * self.scales[:, None]
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(norms > 0, norms, 1)

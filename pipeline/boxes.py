@@ -1,0 +1,30 @@
+"""Geometry of boxes `(x_min, y_min, x_max, y_max)` in pixels; x_max and y_max are exclusive."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]
+
+
+def area(boxes: Boxes) -> NDArray[np.float32]:
+    """(N, 4) -> (N,) px²; an inverted box has none."""
+    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+
+
+def pairwise_intersection(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """(N, 4), (M, 4) -> (N, M) px²."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+
+
+def pairwise_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Overlap of every a with every b: (N, 4), (M, 4) -> (N, M) in [0, 1]."""
+    inter = pairwise_intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def clip(boxes: Boxes, width: int, height: int) -> Boxes:
+    """Cut (N, 4) boxes at the borders of a picture."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)

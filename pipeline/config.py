@@ -1,0 +1,263 @@
+"""conf/*.yaml -> one frozen value. A misspelt key or a bad number stops a command before any work.
+
+The defaults stand in conf/base.yaml and nowhere else: no class here has any.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.cores.candidates import CandidateParams
+from pipeline.cores.gate import GateParams
+from pipeline.cores.link import IdentityParams
+from pipeline.cores.plan import ChunkParams
+from pipeline.cores.vote import PersonParams
+from pipeline.errors import UserError
+
+CONF = Path(__file__).parents[1] / "conf"
+RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
+"""Knobs that change no row; every other one is a result knob. conf/base.yaml says the same beside each."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Detector(Strict):
+    weights: str
+    image_size: int = Field(multiple_of=32, gt=0)
+    batch: int = Field(gt=0)
+    min_score: float = Field(ge=0, le=1)
+    nms_iou: float = Field(gt=0, le=1)
+    max_per_frame: int = Field(gt=0)
+
+
+class Body(Strict):
+    weights: str | None
+    embed: Literal["all", "candidates"]
+    batch: int = Field(gt=0)
+
+
+class Observe(Strict):
+    fps: float = Field(ge=0)
+    thumbnail_px: int = Field(ge=16)
+    decode_threads: int = Field(ge=1)
+    whole_frame_faces: bool
+    detector: Detector
+    body: Body
+
+
+class FaceFinder(Strict):
+    detector: str
+    input_px: int = Field(multiple_of=32, gt=0)
+    batch: int = Field(gt=0)
+    min_score: float = Field(ge=0, le=1)
+
+
+class Restore(Strict):
+    mode: Literal["off", "auto", "always"]
+    weights: str
+    below_eye_distance_px: float
+    below_sharpness: float
+    every_cells: int = Field(ge=1)
+    batch: int = Field(gt=0)
+
+
+class Estimate(Strict):
+    estimator: str | None
+    face_embedding: str | None
+    batch: int = Field(gt=0)
+
+
+class Track(Strict):
+    tracker: Literal["bytetrack", "ocsort", "botsort", "boosttrack", "occluboost", "deepocsort", "sfsort"]
+    min_score: float = Field(ge=0, le=1)
+    memory_s: float = Field(gt=0)
+    duplicate_iou: float = Field(gt=0, le=1)
+    min_frames: int = Field(ge=1)
+    fill_gap_s: float = Field(ge=0)
+    options: dict[str, Any]
+
+
+class Cuts(Strict):
+    threshold: float = Field(gt=0)
+    min_shot_s: float = Field(ge=0)
+
+
+class Biometrics(Strict):
+    keep: bool
+
+
+class Licences(Strict):
+    allow: tuple[str, ...] | None
+
+
+class Weights(Strict):
+    cache: str
+    mirror: str | None
+    extra: dict[str, dict[str, Any]]
+
+
+class Compute(Strict):
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32"]
+    threads: int = Field(ge=1)
+
+
+class Pool(Strict):
+    workers: int = Field(ge=1)
+    max_workers: int = Field(ge=1)
+    cpus: float = Field(gt=0)
+    gpus: float | Literal["auto"]
+
+
+class Run(Strict):
+    address: str | None
+    observe: Pool
+    enrich: Pool
+    restore: Pool | None
+    reduce_cpus: float = Field(gt=0)
+    max_reduces: int = Field(ge=1)
+    max_attempts: int = Field(ge=1)
+    chunk_deadline_s: float = Field(gt=0)
+    work_ttl_days: float = Field(gt=0)
+
+
+class Config(Strict):
+    """Everything that a run is told, in the order of conf/base.yaml."""
+
+    chunk: ChunkParams
+    observe: Observe
+    candidates: CandidateParams
+    faces: FaceFinder
+    gate: GateParams
+    restore: Restore
+    estimate: Estimate
+    track: Track
+    cuts: Cuts
+    identity: IdentityParams
+    person: PersonParams
+    biometrics: Biometrics
+    licences: Licences
+    weights: Weights
+    compute: Compute
+    run: Run
+
+    def plain(self) -> dict[str, Any]:
+        """The configuration as nested dicts, lists and scalars."""
+        return self.model_dump(mode="json")
+
+    def result_knobs(self, *sections: str) -> dict[str, Any]:
+        """The knobs of `sections` (dotted; all if none are named) that can change a row."""
+        return {
+            key: value
+            for key, value in _flatten(self.plain())
+            if not _is_below(key, RUN_KNOBS) and (not sections or _is_below(key, sections))
+        }
+
+
+def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None) -> Config:
+    """Layer conf/base.yaml, `profile`, `files` and `dotted.key=value` settings, later over earlier; check the whole.
+
+    Raises UserError that names the layer, the key, and the nearest key there is.
+    """
+    merged = _read(CONF / "base.yaml")
+    known = merged
+    layers = [(CONF / f"{profile}.yaml")] if profile else []
+    for path in [*layers, *files]:
+        over = _read(path)
+        _check_keys(over, known, str(path))
+        merged = _merge(merged, over)
+    for setting in settings:
+        over = _parse_setting(setting)
+        _check_keys(over, known, f"--set {setting}")
+        merged = _merge(merged, over)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"configuration: {key}: {first['msg']}, got {first.get('input')!r}") from None
+
+
+def digest(*parts: object) -> str:
+    """16 hex digits that stand for `parts`, the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"configuration file {path}: {error.strerror}") from None
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"configuration file {path} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"configuration file {path} must hold keys and values, got a {type(content).__name__}")
+    for entry in ((content.get("weights") or {}).get("extra") or {}).values():
+        uri = entry.get("uri") if isinstance(entry, dict) else None
+        if uri and "://" not in uri:
+            entry["uri"] = os.path.normpath(path.parent.absolute() / uri)
+    return content
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set takes dotted.key=value, got {setting!r}")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {setting}: the value is not YAML") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _check_keys(over: Mapping[str, Any], known: Mapping[str, Any], where: str, prefix: str = "") -> None:
+    for key, value in over.items():
+        dotted = f"{prefix}{key}"
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1) or [k for k in _dotted(known) if k.endswith(f".{key}")]
+            hint = f"; did you mean {prefix}{nearest[0]}?" if nearest else f"; there are: {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {dotted}{hint}")
+        below = known[key]
+        if isinstance(below, Mapping) and below:
+            if not isinstance(value, Mapping):
+                raise UserError(f"{where}: {dotted} must hold {', '.join(below)}, got {value!r}")
+            _check_keys(value, below, where, f"{dotted}.")
+
+
+def _dotted(tree: Mapping[str, Any]) -> list[str]:
+    return [key for key, _ in _flatten(tree)]
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(base[k], v) for k, v in over.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)}
+    return {**base, **over, **both}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves += _flatten(value, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+def _is_below(key: str, sections: Iterable[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
