@@ -7,12 +7,12 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.cores.candidates import CandidateParams
 from pipeline.cores.gate import GateParams
@@ -70,6 +70,11 @@ class Restore(Strict):
     below_sharpness: float
     every_cells: int = Field(ge=1)
     batch: int = Field(gt=0)
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _bare_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
 
 
 class Estimate(Strict):
@@ -129,6 +134,8 @@ class Run(Strict):
     max_reduces: int = Field(ge=1)
     max_attempts: int = Field(ge=1)
     chunk_deadline_s: float = Field(gt=0)
+    cpu_hour_price: float | None = Field(ge=0)
+    gpu_hour_price: float | None = Field(ge=0)
     work_ttl_days: float = Field(gt=0)
 
 
@@ -156,11 +163,15 @@ class Config(Strict):
         """The configuration as nested dicts, lists and scalars."""
         return self.model_dump(mode="json")
 
+    def on_device(self, device: Literal["cpu", "cuda"]) -> "Config":
+        """The same with the device decided."""
+        return self.model_copy(update={"compute": self.compute.model_copy(update={"device": device})})
+
     def result_knobs(self, *sections: str) -> dict[str, Any]:
         """The knobs of `sections` (dotted; all if none are named) that can change a row."""
         return {
             key: value
-            for key, value in _flatten(self.plain())
+            for key, value in flatten(self.plain())
             if not _is_below(key, RUN_KNOBS) and (not sections or _is_below(key, sections))
         }
 
@@ -170,16 +181,11 @@ def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str 
 
     Raises UserError that names the layer, the key, and the nearest key there is.
     """
-    merged = _read(CONF / "base.yaml")
-    known = merged
-    layers = [(CONF / f"{profile}.yaml")] if profile else []
-    for path in [*layers, *files]:
-        over = _read(path)
-        _check_keys(over, known, str(path))
-        merged = _merge(merged, over)
-    for setting in settings:
-        over = _parse_setting(setting)
-        _check_keys(over, known, f"--set {setting}")
+    merged: dict[str, Any] = {}
+    known: dict[str, Any] = {}
+    for where, over in layers(files, settings, profile):
+        known = known or over
+        _check_keys(over, known, where)
         merged = _merge(merged, over)
     try:
         return Config.model_validate(merged)
@@ -187,6 +193,17 @@ def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str 
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"configuration: {key}: {first['msg']}, got {first.get('input')!r}") from None
+
+
+def layers(
+    files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each layer says and where it stands, conf/base.yaml first; not checked yet."""
+    yield "conf/base.yaml", _read(CONF / "base.yaml")
+    for path in [*([CONF / f"{profile}.yaml"] if profile else []), *files]:
+        yield str(path), _read(path)
+    for setting in settings:
+        yield f"--set {setting}", _parse_setting(setting)
 
 
 def digest(*parts: object) -> str:
@@ -241,19 +258,22 @@ def _check_keys(over: Mapping[str, Any], known: Mapping[str, Any], where: str, p
 
 
 def _dotted(tree: Mapping[str, Any]) -> list[str]:
-    return [key for key, _ in _flatten(tree)]
+    return [key for key, _ in flatten(tree)]
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    both = {k: _merge(base[k], v) for k, v in over.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)}
+    both = {
+        k: _merge(base[k], v) for k, v in over.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)
+    }
     return {**base, **over, **both}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The leaves of nested mappings under dotted keys; an empty mapping is a leaf."""
     leaves: list[tuple[str, Any]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            leaves += _flatten(value, f"{prefix}{key}.")
+            leaves += flatten(value, f"{prefix}{key}.")
         else:
             leaves.append((f"{prefix}{key}", value))
     return leaves

@@ -12,6 +12,7 @@ SCHEMA_VERSION = "1"
 
 BOX = pa.list_(pa.float32(), 4)
 ERROR = pa.struct([("stage", pa.string()), ("kind", pa.string()), ("message", pa.string())])
+TIMING = pa.struct([("stage", pa.string()), ("seconds", pa.float64()), ("gpu_seconds", pa.float64())])
 VECTOR = pa.struct([("codes", pa.binary()), ("scale", pa.float32())])
 """An embedding as int8 codes with one scale (arrays.Quantised)."""
 
@@ -37,12 +38,12 @@ CHUNK = pa.schema(
         ("first_cell", pa.int64()),
         ("end_cell", pa.int64()),  # -1: to the end of the video
         ("warning", pa.string()),
-        ("seconds", pa.float64()),  # spent in the stages so far
-        ("gpu_seconds", pa.float64()),
+        ("timings", pa.list_(TIMING)),
         ("attempts", pa.int32()),
         ("error", ERROR),
     ]
 )
+COMMITTED = pa.schema([("num_frames", pa.int64())])
 
 FRAME = pa.struct(
     [
@@ -112,7 +113,7 @@ def join(*schemas: pa.Schema) -> pa.Schema:
     return pa.schema([field for schema in schemas for field in schema])
 
 
-OBSERVED = join(FRAMES, DETECTIONS)
+OBSERVED = join(pa.schema([("warning", pa.string())]), FRAMES, DETECTIONS)
 """The durable object of a chunk that holds what was seen in single frames. One row."""
 
 ENRICHED = join(FACES, ALIGNED_FACES)

@@ -1,6 +1,45 @@
-"""Which tracklets of a video are the same person."""
+"""Which tracklets of a video are the same person.
 
-from dataclasses import dataclass
+Two steps with one interface between them. `score` measures candidate pairs of tracklets (`Links`): over a gap inside a
+shot by motion in both directions, size and appearance; over shots by face and body. `join` decides on these numbers and
+on who
+was seen with whom, and on nothing else, so that a threshold can be moved long after the embeddings are gone: gaps
+first, solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Two tracklets that share a frame,
+filled frames
+included, are two people: that is asked of whole groups before every merge. Unsure means apart.
+
+Numbers are rounded before they decide, and tracklets are put in order of first appearance first: neither the order in
+which they come nor their names can change who is joined with whom.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.cores.fill import Intervals, Knots, ShotFrames
+
+GAP, SHOT = "gap", "shot"
+END_S = 1.0
+"""s of a tracklet at either end from which its motion is taken: a walker's full step, so that the gait averages out."""
+MOTION_MEMORY_S = 2.0
+"""s; a predicted path comes to rest exponentially, because people turn and stop."""
+MAX_SIZE_RATIO = 1.5
+"""Of the heights on either side of a gap; occlusion of the legs explains about so much."""
+NEAR_TIE = 0.02
+"""Of two partners that differ by less in similarity and cannot both be right, neither is chosen."""
+PAIRS_AT_ONCE = 1_000_000
+"""Gaps measured at a time: a bound on memory."""
+ROWS_AT_ONCE = 512
+"""Embeddings compared with all others at a time: likewise."""
+
+Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +54,457 @@ class IdentityParams:
     face_distance: float
     shot_max_s: float
     candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tracklet:
+    """What is known of one tracklet when it is linked.
+
+    shot: its shot's index. intervals: (M, 2) int64, rising half-open runs of frames of the video in which it has a row,
+    filled and held ones included. head_ns, head_boxes: (H,), (H, 4): its first boxes, END_S of them; tail_ns,
+    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None.
+    """
+
+    shot: int
+    intervals: NDArray[np.int64]
+    head_ns: NDArray[np.int64]
+    head_boxes: NDArray[np.float32]
+    tail_ns: NDArray[np.int64]
+    tail_boxes: NDArray[np.float32]
+    body: NDArray[np.float32] | None
+    face: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """L candidate pairs of tracklets, as indices; `a` appeared first.
+
+    a, b: (L,) int64. kind: (L,) 'gap' (one shot, at most max_gap_s apart) or 'shot' (all others).
+    gap_s: (L,) s from the end of one to the beginning of the other, 0 where they interleave.
+    motion: (L,) body heights between the predicted and the true place. size: (L,) ratio of heights, at least 1. Both
+    nan where kind is 'shot'. body_similarity, face_similarity: (L,) cosines; nan where one has no embedding.
+    score: (L,) 1 is perfect, below 0 is unlike; nan where there was nothing to compare. joined: (L,) bool, one person
+    in the end. why: (L,) in a word.
+    """
+
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    gap_s: NDArray[np.float64]
+    motion: NDArray[np.float64]
+    size: NDArray[np.float64]
+    body_similarity: NDArray[np.float64]
+    face_similarity: NDArray[np.float64]
+    score: NDArray[np.float64]
+    joined: NDArray[np.bool_]
+    why: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+
+def summarise(
+    shot_index: int,
+    shot: ShotFrames,
+    knots: Knots,
+    occupied: Intervals,
+    bodies: Sequence[NDArray[np.float32] | None],
+    faces: Sequence[NDArray[np.float32] | None],
+) -> list[Tracklet]:
+    """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each."""
+    end_ns = int(END_S * 1e9)
+    tracklets = []
+    for index, (body, face) in enumerate(zip(bodies, faces, strict=True)):
+        first, stop = np.searchsorted(knots.tracklets, (index, index + 1))
+        times_ns, boxes = shot.times_ns[knots.frames[first:stop] - shot.start], knots.boxes[first:stop]
+        head = slice(0, np.searchsorted(times_ns, times_ns[0] + end_ns, side="right"))
+        tail = slice(np.searchsorted(times_ns, times_ns[-1] - end_ns), None)
+        first, stop = np.searchsorted(occupied.tracklets, (index, index + 1))
+        spans = np.stack([occupied.starts[first:stop], occupied.ends[first:stop]], axis=1)
+        tracklets.append(
+            Tracklet(shot_index, spans, times_ns[head], boxes[head], times_ns[tail], boxes[tail], body, face)
+        )
+    return tracklets
+
+
+def link(tracklets: Sequence[Tracklet], params: IdentityParams) -> tuple[Links, NDArray[np.int64]]:
+    """Links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
+
+    The persons are labelled in order of first appearance, and so are the links ordered, whatever the order of
+    `tracklets`.
+    """
+    order = sorted(range(len(tracklets)), key=lambda index: _appearance(tracklets[index]))
+    ordered = [tracklets[index] for index in order]
+    shots = np.array([tracklet.shot for tracklet in ordered], np.int64)
+    links, labels = join(score(ordered, params), shots, [tracklet.intervals for tracklet in ordered], params)
+    places = np.array(order, np.int64)
+    persons = np.empty(len(tracklets), np.int64)
+    persons[places] = labels
+    return replace(links, a=places[links.a], b=places[links.b]), persons
+
+
+def _appearance(tracklet: Tracklet) -> tuple:
+    """Sorts as cores.number does; the rest only tells tracklets apart that no detector would give."""
+    left, top, right, bottom = tracklet.head_boxes[0].tolist()
+    vectors = [b"" if vector is None else vector.tobytes() for vector in (tracklet.body, tracklet.face)]
+    ends = (tracklet.tail_ns.tolist(), tracklet.tail_boxes.tolist(), tracklet.head_boxes.tolist())
+    return (int(tracklet.intervals[0, 0]), left, top, right, bottom, tracklet.intervals.tolist(), ends, vectors)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
+    """Measure the candidate pairs; nothing is decided yet. `tracklets` are in order of first appearance.
+
+    Candidates are, for each tracklet, the `candidates` that follow it best inside the shot within max_gap_s, the
+    nearest by body within shot_max_s in other shots, and the nearest by face.
+    """
+    shots = np.array([tracklet.shot for tracklet in tracklets], np.int64)
+    first_ns = np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64)
+    last_ns = np.array([tracklet.tail_ns[-1] for tracklet in tracklets], np.int64)
+    body, has_body = _stack([tracklet.body for tracklet in tracklets])
+    face, has_face = _stack([tracklet.face for tracklet in tracklets])
+
+    def apart_ns(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.maximum(0, np.maximum(first_ns[a] - last_ns[b], first_ns[b] - last_ns[a]))
+
+    def may_be_one_body(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return has_body[b] & (shots[a] != shots[b]) & (apart_ns(a, b) <= params.shot_max_s * 1e9)
+
+    def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return has_face[b] & ((shots[a] != shots[b]) | (apart_ns(a, b) > 0))
+
+    gap_a, gap_b, motion, size = _gaps(tracklets, shots, first_ns, last_ns, params)
+    count = len(tracklets)
+    gap_keys = gap_a * count + gap_b
+    by_body = _nearest(body, has_body, may_be_one_body, params.candidates)
+    by_face = _nearest(face, has_face, may_be_one_face, params.candidates)
+    shot_keys = np.setdiff1d(np.concatenate([by_body, by_face]), gap_keys)
+
+    keys = np.concatenate([gap_keys, shot_keys])
+    unknown = np.full(len(shot_keys), np.nan)
+    order = np.argsort(keys)
+    a, b = np.divmod(keys[order], max(count, 1))
+    return Links(
+        a=a,
+        b=b,
+        kind=np.repeat([GAP, SHOT], [len(gap_keys), len(shot_keys)])[order],
+        gap_s=np.round(apart_ns(a, b) / 1e9, 6),
+        motion=np.concatenate([motion, unknown])[order],
+        size=np.concatenate([size, unknown])[order],
+        body_similarity=_similarity(body, has_body, a, b),
+        face_similarity=_similarity(face, has_face, a, b),
+        score=np.full(len(keys), np.nan),
+        joined=np.zeros(len(keys), np.bool_),
+        why=np.full(len(keys), "", dtype="U16"),
+    )
+
+
+def _stack(vectors: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(N, D) with zeros for None, and which are there. In double precision no order of summation shows after
+    rounding."""
+    known = np.array([vector is not None for vector in vectors], np.bool_)
+    width = next((len(vector) for vector in vectors if vector is not None), 0)
+    stacked = np.zeros((len(vectors), width))
+    for row, vector in enumerate(vectors):
+        if vector is not None:
+            stacked[row] = vector
+    return stacked, known
+
+
+def _similarity(
+    vectors: NDArray[np.float64], known: NDArray[np.bool_], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(L,) cosines rounded to 0.001; nan where one is unknown."""
+    result = np.full(len(a), np.nan)
+    both = np.flatnonzero(known[a] & known[b])
+    for block in np.array_split(both, len(both) // 20_000 + 1):
+        result[block] = np.einsum("ld,ld->l", vectors[a[block]], vectors[b[block]])
+    return np.round(result, 3)
+
+
+def _nearest(
+    vectors: NDArray[np.float64], known: NDArray[np.bool_], allowed: Allowed, candidates: int
+) -> NDArray[np.int64]:
+    """Keys a * N + b, a < b, of pairs of which one is among the `candidates` most similar that the other may have."""
+    count = len(vectors)
+    keys = [np.zeros(0, np.int64)]
+    rows = np.flatnonzero(known)
+    for block in np.array_split(rows, len(rows) // ROWS_AT_ONCE + 1):
+        similarity = np.round(vectors[block] @ vectors.T, 3)
+        a, b = np.broadcast_arrays(block[:, None], np.arange(count)[None, :])
+        similarity[~allowed(a, b) | (a == b)] = -np.inf
+        nearest = np.argpartition(-similarity, min(candidates, count - 1), axis=1)[:, :candidates]
+        there = np.isfinite(np.take_along_axis(similarity, nearest, axis=1))
+        a, b = np.broadcast_to(block[:, None], nearest.shape)[there], nearest[there]
+        keys.append(np.minimum(a, b) * count + np.maximum(a, b))
+    return np.unique(np.concatenate(keys))
+
+
+def _gaps(
+    tracklets: Sequence[Tracklet],
+    shots: NDArray[np.int64],
+    first_ns: NDArray[np.int64],
+    last_ns: NDArray[np.int64],
+    params: IdentityParams,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pairs (a, b) of one shot where b begins at most max_gap_s after a's end, with motion and size, rounded to 0.001.
+
+    Of each a the `candidates` best by motion, where a longer gap excuses more.
+    """
+    heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
+    tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
+    found: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
+    for a, b in _successions(shots, first_ns, last_ns, int(params.max_gap_s * 1e9)):
+        gap_s = (first_ns[b] - last_ns[a]) / 1e9
+        reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
+        step = heads.places[b] - tails.places[a]
+        forward = np.linalg.norm(step - tails.velocities[a] * reach_s, axis=1)
+        backward = np.linalg.norm(step - heads.velocities[b] * reach_s, axis=1)
+        heights = np.stack([tails.heights[a], heads.heights[b]])
+        motion = np.round((forward + backward) / heights.sum(axis=0), 3)
+        size = np.round(heights.max(axis=0) / heights.min(axis=0), 3)
+        order = np.lexsort((b, motion / (1 + gap_s), a))
+        rank = np.arange(len(order)) - np.searchsorted(a[order], a[order])
+        best = order[rank < params.candidates]
+        found.append((a[best], b[best], motion[best], size[best]))
+    a, b, motion, size = (np.concatenate(column) for column in zip(*found, strict=True))
+    return a, b, motion, size
+
+
+def _successions(
+    shots: NDArray[np.int64], first_ns: NDArray[np.int64], last_ns: NDArray[np.int64], max_gap_ns: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All pairs (a, b) of one shot with 0 < first_ns[b] - last_ns[a] <= max_gap_ns, some a's at a time, a rising."""
+    for shot in np.unique(shots):
+        members = np.flatnonzero(shots == shot)
+        starts = np.argsort(first_ns[members], kind="stable")
+        begun_ns = first_ns[members][starts]
+        low = np.searchsorted(begun_ns, last_ns[members], side="right")
+        counts = np.searchsorted(begun_ns, last_ns[members] + max_gap_ns, side="right") - low
+        blocks = np.cumsum(counts) // PAIRS_AT_ONCE
+        for block in np.unique(blocks):
+            here = np.flatnonzero(blocks == block)
+            a = np.repeat(here, counts[here])
+            offset = np.arange(len(a)) - np.repeat(np.cumsum(counts[here]) - counts[here], counts[here])
+            yield members[a], members[starts[low[a] + offset]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """One end of each tracklet. places: (N, 2) px. velocities: (N, 2) px/s. heights: (N,) px."""
+
+    places: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
+        """From (times_ns, boxes, index of the outermost box) of each."""
+        motions = [_motion(times_ns, boxes.astype(np.float64), outermost) for times_ns, boxes, outermost in ends]
+        places, velocities, heights = zip(*motions, strict=True) if motions else ((), (), ())
+        shape = (len(motions), 2)
+        return cls(np.reshape(places, shape), np.reshape(velocities, shape), np.array(heights, np.float64))
+
+
+def _motion(
+    times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Place and velocity of the box's centre at the outermost time, and its height: medians (Theil-Sen), so that the
+    boxes that shrink on the way into an occlusion do not turn the path."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    seconds = (times_ns - times_ns[outermost]) / 1e9
+    height = max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0)
+    later, earlier = np.tril_indices(len(seconds), -1)
+    if len(later) == 0:
+        return centres[0], np.zeros(2), height
+    slopes = (centres[later] - centres[earlier]) / (seconds[later] - seconds[earlier])[:, None]
+    velocity = np.median(slopes, axis=0)
+    return np.median(centres - velocity * seconds[:, None], axis=0), velocity, height
+
+
+# --- deciding --------------------------------------------------------------------------------------------------------
+
+
+class _Groups:
+    """Which tracklets are one person so far, and in which frames each person is seen."""
+
+    def __init__(self, intervals: Sequence[NDArray[np.int64]]) -> None:
+        self.of = np.arange(len(intervals))
+        self._intervals = list(intervals)
+        self._together: dict[tuple[int, int], bool] = {}
+
+    def seen_together(self, a: int, b: int) -> bool:
+        """Whether two groups share a frame: then they are two people."""
+        pair = (a, b) if a < b else (b, a)
+        if pair not in self._together:
+            self._together[pair] = _overlap(self._intervals[a], self._intervals[b])
+        return self._together[pair]
+
+    def merge(self, a: int, b: int) -> None:
+        """Make one person of two groups, unless they are two people."""
+        if self.seen_together(a, b):
+            return
+        keep, gone = min(a, b), max(a, b)
+        both = np.concatenate([self._intervals[keep], self._intervals[gone]])
+        self._intervals[keep] = both[np.argsort(both[:, 0])]
+        self.of[self.of == gone] = keep
+        self._together.clear()
+
+
+def _overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+    """Whether two rising lists of half-open intervals have a frame in common."""
+    after = np.searchsorted(b[:, 1], a[:, 0], side="right")  # the first of b that ends after a's start
+    inside = after < len(b)
+    return bool((b[after[inside], 0] < a[inside, 1]).any())
+
+
+def join(
+    links: Links, shots: NDArray[np.int64], intervals: Sequence[NDArray[np.int64]], params: IdentityParams
+) -> tuple[Links, NDArray[np.int64]]:
+    """Decide who is one person, from measured links alone.
+
+    shots: (N,) and intervals: N x (M, 2), of the tracklets in order of first appearance. Returns the links with score,
+    joined
+    and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of first appearance.
+    """
+    groups = _Groups(intervals)
+    elsewhere = shots[links.a] != shots[links.b]
+    scores, verdicts = _judge(links, elsewhere, params)
+
+    _join_gaps(links, np.flatnonzero((links.kind == GAP) & (verdicts == "")), scores, groups)
+    _join_rounds(links, links.face_similarity, 1 - params.face_distance, params.candidates, groups)
+    by_body = elsewhere & (links.gap_s <= params.shot_max_s) & np.isnan(links.face_similarity)
+    body_similarity = np.where(by_body, links.body_similarity, np.nan)
+    _join_rounds(links, body_similarity, 1 - params.shot_distance, params.candidates, groups)
+
+    ends = groups.of[links.a], groups.of[links.b]
+    joined = ends[0] == ends[1]
+    together = [a != b and groups.seen_together(a, b) for a, b in zip(ends[0].tolist(), ends[1].tolist(), strict=True)]
+    why = np.select(
+        [joined & (verdicts == ""), joined, np.array(together, np.bool_), verdicts == ""],
+        ["alike", "through others", "seen together", "unsure"],
+        verdicts,
+    )
+    _, persons = np.unique(groups.of, return_inverse=True)
+    return replace(links, score=scores, joined=joined, why=why.astype(np.str_)), persons.astype(np.int64)
+
+
+def _judge(
+    links: Links, elsewhere: NDArray[np.bool_], params: IdentityParams
+) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """The score of every link by itself, and what speaks against it ('': nothing). Distances are 1 at their
+    threshold."""
+    gap = links.kind == GAP
+    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
+    motion = _relative(links.motion, params.gap_motion + params.gap_motion_per_s * links.gap_s)
+    face = _relative(1 - links.face_similarity, params.face_distance)
+    look = np.where(by_body, _relative(1 - links.body_similarity, params.gap_distance), face)
+    body = _relative(1 - links.body_similarity, params.shot_distance)
+    near = elsewhere & by_body & (links.gap_s <= params.shot_max_s)
+
+    # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.
+    blind = gap & ~by_body & ~by_face
+    verdicts = np.select(
+        [
+            gap & (links.gap_s > params.max_gap_s),
+            gap & (motion > 1),
+            gap & (links.size > MAX_SIZE_RATIO),
+            blind,
+            gap & (look > 1),
+            ~gap & by_face & (face > 1),
+            ~gap & ~by_face & ~near,
+            ~gap & ~by_face & (body > 1),
+        ],
+        ["too late", "too far", "other size", "no appearance", "unlike", "other face", "too late", "unlike"],
+        "",
+    )
+    distance = np.select([gap, by_face, near], [(motion + look) / 2, face, body], np.nan)
+    return np.round(1 - distance, 3), verdicts
+
+
+def _relative(distance: NDArray[np.float64], threshold: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return np.round(distance / np.maximum(threshold, 1e-9), 6)
+
+
+def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64], groups: _Groups) -> None:
+    """Bridge gaps: of all ways to give each tracklet at most one successor and one predecessor, the best."""
+    if len(rows):
+        for row in rows[_assign(links.a[rows], links.b[rows], scores[rows])]:
+            groups.merge(int(groups.of[links.a[row]]), int(groups.of[links.b[row]]))
+
+
+def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the pairs that make the greatest sum of scores, each a and each b once; solved part by part."""
+    _, left = np.unique(a, return_inverse=True)
+    _, right = np.unique(b, return_inverse=True)
+    num_left = int(left.max()) + 1
+    size = num_left + int(right.max()) + 1
+    graph = coo_array((np.ones(len(a)), (left, num_left + right)), shape=(size, size))
+    _, part = connected_components(graph, directed=False)
+    chosen = []
+    order = np.argsort(part[left], kind="stable")
+    for positions in np.split(order, np.flatnonzero(np.diff(part[left][order])) + 1):
+        lefts, row = np.unique(left[positions], return_inverse=True)
+        rights, column = np.unique(right[positions], return_inverse=True)
+        worth = np.zeros((len(lefts), len(rights)))
+        position = np.full(worth.shape, -1)
+        worth[row, column] = 0.001 + scores[positions]  # a bridge at the very threshold is still one
+        position[row, column] = positions
+        match = position[linear_sum_assignment(worth, maximize=True)]
+        chosen.append(match[match >= 0])
+    return np.concatenate(chosen)
+
+
+def _join_rounds(
+    links: Links, similarity: NDArray[np.float64], threshold: float, candidates: int, groups: _Groups
+) -> None:
+    """Merge mutual nearest neighbours, round after round, until no two groups are alike enough.
+
+    Two groups are as alike as their known pairs are on average. Where few of many pairs are known there is no
+    comparison: known are the nearest, which flatter.
+    """
+    known = np.flatnonzero(~np.isnan(similarity))
+    compared = np.unique(np.concatenate([links.a[known], links.b[known]]))
+    threshold = round(threshold, 3)
+    merged = True
+    while merged:
+        merged = False
+        pairs = np.sort(np.stack([groups.of[links.a[known]], groups.of[links.b[known]]]), axis=0)
+        different = pairs[0] != pairs[1]
+        (low, high), index, count = np.unique(pairs[:, different], axis=1, return_inverse=True, return_counts=True)
+        mean = np.round(np.bincount(index, similarity[known][different], minlength=len(count)) / count, 3)
+        sizes = np.bincount(groups.of[compared], minlength=len(groups.of))
+        enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), candidates)
+        mean_by_pair = dict(zip(zip(low.tolist(), high.tolist(), strict=True), mean.tolist(), strict=True))
+        alike = [
+            (pair, mean_by_pair[pair])
+            for pair in zip(*(ends[enough & (mean >= threshold)].tolist() for ends in (low, high)), strict=True)
+            if not groups.seen_together(*pair)
+        ]
+
+        def are_two(a: int, b: int, means: dict[tuple[int, int], float] = mean_by_pair) -> bool:
+            return means.get((min(a, b), max(a, b)), threshold) < threshold or groups.seen_together(a, b)
+
+        best = _partners(alike, are_two)
+        for (a, b), _ in sorted(alike, key=lambda pair: (-pair[1], pair[0])):
+            if best.get(a) == b and best.get(b) == a:
+                groups.merge(a, b)
+                merged = True
+
+
+def _partners(alike: Sequence[tuple[tuple[int, int], float]], are_two: Callable[[int, int], bool]) -> dict[int, int]:
+    """The nearest partner of each group that has one; none where another is as near, and only one of both can be
+    right."""
+    options: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for (a, b), similarity in alike:
+        options[a].append((-similarity, b))
+        options[b].append((-similarity, a))
+    partners = {}
+    for group, found in options.items():
+        (nearest, partner), *others = sorted(found)
+        rivals = [other for distance, other in others if round(distance - nearest, 3) < NEAR_TIE]
+        if not any(are_two(partner, rival) for rival in rivals):
+            partners[group] = partner
+    return partners

@@ -1,6 +1,21 @@
-"""Cut a video's time into cells and chunks. No pixels, no container: integers in, integers out."""
+"""Cut a video's time into cells, slots, chunks and spans. No pixels, no container: exact fractions and integers.
 
+Laws:
+- A frame belongs to the cell floor(time / cell length), computed in exact fractions, and to the one chunk that holds that cell.
+- A chunk is a run of whole cells, so what is a function of a cell's frames does not depend on the length of chunks.
+- The last chunk of a video is open, [first_cell, -1): where a video really ends is known only when it has been decoded.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+OPEN_END = -1
+NS = 1_000_000_000
+STAMP_ERROR_S = Fraction(1, 2000)
+"""Matroska and FLV round time stamps to whole milliseconds: a frame may be stamped half of one too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +30,112 @@ class ChunkParams:
             raise ValueError(f"cell_seconds must be positive, got {self.cell_seconds}")
         if self.max_seconds < self.cell_seconds:
             raise ValueError(f"max_seconds must be at least cell_seconds, got {self.max_seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSpan:
+    """What is decoded in one go: cells [first_cell, end_cell), end_cell -1: to the end of the video. See rows.SPAN.
+
+    borders: first cells of the chunks inside, ascending, first_cell among them. durable: those of them that need no work.
+    """
+
+    first_cell: int
+    end_cell: int
+    borders: tuple[int, ...]
+    durable: tuple[int, ...]
+
+    def chunks(self) -> list[tuple[int, int]]:
+        """The chunks inside as (first_cell, end_cell), in order."""
+        return list(pairwise((*self.borders, self.end_cell)))
+
+
+def exact(seconds: float) -> Fraction:
+    """A knob as the decimal that a person typed: 0.1 is one tenth."""
+    return Fraction(str(seconds))
+
+
+def cell_of(time_s: Fraction, cell_s: Fraction) -> int:
+    """The cell that owns a frame shown at `time_s`, in exact seconds from the first displayed frame."""
+    return time_s // cell_s
+
+
+def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
+    """Which slot of its cell's grid a frame falls into; the first frame of each slot is analysed.
+
+    The grid has `fps` slots a second and starts anew in every cell. fps must be positive: 0 stands for every frame, and has no grid.
+    """
+    slots = -(-cell_s * fps // 1)
+    return min(int((time_s % cell_s + STAMP_ERROR_S) * fps), int(slots) - 1)
+
+
+def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count: ascending, none overlaps another."""
+    chosen: list[tuple[int, int]] = []
+    for first, end in sorted(chunks, key=lambda chunk: (chunk[0], -_ceiling(chunk[1]))):
+        if not chosen or first >= _ceiling(chosen[-1][1]):
+            chosen.append((first, end))
+    return chosen
+
+
+def plan_spans(
+    *,
+    duration_s: float,
+    keyframe_ns: Sequence[int],
+    enterable: bool,
+    params: ChunkParams,
+    durable: Sequence[tuple[int, int]] = (),
+) -> list[PlannedSpan]:
+    """The spans of a video that still need work, in order of time; none: the video is complete.
+
+    duration_s: as the header says; it may be wrong. keyframe_ns: ascending, approximate, from the first displayed frame; empty:
+    unknown. durable: chunks as (first_cell, end_cell) that are there already, whatever length was in force then.
+
+    A border is the first cell border at or after a keyframe, so that little is decoded twice; a chunk lasts as long as max_seconds
+    allows, but at least one group of pictures. Without keyframes borders are at fixed distances. A video that cannot be entered
+    in the middle is one span from its start, with many borders.
+    """
+    cell_s = exact(params.cell_seconds)
+    max_cells = max(1, int(exact(params.max_seconds) // cell_s))
+    num_cells = max(1, -int(-exact(duration_s) // cell_s))
+    entries = sorted({-int(-Fraction(ns, NS) // cell_s) for ns in keyframe_ns}) if enterable else []
+    there = disjoint(durable)
+
+    missing: list[tuple[int, int]] = []
+    start = 0
+    for first, end in [*there, (max(num_cells, start), 0)]:
+        if end == 0:  # the sentinel: what is left behind the last durable chunk, if that is not open
+            if not there or there[-1][1] != OPEN_END:
+                missing += _cut(start, OPEN_END, num_cells, entries, max_cells)
+        else:
+            missing += _cut(start, first, num_cells, entries, max_cells) if first > start else []
+            start = end
+    if enterable:
+        return [PlannedSpan(first, end, (first,), ()) for first, end in missing]
+    if not missing:
+        return []
+    last_end = missing[-1][1]
+    kept = [chunk for chunk in there if _ceiling(chunk[0]) < _ceiling(last_end)]
+    borders = tuple(sorted(first for first, _ in [*missing, *kept]))
+    return [PlannedSpan(0, last_end, borders, tuple(first for first, _ in kept))]
+
+
+def _cut(start: int, end: int, num_cells: int, entries: list[int], max_cells: int) -> list[tuple[int, int]]:
+    """Cut [start, end) at entries (at fixed distances if there are none), each piece as long as max_cells allows."""
+    pieces: list[tuple[int, int]] = []
+    limit = num_cells if end == OPEN_END else end
+    while limit - start > max_cells:
+        if entries:
+            beyond = bisect_right(entries, start + max_cells)
+            within = entries[beyond - 1] if beyond and entries[beyond - 1] > start else None
+            border = within if within is not None else (entries[beyond] if beyond < len(entries) else limit)
+        else:
+            border = start + max_cells
+        if border >= limit:
+            break
+        pieces.append((start, border))
+        start = border
+    return [*pieces, (start, end)]
+
+
+def _ceiling(end_cell: int) -> float:
+    return float("inf") if end_cell == OPEN_END else end_cell

@@ -1,0 +1,63 @@
+# Everything runs in .venv, which `make setup` builds from requirements.lock; each target sets it up first.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+export UV_NO_PROGRESS = 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+RUN := .venv/bin
+READY := .venv/.ready
+FAST := not slow and not gpu
+
+.PHONY: help setup demo test test-slow test-gpu lint format bench lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## set up .venv with the rollcall command
+
+# uv comes with pip, at the version and hash of the lock; the rest comes with uv, which is many times faster, or with pip
+# where only pip knows the way to a package index.
+$(READY): requirements.lock pyproject.toml
+	@python=$$(for name in python3.11 python3.12 python3 python; do \
+	    "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo "$$name" && break; \
+	  done) || { echo "Python 3.11 or 3.12 is needed and was not found on the PATH" >&2; exit 1; }; \
+	  test -x $(RUN)/python || "$$python" -m venv .venv
+	@awk '/^[^ #]/ {found = /^uv==/} found' requirements.lock > .venv/uv.lock
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
+	$(RUN)/uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock \
+	  || $(RUN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## process a clip that it makes itself, under out/demo
+	$(RUN)/rollcall demo
+
+test: $(READY) ## run the tests
+	$(RUN)/pytest -m "$(FAST)"
+
+test-slow: $(READY) ## run the tests that take minutes
+	$(RUN)/pytest -m "slow and not gpu"
+
+test-gpu: $(READY) ## run the tests that need a GPU
+	$(RUN)/pytest -m gpu
+
+lint: $(READY) ## check style and types
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pyright
+
+format: $(READY) ## put the code into its format
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+bench: $(READY) ## measure Ray's share of the time: CLIP=FILE, and CONFIG=FILE for other models
+	$(RUN)/rollcall bench overhead $(if $(CLIP),--clip $(CLIP)) $(if $(CONFIG),--config $(CONFIG))
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	$(RUN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

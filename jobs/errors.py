@@ -1,0 +1,29 @@
+"""How every command ends: a person's mistake is a line on stderr and status 2, a bug is a traceback and status 1."""
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from pipeline.errors import UserError
+
+INTERRUPTED = 130
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run a command line. With `--debug`, or ROLLCALL_DEBUG in the environment, every error shows its traceback."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in options or bool(os.environ.get("ROLLCALL_DEBUG"))
+    rest = [argument for argument in options if argument != "--debug"] + arguments[len(options) :]
+    try:
+        app(args=rest)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"rollcall: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

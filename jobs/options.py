@@ -1,0 +1,22 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFiles = Annotated[
+    list[Path] | None, typer.Option("--config", help="A configuration file over the defaults; repeat it, later wins.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One knob, as observe.fps=4; repeat it, later wins."),
+]
+Profile = Annotated[str | None, typer.Option(help="A profile that comes with Rollcall: full.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...", help="Files, folders, globs, s3:// objects or prefixes, or @LIST.", show_default=False
+    ),
+]
+Output = Annotated[str, typer.Option(help="A folder, or s3://bucket/prefix.", metavar="URI", show_default=False)]

@@ -1,0 +1,168 @@
+"""`rollcall plan`: what `process` would do, and why. Runs no model and writes nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+from rich.table import Table
+
+from jobs import console
+from jobs.errors import run as run_app
+from jobs.options import ConfigFiles, Output, Profile, Settings, Sources
+from jobs.process import decide_device
+from pipeline.config import Config, load
+from pipeline.media.probe import Probe
+from pipeline.stages import catalog, flow
+from pipeline.stages.catalog import Content, Fault, Standing
+from pipeline.storage import tables
+from pipeline.storage.blobs import fetch
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.sources import list_sources
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+from pipeline.weights import Registry
+
+SHOWN = 50
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What would be done about one source, and why."""
+
+    uri: str
+    standing: str
+    why: str
+    chunks: int = 0
+    durable: int = 0
+    seconds: float = 0.0
+
+
+@app.command()
+def plan(
+    sources: Sources,
+    output: Output,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = None,
+) -> None:
+    """Show what `process` would do with the same arguments: per video what and why, chunks, hours, time and cost."""
+    console.say("looking at the sources")
+    chosen = load(config or [], settings or [], profile)
+    store = Store(output)
+    listing = list_sources(sources, store.uri)
+    registry = Registry.of(chosen, fetch)
+    models = registry.models_of(chosen)
+    registry.refuse_licences(models.values(), chosen.licences.allow)
+    chosen = decide_device(chosen)
+    state = State.load(store)
+
+    ids = catalog.identify(listing.sources, state)
+    found = catalog.contents(ids)
+    lines = [
+        Line(uri, "quarantined", f"{fault.stage}: {fault.reason}")
+        for uri, fault in ids.items()
+        if isinstance(fault, Fault)
+    ]
+    lines += _lines(found, state, chosen, registry, store)
+    roots = {source.named_by for source in listing.sources}
+    named = {source.uri for source in listing.sources}
+    lines += [
+        Line(uri, "vanished", f"{row['named_by']} no longer names it; its rows stay until process --prune")
+        for uri, row in state.sources.items()
+        if row["named_by"] in roots and uri not in named
+    ]
+    _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
+    _show_totals(lines, chosen, state, store)
+
+
+def _lines(found: Sequence[Content], state: State, config: Config, registry: Registry, store: Store) -> list[Line]:
+    config_id = flow.config_id(config, registry)
+    durable = Ledger(store, flow.keys(config, registry)).durable()
+    standings = {content.video_id: catalog.standing(content, state, config_id) for content in found}
+    undone = [content for content in found if standings[content.video_id] in (Standing.NEW, Standing.CHANGED)]
+    probes = catalog.probe_all(undone)
+    lines = []
+    for content in found:
+        standing = standings[content.video_id]
+        row = state.videos.get(content.video_id, {})
+        if standing is Standing.DONE:
+            lines.append(Line(content.uri, "done", f"published with {row['num_persons']} persons"))
+        elif standing is Standing.QUARANTINED:
+            why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
+            lines.append(Line(content.uri, "quarantined", why))
+        else:
+            lines.append(_undone(content, standing, probes[content.video_id], config, durable, row, store))
+        lines += [Line(uri, "same content", f"as {content.uri}") for uri in content.uris[1:]]
+    return lines
+
+
+def _undone(
+    content: Content,
+    standing: Standing,
+    probed: Probe | Fault,
+    config: Config,
+    durable: dict[str, list[tuple[int, int]]],
+    row: dict[str, object],
+    store: Store,
+) -> Line:
+    if isinstance(probed, Fault):
+        return Line(content.uri, "quarantined", f"{probed.stage}: {probed.reason}")
+    there = durable.get(content.video_id, [])
+    spans = flow.planned(probed, config, there)
+    chunks = sum(len(span.borders) - len(span.durable) for span in spans)
+    if standing is Standing.CHANGED:
+        why = f"configuration or weights changed (config_id {row['config_id']})"
+    else:
+        why = "seen for the first time" if not there else "an earlier run was interrupted"
+    stages = "observe, find_faces, " + ("restore_faces, " if config.restore.mode != "off" else "") + "estimate, reduce"
+    if not chunks:
+        stages = "reduce only: every chunk is durable"
+    elif standing is Standing.CHANGED and not there:
+        stages += " (observe repeats: nothing of the video is kept in _work)"
+    return Line(content.uri, standing.value, f"{why}; {stages}", chunks, len(there), probed.duration_s)
+
+
+def _show(lines: Sequence[Line], num_other: int) -> None:
+    table = Table("", "source", "length", "chunks", "why", box=None, pad_edge=False, header_style="bold")
+    for line in lines[:SHOWN]:
+        length = f"{line.seconds:.1f} s" if line.seconds else ""
+        chunks = f"{line.chunks}" + (f" (+{line.durable} durable)" if line.durable else "") if line.seconds else ""
+        table.add_row(line.standing, line.uri.rsplit("/", 1)[-1], length, chunks, line.why)
+    console.console.print(table)
+    if len(lines) > SHOWN:
+        console.say(f"… and {len(lines) - SHOWN} more")
+    if num_other:
+        console.say(f"{num_other} other files left out: by name they are neither video nor picture")
+
+
+def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Store) -> None:
+    count = Counter(line.standing for line in lines)
+    console.say(", ".join(f"{number} {standing}" for standing, number in sorted(count.items())) or "nothing named")
+    chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds for line in lines)
+    console.say(f"to do: {chunks} chunks, {seconds / 3600:.2f} hours of video, on {config.compute.device}")
+    if not seconds:
+        return
+    runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "chunks_reused"]).to_pylist()
+    known = [
+        run for run in runs if run["chunks_reused"] == 0 and (state.videos.get(run["video_id"]) or {}).get("duration_s")
+    ]
+    filmed = sum(state.videos[run["video_id"]]["duration_s"] for run in known)
+    if not filmed:
+        console.say("time and cost: unknown, there is no finished video in this output to judge by")
+        return
+    work, gpu = (sum(run[name] for run in known) / filmed * seconds for name in ("seconds", "gpu_seconds"))
+    workers = config.run.observe.workers + config.run.enrich.workers
+    told = f"estimate from {len(known)} earlier videos: {work / 3600:.2f} worker hours, "
+    told += f"about {work / 60 / workers:.0f} min with {workers} workers"
+    prices = config.run
+    if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
+        cost = (work * (prices.cpu_hour_price or 0) + gpu * (prices.gpu_hour_price or 0)) / 3600
+        told += f", cost {cost:.2f}"
+    console.say(told)
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,393 @@
+"""`rollcall process`: from sources to tables, the main job."""
+
+import contextlib
+import json
+import platform
+import secrets
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import ray
+import typer
+from rich.table import Table
+
+from jobs import console
+from jobs.errors import run as run_app
+from jobs.options import ConfigFiles, Output, Profile, Settings, Sources
+from pipeline.config import Config, load
+from pipeline.cores.plan import disjoint
+from pipeline.media.probe import Probe
+from pipeline.rows import VIDEO_TABLES
+from pipeline.stages import catalog, flow, run
+from pipeline.stages.catalog import Content, Fault, Standing
+from pipeline.stages.reduce import Job
+from pipeline.storage import state as books
+from pipeline.storage import tables
+from pipeline.storage.blobs import fetch
+from pipeline.storage.ledger import Ledger, drop_older
+from pipeline.storage.sources import Listing, list_sources
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+from pipeline.weights import Registry
+
+QUARANTINED = 3
+SAVE_EVERY_S = 10
+SHOWN_VIDEOS = 25
+NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def process(
+    sources: Sources,
+    output: Output,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")] = None,
+    allow_quarantined: Annotated[bool, typer.Option(help="End with status 0 though videos were quarantined.")] = False,
+    retry_quarantined: Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")] = False,
+    prune: Annotated[bool, typer.Option(help="Remove the rows of videos that no current source names.")] = False,
+) -> None:
+    """Find who appears in SOURCES, when and where, who is whom, how old and of which gender; write tables to OUTPUT."""
+    console.say(f"rollcall {version('rollcall')}: looking at the sources")
+    chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
+    store = Store(output)
+    listing = list_sources(sources, store.uri)
+    registry = Registry.of(chosen, fetch)
+    models = registry.models_of(chosen)
+    registry.refuse_licences(models.values(), chosen.licences.allow)
+    registry.pull(models.values())
+    store.check_writable()
+    _say_sources(listing)
+    _say_models(models, registry)
+
+    with _ending_cleanly():
+        num_quarantined = _run(chosen, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
+    if num_quarantined and not allow_quarantined:
+        sys.exit(QUARANTINED)
+
+
+def _run(
+    config: Config, registry: Registry, store: Store, listing: Listing, *, retry_quarantined: bool, prune: bool
+) -> int:
+    """The steps of a run; returns how many sources were quarantined in it."""
+    state = State.load(store)
+    tables.create(store, config.biometrics.keep)
+    ids = catalog.identify(listing.sources, state)
+    config = decide_device(config)
+    config_id = flow.config_id(config, registry)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    book = Book(state, config, config_id, run_id, flow.spaces(config, registry))
+    found = catalog.contents(ids)
+    book.open(listing, ids)
+    wanted = book.select(found, retry_quarantined)
+
+    ledger = Ledger(store, flow.keys(config, registry))
+    pools = flow.pools(config, registry, ledger, book.run_id)
+    with ThreadPoolExecutor(1) as meanwhile:
+        probing = meanwhile.submit(catalog.probe_all, wanted)
+        if wanted:
+            console.say("starting Ray")
+            run.start_ray(config)
+            run.check_room(config, pools)
+        work = book.work(wanted, probing.result(), ledger)
+    book.save_sources()
+    try:
+        if work:
+            _carry_out(work, pools, config, book)
+    except KeyboardInterrupt:
+        book.close("interrupted", registry)
+        console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
+        raise
+    except BaseException:
+        book.close("failed", registry)
+        raise
+    if prune:
+        book.prune()
+    _drop_old_work(store, config)
+    book.close("done", registry)
+    _say_results(book, found)
+    return len(book.faults) + len(book.failed)
+
+
+def _carry_out(work: Sequence[run.Work], pools: Sequence[Any], config: Config, book: "Book") -> None:
+    hours = sum(one.job.probe.duration_s for one in work) / 3600
+    num_frames = round(sum(one.job.probe.duration_s * float(one.job.probe.fps) for one in work))
+    reused = sum(len(one.job.spans) for one in work)
+    told = f"{len(work)} videos, {hours:.2f} h" + (f", {reused} chunks are there already" if reused else "")
+    console.say(f"processing {told} on {config.compute.device}; loading models")
+    with console.meter(len(work), num_frames) as meter:
+        for event in run.run(work, pools, config):
+            book.note(event)
+            if isinstance(event, run.ChunkDone):
+                meter.add_frames(event.num_frames)
+            else:
+                meter.add_video()
+
+
+def decide_device(config: Config) -> Config:
+    """The configuration with `compute.device` cpu or cuda: a cluster is asked, this machine looked at."""
+    if config.compute.device != "auto":
+        return config
+    if config.run.address:
+        run.start_ray(config)
+        return config.on_device("cuda" if run.count_gpus() else "cpu")
+    from pipeline.models.loading import has_gpu  # torch: a few seconds
+
+    return config.on_device("cuda" if has_gpu() else "cpu")
+
+
+@dataclass(slots=True)
+class Account:
+    """What one video has cost in this run."""
+
+    started_at: datetime
+    reused: int
+    done: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Book:
+    """Keeps `sources`, `videos`, `runs` and run.json in step with what happens."""
+
+    state: State
+    config: Config
+    config_id: str
+    run_id: str
+    spaces: dict[str, str]
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    faults: dict[str, Fault] = field(default_factory=dict)
+    failed: dict[str, Fault] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    records: list[dict[str, Any]] = field(default_factory=list)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def store(self) -> Store:
+        return self.state.store
+
+    def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
+        """Enter the sources as this run finds them."""
+        self.state.name_sources(listing.sources, {source.named_by for source in listing.sources})
+        for uri, found in ids.items():
+            if isinstance(found, Fault):
+                self.faults[uri] = found
+                told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
+                self.state.set_source(uri, video_id=None, **told)
+            else:
+                self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
+        self.state.follow_videos()
+
+    def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
+        """The contents that this run works on; of those that are done, only a CSV may be missing."""
+        wanted = []
+        for content in found:
+            standing = catalog.standing(content, self.state, self.config_id)
+            if standing is Standing.DONE:
+                for name in self.state.csv_names(content.video_id):
+                    if not self.store.exists(name):
+                        tables.write_csv(self.store, content.video_id, name)
+            elif standing is not Standing.QUARANTINED or retry_quarantined:
+                wanted.append(content)
+        return wanted
+
+    def work(self, wanted: Sequence[Content], probes: dict[str, Probe | Fault], ledger: Ledger) -> list[run.Work]:
+        """What is left of each video, longest first: a long one that begins last would keep the cluster waiting."""
+        durable = ledger.durable()
+        work = []
+        for content in wanted:
+            probed = probes[content.video_id]
+            if isinstance(probed, Fault):
+                self._quarantine(content.video_id, content.uri, probed)
+                continue
+            spans = durable.get(content.video_id, [])
+            left = flow.planned(probed, self.config, spans)
+            job = Job(
+                video_id=content.video_id,
+                uri=content.uri,
+                probe=probed,
+                spans=tuple(disjoint(spans)),
+                csv_names=tuple(self.state.csv_names(content.video_id)),
+                ledger=ledger,
+                config=self.config,
+                config_id=self.config_id,
+                spaces=self.spaces,
+            )
+            self.accounts[content.video_id] = Account(datetime.now(UTC), reused=len(job.spans))
+            rows = tuple(flow.span_row(content.video_id, content.uri, probed, span) for span in left)
+            work.append(run.Work(job=job, rows=rows))
+        return sorted(work, key=lambda one: (-one.job.probe.duration_s, one.job.uri))
+
+    def note(self, event: run.Event) -> None:
+        if isinstance(event, run.ChunkDone):
+            account = self.accounts[event.video_id]
+            account.done += 1
+            account.attempts = max(account.attempts, event.attempts)
+            for stage, (seconds, gpu_seconds) in event.timings.items():
+                self._spend(account, stage, seconds, gpu_seconds)
+        elif isinstance(event, run.VideoDone):
+            video_id = event.published.video_id
+            self._spend(self.accounts[video_id], "reduce", event.seconds, 0.0)
+            self.published[video_id] = self.state.videos[video_id] = event.published.row
+            self._record(video_id)
+        else:
+            row = next(row for row in self.state.sources.values() if row["video_id"] == event.video_id)
+            self._quarantine(event.video_id, row["uri"], Fault(event.stage, event.reason))
+            self._record(event.video_id)
+        if time.monotonic() - self._saved > SAVE_EVERY_S:
+            self.save_sources()
+
+    def save_sources(self) -> None:
+        self.state.follow_videos()
+        self.state.save_sources()
+        if self.records:
+            books.write_run(self.store, self.run_id, self.records)
+        self._saved = time.monotonic()
+
+    def prune(self) -> None:
+        """Remove the videos that no current source names."""
+        named = {row["video_id"] for row in self.state.sources.values() if row["current"]}
+        for video_id in sorted(set(self.state.videos) - named):
+            for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
+                self.store.delete(f"{dataset}/{video_id}.parquet")
+            for name in self.state.csv_names(video_id):
+                self.store.delete(name)
+            del self.state.videos[video_id]
+        self.state.sources = {uri: row for uri, row in self.state.sources.items() if row["current"]}
+
+    def close(self, status: str, registry: Registry) -> None:
+        """Write what is left to write, run.json last."""
+        self.save_sources()
+        counts = defaultdict(int)
+        for row in self.state.videos.values():
+            counts[row["status"]] += 1
+        seconds = {
+            stage: {"seconds": round(s, 3), "gpu_seconds": round(g, 3)}
+            for stage, (s, g) in sorted(self.stage_seconds.items())
+        }
+        told = {
+            "run_id": self.run_id,
+            "status": status,
+            "started_at": self.started_at.isoformat(),
+            "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
+            "versions": {"rollcall": version("rollcall"), "python": platform.python_version()}
+            | {name: version(name) for name in NAMED_VERSIONS},
+            "config_id": self.config_id,
+            "configuration": self.config.plain(),
+            "models": {
+                role: {"name": name, "sha256": registry.sha256(name), "licence": registry.entry(name).licence}
+                for role, name in registry.models_of(self.config).items()
+            },
+            "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
+            "this_run": {"published": len(self.published), "quarantined": len(self.failed) + len(self.faults)},
+            "chunks": {
+                "done": sum(account.done for account in self.accounts.values()),
+                "reused": sum(account.reused for account in self.accounts.values()),
+            },
+            "stages": seconds,
+        }
+        self.store.put("run.json", json.dumps(told, indent=2).encode())
+
+    def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
+        self.failed[video_id] = fault
+        self.store.delete_tree(f"_work/{video_id}")
+        for dataset in (*VIDEO_TABLES, "embeddings"):
+            self.store.delete(f"{dataset}/{video_id}.parquet")
+        row = books.quarantined_row(video_id, uri, self.config_id, fault.stage, fault.reason)
+        self.state.videos[video_id] = row
+        books.write_video(self.store, row)
+
+    def _spend(self, account: Account, stage: str, seconds: float, gpu_seconds: float) -> None:
+        account.seconds += seconds
+        account.gpu_seconds += gpu_seconds
+        self.stage_seconds[stage][0] += seconds
+        self.stage_seconds[stage][1] += gpu_seconds
+
+    def _record(self, video_id: str) -> None:
+        account, prices = self.accounts[video_id], self.config.run
+        cost = None
+        if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
+            cost = account.seconds * (prices.cpu_hour_price or 0) + account.gpu_seconds * (prices.gpu_hour_price or 0)
+            cost = round(cost / 3600, 6)
+        self.records.append(
+            {
+                "run_id": self.run_id,
+                "video_id": video_id,
+                "started_at": account.started_at,
+                "seconds": round(account.seconds, 3),
+                "gpu_seconds": round(account.gpu_seconds, 3),
+                "cost": cost,
+                "attempts": max(account.attempts, 1),
+                "num_chunks": account.done + account.reused,
+                "chunks_reused": account.reused,
+            }
+        )
+
+
+@contextlib.contextmanager
+def _ending_cleanly():  # noqa: ANN202
+    """Ray goes down with the block, however it ends; a polite kill is an interruption like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        ray.shutdown()
+
+
+def _drop_old_work(store: Store, config: Config) -> None:
+    """What interrupted runs left behind, once its time to live has passed."""
+    if not config.biometrics.keep:
+        drop_older(store, datetime.now(UTC) - timedelta(days=config.run.work_ttl_days))
+
+
+def _say_sources(listing: Listing) -> None:
+    other = f"; {listing.num_other} other files left out" if listing.num_other else ""
+    console.say(f"{len(listing.sources)} sources{other}")
+
+
+def _say_models(models: dict[str, str], registry: Registry) -> None:
+    named = {name: registry.entry(name).licence for name in models.values()}
+    console.say("models: " + ", ".join(f"{name} ({licence})" for name, licence in named.items()))
+
+
+def _say_results(book: Book, found: Sequence[Content]) -> None:
+    if book.published:
+        table = Table("video", "length", "shots", "persons", "warning", box=None, pad_edge=False, header_style="bold")
+        for row in sorted(book.published.values(), key=lambda row: row["uri"])[:SHOWN_VIDEOS]:
+            length = f"{row['duration_s']:.1f} s"
+            name = row["uri"].rsplit("/", 1)[-1]
+            table.add_row(name, length, str(row["num_shots"]), str(row["num_persons"]), row["warning"] or "")
+        console.console.print(table)
+        if len(book.published) > SHOWN_VIDEOS:
+            console.say(f"… and {len(book.published) - SHOWN_VIDEOS} more videos")
+    for uri, fault in sorted(book.faults.items()):
+        console.say(f"quarantined at {fault.stage}: {uri}: {fault.reason}")
+    for video_id, fault in book.failed.items():
+        console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
+    persons = sum(row["num_persons"] for row in book.published.values())
+    untouched = len(found) - len(book.published) - len(book.failed)
+    done = f"{len(book.published)} videos done, {persons} persons"
+    kept = f", {untouched} unchanged" if untouched else ""
+    bad = f", {len(book.failed) + len(book.faults)} quarantined" if book.failed or book.faults else ""
+    seconds = (datetime.now(UTC) - book.started_at).total_seconds()
+    console.say(f"{done}{kept}{bad} in {seconds:.0f} s -> {book.store.uri}")
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,63 @@
+"""`rollcall status`: what an output holds."""
+
+import json
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from jobs import console
+from jobs.errors import run as run_app
+from pipeline.errors import UserError
+from pipeline.storage.ledger import count_durable
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def status(
+    uri: Annotated[str, typer.Argument(help="The output of `process`.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
+    store = Store(uri)
+    if not store.names("videos"):
+        raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`")
+    state = State.load(store)
+    durable = count_durable(store)
+    done = {video_id for video_id, row in state.videos.items() if row["status"] == "done"}
+    quarantined = [row for row in state.videos.values() if row["status"] == "quarantined"]
+    running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
+    unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
+    told = {
+        "videos": {"done": len(done), "running": len(running), "quarantined": len(quarantined)},
+        "chunks": {"durable": sum(durable.values())},
+        "sources": dict(Counter(row["status"] for row in state.sources.values())),
+        "persons": sum(state.videos[video_id]["num_persons"] for video_id in done),
+        "configurations": len({state.videos[video_id]["config_id"] for video_id in done}),
+        "quarantined": [
+            {name: row[name] for name in ("uri", "stage", "reason")}
+            for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
+        ],
+    }
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    videos = told["videos"]
+    console.say(f"{store.uri}: {videos['done']} videos done with {told['persons']} persons")
+    if videos["running"]:
+        console.say(f"{videos['running']} videos not done yet, {told['chunks']['durable']} chunks of them durable")
+    if told["configurations"] > 1:
+        console.say(f"mixed: {told['configurations']} configurations (column config_id of videos)")
+    if told["quarantined"]:
+        table = Table("quarantined", "stage", "reason", box=None, pad_edge=False, header_style="bold")
+        for row in told["quarantined"]:
+            table.add_row(row["uri"], row["stage"], row["reason"])
+        console.console.print(table)
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,212 @@
+"""Open a container, enter it at a keyframe, decode from there: where a seek lands is never trusted.
+
+Contract: the frames that `decode_from` yields at or after the time asked for are the same, bit for bit, as those of a decode
+of the whole file, or the file is found to be damaged. The recipe: feed nothing before the last keyframe at or before that time;
+if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe and be sound, otherwise
+take the keyframe before.
+
+Never call av.logging.set_level here: with frame threads and an early end of decoding it hangs for ever.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+Opener = Callable[[], str | BinaryIO]
+"""Gives a fresh path or a fresh seekable binary file at each call."""
+
+MAX_ENTRIES = 8
+"""Keyframes to try, one before the other, until the decode starts at the beginning of the file."""
+MAX_READ_ERRORS = 32
+"""Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
+
+
+@contextmanager
+def opened(open_source: Opener) -> Iterator[InputContainer]:
+    """The container in the source, closed with its file at the end.
+
+    It is read as a file whatever the source is: a name never means a protocol or a pattern of pictures to FFmpeg, and a
+    playlist cannot make it read other files.
+    """
+    with ExitStack() as stack:
+        source = open_source()
+        file = stack.enter_context(open(source, "rb") if isinstance(source, str) else source)
+        yield stack.enter_context(
+            av.open(file, mode="r", options={"protocol_whitelist": "none"}, metadata_errors="replace")
+        )
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The stream to watch; None if there are only sound, subtitles and cover pictures."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    best = container.streams.best("video")
+    return best if isinstance(best, VideoStream) and best in streams else (streams[0] if streams else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that could not be read or decoded, where `pts` says, if that is known."""
+
+    pts: int | None
+
+
+def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet | Fault]:
+    """The packets of `stream`, the empty one that flushes the decoder last; a Fault where the container is unreadable."""
+    errors = 0
+    while errors < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                errors = 0
+                yield packet
+            return
+        except FFmpegError:
+            errors += 1
+            yield Fault(None)
+
+
+def decode(
+    packets: Iterator[Packet | Fault] | chain[Packet | Fault], stream: VideoStream
+) -> Iterator[VideoFrame | Fault]:
+    """The frames in the order in which the decoder puts them out; a Fault where it cannot."""
+    flushed = False
+    for packet in packets:
+        if isinstance(packet, Fault):
+            yield packet
+            continue
+        flushed = packet.size == 0
+        try:
+            frames = stream.codec_context.decode(packet if packet.size else None)
+        except FFmpegError:
+            yield Fault(packet.pts if packet.pts is not None else packet.dts)
+            continue
+        if packet.is_corrupt:
+            yield Fault(packet.pts if packet.pts is not None else packet.dts)
+        yield from frames
+    if not flushed:
+        with suppress(FFmpegError):
+            yield from stream.codec_context.decode(None)
+
+
+def decode_whole(open_source: Opener, stream_index: int, *, threads: int) -> Iterator[VideoFrame | Fault]:
+    """Everything, from the start of the file."""
+    with opened(open_source) as container:
+        stream = _prepared(container, stream_index, threads)
+        yield from decode(demux(container, stream), stream)
+
+
+def decode_from(
+    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, earlier: bool
+) -> Iterator[VideoFrame | Fault]:
+    """The frames from the last keyframe at or before `target_pts` on, that keyframe first; leading frames are dropped.
+
+    start_pts: of the first displayed frame. earlier: one keyframe more, so that what conceals damage has something to start from.
+    """
+    for _ in range(MAX_ENTRIES):
+        entered = False
+        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads) as entry:
+            if entry is None:
+                break
+            key_pts, packets, stream = entry
+            if earlier:
+                earlier, target_pts = False, key_pts - 1
+                continue
+            held: list[Fault] = []
+            for frame in decode(packets, stream):
+                if entered:
+                    yield frame
+                elif isinstance(frame, Fault):
+                    held.append(frame)
+                elif frame.pts is not None and frame.pts >= key_pts:
+                    if not is_entry(frame, key_pts):
+                        break
+                    entered = True
+                    yield from held
+                    yield frame
+        if entered:
+            return
+        target_pts = key_pts - 1
+    yield from decode_whole(open_source, stream_index, threads=threads)
+
+
+def is_entry(frame: VideoFrame, key_pts: int) -> bool:
+    """Whether the first frame that came out shows that decoding may start at the keyframe at `key_pts`."""
+    return frame.pts == key_pts and frame.key_frame and not frame.is_corrupt
+
+
+@contextmanager
+def opened_at(
+    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int
+) -> Iterator[tuple[int, Iterator[Packet | Fault], VideoStream] | None]:
+    """A fresh container at the last keyframe at or before `target_pts`: its pts, the packets from it on, the stream.
+
+    None if there is no such keyframe behind the first displayed frame: then read from the start.
+    """
+    back_s = 0
+    while True:
+        with opened(open_source) as container:
+            stream = _prepared(container, stream_index, threads)
+            offset = target_pts - int(back_s / (stream.time_base or Fraction(1)))
+            if offset <= start_pts:
+                # Whatever seeking does in this file, reading it from its start finds the keyframe if there is one.
+                found = _find(demux(container, stream), target_pts, late=False)
+            else:
+                try:
+                    container.seek(offset, backward=True, stream=stream)
+                except FFmpegError:
+                    found = None
+                else:
+                    found = _find(demux(container, stream), target_pts, late=True)
+            if found is not None and found[0] > start_pts:
+                yield found[0], found[1], stream
+                return
+            if found is not None or offset <= start_pts:
+                yield None
+                return
+        back_s = 2 * back_s or 1
+
+
+def _find(
+    packets: Iterator[Packet | Fault], target_pts: int, *, late: bool
+) -> tuple[int, Iterator[Packet | Fault]] | None:
+    """The last keyframe at or before `target_pts` and the packets from it on; None if it lies before what was read.
+
+    late: give up at a keyframe beyond the target: the seek landed behind what is sought.
+    """
+    held: list[Packet | Fault] = []
+    key_pts: int | None = None
+    for packet in packets:
+        if isinstance(packet, Fault):
+            held.append(packet)
+            continue
+        if packet.is_keyframe and packet.pts is not None and not packet.is_discard:
+            if packet.pts <= target_pts:
+                key_pts, held = packet.pts, []
+            elif key_pts is None and late:
+                return None
+        if key_pts is not None:
+            held.append(packet)
+        # A frame is never shown before it is decoded: behind this packet there is no keyframe at or before the target.
+        if packet.dts is not None and packet.dts > target_pts and (key_pts is not None or not late):
+            break
+    return None if key_pts is None else (key_pts, chain(held, packets))
+
+
+def _prepared(container: InputContainer, stream_index: int, threads: int) -> VideoStream:
+    stream = container.streams[stream_index]
+    if not isinstance(stream, VideoStream):
+        raise TypeError(f"stream {stream_index} must be video, got {stream.type}")
+    stream.codec_context.thread_count = threads
+    stream.codec_context.thread_type = "FRAME" if threads > 1 else "NONE"
+    return stream

@@ -1,0 +1,238 @@
+"""Decode a span of a video: exactly the frames that it owns, whatever the span before and after it are.
+
+Laws:
+- Each frame is owned by one cell, by its exact time, and so by one chunk. Where decoding begins cannot change a pixel of it.
+- The difference between two neighbours is a fact of the earlier one's owner, who decodes one frame more for it.
+- Which frames are analysed is a function of the frames of one cell.
+- A frame whose time stamp does not rise above all before it is not displayed, except in a video without usable stamps
+  (Probe.stamped), where the order of output counts.
+- What damaged video shows depends on how it is decoded. So the first sign of damage ends the pass with `Damaged`; the span is
+  decoded again with careful=True: one thread, one keyframe earlier, errors concealed as FFmpeg does by default.
+"""
+
+import json
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from pipeline.arrays import Picture
+from pipeline.cores.plan import OPEN_END, cell_of, exact, slot_of
+from pipeline.errors import DataError
+from pipeline.media.container import Fault, Opener, decode_from, decode_whole
+from pipeline.media.probe import FALL_BACK_S, NS, Probe, read_picture
+
+Item = TypeVar("Item")
+
+
+class Damaged(Exception):
+    """The span holds frames that cannot be decoded soundly: decode it again with careful=True."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """time_ns: from the first displayed frame, rounded down, so that it lies in `cell`.
+
+    picture: as displayed; None unless analysed. differences: PySceneDetect's sums of absolute differences of hue, saturation and
+    lightness to the next frame of the video, over `SpanDecoder.thumbnail_pixels` pixels; None for the last frame of the video.
+    """
+
+    time_ns: int
+    cell: int
+    analysed: bool
+    picture: Picture | None
+    differences: tuple[int, int, int] | None
+
+
+class SpanDecoder:
+    """The frames of cells [first_cell, end_cell), end_cell -1: to the end of the video, in order of time. Iterate once.
+
+    fps: analysed frames a second, 0: all. threads: of the decoder; careful decoding, and a video that cannot be entered in the
+    middle, take one. Raises Damaged (never where careful, or where careful decoding would be no other) and DataError.
+    warning: after the iteration, the damaged cells of the span as JSON (see damaged_cells), None if there are none.
+    """
+
+    def __init__(
+        self,
+        open_source: Opener,
+        probe: Probe,
+        first_cell: int,
+        end_cell: int,
+        *,
+        fps: float,
+        cell_seconds: float,
+        thumbnail_px: int,
+        threads: int,
+        careful: bool = False,
+    ) -> None:
+        self._open_source, self._probe = open_source, probe
+        self._first_cell, self._end_cell = first_cell, end_cell
+        self._fps, self._cell_s = exact(fps), exact(cell_seconds)
+        # One pass over a whole video has no neighbour to agree with, and is too dear to be repeated.
+        self._careful = careful or not probe.enterable
+        self._threads = 1 if self._careful else threads
+        self._thumbnail_size = _fitted(probe.width, probe.height, thumbnail_px, turned=probe.rotation % 180 != 0)
+        self._to_picture, self._to_thumbnail = VideoReformatter(), VideoReformatter()
+        self._damaged: set[int] = set()
+
+    @property
+    def thumbnail_pixels(self) -> int:
+        """What sums of differences are divided by for PySceneDetect's score."""
+        return self._thumbnail_size[0] * self._thumbnail_size[1]
+
+    @property
+    def warning(self) -> str | None:
+        """The damaged cells that this span owns, as JSON; complete after the iteration."""
+        return json.dumps(sorted(self._damaged)) if self._damaged else None
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        if self._probe.kind == "image":
+            if self._first_cell == 0:
+                yield DecodedFrame(0, 0, True, read_picture(self._open_source), None)
+            return
+        waiting: DecodedFrame | None = None
+        planes: list[NDArray[np.uint8]] = []
+        slot = (-1, -1)
+        for frame, time_s in self._from_first_cell():
+            cell = cell_of(time_s, self._cell_s)
+            before, planes = planes, self._hue_saturation_lightness(frame)
+            if waiting is not None:
+                yield replace(waiting, differences=_difference(before, planes))
+            if self._is_beyond(cell):
+                return
+            before_slot, slot = slot, (cell, slot_of(time_s, self._cell_s, self._fps) if self._fps else -1)
+            analysed = not self._fps or slot != before_slot
+            picture = self._picture(frame) if analysed else None
+            waiting = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
+        if waiting is not None:
+            yield waiting
+
+    def _from_first_cell(self) -> Iterator[tuple[VideoFrame, Fraction]]:
+        """Displayed frames with their times, from the first that the span owns, as far as the caller reads."""
+        highest_s = Fraction(-1)
+        num_shown = 0
+        for frame in self._decoded():
+            if isinstance(frame, Fault):
+                self._note_damage(None if frame.pts is None else self._probe.time_of(frame.pts), num_shown)
+                continue
+            if self._probe.stamped:
+                time_s = num_shown / self._probe.fps
+            elif frame.pts is None:
+                continue
+            else:
+                time_s = self._probe.time_of(frame.pts)
+            if frame.is_corrupt:
+                self._note_damage(time_s, num_shown)
+            num_shown += 1
+            if time_s <= highest_s:
+                if highest_s - time_s > FALL_BACK_S:
+                    raise DataError(
+                        f"time stamps jump back by {float(highest_s - time_s):.1f} s at {float(highest_s):.1f} s: "
+                        "these seem to be several recordings in one file; split it, or copy it into another container"
+                    )
+                continue
+            highest_s = time_s
+            if cell_of(time_s, self._cell_s) >= self._first_cell:
+                yield frame, time_s
+
+    def _decoded(self) -> Iterator[VideoFrame | Fault]:
+        probe = self._probe
+        if self._first_cell == 0 or not probe.enterable:
+            return decode_whole(self._open_source, probe.stream, threads=self._threads)
+        target_pts = probe.start_pts + self._first_cell * self._cell_s // probe.time_base
+        return decode_from(
+            self._open_source, probe.stream, target_pts, probe.start_pts, threads=self._threads, earlier=self._careful
+        )
+
+    def _note_damage(self, time_s: Fraction | None, num_shown: int) -> None:
+        if not self._careful:
+            raise Damaged
+        if self._probe.stamped:
+            time_s = num_shown / self._probe.fps
+        if time_s is not None and time_s >= 0:
+            cell = cell_of(time_s, self._cell_s)
+            if cell >= self._first_cell and not self._is_beyond(cell):
+                self._damaged.add(cell)
+
+    def _is_beyond(self, cell: int) -> bool:
+        return self._end_cell != OPEN_END and cell >= self._end_cell
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        """(height, width, 3) RGB as displayed: stretched to square pixels and turned; all frames are of the first one's size."""
+        turned = self._probe.rotation % 180 != 0
+        width, height = (self._probe.height, self._probe.width) if turned else (self._probe.width, self._probe.height)
+        upright = self._to_picture.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(upright, self._probe.rotation // 90))
+
+    def _hue_saturation_lightness(self, frame: VideoFrame) -> list[NDArray[np.uint8]]:
+        """The three planes that PySceneDetect compares, of the thumbnail as stored: turning it would change no sum."""
+        width, height = self._thumbnail_size
+        thumbnail = self._to_thumbnail.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
+        return list(cv2.split(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2HSV)))
+
+
+def damaged_cells(warnings: Iterable[str | None]) -> list[int]:
+    """The damaged cells that the warnings of a video's chunks name, ascending."""
+    return sorted({cell for warning in warnings if warning for cell in json.loads(warning)})
+
+
+def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Pull `items` in a thread, up to `depth` ahead of the consumer; what they raise is raised here, in its place.
+
+    Closing this generator early ends the thread, and closes `items` inside it, before it returns.
+    """
+    ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(max(1, depth))
+    closed = threading.Event()
+
+    def pull() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                ready.put((item, None, True))
+                if closed.is_set():
+                    return
+            ready.put((None, None, False))
+        except BaseException as error:  # passed on, whatever it is
+            ready.put((None, error, False))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()  # type: ignore[attr-defined]
+
+    puller = threading.Thread(target=pull, name="decode-ahead", daemon=True)
+    puller.start()
+    try:
+        while True:
+            item, error, more = ready.get()
+            if error is not None:
+                raise error
+            if not more:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        closed.set()
+        while puller.is_alive():
+            # One put may be waiting for room, and one more may follow it.
+            while not ready.empty():
+                ready.get_nowait()
+            puller.join(0.01)
+
+
+def _difference(a: list[NDArray[np.uint8]], b: list[NDArray[np.uint8]]) -> tuple[int, int, int]:
+    hue, saturation, lightness = (int(cv2.norm(x, y, cv2.NORM_L1)) for x, y in zip(a, b, strict=True))
+    return hue, saturation, lightness
+
+
+def _fitted(width: int, height: int, long_side: int, *, turned: bool) -> tuple[int, int]:
+    """(width, height) of the stored picture, in the displayed one's shape, scaled down to `long_side`."""
+    if turned:
+        width, height = height, width
+    scale = min(Fraction(1), Fraction(long_side, max(width, height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,0 +1,52 @@
+"""Single pictures: encode, decode, cut out, scale. RGB in and out; OpenCV does the work, with the same bits everywhere it runs.
+
+Contract: pictures are (H, W, 3) uint8 RGB; what comes back owns its memory.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pipeline.arrays import Picture
+
+
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """JPEG of an RGB picture; quality 1..100."""
+    written, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    if not written:
+        raise ValueError(f"picture must be (H, W, 3) uint8 and not empty, got {picture.shape} {picture.dtype}")
+    return encoded.tobytes()
+
+
+def decode_jpeg(encoded: bytes) -> Picture:
+    """The RGB picture in the JPEG; raises ValueError if there is none. Any EXIF orientation is left alone: we write none."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    if picture is None:
+        raise ValueError(f"must be a JPEG, got {len(encoded)} bytes that are none")
+    return np.asarray(picture, np.uint8)
+
+
+def cut_out(picture: Picture, box: ArrayLike) -> Picture:
+    """What the picture shows inside `box` (4,) xyxy px: every pixel that the box touches, clipped to the picture.
+
+    May be empty, (0, W, 3) or (H, 0, 3), where the box lies outside. The crop's left upper corner is (floor(x_min), floor(y_min)),
+    at least 0.
+    """
+    height, width = picture.shape[:2]
+    x_min, y_min, x_max, y_max = np.asarray(box, np.float64)
+    left, top = max(0, int(np.floor(x_min))), max(0, int(np.floor(y_min)))
+    right, bottom = min(width, int(np.ceil(x_max))), min(height, int(np.ceil(y_max)))
+    return picture[top : max(top, bottom), left : max(left, right)].copy()
+
+
+def resize_to_long_side(picture: Picture, long_side: int) -> Picture:
+    """Scale down so that the longer side has `long_side` px; a picture that is no longer is returned as it is."""
+    height, width = picture.shape[:2]
+    scale = long_side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,36 @@
+"""What each network sees of an aligned face: a window of it, squashed to the network's square.
+
+An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib
+(at 512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the aligned face; borders as fractions of its side."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def cut(self, faces: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+        """(N, S, S, 3) aligned faces -> (N, side_px, side_px, 3); the aspect is not kept."""
+        side = faces.shape[1]
+        left, top, right, bottom = (round(part * side) for part in (self.left, self.top, self.right, self.bottom))
+        return squash(faces[:, top:bottom, left:right], side_px)
+
+
+def squash(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """(N, H, W, 3) -> (N, side_px, side_px, 3), averaging where pixels are lost."""
+    squashed = np.empty((len(pictures), side_px, side_px, 3), np.uint8)
+    shrinks = max(pictures.shape[1:3]) > side_px
+    for picture, target in zip(pictures, squashed, strict=True):
+        target[:] = cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return squashed

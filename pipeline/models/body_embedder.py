@@ -1,0 +1,95 @@
+"""Crops of people -> vectors that are alike for the same clothes, by the re-identification networks of BoxMOT.
+
+The library's own wrapper goes by the name of the weights' file and sizes batches by their input; here the network is
+told from the tensors, and batches have one fixed shape.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from boxmot.reid.backbones.registry import build_backbone, get_backbone_spec, registered_backbone_names
+from numpy.typing import NDArray
+
+from pipeline.arrays import Picture
+from pipeline.boxes import Boxes
+from pipeline.errors import UserError
+from pipeline.models.networks import Runner, fill, read_checkpoint
+
+FAMILY = "osnet_"
+DIMENSIONS = 512
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Of ImageNet, RGB, as BoxMOT's ReID applies them."""
+
+
+class BodyEmbedder:
+    """OSNet (Zhou et al., ICCV 2019) of any width, plain, IBN or AIN.
+
+    batch: crops in a forward pass; the last is padded.
+    Raises UserError if the file holds no OSNet.
+    """
+
+    def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
+        self.batch = batch
+        tensors = _tensors(path)
+        architecture = _architecture(tensors, path)
+        self.height, self.width = get_backbone_spec(architecture).default_img_size
+        self._network = fill(_build(architecture), tensors, path).to(device)
+        self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+        self._run_alone = Runner(self._forward, batch=1, device=device, half=half)
+
+    def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
+        """Cut (N, 4) `boxes` out of `picture`, squashed to what the network reads: (N, 256, 128, 3) uint8 RGB.
+
+        As BoxMOT's ReID cuts them, to whole pixels; a box outside the picture gives black.
+        """
+        height, width = picture.shape[:2]
+        crops = np.zeros((len(boxes), self.height, self.width, 3), np.uint8)
+        corners = boxes.round().astype(np.int64).clip(0, [width, height, width, height])
+        for crop, (left, top, right, bottom) in zip(crops, corners, strict=True):
+            if right > left and bottom > top:
+                size = (self.width, self.height)
+                cv2.resize(picture[top:bottom, left:right], size, dst=crop, interpolation=cv2.INTER_LINEAR)
+        return crops
+
+    def __call__(self, crops: NDArray[np.uint8], *, alone: bool = False) -> NDArray[np.float32]:
+        """(N, 256, 128, 3) uint8 RGB -> (N, D) float32 of length one; `alone`: in batches of one."""
+        if not len(crops):
+            return np.zeros((0, DIMENSIONS), np.float32)
+        (vectors,) = (self._run_alone if alone else self._run)(crops)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+    def _forward(self, crops: torch.Tensor) -> torch.Tensor:
+        samples = crops.permute(0, 3, 1, 2).to(torch.float32)
+        return self._network(samples.div_(255.0).sub_(self._mean).div_(self._std))
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, without the layer that names the people it was trained on."""
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
+    named = ((str(name).removeprefix("module."), tensor) for name, tensor in state.items())
+    return {name: tensor for name, tensor in named if not name.startswith("classifier.")}
+
+
+def _architecture(tensors: Mapping[str, Any], path: Path) -> str:
+    """The OSNet whose tensors have these names and shapes."""
+    shapes = {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
+    names = [name for name in registered_backbone_names() if name.startswith(FAMILY)]
+    for name in names:
+        if {key: tensor.shape for key, tensor in _build(name).state_dict().items()} == shapes:
+            return name
+    raise UserError(f"weights {path} are none of {', '.join(names)}; observe.body.weights must name one of them")
+
+
+def _build(architecture: str) -> torch.nn.Module:
+    network = build_backbone(architecture, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
+    del network.classifier
+    return network

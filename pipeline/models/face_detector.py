@@ -1,0 +1,255 @@
+"""Find faces in pictures: four kinds of detector behind one interface, each with its own colour order and normalisation.
+
+A detector takes RGB crops of any size and gives, for each, `arrays.Faces` in the crop's own pixels, best first. What it
+says of a crop depends on that crop alone. Boxes may reach over the crop's border.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+import torchvision
+from facenet_pytorch import MTCNN
+from facexlib.detection.retinaface import RetinaFace as FacexlibRetinaFace
+from facexlib.detection.retinaface_utils import PriorBox, decode, decode_landm
+from numpy.typing import NDArray
+from retinaface.commons import postprocess
+from retinaface.model.retinaface_pth_model import RetinaFace as RetinaFaceR50
+from torch import Tensor
+
+from pipeline.arrays import Faces, Picture
+from pipeline.errors import UserError
+from pipeline.models.networks import Runner, fill, read_checkpoint
+
+MAX_UPSCALE = 4.0
+NMS_IOU = 0.4
+"""Of both RetinaFace packages, and near YuNet's own .3."""
+
+Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""boxes (N, 4), scores (N,), landmarks (N, 5, 2), in pixels of the detector's input."""
+
+
+class FaceDetector(Protocol):
+    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
+        """Find the faces of each (H, W, 3) uint8 RGB crop."""
+        ...
+
+
+def load_face_detector(
+    kind: str, path: Path | None, *, input_px: int, batch: int, min_score: float, device: str, half: bool
+) -> FaceDetector:
+    """Load the face detector `kind`, one of KINDS.
+
+    path: its weights; None for mtcnn alone, whose weights are part of the facenet-pytorch package.
+    input_px: side of the square that a crop is fitted into. batch: crops in a batch; mtcnn and yunet take one at a time.
+    half: float16 where the network is a RetinaFace on a GPU. Raises UserError.
+    """
+    if kind not in KINDS:
+        raise UserError(f"face detector kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind == "mtcnn":
+        return Mtcnn(input_px=input_px, min_score=min_score, device=device)
+    if path is None:
+        raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
+    if kind == "yunet":
+        return Yunet(path, input_px=input_px, min_score=min_score)
+    network = RetinaFaceR50Network if kind == "retinaface-r50" else RetinaFaceMobileNetwork
+    return RetinaFace(
+        network(path, input_px=input_px, device=device),
+        input_px=input_px,
+        batch=batch,
+        min_score=min_score,
+        device=device,
+        half=half,
+    )
+
+
+class RetinaFaceNetwork(Protocol):
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, S, 3) uint8 RGB -> outputs of B rows each; the first is (B, A), the face scores of the A anchors."""
+        ...
+
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+        """What one sample's `outputs` say at the anchors of these numbers."""
+        ...
+
+
+class RetinaFace:
+    """RetinaFace (Deng et al., CVPR 2020) in batches of one fixed shape."""
+
+    def __init__(
+        self,
+        network: RetinaFaceNetwork,
+        *,
+        input_px: int,
+        batch: int,
+        min_score: float,
+        device: str,
+        half: bool,
+    ) -> None:
+        self._network = network
+        self._run = Runner(network.forward, batch=batch, device=device, half=half)
+        self._input_px = input_px
+        self._min_score = min_score
+
+    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
+        if not crops:
+            return []
+        fitted = [_fit(crop, self._input_px) for crop in crops]
+        outputs = self._run(np.stack([canvas for canvas, _ in fitted]))
+        faces = []
+        for index, (_, scale) in enumerate(fitted):
+            sample = [output[index] for output in outputs]
+            likely = np.flatnonzero(np.round(sample[0], 3) >= np.float32(self._min_score))
+            faces.append(_faces(self._network.decode(sample, likely), scale, self._min_score))
+        return faces
+
+
+class RetinaFaceR50Network:
+    """RetinaFace on ResNet-50, in the layout of the retina-face package.
+
+    RGB, 0..255, as that package feeds it: its first layer, `bn_data`, holds the normalisation. Anchors and decoding are
+    those of its detect_faces; the heads of stride 32 come first.
+    """
+
+    # retinaface/RetinaFace.py, _anchors_fpn: two squares of 512 and 256, 128 and 64, 32 and 16 px.
+    _ANCHORS = {
+        32: [[-248.0, -248.0, 263.0, 263.0], [-120.0, -120.0, 135.0, 135.0]],
+        16: [[-56.0, -56.0, 71.0, 71.0], [-24.0, -24.0, 39.0, 39.0]],
+        8: [[-8.0, -8.0, 23.0, 23.0], [0.0, 0.0, 15.0, 15.0]],
+    }
+
+    def __init__(self, path: Path, *, input_px: int, device: str) -> None:
+        self._network = fill(RetinaFaceR50(), read_checkpoint(path), path).to(device)
+        planes = [
+            postprocess.anchors_plane(input_px // stride, input_px // stride, stride, np.float32(anchors))
+            for stride, anchors in self._ANCHORS.items()
+        ]
+        self._anchors = np.concatenate([plane.reshape(-1, 4) for plane in planes])
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        heads = self._network(crops.float())
+        rows = len(crops)
+        scores = torch.cat([scores[..., 2:].reshape(rows, -1) for scores in heads[0::3]], dim=1)
+        boxes = torch.cat([boxes.reshape(rows, -1, 4) for boxes in heads[1::3]], dim=1)
+        landmarks = torch.cat([points.reshape(rows, -1, 5, 2) for points in heads[2::3]], dim=1)
+        return scores, boxes, landmarks
+
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+        scores, boxes, landmarks = (output[anchors] for output in outputs)
+        places = self._anchors[anchors]
+        return (
+            postprocess.bbox_pred(places, boxes).astype(np.float32),
+            scores,
+            np.asarray(postprocess.landmark_pred(places, landmarks), np.float32).reshape(-1, 5, 2),
+        )
+
+
+class RetinaFaceMobileNetwork:
+    """RetinaFace on MobileNet-0.25, in the layout of facexlib (and of Pytorch_Retinaface, whose release it is).
+
+    BGR, 0..255, less the mean of ImageNet's three channels; priors and decoding from facexlib.
+    """
+
+    def __init__(self, path: Path, *, input_px: int, device: str) -> None:
+        network = FacexlibRetinaFace("mobile0.25", device=torch.device(device))
+        state = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
+        self._network = fill(network, state, path)
+        self._mean = torch.tensor([104.0, 117.0, 123.0], device=device)
+        self._priors = PriorBox(network.cfg, image_size=(input_px, input_px)).forward()
+        self._variances = network.cfg["variance"]
+        self._input_px = input_px
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        bgr = crops.flip(-1).float() - self._mean
+        boxes, scores, landmarks = self._network(bgr.permute(0, 3, 1, 2))
+        return scores[..., 1], boxes, landmarks
+
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+        scores, boxes, landmarks = (torch.from_numpy(output[anchors]) for output in outputs)
+        priors = self._priors[anchors]
+        return (
+            (decode(boxes, priors, self._variances) * self._input_px).numpy(),
+            scores.numpy(),
+            (decode_landm(landmarks, priors, self._variances) * self._input_px).numpy().reshape(-1, 5, 2),
+        )
+
+
+class Mtcnn:
+    """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises. One crop a call, as its later
+    networks pool the proposals of a batch."""
+
+    def __init__(self, *, input_px: int, min_score: float, device: str) -> None:
+        self._network = MTCNN(thresholds=[0.6, 0.7, min_score], keep_all=True, device=torch.device(device)).eval()
+        self._input_px = input_px
+        self._min_score = min_score
+
+    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
+        return [self._find(crop) for crop in crops]
+
+    def _find(self, crop: Picture) -> Faces:
+        canvas, scale = _fit(crop, self._input_px)
+        boxes, scores, landmarks = self._network.detect(canvas, landmarks=True)
+        if boxes is None:
+            return NO_FACES
+        found = (np.asarray(boxes, np.float32), np.asarray(scores, np.float32), np.asarray(landmarks, np.float32))
+        return _faces(found, scale, self._min_score)
+
+
+class Yunet:
+    """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop a call."""
+
+    def __init__(self, path: Path, *, input_px: int, min_score: float) -> None:
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(path), "", (input_px, input_px), min_score, NMS_IOU)
+        except cv2.error as error:
+            raise UserError(
+                f"weights {path} are no YuNet that OpenCV can read ({error.err}); fetch them again with `rollcall weights pull`"
+            ) from None
+        self._input_px = input_px
+        self._min_score = min_score
+
+    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
+        return [self._find(crop) for crop in crops]
+
+    def _find(self, crop: Picture) -> Faces:
+        canvas, scale = _fit(crop, self._input_px)
+        _, found = self._network.detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        if found is None:
+            return NO_FACES
+        boxes = np.hstack([found[:, :2], found[:, :2] + found[:, 2:4]])
+        return _faces((boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
+
+
+NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+KINDS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
+
+
+def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
+    """Put `crop` into the left upper corner of a black square of `side_px`; returns it and square px per crop px.
+
+    Small crops are enlarged, at most MAX_UPSCALE times.
+    """
+    height, width = crop.shape[:2]
+    scale = min(side_px / max(height, width), MAX_UPSCALE)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = np.zeros((side_px, side_px, 3), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[: size[1], : size[0]] = cv2.resize(crop, size, interpolation=interpolation)
+    return canvas, scale
+
+
+def _faces(found: Found, scale: float, min_score: float) -> Faces:
+    """Scale back to the crop, round, drop the unsure and the doubled, and order: best first, then from left to right.
+
+    Everything is rounded before it decides, and equal scores are decided by place.
+    """
+    boxes = np.round(found[0] / scale, 1).astype(np.float32)
+    scores = np.round(found[1], 3).astype(np.float32)
+    landmarks = np.round(found[2] / scale, 1).astype(np.float32)
+    order = np.lexsort((boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], -scores))
+    order = order[scores[order] >= np.float32(min_score)]
+    kept = torchvision.ops.nms(torch.from_numpy(boxes[order]), torch.from_numpy(scores[order]), NMS_IOU).numpy()
+    return Faces(boxes, scores, landmarks)[order[kept]]

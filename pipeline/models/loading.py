@@ -1,0 +1,101 @@
+"""From names in a configuration to models in memory, on the device that was chosen. Only verified bytes are loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pipeline.config import Config
+from pipeline.models.body_embedder import BodyEmbedder
+from pipeline.models.estimator import Estimator, load_estimator
+from pipeline.models.face_detector import FaceDetector, load_face_detector
+from pipeline.models.face_embedder import FaceEmbedder
+from pipeline.models.face_restorer import FaceRestorer
+from pipeline.models.person_detector import PersonDetector
+from pipeline.weights import Registry
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that torch can use."""
+    return torch.cuda.is_available()
+
+
+class Loader:
+    """Makes each model that a configuration names. `config.compute.device` must be decided: cpu or cuda."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        if config.compute.device == "auto":
+            raise ValueError("compute.device must be decided before models are loaded")
+        torch.set_num_threads(config.compute.threads)
+        self._config = config
+        self._registry = registry
+        self._device = config.compute.device
+        self._half = config.compute.precision == "auto" and self._device == "cuda"
+
+    def person_detector(self) -> PersonDetector:
+        chosen = self._config.observe.detector
+        return PersonDetector(
+            self._registry.path(chosen.weights),
+            image_size=chosen.image_size,
+            batch=chosen.batch,
+            min_score=chosen.min_score,
+            nms_iou=chosen.nms_iou,
+            max_per_frame=chosen.max_per_frame,
+            device=self._device,
+            half=self._half,
+        )
+
+    def body_embedder(self) -> BodyEmbedder | None:
+        chosen = self._config.observe.body
+        if chosen.weights is None:
+            return None
+        path = self._registry.path(chosen.weights)
+        return BodyEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
+
+    def look(self) -> FaceDetector | None:
+        """The cheap glance at a crop."""
+        chosen = self._config.candidates
+        return self._face_detector(chosen.look, chosen.look_px, 1, chosen.look_score) if chosen.look else None
+
+    def face_detector(self) -> FaceDetector:
+        chosen = self._config.faces
+        return self._face_detector(chosen.detector, chosen.input_px, chosen.batch, chosen.min_score)
+
+    def restorer(self) -> FaceRestorer | None:
+        chosen = self._config.restore
+        if chosen.mode == "off":
+            return None
+        path = self._registry.path(chosen.weights)
+        return FaceRestorer(path, batch=chosen.batch, device=self._device, half=self._half)
+
+    def estimator(self) -> Estimator | None:
+        chosen = self._config.estimate
+        if chosen.estimator is None:
+            return None
+        kind = self._registry.entry(chosen.estimator).kind
+        parts = self._parts(chosen.estimator)
+        return load_estimator(kind, parts, batch=chosen.batch, device=self._device, half=self._half)
+
+    def face_embedder(self) -> FaceEmbedder | None:
+        chosen = self._config.estimate
+        if chosen.face_embedding is None:
+            return None
+        path = self._registry.path(chosen.face_embedding)
+        return FaceEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
+
+    def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
+        entry = self._registry.entry(name)
+        path = None if entry.parts else self._registry.path(name)
+        return load_face_detector(
+            entry.kind,
+            path,
+            input_px=input_px,
+            batch=batch,
+            min_score=min_score,
+            device=self._device,
+            half=self._half,
+        )
+
+    def _parts(self, name: str) -> Mapping[str, Path]:
+        entry = self._registry.entry(name)
+        return {role: self._registry.path(part) for role, part in (entry.parts or {}).items()}

@@ -1,0 +1,71 @@
+"""How every torch network here is read and run: no code in a checkpoint, no gradients, batches of one fixed shape."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the tensors of a checkpoint; a file that wants to run code is refused. Raises UserError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`"
+        ) from None
+
+
+def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
+    """Load `state`, which came from `path`, into `network` and make it ready to run. Raises UserError if it does not fit."""
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = lines[1] if len(lines) > 1 else lines[0]
+        name = type(network).__name__
+        raise UserError(
+            f"weights {path} do not fit {name} ({reason[:160]}); check the kind and the file of this registry entry"
+        ) from None
+    return network.eval().requires_grad_(False)
+
+
+class Runner:
+    """A network at work on batches of one fixed shape.
+
+    The last batch is padded, so a sample's numbers do not depend on how many others came along: another batch size
+    would change the last bits (docs of the measurement: "Batches").
+    """
+
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], *, batch: int, device: str, half: bool
+    ) -> None:
+        """`forward` maps (batch, …) on `device` to one tensor or several of `batch` rows; `half`: under float16 autocast."""
+        self._forward = forward
+        self._batch = batch
+        self._device = torch.device(device)
+        self._half = half
+
+    def __call__(self, inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Run (N, …) inputs, N > 0; returns each output as (N, …), floats as float32."""
+        batches = [self._run(inputs[start : start + self._batch]) for start in range(0, len(inputs), self._batch)]
+        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+    def _run(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        padded = np.zeros((self._batch, *inputs.shape[1:]), inputs.dtype)
+        padded[: len(inputs)] = inputs
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=self._half):
+            outputs = self._forward(torch.from_numpy(padded).to(self._device))
+        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+        floats = (tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
+        return [tensor[: len(inputs)].cpu().numpy() for tensor in floats]

@@ -1,0 +1,178 @@
+"""Ultralytics' detectors as one forward pass: pictures of one size -> the people in each.
+
+A sample's numbers do not depend on its place in a batch or on its neighbours: batches have one shape per picture size,
+and what they lack is padded. The file is a pickle of a model: whoever calls has compared its hash with the registry's.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (the suppression of the library takes another path where this is not loaded)
+from numpy.typing import NDArray
+
+from pipeline import boxes as geometry
+from pipeline.arrays import Detections, Picture
+from pipeline.errors import UserError
+
+STRIDE = 32
+GREY = 114
+"""The border that the networks were trained with."""
+
+
+class PersonDetector:
+    """Finds people with the network of an Ultralytics .pt file.
+
+    image_size: px, long side of what the network sees, a multiple of 32. batch: pictures in a forward pass.
+    min_score: people below are dropped. nms_iou: of two boxes that overlap more, the weaker is dropped (networks that
+    end without suppression need none). max_per_frame: people in a picture. half: float16 up to the head, which stays
+    float32: at float16 a coordinate beyond 512 px is a multiple of half a pixel.
+    Raises UserError if the file is no detector of people.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        image_size: int,
+        batch: int,
+        min_score: float,
+        nms_iou: float,
+        max_per_frame: int,
+        device: str,
+        half: bool,
+    ) -> None:
+        if image_size % STRIDE:
+            raise ValueError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
+        self.batch = batch
+        self._image_size = image_size
+        self._min_score = min_score
+        self._nms_iou = nms_iou
+        self._max_per_frame = max_per_frame
+        self._device = torch.device(device)
+        self._dtype = torch.float16 if half else torch.float32
+        self._network, names = _load(path)
+        self._person, self._num_classes = _person_class(names, path), len(names)
+        self._network.to(self._device)
+        if half:
+            self._network.half()
+            head = self._network.model[-1]
+            head.float()
+            head.register_forward_pre_hook(lambda _, inputs: ([each.float() for each in inputs[0]],))
+
+    def __call__(self, pictures: Sequence[Picture], *, alone: bool = False) -> list[Detections]:
+        """Find the people in each of `pictures`; `alone`: in batches of one, for a video that has one picture only.
+
+        Returns one Detections for each, by falling score.
+        """
+        found: dict[int, Detections] = {}
+        for size in dict.fromkeys(picture.shape for picture in pictures):
+            places = [place for place, picture in enumerate(pictures) if picture.shape == size]
+            step = 1 if alone else self.batch
+            for start in range(0, len(places), step):
+                some = places[start : start + step]
+                for place, detections in zip(some, self._forward([pictures[i] for i in some], step), strict=True):
+                    found[place] = detections
+        return [found[place] for place in range(len(pictures))]
+
+    @torch.inference_mode()
+    def _forward(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
+        from ultralytics.utils.nms import non_max_suppression  # when the environment is set, see _load
+
+        height, width = pictures[0].shape[:2]
+        fit = Fit.of(width, height, self._image_size)
+        samples = np.full((batch, fit.out_height, fit.out_width, 3), GREY, np.uint8)
+        for sample, picture in zip(samples, pictures, strict=False):
+            fit.paste(picture, sample)
+        tensor = torch.from_numpy(samples).to(self._device).permute(0, 3, 1, 2).to(self._dtype) / 255
+        rows: Any = non_max_suppression(
+            self._network(tensor)[0],
+            conf_thres=max(self._min_score - 0.0005, 0),  # the rounded score decides
+            iou_thres=self._nms_iou,
+            classes=[self._person],
+            max_det=self._max_per_frame,
+            nc=self._num_classes,
+            max_time_img=1e9,  # by default a slow machine silently gets fewer people
+            end2end=bool(getattr(self._network, "end2end", False)),
+        )
+        return [self._detections(each.float().cpu().numpy(), fit) for each in rows[: len(pictures)]]
+
+    def _detections(self, rows: NDArray[np.float32], fit: "Fit") -> Detections:
+        boxes = np.round(geometry.clip(fit.back(rows[:, :4]), fit.width, fit.height), 1).astype(np.float32)
+        scores = np.round(rows[:, 4], 3).astype(np.float32)
+        keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & (scores >= np.float32(self._min_score))
+        boxes, scores = boxes[keep], scores[keep]
+        order = np.lexsort((*boxes.T[::-1], -scores))
+        return Detections(boxes[order], scores[order])
+
+
+class Fit:
+    """How pictures of one size are laid into what the network sees: scaled, and centred between grey borders."""
+
+    def __init__(self, width: int, height: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
+        self.width, self.height = width, height
+        self._inner_width, self._inner_height = inner
+        self.out_width, self.out_height = outer
+        self._left = (self.out_width - self._inner_width) // 2
+        self._top = (self.out_height - self._inner_height) // 2
+
+    @classmethod
+    def of(cls, width: int, height: int, image_size: int) -> "Fit":
+        """Fit (height, width) pictures to a long side of `image_size`; the short one is padded to a multiple of 32."""
+        scale = image_size / max(width, height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        return cls(width, height, inner, (-(-inner[0] // STRIDE) * STRIDE, -(-inner[1] // STRIDE) * STRIDE))
+
+    def paste(self, picture: Picture, sample: NDArray[np.uint8]) -> None:
+        """Scale `picture` and write it into `sample`, (out_height, out_width, 3)."""
+        inner = picture
+        if (self._inner_width, self._inner_height) != (self.width, self.height):
+            inner = cv2.resize(picture, (self._inner_width, self._inner_height), interpolation=cv2.INTER_LINEAR)
+        bottom, right = self._top + self._inner_height, self._left + self._inner_width
+        sample[self._top : bottom, self._left : right] = inner
+
+    def back(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 4) boxes of the sample -> of the picture."""
+        x, y = self.width / self._inner_width, self.height / self._inner_height
+        offset = np.array([self._left, self._top] * 2, np.float32)
+        return (boxes - offset) * np.array([x, y, x, y], np.float32)
+
+
+def _load(path: Path) -> tuple[Any, dict[int, str]]:
+    # Ultralytics reads these when it is imported: it neither phones home, nor installs packages, nor writes into the
+    # home folder, and reads checkpoints by a list of known classes.
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_VERBOSE"] = "false"
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+    os.environ.setdefault("YOLO_CONFIG_DIR", os.path.join(tempfile.gettempdir(), f"rollcall-ultralytics-{os.getuid()}"))
+    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    from ultralytics.nn.tasks import load_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / "weights.pt"  # the library goes by the suffix; the cache names files by their hash
+        named.symlink_to(Path(path).resolve())
+        try:
+            network, _ = load_checkpoint(str(named))
+        except (TypeError, RuntimeError, ModuleNotFoundError, FileNotFoundError) as error:
+            raise UserError(f"{path} is not a detector of Ultralytics: {str(error).splitlines()[0]}") from None
+    if network.task != "detect":
+        raise UserError(
+            f"{path} is a model for the task {network.task!r}; observe.detector.weights must name one for 'detect'"
+        )
+    fused: Any = network
+    return fused.fuse(verbose=False).eval(), fused.names
+
+
+def _person_class(names: dict[int, str], path: Path) -> int:
+    for index, name in names.items():
+        if name == "person":
+            return index
+    raise UserError(
+        f"{path} does not know persons, only {', '.join(list(names.values())[:5])}, …; name another detector"
+    )

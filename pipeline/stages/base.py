@@ -1,0 +1,190 @@
+"""The one place where a core meets Ray.
+
+A stage extends a row, and one row is one chunk: it is given the columns it `needs` and returns those it `adds`; those
+it `drops` are gone afterwards. It cannot see, change or lose any other column. Consecutive stages of one pool share an
+actor.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from pipeline.errors import DataError
+from pipeline.rows import CHUNK, blank, conform
+from pipeline.storage.ledger import Ledger
+
+Core = Callable[[pa.Table], pa.Table]
+Splitter = Callable[[pa.Table], Iterator[pa.Table]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step, as a value. `build` runs once in each worker: weights are loaded there.
+
+    splits: the core is a generator that makes rows of CHUNK + `adds` out of one row of another kind; first in its pool.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    needs: pa.Schema
+    adds: pa.Schema
+    drops: tuple[str, ...] = ()
+    splits: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker of a pool takes. A fraction of a GPU is bookkeeping: it shares the card, memory and all."""
+
+    num_cpus: float
+    num_gpus: float
+    min_workers: int
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long and how often a chunk is tried before it is given up."""
+
+    ledger: Ledger
+    run_id: str
+    max_attempts: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOfStages:
+    name: str
+    stages: tuple[Stage, ...]
+    resources: Resources
+    limits: Limits
+
+
+class Worker:
+    """The stages of a pool at work on one row at a time. Ray makes one per actor; a test makes one by hand."""
+
+    def __init__(self, pool: PoolOfStages) -> None:
+        self._pool = pool
+        self._cores = [stage.build() for stage in pool.stages]
+        self._watchdog = _Watchdog(pool.limits.deadline_s)
+
+    def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
+        if row.num_rows != 1:
+            raise ValueError(f"a row must travel alone, got {row.num_rows} rows")
+        video_id, first_cell = row["video_id"][0].as_py(), row["first_cell"][0].as_py()
+        limits, name = self._pool.limits, self._pool.name
+        attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
+        if attempt > limits.max_attempts:
+            reason = f"its worker died {limits.max_attempts} times (memory, a crash, or over {limits.deadline_s:g} s)"
+            yield from self._refuse(row, {"stage": name, "kind": "WorkerDied", "message": reason})
+            return
+        chunks = self._run(row)
+        while (chunk := self._next(chunks)) is not None:
+            yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
+        limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
+
+    def _next(self, chunks: Iterator[pa.Table]) -> pa.Table | None:
+        with self._watchdog:  # off while a consumer keeps this worker waiting
+            return next(chunks, None)
+
+    def _run(self, row: pa.Table) -> Iterator[pa.Table]:
+        stages = list(zip(self._pool.stages, self._cores, strict=True))
+        if stages[0][0].splits:
+            split, core = stages.pop(0)
+            started = time.perf_counter()
+            try:
+                for chunk in core(conform(row.select(split.needs.names), split.needs)):
+                    yield self._extend(self._charge(chunk, split.name, started), stages)
+                    started = time.perf_counter()
+            except DataError as fault:
+                yield from self._refuse(row, _error(split.name, fault))
+        else:
+            yield self._extend(row, stages)
+
+    def _extend(self, row: pa.Table, stages: list[tuple[Stage, Core]]) -> pa.Table:
+        for stage, core in stages:
+            started = time.perf_counter()
+            added = blank(stage.adds, 1)
+            if not row["error"][0].is_valid:
+                try:
+                    added = conform(core(conform(row.select(stage.needs.names), stage.needs)), stage.adds)
+                    if added.num_rows != 1:
+                        raise TypeError(f"stage {stage.name}: 1 row in, {added.num_rows} out")
+                except DataError as fault:
+                    row = _with(row, "error", _error(stage.name, fault))
+            row = row.drop_columns([name for name in row.column_names if name in {*stage.drops, *added.column_names}])
+            for column in added.schema:
+                row = row.append_column(column, added[column.name])
+            row = self._charge(row, stage.name, started)
+        return row
+
+    def _charge(self, row: pa.Table, stage: str, started: float) -> pa.Table:
+        """Put the time since `started` on the row's account."""
+        elapsed = time.perf_counter() - started
+        spent = {"stage": stage, "seconds": elapsed, "gpu_seconds": elapsed * self._pool.resources.num_gpus}
+        return _with(row, "timings", [*(row["timings"][0].as_py() or []), spent])
+
+    def _refuse(self, row: pa.Table, error: dict[str, str]) -> Iterator[pa.Table]:
+        """The row with its error and every column that a sound one would have by now."""
+        columns = {name: row[name][0].as_py() for name in CHUNK.names if name in row.column_names}
+        columns |= {"error": error, "attempts": 0}
+        refused = pa.table({f.name: pa.array([columns.get(f.name)], f.type) for f in CHUNK}, schema=CHUNK)
+        carried = [] if self._pool.stages[0].splits else [f for f in row.schema if f.name not in CHUNK.names]
+        for field in carried:
+            refused = refused.append_column(field, pa.nulls(1, field.type))
+        for stage in self._pool.stages:
+            gone = {*stage.drops, *stage.adds.names}
+            refused = refused.drop_columns([name for name in refused.column_names if name in gone])
+            for field in stage.adds:
+                refused = refused.append_column(field, pa.nulls(1, field.type))
+        yield refused
+
+
+def extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
+    """Put the stages of `pool` at the end of `dataset`, in actors of their own."""
+    return dataset.map_batches(
+        Worker,
+        fn_constructor_args=(pool,),
+        batch_format="pyarrow",
+        batch_size=1,
+        num_cpus=pool.resources.num_cpus,
+        num_gpus=pool.resources.num_gpus,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=pool.resources.min_workers,
+            max_size=pool.resources.max_workers,
+            initial_size=pool.resources.min_workers,
+        ),
+    )
+
+
+class _Watchdog:
+    """Ends this process when a chunk takes longer than the deadline: nothing else stops a hang in native code."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> None:
+        self._timer = threading.Timer(self._deadline_s, os._exit, (1,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _error(stage: str, fault: DataError) -> dict[str, str]:
+    return {"stage": stage, "kind": type(fault).__name__, "message": str(fault)}
+
+
+def _with(row: pa.Table, name: str, value: Any) -> pa.Table:
+    """The row with another value in a column of CHUNK."""
+    field = CHUNK.field(name)
+    return row.set_column(row.column_names.index(name), field, pa.array([value], field.type))

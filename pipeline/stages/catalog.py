@@ -1,0 +1,90 @@
+"""From a listing to videos: which contents there are, and what is to be done about each."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.errors import DataError
+from pipeline.media.probe import Probe, probe
+from pipeline.storage.sources import Source, content_id
+from pipeline.storage.state import State
+from pipeline.storage.store import opener
+
+THREADS = 8
+
+
+class Standing(StrEnum):
+    """What an output knows of a content, seen from a configuration."""
+
+    NEW = "new"
+    CHANGED = "changed"  # done, but with another configuration or other weights
+    DONE = "done"
+    QUARANTINED = "quarantined"  # given up in an earlier run under the same configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Sources of the same bytes are one content. uris: sorted, at least one."""
+
+    video_id: str
+    uris: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """Where it is read from."""
+        return self.uris[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    stage: str
+    reason: str
+
+
+def identify(sources: Sequence[Source], state: State) -> dict[str, str | Fault]:
+    """The content id of every source by uri, or why it has none."""
+
+    def one(source: Source) -> str | Fault:
+        try:
+            if source.missing:
+                return Fault("catalog", source.missing)
+            return state.known_id(source) or content_id(source)
+        except DataError as error:
+            return Fault("catalog", str(error))
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(zip((source.uri for source in sources), threads.map(one, sources), strict=True))
+
+
+def contents(ids: dict[str, str | Fault]) -> list[Content]:
+    """Group sources by what they hold, in order of their first uri."""
+    uris: dict[str, list[str]] = defaultdict(list)
+    for uri in sorted(ids):
+        if isinstance(found := ids[uri], str):
+            uris[found].append(uri)
+    return [Content(video_id=video_id, uris=tuple(names)) for video_id, names in uris.items()]
+
+
+def standing(content: Content, state: State, config_id: str) -> Standing:
+    row = state.videos.get(content.video_id)
+    if row is None:
+        return Standing.NEW
+    if row["config_id"] != config_id:
+        return Standing.CHANGED if row["status"] == "done" else Standing.NEW
+    return Standing.DONE if row["status"] == "done" else Standing.QUARANTINED
+
+
+def probe_all(wanted: Iterable[Content]) -> dict[str, Probe | Fault]:
+    """Look into every container: by video_id the probe, or why there is none."""
+
+    def one(content: Content) -> Probe | Fault:
+        try:
+            return probe(opener(content.uri))
+        except DataError as error:
+            return Fault("catalog", str(error))
+
+    wanted = list(wanted)
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(zip((content.video_id for content in wanted), threads.map(one, wanted), strict=True))

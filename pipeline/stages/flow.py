@@ -1,0 +1,195 @@
+"""The stages of the map, as values, and the pools they share.
+
+plan -> observe -> find_faces -> restore_faces -> estimate -> commit
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import rows
+from pipeline.config import Config, Pool, digest
+from pipeline.cores.plan import PlannedSpan, plan_spans
+from pipeline.media.probe import Probe
+from pipeline.stages import enrich
+from pipeline.stages.base import Core, Limits, PoolOfStages, Resources, Splitter, Stage
+from pipeline.storage.ledger import Keys, Ledger, Span
+from pipeline.storage.store import opener
+from pipeline.weights import Registry
+
+GPU_SHARE = 0.5
+"""What `gpus: auto` means where there is a GPU: two pools share a card."""
+REVISION = 1
+"""Counts up when the code changes what comes out for the same knobs and weights."""
+SHAPED_BY = {
+    "observed": ("chunk", "observe", "candidates", "compute"),
+    "enriched": ("faces", "gate", "restore", "estimate", "biometrics"),
+    "reduced": ("track", "cuts", "identity", "person"),
+}
+"""The sections of the configuration that shape each durable object, besides those of the objects before it."""
+OBSERVED_ROLES = ("detector", "body", "look")
+
+RowOfSpan = str
+"""One row of rows.SPAN as JSON."""
+
+
+def keys(config: Config, registry: Registry) -> Keys:
+    """What the durable objects of a configuration are filed under. Its models must be known by sha256."""
+    shas = registry.digests(config)
+    roles = (*OBSERVED_ROLES, "face_detector") if config.observe.whole_frame_faces else OBSERVED_ROLES
+    looks = {role: sha for role, sha in shas.items() if role.split(".")[0] in roles}
+    observed = digest(REVISION, config.result_knobs(*SHAPED_BY["observed"]), looks)
+    return Keys(observed, digest(observed, config.result_knobs(*SHAPED_BY["enriched"]), shas))
+
+
+def config_id(config: Config, registry: Registry) -> str:
+    """What the tables of a video depend on besides its content."""
+    return digest(keys(config, registry).enriched, config.result_knobs(*SHAPED_BY["reduced"]))
+
+
+def planned(probe: Probe, config: Config, durable: Sequence[Span]) -> list[PlannedSpan]:
+    """What is left to decode of one video."""
+    return plan_spans(
+        duration_s=probe.duration_s,
+        keyframe_ns=probe.keyframe_ns,
+        enterable=probe.enterable,
+        params=config.chunk,
+        durable=durable,
+    )
+
+
+def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfSpan:
+    return json.dumps({"video_id": video_id, "uri": uri, "probe": probe.to_json()} | asdict(span))
+
+
+def spaces(config: Config, registry: Registry) -> dict[str, str]:
+    """The embedding spaces of a configuration: vectors of two spaces are never compared."""
+    chosen = {"body": config.observe.body.weights, "face": config.estimate.face_embedding}
+    return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items() if name}
+
+
+def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
+    """Consecutive stages of a pool share an actor; restoration has its own pool where the configuration says so."""
+    limits = Limits(
+        ledger=ledger,
+        run_id=run_id,
+        max_attempts=config.run.max_attempts,
+        deadline_s=config.run.chunk_deadline_s,
+    )
+
+    def pool(name: str, knobs: Pool, *stages: Stage) -> PoolOfStages:
+        auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
+        resources = Resources(
+            num_cpus=knobs.cpus,
+            num_gpus=auto if knobs.gpus == "auto" else knobs.gpus,
+            min_workers=knobs.workers,
+            max_workers=max(knobs.workers, knobs.max_workers),
+        )
+        return PoolOfStages(name=name, stages=stages, resources=resources, limits=limits)
+
+    observe = Stage(
+        name="observe",
+        build=partial(_observe, config, registry),
+        needs=rows.SPAN,
+        adds=rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES),
+        splits=True,
+    )
+    find_faces = Stage(
+        name="find_faces",
+        build=partial(_find_faces, config, registry),
+        needs=enrich.FIND_FACES_NEEDS,
+        adds=enrich.FIND_FACES_ADDS,
+        drops=tuple(enrich.FIND_FACES_DROPS.names),
+    )
+    restore_faces = Stage(
+        name="restore_faces",
+        build=partial(_restore_faces, config, registry),
+        needs=enrich.RESTORE_FACES_NEEDS,
+        adds=enrich.RESTORE_FACES_ADDS,
+    )
+    estimate = Stage(
+        name="estimate",
+        build=partial(_estimate, config, registry),
+        needs=enrich.ESTIMATE_NEEDS,
+        adds=enrich.ESTIMATE_ADDS,
+    )
+    commit = Stage(
+        name="commit",
+        build=partial(_commit, ledger, config.biometrics.keep),
+        needs=rows.join(_CHUNK_NEEDS, rows.OBSERVED, rows.ENRICHED),
+        adds=rows.COMMITTED,
+        drops=(*rows.FRAMES.names, *rows.DETECTIONS.names, *rows.ENRICHED.names),
+    )
+    first = pool("observe", config.run.observe, observe)
+    if config.restore.mode == "off":
+        return [first, pool("enrich", config.run.enrich, find_faces, estimate, commit)]
+    if config.run.restore is None:
+        return [first, pool("enrich", config.run.enrich, find_faces, restore_faces, estimate, commit)]
+    return [
+        first,
+        pool("find_faces", config.run.enrich, find_faces),
+        pool("restore_faces", config.run.restore, restore_faces),
+        pool("estimate", config.run.enrich, estimate, commit),
+    ]
+
+
+_CHUNK_NEEDS = pa.schema([rows.CHUNK.field(name) for name in ("video_id", "first_cell", "end_cell")])
+
+
+def _observe(config: Config, registry: Registry) -> Splitter:
+    from pipeline.models.loading import Loader
+    from pipeline.stages.observe import SpanObserver, as_row
+
+    load = Loader(config, registry)
+    whole_frame = load.face_detector() if config.observe.whole_frame_faces else None
+    observer = SpanObserver(config, load.person_detector(), load.body_embedder(), load.look(), whole_frame)
+
+    def observe(row: pa.Table) -> Iterator[pa.Table]:
+        span = row.to_pylist()[0]
+        for chunk in observer.observe(span, opener(span["uri"])):
+            columns: Mapping[str, Any] = {name: span.get(name) for name in rows.CHUNK.names} | {
+                name: chunk[name] for name in ("first_cell", "end_cell", "warning")
+            }
+            base = pa.table({f.name: pa.array([columns[f.name]], f.type) for f in rows.CHUNK}, schema=rows.CHUNK)
+            observed = as_row(chunk)
+            for name in observed.column_names:
+                base = base.append_column(observed.schema.field(name), observed[name])
+            yield base
+
+    return observe
+
+
+def _find_faces(config: Config, registry: Registry) -> Core:
+    from pipeline.models.loading import Loader
+
+    return enrich.FindFaces(config, Loader(config, registry).face_detector())
+
+
+def _restore_faces(config: Config, registry: Registry) -> Core:
+    from pipeline.models.loading import Loader
+
+    return enrich.RestoreFaces(config, Loader(config, registry).restorer())
+
+
+def _estimate(config: Config, registry: Registry) -> Core:
+    from pipeline.models.loading import Loader
+
+    load = Loader(config, registry)
+    return enrich.Estimate(config, load.estimator(), load.face_embedder())
+
+
+def _commit(ledger: Ledger, keep_biometrics: bool) -> Core:
+    def commit(row: pa.Table) -> pa.Table:
+        enriched = row.select(rows.ENRICHED.names)
+        if not keep_biometrics:
+            blank = rows.blank(rows.ALIGNED_FACES, 1)
+            enriched = enriched.set_column(enriched.column_names.index("aligned"), blank.schema[0], blank["aligned"])
+        span = (row["first_cell"][0].as_py(), row["end_cell"][0].as_py())
+        ledger.commit(row["video_id"][0].as_py(), span, row.select(rows.OBSERVED.names), enriched)
+        return pa.table({"num_frames": pa.array([len(row["frames"][0])], pa.int64())})
+
+    return commit

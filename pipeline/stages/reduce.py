@@ -1,0 +1,592 @@
+"""Reduce one video: from durable chunks to published tables. Shots are tracked in order across all chunk borders.
+
+Nothing here knows Ray; `spread` says how the parts of the tracking are carried out. Detections and embeddings are read
+a chunk at a time; what stays in memory is one short row per box, and one summary per tracklet.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.arrays import Quantised
+from pipeline.config import Config
+from pipeline.cores.fill import Knots, ShotFrames, intervals, rows_between
+from pipeline.cores.link import Links, Tracklet, link, summarise
+from pipeline.cores.number import number_persons, number_tracklets
+from pipeline.cores.vote import Vote, age_columns, vote
+from pipeline.errors import DataError
+from pipeline.media.cuts import find_shots
+from pipeline.media.decode import damaged_cells
+from pipeline.media.probe import Probe, describe_warnings
+from pipeline.storage import state, tables
+from pipeline.storage.ledger import Ledger, Span, is_whole
+
+FRAMES_PER_WINDOW = 16_384
+"""Rows are made for so many frames at a time."""
+FRAMES_PER_PART = 20_000
+"""Analysed frames that one task tracks; shots are never divided. About a minute of work."""
+NOMINAL_FPS = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A video whose chunks are durable. spaces: the embedding spaces of `body` and `face`, where there are such."""
+
+    video_id: str
+    uri: str
+    probe: Probe
+    spans: tuple[Span, ...]
+    csv_names: tuple[str, ...]
+    ledger: Ledger
+    config: Config
+    config_id: str
+    spaces: Mapping[str, str]
+
+    def with_spans(self, spans: tuple[Span, ...]) -> "Job":
+        return replace(self, spans=spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Every frame of a video, and where each chunk begins in it.
+
+    times_ns: (F,) int64, rising. analysed: (F,) bool. differences: (F, 3) int64, hue, saturation, lightness to the next
+    frame. first_frames: (C + 1,) int64: chunk c holds the frames [first_frames[c], first_frames[c + 1]).
+    """
+
+    times_ns: NDArray[np.int64]
+    analysed: NDArray[np.bool_]
+    differences: NDArray[np.int64]
+    first_frames: NDArray[np.int64]
+    width: int
+    height: int
+    thumbnail_pixels: int
+    damaged_cells: tuple[int, ...]
+    frame_ns: int
+
+    def __len__(self) -> int:
+        return len(self.times_ns)
+
+    def seconds(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When frames begin; the one after the last begins where the video ends."""
+        end_ns = self.times_ns[-1] + self.frame_ns
+        return np.round(np.append(self.times_ns, end_ns)[frames] / 1e9, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """The tracklets of some shots: T of them, with K boxes in analysed frames, ordered by tracklet, then frame.
+
+    chunks, detections: (K,) where the box stands: detection `detections[k]` of chunk `chunks[k]`.
+    shots: (T,) index of the shot. bodies: (T, D) float32, mean of unit embeddings, nan where there is none; D may be 0.
+    """
+
+    knots: Knots
+    chunks: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    shots: NDArray[np.int64]
+    bodies: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive shots for one task: shots[i] is the half-open range of frames of shot number `first_shot` + i."""
+
+    job: Job
+    timeline: Timeline
+    first_shot: int
+    shots: tuple[tuple[int, int], ...]
+
+
+Spread = Callable[[Sequence[Part]], Iterable[Tracked]]
+"""Carries out `track.track_part` for every part, in any place, and gives the results in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What came of a video, for whoever keeps the books."""
+
+    video_id: str
+    row: dict[str, Any]
+    num_chunks: int
+
+
+def reduce_video(job: Job, spread: Spread) -> Published:
+    """Cut, track, link and publish. Raises DataError where there is nothing to publish."""
+    if not is_whole(job.spans):
+        raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
+    timeline = read_timeline(job)
+    if not len(timeline):
+        raise DataError("not a single frame can be decoded; check the file with a player")
+    shots = find_shots(
+        timeline.times_ns,
+        *timeline.differences.T,
+        pixels=timeline.thumbnail_pixels,
+        threshold=job.config.cuts.threshold,
+        min_shot_s=job.config.cuts.min_shot_s,
+    )
+    tracked = concatenate(list(spread(_parts(job, timeline, shots))))
+    faces = read_faces(job, timeline, tracked)
+    people = _people(job, timeline, shots, tracked, faces)
+    _publish(job, timeline, shots, tracked, faces, people)
+    row = _video_row(job, timeline, len(shots), len(people.votes))
+    state.write_video(job.ledger.store, row)
+    if not job.config.biometrics.keep:
+        job.ledger.clear(job.video_id)
+    return Published(video_id=job.video_id, row=row, num_chunks=len(job.spans))
+
+
+def read_timeline(job: Job) -> Timeline:
+    times_ns, analysed, differences, counts = [], [], [], []
+    warnings: list[str | None] = []
+    size, pixels = (job.probe.width, job.probe.height), 1
+    for span in job.spans:
+        chunk = job.ledger.observed(job.video_id, span, ["warning", *rows.FRAMES.names])
+        frames = flat(chunk["frames"])
+        times_ns.append(numbers(frames, "time_ns"))
+        analysed.append(frames.field("analysed").to_numpy(zero_copy_only=False).astype(np.bool_))
+        columns = [frames.field(name).fill_null(0) for name in ("hue", "saturation", "lightness")]
+        differences.append(np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1))
+        counts.append(len(frames))
+        warnings.append(chunk["warning"][0].as_py())
+        if len(frames):
+            size = (chunk["width"][0].as_py(), chunk["height"][0].as_py())
+            pixels = chunk["thumbnail_pixels"][0].as_py()
+    fps = float(job.probe.fps) or NOMINAL_FPS
+    return Timeline(
+        np.concatenate(times_ns).astype(np.int64),
+        np.concatenate(analysed),
+        np.concatenate(differences).astype(np.int64),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        *size,
+        pixels,
+        tuple(damaged_cells(warnings)),
+        round(1e9 / fps),
+    )
+
+
+def _parts(job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
+    """Consecutive shots, about FRAMES_PER_PART analysed frames together."""
+    before = np.concatenate([[0], np.cumsum(timeline.analysed)])
+    parts: list[Part] = []
+    first = 0
+    for last, (_, end) in enumerate(shots):
+        if before[end] - before[shots[first][0]] >= FRAMES_PER_PART or last == len(shots) - 1:
+            parts.append(Part(job, timeline, first, tuple(shots[first : last + 1])))
+            first = last + 1
+    return parts
+
+
+def concatenate(parts: Sequence[Tracked]) -> Tracked:
+    offsets = np.cumsum([0, *(len(part.shots) for part in parts)])
+    width = max((part.bodies.shape[1] for part in parts), default=0)
+    bodies = np.full((int(offsets[-1]), width), np.nan, np.float32)
+    for part, offset in zip(parts, offsets, strict=False):
+        bodies[offset : offset + len(part.shots), : part.bodies.shape[1]] = part.bodies
+
+    def joined(columns: Iterable[NDArray[Any]], kind: Any, *shape: int) -> NDArray[Any]:
+        listed = list(columns)
+        return np.concatenate(listed).astype(kind) if listed else np.zeros((0, *shape), kind)
+
+    knots = Knots(
+        joined((part.knots.tracklets + offset for part, offset in zip(parts, offsets, strict=False)), np.int64),
+        joined((part.knots.frames for part in parts), np.int64),
+        joined((part.knots.boxes for part in parts), np.float32, 4),
+        joined((part.knots.scores for part in parts), np.float32),
+    )
+    return Tracked(
+        knots,
+        joined((part.chunks for part in parts), np.int64),
+        joined((part.detections for part in parts), np.int64),
+        joined((part.shots for part in parts), np.int64),
+        bodies,
+    )
+
+
+# --- faces and people ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFaces:
+    """The F faces of a video. table: the fields of rows.FACE; frames: (F,) of the video; tracklets: (F,), -1 none."""
+
+    table: pa.Table
+    frames: NDArray[np.int64]
+    tracklets: NDArray[np.int64]
+    vectors: NDArray[np.float32] | None
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A column as float64, nan for null."""
+        return self.table[name].cast(pa.float64()).to_numpy()
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        return self.table["judged"].fill_null(False).to_numpy().astype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """tracklet_ids, person_ids: (T,) as published. votes: by person, 1 first. runs: (M, 3) tracklet, start, end."""
+
+    tracklet_ids: NDArray[np.int64]
+    person_ids: NDArray[np.int64]
+    runs: NDArray[np.int64]
+    links: Links
+    votes: list[Vote]
+
+
+def read_faces(job: Job, timeline: Timeline, tracked: Tracked) -> SeenFaces:
+    """All faces, each with the tracklet of the detection that it is on."""
+    keys = tracked.chunks << 32 | tracked.detections
+    order = np.argsort(keys)
+    tables_, frames, tracklets, vectors = [], [], [], []
+    for chunk, span in enumerate(job.spans):
+        faces = flat(job.ledger.enriched(job.video_id, span, rows.FACES.names)["faces"])
+        tables_.append(pa.table(faces.flatten(), names=[field.name for field in rows.FACE]))
+        frames.append(numbers(faces, "frame") + timeline.first_frames[chunk])
+        on = faces.field("detection").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        place = np.searchsorted(keys, chunk << 32 | np.maximum(on, 0), sorter=order)
+        place = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(on), np.int64)
+        hit = (on >= 0) & (len(order) > 0)
+        if len(order):
+            hit &= keys[place] == (chunk << 32 | np.maximum(on, 0))
+        tracklets.append(np.where(hit, tracked.knots.tracklets[place] if len(order) else -1, -1))
+        vectors.append(unit_vectors(faces))
+    width = max((v.shape[1] for v in vectors if v is not None), default=0)
+    joined = [np.zeros((len(f), width), np.float32) if v is None else v for v, f in zip(vectors, frames, strict=True)]
+    return SeenFaces(
+        pa.concat_tables(tables_),
+        np.concatenate(frames).astype(np.int64),
+        np.concatenate(tracklets).astype(np.int64),
+        np.concatenate(joined) if width else None,
+    )
+
+
+def _people(
+    job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, faces: SeenFaces
+) -> People:
+    judged = faces.judged
+    bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
+    face_means = _face_means(faces, judged, len(tracked.shots))
+    summaries: list[Tracklet] = []
+    runs = [np.zeros((0, 3), np.int64)]
+    for shot, frames in _shot_frames(timeline, shots):
+        knots = _knots_of_shot(tracked, shot)
+        first = len(summaries)
+        own = slice(first, first + int((tracked.shots == shot).sum()))
+        local = replace(knots, tracklets=knots.tracklets - first)
+        occupied = intervals(local, frames, _fill_ns(job))
+        runs.append(np.stack([occupied.tracklets + first, occupied.starts, occupied.ends], axis=1))
+        summaries += summarise(shot, frames, local, occupied, bodies[own], face_means[own])
+    links, persons = link(summaries, job.config.identity)
+    tracklet_ids = number_tracklets(
+        np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
+        np.array([summary.head_boxes[0] for summary in summaries], np.float32).reshape(-1, 4),
+    )
+    person_ids = number_persons(tracklet_ids, persons)
+    person_of_face = np.where(faces.tracklets >= 0, np.append(person_ids, 0)[faces.tracklets], 0)
+    said = [faces.numbers(name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
+    votes = []
+    for person in range(1, int(person_ids.max(initial=0)) + 1):
+        own = np.flatnonzero((person_of_face == person) & judged)
+        ages, stds, probs, qualities = (column[own] for column in said)
+        votes.append(vote(ages, stds, probs, qualities, job.config.person))
+    return People(tracklet_ids, person_ids, np.concatenate(runs), links, votes)
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def _publish(
+    job: Job,
+    timeline: Timeline,
+    shots: Sequence[tuple[int, int]],
+    tracked: Tracked,
+    faces: SeenFaces,
+    people: People,
+) -> None:
+    store, video_id = job.ledger.store, job.video_id
+
+    def put(dataset: str, columns: Mapping[str, Any], num_rows: int) -> None:
+        schema = (rows.DATASETS | rows.BIOMETRIC_DATASETS)[dataset]
+        table = _table(schema, {"video_id": [video_id] * num_rows} | dict(columns))
+        tables.write(store, f"{dataset}/{video_id}.parquet", schema, [table])
+
+    starts, ends = np.array(shots, np.int64).T
+    put(
+        "shots",
+        {
+            "shot": np.arange(1, len(shots) + 1),
+            "start_s": timeline.seconds(starts),
+            "end_s": timeline.seconds(ends),
+        },
+        len(shots),
+    )
+    tables.write(
+        store,
+        f"detections/{video_id}.parquet",
+        rows.DATASETS["detections"],
+        _detections(job, timeline, shots, tracked, people),
+    )
+    put("tracklets", *_tracklet_columns(timeline, tracked, faces, people))
+    put("faces", *_face_columns(faces, people))
+    put("persons", *_person_columns(timeline, faces, people))
+    put("links", *_link_columns(people))
+    if job.config.biometrics.keep:
+        put("embeddings", *_embedding_columns(job, tracked, faces, people))
+    for name in job.csv_names:
+        tables.write_csv(store, video_id, name)
+
+
+def _detections(
+    job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, people: People
+) -> Iterator[pa.Table]:
+    """The rows of `detections`, a window of frames at a time, ordered by frame, then person."""
+    ages = [age_columns(vote.age) for vote in people.votes]
+    by_person = {
+        "age_min": np.array([0, *(age.age_min for age in ages)], np.int64),
+        "age_max": np.array([0, *(age.age_max for age in ages)], np.int64),
+        "age_actual": np.array([0, *(age.age_actual for age in ages)], np.int64),
+        "gender": np.array(["", *(vote.gender for vote in people.votes)]),
+    }
+    for shot, frames in _shot_frames(timeline, shots):
+        knots = _knots_of_shot(tracked, shot)
+        for start in range(frames.start, frames.end, FRAMES_PER_WINDOW):
+            end = min(start + FRAMES_PER_WINDOW, frames.end)
+            found = rows_between(_around(knots, frames, start, end), frames, _fill_ns(job), start, end)
+            person = people.person_ids[found.tracklets]
+            order = np.lexsort((person, found.frames))
+            person, tracklets, numbers = person[order], found.tracklets[order], found.frames[order]
+            columns: dict[str, Any] = {
+                "video_id": [job.video_id] * len(order),
+                "frame_num": numbers + 1,
+                "time_s": timeline.seconds(numbers),
+                "shot": np.full(len(order), shot + 1),
+                "tracklet_id": people.tracklet_ids[tracklets],
+                "person_id": person,
+                "score": _nullable(np.round(found.scores[order].astype(np.float64), 3)),
+                "interpolated": found.interpolated[order],
+            }
+            columns |= _box_columns(found.boxes[order]) | {name: by[person] for name, by in by_person.items()}
+            yield _table(rows.DATASETS["detections"], columns)
+
+
+def _tracklet_columns(
+    timeline: Timeline, tracked: Tracked, faces: SeenFaces, people: People
+) -> tuple[dict[str, Any], int]:
+    order = np.argsort(people.tracklet_ids)
+    first, last, num_frames = _extent(people.runs, people.runs[:, 0], len(order))
+    on = faces.tracklets[faces.judged & (faces.tracklets >= 0)]
+    columns = {
+        "tracklet_id": people.tracklet_ids[order],
+        "person_id": people.person_ids[order],
+        "shot": tracked.shots[order] + 1,
+        "start_s": timeline.seconds(first[order]),
+        "end_s": timeline.seconds(last[order]),
+        "num_frames": num_frames[order],
+        "num_faces": np.bincount(on, minlength=len(order))[order],
+    }
+    return columns, len(order)
+
+
+def _person_columns(timeline: Timeline, faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
+    count = len(people.votes)
+    first, last, num_frames = _extent(people.runs, people.person_ids[people.runs[:, 0]] - 1, count)
+    on = people.person_ids[faces.tracklets[faces.judged & (faces.tracklets >= 0)]] - 1
+    columns: dict[str, Any] = {
+        "person_id": np.arange(1, count + 1),
+        "start_s": timeline.seconds(first),
+        "end_s": timeline.seconds(last),
+        "num_frames": num_frames,
+        "num_tracklets": np.bincount(people.person_ids - 1, minlength=count),
+        "num_faces": np.bincount(on, minlength=count),
+    }
+    for name in ("age", "age_low", "age_high", "gender", "female_prob"):
+        columns[name] = [getattr(vote, name) for vote in people.votes]
+    return columns, count
+
+
+def _face_columns(faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
+    boxes = box_array(faces.table["box"].combine_chunks())
+    order = np.lexsort((*boxes.T[::-1], faces.frames))
+    on = faces.tracklets[order]
+    columns: dict[str, Any] = {
+        "frame_num": faces.frames[order] + 1,
+        "person_id": _ids(np.append(people.person_ids, 0)[on]),
+        "tracklet_id": _ids(np.append(people.tracklet_ids, 0)[on]),
+    }
+    columns |= _box_columns(boxes[order])
+    for name, digits in (("score", 3), ("quality", 3), ("age", 1), ("female_prob", 3)):
+        columns[name] = _nullable(np.round(faces.numbers(name)[order], digits))
+    for name in ("judged", "why_not", "restored"):
+        columns[name] = faces.table[name].take(pa.array(order))
+    return columns, len(order)
+
+
+def _link_columns(people: People) -> tuple[dict[str, Any], int]:
+    links = people.links
+    ends = np.sort(np.stack([people.tracklet_ids[links.a], people.tracklet_ids[links.b]], axis=1), axis=1)
+    order = np.lexsort((links.kind, ends[:, 1], ends[:, 0]))
+    columns: dict[str, Any] = {"tracklet_a": ends[order, 0], "tracklet_b": ends[order, 1]}
+    columns |= {"kind": links.kind[order], "joined": links.joined[order], "why": links.why[order]}
+    for name in ("gap_s", "motion", "body_similarity", "face_similarity", "score"):
+        columns[name] = _nullable(np.round(getattr(links, name)[order].astype(np.float64), 3))
+    return columns, len(order)
+
+
+def _embedding_columns(job: Job, tracked: Tracked, faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
+    """One body vector per tracklet, the mean; one face vector per judged face."""
+    has_body = tracked.bodies.shape[1] > 0 and ~np.isnan(tracked.bodies).any(axis=1)
+    bodies = np.flatnonzero(has_body)[np.argsort(people.tracklet_ids[has_body])] if np.any(has_body) else []
+    shown = [i for i in np.argsort(faces.frames, kind="stable") if faces.vectors is not None and faces.vectors[i].any()]
+    vectors = [tracked.bodies[i].tolist() for i in bodies]
+    if faces.vectors is not None:
+        vectors += [faces.vectors[i].tolist() for i in shown]
+    on = [int(people.tracklet_ids[i]) for i in bodies]
+    on += [int(people.tracklet_ids[faces.tracklets[i]]) if faces.tracklets[i] >= 0 else None for i in shown]  # type: ignore[misc]
+    columns = {
+        "tracklet_id": on,
+        "frame_num": [None] * len(bodies) + [int(faces.frames[i]) + 1 for i in shown],
+        "kind": ["body"] * len(bodies) + ["face"] * len(shown),
+        "space": [job.spaces.get("body")] * len(bodies) + [job.spaces.get("face")] * len(shown),
+        "vector": vectors,
+    }
+    return columns, len(vectors)
+
+
+def _video_row(job: Job, timeline: Timeline, num_shots: int, num_persons: int) -> dict[str, Any]:
+    cell_seconds = job.config.chunk.cell_seconds
+    recorded_at = datetime.fromisoformat(job.probe.recorded_at) if job.probe.recorded_at else None
+    return dict.fromkeys(rows.DATASETS["videos"].names) | {
+        "video_id": job.video_id,
+        "uri": job.uri,
+        "status": "done",
+        "warning": describe_warnings(job.probe, timeline.damaged_cells, timeline.times_ns[-1], cell_seconds),
+        "config_id": job.config_id,
+        "width": timeline.width,
+        "height": timeline.height,
+        "fps": round(float(job.probe.fps), 6) or None,
+        "duration_s": float(timeline.seconds(np.array([len(timeline)]))[0]),
+        "num_frames": len(timeline),
+        "num_shots": num_shots,
+        "num_persons": num_persons,
+        "recorded_at": recorded_at,
+    }
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+def _shot_frames(timeline: Timeline, shots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, ShotFrames]]:
+    for shot, (start, end) in enumerate(shots):
+        analysed = start + np.flatnonzero(timeline.analysed[start:end])
+        yield shot, ShotFrames(start, timeline.times_ns[start:end], analysed)
+
+
+def _knots_of_shot(tracked: Tracked, shot: int) -> Knots:
+    """Tracklets are in order of their shots, so those of one shot stand together."""
+    first, end = np.searchsorted(tracked.shots, [shot, shot + 1])
+    own = slice(*np.searchsorted(tracked.knots.tracklets, [first, end]))
+    knots = tracked.knots
+    return Knots(knots.tracklets[own], knots.frames[own], knots.boxes[own], knots.scores[own])
+
+
+def _around(knots: Knots, shot: ShotFrames, start: int, end: int) -> Knots:
+    """The knots that rows of [start, end) depend on: those inside, and of each tracklet the nearest on either side."""
+    frames = knots.frames
+    same = np.diff(knots.tracklets) == 0
+    nobody = np.zeros(min(len(knots), 1), np.bool_)
+    leads_in = np.append(same & (frames[1:] >= start), nobody) & (frames < start)
+    leads_out = np.append(nobody, same & (frames[:-1] < end)) & (frames >= end)
+    held = (frames <= shot.analysed[0]) | (frames >= shot.analysed[-1]) if len(shot.analysed) else nobody
+    chosen = ((frames >= start) & (frames < end)) | leads_in | leads_out | held
+    return Knots(knots.tracklets[chosen], frames[chosen], knots.boxes[chosen], knots.scores[chosen])
+
+
+def _extent(
+    runs: NDArray[np.int64], groups: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """First frame, end frame and number of rows of each of `count` groups of runs."""
+    first = np.full(count, np.iinfo(np.int64).max)
+    last, total = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    np.minimum.at(first, groups, runs[:, 1])
+    np.maximum.at(last, groups, runs[:, 2])
+    np.add.at(total, groups, runs[:, 2] - runs[:, 1])
+    return first, last, total
+
+
+def _fill_ns(job: Job) -> int:
+    return round(job.config.track.fill_gap_s * 1e9)
+
+
+def _box_columns(boxes: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    left, top, right, bottom = np.round(boxes.astype(np.float64), 1).T
+    width, height = np.round(right - left, 1), np.round(bottom - top, 1)
+    return {"bb_xmin": left, "bb_ymin": top, "bb_height": height, "bb_width": width}
+
+
+def _table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
+    def column(field: pa.Field) -> pa.Array | pa.ChunkedArray:
+        values = columns[field.name]
+        if isinstance(values, (pa.Array, pa.ChunkedArray)):
+            return values.cast(field.type)
+        return pa.array(values, field.type)
+
+    return pa.table([column(field) for field in schema], schema=schema)
+
+
+def _nullable(values: NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))
+
+
+def _ids(values: NDArray[np.int64]) -> pa.Array:
+    """Ids count from 1; 0 becomes null."""
+    return pa.array(values, mask=values == 0)
+
+
+def flat(column: pa.ChunkedArray) -> pa.StructArray:
+    """The structs of a one-row list column."""
+    return column.combine_chunks().flatten()
+
+
+def numbers(structs: pa.StructArray, name: str) -> NDArray[np.int64]:
+    return structs.field(name).to_numpy(zero_copy_only=False)
+
+
+def box_array(structs: pa.Array, name: str | None = None) -> NDArray[np.float32]:
+    column = structs.field(name) if name else structs
+    return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, 4)
+
+
+def unit_vectors(structs: pa.StructArray) -> NDArray[np.float32] | None:
+    """The embeddings of N structs as (N, D) unit vectors, zero where there is none; None where nobody has one."""
+    embeddings = structs.field("embedding")
+    has = embeddings.is_valid().to_numpy(zero_copy_only=False)
+    if not has.any():
+        return None
+    own = embeddings.filter(pa.array(has))
+    codes = np.frombuffer(b"".join(own.field("codes").to_pylist()), np.int8).reshape(len(own), -1)
+    vectors = np.zeros((len(has), codes.shape[1]), np.float32)
+    vectors[has] = Quantised(codes, own.field("scale").to_numpy(zero_copy_only=False)).vectors()
+    return vectors
+
+
+def _face_means(faces: SeenFaces, judged: NDArray[np.bool_], count: int) -> list[NDArray[np.float32] | None]:
+    """The mean face embedding of each of `count` tracklets, weighted by quality; None where there is none."""
+    if faces.vectors is None:
+        return [None] * count
+    chosen = np.flatnonzero(judged & (faces.tracklets >= 0) & faces.vectors.any(axis=1))
+    sums = np.zeros((count, faces.vectors.shape[1]))
+    np.add.at(sums, faces.tracklets[chosen], faces.vectors[chosen] * faces.numbers("quality")[chosen, None])
+    return [unit(total) if total.any() else None for total in sums]
+
+
+def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
+    norm = float(np.linalg.norm(vector))
+    return (vector / norm if norm > 0 else vector).astype(np.float32)

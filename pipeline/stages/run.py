@@ -1,0 +1,263 @@
+"""Run the flow on Ray: map the spans through the pools, reduce each video as soon as its last chunk is durable.
+
+A run is a generator of events; whoever drives it keeps the books and talks to the person. Completion is read from what
+is durable, never from the order of rows.
+"""
+
+import json
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipeline.config import Config, Pool
+from pipeline.errors import DataError, UserError
+from pipeline.stages.base import PoolOfStages, extend
+from pipeline.stages.flow import RowOfSpan
+from pipeline.stages.reduce import Job, Part, Published, Tracked, reduce_video
+from pipeline.storage.ledger import Span, is_whole
+
+LOCAL_OBJECT_STORE_BYTES = 1 << 30
+WAIT_FOR_ACTORS_S = 600
+ROWS_BETWEEN_POOLS_BYTES = 256 << 20
+POLL_S = 0.5
+PART_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkDone:
+    """A chunk became durable. timings: stage -> (seconds, GPU-seconds)."""
+
+    video_id: str
+    span: Span
+    num_frames: int
+    timings: Mapping[str, tuple[float, float]]
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoDone:
+    published: Published
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFailed:
+    video_id: str
+    stage: str
+    reason: str
+
+
+Event = ChunkDone | VideoDone | VideoFailed
+
+
+@dataclass(slots=True)
+class Work:
+    """What is left of one video. job.spans are the chunks that are durable already; rows are the spans to decode."""
+
+    job: Job
+    rows: tuple[RowOfSpan, ...]
+    durable: set[Span] = field(default_factory=set)
+
+
+def start_ray(config: Config) -> None:
+    """Connect to the cluster that the configuration names, or start Ray on this machine; say nothing meanwhile."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = config.run.address or os.environ.get("RAY_ADDRESS")
+    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
+    try:
+        if address:
+            ray.init(address=address, **silent)
+        else:
+            # Pools and a reduce must fit beside each other, also on one core: the number is bookkeeping, not a limit.
+            needed = _cpus_of_pools(config) + config.run.reduce_cpus
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, int(-(-needed // 1))),
+                include_dashboard=False,
+                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                **silent,
+            )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}; check --address") from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def count_gpus() -> float:
+    """GPUs of the cluster that `start_ray` connected to."""
+    return ray.cluster_resources().get("GPU", 0.0)
+
+
+def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
+    """Raises UserError where pools and a reduce cannot run side by side: Ray would wait for ever, and say nothing."""
+    have = ray.cluster_resources()
+    for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
+        each = {
+            pool.name: pool.resources.min_workers * getattr(pool.resources, f"num_{key.lower()}s") for pool in pools
+        }
+        if sum(each.values()) + own > have.get(key, 0.0) + 1e-9:
+            told = ", ".join(f"{pool} {amount:g}" for pool, amount in each.items())
+            raise UserError(
+                f"the pools want {told}{f', a reduce {own:g}' if own else ''} {name}, and the cluster has "
+                f"{have.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
+            )
+
+
+def run(work: Sequence[Work], pools: Sequence[PoolOfStages], config: Config) -> Iterator[Event]:
+    """Carry out `work`, first of all what only has to be reduced. Leaves Ray running."""
+    yield from _Run(work, config).events(pools)
+
+
+class _Run:
+    def __init__(self, work: Sequence[Work], config: Config) -> None:
+        self._config = config
+        self._by_id = {one.job.video_id: one for one in work}
+        for one in work:
+            one.durable.update(one.job.spans)
+        self._ready = deque(one for one in work if not one.rows)
+        self._reducing: dict[Any, str] = {}
+        self._failed: set[str] = set()
+
+    def events(self, pools: Sequence[PoolOfStages]) -> Iterator[Event]:
+        spans = [row for one in self._by_id.values() for row in one.rows]
+        arrivals: queue.Queue[Any] = queue.Queue()
+        is_mapping = bool(spans)
+        if spans:
+            threading.Thread(target=_map, args=(spans, pools, arrivals), daemon=True).start()
+        while is_mapping or self._ready or self._reducing:
+            self._start_reduces()
+            if is_mapping:
+                for row in _arrived(arrivals, POLL_S):
+                    if row is None:
+                        is_mapping = False
+                    else:
+                        yield from self._take(_event(row))
+            yield from self._reduced(0 if is_mapping else POLL_S)
+        for video_id, one in self._by_id.items():
+            if video_id not in self._failed and not is_whole(sorted(one.durable)):
+                raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
+
+    def _start_reduces(self) -> None:
+        cpus = self._config.run.reduce_cpus
+        while self._ready and len(self._reducing) < self._config.run.max_reduces:
+            job = self._ready.popleft().job
+            self._reducing[_reduce.options(num_cpus=cpus).remote(job, cpus)] = job.video_id
+
+    def _take(self, event: ChunkDone | VideoFailed) -> Iterator[Event]:
+        if event.video_id in self._failed:  # another chunk of it; once is enough
+            return
+        if isinstance(event, VideoFailed):
+            self._failed.add(event.video_id)
+        else:
+            one = self._by_id[event.video_id]
+            one.durable.add(event.span)
+            if is_whole(sorted(one.durable)):
+                one.job = one.job.with_spans(tuple(sorted(one.durable)))
+                self._ready.append(one)
+        yield event
+
+    def _reduced(self, timeout_s: float) -> Iterator[Event]:
+        if not self._reducing:
+            return
+        waiting = list(self._reducing)
+        finished, _ = ray.wait(waiting, num_returns=len(waiting) if timeout_s == 0 else 1, timeout=timeout_s)
+        for reference in finished:
+            video_id = self._reducing.pop(reference)
+            outcome, seconds = ray.get(reference)
+            if isinstance(outcome, Published):
+                yield VideoDone(published=outcome, seconds=seconds)
+            else:
+                self._failed.add(video_id)
+                yield VideoFailed(video_id=video_id, stage="reduce", reason=outcome)
+
+
+def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
+    """Put every row that comes out of the pools into `arrivals`, at last None, or what went wrong."""
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.target_max_block_size = 1  # one row, one block
+        context.wait_for_min_actors_s = WAIT_FOR_ACTORS_S
+        context.execution_options.preserve_order = False
+        context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+            object_store_memory=ROWS_BETWEEN_POOLS_BYTES
+        )
+        dataset = ray.data.from_items([json.loads(span) for span in spans], override_num_blocks=len(spans))
+        for pool in pools:
+            dataset = extend(dataset, pool)
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in cast(Iterator[pa.Table], batches):
+            for i in range(batch.num_rows):
+                arrivals.put(batch.slice(i, 1))
+        arrivals.put(None)
+    except BaseException as error:
+        arrivals.put(error)
+
+
+def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Table | None]:
+    """What has come, waiting a little for the first."""
+    try:
+        item = arrivals.get(timeout=timeout_s)
+        while True:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            item = arrivals.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _event(row: pa.Table) -> ChunkDone | VideoFailed:
+    chunk = row.to_pylist()[0]
+    if error := chunk["error"]:
+        return VideoFailed(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
+    return ChunkDone(
+        video_id=chunk["video_id"],
+        span=(chunk["first_cell"], chunk["end_cell"]),
+        num_frames=chunk["num_frames"],
+        timings={each["stage"]: (each["seconds"], each["gpu_seconds"]) for each in chunk["timings"]},
+        attempts=chunk["attempts"],
+    )
+
+
+@ray.remote(max_retries=PART_RETRIES)
+def _reduce(job: Job, part_cpus: float) -> tuple[Published | str, float]:
+    """Reduce one video. A fault of the data comes back as its reason; anything else is a bug and raises."""
+    import time
+
+    started = time.perf_counter()
+
+    def spread(parts: Sequence[Part]) -> Sequence[Tracked]:
+        if len(parts) < 2:
+            return [_track(part) for part in parts]
+        # While this task waits, Ray lends its CPUs to the parts.
+        return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
+
+    try:
+        return reduce_video(job, spread), time.perf_counter() - started
+    except DataError as fault:
+        return str(fault), time.perf_counter() - started
+
+
+def _track(part: Part) -> Tracked:
+    from pipeline.stages.track import track_part  # torch, in workers only
+
+    return track_part(part)
+
+
+_track_remote = ray.remote(max_retries=PART_RETRIES)(_track)
+
+
+def _cpus_of_pools(config: Config) -> float:
+    run = config.run
+    pools: list[Pool] = [run.observe, run.enrich, *([run.restore, run.enrich] if run.restore else [])]
+    return sum(pool.workers * pool.cpus for pool in pools)

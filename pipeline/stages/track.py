@@ -1,0 +1,122 @@
+"""Track one part of a video: BoxMOT over the stored boxes and embeddings of each shot, across all chunk borders."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.arrays import Detections
+from pipeline.cores.fill import Knots
+from pipeline.cores.suppress import suppress
+from pipeline.models.tracker import Tracker
+from pipeline.stages.reduce import (
+    NOMINAL_FPS,
+    Job,
+    Part,
+    Tracked,
+    box_array,
+    concatenate,
+    flat,
+    numbers,
+    unit,
+    unit_vectors,
+)
+
+
+def track_part(part: Part) -> Tracked:
+    """Run the tracker over each shot of a part, from its first to its last frame."""
+    track, timeline = part.job.config.track, part.timeline
+    analysed_ns = timeline.times_ns[timeline.analysed]
+    step_s = float(np.median(np.diff(analysed_ns))) / 1e9 if len(analysed_ns) > 1 else 1 / NOMINAL_FPS
+    chunks = _ChunkReader(part.job)
+    found: list[Tracked] = []
+    for number, (start, end) in enumerate(part.shots, part.first_shot):
+        tracker = Tracker(
+            track.tracker,
+            min_score=track.min_score,
+            memory_s=track.memory_s,
+            step_s=step_s,
+            options=track.options,
+        )
+        columns: list[tuple[NDArray[Any], ...]] = []
+        bodies: dict[int, tuple[NDArray[np.float64], int]] = {}
+        frames = start + np.flatnonzero(timeline.analysed[start:end])
+        for frame in frames:
+            chunk = int(np.searchsorted(timeline.first_frames, frame, side="right")) - 1
+            seen, own, vectors = chunks.frame(chunk, int(frame - timeline.first_frames[chunk]))
+            keep = suppress(seen, track.duplicate_iou)
+            embeddings = vectors[keep] if vectors is not None else None
+            ids, kept = tracker.update(
+                float(timeline.times_ns[frame] / 1e9), seen.boxes[keep], seen.scores[keep], embeddings
+            )
+            at = keep[kept]
+            frame_of = np.full(len(ids), frame, np.int64)
+            columns.append((ids, frame_of, seen.boxes[at], seen.scores[at], np.full(len(ids), chunk), own[at]))
+            if vectors is not None:
+                for i, vector in zip(ids.tolist(), vectors[at], strict=True):
+                    total, count = bodies.get(i, (np.zeros_like(vector), 0))
+                    bodies[i] = (total + vector, count + 1) if vector.any() else (total, count)
+        if columns:
+            found.append(_one_shot(number, columns, bodies, min(track.min_frames, len(frames))))
+    return concatenate(found)
+
+
+class _ChunkReader:
+    """The detections of single frames; one chunk is in memory at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._chunk = -1
+
+    def frame(self, chunk: int, frame: int) -> tuple[Detections, NDArray[np.int64], NDArray[np.float32] | None]:
+        """The detections of a frame, their places in the chunk, and their embeddings (zero where one has none)."""
+        if chunk != self._chunk:
+            self._load(chunk)
+        start, end = np.searchsorted(self._frames, [frame, frame + 1])
+        place = self._order[start:end]
+        vectors = None if self._vectors is None else self._vectors[place]
+        return Detections(self._boxes[place], self._scores[place]), place, vectors
+
+    def _load(self, chunk: int) -> None:
+        job = self._job
+        table = job.ledger.observed(job.video_id, job.spans[chunk], rows.DETECTIONS.names)
+        detections = flat(table["detections"])
+        frames = numbers(detections, "frame")
+        self._order = np.argsort(frames, kind="stable")
+        self._frames = frames[self._order]
+        self._boxes = box_array(detections, "box")
+        self._scores = numbers(detections, "score").astype(np.float32)
+        self._vectors = unit_vectors(detections)
+        self._chunk = chunk
+
+
+def _one_shot(
+    number: int,
+    columns: list[tuple[NDArray[Any], ...]],
+    bodies: Mapping[int, tuple[NDArray[np.float64], int]],
+    min_frames: int,
+) -> Tracked:
+    """Leave out the tracks that are too short, and number the others from 0."""
+    ids, frames, boxes, scores, chunks, detections = (np.concatenate(column) for column in zip(*columns, strict=True))
+    names, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    long = counts >= min_frames
+    renumbered = (np.cumsum(long) - 1)[inverse]
+    chosen = np.flatnonzero(long[inverse])
+    chosen = chosen[np.lexsort((frames[chosen], renumbered[chosen]))]
+    kept = names[long].tolist()
+    width = max((len(total) for total, count in bodies.values() if count), default=0)
+    means = np.full((len(kept), width), np.nan, np.float32)
+    for index, name in enumerate(kept):
+        total, count = bodies.get(name, (0.0, 0))
+        if count:
+            means[index] = unit(np.asarray(total))
+    knots = Knots(
+        renumbered[chosen].astype(np.int64),
+        frames[chosen].astype(np.int64),
+        boxes[chosen].astype(np.float32).reshape(-1, 4),
+        scores[chosen].astype(np.float32),
+    )
+    shots = np.full(len(kept), number, np.int64)
+    return Tracked(knots, chunks[chosen].astype(np.int64), detections[chosen].astype(np.int64), shots, means)

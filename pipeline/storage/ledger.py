@@ -1,0 +1,129 @@
+"""What is durable while a video is on its way: two objects per chunk, and marks of the attempts at it.
+
+    _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
+    _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
+    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began the N-th try
+
+FIRST and END are cells; END is `end` for the chunk that goes on to the end of the video. KEY stands for the knobs and
+weights that shape the object. A chunk is durable when both of its objects are there.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import rows
+from pipeline.storage.store import Store
+
+WORK = "_work"
+Span = tuple[int, int]
+"""[first cell, end cell); the end is -1 where the chunk goes on to the end of the video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the durable objects depend on, as short hashes."""
+
+    observed: str
+    enriched: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    store: Store
+    keys: Keys
+
+    def commit(self, video_id: str, span: Span, observed: pa.Table, enriched: pa.Table) -> None:
+        """Make one chunk durable: one row of rows.OBSERVED and one of rows.ENRICHED. Doing it again changes nothing."""
+        self.store.put(self._name(video_id, "enriched", span), _parquet(rows.conform(enriched, rows.ENRICHED)))
+        self.store.put(self._name(video_id, "observed", span), _parquet(rows.conform(observed, rows.OBSERVED)))
+
+    def durable(self) -> dict[str, list[Span]]:
+        """The durable chunks of every video under these keys, in order."""
+        objects: dict[str, dict[str, set[Span]]] = defaultdict(lambda: defaultdict(set))
+        for name in self.store.names(WORK):
+            parts = name.split("/")
+            if len(parts) == 4 and parts[3].endswith(".parquet"):
+                objects[parts[1]][parts[2]].add(_span(parts[3]))
+        both = {
+            video_id: by_folder[f"observed-{self.keys.observed}"] & by_folder[f"enriched-{self.keys.enriched}"]
+            for video_id, by_folder in objects.items()
+        }
+        return {video_id: sorted(spans) for video_id, spans in both.items() if spans}
+
+    def observed(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
+        return self._read(video_id, "observed", span, columns)
+
+    def enriched(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
+        return self._read(video_id, "enriched", span, columns)
+
+    def clear(self, video_id: str) -> None:
+        self.store.delete_tree(f"{WORK}/{video_id}")
+
+    def begin_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int) -> int:
+        """Leave a mark before the work, since a dying worker leaves none. Returns the number of tries so far."""
+        prefix = f"{WORK}/{video_id}/attempts/"
+        mine = f"{prefix}{run_id}.{pool}.{first_cell}."
+        number = 1 + sum(name.startswith(mine) for name in self.store.names(prefix.rstrip("/")))
+        self.store.put(f"{mine}{number}", b"")
+        return number
+
+    def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int, number: int) -> None:
+        for n in range(1, number + 1):
+            self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
+
+    def _name(self, video_id: str, kind: str, span: Span) -> str:
+        key = self.keys.observed if kind == "observed" else self.keys.enriched
+        end = "end" if span[1] < 0 else f"{span[1]:08d}"
+        return f"{WORK}/{video_id}/{kind}-{key}/{span[0]:08d}-{end}.parquet"
+
+    def _read(self, video_id: str, kind: str, span: Span, columns: Sequence[str]) -> pa.Table:
+        content = self.store.read(self._name(video_id, kind, span))
+        return pq.read_table(io.BytesIO(content), columns=list(columns))
+
+
+def is_whole(spans: Sequence[Span]) -> bool:
+    """Whether sorted `spans` cover a video from its first cell to its end without a gap."""
+    reached = 0
+    for first, end in spans:
+        if first != reached:
+            return False
+        reached = end
+    return reached == -1
+
+
+def count_durable(store: Store) -> dict[str, int]:
+    """How many chunks of each video are in the working area, under whatever keys."""
+    count: dict[str, int] = defaultdict(int)
+    for name in store.names(WORK):
+        parts = name.split("/")
+        if len(parts) == 4 and parts[2].startswith("observed-"):
+            count[parts[1]] += 1
+    return dict(count)
+
+
+def drop_older(store: Store, limit: datetime) -> None:
+    """Remove the work of every video to which nothing was added since `limit`."""
+    newest: dict[str, datetime] = {}
+    for name, changed in store.changes(WORK):
+        video_id = name.split("/")[1]
+        newest[video_id] = max(newest.get(video_id, changed), changed)
+    for video_id, changed in newest.items():
+        if changed < limit:
+            store.delete_tree(f"{WORK}/{video_id}")
+
+
+def _span(name: str) -> Span:
+    first, end = name.removesuffix(".parquet").split("-")
+    return int(first), -1 if end == "end" else int(end)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,98 @@
+"""What an output says of its sources and videos: read at the start of a run, written as the run goes on.
+
+One run at a time writes here. `sources` is one small file; every video has its own row of `videos`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pipeline import rows
+from pipeline.storage import tables
+from pipeline.storage.sources import Source
+from pipeline.storage.store import Store
+
+SOURCES_FILE = "sources/sources.parquet"
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class State:
+    """sources by uri, videos by video_id: rows as they stand in the datasets."""
+
+    store: Store
+    sources: dict[str, Row] = field(default_factory=dict)
+    videos: dict[str, Row] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, store: Store) -> "State":
+        sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
+        videos = {row["video_id"]: row for row in tables.read(store, "videos").to_pylist()}
+        return cls(store, sources, videos)
+
+    def known_id(self, source: Source) -> str | None:
+        """The content id of a source that looks as it did when it was last read."""
+        row = self.sources.get(source.uri)
+        if row is None or not source.etag or (row["etag"], row["size_bytes"]) != (source.etag, source.size_bytes):
+            return None
+        return row["video_id"]
+
+    def name_sources(self, listed: Iterable[Source], roots: Iterable[str]) -> None:
+        """Take over what this run names; what earlier runs found under the same `roots` and is gone is not current."""
+        for row in self.sources.values():
+            if row["named_by"] in set(roots):
+                row["current"] = False
+        taken = {row["csv"] for row in self.sources.values()}
+        for source in listed:
+            row = self.sources.setdefault(source.uri, dict.fromkeys(rows.DATASETS["sources"].names))
+            row |= {"uri": source.uri, "current": True, "named_by": source.named_by}
+            row |= {"size_bytes": source.size_bytes, "etag": source.etag}
+            if row["csv"] is None:
+                row["csv"] = _free_name(f"csv/{source.name}", taken)
+                taken.add(row["csv"])
+
+    def csv_names(self, video_id: str) -> list[str]:
+        """The CSV files that a video is written to: one for each of its sources."""
+        return sorted(row["csv"] for row in self.sources.values() if row["video_id"] == video_id)
+
+    def set_source(self, uri: str, **values: Any) -> None:
+        self.sources[uri] |= values
+
+    def follow_videos(self) -> None:
+        """Give each source the status of its video."""
+        for row in self.sources.values():
+            video = self.videos.get(row["video_id"])
+            if video is not None:
+                row |= {name: video[name] for name in ("status", "stage", "reason")}
+
+    def save_sources(self) -> None:
+        ordered = [self.sources[uri] for uri in sorted(self.sources)]
+        tables.write_rows(self.store, SOURCES_FILE, rows.DATASETS["sources"], ordered)
+
+
+def write_video(store: Store, row: Mapping[str, Any]) -> None:
+    """The last write of a video: with it, all its tables count."""
+    tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
+
+
+def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason: str) -> Row:
+    blank = dict.fromkeys(rows.DATASETS["videos"].names)
+    told = {"status": "quarantined", "stage": stage, "reason": reason, "config_id": config_id}
+    return blank | {"video_id": video_id, "uri": uri} | told
+
+
+def write_run(store: Store, run_id: str, records: list[Row]) -> None:
+    tables.write_rows(store, f"runs/{run_id}.parquet", rows.DATASETS["runs"], records)
+
+
+def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> Row:
+    return {"run_id": run_id, "video_id": video_id, "started_at": started_at} | values
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """`wanted`.csv, or with the first free number where another source has that name."""
+    number = 1
+    while (name := f"{wanted}.csv" if number == 1 else f"{wanted}.{number}.csv") in taken:
+        number += 1
+    return name

@@ -1,0 +1,128 @@
+"""A place where results live: a folder, or anything that fsspec opens. Whatever appears under a name there is whole.
+
+Names are relative, with `/`. Files that are still being written begin with a dot: no reader of a dataset sees them.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from pipeline.errors import UserError
+
+FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
+
+
+class Store:
+    """The tree below one URI. Cheap to make and to pickle."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/") if "://" in uri else os.path.abspath(Path(uri).expanduser())
+        self._fs, self._root = url_to_fs(self.uri)
+        self.is_local = is_local(self._fs)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.uri,)
+
+    def full(self, name: str) -> str:
+        """The URI of `name`, for people and for other libraries."""
+        return f"{self.uri}/{name}"
+
+    def check_writable(self) -> None:
+        """Write and remove a mark. Raises UserError: no permission, no such bucket, no credentials."""
+        mark = f"_work/.writable-{uuid.uuid4().hex}"
+        try:
+            self.put(mark, b"")
+            self.delete(mark)
+        except Exception as error:
+            raise UserError(
+                f"cannot write to {self.uri}: {plain_cause(error)}; check the place and your permissions"
+            ) from error
+
+    def exists(self, name: str) -> bool:
+        return bool(self._fs.exists(self._path(name)))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of `name`. Raises FileNotFoundError."""
+        return self._fs.cat_file(self._path(name))
+
+    def open(self, name: str) -> BinaryIO:
+        return self._fs.open(self._path(name), "rb")  # type: ignore[return-value]
+
+    def put(self, name: str, content: bytes) -> None:
+        """Put `content` in place of whatever `name` was, at once."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A local file that becomes `name` when the block ends without an exception, and otherwise nothing."""
+        target = self._path(name)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(target).with_name(f".{Path(target).name}.{uuid.uuid4().hex[:8]}.partial")
+        else:
+            partial = Path(tempfile.gettempdir()) / f"rollcall-{uuid.uuid4().hex}.partial"
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if self.is_local:
+                partial.replace(target)
+            else:
+                self._fs.put_file(str(partial), target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def names(self, below: str) -> list[str]:
+        """All files below the folder `below`, sorted, relative to the root; none if there is no such folder."""
+        self._fs.invalidate_cache()
+        with suppress(*FOUND_NOTHING):
+            start = len(self._path("")) + 1
+            found = (path[start:] for path in self._fs.find(self._path(below)))
+            return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("."))
+        return []
+
+    def changes(self, below: str) -> list[tuple[str, datetime]]:
+        """All files below a folder, and when each was written last (UTC)."""
+        return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]
+
+    def delete(self, name: str) -> None:
+        with suppress(*FOUND_NOTHING):
+            self._fs.rm_file(self._path(name))
+
+    def delete_tree(self, below: str) -> None:
+        with suppress(*FOUND_NOTHING):
+            self._fs.rm(self._path(below), recursive=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+
+def opener(uri: str) -> Callable[[], str | BinaryIO]:
+    """A function that opens `uri` anew at each call: the path of a local file, else a seekable file object."""
+    fs, path = url_to_fs(uri)
+    if is_local(fs):
+        return lambda: path
+    return lambda: fsspec.open(uri, "rb", cache_type="readahead", block_size=4 << 20).open()  # type: ignore[return-value]
+
+
+def is_local(fs: Any) -> bool:
+    """Whether an fsspec file system is this machine's own."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def plain_cause(error: BaseException) -> str:
+    """The last cause of `error`, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (reason or type(error).__name__).splitlines()[0]

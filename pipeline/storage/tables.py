@@ -1,0 +1,91 @@
+"""The datasets that a user reads: one folder of Parquet files each, in which every file is whole.
+
+A file without rows carries each schema from the start, so that a dataset can be read before it has rows.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import rows
+from pipeline.storage.store import Store
+
+ROWS_PER_GROUP = 65_536
+SCHEMA_FILE = "schema.parquet"
+
+
+def create(store: Store, keep_biometrics: bool) -> None:
+    """Make every dataset readable."""
+    for name, schema in (rows.DATASETS | (rows.BIOMETRIC_DATASETS if keep_biometrics else {})).items():
+        if not store.exists(f"{name}/{SCHEMA_FILE}"):
+            write(store, f"{name}/{SCHEMA_FILE}", schema, [])
+
+
+def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table]) -> int:
+    """Write `batches` as one Parquet file with row groups of a fixed size, so that the bytes depend on the rows alone.
+
+    Returns the number of rows.
+    """
+    waiting: list[pa.Table] = []
+    num_waiting = num_rows = 0
+    with store.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches:
+            waiting.append(rows.conform(batch, schema))
+            num_waiting += batch.num_rows
+            num_rows += batch.num_rows
+            while num_waiting >= ROWS_PER_GROUP:
+                joined = pa.concat_tables(waiting)
+                writer.write_table(joined.slice(0, ROWS_PER_GROUP).combine_chunks(), row_group_size=ROWS_PER_GROUP)
+                waiting = [joined.slice(ROWS_PER_GROUP)]
+                num_waiting -= ROWS_PER_GROUP
+        if num_waiting or not num_rows:
+            rest = pa.concat_tables(waiting) if waiting else schema.empty_table()
+            writer.write_table(rest.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+    return num_rows
+
+
+def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write a small table from `records`; a column that a record lacks is null."""
+    columns = {field.name: [record.get(field.name) for record in records] for field in schema}
+    write(store, name, schema, [pa.table(columns, schema=schema)])
+
+
+def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a dataset, in order of file names; none if there is no such dataset."""
+    schema = (rows.DATASETS | rows.BIOMETRIC_DATASETS)[dataset]
+    wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
+    tables = [wanted.empty_table()]
+    for name in store.names(dataset):
+        if name.endswith(".parquet"):
+            with store.open(name) as file:
+                tables.append(pq.read_table(file, columns=wanted.names).select(wanted.names).cast(wanted))
+    return pa.concat_tables(tables)
+
+
+@contextmanager
+def row_groups(store: Store, name: str) -> Iterator[Iterator[pa.Table]]:
+    """Stream one Parquet file."""
+    with store.open(name) as file:
+        reader = pq.ParquetFile(file)
+        yield (reader.read_row_group(i) for i in range(reader.num_row_groups))
+
+
+def write_csv(store: Store, video_id: str, name: str) -> None:
+    """The seeds' file of a published video: a person in a frame per line, whole pixels, LF ends."""
+    with row_groups(store, f"detections/{video_id}.parquet") as groups, store.writing(name) as file:
+        file.write(f"{rows.CSV_HEADER}\n".encode())
+        for group in groups:
+            column = {field: group[field].to_numpy() for field in group.schema.names if field.startswith("bb_")}
+            left, top = np.rint(column["bb_xmin"]), np.rint(column["bb_ymin"])
+            height = np.maximum(np.rint(column["bb_ymin"] + column["bb_height"]) - top, 1)
+            width = np.maximum(np.rint(column["bb_xmin"] + column["bb_width"]) - left, 1)
+            whole = [group["frame_num"], group["person_id"], left, top, height, width]
+            whole += [group["age_min"], group["age_max"], group["age_actual"]]
+            numbers = np.stack([np.asarray(values).astype(np.int64) for values in whole], axis=1).tolist()
+            genders = group["gender"].to_pylist()
+            lines = (",".join(map(str, row)) + f",{g}\n" for row, g in zip(numbers, genders, strict=True))
+            file.write("".join(lines).encode())

@@ -1,0 +1,95 @@
+"""An aligned face is upright, of one size, with eyes and mouth where the template has them."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.media.faces import OUTSIDE, TEMPLATE, align_face, face_sharpness, resize_face, similarity
+
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
+
+
+def placed(scale: float, turn_deg: float, shift: tuple[float, float]) -> NDArray[np.float64]:
+    """The template's points somewhere else in a picture."""
+    angle = np.deg2rad(turn_deg)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (TEMPLATE * scale) @ turn.T + shift
+
+
+def dotted(landmarks: NDArray[np.float64], size: int, radius: int) -> NDArray[np.uint8]:
+    """A picture with a disc of its own colour around every landmark."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    for (x, y), colour in zip(landmarks, COLOURS.tolist(), strict=True):
+        cv2.circle(picture, (round(x), round(y)), radius, colour, -1)
+    return picture
+
+
+@pytest.mark.parametrize("size", [112, 224, 512])
+@pytest.mark.parametrize(
+    ("scale", "turn_deg", "shift"),
+    [(0.3, 0, (40, 60)), (1.0, 30, (250, 20)), (1.9, -20, (-60, 250)), (0.5, 175, (420, 450))],
+)
+def test_every_landmark_comes_to_lie_where_the_template_has_it(
+    scale: float, turn_deg: float, shift: tuple[float, float], size: int
+) -> None:
+    landmarks = placed(scale, turn_deg, shift)
+    aligned = align_face(dotted(landmarks, 1100, max(3, round(22 * scale))), landmarks, size)
+    assert aligned.shape == (size, size, 3)
+    assert aligned.dtype == np.uint8
+    for (x, y), colour in zip(TEMPLATE * size / 512, COLOURS, strict=True):
+        np.testing.assert_allclose(aligned[round(y), round(x)], colour, atol=60)
+
+
+def test_a_picture_is_not_mirrored() -> None:
+    matrix = similarity(TEMPLATE * [-1, 1] + [512, 0], TEMPLATE)
+    assert np.linalg.det(matrix[:, :2]) > 0
+
+
+def test_a_similarity_is_found_exactly_and_keeps_angles() -> None:
+    matrix = similarity(placed(0.37, 25, (12, -7)), TEMPLATE)
+    np.testing.assert_allclose(placed(0.37, 25, (12, -7)) @ matrix[:, :2].T + matrix[:, 2], TEMPLATE, atol=1e-9)
+    np.testing.assert_allclose(matrix[0, :2] @ matrix[1, :2], 0, atol=1e-12)
+
+
+def test_landmarks_in_one_point_still_give_a_picture() -> None:
+    assert align_face(np.full((50, 50, 3), 9, np.uint8), np.full((5, 2), 25.0), 112).shape == (112, 112, 3)
+
+
+def test_what_lies_beyond_the_picture_is_grey() -> None:
+    aligned = align_face(np.zeros((100, 100, 3), np.uint8), placed(0.3, 0, (-70, 0)), 224)
+    assert tuple(aligned[112, 0]) == OUTSIDE
+
+
+def test_shrinking_a_fine_pattern_leaves_grey_and_no_coarse_pattern() -> None:
+    stripes = np.zeros((1200, 1200, 3), np.uint8)
+    stripes[:, ::2] = 255
+    aligned = align_face(stripes, placed(2.0, 0, (60, 60)), 112)
+    assert aligned.std() < 10
+
+
+def test_a_soft_face_measures_less_sharp_than_a_clear_one() -> None:
+    clear = np.random.default_rng(5).integers(0, 255, (300, 300, 3)).astype(np.uint8)
+    landmarks = placed(0.5, 0, (10, 10))
+    soft = cv2.GaussianBlur(clear, (0, 0), 3)
+    softer = cv2.GaussianBlur(clear, (0, 0), 6)
+    values = [face_sharpness(picture, landmarks) for picture in (clear, soft, softer)]
+    assert values[0] > 4 * values[1] > 8 * values[2]
+    assert face_sharpness(np.full((300, 300, 3), 80, np.uint8), landmarks) == 0
+
+
+def test_sharpness_looks_at_the_face_and_not_at_what_is_around_it() -> None:
+    landmarks = placed(0.5, 0, (10, 10))
+    picture = np.random.default_rng(5).integers(0, 255, (300, 300, 3)).astype(np.uint8)
+    (x0, y0), (x1, y1) = (landmarks.min(axis=0) - 34).astype(int), (landmarks.max(axis=0) + 34).astype(int)
+    picture[y0:y1, x0:x1] = 90
+    assert face_sharpness(picture, landmarks) < 1
+
+
+def test_a_resized_face_stays_aligned() -> None:
+    large = dotted(TEMPLATE, 512, 20)
+    small = resize_face(large, 224)
+    assert small.shape == (224, 224, 3)
+    for (x, y), colour in zip(TEMPLATE * 224 / 512, COLOURS, strict=True):
+        np.testing.assert_allclose(small[round(y), round(x)], colour, atol=60)
+    assert resize_face(small, 224) is small

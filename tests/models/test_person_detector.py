@@ -1,0 +1,186 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import ultralytics
+from numpy.testing import assert_array_equal
+
+from pipeline.arrays import Detections, Picture
+from pipeline.boxes import pairwise_iou
+from pipeline.errors import UserError
+from pipeline.models.person_detector import Fit, PersonDetector
+from tests.shared import SHARED, needs_shared
+
+ASSETS = Path(ultralytics.__file__).parent / "assets"
+KNOBS: dict[str, Any] = {"min_score": 0.1, "nms_iou": 0.7, "max_per_frame": 300, "device": "cpu", "half": False}
+
+
+def asset(name: str) -> Picture:
+    picture = cv2.imread(str(ASSETS / name), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def yolov8n() -> PersonDetector:
+    return PersonDetector(SHARED / "weights" / "yolov8n.pt", image_size=640, batch=4, **KNOBS)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A checkpoint in the layout of Ultralytics with random values, whose scores are spread over 0..1."""
+
+    def write(layout: str, names: dict[int, str], task: str = "detect") -> Path:
+        from ultralytics.nn.tasks import DetectionModel
+
+        torch.manual_seed(3)
+        network = DetectionModel(layout, nc=len(names), verbose=False)
+        for name, tensor in network.named_parameters():
+            if "cv3" in name and name.endswith(".2.bias"):
+                tensor.data += torch.randn_like(tensor) - 0.5 - tensor.data
+        network.names, network.task = names, task
+        path = tmp_path_factory.mktemp("weights") / "0123456789abcdef"  # as the cache names files: no suffix
+        torch.save({"model": network, "train_args": {}}, path)
+        return path
+
+    return write
+
+
+def test_each_picture_gets_the_same_bits_whatever_its_place_and_its_neighbours(
+    untrained: Callable[..., Path],
+) -> None:
+    path = untrained("yolov8n.yaml", {0: "person", 1: "dog"})
+    detector = PersonDetector(path, image_size=64, batch=4, **{**KNOBS, "min_score": 0.2})
+    pictures = [noise(seed) for seed in range(6)]
+    (first,) = detector(pictures[:1])
+    assert len(first) > 3
+    for others in ([pictures[0], pictures[1]], [*pictures[1:], pictures[0]], [pictures[5], *pictures[:4]]):
+        found = detector(others)[[id(p) for p in others].index(id(pictures[0]))]
+        assert_array_equal(found.boxes, first.boxes)
+        assert_array_equal(found.scores, first.scores)
+
+
+@pytest.mark.parametrize("layout", ["yolov8n.yaml", "yolo11n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+def test_networks_with_and_without_suppression_give_boxes_in_the_picture_by_falling_score(
+    untrained: Callable[..., Path], layout: str
+) -> None:
+    path = untrained(layout, {0: "dog", 1: "person"})
+    detector = PersonDetector(path, image_size=64, batch=2, **{**KNOBS, "min_score": 0.2, "max_per_frame": 20})
+    (found,) = detector([noise(1, 100, 200)])
+    assert 0 < len(found) <= 20
+    assert (np.diff(found.scores) <= 0).all()
+    assert (found.scores >= np.float32(0.2)).all()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [200, 100, 200, 100]).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert_array_equal(found.boxes, np.round(found.boxes, 1))
+    assert_array_equal(found.scores, np.round(found.scores, 3))
+
+
+def test_pictures_of_several_sizes_come_back_in_their_order(untrained: Callable[..., Path]) -> None:
+    path = untrained("yolov8n.yaml", {0: "person"})
+    detector = PersonDetector(path, image_size=64, batch=2, **KNOBS)
+    pictures = [noise(1), noise(2, 90, 40), noise(3), noise(4, 2, 64), noise(5, 90, 40)]
+    for picture, found in zip(pictures, detector(pictures), strict=True):
+        (expected,) = detector([picture])
+        assert_array_equal(found.boxes, expected.boxes)
+
+
+def test_half_precision_moves_boxes_by_less_than_a_pixel(untrained: Callable[..., Path]) -> None:
+    path = untrained("yolov8n.yaml", {0: "person"})
+    picture = noise(1, 480, 640)
+    full, half = (
+        PersonDetector(path, image_size=640, batch=1, **{**KNOBS, "half": half, "min_score": 0.3})([picture])[0]
+        for half in (False, True)
+    )
+    pairs = pairwise_iou(full.boxes, half.boxes).argmax(axis=1)
+    assert len(full) > 10
+    assert np.median(np.abs(full.boxes - half.boxes[pairs])) < 0.3
+    assert (half.boxes % 0.5 > 0.05).any()  # finer than float16 beyond 512 px
+
+
+def test_a_network_that_knows_no_persons_is_refused(untrained: Callable[..., Path]) -> None:
+    path = untrained("yolov8n.yaml", {0: "dog", 1: "cat"})
+    with pytest.raises(UserError, match="does not know persons, only dog, cat"):
+        PersonDetector(path, image_size=64, batch=1, **KNOBS)
+
+
+def test_a_network_for_another_task_is_refused(untrained: Callable[..., Path]) -> None:
+    path = untrained("yolov8n.yaml", {0: "person"}, task="segment")
+    with pytest.raises(UserError, match="for the task 'segment'"):
+        PersonDetector(path, image_size=64, batch=1, **KNOBS)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "weights").write_bytes(content)
+    with pytest.raises(UserError, match="is not a detector of Ultralytics") as refusal:
+        PersonDetector(tmp_path / "weights", image_size=64, batch=1, **KNOBS)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"model": Evil()}, tmp_path / "weights")
+    with pytest.raises(UserError, match="is not a detector of Ultralytics"):
+        PersonDetector(tmp_path / "weights", image_size=64, batch=1, **KNOBS)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1920, 1080), (2, 2), (999, 3)])
+def test_a_box_of_the_sample_goes_back_to_where_it_was_in_the_picture(width: int, height: int) -> None:
+    fit = Fit.of(width, height, 320)
+    assert max(fit.out_width, fit.out_height) == 320
+    assert fit.out_width % 32 == fit.out_height % 32 == 0
+    sample = np.zeros((fit.out_height, fit.out_width, 3), np.uint8)
+    fit.paste(np.full((height, width, 3), 255, np.uint8), sample)
+    ys, xs = np.nonzero(sample[..., 0])
+    whole = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+    assert_array_equal(np.round(fit.back(whole), 3), [[0, 0, width, height]])
+
+
+@needs_shared
+def test_people_are_found_where_the_library_finds_them(yolov8n: PersonDetector) -> None:
+    from ultralytics import YOLO
+
+    reference = YOLO(str(SHARED / "weights" / "yolov8n.pt"))
+    for name in ("bus.jpg", "zidane.jpg"):
+        (found,) = yolov8n([asset(name)])
+        result: Any = reference.predict(asset(name)[..., ::-1], conf=0.1, iou=0.7, classes=[0], imgsz=640, verbose=False)
+        theirs = result[0].boxes
+        order = np.argsort(-theirs.conf.numpy(), kind="stable")
+        assert np.abs(found.boxes - theirs.xyxy.numpy()[order]).max() < 0.2
+        assert np.abs(found.scores - theirs.conf.numpy()[order]).max() < 0.002
+
+
+@needs_shared
+def test_nobody_is_found_on_a_grey_wall(yolov8n: PersonDetector) -> None:
+    (found,) = yolov8n([np.full((360, 640, 3), 128, np.uint8)])
+    assert isinstance(found, Detections)
+    assert found.boxes.shape == (0, 4)
+
+
+@needs_shared
+def test_real_pictures_get_the_same_bits_in_every_place(yolov8n: PersonDetector) -> None:
+    bus = asset("bus.jpg")
+    (first,) = yolov8n([bus])
+    mirrored, *_, last = yolov8n([bus[:, ::-1].copy(), bus[::-1].copy(), bus // 2, bus])
+    assert_array_equal(last.boxes, first.boxes)
+    assert_array_equal(last.scores, first.scores)
+    assert not np.array_equal(mirrored.boxes, first.boxes)
