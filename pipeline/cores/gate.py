@@ -156,7 +156,7 @@ def read_pose(boxes: Boxes, landmarks: NDArray[np.floating]) -> Pose:
     left_eye, right_eye, nose, left_mouth, right_mouth = points.transpose(1, 0, 2)
     eyes = right_eye - left_eye
     distances = np.hypot(*eyes.T)
-    along = eyes / np.maximum(distances, 1e-6)[:, None]
+    along = np.where(distances[:, None] > 0, eyes / np.maximum(distances, 1e-6)[:, None], [1.0, 0.0])
     down = np.stack([-along[:, 1], along[:, 0]], axis=1)
     middle = (left_eye + right_eye) / 2
 

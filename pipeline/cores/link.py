@@ -2,18 +2,16 @@
 
 Two steps with one interface between them. `score` measures candidate pairs of tracklets (`Links`): over a gap inside a
 shot by motion in both directions, size and appearance; over shots by face and body. `join` decides on these numbers and
-on who
-was seen with whom, and on nothing else, so that a threshold can be moved long after the embeddings are gone: gaps
-first, solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Two tracklets that share a frame,
-filled frames
-included, are two people: that is asked of whole groups before every merge. Unsure means apart.
+on who was seen with whom, and on nothing else, so that a threshold can be moved long after the embeddings are gone:
+gaps first, solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Two tracklets that share a
+frame, filled frames included, are two people: that is asked of whole groups before every merge. Unsure means apart.
 
 Numbers are rounded before they decide, and tracklets are put in order of first appearance first: neither the order in
 which they come nor their names can change who is joined with whom.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -130,8 +128,7 @@ def summarise(
 def link(tracklets: Sequence[Tracklet], params: IdentityParams) -> tuple[Links, NDArray[np.int64]]:
     """Links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
 
-    The persons are labelled in order of first appearance, and so are the links ordered, whatever the order of
-    `tracklets`.
+    Persons are labelled and links ordered by first appearance, whatever the order of `tracklets`.
     """
     order = sorted(range(len(tracklets)), key=lambda index: _appearance(tracklets[index]))
     ordered = [tracklets[index] for index in order]
@@ -202,8 +199,7 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
 
 
 def _stack(vectors: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(N, D) with zeros for None, and which are there. In double precision no order of summation shows after
-    rounding."""
+    """(N, D) with zeros for None, and which are there; double precision, so that rounding hides how sums are made."""
     known = np.array([vector is not None for vector in vectors], np.bool_)
     width = next((len(vector) for vector in vectors if vector is not None), 0)
     stacked = np.zeros((len(vectors), width))
@@ -217,11 +213,11 @@ def _similarity(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(L,) cosines rounded to 0.001; nan where one is unknown."""
-    result = np.full(len(a), np.nan)
+    result = np.full(len(a), np.nan, np.float64)
     both = np.flatnonzero(known[a] & known[b])
     for block in np.array_split(both, len(both) // 20_000 + 1):
         result[block] = np.einsum("ld,ld->l", vectors[a[block]], vectors[b[block]])
-    return np.round(result, 3)
+    return result.round(3)
 
 
 def _nearest(
@@ -231,7 +227,7 @@ def _nearest(
     count = len(vectors)
     keys = [np.zeros(0, np.int64)]
     rows = np.flatnonzero(known)
-    for block in np.array_split(rows, len(rows) // ROWS_AT_ONCE + 1):
+    for block in (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)):
         similarity = np.round(vectors[block] @ vectors.T, 3)
         a, b = np.broadcast_arrays(block[:, None], np.arange(count)[None, :])
         similarity[~allowed(a, b) | (a == b)] = -np.inf
@@ -311,8 +307,10 @@ class _Ends:
 def _motion(
     times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Place and velocity of the box's centre at the outermost time, and its height: medians (Theil-Sen), so that the
-    boxes that shrink on the way into an occlusion do not turn the path."""
+    """Place and velocity of the box's centre at the outermost time, and its height.
+
+    Medians (the Theil-Sen line), so that a few boxes that shrink on the way into an occlusion do not turn the path.
+    """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     seconds = (times_ns - times_ns[outermost]) / 1e9
     height = max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0)
@@ -366,18 +364,18 @@ def join(
     """Decide who is one person, from measured links alone.
 
     shots: (N,) and intervals: N x (M, 2), of the tracklets in order of first appearance. Returns the links with score,
-    joined
-    and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of first appearance.
+    joined and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of first appearance.
     """
     groups = _Groups(intervals)
     elsewhere = shots[links.a] != shots[links.b]
     scores, verdicts = _judge(links, elsewhere, params)
 
     _join_gaps(links, np.flatnonzero((links.kind == GAP) & (verdicts == "")), scores, groups)
-    _join_rounds(links, links.face_similarity, 1 - params.face_distance, params.candidates, groups)
-    by_body = elsewhere & (links.gap_s <= params.shot_max_s) & np.isnan(links.face_similarity)
-    body_similarity = np.where(by_body, links.body_similarity, np.nan)
-    _join_rounds(links, body_similarity, 1 - params.shot_distance, params.candidates, groups)
+    face = _Likeness(links, links.face_similarity, 1 - params.face_distance, params.candidates)
+    _join_rounds(face, None, groups)
+    near = elsewhere & (links.gap_s <= params.shot_max_s)
+    body = np.where(near, links.body_similarity, np.nan)
+    _join_rounds(_Likeness(links, body, 1 - params.shot_distance, params.candidates), face, groups)
 
     ends = groups.of[links.a], groups.of[links.b]
     joined = ends[0] == ends[1]
@@ -394,8 +392,7 @@ def join(
 def _judge(
     links: Links, elsewhere: NDArray[np.bool_], params: IdentityParams
 ) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """The score of every link by itself, and what speaks against it ('': nothing). Distances are 1 at their
-    threshold."""
+    """The score of every link by itself, and what speaks against it ('': nothing)."""
     gap = links.kind == GAP
     by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
     motion = _relative(links.motion, params.gap_motion + params.gap_motion_per_s * links.gap_s)
@@ -425,6 +422,7 @@ def _judge(
 
 
 def _relative(distance: NDArray[np.float64], threshold: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """1 at the threshold; rounded, so that what lies on it is not decided by the last bit."""
     return np.round(distance / np.maximum(threshold, 1e-9), 6)
 
 
@@ -457,54 +455,74 @@ def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float
     return np.concatenate(chosen)
 
 
-def _join_rounds(
-    links: Links, similarity: NDArray[np.float64], threshold: float, candidates: int, groups: _Groups
-) -> None:
+class _Likeness:
+    """How alike groups are by one kind of embedding: as their known pairs of tracklets are on average."""
+
+    def __init__(self, links: Links, similarity: NDArray[np.float64], threshold: float, candidates: int) -> None:
+        known = ~np.isnan(similarity)
+        self._a, self._b, self._similarity = links.a[known], links.b[known], similarity[known]
+        self._compared = np.unique(np.concatenate([self._a, self._b]))
+        self._candidates = candidates
+        self.threshold = round(threshold, 3)
+
+    def between(self, groups: _Groups) -> dict[tuple[int, int], tuple[float, bool]]:
+        """For each pair of groups (a < b) with a known pair: the mean similarity, and whether enough is known.
+
+        Where few of many pairs are known, they are the nearest ones, and flatter.
+        """
+        ends = groups.of[self._a], groups.of[self._b]
+        different = ends[0] != ends[1]
+        low, high = np.minimum(*ends)[different], np.maximum(*ends)[different]
+        keys, index, count = np.unique(low * len(groups.of) + high, return_inverse=True, return_counts=True)
+        means = np.round(np.bincount(index, self._similarity[different], minlength=len(keys)) / count, 3)
+        low, high = np.divmod(keys, len(groups.of) or 1)
+        sizes = np.bincount(groups.of[self._compared], minlength=len(groups.of))
+        enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), self._candidates)
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return dict(zip(pairs, zip(means.tolist(), enough.tolist(), strict=True), strict=True))
+
+
+def _join_rounds(likeness: _Likeness, veto: _Likeness | None, groups: _Groups) -> None:
     """Merge mutual nearest neighbours, round after round, until no two groups are alike enough.
 
-    Two groups are as alike as their known pairs are on average. Where few of many pairs are known there is no
-    comparison: known are the nearest, which flatter.
+    Where a `veto` knows two groups, it must not find them unlike.
     """
-    known = np.flatnonzero(~np.isnan(similarity))
-    compared = np.unique(np.concatenate([links.a[known], links.b[known]]))
-    threshold = round(threshold, 3)
     merged = True
     while merged:
         merged = False
-        pairs = np.sort(np.stack([groups.of[links.a[known]], groups.of[links.b[known]]]), axis=0)
-        different = pairs[0] != pairs[1]
-        (low, high), index, count = np.unique(pairs[:, different], axis=1, return_inverse=True, return_counts=True)
-        mean = np.round(np.bincount(index, similarity[known][different], minlength=len(count)) / count, 3)
-        sizes = np.bincount(groups.of[compared], minlength=len(groups.of))
-        enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), candidates)
-        mean_by_pair = dict(zip(zip(low.tolist(), high.tolist(), strict=True), mean.tolist(), strict=True))
+        known = likeness.between(groups)
+        unlike = (
+            set() if veto is None else {p for p, (mean, _) in veto.between(groups).items() if mean < veto.threshold}
+        )
+        unlike |= {pair for pair, (mean, _) in known.items() if mean < likeness.threshold}
         alike = [
-            (pair, mean_by_pair[pair])
-            for pair in zip(*(ends[enough & (mean >= threshold)].tolist() for ends in (low, high)), strict=True)
-            if not groups.seen_together(*pair)
+            (-mean, pair)
+            for pair, (mean, enough) in known.items()
+            if enough and pair not in unlike and not groups.seen_together(*pair)
         ]
-
-        def are_two(a: int, b: int, means: dict[tuple[int, int], float] = mean_by_pair) -> bool:
-            return means.get((min(a, b), max(a, b)), threshold) < threshold or groups.seen_together(a, b)
-
-        best = _partners(alike, are_two)
-        for (a, b), _ in sorted(alike, key=lambda pair: (-pair[1], pair[0])):
-            if best.get(a) == b and best.get(b) == a:
+        partners = _partners(alike, unlike, groups)
+        for _, (a, b) in sorted(alike):
+            if partners.get(a) == b and partners.get(b) == a:
                 groups.merge(a, b)
                 merged = True
 
 
-def _partners(alike: Sequence[tuple[tuple[int, int], float]], are_two: Callable[[int, int], bool]) -> dict[int, int]:
-    """The nearest partner of each group that has one; none where another is as near, and only one of both can be
-    right."""
+def _partners(
+    alike: Sequence[tuple[float, tuple[int, int]]], unlike: Set[tuple[int, int]], groups: _Groups
+) -> dict[int, int]:
+    """The nearest partner of each group that has one.
+
+    None where another is about as near, and only one of the two can be right, being two people themselves.
+    """
     options: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    for (a, b), similarity in alike:
-        options[a].append((-similarity, b))
-        options[b].append((-similarity, a))
+    for distance, (a, b) in alike:
+        options[a].append((distance, b))
+        options[b].append((distance, a))
     partners = {}
     for group, found in options.items():
         (nearest, partner), *others = sorted(found)
         rivals = [other for distance, other in others if round(distance - nearest, 3) < NEAR_TIE]
-        if not any(are_two(partner, rival) for rival in rivals):
+        pairs = [(min(partner, rival), max(partner, rival)) for rival in rivals]
+        if not any(pair in unlike or groups.seen_together(*pair) for pair in pairs):
             partners[group] = partner
     return partners

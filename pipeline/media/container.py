@@ -1,15 +1,15 @@
 """Open a container, enter it at a keyframe, decode from there: where a seek lands is never trusted.
 
-Contract: the frames that `decode_from` yields at or after the time asked for are the same, bit for bit, as those of a decode
-of the whole file, or the file is found to be damaged. The recipe: feed nothing before the last keyframe at or before that time;
-if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe and be sound, otherwise
-take the keyframe before.
+Contract: the frames that `decode_from` yields at or after the time asked for are the same, bit for bit, as those of a
+decode of the whole file, unless the file is damaged. The recipe: feed nothing before the last keyframe at or before that
+time; if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe, and
+sound, otherwise take the keyframe before.
 
 Never call av.logging.set_level here: with frame threads and an early end of decoding it hangs for ever.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -24,12 +24,20 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 Opener = Callable[[], str | BinaryIO]
-"""Gives a fresh path or a fresh seekable binary file at each call."""
+"""Gives a fresh path or a fresh seekable binary file at each call; the file is closed by whoever opened it."""
 
 MAX_ENTRIES = 8
-"""Keyframes to try, one before the other, until the decode starts at the beginning of the file."""
+"""Keyframes to try, one before the other, until decoding starts at the beginning of the file."""
 MAX_READ_ERRORS = 32
 """Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
+
+
+@contextmanager
+def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
+    """The source as a binary file, closed at the end."""
+    source = open_source()
+    with open(source, "rb") if isinstance(source, str) else source as file:
+        yield file
 
 
 @contextmanager
@@ -39,12 +47,9 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
     It is read as a file whatever the source is: a name never means a protocol or a pattern of pictures to FFmpeg, and a
     playlist cannot make it read other files.
     """
-    with ExitStack() as stack:
-        source = open_source()
-        file = stack.enter_context(open(source, "rb") if isinstance(source, str) else source)
-        yield stack.enter_context(
-            av.open(file, mode="r", options={"protocol_whitelist": "none"}, metadata_errors="replace")
-        )
+    options = {"protocol_whitelist": "none"}
+    with opened_file(open_source) as file, av.open(file, options=options, metadata_errors="replace") as container:
+        yield container
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -57,17 +62,17 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that could not be read or decoded, where `pts` says, if that is known."""
+    """Something that could not be read or decoded soundly, at `pts` if that is known."""
 
     pts: int | None
 
 
-def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet | Fault]:
-    """The packets of `stream`, the empty one that flushes the decoder last; a Fault where the container is unreadable."""
+def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Packet | Fault]:
+    """The packets of `stream` (None: of all), empty ones that flush last; a Fault where the container is unreadable."""
     errors = 0
     while errors < MAX_READ_ERRORS:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(stream) if stream else container.demux():
                 errors = 0
                 yield packet
             return
@@ -76,16 +81,12 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet | F
             yield Fault(None)
 
 
-def decode(
-    packets: Iterator[Packet | Fault] | chain[Packet | Fault], stream: VideoStream
-) -> Iterator[VideoFrame | Fault]:
+def decode(packets: Iterable[Packet | Fault], stream: VideoStream) -> Iterator[VideoFrame | Fault]:
     """The frames in the order in which the decoder puts them out; a Fault where it cannot."""
-    flushed = False
     for packet in packets:
         if isinstance(packet, Fault):
             yield packet
             continue
-        flushed = packet.size == 0
         try:
             frames = stream.codec_context.decode(packet if packet.size else None)
         except FFmpegError:
@@ -94,24 +95,22 @@ def decode(
         if packet.is_corrupt:
             yield Fault(packet.pts if packet.pts is not None else packet.dts)
         yield from frames
-    if not flushed:
-        with suppress(FFmpegError):
-            yield from stream.codec_context.decode(None)
 
 
 def decode_whole(open_source: Opener, stream_index: int, *, threads: int) -> Iterator[VideoFrame | Fault]:
     """Everything, from the start of the file."""
     with opened(open_source) as container:
         stream = _prepared(container, stream_index, threads)
-        yield from decode(demux(container, stream), stream)
+        yield from decode(_flushed(demux(container, stream)), stream)
 
 
 def decode_from(
     open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, earlier: bool
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the last keyframe at or before `target_pts` on, that keyframe first; leading frames are dropped.
+    """The frames from the last keyframe at or before `target_pts` on, that one first; its leading frames are dropped.
 
-    start_pts: of the first displayed frame. earlier: one keyframe more, so that what conceals damage has something to start from.
+    start_pts: of the first displayed frame. earlier: from one keyframe earlier, so that what conceals damage has the
+    same to start from as in a longer decode.
     """
     for _ in range(MAX_ENTRIES):
         entered = False
@@ -119,24 +118,22 @@ def decode_from(
             if entry is None:
                 break
             key_pts, packets, stream = entry
-            if earlier:
-                earlier, target_pts = False, key_pts - 1
-                continue
-            held: list[Fault] = []
-            for frame in decode(packets, stream):
-                if entered:
-                    yield frame
-                elif isinstance(frame, Fault):
-                    held.append(frame)
-                elif frame.pts is not None and frame.pts >= key_pts:
-                    if not is_entry(frame, key_pts):
-                        break
-                    entered = True
-                    yield from held
-                    yield frame
+            if not earlier:
+                held: list[Fault] = []
+                for frame in decode(_flushed(packets), stream):
+                    if entered:
+                        yield frame
+                    elif isinstance(frame, Fault):
+                        held.append(frame)
+                    elif frame.pts is not None and frame.pts >= key_pts:
+                        if not is_entry(frame, key_pts):
+                            break
+                        entered = True
+                        yield from held
+                        yield frame
         if entered:
             return
-        target_pts = key_pts - 1
+        earlier, target_pts = False, key_pts - 1
     yield from decode_whole(open_source, stream_index, threads=threads)
 
 
@@ -158,32 +155,23 @@ def opened_at(
         with opened(open_source) as container:
             stream = _prepared(container, stream_index, threads)
             offset = target_pts - int(back_s / (stream.time_base or Fraction(1)))
-            if offset <= start_pts:
-                # Whatever seeking does in this file, reading it from its start finds the keyframe if there is one.
-                found = _find(demux(container, stream), target_pts, late=False)
-            else:
-                try:
+            from_start = offset <= start_pts
+            found = None
+            with suppress(FFmpegError):
+                # However seeking works in this file, reading from its start finds the keyframe if there is one.
+                if not from_start:
                     container.seek(offset, backward=True, stream=stream)
-                except FFmpegError:
-                    found = None
-                else:
-                    found = _find(demux(container, stream), target_pts, late=True)
-            if found is not None and found[0] > start_pts:
-                yield found[0], found[1], stream
-                return
-            if found is not None or offset <= start_pts:
-                yield None
+                found = _find(demux(container, stream), target_pts, from_start=from_start)
+            if found is not None or from_start:
+                yield (*found, stream) if found is not None and found[0] > start_pts else None
                 return
         back_s = 2 * back_s or 1
 
 
 def _find(
-    packets: Iterator[Packet | Fault], target_pts: int, *, late: bool
+    packets: Iterator[Packet | Fault], target_pts: int, *, from_start: bool
 ) -> tuple[int, Iterator[Packet | Fault]] | None:
-    """The last keyframe at or before `target_pts` and the packets from it on; None if it lies before what was read.
-
-    late: give up at a keyframe beyond the target: the seek landed behind what is sought.
-    """
+    """The last keyframe at or before `target_pts`, and the packets from it on; None if there is none in `packets`."""
     held: list[Packet | Fault] = []
     key_pts: int | None = None
     for packet in packets:
@@ -193,14 +181,23 @@ def _find(
         if packet.is_keyframe and packet.pts is not None and not packet.is_discard:
             if packet.pts <= target_pts:
                 key_pts, held = packet.pts, []
-            elif key_pts is None and late:
-                return None
+            elif key_pts is None and not from_start:
+                return None  # the seek landed behind what is sought
         if key_pts is not None:
             held.append(packet)
-        # A frame is never shown before it is decoded: behind this packet there is no keyframe at or before the target.
-        if packet.dts is not None and packet.dts > target_pts and (key_pts is not None or not late):
+        # Nothing is shown before it is decoded: behind this packet there is no keyframe at or before the target.
+        if packet.dts is not None and packet.dts > target_pts and (key_pts is not None or from_start):
             break
     return None if key_pts is None else (key_pts, chain(held, packets))
+
+
+def _flushed(packets: Iterable[Packet | Fault]) -> Iterator[Packet | Fault]:
+    """The packets and, if errors of the container kept it away, the empty one that flushes the decoder."""
+    last = None
+    for last in packets:
+        yield last
+    if last is None or isinstance(last, Fault):
+        yield Packet()
 
 
 def _prepared(container: InputContainer, stream_index: int, threads: int) -> VideoStream:

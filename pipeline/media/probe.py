@@ -1,14 +1,15 @@
-"""What must be known about a source before it is decoded: its size, its time zero, and where and whether it can be entered.
+"""What must be known about a source before it is decoded: its size, its time zero, where and whether it can be entered.
 
-Contract: a Probe is a function of the bytes alone, and says what is displayed: rotation, pixel aspect and edit lists applied; time
-zero is the first frame that the decoder puts out. Reading it costs the header, a few frames and a try to enter; a file without an
-index is read through if it is small or does not say how long it is. A DataError tells a person what is wrong with the source.
+Contract: a Probe is a function of the bytes alone, and says what is displayed: rotation, pixel aspect and edit lists
+applied; time zero is the first frame that the decoder puts out. It costs the header, a few frames and a try to enter; a
+file without an index is read through, if it is small or does not say how long it is. A DataError tells a person what is
+wrong with the source.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import pairwise
@@ -18,23 +19,33 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.arrays import Picture
+from pipeline.cores.plan import NS
 from pipeline.errors import DataError
-from pipeline.media.container import Fault, Opener, decode, demux, is_entry, opened, opened_at, video_stream
+from pipeline.media.container import (
+    Fault,
+    Opener,
+    decode,
+    demux,
+    is_entry,
+    opened,
+    opened_at,
+    opened_file,
+    video_stream,
+)
 
 __all__ = ["Opener", "Probe", "describe_warnings", "probe", "read_picture"]
 
-NS = 1_000_000_000
 MIN_SIDE_PX = 16
-"""Smaller pictures are refused: nobody can be seen on them, and the detectors' smallest strides leave nothing of them."""
+"""Smaller pictures are refused: nobody can be seen on them, and nothing of them is left after a detector's strides."""
 HEAD_FRAMES = 64
-"""Decoded to see whether the time stamps rise; re-ordering reaches at most 16 frames back in H.264 and HEVC."""
+"""Decoded to see whether the time stamps rise; H.264 and HEVC re-order over at most 16 frames."""
 HEAD_PACKETS = 2000
-"""Read at most so far to find the first picture."""
+"""Read at most so far to find the first frame that can be decoded."""
 SMALL_BYTES = 64 << 20
 """A file without an index is read through up to here: for its content id it is read anyway."""
 ENTRY_TRIES = 3
@@ -43,16 +54,22 @@ FALL_BACK_S = 1
 DEFAULT_RATE = Fraction(25)
 LEAST_INDEXED = Fraction(9, 10)
 """An index that reaches over less of the duration is one of a part only, as in fragmented files."""
+KEYFRAME_GAP = Fraction(1, 2)
+"""Seconds; of keyframes that are closer, as where every frame is one, only the first is remembered."""
+STATING_FORMATS = frozenset({"matroska", "mov", "avi", "flv", "asf"})
+"""Their headers say how long the video is; FFmpeg guesses it from the bytes for others."""
 UNSET_CLOCK_YEAR = 1970
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """width, height: px as displayed. rotation: degrees counter-clockwise, 0, 90, 180 or 270. sample_aspect: width of a stored pixel.
+    """What there is to know about a source.
 
-    fps: frames a second on average. start_pts: of time zero, in time_base. duration_s: as the header says, it may be wrong; 0: unknown.
-    keyframe_ns: from time zero, approximate, may be empty. enterable: may be entered in the middle. stamped: the time stamps do not
-    rise, so times are the order of output over `fps`. stream: its index in the container. warning: what a person should know.
+    width, height: px as displayed. rotation: degrees counter-clockwise, 0, 90, 180 or 270. sample_aspect: width of a
+    stored pixel over its height. fps: frames a second on average. start_pts: of time zero, in time_base. duration_s: as
+    the header says, it may be wrong; 0: unknown. keyframe_ns: from time zero, approximate, may be empty. enterable: may
+    be entered in the middle. stamped: the time stamps do not rise, so a frame's time is its place in the order of output
+    over `fps`. recorded_at: ISO, UTC. stream: index in the container. warning: what a person should know.
     """
 
     kind: Literal["video", "image"]
@@ -76,6 +93,10 @@ class Probe:
         """Exact seconds from the first displayed frame."""
         return (pts - self.start_pts) * self.time_base
 
+    def without_keyframes(self) -> Self:
+        """All that decoding needs: the keyframes serve the plan alone, and there are thousands in an hour."""
+        return replace(self, keyframe_ns=())
+
     def to_json(self) -> str:
         """One line that from_json turns into an equal value."""
         return json.dumps({k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()})
@@ -91,36 +112,37 @@ class Probe:
 def probe(open_source: Opener) -> Probe:
     """Look at a source; raises DataError with a reason that a person understands."""
     try:
+        with opened_file(open_source) as file:
+            if not file.read(1):
+                raise DataError("the file is empty")
         with opened(open_source) as container:
             if container.format.name.endswith("_pipe") or container.format.name == "image2":
                 return _probe_picture(open_source, container)
-            found = _probe_video(open_source, container)
+            return _probe_video(open_source, container)
     except FFmpegError as error:
         raise DataError(_why_unreadable(open_source, error)) from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from None
-    return found
 
 
 def read_picture(open_source: Opener) -> Picture:
     """An image file as it is displayed, EXIF orientation applied; raises DataError."""
-    source = open_source()
-    with open(source, "rb") if isinstance(source, str) else source as file:
+    with opened_file(open_source) as file:
         encoded = file.read()
     try:
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise DataError(f"the picture cannot be decoded: {error.err}") from None
     if picture is None:
-        raise DataError("the picture cannot be decoded: it is damaged, or of a kind that OpenCV does not read")
+        raise DataError("the picture cannot be decoded: it is cut off, damaged, or of a kind that OpenCV does not read")
     return np.asarray(picture, np.uint8)
 
 
 def describe_warnings(probe: Probe, damaged: Iterable[int], last_ns: int, cell_seconds: float) -> str | None:
     """What a person should know about a whole video: the same sentence whatever the length of its chunks.
 
-    damaged: cells with frames that could not be decoded soundly, of all chunks together (decode.damaged_cells reads them from the
-    chunks' warnings). last_ns: time of the last frame.
+    damaged: cells with frames that could not be decoded soundly, of all chunks together (`decode.damaged_cells` reads
+    them from the chunks' warnings). last_ns: time of the last frame.
     """
     said = [probe.warning] if probe.warning else []
     runs: list[list[int]] = []
@@ -133,14 +155,18 @@ def describe_warnings(probe: Probe, damaged: Iterable[int], last_ns: int, cell_s
         spans = ", ".join(f"{first * cell_seconds:g} to {end * cell_seconds:g} s" for first, end in runs[:5])
         said.append(f"damaged at {spans}" + (f" and {len(runs) - 5} more places" if len(runs) > 5 else ""))
     end_s = last_ns / NS + float(1 / probe.fps)
-    if probe.kind == "video" and probe.duration_s - end_s > max(1.0, 0.05 * probe.duration_s):
+    if probe.kind == "video" and _is_short(end_s, probe.duration_s):
         said.append(f"ends early: {end_s:.1f} of {probe.duration_s:.1f} s")
     return "; ".join(said) or None
 
 
+def _is_short(end_s: float, duration_s: float) -> bool:
+    """Whether so much is missing that it is not a matter of rounding, or of sound that goes on a little longer."""
+    return duration_s - end_s > max(1.0, 0.05 * duration_s)
+
+
 def _probe_picture(open_source: Opener, container: InputContainer) -> Probe:
-    picture = read_picture(open_source)
-    height, width = picture.shape[:2]
+    height, width = read_picture(open_source).shape[:2]
     _check_size(width, height)
     stream = video_stream(container)
     return Probe(
@@ -159,7 +185,7 @@ def _probe_picture(open_source: Opener, container: InputContainer) -> Probe:
         stamped=True,
         recorded_at=None,
         stream=0,
-        warning=_cut_off_jpeg(open_source),
+        warning=None,
     )
 
 
@@ -168,8 +194,8 @@ def _probe_video(open_source: Opener, container: InputContainer) -> Probe:
     if stream is None:
         kinds = sorted({stream.type for stream in container.streams})
         raise DataError(f"holds no video, only {' and '.join(kinds) or 'nothing that is known'}")
-    time_base = stream.time_base
-    head = _head(container, stream)
+    formats = set(container.format.name.split(","))
+    time_base, delay, head = stream.time_base, *_head(container, stream)
     if not head or not time_base:
         raise DataError(f"no frame of its {stream.codec_context.name} video can be decoded")
     first, stamps = head[0], [frame.pts for frame in head]
@@ -184,17 +210,19 @@ def _probe_video(open_source: Opener, container: InputContainer) -> Probe:
 
     fps = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     duration_s = _duration(container, stream, time_base)
-    keys = _index(container, stream, duration_s, time_base)
-    if keys:
-        keys = [key - keys[0] + start_pts for key in keys]
-    elif duration_s <= 0 or _size(open_source) <= SMALL_BYTES:
-        packets = _read_through(open_source, stream.index)
-        keys = sorted(pts for pts, is_key in packets if is_key and pts >= start_pts)
-        every = np.array([pts for pts, _ in packets] or [start_pts], np.int64)
-        duration_s = int(every.max() - start_pts) * time_base + 1 / fps
-        stamped = stamped or int((np.maximum.accumulate(every) - every).max()) * time_base > FALL_BACK_S
-    # About the middle; where the first group of pictures is longer, its end.
+    keys = [key + delay if "mov" in formats else key for key in _index(container, stream, duration_s, time_base)]
+    size = _size(open_source)
+    if not keys and (duration_s <= 0 or size <= SMALL_BYTES):
+        through = _read_through(open_source, stream.index, start_pts, fps)
+        stamped = stamped or through.falls_back
+        keys = through.keys
+        # A header that promises more than there is of sound and pictures shows that the file is cut off.
+        is_cut = bool(formats & STATING_FORMATS) and _is_short(float(through.end_s), float(duration_s))
+        duration_s = duration_s if is_cut else through.video_end_s
+    keys = [key for key in sorted(keys) if key >= start_pts]
+    # About the middle; the end of the first group of pictures where that is longer.
     targets = [start_pts + int(duration_s / 2 / time_base), *([keys[1] + 1] if len(keys) > 1 else [])]
+    is_cut_ts = "mpegts" in formats and all(size % packet for packet in (188, 192, 204))
     return Probe(
         kind="video",
         width=width,
@@ -206,75 +234,110 @@ def _probe_video(open_source: Opener, container: InputContainer) -> Probe:
         time_base=time_base,
         start_pts=start_pts,
         duration_s=round(float(duration_s), 3),
-        keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in keys),
+        keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in _apart(keys, KEYFRAME_GAP / time_base)),
         enterable=not stamped and _is_enterable(open_source, stream.index, start_pts, targets),
         stamped=stamped,
         recorded_at=_recorded_at(container, stream),
         stream=stream.index,
-        warning=None,
+        warning="ends in the middle of a packet: it may be cut off" if is_cut_ts else None,
     )
 
 
-def _head(container: InputContainer, stream: VideoStream) -> list[VideoFrame]:
-    """The first frames that the decoder puts out, one thread, whatever is damaged before and between."""
+def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[VideoFrame]]:
+    """By how much the first keyframe is shown later than decoded, in pts; the first frames that the decoder puts out.
+
+    One thread, whatever is damaged before and between.
+    """
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
+    delays: list[int] = []
     head: list[VideoFrame] = []
-    for num_read, frame in enumerate(decode(demux(container, stream), stream)):
-        if isinstance(frame, VideoFrame):
-            head.append(frame)
-        if len(head) == HEAD_FRAMES or (not head and num_read > HEAD_PACKETS):
+
+    for num_read, packet in enumerate(demux(container, stream)):
+        if not isinstance(packet, Fault) and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
+            delays.append(packet.pts - packet.dts)
+        head += [frame for frame in decode(iter([packet]), stream) if isinstance(frame, VideoFrame)]
+        if len(head) >= HEAD_FRAMES or (not head and num_read > HEAD_PACKETS):
             break
-    return head
+    return (delays[0] if delays else 0), head[:HEAD_FRAMES]
 
 
 def _index(container: InputContainer, stream: VideoStream, duration_s: Fraction, time_base: Fraction) -> list[int]:
-    """Keyframes by the container's index, about as pts; none where it has no index, or one of a part only.
-
-    An index holds decoding times; shifted so that the first displayed keyframe stands at the first frame's pts by the caller's start,
-    they are off by less than the re-ordering changes from group to group.
-    """
-    if "matroska" in container.format.name:
-        # Its index stands at the end of the file, and is read at the first seek; it lists keyframes only.
+    """Times of the keyframes by the container's index (of decoding in MP4); none: it has no index, or one of a part."""
+    formats = set(container.format.name.split(","))
+    if "matroska" in formats:
+        # Its index stands at the end of the file, is read at the first seek, and lists keyframes only.
         with suppress(FFmpegError):
             container.seek(int(duration_s / time_base), stream=stream)
-    elif not {"mov", "avi"} & set(container.format.name.split(",")):
+    elif not {"mov", "avi"} & formats:
         return []
     entries = list(stream.index_entries)
     keys = [entry.timestamp for entry in entries if entry.is_keyframe and not entry.is_discard]
-    if not keys or (entries[-1].timestamp - keys[0]) * time_base < duration_s * LEAST_INDEXED:
+    if not keys or (entries[-1].timestamp - entries[0].timestamp) * time_base < duration_s * LEAST_INDEXED:
         return []
     return keys
 
 
-def _read_through(open_source: Opener, stream_index: int) -> list[tuple[int, bool]]:
-    """(pts, is keyframe) of every packet that has a pts, in the order of the file."""
+@dataclass(frozen=True, slots=True)
+class _Through:
+    """What reading a whole file tells: pts of the keyframes; end of the video, and of all streams, in s from time zero."""
+
+    keys: list[int]
+    video_end_s: Fraction
+    end_s: Fraction
+    falls_back: bool
+
+
+def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: Fraction) -> _Through:
+    keys: list[int] = []
+    num_packets, highest, fall, base = 0, start_pts, 0, Fraction(1)
+    end_s = Fraction(0)
     with opened(open_source) as container:
-        stream = container.streams.video[0].container.streams[stream_index]
-        packets = demux(container, cast(VideoStream, stream))
-        return [
-            (packet.pts, packet.is_keyframe)
-            for packet in packets
-            if not isinstance(packet, Fault) and packet.size and packet.pts is not None
-        ]
+        base = container.streams[stream_index].time_base or Fraction(1)
+        for packet in demux(container, None):
+            if isinstance(packet, Fault) or not packet.size:
+                continue
+            if packet.stream_index == stream_index:
+                num_packets += 1
+                if packet.pts is not None:
+                    highest = max(highest, packet.pts)
+                    fall = max(fall, highest - packet.pts)
+                    keys += [packet.pts] if packet.is_keyframe else []
+            if packet.pts is not None and packet.time_base:
+                end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base - start_pts * base)
+    video_end_s = max(
+        (highest - start_pts) * base + 1 / fps, num_packets / fps if highest == start_pts else Fraction(0)
+    )
+    return _Through(keys, video_end_s, max(end_s, video_end_s), fall * base > FALL_BACK_S)
 
 
 def _duration(container: InputContainer, stream: VideoStream, time_base: Fraction) -> Fraction:
     """Seconds, as the stream's header says, otherwise the container's; 0: neither does."""
     if stream.duration:
         return stream.duration * time_base
-    stated = stream.metadata.get("DURATION", "")  # Matroska, per stream, as HH:MM:SS.nnnnnnnnn
-    with suppress(ValueError):
-        hours, minutes, seconds = stated.split(":")
+    with suppress(ValueError):  # Matroska, per stream, as HH:MM:SS.nnnnnnnnn
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     return Fraction(container.duration or 0, av.time_base)
 
 
-def _is_enterable(open_source: Opener, stream_index: int, start_pts: int, target_pts: Sequence[int]) -> bool:
-    """Whether decoding can begin at a keyframe at or before one of `target_pts`: tried, because packets may say key and frames not."""
-    for target in target_pts:
+def _apart(keys: Sequence[int], gap: Fraction) -> list[int]:
+    kept: list[int] = []
+    for key in keys:
+        if not kept or key - kept[-1] >= gap:
+            kept.append(key)
+    return kept
+
+
+def _is_enterable(open_source: Opener, stream_index: int, start_pts: int, targets: Sequence[int]) -> bool:
+    """Whether decoding can begin at a keyframe at or before one of the `targets`.
+
+    Tried, because packets may say key where frames do not: intra refresh.
+    """
+    for target in targets:
+        target_pts = target
         for _ in range(ENTRY_TRIES):
-            with opened_at(open_source, stream_index, target, start_pts, threads=1) as entry:
+            with opened_at(open_source, stream_index, target_pts, start_pts, threads=1) as entry:
                 if entry is None:
                     break
                 key_pts, packets, stream = entry
@@ -283,34 +346,28 @@ def _is_enterable(open_source: Opener, stream_index: int, start_pts: int, target
                         if is_entry(frame, key_pts):
                             return True
                         break
-            target = key_pts - 1
+            target_pts = key_pts - 1
     return False
 
 
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE_PX:
-        raise DataError(
-            f"too small to show a person: {width} x {height} px, at least {MIN_SIDE_PX} px are needed on each side"
-        )
+        raise DataError(f"too small to show a person: {width} x {height} px, each side needs at least {MIN_SIDE_PX}")
 
 
 def _why_unreadable(open_source: Opener, error: FFmpegError) -> str:
     """What a person would say about bytes that FFmpeg will not open."""
-    source = open_source()
-    with open(source, "rb") if isinstance(source, str) else source as file:
-        head = file.read(1 << 16)
-    if not head:
-        return "the file is empty"
-    if head[4:8] == b"ftyp" or head[4:8] in (b"mdat", b"moov", b"wide", b"free"):
-        return "the file is cut off or was never finished: the index of its MP4 (moov) is missing or damaged"
-    if not isinstance(error, InvalidDataError):
-        return f"cannot be opened: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    with opened_file(open_source) as file:
+        head = file.read(16)
+    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"):
+        return "the file is cut off or was never finished: the index of an MP4 (its moov box) is missing or damaged"
     return "not a video or a picture of a known format"
 
 
 def _size(open_source: Opener) -> int:
-    source = open_source()
-    with open(source, "rb") if isinstance(source, str) else source as file:
+    with opened_file(open_source) as file:
         return file.seek(0, 2)
 
 
@@ -323,12 +380,3 @@ def _recorded_at(container: InputContainer, stream: VideoStream) -> str | None:
         return None
     moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     return moment.isoformat() if moment.year > UNSET_CLOCK_YEAR else None
-
-
-def _cut_off_jpeg(open_source: Opener) -> str | None:
-    """A warning where a JPEG's last scan has no end: OpenCV fills what is missing with grey."""
-    source = open_source()
-    with open(source, "rb") if isinstance(source, str) else source as file:
-        encoded = file.read()
-    is_jpeg = encoded.startswith(b"\xff\xd8")
-    return "the picture is cut off" if is_jpeg and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda") else None

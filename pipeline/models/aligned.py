@@ -1,7 +1,7 @@
 """What each network sees of an aligned face: a window of it, squashed to the network's square.
 
-An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib
-(at 512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
+An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib (at
+512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of the aligned face; borders as fractions of its side."""
+    """A part of the aligned face; borders as fractions of its side, 0 to 1."""
 
     left: float
     top: float
@@ -27,10 +27,15 @@ class Window:
         return squash(faces[:, top:bottom, left:right], side_px)
 
 
+WHOLE = Window(left=0, top=0, right=1, bottom=1)
+
+
 def squash(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     """(N, H, W, 3) -> (N, side_px, side_px, 3), averaging where pixels are lost."""
+    if pictures.shape[1:3] == (side_px, side_px):
+        return pictures
     squashed = np.empty((len(pictures), side_px, side_px, 3), np.uint8)
-    shrinks = max(pictures.shape[1:3]) > side_px
+    interpolation = cv2.INTER_AREA if max(pictures.shape[1:3]) > side_px else cv2.INTER_LINEAR
     for picture, target in zip(pictures, squashed, strict=True):
-        target[:] = cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        target[:] = cv2.resize(picture, (side_px, side_px), interpolation=interpolation)
     return squashed

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,9 +11,11 @@ from pipeline.models.body_embedder import BodyEmbedder
 from pipeline.models.estimator import Estimator, load_estimator
 from pipeline.models.face_detector import FaceDetector, load_face_detector
 from pipeline.models.face_embedder import FaceEmbedder
-from pipeline.models.face_restorer import FaceRestorer
 from pipeline.models.person_detector import PersonDetector
 from pipeline.weights import Registry
+
+if TYPE_CHECKING:
+    from pipeline.models.face_restorer import FaceRestorer
 
 
 def has_gpu() -> bool:
@@ -61,10 +64,12 @@ class Loader:
         chosen = self._config.faces
         return self._face_detector(chosen.detector, chosen.input_px, chosen.batch, chosen.min_score)
 
-    def restorer(self) -> FaceRestorer | None:
+    def restorer(self) -> "FaceRestorer | None":
         chosen = self._config.restore
         if chosen.mode == "off":
             return None
+        from pipeline.models.face_restorer import FaceRestorer  # gfpgan: seconds, and seldom wanted
+
         path = self._registry.path(chosen.weights)
         return FaceRestorer(path, batch=chosen.batch, device=self._device, half=self._half)
 

@@ -149,16 +149,16 @@ def _load(path: Path) -> tuple[Any, dict[int, str]]:
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_VERBOSE"] = "false"
-    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", os.path.join(tempfile.gettempdir(), f"rollcall-ultralytics-{os.getuid()}"))
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
-    from ultralytics.nn.tasks import load_checkpoint
+    from ultralytics.nn import tasks
 
+    tasks.SAFE_LOAD = True  # only known classes are read from a checkpoint; load_checkpoint has no argument for it
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / "weights.pt"  # the library goes by the suffix; the cache names files by their hash
         named.symlink_to(Path(path).resolve())
         try:
-            network, _ = load_checkpoint(str(named))
+            network, _ = tasks.load_checkpoint(str(named))
         except (TypeError, RuntimeError, ModuleNotFoundError, FileNotFoundError) as error:
             raise UserError(f"{path} is not a detector of Ultralytics: {str(error).splitlines()[0]}") from None
     if network.task != "detect":

@@ -1,0 +1,109 @@
+"""Age and gender of aligned faces. Each estimator knows its own window, size, colour order and normalisation, and how far
+its ages are off.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.arrays import Estimates
+from pipeline.errors import UserError
+from pipeline.models.aligned import Window, squash
+from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
+from pipeline.models.networks import Runner, fill
+from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
+
+
+class Estimator(Protocol):
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        """Judge (N, S, S, 3) uint8 RGB aligned faces, of any size S."""
+        ...
+
+    def judge_crops(self, crops: NDArray[np.uint8]) -> Estimates:
+        """Judge (N, H, W, 3) uint8 RGB pictures of faces that were cut out already, as data sets hold them."""
+        ...
+
+
+def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: str, half: bool) -> Estimator:
+    """Load the estimator `kind`, one of KINDS, from the files of its `parts`. Raises UserError."""
+    if kind not in KINDS:
+        raise UserError(f"estimator kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    missing = KINDS[kind] - parts.keys()
+    if missing:
+        raise UserError(f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry")
+    if kind == "ssrnet":
+        return SsrNetEstimator(parts["age"], parts["gender"], batch=batch, device=device, half=half)
+    embedder = FaceEmbedder(parts["embedder"], batch=batch, device=device, half=half, view=BOSCH_VIEW)
+    return BoschEstimator(embedder, parts["heads"], batch=batch, device=device, half=half)
+
+
+KINDS = {"heads": {"embedder", "heads"}, "ssrnet": {"age", "gender"}}
+"""Kind -> its parts."""
+
+BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
+"""As the heads were trained: RetinaFace's box, here (.22, .19, .76, .92) of the aligned face (median of 118 faces), and 30 %
+of it on each side as far as the aligned face reaches; their half range is 127.5, not Sandberg's 128."""
+BOSCH_YEARS = 116
+BOSCH_AGE_STD = 10.0
+"""Years. Assumed, not measured: FaceNet's weights were out of reach. About what estimators of their kind make on UTKFace."""
+BOSCH_BUCKETS = 12
+
+
+class Heads(nn.Module):
+    """Three stacks of dense layers on one embedding: age, gender and age buckets. Dropout is of training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.age = _dense_stack(128, 64, 32, 16, 8, 1)
+        self.buckets = _dense_stack(128, 64, 32, 16, BOSCH_BUCKETS)
+        self.gender = _dense_stack(128, 64, 32, 16, 8, 1)
+
+    def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 512) -> (B,) years, (B,) probability of a woman, (B, 12) probabilities of the buckets."""
+        years = torch.sigmoid(self.age(embeddings))[:, 0] * BOSCH_YEARS
+        return years, torch.sigmoid(self.gender(embeddings))[:, 0], torch.softmax(self.buckets(embeddings), dim=1)
+
+
+# The file's layers (Keras 2.8), by the stack they make: dense_17 … 22, 23 … 27 and 28 … 33.
+HEAD_LAYERS = {"age": range(17, 23), "buckets": range(23, 28), "gender": range(28, 34)}
+
+
+class BoschHeads:
+    """The heads of the Bosch age and gender pipeline (seed B) on FaceNet's embeddings.
+
+    Its program rounded ages up; here they are what the network says.
+    """
+
+    def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
+        self._network = fill(Heads(), _read_heads(path), path).to(device)
+        self._run = Runner(self._network, batch=batch, device=device, half=half)
+
+    def __call__(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """(N, 512), N > 0 -> (N,) years, (N,) probability of a woman, (N, 12) probabilities of the age buckets."""
+        return self._run(embeddings)
+
+
+class BoschEstimator:
+    """Seed B's heads on FaceNet."""
+
+    def __init__(self, embedder: FaceEmbedder, heads: Path, *, batch: int, device: str, half: bool) -> None:
+        self._embedder = embedder
+        self._heads = BoschHeads(heads, batch=batch, device=device, half=half)
+
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        return self._judge(self._embedder(faces))
+
+    def judge_crops(self, crops: NDArray[np.uint8]) -> Estimates:
+        return self._judge(self._embedder.embed_crops(crops))
+
+    def _judge(self, embeddings: NDArray[np.float32]) -> Estimates:
+        if not len(embeddings):
+            return NO_ESTIMATES
+        years, female_probs, _ = self._heads(embeddings)
+        return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs)

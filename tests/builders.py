@@ -1,0 +1,167 @@
+"""Small true examples: the durable chunks of a video that nobody has filmed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import rows
+from pipeline.arrays import Quantised
+from pipeline.config import Config, load
+from pipeline.cores.plan import slot_of
+from pipeline.media.probe import Probe
+from pipeline.stages.reduce import Job
+from pipeline.storage import tables
+from pipeline.storage.ledger import Keys, Ledger, Span
+from pipeline.storage.store import Store
+
+WIDTH, HEIGHT, PIXELS = 640, 480, 1000
+FPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Walker:
+    """Somebody who walks right at `speed` px/s from `x`, seen in [start_s, end_s) but for `hidden` spans of seconds.
+
+    look: number of the appearance; equal numbers look alike. age, female_prob: of every face, one a second.
+    """
+
+    start_s: float
+    end_s: float
+    x: float
+    speed: float = 30.0
+    y: float = 100.0
+    look: int = 0
+    hidden: tuple[tuple[float, float], ...] = ()
+    age: float | None = None
+    female_prob: float = 0.9
+
+    def box(self, time_s: float) -> list[float] | None:
+        if not self.start_s <= time_s < self.end_s or any(a <= time_s < b for a, b in self.hidden):
+            return None
+        x = round(self.x + self.speed * (time_s - self.start_s), 1)
+        return [x, self.y, x + 60, self.y + 180] if 0 <= x <= WIDTH - 60 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """walkers: who is seen. cuts: times of hard cuts, in s. shift_ns: delay of odd frames, for variable frame rates."""
+
+    duration_s: float
+    walkers: Sequence[Walker]
+    cuts: Sequence[float] = ()
+    shift_ns: int = 0
+    seed: int = 0
+
+    def frames(self) -> list[dict[str, Any]]:
+        found = []
+        previous: tuple[int, int] | None = None
+        for i in range(round(self.duration_s * FPS)):
+            time_ns = i * 10**9 // FPS + (self.shift_ns if i % 2 else 0)
+            time_s = Fraction(time_ns, 10**9)
+            slot = (int(time_s), slot_of(time_s, Fraction(1), Fraction(8)))
+            following = Fraction((i + 1) * 10**9 // FPS, 10**9)
+            cut = any(time_s < Fraction(str(c)) <= following for c in self.cuts)
+            found.append(
+                {"time_ns": time_ns, "cell": slot[0], "analysed": slot != previous}
+                | dict.fromkeys(("hue", "saturation", "lightness"), (90 if cut else 2) * PIXELS)
+            )
+            previous = slot
+        if found:
+            found[-1] |= dict.fromkeys(("hue", "saturation", "lightness"))
+        return found
+
+    def vector(self, look: int, number: int) -> dict[str, Any]:
+        """An embedding near that of the look; the noise depends on the detection alone."""
+        centre = np.random.default_rng(1000 + look).normal(size=32)
+        noise = np.random.default_rng((self.seed, look, number)).normal(size=32) * 0.15
+        one = Quantised.of((centre + noise).astype(np.float32)[None])
+        return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
+
+
+def job(film: Film, borders: Sequence[int], place: str, **settings: Any) -> Job:
+    """Make the chunks of `film` durable at `place`, cut at the cells `borders`, ready to be reduced."""
+    config: Config = load(settings=[f"{key}={value}" for key, value in settings.items()]).on_device("cpu")
+    store = Store(place)
+    tables.create(store, config.biometrics.keep)
+    ledger = Ledger(store, Keys("o", "e"))
+    starts = [0, *borders]
+    spans: list[Span] = list(zip(starts, [*borders, -1], strict=True))
+    frames = film.frames()
+    for first, end in spans:
+        own = [i for i, frame in enumerate(frames) if first <= frame["cell"] and (end < 0 or frame["cell"] < end)]
+        ledger.commit("v", (first, end), *_chunk(film, frames, own))
+    return Job(
+        video_id="v",
+        uri="/in/v.mp4",
+        probe=probe(film),
+        spans=tuple(spans),
+        csv_names=("csv/v.mp4.csv",),
+        ledger=ledger,
+        config=config,
+        config_id="c",
+        spaces={"body": "looks"},
+    )
+
+
+def probe(film: Film) -> Probe:
+    return Probe(
+        kind="video",
+        width=WIDTH,
+        height=HEIGHT,
+        rotation=0,
+        sample_aspect=Fraction(1),
+        codec="h264",
+        fps=Fraction(FPS),
+        time_base=Fraction(1, FPS),
+        start_pts=0,
+        duration_s=film.duration_s,
+        keyframe_ns=(),
+        enterable=True,
+        stamped=False,
+        recorded_at=None,
+        stream=0,
+        warning=None,
+    )
+
+
+def _chunk(film: Film, frames: list[dict[str, Any]], own: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+    detections: list[dict[str, Any]] = []
+    faces: list[dict[str, Any]] = []
+    for place, i in enumerate(own):
+        if not frames[i]["analysed"]:
+            continue
+        for number, walker in enumerate(film.walkers):
+            box = walker.box(frames[i]["time_ns"] / 1e9)
+            if box is None:
+                continue
+            if walker.age is not None and (not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]):
+                faces.append(_face(walker, len(detections), place, box))
+            vector = film.vector(walker.look, i * 100 + number)
+            detections.append({"frame": place, "box": box, "score": 0.9, "bodiless": False, "embedding": vector})
+    head = {"warning": None, "width": WIDTH, "height": HEIGHT, "thumbnail_pixels": PIXELS}
+    observed = pa.Table.from_pylist(
+        [head | {"frames": [frames[i] for i in own], "detections": detections}], schema=rows.OBSERVED
+    )
+    return observed, pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)
+
+
+def _face(walker: Walker, detection: int, frame: int, box: list[float]) -> dict[str, Any]:
+    x, y = box[0] + 15, box[1]
+    return {
+        "detection": detection,
+        "frame": frame,
+        "box": [x, y, x + 30, y + 40],
+        "landmarks": [x] * 10,
+        "score": 0.99,
+        "sharpness": 100.0,
+        "quality": 0.8,
+        "judged": True,
+        "restored": False,
+        "age": walker.age,
+        "age_std": 6.0,
+        "female_prob": walker.female_prob,
+    }

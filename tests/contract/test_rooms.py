@@ -1,0 +1,72 @@
+"""Which room may import what. A line that breaks this is in the wrong file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = {
+    "ray": {"pipeline/stages/base.py", "pipeline/stages/run.py", "jobs"},
+    "torch": {"pipeline/models"},
+    "torchvision": {"pipeline/models"},
+    "ultralytics": {"pipeline/models"},
+    "boxmot": {"pipeline/models"},
+    "facexlib": {"pipeline/models"},
+    "facenet_pytorch": {"pipeline/models"},
+    "retinaface": {"pipeline/models"},
+    "gfpgan": {"pipeline/models"},
+    "basicsr": {"pipeline/models"},
+    "h5py": {"pipeline/models"},
+    "cv2": {"pipeline/media", "pipeline/models"},
+    "av": {"pipeline/media"},
+    "scenedetect": {"pipeline/media"},
+    "fsspec": {"pipeline/storage"},
+    "s3fs": {"pipeline/storage"},
+    "pydantic": {"pipeline/config.py"},
+    "yaml": {"pipeline/config.py", "pipeline/weights.py"},
+    "typer": {"jobs"},
+    "rich": {"jobs"},
+}
+ROOMS = {
+    "pipeline.stages": {"pipeline/stages", "jobs"},
+    "pipeline.models": {"pipeline/models", "pipeline/stages", "jobs"},
+    "pipeline.storage": {"pipeline/storage", "pipeline/stages", "jobs"},
+    "pipeline.media": {"pipeline/media", "pipeline/stages", "pipeline/models", "jobs"},
+    "jobs": {"jobs"},
+}
+CORES_MAY = {"numpy", "scipy", "pipeline"}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("jobs/*.py")]),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_every_import_is_in_its_room(path: Path) -> None:
+    here = path.relative_to(ROOT).as_posix()
+    for name in imports(path):
+        for library, rooms in (LIBRARIES | ROOMS).items():
+            if name == library or name.startswith(f"{library}."):
+                assert any(here.startswith(room) for room in rooms), f"{here} may not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pipeline/cores/*.py")), ids=lambda path: path.name)
+def test_cores_know_numbers_and_nothing_else(path: Path) -> None:
+    import sys
+
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top in CORES_MAY | sys.stdlib_module_names, f"cores/{path.name} may not import {name}"
+        if top == "pipeline":
+            assert name.startswith(("pipeline.cores", "pipeline.arrays", "pipeline.boxes", "pipeline.errors"))

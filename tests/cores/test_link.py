@@ -1,0 +1,309 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import load
+from pipeline.cores.fill import Knots, ShotFrames, intervals
+from pipeline.cores.link import IdentityParams, Tracklet, join, link, score, summarise
+
+FRAME_NS = 40_000_000  # 25 Hz
+PARAMS = load().identity
+
+
+def look(degrees: float) -> np.ndarray:
+    """A unit vector; the cosine distance of two is 1 - cos of the angle between them: 0.06 for 20, 0.23 for 40."""
+    return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
+
+
+def seen(
+    start: int,
+    end: int,
+    *,
+    x: float = 100,
+    speed: float = 0,
+    height: float = 100,
+    shot: int = 0,
+    body: float | None = 0,
+    face: float | None = None,
+) -> Tracklet:
+    """Someone seen in every frame of [start, end), `speed` in px/s, x where the first box begins."""
+    frames = np.arange(start, end)
+    left = x + speed * (frames - start) * FRAME_NS / 1e9
+    boxes = np.stack([left, 0 * left, left + height / 2, 0 * left + height], axis=1).astype(np.float32)
+    knots = Knots(np.zeros(len(frames), np.int64), frames, boxes, np.ones(len(frames), np.float32))
+    times = ShotFrames(0, np.arange(end) * FRAME_NS, np.arange(1, end - 1))
+    looks = [None if angle is None else look(angle) for angle in (body, face)]
+    return summarise(shot, times, knots, intervals(knots, times, 10**9), looks[:1], looks[1:])[0]
+
+
+def persons(*tracklets: Tracklet, params: IdentityParams = PARAMS) -> list[int]:
+    return link(tracklets, params)[1].tolist()
+
+
+# --- over gaps -------------------------------------------------------------------------------------------------------
+
+
+def test_who_walks_behind_a_tree_and_on_is_one_person() -> None:
+    before, after = seen(0, 50, speed=100), seen(75, 125, x=400, speed=100)
+    assert persons(before, after) == [0, 0]
+    links, _ = link([before, after], PARAMS)
+    assert (links.kind.tolist(), links.gap_s.tolist(), links.why.tolist()) == (["gap"], [1.04], ["alike"])
+    assert links.body_similarity[0] == 1
+    assert links.motion[0] < 0.3
+
+
+@pytest.mark.parametrize(("gap_frames", "people"), [(124, 1), (126, 2)])
+def test_a_gap_longer_than_max_gap_is_not_bridged(gap_frames: int, people: int) -> None:
+    assert len({*persons(seen(0, 50), seen(49 + gap_frames, 200))}) == people
+
+
+@pytest.mark.parametrize(
+    ("heights_away", "gap_s", "people"), [(0.5, 0.4, 2), (0.5, 1.0, 1), (1.5, 1.0, 2), (1.5, 4.4, 1)]
+)
+def test_the_longer_the_gap_the_farther_the_return_may_be(heights_away: float, gap_s: float, people: int) -> None:
+    after = seen(49 + round(gap_s * 25), 200, x=100 + 100 * heights_away)
+    assert len({*persons(seen(0, 50), after)}) == people
+
+
+def test_whoever_looks_different_does_not_take_over_a_gap() -> None:
+    assert persons(seen(0, 50), seen(75, 125, body=50)) == [0, 1]
+
+
+def test_motion_alone_bridges_no_gap() -> None:
+    assert persons(seen(0, 50, body=None), seen(60, 125, body=None)) == [0, 1]
+    assert link([seen(0, 50, body=None), seen(60, 125)], PARAMS)[0].why.tolist() == ["no appearance"]
+
+
+def test_a_face_stands_in_for_a_body_without_embedding() -> None:
+    assert persons(seen(0, 50, body=None, face=0), seen(60, 125, body=None, face=10)) == [0, 0]
+    assert persons(seen(0, 50, body=None, face=0), seen(60, 125, body=None, face=80)) == [0, 1]
+
+
+def test_a_child_does_not_come_back_as_an_adult() -> None:
+    assert persons(seen(0, 50, height=100), seen(75, 125, height=160)) == [0, 1]
+
+
+def test_gaps_are_bridged_jointly_not_greedily() -> None:
+    # The best single pair is first-third; taking it would leave second without fourth, which second alone can reach.
+    first, second = seen(0, 50, x=100, body=0), seen(0, 50, x=150, body=20)
+    third, fourth = seen(75, 125, x=115, body=10), seen(75, 125, x=60, body=0)
+    labels = persons(first, second, third, fourth)
+    assert labels[0] == labels[3]
+    assert labels[1] == labels[2]
+
+
+def test_a_chain_of_gaps_is_one_person() -> None:
+    assert persons(seen(0, 50), seen(60, 80), seen(90, 120), seen(200, 230)) == [0, 0, 0, 0]
+
+
+def test_nobody_has_two_successors() -> None:
+    labels = persons(seen(0, 50), seen(60, 100, x=100), seen(60, 100, x=110))
+    assert len({*labels}) == 2
+    assert labels[1] != labels[2]
+
+
+# --- over shots ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_body_in_another_shot_is_the_same_person() -> None:
+    assert persons(seen(0, 50), seen(50, 100, shot=1, x=900, body=10)) == [0, 0]
+    assert persons(seen(0, 50), seen(50, 100, shot=1, x=900, body=45)) == [0, 1]
+
+
+def test_clothes_do_not_identify_people_over_longer_times() -> None:
+    late = int(25 * (PARAMS.shot_max_s + 2))
+    assert persons(seen(0, 50), seen(50 + late, 100 + late, shot=1)) == [0, 1]
+
+
+def test_a_face_identifies_at_any_time() -> None:
+    late = int(25 * (PARAMS.shot_max_s + 2))
+    assert persons(seen(0, 50, body=None, face=0), seen(50 + late, 100 + late, shot=1, body=60, face=20)) == [0, 0]
+
+
+def test_inside_a_shot_a_body_does_not_bridge_more_than_a_gap_but_a_face_does() -> None:
+    assert persons(seen(0, 50), seen(500, 550)) == [0, 1]
+    assert persons(seen(0, 50, face=0), seen(500, 550, face=20)) == [0, 0]
+
+
+def test_where_the_faces_differ_the_clothes_do_not_count() -> None:
+    assert persons(seen(0, 50, face=0), seen(50, 100, shot=1, face=80)) == [0, 1]
+
+
+def test_faces_that_differ_speak_for_the_whole_group() -> None:
+    # The second of each shot was turned away; its clothes alone would bring both pairs together.
+    first = [seen(0, 50, face=0), seen(60, 90)]
+    second = [seen(100, 150, shot=1, face=80), seen(160, 190, shot=1)]
+    assert persons(*first, *second) == [0, 0, 1, 1]
+
+
+def test_two_who_were_seen_together_stay_two_however_alike() -> None:
+    assert len({*persons(seen(0, 50), seen(49, 90))}) == 2
+    labels = persons(seen(0, 50, x=100), seen(0, 50, x=600), seen(50, 100, shot=1, x=100), seen(50, 100, shot=1, x=600))
+    assert labels[0] != labels[1]
+    assert labels[2] != labels[3]
+
+
+def test_being_seen_together_is_asked_of_whole_groups() -> None:
+    # Twins in shot 0. In shot 1 one of them, who as a person is now seen together with the other.
+    twins = [seen(0, 50, x=100, face=0), seen(0, 50, x=600, face=40)]
+    later = seen(50, 100, shot=1, face=5)
+    last = seen(100, 150, shot=2, face=33)
+    labels = persons(*twins, later, last)
+    assert labels[:3] == [0, 1, 0]
+    assert labels[3] == 1
+
+
+def test_between_two_partners_who_are_equally_near_and_two_people_none_is_chosen() -> None:
+    twins = [seen(0, 50, x=100, body=-10), seen(0, 50, x=600, body=10)]
+    assert persons(*twins, seen(50, 100, shot=1, body=0)) == [0, 1, 2]
+    links, _ = link([*twins, seen(50, 100, shot=1, body=0)], PARAMS)
+    assert links.why.tolist() == ["unsure", "unsure"]
+
+
+def test_between_two_partners_who_can_be_one_person_the_nearer_is_chosen_and_then_the_other() -> None:
+    thrice = [seen(0, 50, body=0), seen(50, 100, shot=1, body=4), seen(100, 150, shot=2, body=2)]
+    assert persons(*thrice) == [0, 0, 0]
+
+
+# --- what is written down --------------------------------------------------------------------------------------------
+
+
+def test_every_pair_that_was_scored_is_there_with_the_reason() -> None:
+    tracklets = [
+        seen(0, 50),
+        seen(75, 125, x=900),
+        seen(125, 150, shot=1, body=10),
+        seen(125, 150, shot=1, x=600, body=70),
+    ]
+    links, labels = link(tracklets, PARAMS)
+    reasons = {(a, b): why for a, b, why in zip(links.a.tolist(), links.b.tolist(), links.why.tolist(), strict=True)}
+    assert reasons == {
+        (0, 1): "too far",
+        (0, 2): "alike",
+        (0, 3): "unlike",
+        (1, 2): "alike",
+        (1, 3): "unlike",
+    } or reasons[(0, 1)] in {"too far", "through others"}
+    for a, b, joined in zip(links.a, links.b, links.joined, strict=True):
+        assert joined == (labels[a] == labels[b])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gap_distance": 0.05},
+        {"gap_motion": 0.05, "gap_motion_per_s": 0.05},
+        {"shot_distance": 0.01},
+        {"shot_distance": 0.4},
+        {"face_distance": 0.1},
+        {"max_gap_s": 1.0},
+        {"shot_max_s": 1.0},
+    ],
+)
+def test_a_threshold_can_be_moved_on_the_written_links_alone(change: dict[str, float]) -> None:
+    tracklets = crowd(7, 30)
+    params = replace(PARAMS, candidates=30)
+    moved = replace(params, **change)
+    written, _ = link(tracklets, params)
+    order = np.argsort([tracklet.intervals[0, 0] for tracklet in tracklets], kind="stable")
+    assert order.tolist() == list(range(len(tracklets)))
+    shots = np.array([tracklet.shot for tracklet in tracklets])
+    _, relinked = join(written, shots, [tracklet.intervals for tracklet in tracklets], moved)
+    assert relinked.tolist() == persons(*tracklets, params=moved)
+    assert relinked.tolist() != persons(*tracklets, params=params)
+
+
+def test_candidates_are_bounded() -> None:
+    tracklets = crowd(3, 200)
+    links = score(tracklets, replace(PARAMS, candidates=4))
+    assert len(links) <= 3 * 4 * len(tracklets)
+    pairs = list(zip(links.a.tolist(), links.b.tolist(), strict=True))
+    assert len(pairs) == len({*pairs})
+    assert all(a < b for a, b in pairs)
+
+
+def test_nobody_and_one_person() -> None:
+    links, labels = link([], PARAMS)
+    assert (len(links), labels.tolist()) == (0, [])
+    assert persons(seen(0, 5)) == [0]
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+
+def crowd(seed: int, count: int) -> list[Tracklet]:
+    """Six looks, three shots, in order of first appearance; nobody starts in the same frame as another."""
+    random = np.random.default_rng(seed)
+    starts = np.sort(random.choice(count * 30, count, replace=False))
+    return [
+        seen(
+            int(start),
+            int(start) + int(random.integers(3, 40)),
+            x=float(random.integers(0, 4)) * 60,
+            shot=int(start) * 3 // (count * 30),
+            body=float(random.integers(0, 6)) * 50 + float(random.normal()) * 6 if random.random() < 0.9 else None,
+            face=float(random.integers(0, 6)) * 50 + float(random.normal()) * 8 if random.random() < 0.3 else None,
+        )
+        for start in starts
+    ]
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> list[Tracklet]:
+    angles = st.one_of(st.none(), st.integers(0, 12).map(lambda step: 15.0 * step))
+    return [
+        seen(
+            start,
+            start + draw(st.integers(1, 40)),
+            x=draw(st.integers(0, 3)) * 60.0,
+            speed=draw(st.sampled_from([0.0, 80.0])),
+            shot=start // 100,
+            body=draw(angles),
+            face=draw(angles),
+        )
+        for start in draw(st.lists(st.integers(0, 299), max_size=14))
+    ]
+
+
+def partition(labels: Sequence[int], names: Sequence[int]) -> set[frozenset[int]]:
+    return {frozenset(name for name, label in zip(names, labels, strict=True) if label == one) for one in labels}
+
+
+@given(scenes(), st.randoms(use_true_random=False))
+def test_order_and_names_do_not_change_who_is_who(tracklets: list[Tracklet], random: "np.random.Generator") -> None:
+    order = list(range(len(tracklets)))
+    random.shuffle(order)
+    shuffled = [tracklets[index] for index in order]
+    here = partition(persons(*tracklets), range(len(tracklets)))
+    there = partition(persons(*shuffled), order)
+    described = [{_described(tracklets, group) for group in groups} for groups in (here, there)]
+    assert described[0] == described[1]
+
+
+def _described(tracklets: list[Tracklet], group: frozenset[int]) -> tuple:
+    """What a group holds, by content: tracklets that are alike in everything are interchangeable."""
+    return tuple(sorted(repr(tracklets[index]) for index in group))
+
+
+@given(scenes())
+def test_no_person_is_twice_in_one_frame(tracklets: list[Tracklet]) -> None:
+    labels = persons(*tracklets)
+    frames = [
+        (label, frame)
+        for label, tracklet in zip(labels, tracklets, strict=True)
+        for start, end in tracklet.intervals.tolist()
+        for frame in range(start, end)
+    ]
+    assert len(frames) == len({*frames})
+
+
+@given(scenes())
+def test_linking_twice_changes_nothing(tracklets: list[Tracklet]) -> None:
+    first, second = link(tracklets, PARAMS), link(tracklets, PARAMS)
+    assert first[1].tolist() == second[1].tolist()
+    assert first[0].score.tobytes() == second[0].score.tobytes()
+    assert first[0].why.tolist() == second[0].why.tolist()

@@ -1,0 +1,165 @@
+"""From durable chunks to tables, without Ray and without a model: whatever is wrong here is the reduce's own fault."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.rows import DATASETS, VIDEO_TABLES
+from pipeline.stages import reduce as reducing
+from pipeline.stages.reduce import Part, reduce_video
+from pipeline.stages.track import track_part
+from tests.builders import FPS, HEIGHT, WIDTH, Film, Walker, job
+
+TWO_AND_A_CUT = Film(
+    12.0,
+    [
+        Walker(0.0, 7.0, x=20, look=1, age=30.4),
+        Walker(1.3, 7.0, x=500, speed=-20, look=2, age=61.2, female_prob=0.1),
+        Walker(7.0, 12.0, x=300, speed=10, look=1),
+    ],
+    cuts=[7.0],
+    shift_ns=3_000_000,
+)
+
+
+def reduce(film: Film, place: Path, borders: Sequence[int] = (), **settings: object) -> dict[str, pd.DataFrame]:
+    work = job(film, borders, str(place), **settings)
+    reduce_video(work, lambda parts: [track_part(part) for part in parts])
+    return {name: pd.read_parquet(place / name) for name in (*VIDEO_TABLES, "videos")}
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(place).as_posix(): path.read_bytes()
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and not path.relative_to(place).as_posix().startswith("_work")
+    }
+
+
+@pytest.mark.parametrize("borders", [[1], [3, 5, 6], [7], list(range(1, 12)), [2, 4, 6, 8, 10]])
+def test_the_length_of_chunks_changes_no_byte(tmp_path: Path, borders: list[int]) -> None:
+    reduce(TWO_AND_A_CUT, tmp_path / "one")
+    reduce(TWO_AND_A_CUT, tmp_path / "many", borders)
+    one, many = contents(tmp_path / "one"), contents(tmp_path / "many")
+    assert list(one) == list(many)
+    assert [name for name in one if one[name] != many[name]] == []
+
+
+def test_tracking_the_shots_apart_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reduce(TWO_AND_A_CUT, tmp_path / "one")
+    monkeypatch.setattr(reducing, "FRAMES_PER_PART", 1)
+    seen: list[int] = []
+
+    def spread(parts: Sequence[Part]) -> list[reducing.Tracked]:
+        seen.append(len(parts))
+        return [track_part(part) for part in parts]
+
+    reduce_video(job(TWO_AND_A_CUT, [3, 8], str(tmp_path / "two")), spread)
+    assert seen == [2]
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_the_size_of_windows_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Film(6.0, [Walker(0, 6, x=10, hidden=((1.0, 1.6), (2.0, 3.9)), look=1), Walker(2.1, 4, x=400, look=2)])
+    reduce(film, tmp_path / "one")
+    monkeypatch.setattr(reducing, "FRAMES_PER_WINDOW", 3)
+    reduce(film, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_everyone_has_a_row_in_every_frame_in_which_they_are_seen(tmp_path: Path) -> None:
+    tables = reduce(TWO_AND_A_CUT, tmp_path)
+    rows = tables["detections"]
+    first = rows[(rows.person_id == 1) & (rows["shot"] == 1)]
+    assert first.frame_num.tolist() == list(range(1, 7 * FPS + 1))
+    measured = first[~first.interpolated]
+    assert 0.25 < len(measured) / len(first) < 0.4  # 8 of 25
+    # Filled boxes lie where the walk was at that time.
+    np.testing.assert_allclose(first.bb_xmin, 20 + 30 * first.time_s, atol=4)
+    assert first.score.isna().equals(first.interpolated)
+
+
+def test_the_one_who_returns_after_a_cut_is_the_same_person(tmp_path: Path) -> None:
+    tables = reduce(TWO_AND_A_CUT, tmp_path)
+    assert tables["shots"].end_s.tolist() == [7.003, 12.003]
+    assert tables["tracklets"].person_id.tolist() == [1, 2, 1]
+    link = tables["links"].query("joined")
+    assert link[["tracklet_a", "tracklet_b", "kind"]].values.tolist() == [[1, 3, "shot"]]
+    assert tables["persons"].num_tracklets.tolist() == [2, 1]
+
+
+def test_people_seen_together_are_never_joined_however_alike(tmp_path: Path) -> None:
+    twins = Film(8.0, [Walker(0, 8, x=20, look=1), Walker(0, 8, x=400, speed=0, look=1)], cuts=[4.0])
+    assert sorted(reduce(twins, tmp_path)["persons"].num_tracklets) in ([2, 2], [1, 1, 1, 1])
+
+
+def test_one_estimate_per_person_stands_on_every_row(tmp_path: Path) -> None:
+    tables = reduce(TWO_AND_A_CUT, tmp_path)
+    persons, rows = tables["persons"], tables["detections"]
+    assert (persons.age.tolist(), persons.gender.tolist()) == ([30.4, 61.2], ["F", "M"])
+    assert ((persons.age_low < persons.age) & (persons.age < persons.age_high)).all()
+    told = rows.groupby("person_id")[["age_min", "age_max", "age_actual", "gender"]].agg(["nunique", "first"])
+    assert (told.xs("nunique", axis=1, level=1) == 1).all(axis=None)
+    assert told.xs("first", axis=1, level=1).to_numpy().tolist() == [[30, 35, 30, "F"], [60, 65, 61, "M"]]
+    assert tables["faces"].person_id.value_counts().sort_index().tolist() == persons.num_faces.tolist()
+
+
+def test_nobody_is_judged_without_faces(tmp_path: Path) -> None:
+    tables = reduce(Film(3.0, [Walker(0, 3, x=20)]), tmp_path)
+    assert tables["persons"][["age", "age_low", "age_high", "female_prob"]].isna().all(axis=None)
+    assert tables["persons"].gender.tolist() == ["N"]
+    assert set(
+        tables["detections"][["age_min", "age_max", "age_actual", "gender"]].itertuples(index=False, name=None)
+    ) == {(-1, -1, -1, "N")}
+
+
+def test_a_video_without_people_is_done_and_empty(tmp_path: Path) -> None:
+    tables = reduce(Film(2.0, []), tmp_path)
+    assert tables["videos"][["status", "num_frames", "num_shots", "num_persons"]].values.tolist() == [
+        ["done", 50, 1, 0]
+    ]
+    for name in ("detections", "tracklets", "persons", "faces", "links"):
+        assert tables[name].columns.tolist() == DATASETS[name].names
+        assert len(tables[name]) == 0
+    assert len((tmp_path / "csv" / "v.mp4.csv").read_text().splitlines()) == 1
+
+
+def test_a_video_of_one_frame_has_its_people(tmp_path: Path) -> None:
+    tables = reduce(Film(1 / FPS, [Walker(0, 1, x=20), Walker(0, 1, x=300, look=1)]), tmp_path)
+    assert tables["detections"].frame_num.tolist() == [1, 1]
+    assert tables["videos"].duration_s.tolist() == [1 / FPS]
+
+
+def test_a_video_without_a_frame_is_a_fault_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a single frame"):
+        reduce(Film(0.0, []), tmp_path)
+
+
+def test_a_video_with_a_missing_chunk_is_never_published(tmp_path: Path) -> None:
+    work = job(TWO_AND_A_CUT, [4, 8], str(tmp_path))
+    gap = work.with_spans((work.spans[0], work.spans[2]))
+    with pytest.raises(ValueError, match="before all of its chunks are durable"):
+        reduce_video(gap, lambda parts: [track_part(part) for part in parts])
+    assert len(pd.read_parquet(tmp_path / "videos")) == 0
+
+
+def test_the_working_area_goes_with_publication_unless_biometrics_are_kept(tmp_path: Path) -> None:
+    reduce(TWO_AND_A_CUT, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "_work" / "v").exists()
+    assert not (tmp_path / "plain" / "embeddings").exists()
+    reduce(TWO_AND_A_CUT, tmp_path / "kept", **{"biometrics.keep": "true"})
+    assert (tmp_path / "kept" / "_work" / "v").exists()
+    embeddings = pd.read_parquet(tmp_path / "kept" / "embeddings")
+    assert embeddings[["kind", "space"]].drop_duplicates().values.tolist() == [["body", "looks"]]
+    assert [len(vector) for vector in embeddings.vector] == [32] * 3
+
+
+def test_boxes_stay_inside_the_picture(tmp_path: Path) -> None:
+    rows = reduce(Film(4.0, [Walker(0, 4, x=0, speed=150)]), tmp_path)["detections"]
+    assert (rows.bb_xmin >= 0).all()
+    assert (rows.bb_xmin + rows.bb_width <= WIDTH).all()
+    assert (rows.bb_ymin + rows.bb_height <= HEIGHT).all()

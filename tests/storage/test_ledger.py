@@ -1,0 +1,70 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import rows
+from pipeline.storage.ledger import Keys, Ledger, Span, count_durable, drop_older, is_whole
+from pipeline.storage.store import Store
+
+OBSERVED, ENRICHED = rows.blank(rows.OBSERVED, 1), rows.blank(rows.ENRICHED, 1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store(str(tmp_path)), Keys("o1", "e1"))
+
+
+def test_a_chunk_is_durable_when_both_of_its_objects_are(ledger: Ledger) -> None:
+    ledger.commit("v", (0, 4), OBSERVED, ENRICHED)
+    ledger.commit("v", (4, -1), OBSERVED, ENRICHED)
+    assert ledger.durable() == {"v": [(0, 4), (4, -1)]}
+    ledger.store.delete("_work/v/observed-o1/00000000-00000004.parquet")
+    assert ledger.durable() == {"v": [(4, -1)]}
+
+
+def test_other_knobs_and_weights_share_nothing_but_what_they_do_not_shape(ledger: Ledger) -> None:
+    ledger.commit("v", (0, -1), OBSERVED, ENRICHED)
+    assert Ledger(ledger.store, Keys("o1", "e2")).durable() == {}
+    assert Ledger(ledger.store, Keys("o2", "e1")).durable() == {}
+
+
+@pytest.mark.parametrize(
+    ("spans", "whole"),
+    [
+        ([(0, -1)], True),
+        ([(0, 3), (3, 7), (7, -1)], True),
+        ([], False),
+        ([(0, 3)], False),  # the end is missing
+        ([(3, -1)], False),  # the start is missing
+        ([(0, 3), (4, -1)], False),  # a hole
+    ],
+)
+def test_a_video_is_whole_when_chunks_cover_it_without_a_gap(spans: list[Span], whole: bool) -> None:
+    assert is_whole(spans) is whole
+
+
+def test_what_was_committed_is_read_back(ledger: Ledger) -> None:
+    table = pa.table(
+        {"warning": ["[3]"], "width": [10], "height": [20], "thumbnail_pixels": [1], "frames": [[]], "detections": [[]]}
+    )
+    ledger.commit("v", (0, -1), table.cast(rows.OBSERVED), ENRICHED)
+    assert ledger.observed("v", (0, -1), ["width", "warning"]).to_pylist() == [{"width": 10, "warning": "[3]"}]
+
+
+def test_attempts_are_counted_by_run_and_forgotten_after_success(ledger: Ledger) -> None:
+    assert [ledger.begin_attempt("v", "run1", "observe", 0) for _ in range(2)] == [1, 2]
+    assert ledger.begin_attempt("v", "run1", "enrich", 0) == 1
+    assert ledger.begin_attempt("v", "run1", "observe", 10) == 1
+    assert ledger.begin_attempt("v", "run2", "observe", 0) == 1
+    ledger.end_attempts("v", "run1", "observe", 0, 2)
+    assert ledger.begin_attempt("v", "run1", "observe", 0) == 1
+
+
+def test_old_work_goes_and_new_work_stays(ledger: Ledger) -> None:
+    ledger.commit("v", (0, -1), OBSERVED, ENRICHED)
+    drop_older(ledger.store, datetime.now(UTC) - timedelta(hours=1))
+    assert count_durable(ledger.store) == {"v": 1}
+    drop_older(ledger.store, datetime.now(UTC) + timedelta(hours=1))
+    assert count_durable(ledger.store) == {}
