@@ -44,7 +44,7 @@ class Meter:
         elif now - self._told >= LOG_EVERY_S or self._videos == self._num_videos:
             self._told = now
             left_s = (self._num_frames - self._frames) / rate if rate > 0 else 0
-            say(f"{text}, about {_duration(max(left_s, 0))} left" if self._videos < self._num_videos else text)
+            say(f"{text}, about {duration(max(left_s, 0))} left" if self._videos < self._num_videos else text)
 
 
 @contextmanager
@@ -58,7 +58,8 @@ def meter(num_videos: int, num_frames: int) -> Iterator[Meter]:
         yield Meter(num_videos, num_frames, bar)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """3700 -> '1 h 02 min'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -121,11 +121,12 @@ def _run(
 
 
 def _carry_out(work: Sequence[run.Work], pools: Sequence[Any], config: Config, book: "Book") -> None:
-    hours = sum(one.job.probe.duration_s for one in work) / 3600
+    seconds = sum(one.job.probe.duration_s for one in work)
     num_frames = round(sum(one.job.probe.duration_s * float(one.job.probe.fps) for one in work))
     reused = sum(len(one.job.spans) for one in work)
-    told = f"{len(work)} videos, {hours:.2f} h" + (f", {reused} chunks are there already" if reused else "")
-    console.say(f"processing {told} on {config.compute.device}; loading models")
+    told = f"{len(work)} video{'s' * (len(work) != 1)}, {console.duration(seconds)}"
+    there = f", {reused} chunks are there already" if reused else ""
+    console.say(f"processing {told} on {config.compute.device}{there}; loading models")
     with console.meter(len(work), num_frames) as meter:
         for event in run.run(work, pools, config):
             book.note(event)
@@ -358,7 +359,7 @@ def _drop_old_work(store: Store, config: Config) -> None:
 
 def _say_sources(listing: Listing) -> None:
     other = f"; {listing.num_other} other files left out" if listing.num_other else ""
-    console.say(f"{len(listing.sources)} sources{other}")
+    console.say(f"{len(listing.sources)} source{'s' * (len(listing.sources) != 1)}{other}")
 
 
 def _say_models(models: dict[str, str], registry: Registry) -> None:
@@ -382,7 +383,7 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
     persons = sum(row["num_persons"] for row in book.published.values())
     untouched = len(found) - len(book.published) - len(book.failed)
-    done = f"{len(book.published)} videos done, {persons} persons"
+    done = f"{len(book.published)} video{'s' * (len(book.published) != 1)} done, {persons} persons"
     kept = f", {untouched} unchanged" if untouched else ""
     bad = f", {len(book.failed) + len(book.faults)} quarantined" if book.failed or book.faults else ""
     seconds = (datetime.now(UTC) - book.started_at).total_seconds()

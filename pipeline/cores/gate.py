@@ -30,11 +30,11 @@ WHY_NOT = (
 
 # Geometry of heads, in sizes of the face box (from the brow to the chin, as face detectors draw it).
 HAIR = 0.4
-"""Heights of the face box between its upper edge and the top of the person's box: .43 in the middle, .1 to 1.2 in 98 %."""
+"""Heights of the face box from the top of the person's box to its own: .43 in the middle of 1,298, .1 to 1.2 in 98 %."""
 REACH = 2.2
-"""Heights of the face box: where a head ends at the latest, below the top of the person's box, stooping or with a hat."""
+"""Heights of the face box from the top of the person's box to where a face ends at the latest, stooping or in a hat."""
 MIN_HEAD_SCORE = 0.4
-"""Below 0.5, which a face wholly within reach has whose place is not the likeliest (a long stride, a body bent aside)."""
+"""Below 0.5, which a face within reach has that is not where it is likeliest (a long stride, a body bent aside)."""
 SAME_FACE_IOU, SAME_FACE_SHARE = 0.4, 0.7
 """Two faces of one frame that overlap so much, or of which one lies in the other by such a share, are one."""
 MIN_OCCLUDER_SCORE = 0.4
@@ -44,10 +44,10 @@ DOUBLE_SHARE = 0.8
 NEARER = 0.05
 """Heights of the owner's box by which a nearer person stands lower in the picture."""
 HEAD_WIDTH, HEAD_HEIGHT, BODY_WIDTH = 0.5, 0.45, 0.9
-"""Widths of a person's box: what a body hides is a head of this size, in the middle at the top, and below it the body."""
+"""Widths of a person's box: what hides others is a head of this size, in the middle at the top, and the body below."""
 NOSE_DEPTH = 0.85
-"""Half eye distances by which the tip of the nose stands out from the plane of the eyes (160 to 135 in the generic head
-that head-pose estimation fits, e.g. OpenCV's examples)."""
+"""Half eye distances by which the tip of the nose stands out from the plane of the eyes: an adult's 27 mm, with pupils
+64 mm apart, in round numbers. It sets the scale of yaw alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,9 @@ class GateParams:
 class Pose:
     """How N faces are turned, read off their five landmarks.
 
-    eye_distances_px: (N,) float64, steps of 0.1. yaws: (N,) in [0, 1], 0 frontal, 1 profile (shares of a right angle), steps of 0.001.
-    rolls_deg: (N,) in [0, 180], steps of 0.1, 180 upside down. is_plausible: (N,) bool, arranged as in a face.
+    eye_distances_px: (N,) float64, steps of 0.1. yaws: (N,) in [0, 1], 0 frontal, 1 profile (shares of a right angle),
+    steps of 0.001. rolls_deg: (N,) in [0, 180], steps of 0.1, 180 upside down. is_plausible: (N,) bool, arranged as in
+    a face.
     """
 
     eye_distances_px: NDArray[np.float64]
@@ -206,7 +207,7 @@ def inside_shares(faces: Boxes, seen: Boxes) -> NDArray[np.float64]:
 def hidden_shares(
     faces: Boxes, owners: NDArray[np.int64], people: Boxes, person_scores: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """The largest share of each face of one frame that lies behind a person nearer than its owner: (F,), steps of 0.001.
+    """The largest share of each face of one frame that is behind a person nearer than its owner: (F,), steps of 0.001.
 
     Nearer is who stands lower in the picture. The corners of a box beside its head hide nothing: faces look out there.
     Faces of NO_ONE are hidden behind no one.

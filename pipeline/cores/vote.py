@@ -96,7 +96,7 @@ def age_columns(age: float | None) -> AgeColumns:
 
 
 def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], tolerated: float) -> float:
-    """The M-estimate of location of (N,) `values`, N > 0: those further away than `tolerated` pull no harder than there.
+    """The M-estimate of location of (N,) `values`, N > 0: none pulls harder than from `tolerated` away.
 
     Reweighted means from the weighted median on (Huber 1964, "Robust estimation of a location parameter").
     """

@@ -64,7 +64,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 
 
 def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
-    """Variance of the Laplacian of grey values from brows to lips, aligned at 112 px, at even contrast; rounded to 0.1.
+    """Variance of the Laplacian from brows to lips, aligned at 112 px, at even contrast; rounded to 0.1.
 
     Large faces are measured shrunk and small ones enlarged, and all as if their grey values had the standard deviation
     CONTRAST: it says how much detail there is, not how large or how well lit the face is. A face in backlight is dim, yet

@@ -38,7 +38,9 @@ class BodyEmbedder:
         tensors = _tensors(path)
         architecture = _architecture(tensors, path)
         self.height, self.width = get_backbone_spec(architecture).default_img_size
-        self._network = fill(_build(architecture), tensors, path).to(device)
+        network = fill(_build(architecture), tensors, path)
+        # As pictures lie in memory: a third faster on a CPU.
+        self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         self._run = Runner(self._forward, batch=batch, device=device, half=half)

@@ -107,3 +107,40 @@ class BoschEstimator:
             return NO_ESTIMATES
         years, female_probs, _ = self._heads(embeddings)
         return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs)
+
+
+NO_ESTIMATES = Estimates(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _estimates(years: NDArray[np.floating], stds: NDArray[np.floating], female_probs: NDArray[np.floating]) -> Estimates:
+    """Round: ages and their errors to 0.1 year, probabilities to 0.001."""
+    return Estimates(
+        np.round(years, 1).astype(np.float32),
+        np.round(stds, 1).astype(np.float32),
+        np.round(female_probs, 3).astype(np.float32),
+    )
+
+
+def _dense_stack(*sizes: int) -> nn.Sequential:
+    """Dense layers of `sizes` on an embedding, with ReLU between them."""
+    layers: list[nn.Module] = []
+    for size_in, size_out in zip((DIMENSIONS, *sizes), sizes, strict=False):
+        layers += [nn.Linear(size_in, size_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _read_heads(path: Path) -> dict[str, Tensor]:
+    """The tensors of `path` by our names; kernels with the output first. Raises UserError."""
+    try:
+        with h5py.File(path) as file:
+            state = {}
+            for stack, numbers in HEAD_LAYERS.items():
+                for position, number in enumerate(numbers):
+                    layer = file[f"model_weights/dense_{number}/dense_{number}"]
+                    state[f"{stack}.{2 * position}.weight"] = torch.from_numpy(np.asarray(layer["kernel:0"]).T.copy())
+                    state[f"{stack}.{2 * position}.bias"] = torch.from_numpy(np.asarray(layer["bias:0"]))
+            return state
+    except (OSError, KeyError) as error:
+        raise UserError(
+            f"weights {path} are no heads in the layout of data-huber.h5 ({error}); fetch them again with `rollcall weights pull`"
+        ) from None

@@ -1,7 +1,7 @@
 """Faces of a chunk: found on the candidates' crops, restored where that was asked for, judged by age and gender.
 
-Three cores, without Ray: each takes rows (one is one chunk) of the columns that it NEEDS and returns those that it ADDS,
-row for row. What is said of a face depends on its frame alone, never on where a chunk begins. Pictures are RGB.
+Three cores, without Ray: each takes rows (one is one chunk) of the columns that it NEEDS and returns those it ADDS, row
+for row. What is said of a face depends on its frame alone, never on where a chunk begins. Pictures are RGB.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -109,8 +109,9 @@ class FindFaces:
         people, person_scores = _vectors(detections, "box", 4), _reals(detections, "score")
 
         found, seen = self._look(crops)
-        frame_by_face = frame_by_detection[crops.detections[found.crops]]
-        order = np.lexsort([*found.boxes.T[::-1], frame_by_face])
+        shown = crops.detections[found.crops]
+        frame_by_face = frame_by_detection[shown]
+        order = np.lexsort([shown, *found.boxes.T[::-1], frame_by_face])
         found, seen, frame_by_face = found[order], seen[order], frame_by_face[order]
 
         insides = gate.inside_shares(found.boxes, seen)

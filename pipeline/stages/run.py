@@ -6,11 +6,14 @@ is durable, never from the order of rows.
 
 import json
 import logging
+import math
 import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -74,17 +77,18 @@ def start_ray(config: Config) -> None:
     address = config.run.address or os.environ.get("RAY_ADDRESS")
     silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
     try:
-        if address:
-            ray.init(address=address, **silent)
-        else:
-            # Pools and a reduce must fit beside each other, also on one core: the number is bookkeeping, not a limit.
-            needed = _cpus_of_pools(config) + config.run.reduce_cpus
-            ray.init(
-                num_cpus=max(os.cpu_count() or 1, int(-(-needed // 1))),
-                include_dashboard=False,
-                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-                **silent,
-            )
+        with _native_silence():
+            if address:
+                ray.init(address=address, **silent)
+            else:
+                # Pools and a reduce must fit beside each other, also on one core: a matter of bookkeeping, not a limit.
+                needed = _cpus_of_pools(config) + config.run.reduce_cpus
+                ray.init(
+                    num_cpus=max(os.cpu_count() or 1, math.ceil(needed)),
+                    include_dashboard=False,
+                    object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                    **silent,
+                )
     except ConnectionError as error:
         raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}; check --address") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -255,6 +259,20 @@ def _track(part: Part) -> Tracked:
 
 
 _track_remote = ray.remote(max_retries=PART_RETRIES)(_track)
+
+
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Ray's C++ side announces on stderr that it will be silent. Exceptions come through."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _cpus_of_pools(config: Config) -> float:

@@ -46,7 +46,9 @@ def face_of(x: float, top: float = 100, *, width: float = 26, aside: float = 0) 
     return [x + aside - width / 2, top + 0.4 * height, x + aside + width / 2, top + 1.4 * height]
 
 
-def owners_of(people: list[list[float]], faces: list[list[float]], people_scores: ArrayLike = 0.9) -> list[int]:
+def owners_of(
+    people: Sequence[Sequence[float]], faces: Sequence[Sequence[float]], people_scores: ArrayLike = 0.9
+) -> list[int]:
     scores = np.broadcast_to(np.asarray(people_scores, np.float32), len(people))
     return assign(boxes(*people), scores, boxes(*faces), np.full(len(faces), 0.9, np.float32)).tolist()
 
@@ -281,9 +283,10 @@ def verdict(**changed: object) -> str:
     pose = Pose(*(np.array([face[part]]) for part in ("eyes", "yaw", "roll", "plausible")))
     params = face["params"]
     assert isinstance(params, GateParams)
-    parts = [np.array([face[part]]) for part in ("owner", "score", "sharpness")]
-    shares = [np.array([face[part]]) for part in ("inside", "hidden")]
-    return judge(*parts, pose, *shares, params)[0]
+    owner, score, sharpness, inside, hidden_share = (
+        np.array([face[part]]) for part in ("owner", "score", "sharpness", "inside", "hidden")
+    )
+    return judge(owner, score, sharpness, pose, inside, hidden_share, params)[0]
 
 
 FAULTS: list[tuple[dict[str, object], str]] = [
@@ -343,7 +346,7 @@ def test_what_lies_outside_of_what_was_looked_at_is_cut_off() -> None:
     assert inside_shares(boxes([300, 10, 340, 50]), seen)[0] == 0
 
 
-def hidden(people: list[list[float]], face: list[float], scores: ArrayLike = 0.9, owner: int = 0) -> float:
+def hidden(people: Sequence[Sequence[float]], face: Sequence[float], scores: ArrayLike = 0.9, owner: int = 0) -> float:
     people_scores = np.broadcast_to(np.asarray(scores, np.float64), len(people))
     return float(hidden_shares(boxes(face), np.array([owner]), boxes(*people), people_scores)[0])
 

@@ -1,5 +1,6 @@
 """One estimate per person: robust, honest about what it does not know, silent below a stated amount of evidence."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,14 @@ def judge(
     params: PersonParams = PARAMS,
 ) -> Vote:
     ages = np.asarray(ages, np.float32)
-    spread = [np.broadcast_to(np.asarray(x, np.float32), ages.shape) for x in (stds, female, qualities)]
-    return vote(ages, *spread, params)
+    std, prob, quality = (np.broadcast_to(np.asarray(x, np.float32), ages.shape) for x in (stds, female, qualities))
+    return vote(ages, std, prob, quality, params)
+
+
+def vote_on(faces: Sequence[tuple[float, float, float, float]]) -> Vote:
+    """The vote of faces, each an age, its error, the probability of a woman and the quality."""
+    ages, stds, probs, qualities = np.array(faces, np.float32).T
+    return vote(ages, stds, probs, qualities, EAGER)
 
 
 def width(estimate: Vote) -> float:
@@ -174,16 +181,16 @@ FACE = st.tuples(
 
 
 @given(st.lists(FACE, min_size=1, max_size=30), st.randoms(use_true_random=False))
-def test_the_order_of_faces_does_not_matter(faces: list[tuple[float, ...]], random: object) -> None:
+def test_the_order_of_faces_does_not_matter(faces: list[tuple[float, float, float, float]], random: object) -> None:
     shuffled = faces.copy()
     random.shuffle(shuffled)  # pyright: ignore[reportAttributeAccessIssue]
-    forward, back = (vote(*np.array(order, np.float32).T, EAGER) for order in (faces, shuffled))
+    forward, back = (vote_on(order) for order in (faces, shuffled))
     assert forward == back
 
 
 @given(st.lists(FACE, min_size=1, max_size=30))
-def test_an_interval_contains_its_age_and_stays_within_a_life(faces: list[tuple[float, ...]]) -> None:
-    estimate = vote(*np.array(faces, np.float32).T, EAGER)
+def test_an_interval_contains_its_age_and_stays_within_a_life(faces: list[tuple[float, float, float, float]]) -> None:
+    estimate = vote_on(faces)
     assert estimate.age is not None
     assert estimate.age_low is not None
     assert estimate.age_high is not None
@@ -191,14 +198,17 @@ def test_an_interval_contains_its_age_and_stays_within_a_life(faces: list[tuple[
 
 
 @given(st.lists(FACE, min_size=1, max_size=15), st.integers(2, 4))
-def test_more_faces_that_say_the_same_never_widen_the_interval(faces: list[tuple[float, ...]], times: int) -> None:
-    once, again = (vote(*np.array(many, np.float32).T, EAGER) for many in (faces, faces * times))
+def test_more_faces_that_say_the_same_never_widen_the_interval(
+    faces: list[tuple[float, float, float, float]], times: int
+) -> None:
+    once, again = (vote_on(many) for many in (faces, faces * times))
     assert width(again) <= width(once) + 0.11  # both ends are rounded
 
 
 @given(st.lists(st.floats(20, 60, width=16), min_size=1, max_size=15), st.floats(0.125, 1, width=16))
 def test_a_face_that_says_what_the_others_say_never_widens_the_interval(ages: list[float], quality: float) -> None:
     before = judge(ages, params=EAGER, qualities=0.5)
+    assert before.age is not None
     after = judge([*ages, before.age], params=EAGER, qualities=[0.5] * len(ages) + [quality])
     assert width(after) <= width(before) + 0.21
 

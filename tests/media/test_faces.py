@@ -71,11 +71,20 @@ def test_shrinking_a_fine_pattern_leaves_grey_and_no_coarse_pattern() -> None:
 def test_a_soft_face_measures_less_sharp_than_a_clear_one() -> None:
     clear = np.random.default_rng(5).integers(0, 255, (300, 300, 3)).astype(np.uint8)
     landmarks = placed(0.5, 0, (10, 10))
-    soft = cv2.GaussianBlur(clear, (0, 0), 3)
-    softer = cv2.GaussianBlur(clear, (0, 0), 6)
-    values = [face_sharpness(picture, landmarks) for picture in (clear, soft, softer)]
+    blurred = [np.asarray(cv2.GaussianBlur(clear, (0, 0), sigma), np.uint8) for sigma in (3, 6)]
+    values = [face_sharpness(picture, landmarks) for picture in (clear, *blurred)]
     assert values[0] > 4 * values[1] > 8 * values[2]
     assert face_sharpness(np.full((300, 300, 3), 80, np.uint8), landmarks) == 0
+
+
+def test_a_dim_face_is_not_a_blurred_one() -> None:
+    landmarks = placed(0.5, 0, (10, 10))
+    lit = np.random.default_rng(5).integers(0, 255, (300, 300, 3)).astype(np.uint8)
+    lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), 3), np.uint8)
+    dim = (lit // 4).astype(np.uint8)
+    assert face_sharpness(dim, landmarks) == pytest.approx(face_sharpness(lit, landmarks), rel=0.4)
+    noise = (100 + np.random.default_rng(5).integers(0, 2, (300, 300, 3))).astype(np.uint8)
+    assert face_sharpness(noise, landmarks) < face_sharpness(lit, landmarks)
 
 
 def test_sharpness_looks_at_the_face_and_not_at_what_is_around_it() -> None:

@@ -51,7 +51,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         for name, tensor in network.named_parameters():
             if "cv3" in name and name.endswith((".2.weight", ".2.bias")):
                 tensor.data = 2 * torch.randn_like(tensor) - 1
-        network.names, network.task = names, task
+        vars(network).update(names=names, task=task)
         path = tmp_path_factory.mktemp("weights") / "0123456789abcdef"  # as the cache names files: no suffix
         torch.save({"model": network, "train_args": {}}, path)
         return path
@@ -149,7 +149,9 @@ def test_people_are_found_where_the_library_finds_them(yolov8n: PersonDetector) 
     reference = YOLO(str(SHARED / "weights" / "yolov8n.pt"))
     for name in ("bus.jpg", "zidane.jpg"):
         (found,) = yolov8n([asset(name)])
-        result: Any = reference.predict(asset(name)[..., ::-1], conf=0.1, iou=0.7, classes=[0], imgsz=640, verbose=False)
+        result: Any = reference.predict(
+            asset(name)[..., ::-1], conf=0.1, iou=0.7, classes=[0], imgsz=640, verbose=False
+        )
         theirs = result[0].boxes
         order = np.argsort(-theirs.conf.numpy(), kind="stable")
         assert np.abs(found.boxes - theirs.xyxy.numpy()[order]).max() < 0.2
