@@ -2,7 +2,7 @@
 
 import typer
 
-from jobs import config, plan, process, status, weights
+from jobs import bench, config, demo, plan, process, status, weights
 from jobs.errors import run
 
 app = typer.Typer(
@@ -11,9 +11,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo.demo)
 app.command()(process.process)
 app.command()(plan.plan)
 app.command()(status.status)
+app.command()(bench.bench)
 app.add_typer(config.app, name="config")
 app.add_typer(weights.app, name="weights")
 

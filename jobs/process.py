@@ -63,18 +63,36 @@ def process(
     chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
     store = Store(output)
     listing = list_sources(sources, store.uri)
-    registry = Registry.of(chosen, fetch)
-    models = registry.models_of(chosen)
-    registry.refuse_licences(models.values(), chosen.licences.allow)
-    registry.pull(models.values())
-    store.check_writable()
-    _say_sources(listing)
-    _say_models(models, registry)
-
-    with _ending_cleanly():
-        num_quarantined = _run(chosen, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
+    registry = verified_models(chosen)
+    num_quarantined = work_through(listing, chosen, registry, store, retry_quarantined=retry_quarantined, prune=prune)
     if num_quarantined and not allow_quarantined:
         sys.exit(QUARANTINED)
+
+
+def verified_models(config: Config) -> Registry:
+    """The registry, once every model of the configuration is on this machine, is what it should be, and may be used."""
+    registry = Registry.of(config, fetch)
+    models = registry.models_of(config)
+    registry.refuse_licences(models.values(), config.licences.allow)
+    registry.pull(models.values())
+    return registry
+
+
+def work_through(
+    listing: Listing,
+    config: Config,
+    registry: Registry,
+    store: Store,
+    *,
+    retry_quarantined: bool = False,
+    prune: bool = False,
+) -> int:
+    """All that `process` does once its sources are known; returns how many of them were quarantined in this run."""
+    store.check_writable()
+    _say_sources(listing)
+    _say_models(registry.models_of(config), registry)
+    with _ending_cleanly():
+        return _run(config, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
 
 
 def _run(

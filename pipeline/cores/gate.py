@@ -30,7 +30,7 @@ WHY_NOT = (
 
 # Geometry of heads, in sizes of the face box (from the brow to the chin, as face detectors draw it).
 HAIR = 0.4
-"""Heights of the face box from the top of the person's box to its own: .43 in the middle of 1,298, .1 to 1.2 in 98 %."""
+"""Heights of the face box from the top of the person's box to its own: .43 the median of 1,298, .1 to 1.2 in 98 %."""
 REACH = 2.2
 """Heights of the face box from the top of the person's box to where a face ends at the latest, stooping or in a hat."""
 MIN_HEAD_SCORE = 0.4

@@ -97,44 +97,50 @@ def decode(packets: Iterable[Packet | Fault], stream: VideoStream) -> Iterator[V
         yield from frames
 
 
-def decode_whole(open_source: Opener, stream_index: int, *, threads: int) -> Iterator[VideoFrame | Fault]:
+def decode_whole(open_source: Opener, stream_index: int, *, threads: int, careful: bool) -> Iterator[VideoFrame | Fault]:
     """Everything, from the start of the file."""
     with opened(open_source) as container:
-        stream = _prepared(container, stream_index, threads)
+        stream = _prepared(container, stream_index, threads, careful)
         yield from decode(_flushed(demux(container, stream)), stream)
 
 
 def decode_from(
-    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, earlier: bool
+    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, careful: bool
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the last keyframe at or before `target_pts` on, that one first; its leading frames are dropped.
+    """The frames from the last sound keyframe at or before `target_pts` on, that one first, without its leading frames.
 
-    start_pts: of the first displayed frame. earlier: from one keyframe earlier, so that what conceals damage has the
-    same to start from as in a longer decode.
+    start_pts: of the first displayed frame.
     """
     for _ in range(MAX_ENTRIES):
-        entered = False
-        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads) as entry:
+        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, careful=careful) as entry:
             if entry is None:
                 break
             key_pts, packets, stream = entry
-            if not earlier:
-                held: list[Fault] = []
-                for frame in decode(_flushed(packets), stream):
-                    if entered:
-                        yield frame
-                    elif isinstance(frame, Fault):
-                        held.append(frame)
-                    elif frame.pts is not None and frame.pts >= key_pts:
-                        if not is_entry(frame, key_pts):
-                            break
-                        entered = True
-                        yield from held
-                        yield frame
-        if entered:
-            return
-        earlier, target_pts = False, key_pts - 1
-    yield from decode_whole(open_source, stream_index, threads=threads)
+            frames = _entered(decode(_flushed(packets), stream), key_pts)
+            first = next(frames, None)
+            if first is not None:
+                yield first
+                yield from frames
+                return
+        target_pts = key_pts - 1
+    yield from decode_whole(open_source, stream_index, threads=threads, careful=careful)
+
+
+def decode_carefully(
+    open_source: Opener, stream_index: int, target_pts: int | None, start_pts: int
+) -> Iterator[VideoFrame | Fault]:
+    """As `decode_from`, or from the start of the file if `target_pts` is None, in a damaged file.
+
+    What conceals damage depends on what the decoder has seen before. So each group of pictures has a decoder of its own,
+    which starts at its keyframe (an unsound keyframe starts no group): wherever decoding begins, damage looks the same.
+    """
+    if target_pts is None:
+        frames = decode_whole(open_source, stream_index, threads=1, careful=True)
+    else:
+        frames = decode_from(open_source, stream_index, target_pts, start_pts, threads=1, careful=True)
+    key_pts = start_pts - 1
+    for frame in frames:
+        ...
 
 
 def is_entry(frame: VideoFrame, key_pts: int) -> bool:

@@ -67,8 +67,8 @@ def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
     """Variance of the Laplacian from brows to lips, aligned at 112 px, at even contrast; rounded to 0.1.
 
     Large faces are measured shrunk and small ones enlarged, and all as if their grey values had the standard deviation
-    CONTRAST: it says how much detail there is, not how large or how well lit the face is. A face in backlight is dim, yet
-    not blurred.
+    CONTRAST: it says how much detail there is, not how large or how well lit the face is. A face against the light is
+    dim, yet not blurred.
     """
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY)
     detail = float(cv2.Laplacian(grey, cv2.CV_64F)[_CORE].var())

@@ -10,11 +10,12 @@ import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from pipeline.arrays import Estimates
 from pipeline.errors import UserError
-from pipeline.models.aligned import Window, squash
+from pipeline.models.aligned import Window
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.networks import Runner, fill
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
@@ -25,10 +26,6 @@ class Estimator(Protocol):
         """Judge (N, S, S, 3) uint8 RGB aligned faces, of any size S."""
         ...
 
-    def judge_crops(self, crops: NDArray[np.uint8]) -> Estimates:
-        """Judge (N, H, W, 3) uint8 RGB pictures of faces that were cut out already, as data sets hold them."""
-        ...
-
 
 def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: str, half: bool) -> Estimator:
     """Load the estimator `kind`, one of KINDS, from the files of its `parts`. Raises UserError."""
@@ -36,7 +33,9 @@ def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: 
         raise UserError(f"estimator kind must be one of {', '.join(KINDS)}, got {kind!r}")
     missing = KINDS[kind] - parts.keys()
     if missing:
-        raise UserError(f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry")
+        raise UserError(
+            f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
+        )
     if kind == "ssrnet":
         return SsrNetEstimator(parts["age"], parts["gender"], batch=batch, device=device, half=half)
     embedder = FaceEmbedder(parts["embedder"], batch=batch, device=device, half=half, view=BOSCH_VIEW)
@@ -97,22 +96,45 @@ class BoschEstimator:
         self._heads = BoschHeads(heads, batch=batch, device=device, half=half)
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
-        return self._judge(self._embedder(faces))
-
-    def judge_crops(self, crops: NDArray[np.uint8]) -> Estimates:
-        return self._judge(self._embedder.embed_crops(crops))
-
-    def _judge(self, embeddings: NDArray[np.float32]) -> Estimates:
-        if not len(embeddings):
+        if not len(faces):
             return NO_ESTIMATES
-        years, female_probs, _ = self._heads(embeddings)
+        years, female_probs, _ = self._heads(self._embedder(faces))
         return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs)
+
+
+SSRNET_WINDOW = Window(left=0, top=0, right=1, bottom=1)
+SSRNET_AGE_STD = (8.0, 0.1)
+SSRNET_GENDER = (4.0, 0.0)
+
+
+class SsrNetEstimator:
+    """SSR-Net, an age and a gender network. BGR, 64 px, 0..255."""
+
+    def __init__(self, age: Path, gender: Path, *, batch: int, device: str, half: bool) -> None:
+        networks = (load_ssrnet(age, YEARS), load_ssrnet(gender, 1))
+        self._age, self._gender = (network.to(device) for network in networks)
+        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        if not len(faces):
+            return NO_ESTIMATES
+        years, masculinity = self._run(SSRNET_WINDOW.cut(faces, SIDE_PX))
+        years = years.clip(0, YEARS)
+        base, growth = SSRNET_AGE_STD
+        slope, offset = SSRNET_GENDER
+        return _estimates(years, base + growth * years, expit(slope * (0.5 - masculinity) + offset))
+
+    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        samples = crops.flip(-1).permute(0, 3, 1, 2).float()
+        return self._age(samples), self._gender(samples)
 
 
 NO_ESTIMATES = Estimates(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
-def _estimates(years: NDArray[np.floating], stds: NDArray[np.floating], female_probs: NDArray[np.floating]) -> Estimates:
+def _estimates(
+    years: NDArray[np.floating], stds: NDArray[np.floating], female_probs: NDArray[np.floating]
+) -> Estimates:
     """Round: ages and their errors to 0.1 year, probabilities to 0.001."""
     return Estimates(
         np.round(years, 1).astype(np.float32),

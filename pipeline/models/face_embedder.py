@@ -11,7 +11,7 @@ from facenet_pytorch import InceptionResnetV1
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.models.aligned import Window, squash
+from pipeline.models.aligned import Window
 from pipeline.models.networks import Runner, fill, read_checkpoint
 
 SIDE_PX = 160
@@ -47,13 +47,9 @@ class FaceEmbedder:
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, S, S, 3) uint8 RGB aligned faces -> (N, 512) float32 of length one."""
-        return self.embed_crops(self._view.window.cut(faces, SIDE_PX))
-
-    def embed_crops(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, H, W, 3) uint8 RGB pictures that show what the view's window shows -> (N, 512) float32 of length one."""
-        if not len(crops):
+        if not len(faces):
             return np.zeros((0, DIMENSIONS), np.float32)
-        (vectors,) = self._run(squash(crops, SIDE_PX))
+        (vectors,) = self._run(self._view.window.cut(faces, SIDE_PX))
         return vectors
 
     def _forward(self, crops: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ PARAMS = replace(load().candidates, max_per_chain=2, look_score=0.6, max_per_cel
 NOBODY_LOOKED = float("nan")
 
 
-def boxes(*corners: list[float]) -> NDArray[np.float32]:
+def boxes(*corners: Sequence[float]) -> NDArray[np.float32]:
     return np.array(corners, np.float32).reshape(-1, 4)
 
 
@@ -30,7 +31,7 @@ def at(left: float, top: float = 100, width: float = 50, height: float = 100) ->
     return [left, top, left + width, top + height]
 
 
-def pick(chains: list[int], glances: list[float], qualities: list[float], **params: float) -> list[int]:
+def pick(chains: list[int], glances: Sequence[float], qualities: Sequence[float], **params: float) -> list[int]:
     chosen = choose(np.array(chains), np.array(glances), np.array(qualities), replace(PARAMS, **params))
     return chosen.tolist()
 
@@ -48,6 +49,10 @@ def test_order_within_a_frame_does_not_change_who_is_with_whom() -> None:
 def test_a_chain_takes_only_the_best_of_two_that_overlap_it() -> None:
     seen = boxes(at(0), at(20), at(4))
     assert chain(np.array([0, 1, 1]), seen, 0.3).tolist() == [0, 1, 0]
+
+
+def test_of_two_chains_that_meet_only_the_nearer_goes_on() -> None:
+    assert chain(np.array([0, 0, 1]), boxes(at(20), at(0), at(18)), 0.3).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("shift", "num_chains"), [(25, 1), (27, 2)])

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ def shot_of(num_frames: int, *, start: int = 0, every: int = 1, first: int = 0) 
     return ShotFrames(start, frames * FRAME_NS, frames[first::every])
 
 
-def knots_of(*tracklets: dict[int, float]) -> Knots:
+def knots_of(*tracklets: Mapping[int, float]) -> Knots:
     """One tracklet for each {frame: x}: boxes of 50 x 100 px."""
     rows = [(index, frame, x) for index, xs in enumerate(tracklets) for frame, x in xs.items()]
     table = np.array(rows, np.float64).reshape(-1, 3)

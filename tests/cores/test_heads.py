@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.heads import bodiless, head_and_shoulders
 
 
-def boxes(*corners: list[float]) -> NDArray[np.float32]:
+def boxes(*corners: Sequence[float]) -> NDArray[np.float32]:
     return np.array(corners, np.float32).reshape(-1, 4)
 
 

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -182,12 +183,12 @@ def test_every_pair_that_was_scored_is_there_with_the_reason() -> None:
     links, labels = link(tracklets, PARAMS)
     reasons = {(a, b): why for a, b, why in zip(links.a.tolist(), links.b.tolist(), links.why.tolist(), strict=True)}
     assert reasons == {
-        (0, 1): "too far",
+        (0, 1): "through others",  # too far to be the gap's two ends, but both are the third one
         (0, 2): "alike",
-        (0, 3): "unlike",
+        (0, 3): "seen together",  # the third one is, who is the first one
         (1, 2): "alike",
-        (1, 3): "unlike",
-    } or reasons[(0, 1)] in {"too far", "through others"}
+        (1, 3): "seen together",
+    }
     for a, b, joined in zip(links.a, links.b, links.joined, strict=True):
         assert joined == (labels[a] == labels[b])
 
@@ -274,7 +275,7 @@ def partition(labels: Sequence[int], names: Sequence[int]) -> set[frozenset[int]
 
 
 @given(scenes(), st.randoms(use_true_random=False))
-def test_order_and_names_do_not_change_who_is_who(tracklets: list[Tracklet], random: "np.random.Generator") -> None:
+def test_order_and_names_do_not_change_who_is_who(tracklets: list[Tracklet], random: Random) -> None:
     order = list(range(len(tracklets)))
     random.shuffle(order)
     shuffled = [tracklets[index] for index in order]

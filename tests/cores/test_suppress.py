@@ -1,3 +1,5 @@
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,13 +63,13 @@ def test_nobody_is_nobody() -> None:
 )
 @pytest.mark.parametrize("limit", [0.5, 0.85])
 def test_no_two_that_stay_overlap_and_the_order_does_not_matter(
-    limit: float, rows: list[tuple[int, int, int, int, int]], random: "np.random.Generator"
+    limit: float, rows: list[tuple[int, int, int, int, int]], random: Random
 ) -> None:
-    rows = list(dict.fromkeys((x, y, x + w, y + h, score / 10) for x, y, w, h, score in rows))
-    kept = suppress(people(*rows), limit)
-    boxes = people(*rows).boxes[kept]
+    found = list(dict.fromkeys((x, y, x + w, y + h, score / 10) for x, y, w, h, score in rows))
+    kept = suppress(people(*found), limit)
+    boxes = people(*found).boxes[kept]
     overlaps = pairwise_iou(boxes, boxes) - np.eye(len(kept))
     assert overlaps.max(initial=0) < limit
-    shuffled = rows.copy()
+    shuffled = found.copy()
     random.shuffle(shuffled)
-    assert {rows[i] for i in kept} == {shuffled[i] for i in suppress(people(*shuffled), limit)}
+    assert {found[i] for i in kept} == {shuffled[i] for i in suppress(people(*shuffled), limit)}

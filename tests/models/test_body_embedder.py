@@ -84,7 +84,7 @@ def test_a_box_outside_the_picture_gives_black(tmp_path: Path, bus: Picture) -> 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "weights")
-    with pytest.raises(UserError, match="are none of osnet_ain_x0_25, .*observe.body.weights"):
+    with pytest.raises(UserError, match=r"are none of osnet_ain_x0_25, .*observe.body.weights"):
         BodyEmbedder(tmp_path / "weights", batch=1, device="cpu", half=False)
 
 

@@ -10,7 +10,6 @@ import ultralytics
 from numpy.testing import assert_array_equal
 
 from pipeline.arrays import Detections, Picture
-from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
 from pipeline.models.person_detector import Fit, PersonDetector
 from tests.shared import SHARED, needs_shared

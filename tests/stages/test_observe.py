@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -131,7 +130,7 @@ def glance(crops: Sequence[Picture]) -> list[Faces]:
     return [faces(*([[0, 0, 9, 9]] if crop[0, 0, 1] > 127 else []), score=crop[0, 0, 1] / 255) for crop in crops]
 
 
-def faces(*boxes: list[float], score: float = 0.9) -> Faces:
+def faces(*boxes: Sequence[float], score: float = 0.9) -> Faces:
     corners = np.array(boxes, np.float32).reshape(-1, 4)
     return Faces(corners, np.full(len(boxes), score, np.float32), np.zeros((len(boxes), 5, 2), np.float32))
 

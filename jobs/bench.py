@@ -1,0 +1,275 @@
+"""`rollcall bench`: measurements, each of two ways of doing one thing, side by side in one run.
+
+`overhead` is Ray's share. The pipeline, just as `process` runs it, is timed against a plain loop over the same models:
+one process that decodes ahead in a thread, observes in a second and judges faces in a third, in the same batches; then
+it tracks, links and writes the same tables, which are compared byte by byte.
+
+Starting Ray and loading models counts for neither. A picture goes through all of it first, down to its tables; by then
+every worker is up, also the one that reduces, and the clip's first span waits in a worker. Time runs from the word go
+to the moment when the driver learns that the clip is published, or when the loop has published it.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import ray
+import typer
+
+from jobs import console
+from jobs.demo import CLIP, CONFIG, make_clip
+from jobs.errors import run as run_app
+from jobs.options import ConfigFiles
+from jobs.process import decide_device, verified_models
+from pipeline import rows
+from pipeline.config import Config, load
+from pipeline.errors import DataError, UserError
+from pipeline.media.decode import ahead
+from pipeline.media.probe import probe
+from pipeline.stages import flow, run
+from pipeline.stages.base import PoolOfStages, Splitter
+from pipeline.stages.reduce import Job, Part, Tracked, reduce_video
+from pipeline.storage.ledger import WORK, Ledger
+from pipeline.storage.sources import Source, content_id
+from pipeline.storage.store import Store, opener
+from pipeline.weights import Registry, local_path
+
+WARM_UP = "package:ultralytics/assets/bus.jpg"
+POLL_S = 0.01
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Benchmark(StrEnum):
+    OVERHEAD = "overhead"
+
+
+@dataclass(slots=True)
+class Timing:
+    """Wall seconds of one way, and of its stages; stages that run side by side add up to more than the wall time."""
+
+    seconds: float = 0.0
+    map_seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def plain(self) -> dict[str, Any]:
+        stages = {name: round(seconds, 3) for name, seconds in self.stages.items()}
+        return {"seconds": round(self.seconds, 3), "map_seconds": round(self.map_seconds, 3), "stages": stages}
+
+
+@app.command()
+def bench(
+    name: Annotated[Benchmark, typer.Argument(help="What to measure.", metavar="NAME", show_default=False)],
+    clip: Annotated[
+        Path | None, typer.Option(help="A video; without it, the clip of the demo.", metavar="FILE")
+    ] = None,
+    config: ConfigFiles = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="The figures, for programs.", metavar="FILE")] = None,
+) -> None:
+    """Measure. `overhead`: how much longer the pipeline takes through Ray than a plain loop over the same models."""
+    if clip is not None and not clip.is_file():
+        raise UserError(f"--clip {clip}: there is no such file")
+    chosen = load(config or [CONFIG])
+    registry = verified_models(chosen)
+    chosen = decide_device(chosen)
+    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as folder:
+        figures = {"benchmark": name.value} | _overhead(clip or _own_clip(Path(folder)), chosen, registry, Path(folder))
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _overhead(clip: Path, config: Config, registry: Registry, folder: Path) -> dict[str, Any]:
+    load_before = os.getloadavg()[0]
+    plain_store, ray_store = Store(str(folder / "plain")), Store(str(folder / "pipeline"))
+
+    def prepared(store: Store) -> tuple[run.Work, run.Work, list[PoolOfStages]]:
+        ledger = Ledger(store, flow.keys(config, registry))
+        warm_up = _work(str(local_path(WARM_UP)), config, registry, ledger)
+        return (
+            warm_up,
+            _work(str(clip.absolute()), config, registry, ledger),
+            flow.pools(config, registry, ledger, "bench"),
+        )
+
+    warm_up, work, pools = prepared(plain_store)
+    probed = work.job.probe
+    console.say(
+        f"{clip}: {probed.duration_s:.1f} s, {probed.width}x{probed.height}, on {config.compute.device}, "
+        f"{os.cpu_count()} cores, load {load_before:.1f}"
+    )
+    if load_before > 0.25 * (os.cpu_count() or 1):
+        console.say("this machine is busy with other work: take the figures for rough ones")
+    console.say("plain loop: loading models")
+    plain = time_plain_loop(warm_up, work, pools)
+    _say("plain loop", plain)
+    console.say("pipeline: starting Ray, loading models")
+    pipeline = _time_pipeline(*prepared(ray_store), config, folder / "go")
+    _say("pipeline", pipeline)
+
+    if differing := differing_files(plain_store, ray_store):
+        raise RuntimeError(f"the two ways must lead to the same bytes, and these differ: {', '.join(differing)}")
+    console.say("all tables are the same, byte for byte")
+    ratio = round(pipeline.seconds / plain.seconds, 3)
+    console.say(f"overhead_ratio: {ratio}")
+    return {
+        "overhead_ratio": ratio,
+        "pipeline": pipeline.plain(),
+        "plain_loop": plain.plain(),
+        "clip": str(clip),
+        "duration_s": round(probed.duration_s, 3),
+        "num_spans": len(work.rows),
+        "device": config.compute.device,
+        "num_cores": os.cpu_count(),
+        "load_before": round(load_before, 2),
+    }
+
+
+def time_plain_loop(warm_up: run.Work, work: run.Work, pools: Sequence[PoolOfStages]) -> Timing:
+    """Publish both without Ray; what the second one took."""
+    loop = PlainLoop(pools)
+    loop(warm_up)
+    return loop(work)
+
+
+class PlainLoop:
+    """The stages one after the other in this process; each chunk's faces while the next chunk is being observed."""
+
+    def __init__(self, pools: Sequence[PoolOfStages]) -> None:
+        first, *rest = [stage for pool in pools for stage in pool.stages]
+        self._observe: Splitter = first.build()
+        self._rest = [(stage.name, stage.build()) for stage in rest]
+
+    def __call__(self, work: run.Work) -> Timing:
+        timing, started = Timing(), time.perf_counter()
+        spans = []
+        for observed in ahead(self._observed(work, timing), 1):
+            chunk = observed
+            for name, core in self._rest:
+                before = time.perf_counter()
+                chunk = _with_columns(chunk, core(chunk))
+                timing.stages[name] += time.perf_counter() - before
+            spans.append((chunk["first_cell"][0].as_py(), chunk["end_cell"][0].as_py()))
+        timing.map_seconds = time.perf_counter() - started
+        reduce_video(work.job.with_spans(tuple(sorted(spans))), _track)
+        timing.seconds = time.perf_counter() - started
+        timing.stages["reduce"] = timing.seconds - timing.map_seconds
+        return timing
+
+    def _observed(self, work: run.Work, timing: Timing) -> Iterator[pa.Table]:
+        for row in work.rows:
+            before = time.perf_counter()
+            for chunk in self._observe(pa.Table.from_pylist([json.loads(row)], rows.SPAN)):
+                timing.stages["observe"] += time.perf_counter() - before
+                yield chunk
+                before = time.perf_counter()
+
+
+def _time_pipeline(
+    warm_up: run.Work, work: run.Work, pools: Sequence[PoolOfStages], config: Config, go: Path
+) -> Timing:
+    """Publish both through Ray; what the second one took. go: a file that does not exist, the word go."""
+    timing, started = Timing(), 0.0
+    try:
+        run.start_ray(config)
+        run.check_room(config, pools)
+        for event in run.run([warm_up, work], _waiting(pools, work.job.video_id, go), config):
+            if isinstance(event, run.VideoFailed):
+                raise UserError(f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}")
+            if isinstance(event, run.VideoDone) and event.published.video_id == warm_up.job.video_id:
+                go.touch()
+                started = time.perf_counter()
+            elif isinstance(event, run.VideoDone):
+                timing.seconds = time.perf_counter() - started
+                timing.stages["reduce"] = event.seconds
+            elif event.video_id == work.job.video_id:
+                timing.map_seconds = time.perf_counter() - started
+                for stage, (seconds, _) in event.timings.items():
+                    timing.stages[stage] += seconds
+    finally:
+        ray.shutdown()
+    return timing
+
+
+def _waiting(pools: Sequence[PoolOfStages], video_id: str, go: Path) -> list[PoolOfStages]:
+    """The pools, whose first stage lets a video wait for the word go."""
+    first, *rest = pools
+    observe, *others = first.stages
+    observe = replace(observe, build=partial(_build_waiting, observe.build, video_id, go))
+    return [replace(first, stages=(observe, *others)), *rest]
+
+
+def _build_waiting(build: Callable[[], Splitter], video_id: str, go: Path) -> Splitter:
+    observe = build()
+
+    def wait_and_observe(row: pa.Table) -> Iterator[pa.Table]:
+        while row["video_id"][0].as_py() == video_id and not go.exists():
+            time.sleep(POLL_S)
+        yield from observe(row)
+
+    return wait_and_observe
+
+
+def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> run.Work:
+    """All of a video, nothing of it being durable."""
+    try:
+        video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
+    except DataError as error:
+        raise UserError(f"--clip {uri}: {error}") from error
+    job = Job(
+        video_id=video_id,
+        uri=uri,
+        probe=probed,
+        spans=(),
+        csv_names=(f"csv/{Path(uri).name}.csv",),
+        ledger=ledger,
+        config=config,
+        config_id=flow.config_id(config, registry),
+        spaces=flow.spaces(config, registry),
+    )
+    spans = flow.planned(probed, config, [])
+    return run.Work(job=job, rows=tuple(flow.span_row(video_id, uri, probed, span) for span in spans))
+
+
+def differing_files(one: Store, other: Store) -> list[str]:
+    """The published files that only one of two outputs holds, or that differ by a byte."""
+    names = {name for store in (one, other) for name in store.names("") if not name.startswith(f"{WORK}/")}
+    both = {name for name in names if one.exists(name) and other.exists(name)}
+    return sorted(name for name in names if name not in both or one.read(name) != other.read(name))
+
+
+def _track(parts: Sequence[Part]) -> list[Tracked]:
+    from pipeline.stages.track import track_part  # torch: seconds
+
+    return [track_part(part) for part in parts]
+
+
+def _with_columns(chunk: pa.Table, added: pa.Table) -> pa.Table:
+    kept = [name for name in chunk.column_names if name not in added.column_names]
+    fields = [*(chunk.schema.field(name) for name in kept), *added.schema]
+    return pa.table([*(chunk[name] for name in kept), *added.columns], schema=pa.schema(fields))
+
+
+def _own_clip(folder: Path) -> Path:
+    console.say("no --clip: making the one of the demo; a minute or more of video tells more")
+    path = folder / CLIP
+    with path.open("wb") as file:
+        make_clip(file)
+    return path
+
+
+def _say(way: str, timing: Timing) -> None:
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timing.stages.items())
+    console.say(f"{way}: {timing.seconds:.1f} s ({stages})")
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,166 @@
+"""`rollcall demo`: the main job on a clip that it makes itself, so that everyone knows who is in it.
+
+The clip films photographs that ship inside installed packages. It lies in the output, beside the tables made of it.
+`process` takes nothing below its output for a source; the demo knows what it put there, and hands the clip over itself.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs import console
+from jobs.errors import run as run_app
+from jobs.process import QUARANTINED, verified_models, work_through
+from pipeline.arrays import Picture
+from pipeline.config import CONF, load
+from pipeline.errors import UserError
+from pipeline.media.film import Window, pan, write_mp4
+from pipeline.media.probe import read_picture
+from pipeline.storage import tables
+from pipeline.storage.sources import Listing, Source
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+from pipeline.weights import local_path
+
+CONFIG = CONF.parent / "tests" / "conf" / "shared-weights.yaml"
+CLIP = "demo.mp4"
+WIDTH, HEIGHT, FPS = 960, 540, 25
+SECONDS_PER_SHOT = 4
+KEYFRAME_EVERY = 2 * FPS
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """The camera goes over a photograph of a package from window `start` to `end`; `people`: whom one can see."""
+
+    photograph: str
+    start: Window
+    end: Window
+    people: tuple[str, ...]
+
+
+STORY = (
+    Shot("skimage/data/astronaut.png", (50, 0, 400), (0, 0, 500), ("the astronaut",)),
+    Shot("ultralytics/assets/zidane.jpg", (0, 0, 1280), (120, 30, 1060), ("the one who points", "the one behind him")),
+    Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), ("the light coat", "the dark coat")),
+    Shot("skimage/data/astronaut.png", (0, 40, 470), (42, 5, 470), ("the astronaut",)),
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="A folder; clip and tables go there.", metavar="DIR")] = "out/demo",
+) -> None:
+    """Make a clip of people who are known, find them in it, and say how well that went."""
+    if "://" in output:
+        raise UserError(f"--output {output}: the demo writes to this machine; name a folder")
+    registry = verified_models(config := load([CONFIG]))
+    store = Store(output)
+    store.check_writable()
+    seconds, people = SECONDS_PER_SHOT * len(STORY), {name for shot in STORY for name in shot.people}
+    console.say(
+        f"making a clip of {seconds} s out of photographs that came with the installed packages: "
+        f"{len(STORY)} shots, {len(people)} people, one of whom comes back"
+    )
+    with store.writing(CLIP) as file:
+        make_clip(file)
+    uri = store.full(CLIP)
+    listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=Path(uri).stat().st_size),), num_other=0)
+    if work_through(listing, config, registry, store):
+        raise typer.Exit(QUARANTINED)
+
+    source = State.load(store).sources[uri]
+    persons, detections = (_rows(store, name, source["video_id"]) for name in ("persons", "detections"))
+    console.console.print()
+    console.console.print(_table_of(persons, detections))
+    console.console.print()
+    for verdict in verdicts(_people_by_shot(detections)):
+        console.say(verdict)
+    console.console.print()
+    console.console.print(_places(source["csv"]))
+
+
+def make_clip(file: IO[bytes]) -> None:
+    """Film the STORY into a seekable file: H.264 in MP4, hard cuts, a keyframe every two seconds and at most cuts."""
+    write_mp4(file, _pictures(), fps=FPS, keyframe_every=KEYFRAME_EVERY)
+
+
+def verdicts(found: Sequence[Mapping[int, int]]) -> list[str]:
+    """How what was found compares with the STORY, a line each. found: for each shot, in how many frames is which ID."""
+    there = [len(shot.people) for shot in STORY]
+    seen = [len(persons) for persons in found]
+    num_there, num_found = len({name for shot in STORY for name in shot.people}), len(set().union(*found))
+    said = [
+        (f"people: {num_found} found, {num_there} in the clip", num_found == num_there),
+        (f"in each shot: {_listed(seen)} found, {_listed(there)} in the clip", seen == there),
+    ]
+    for name, shots in _returning():
+        ids = {max(persons, key=persons.__getitem__) if persons else None for persons in (found[i] for i in shots)}
+        told = " and ".join(f"person {one}" if one else "nobody" for one in sorted(ids, key=lambda one: one or 0))
+        said.append((f"{name} is in shots {_listed(i + 1 for i in shots)}: {told}", len(ids) == 1 and None not in ids))
+    return [f"{text}: {'right' if right else 'WRONG'}" for text, right in said]
+
+
+def _returning() -> list[tuple[str, list[int]]]:
+    """Who is in more than one shot, alone in each, and in which: only then an ID tells who is meant."""
+    alone = [shot.people[0] if len(shot.people) == 1 else None for shot in STORY]
+    shots = {name: [i for i, other in enumerate(alone) if other == name] for name in alone if name}
+    return [(name, places) for name, places in shots.items() if len(places) > 1]
+
+
+def _pictures() -> Iterator[Picture]:
+    for shot in STORY:
+        photograph = read_picture(lambda name=shot.photograph: str(local_path(f"package:{name}")))
+        num_frames = SECONDS_PER_SHOT * FPS
+        yield from pan(photograph, shot.start, shot.end, num_frames=num_frames, width=WIDTH, height=HEIGHT)
+
+
+def _people_by_shot(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
+    """For each shot of the STORY, in how many of its frames is which person."""
+    found: list[Counter[int]] = [Counter() for _ in STORY]
+    for row in detections:
+        found[int(row["time_s"] // SECONDS_PER_SHOT)][row["person_id"]] += 1
+    return found
+
+
+def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("person", "in picture", "shots", "age (80 % between)", "gender", **LOOK)
+    for person in persons:
+        shots = sorted({row["shot"] for row in detections if row["person_id"] == person["person_id"]})
+        age = "no estimate"
+        if person["age"] is not None:
+            age = f"{person['age']:.0f} ({person['age_low']:.0f} to {person['age_high']:.0f})"
+        gender = {"F": "female", "M": "male", "N": "no estimate"}[person["gender"]]
+        table.add_row(str(person["person_id"]), f"{person['num_frames'] / FPS:.1f} s", _listed(shots), age, gender)
+    return table
+
+
+def _places(csv: str) -> Table:
+    table = Table("in the output", "", **LOOK)
+    table.add_row(CLIP, "the clip")
+    table.add_row(csv, "a line for each person in each frame, for a spreadsheet")
+    table.add_row("persons/, detections/, …", "the tables: pandas.read_parquet of any of these folders")
+    table.add_row("run.json", "how it was made: configuration, models, versions, seconds")
+    return table
+
+
+LOOK: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+
+
+def _rows(store: Store, dataset: str, video_id: str) -> list[dict[str, Any]]:
+    return [row for row in tables.read(store, dataset).to_pylist() if row["video_id"] == video_id]
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+if __name__ == "__main__":
+    run_app(app)

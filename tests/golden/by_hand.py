@@ -1,0 +1,96 @@
+"""The whole flow without Ray: the same stages and the same reduce, one after the other in this process."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import load
+from pipeline.media.probe import probe
+from pipeline.stages import flow
+from pipeline.stages.base import Stage, Worker
+from pipeline.stages.reduce import Job, reduce_video
+from pipeline.stages.track import track_part
+from pipeline.storage import tables
+from pipeline.storage.blobs import fetch
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.store import Store, opener
+from pipeline.weights import Registry
+
+SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
+
+
+def process(video: Path, place: Path, *settings: str) -> int:
+    """Publish `video` at `place`; returns the number of chunks."""
+    config = load([SHARED_WEIGHTS], settings).on_device("cpu")
+    registry = Registry.of(config, fetch)
+    store = Store(str(place))
+    tables.create(store, config.biometrics.keep)
+    ledger = Ledger(store, flow.keys(config, registry))
+    found = probe(opener(str(video)))
+    workers = [
+        Worker(replace(pool, stages=tuple(_remembered(stage, settings) for stage in pool.stages)))
+        for pool in flow.pools(config, registry, ledger, "run")
+    ]
+    for span in flow.planned(found, config, []):
+        rows = [pa.Table.from_pylist([json.loads(flow.span_row("v", str(video), found, span))])]
+        for worker in workers:
+            rows = [out for row in rows for out in worker(row)]
+        assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
+    job = Job(
+        video_id="v",
+        uri=video.name,
+        probe=found,
+        spans=tuple(ledger.durable()["v"]),
+        csv_names=(f"csv/{video.name}.csv",),
+        ledger=ledger,
+        config=config,
+        config_id="c",
+        spaces={},
+    )
+    reduce_video(job, lambda parts: [track_part(part) for part in parts])
+    return len(job.spans)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """Every file that a user reads."""
+    return {
+        path.relative_to(place).as_posix(): path.read_bytes()
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and "_work" not in path.parts
+    }
+
+
+def differing(one: Path, other: Path) -> Sequence[str]:
+    a, b = contents(one), contents(other)
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def _remembered(stage: Stage, settings: Sequence[str]) -> Stage:
+    """Models are loaded once for all chunk lengths; commit knows the place and is built anew."""
+    if stage.name == "commit":
+        return stage
+    shaping = tuple(setting for setting in settings if not setting.startswith("chunk."))
+    return replace(stage, build=lambda: _core(stage.name, shaping, _Builder(stage.build)))
+
+
+class _Builder:
+    """Equal to every other one, so that the first decides what is remembered."""
+
+    def __init__(self, build: Any) -> None:
+        self.build = build
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Builder)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@cache
+def _core(name: str, settings: Sequence[str], builder: _Builder) -> Any:
+    return builder.build()

@@ -1,0 +1,218 @@
+"""The main job from the command line, on a folder with what archives hold: good, bad, twice, and no video at all."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.media.decode import SpanDecoder
+from pipeline.media.pictures import encode_jpeg
+from pipeline.media.probe import probe
+from pipeline.rows import CSV_HEADER, DATASETS
+from tests import clips
+from tests.shared import SHARED, needs_shared
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ["--config", "tests/conf/shared-weights.yaml", "--set", "observe.fps=4"]
+
+pytestmark = [needs_shared, pytest.mark.ray]
+
+
+def rollcall(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command, *rest = [str(argument) for argument in arguments]
+    return subprocess.run(
+        [sys.executable, "-m", f"jobs.{command}", *rest],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+@dataclass(frozen=True)
+class Archive:
+    folder: Path
+    output: Path
+    first: subprocess.CompletedProcess[str]
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_parquet(self.output / name)
+
+    def source(self, name: str) -> pd.Series:
+        rows = self.table("sources")
+        return rows[rows.uri == str(self.folder / name)].iloc[0]
+
+    def video(self, name: str) -> pd.Series:
+        rows = self.table("videos")
+        return rows[rows.video_id == self.source(name).video_id].iloc[0]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    place = tmp_path_factory.mktemp("archive")
+    folder, output = place / "in", place / "out"
+    (folder / "sub").mkdir(parents=True)
+    good = clips.re_encode(SHARED / "clips" / "talkshow.mp4", folder / "good.mp4", limit_s=2, width=640)
+    (folder / "sub" / "again.mp4").write_bytes(good.read_bytes())
+    other = clips.re_encode(SHARED / "clips" / "dance.avi", folder / "sub" / "good.mp4", limit_s=2, width=640)
+    clips.text_named_video(folder / "text.mp4")
+    clips.empty_file(folder / "empty.mp4")
+    clips.without_index(good, folder / "no-index.mp4")
+    clips.cut_off(clips.re_encode(other, place / "x.mkv"), folder / "cut-off.mkv")
+    clips.sound_only(folder / "sound.mp4")
+    clips.make_clip(folder / "tiny.mp4", seconds=0.4, width=2, height=2)
+    clips.make_clip(folder / "nobody.mp4", seconds=1)
+    clips.corrupt(other, folder / "corrupt.mp4", first=20)
+    (folder / "notes.txt").write_text("not a video")
+    (folder / "gone.mp4").symlink_to(place / "nowhere.mp4")
+    frame = next(
+        iter(
+            SpanDecoder(
+                lambda: str(good), probe(lambda: str(good)), 0, -1, fps=1, cell_seconds=1, thumbnail_px=64, threads=1
+            )
+        )
+    )
+    assert frame.picture is not None
+    (folder / "picture.jpg").write_bytes(encode_jpeg(frame.picture, 95))
+    first = rollcall("process", folder, "--output", output, *CONFIG)
+    return Archive(folder, output, first)
+
+
+def test_the_run_finishes_and_says_that_videos_were_quarantined(archive: Archive) -> None:
+    assert archive.first.returncode == 3, archive.first.stderr
+    assert archive.first.stderr == ""
+    assert "1 other file" in archive.first.stdout
+    assert "quarantined" in archive.first.stdout.splitlines()[-1]
+
+
+def test_the_output_keeps_the_contract(archive: Archive) -> None:
+    checker = SHARED / "tools" / "check_output.py"
+    checked = subprocess.run(
+        [sys.executable, str(checker), str(archive.output), "--done", "6", "--persons", "5", "--aged", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("text.mp4", "not a video"),
+        ("empty.mp4", "empty"),
+        ("no-index.mp4", "moov"),
+        ("sound.mp4", "no picture"),
+        ("tiny.mp4", "2x2"),
+        ("gone.mp4", "read"),
+    ],
+)
+def test_a_bad_file_is_quarantined_with_a_stage_and_a_reason(archive: Archive, name: str, reason: str) -> None:
+    row = archive.source(name)
+    assert (row.status, row.stage) == ("quarantined", "catalog")
+    assert reason in row.reason
+    assert f"{name}: {row.reason}" in archive.first.stdout
+
+
+def test_a_video_without_people_is_done(archive: Archive) -> None:
+    assert archive.video("nobody.mp4")[["status", "num_persons"]].tolist() == ["done", 0]
+
+
+@pytest.mark.parametrize(("name", "warning"), [("cut-off.mkv", "ends early"), ("corrupt.mp4", "damaged")])
+def test_what_can_be_decoded_of_a_damaged_file_is_processed_and_flagged(
+    archive: Archive, name: str, warning: str
+) -> None:
+    row = archive.video(name)
+    assert row.status == "done"
+    assert warning in row.warning
+    assert row.num_frames > 10
+
+
+def test_the_same_content_is_one_video_two_sources_and_two_csvs(archive: Archive) -> None:
+    one, two = archive.source("good.mp4"), archive.source("sub/again.mp4")
+    assert one.video_id == two.video_id
+    assert archive.table("videos").video_id.is_unique
+    texts = [(archive.output / row.csv).read_text() for row in (one, two)]
+    assert one.csv != two.csv
+    assert texts[0] == texts[1]
+    assert texts[0].splitlines()[0] == CSV_HEADER
+
+
+def test_two_videos_of_one_name_do_not_overwrite_each_other(archive: Archive) -> None:
+    one, two = archive.source("good.mp4"), archive.source("sub/good.mp4")
+    assert one.video_id != two.video_id
+    assert {one.csv, two.csv} == {"csv/good.mp4.csv", "csv/sub/good.mp4.csv"}
+
+
+def test_a_picture_is_a_video_of_one_frame(archive: Archive) -> None:
+    row = archive.video("picture.jpg")
+    assert row[["status", "num_frames", "num_persons"]].tolist() == ["done", 1, 2]
+
+
+def test_nothing_of_the_working_area_and_no_biometrics_stay(archive: Archive) -> None:
+    assert list((archive.output / "_work").glob("*/*")) == []
+    assert not (archive.output / "embeddings").exists()
+
+
+def test_the_run_explains_itself(archive: Archive) -> None:
+    run = json.loads((archive.output / "run.json").read_text())
+    assert run["status"] == "done"
+    assert run["models"]["detector"]["licence"] == "AGPL-3.0"
+    assert len(run["models"]["detector"]["sha256"]) == 64
+    assert run["configuration"]["observe"]["fps"] == 4
+    assert run["chunks"]["done"] >= 6
+    assert run["stages"]["observe"]["seconds"] > 0
+    runs = archive.table("runs")
+    assert set(runs.video_id) == set(archive.table("videos").query("status == 'done'").video_id)
+    assert (runs.seconds > 0).all()
+
+
+def test_a_second_run_does_nothing_and_changes_nothing_and_ends_well(archive: Archive) -> None:
+    before = {name: archive.table(name) for name in DATASETS if name != "runs"}
+    again = rollcall("process", archive.folder, "--output", archive.output, *CONFIG)
+    # What cannot even be read, and so has no id to remember it by, is told again.
+    assert again.returncode == 3
+    assert "starting Ray" not in again.stdout
+    for name, rows in before.items():
+        pd.testing.assert_frame_equal(rows, archive.table(name))
+
+
+def test_plan_and_status_tell_the_same(archive: Archive) -> None:
+    plan = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG)
+    assert plan.returncode == 0, plan.stderr
+    assert "6 done" in plan.stdout
+    assert "to do: 0 chunks" in plan.stdout
+    changed = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG, "--set", "track.memory_s=3")
+    assert "6 changed" in changed.stdout
+    assert "worker hours" in changed.stdout
+    status = json.loads(rollcall("status", archive.output, "--json").stdout)
+    assert status["videos"]["done"] == 6
+    assert status["videos"]["running"] == 0
+    assert status["chunks"] == {"durable": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["absent.mp4", "--output", "/tmp/x"], "absent.mp4: there is no such file or folder"),
+        ([".", "--output", "/tmp/x", "--set", "observe.fsp=4"], "did you mean observe.fps?"),
+        ([".", "--output", "/tmp/x", "--profile", "huge"], "huge"),
+        ([".", "--output", "/dev/null/x"], "cannot write to /dev/null/x"),
+        ([".", "--output", "/tmp/x", "--set", "licences.allow=[MIT]"], "yolov8n is under AGPL-3.0"),
+        ([".", "--output", "/tmp/x", "--set", "candidates.look=yunnet"], "yunet"),
+    ],
+)
+def test_a_persons_mistake_is_a_line_and_status_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    source = str(tmp_path) if arguments[0] == "." else arguments[0]
+    found = rollcall("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
+    assert found.returncode == 2, found.stderr
+    assert told in found.stderr
+    assert len(found.stderr.strip().splitlines()) <= 2
+    assert "Traceback" not in found.stderr
