@@ -30,7 +30,7 @@ from pipeline.weights import local_path
 CONFIG = CONF.parent / "tests" / "conf" / "shared-weights.yaml"
 CLIP = "demo.mp4"
 WIDTH, HEIGHT, FPS = 960, 540, 25
-SECONDS_PER_SHOT = 4
+SECONDS_PER_SHOT = 3
 KEYFRAME_EVERY = 2 * FPS
 
 
@@ -44,10 +44,13 @@ class Shot:
     people: tuple[str, ...]
 
 
+# The detectors of today see an outstretched arm, and a passer-by cut off by the border, as people of their own: the
+# windows leave them out, so that nobody can argue about the truth.
 STORY = (
     Shot("skimage/data/astronaut.png", (50, 0, 400), (0, 0, 500), ("the astronaut",)),
-    Shot("ultralytics/assets/zidane.jpg", (0, 0, 1280), (120, 30, 1060), ("the one who points", "the one behind him")),
+    Shot("ultralytics/assets/zidane.jpg", (700, 5, 580), (780, 15, 440), ("the one who watches",)),
     Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), ("the light coat", "the dark coat")),
+    Shot("ultralytics/assets/zidane.jpg", (90, 160, 610), (150, 180, 560), ("the one who shouts",)),
     Shot("skimage/data/astronaut.png", (0, 40, 470), (42, 5, 470), ("the astronaut",)),
 )
 
@@ -145,9 +148,9 @@ def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
 def _places(csv: str) -> Table:
     table = Table("in the output", "", **LOOK)
     table.add_row(CLIP, "the clip")
-    table.add_row(csv, "a line for each person in each frame, for a spreadsheet")
-    table.add_row("persons/, detections/, …", "the tables: pandas.read_parquet of any of these folders")
-    table.add_row("run.json", "how it was made: configuration, models, versions, seconds")
+    table.add_row(csv, "a line per person and frame")
+    table.add_row("persons/, detections/, …", "tables, each for pandas.read_parquet")
+    table.add_row("run.json", "configuration, models, versions, times")
     return table
 
 

@@ -93,6 +93,7 @@ FACE = pa.struct(
     ]
 )
 ALIGNED = pa.struct([("face", pa.int32()), ("picture", pa.large_binary())])
+"""A judged face, upright. A restored one has two pictures: as it was seen, the only one for identity, then restored."""
 
 FRAMES = pa.schema(
     [

@@ -185,14 +185,16 @@ def read_pose(boxes: Boxes, landmarks: NDArray[np.floating]) -> Pose:
 def weigh(scores: NDArray[np.floating], sharpness: NDArray[np.floating], pose: Pose) -> NDArray[np.float64]:
     """The quality of N faces: (N,) in [0, 1], steps of 0.001; the weight of what is estimated from them.
 
-        score · eyes / (eyes + 8 px) · sharpness / (sharpness + 10) · (1 - yaw² / 2) · cos(roll / 2)
+        score · eyes / (eyes + 8 px) · sharpness / (sharpness + 15) · cos²(yaw · 90°) · cos(roll / 2)
 
-    More of a good thing never lowers it. A frontal, sharp, certain face with 8 px between the eyes is worth half of a
-    large one.
+    More of a good thing never lowers it. The parts follow the inverse of an estimator's squared error (SSR-Net): on
+    UTKFace, scaled down to eye distances of 48, 16, 10 and 6 px, its mean error was 7.9, 8.8, 9.8 and 10.8 years, and
+    blurred to a sharpness of 104 and 28 it was 8.8 and 10.1; in a clip of two people its ages were off by 2 years up to
+    a yaw of 0.3 and by 8 beyond 0.5.
     """
     eyes, sharpness = pose.eye_distances_px, np.maximum(sharpness.astype(np.float64), 0)
-    turned = (1 - pose.yaws**2 / 2) * np.cos(np.deg2rad(pose.rolls_deg) / 2)
-    return _steps(np.clip(scores * eyes / (eyes + 8) * sharpness / (sharpness + 10) * turned, 0, 1))
+    turned = np.cos(pose.yaws * (np.pi / 2)) ** 2 * np.cos(np.deg2rad(pose.rolls_deg) / 2)
+    return _steps(np.clip(scores * eyes / (eyes + 8) * sharpness / (sharpness + 15) * turned, 0, 1))
 
 
 # --- may it be judged -------------------------------------------------------------------------------------------------

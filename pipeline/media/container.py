@@ -31,6 +31,13 @@ MAX_ENTRIES = 8
 MAX_READ_ERRORS = 32
 """Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
 
+THREADED_CODECS = frozenset({"vp9", "av1", "libdav1d"})
+"""Decoded by several threads if asked to. Others take one: with frame threads FFmpeg's H.264 decoder fails to tell that a
+frame is damaged once in some hundred times, and what stands in for the damage is different every time; VP8 and HEVC too."""
+
+SILENT_CODECS = frozenset({"hevc", "mjpeg", "vp8"})
+"""Do not mark damaged frames unless told to fail at every error: then also at some that do no harm."""
+
 
 @contextmanager
 def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
@@ -48,7 +55,10 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
     playlist cannot make it read other files.
     """
     options = {"protocol_whitelist": "none"}
-    with opened_file(open_source) as file, av.open(file, options=options, metadata_errors="replace") as container:
+    with (
+        opened_file(open_source) as file,
+        av.open(file, "r", options=options, metadata_errors="replace") as container,
+    ):
         yield container
 
 
@@ -81,8 +91,14 @@ def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Pac
             yield Fault(None)
 
 
-def decode(packets: Iterable[Packet | Fault], stream: VideoStream) -> Iterator[VideoFrame | Fault]:
-    """The frames in the order in which the decoder puts them out; a Fault where it cannot."""
+def decode(
+    packets: Iterable[Packet | Fault], stream: VideoStream, *, end_pts: int | None = None
+) -> Iterator[VideoFrame | Fault]:
+    """The frames in the order in which the decoder puts them out; a Fault where it cannot.
+
+    end_pts: stop with the first frame at or after it. Frames before it may refer to frames behind it: of what the decoder
+    has in hand at the end, damage is told before the last frames.
+    """
     for packet in packets:
         if isinstance(packet, Fault):
             yield packet
@@ -94,53 +110,103 @@ def decode(packets: Iterable[Packet | Fault], stream: VideoStream) -> Iterator[V
             continue
         if packet.is_corrupt:
             yield Fault(packet.pts if packet.pts is not None else packet.dts)
+        if end_pts is not None and any(frame.pts is not None and frame.pts >= end_pts for frame in frames):
+            if packet.size:
+                frames += stream.codec_context.decode(None)
+            yield from [Fault(frame.pts) for frame in frames if frame.is_corrupt]
+            yield from frames
+            return
         yield from frames
 
 
-def decode_whole(open_source: Opener, stream_index: int, *, threads: int, careful: bool) -> Iterator[VideoFrame | Fault]:
-    """Everything, from the start of the file."""
+def decode_whole(
+    open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
+) -> Iterator[VideoFrame | Fault]:
+    """The frames from the start of the file to the first at or after `end_pts`; None: all. strict: see `decode_from`."""
     with opened(open_source) as container:
-        stream = _prepared(container, stream_index, threads, careful)
-        yield from decode(_flushed(demux(container, stream)), stream)
+        stream = _prepared(container, stream_index, threads, strict=strict)
+        yield from decode(_flushed(demux(container, stream)), stream, end_pts=end_pts)
 
 
 def decode_from(
-    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, careful: bool
+    open_source: Opener,
+    stream_index: int,
+    target_pts: int,
+    start_pts: int,
+    *,
+    threads: int,
+    strict: bool,
+    end_pts: int | None = None,
 ) -> Iterator[VideoFrame | Fault]:
     """The frames from the last sound keyframe at or before `target_pts` on, that one first, without its leading frames.
 
-    start_pts: of the first displayed frame.
+    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop with the first
+    frame at or after it; None: at the end.
     """
     for _ in range(MAX_ENTRIES):
-        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, careful=careful) as entry:
+        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict) as entry:
             if entry is None:
                 break
             key_pts, packets, stream = entry
-            frames = _entered(decode(_flushed(packets), stream), key_pts)
+            frames = _entered(decode(_flushed(packets), stream, end_pts=end_pts), key_pts)
             first = next(frames, None)
             if first is not None:
                 yield first
                 yield from frames
                 return
         target_pts = key_pts - 1
-    yield from decode_whole(open_source, stream_index, threads=threads, careful=careful)
+    yield from decode_whole(open_source, stream_index, threads=threads, strict=strict, end_pts=end_pts)
 
 
 def decode_carefully(
     open_source: Opener, stream_index: int, target_pts: int | None, start_pts: int
 ) -> Iterator[VideoFrame | Fault]:
-    """As `decode_from`, or from the start of the file if `target_pts` is None, in a damaged file.
+    """As `decode_from`, or from the start of the file if `target_pts` is None, in a file that is damaged.
 
-    What conceals damage depends on what the decoder has seen before. So each group of pictures has a decoder of its own,
-    which starts at its keyframe (an unsound keyframe starts no group): wherever decoding begins, damage looks the same.
+    What conceals damage depends on all that the decoder has seen. So each group of pictures has a decoder of its own,
+    that starts at its keyframe (an unsound keyframe starts no group): damage looks the same wherever decoding began.
     """
     if target_pts is None:
-        frames = decode_whole(open_source, stream_index, threads=1, careful=True)
+        frames = decode_whole(open_source, stream_index, threads=1, strict=False)
     else:
-        frames = decode_from(open_source, stream_index, target_pts, start_pts, threads=1, careful=True)
-    key_pts = start_pts - 1
+        frames = decode_from(open_source, stream_index, target_pts, start_pts, threads=1, strict=False)
+    group_pts: int | None = None
+    while frames is not None:
+        following = None
+        for frame in frames:
+            if isinstance(frame, VideoFrame) and frame.pts is not None:
+                if group_pts is not None and frame.pts > group_pts and is_entry(frame, frame.pts):
+                    following = _decode_group(open_source, stream_index, frame.pts, start_pts)
+                    first = next(following, None)
+                    if first is not None:
+                        group_pts = frame.pts
+                        yield first
+                        break
+                    following = None
+                group_pts = frame.pts if group_pts is None else group_pts
+            yield frame
+        frames = following
+
+
+def _decode_group(open_source: Opener, stream_index: int, key_pts: int, start_pts: int) -> Iterator[VideoFrame | Fault]:
+    """The frames from exactly the keyframe at `key_pts` on; none if the decoder cannot start there."""
+    with opened_at(open_source, stream_index, key_pts, start_pts, threads=1, strict=False) as entry:
+        if entry is not None and entry[0] == key_pts:
+            yield from _entered(decode(_flushed(entry[1]), entry[2]), key_pts)
+
+
+def _entered(frames: Iterator[VideoFrame | Fault], key_pts: int) -> Iterator[VideoFrame | Fault]:
+    """Drop what comes before the keyframe at `key_pts`, its leading frames; nothing at all if that does not come out."""
+    faults: list[Fault] = []
     for frame in frames:
-        ...
+        if isinstance(frame, Fault):
+            faults.append(frame)
+        elif frame.pts is not None and frame.pts >= key_pts:
+            if is_entry(frame, key_pts):
+                yield frame
+                yield from faults
+                yield from frames
+            return
 
 
 def is_entry(frame: VideoFrame, key_pts: int) -> bool:
@@ -150,7 +216,7 @@ def is_entry(frame: VideoFrame, key_pts: int) -> bool:
 
 @contextmanager
 def opened_at(
-    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int
+    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, strict: bool
 ) -> Iterator[tuple[int, Iterator[Packet | Fault], VideoStream] | None]:
     """A fresh container at the last keyframe at or before `target_pts`: its pts, the packets from it on, the stream.
 
@@ -159,7 +225,7 @@ def opened_at(
     back_s = 0
     while True:
         with opened(open_source) as container:
-            stream = _prepared(container, stream_index, threads)
+            stream = _prepared(container, stream_index, threads, strict=strict)
             offset = target_pts - int(back_s / (stream.time_base or Fraction(1)))
             from_start = offset <= start_pts
             found = None
@@ -206,10 +272,13 @@ def _flushed(packets: Iterable[Packet | Fault]) -> Iterator[Packet | Fault]:
         yield Packet()
 
 
-def _prepared(container: InputContainer, stream_index: int, threads: int) -> VideoStream:
+def _prepared(container: InputContainer, stream_index: int, threads: int, *, strict: bool) -> VideoStream:
     stream = container.streams[stream_index]
     if not isinstance(stream, VideoStream):
         raise TypeError(f"stream {stream_index} must be video, got {stream.type}")
-    stream.codec_context.thread_count = threads
-    stream.codec_context.thread_type = "FRAME" if threads > 1 else "NONE"
+    codec = stream.codec_context
+    codec.thread_count = threads if codec.name in THREADED_CODECS else 1
+    if strict and codec.name in SILENT_CODECS:
+        codec.options = {"err_detect": "explode"}
+    codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
     return stream

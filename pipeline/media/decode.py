@@ -11,6 +11,7 @@ Laws:
 """
 
 import json
+import math
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,12 +23,12 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
+from cv2.typing import MatLike
 
 from pipeline.arrays import Picture
 from pipeline.cores.plan import OPEN_END, cell_of, exact, slot_of
 from pipeline.errors import DataError
-from pipeline.media.container import Fault, Opener, decode_from, decode_whole
+from pipeline.media.container import Fault, Opener, decode_carefully, decode_from, decode_whole
 from pipeline.media.probe import FALL_BACK_S, NS, Probe, read_picture
 
 Item = TypeVar("Item")
@@ -99,7 +100,7 @@ class SpanDecoder:
                 yield DecodedFrame(0, 0, True, read_picture(self._open_source), None)
             return
         waiting: DecodedFrame | None = None
-        planes: list[NDArray[np.uint8]] = []
+        planes: list[MatLike] = []
         slot = (-1, -1)
         for frame, time_s in self._from_first_cell():
             cell = cell_of(time_s, self._cell_s)
@@ -145,12 +146,26 @@ class SpanDecoder:
 
     def _decoded(self) -> Iterator[VideoFrame | Fault]:
         probe = self._probe
-        if self._first_cell == 0 or not probe.enterable:
-            return decode_whole(self._open_source, probe.stream, threads=self._threads)
-        target_pts = probe.start_pts + self._first_cell * self._cell_s // probe.time_base
+        if not probe.enterable:
+            return decode_whole(self._open_source, probe.stream, threads=1, strict=False)
+        target_pts = math.floor(self._pts_of(self._first_cell)) if self._first_cell > 0 else None
+        if self._careful:
+            return decode_carefully(self._open_source, probe.stream, target_pts, probe.start_pts)
+        end_pts = None if self._end_cell == OPEN_END else math.ceil(self._pts_of(self._end_cell))
+        if target_pts is None:
+            return decode_whole(self._open_source, probe.stream, threads=self._threads, strict=True, end_pts=end_pts)
         return decode_from(
-            self._open_source, probe.stream, target_pts, probe.start_pts, threads=self._threads, earlier=self._careful
+            self._open_source,
+            probe.stream,
+            target_pts,
+            probe.start_pts,
+            threads=self._threads,
+            strict=True,
+            end_pts=end_pts,
         )
+
+    def _pts_of(self, cell: int) -> Fraction:
+        return self._probe.start_pts + cell * self._cell_s / self._probe.time_base
 
     def _note_damage(self, time_s: Fraction | None, num_shown: int) -> None:
         if not self._careful:
@@ -170,9 +185,9 @@ class SpanDecoder:
         turned = self._probe.rotation % 180 != 0
         width, height = (self._probe.height, self._probe.width) if turned else (self._probe.width, self._probe.height)
         upright = self._to_picture.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        return np.ascontiguousarray(np.rot90(upright, self._probe.rotation // 90))
+        return np.ascontiguousarray(np.rot90(np.asarray(upright, np.uint8), self._probe.rotation // 90))
 
-    def _hue_saturation_lightness(self, frame: VideoFrame) -> list[NDArray[np.uint8]]:
+    def _hue_saturation_lightness(self, frame: VideoFrame) -> list[MatLike]:
         """The three planes that PySceneDetect compares, of the thumbnail as stored: turning it would change no sum."""
         width, height = self._thumbnail_size
         thumbnail = self._to_thumbnail.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
@@ -225,7 +240,7 @@ def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             puller.join(0.01)
 
 
-def _difference(a: list[NDArray[np.uint8]], b: list[NDArray[np.uint8]]) -> tuple[int, int, int]:
+def _difference(a: list[MatLike], b: list[MatLike]) -> tuple[int, int, int]:
     hue, saturation, lightness = (int(cv2.norm(x, y, cv2.NORM_L1)) for x, y in zip(a, b, strict=True))
     return hue, saturation, lightness
 

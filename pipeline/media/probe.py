@@ -337,7 +337,7 @@ def _is_enterable(open_source: Opener, stream_index: int, start_pts: int, target
     for target in targets:
         target_pts = target
         for _ in range(ENTRY_TRIES):
-            with opened_at(open_source, stream_index, target_pts, start_pts, threads=1) as entry:
+            with opened_at(open_source, stream_index, target_pts, start_pts, threads=1, strict=False) as entry:
                 if entry is None:
                     break
                 key_pts, packets, stream = entry

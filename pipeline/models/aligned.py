@@ -1,7 +1,7 @@
 """What each network sees of an aligned face: a window of it, squashed to the network's square.
 
-An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib (at
-512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
+An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib
+(at 512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of the aligned face; borders as fractions of its side, 0 to 1."""
+    """A rectangle on the aligned face; borders as fractions of its side, below 0 or above 1 where it reaches out."""
 
     left: float
     top: float
@@ -21,21 +21,43 @@ class Window:
     bottom: float
 
     def cut(self, faces: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-        """(N, S, S, 3) aligned faces -> (N, side_px, side_px, 3); the aspect is not kept."""
+        """(N, S, S, 3) aligned faces -> (N, side_px, side_px, 3); the aspect is not kept.
+
+        What lies beyond the face's square repeats its border.
+        """
         side = faces.shape[1]
         left, top, right, bottom = (round(part * side) for part in (self.left, self.top, self.right, self.bottom))
-        return squash(faces[:, top:bottom, left:right], side_px)
+        beyond = ((0, 0), (max(-top, 0), max(bottom - side, 0)), (max(-left, 0), max(right - side, 0)), (0, 0))
+        inside = faces[:, max(top, 0) : min(bottom, side), max(left, 0) : min(right, side)]
+        return _squash(np.pad(inside, beyond, mode="edge"), side_px)
+
+    def fill(self, crops: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+        """The way back: (N, H, W, 3) pictures that show this window -> (N, side_px, side_px, 3) aligned faces.
+
+        The window must lie inside the face's square; around it the crop's border is repeated.
+        """
+        left, top, right, bottom = (round(part * side_px) for part in (self.left, self.top, self.right, self.bottom))
+        faces = np.empty((len(crops), side_px, side_px, 3), np.uint8)
+        for crop, face in zip(crops, faces, strict=True):
+            inner = _resize(crop, right - left, bottom - top)
+            face[:] = np.pad(inner, ((top, side_px - bottom), (left, side_px - right), (0, 0)), mode="edge")
+        return faces
 
 
-WHOLE = Window(left=0, top=0, right=1, bottom=1)
+UTKFACE = Window(left=0.19, top=0.29, right=0.83, bottom=0.91)
+"""Where the pictures of UTKFace, which end at the face, lie: the median of 2,498 of them, by RetinaFace's landmarks
+(python -m tests.bench.ssrnet_on_utkface)."""
 
 
-def squash(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """(N, H, W, 3) -> (N, side_px, side_px, 3), averaging where pixels are lost."""
-    if pictures.shape[1:3] == (side_px, side_px):
-        return pictures
+def _squash(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     squashed = np.empty((len(pictures), side_px, side_px, 3), np.uint8)
-    interpolation = cv2.INTER_AREA if max(pictures.shape[1:3]) > side_px else cv2.INTER_LINEAR
     for picture, target in zip(pictures, squashed, strict=True):
-        target[:] = cv2.resize(picture, (side_px, side_px), interpolation=interpolation)
+        target[:] = _resize(picture, side_px, side_px)
     return squashed
+
+
+def _resize(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Averages where pixels are lost, interpolates where they are made."""
+    shrinks = picture.shape[0] * picture.shape[1] > width * height
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.astype(np.uint8, copy=False)

@@ -1,6 +1,7 @@
 """Aligned faces -> FaceNet's vectors: the faces of one person lie close together.
 
-The network is facenet-pytorch's InceptionResnetV1 with David Sandberg's weights 20180402-114759 (VGGFace2). RGB, 160 px.
+The network is facenet-pytorch's InceptionResnetV1 with David Sandberg's weights 20180402-114759 (VGGFace2).
+RGB, 160 px.
 """
 
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ IDENTITY = View(Window(left=0.19, top=0.17, right=0.78, bottom=0.93), half_range
 """As it was trained, for telling people apart.
 
 Sandberg cut out MTCNN's box and a margin, squashed that to 182 px, and trained on random 160 px of it; facenet-pytorch
-measured LFW with the box and a tenth more (`margin=14`), which is as much. MTCNN's box lies at (.22, .21, .75, .90) of the
-aligned face: the median of 118 faces in news pictures (FDDB); this is that box and a tenth more. The half range is that of
-both `fixed_image_standardization`s.
+measured LFW with the box and a tenth more (`margin=14`), which is as much. MTCNN's box lies at (.22, .21, .75, .90) of
+the aligned face, the median of 118 faces in news pictures (FDDB); this is that box and a tenth more. Both projects'
+`fixed_image_standardization` has this half range.
 """
 
 

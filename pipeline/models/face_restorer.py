@@ -135,7 +135,8 @@ def _trained(path: Path) -> dict[str, Tensor]:
     checkpoint = read_checkpoint(path)
     if "params_ema" not in checkpoint:
         raise UserError(
-            f"weights {path} hold no `params_ema`: no GFPGAN or Real-ESRGAN release; check the file of this registry entry"
+            f"weights {path} hold no `params_ema`, as releases of GFPGAN and Real-ESRGAN have; "
+            "check the file of this registry entry"
         )
     return checkpoint["params_ema"]
 

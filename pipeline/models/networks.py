@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
-    """Load `state`, which came from `path`, into `network` and make it ready to run. Raises UserError if it does not fit."""
+    """Load `state`, which came from `path`, and make `network` ready to run. Raises UserError if it does not fit."""
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -44,13 +44,13 @@ class Runner:
     """A network at work on batches of one fixed shape.
 
     The last batch is padded, so a sample's numbers do not depend on how many others came along: another batch size
-    would change the last bits (docs of the measurement: "Batches").
+    would change its last bits.
     """
 
     def __init__(
         self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], *, batch: int, device: str, half: bool
     ) -> None:
-        """`forward` maps (batch, …) on `device` to one tensor or several of `batch` rows; `half`: under float16 autocast."""
+        """`forward` maps (batch, …) on `device` to one or several tensors of `batch` rows; `half`: float16 autocast."""
         self._forward = forward
         self._batch = batch
         self._device = torch.device(device)

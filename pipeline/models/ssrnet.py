@@ -5,6 +5,7 @@ network regresses onto 0..101 years, the gender network onto 0 (woman) .. 1 (man
 0..255, without normalisation: trained on what cv2.imread gave.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -30,7 +31,7 @@ class Branch(nn.Module):
     def __init__(self, channels: int, *, is_smooth: bool) -> None:
         super().__init__()
         sizes = [3, *[channels] * 4]
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels, eps=1e-3) for _ in range(4))  # Keras's epsilon
         self.taps = nn.ModuleList(nn.Conv2d(channels, 10, 1) for _ in range(STAGES))
         self.mixes = nn.ModuleList(nn.Linear(size, BINS) for size in (160, 90, 90))
@@ -116,19 +117,21 @@ LAYERS = {
 """Keras's name of a layer -> ours; the gender network's `pred_stage` are the age network's `pred_age_stage`."""
 
 
+NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+WEIGHTED = {"kernel": "weight", "bias": "bias"}
+"""Keras's name of a layer's array -> torch's."""
+
+
 def _layer(file: h5py.File, name: str) -> dict[str, Tensor]:
-    """One Keras layer as torch has it: kernels with the output channel first, statistics under torch's names."""
-    group = file[f"{name}/{name}"]
-    arrays = {key.removesuffix(":0"): np.asarray(group[key]) for key in group}
-    names = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
-    names |= {"moving_variance": "running_var", "bias": "bias"}
-    tensors = {names[key]: torch.from_numpy(_output_first(array)) for key, array in arrays.items()}
-    if "running_mean" in tensors:
-        tensors["num_batches_tracked"] = torch.tensor(0)
-    return tensors
+    """One Keras layer as torch has it."""
+    if not name.startswith("batch_normalization"):
+        return {ours: _read(file, f"{name}/{name}/{theirs}:0") for theirs, ours in WEIGHTED.items()}
+    tensors = {ours: _read(file, f"{name}/{name}/{theirs}:0") for theirs, ours in NORM.items()}
+    return tensors | {"num_batches_tracked": torch.tensor(0)}
 
 
-def _output_first(array: np.ndarray) -> np.ndarray:
+def _read(file: h5py.File, place: str) -> Tensor:
     """(height, width, in, out) -> (out, in, height, width); (in, out) -> (out, in); (n,) as it is."""
+    array = np.asarray(file[place])
     order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim]
-    return np.ascontiguousarray(array.transpose(order))
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(order)))

@@ -333,7 +333,7 @@ class EmbeddingQueue:
         waiting = sum(map(len, self._waiting))
         if self._embedder is None or not waiting:
             return
-        ready = waiting if to_the_last else waiting
+        ready = waiting if to_the_last else waiting - waiting % self._embedder.batch
         if ready:
             crops = np.concatenate(self._waiting)
             embedded = Quantised.of(self._embedder(crops[:ready], alone=self._alone))

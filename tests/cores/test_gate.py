@@ -81,12 +81,14 @@ def test_two_people_close_together_share_their_faces_jointly() -> None:
 
 
 def test_a_face_that_fits_well_is_not_given_up_for_two_that_fit_badly() -> None:
-    people, faces = [body(100), body(135)], [face_of(100), face_of(100, top=118)]
-    assert owners_of(people, faces)[0] == 0
+    people, faces = [body(100), body(135)], [face_of(100), face_of(100, aside=-20)]
+    fits = head_scores(boxes(*people), boxes(*faces))
+    assert fits[0, 1] + fits[1, 0] > fits[0, 0]
+    assert owners_of(people, faces) == [0, NO_ONE]
 
 
 def test_a_weaker_second_face_never_erases_the_good_one() -> None:
-    person, good, weak = boxes(body(100)), face_of(100), face_of(100, aside=22, top=108)
+    person, good, weak = boxes(body(100)), face_of(100, aside=14), face_of(100, aside=-14)
     for faces, scores in ([(good, weak), (0.95, 0.55)], [(weak, good), (0.55, 0.95)]):
         owners = assign(person, np.array([0.9]), boxes(*faces), np.array(scores, np.float32))
         assert owners[faces.index(good)] == 0

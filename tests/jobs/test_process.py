@@ -108,7 +108,7 @@ def test_the_output_keeps_the_contract(archive: Archive) -> None:
         ("text.mp4", "not a video"),
         ("empty.mp4", "empty"),
         ("no-index.mp4", "moov"),
-        ("sound.mp4", "no picture"),
+        ("sound.mp4", "only audio"),
         ("tiny.mp4", "2x2"),
         ("gone.mp4", "read"),
     ],

@@ -72,6 +72,17 @@ def test_each_picture_gets_the_same_bits_whatever_its_place_and_its_neighbours(
         assert_array_equal(found.scores, first.scores)
 
 
+def test_batches_have_one_shape_however_many_pictures_there_are(untrained: Callable[..., Path]) -> None:
+    detector = PersonDetector(untrained("yolov8n.yaml", {0: "person"}), image_size=64, batch=4, **KNOBS)
+    shapes: list[tuple[int, ...]] = []
+    detector._network.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    for count in (1, 3, 4, 6):
+        detector([noise(seed) for seed in range(count)])
+    assert shapes == [(4, 3, 64, 64)] * 5
+    detector([noise(seed, 60, 120) for seed in range(2)], alone=True)
+    assert shapes[5:] == [(1, 3, 32, 64)] * 2
+
+
 @pytest.mark.parametrize("layout", ["yolov8n.yaml", "yolo11n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
 def test_networks_with_and_without_suppression_give_boxes_in_the_picture_by_falling_score(
     untrained: Callable[..., Path], layout: str

@@ -125,7 +125,8 @@ def pictures_of(table: pa.Table) -> list[tuple[int, Picture]]:
 @pytest.mark.parametrize("scale", [1.0, 0.6])
 def test_a_face_is_found_in_pixels_of_the_picture_and_given_to_its_person(scale: float) -> None:
     people = [Person(150), Person(480, face_px=50)]
-    faces = faces_of(find(chunk([(0, people)], scale=scale)))
+    found = find(chunk([(0, people)], scale=scale))
+    faces = faces_of(found)
     assert [face["detection"] for face in faces] == [0, 1]
     for face, person in zip(faces, people, strict=True):
         np.testing.assert_allclose(face["box"], person.face, atol=3)
@@ -134,6 +135,10 @@ def test_a_face_is_found_in_pixels_of_the_picture_and_given_to_its_person(scale:
         assert 0 < face["quality"] < 1
         assert not face["restored"]
         assert (face["age"], face["age_std"], face["female_prob"], face["embedding"]) == (None, None, None, None)
+    for _, picture in pictures_of(found):  # at the nose, and beyond the ears
+        red = picture[..., 0].astype(int) - picture[..., 1]
+        assert red[112, 112] > 100
+        assert np.abs(red[112, [10, 214]]).max() < 20
 
 
 def test_one_face_on_the_crops_of_two_people_is_one_face_of_its_owner() -> None:

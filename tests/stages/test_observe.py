@@ -185,13 +185,13 @@ def whole(chunks: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 def test_where_chunks_begin_and_end_changes_no_row(
     decoders: list[ScriptedDecoder], embed: str, borders: tuple[int, ...]
 ) -> None:
-    setting = f"observe.body.embed={embed}"
-    expected = whole(observed(observer(setting), span(0)))
-    assert len(expected["candidates"]) > 20
-    assert whole(observed(observer(setting), span(*borders))) == expected
+    knobs = (f"observe.body.embed={embed}", "candidates.max_per_cell=3")
+    expected = whole(observed(observer(*knobs), span(0)))
+    assert len(expected["candidates"]) == 3 * CELLS
+    assert whole(observed(observer(*knobs), span(*borders))) == expected
     ends = [*borders[1:], -1]
     apart = [span(first, end=end) for first, end in zip(borders, ends, strict=True)]
-    assert whole(observed(observer(setting), *apart)) == expected
+    assert whole(observed(observer(*knobs), *apart)) == expected
 
 
 def test_a_chunk_is_one_row_of_the_schema(decoders: list[ScriptedDecoder]) -> None:

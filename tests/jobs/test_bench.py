@@ -1,0 +1,104 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from jobs.bench import PlainLoop, app, differing_files
+from jobs.demo import CONFIG
+from pipeline import rows
+from pipeline.errors import UserError
+from pipeline.stages import flow
+from pipeline.stages.base import Limits, PoolOfStages, Resources, Stage
+from pipeline.stages.reduce import reduce_video
+from pipeline.stages.run import Work
+from pipeline.stages.track import track_part
+from pipeline.storage.store import Store
+from tests import builders, clips
+from tests.builders import Film, Walker
+from tests.shared import SHARED, needs_shared
+
+FILM = Film(4, [Walker(0, 4, 50), Walker(1, 4, 300, look=1)])
+
+
+def pool(ledger: Any, *stages: Stage) -> PoolOfStages:
+    resources = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
+    limits = Limits(ledger=ledger, run_id="run", max_attempts=1, deadline_s=60)
+    return PoolOfStages(name="pool", stages=stages, resources=resources, limits=limits)
+
+
+def stage(name: str, core: Callable[..., Any]) -> Stage:
+    return Stage(name=name, build=lambda: core, needs=rows.SPAN, adds=rows.COMMITTED)
+
+
+def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile(tmp_path: Path) -> None:
+    job = builders.job(FILM, [2], str(tmp_path / "plain"))
+    (span,) = flow.planned(job.probe, job.config, [])
+    work = Work(job=replace(job, spans=()), rows=(flow.span_row("v", job.uri, job.probe, span),))
+    is_observing_second = threading.Event()
+
+    def observe(row: pa.Table) -> Iterator[pa.Table]:
+        assert row["uri"].to_pylist() == ["/in/v.mp4"]
+        yield pa.table({"first_cell": [0], "end_cell": [2], "num_frames": [-1]})
+        is_observing_second.set()
+        yield pa.table({"first_cell": [2], "end_cell": [-1], "num_frames": [-1]})
+
+    def judge(chunk: pa.Table) -> pa.Table:
+        assert is_observing_second.wait(10)
+        return pa.table({"num_frames": [7]})
+
+    def commit(chunk: pa.Table) -> pa.Table:
+        assert chunk["num_frames"].to_pylist() == [7]  # what a stage adds takes the place of what was there
+        return pa.table({"num_frames": [8]})
+
+    first = pool(job.ledger, stage("observe", observe))
+    timing = PlainLoop([first, pool(job.ledger, stage("judge", judge), stage("commit", commit))])(work)
+    assert set(timing.stages) == {"observe", "judge", "commit", "reduce"}
+    assert 0 < timing.map_seconds < timing.seconds
+
+    by_itself = builders.job(FILM, [2], str(tmp_path / "reduced"))
+    reduce_video(by_itself, lambda parts: [track_part(part) for part in parts])
+    assert by_itself.ledger.store.exists("persons/v.parquet")
+    assert differing_files(job.ledger.store, by_itself.ledger.store) == []
+
+
+def test_files_that_differ_or_are_missing_are_named_but_the_working_area_is_not_looked_at(tmp_path: Path) -> None:
+    one, other = Store(str(tmp_path / "one")), Store(str(tmp_path / "other"))
+    for store, content in ((one, b"1"), (other, b"2")):
+        store.put("persons/v.parquet", content)
+        store.put("shots/v.parquet", b"the same")
+        store.put(f"_work/v/{content.decode()}", b"")
+    other.put("csv/v.csv", b"")
+    assert differing_files(one, other) == ["csv/v.csv", "persons/v.parquet"]
+
+
+def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["overhead", "--clip", str(tmp_path / "none.mp4")])
+    assert isinstance(told.exception, UserError)
+    assert "none.mp4: there is no such file" in str(told.exception)
+
+
+def test_an_unknown_benchmark_is_wrong_usage() -> None:
+    assert CliRunner().invoke(app, ["overhaed"]).exit_code == 2
+
+
+@needs_shared
+@pytest.mark.ray
+@pytest.mark.slow
+def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
+    clip = clips.re_encode(SHARED / "clips" / "talkshow.mp4", tmp_path / "short.mp4", limit_s=3, width=640)
+    figures = tmp_path / "figures.json"
+    options = ["--clip", str(clip), "--config", str(CONFIG), "--json", str(figures)]
+    told = CliRunner().invoke(app, ["overhead", *options], catch_exceptions=False)
+    assert "all tables are the same, byte for byte" in told.stdout
+    told_json = json.loads(figures.read_text())
+    assert told_json["overhead_ratio"] == pytest.approx(
+        told_json["pipeline"]["seconds"] / told_json["plain_loop"]["seconds"], abs=0.001
+    )
+    for way in ("pipeline", "plain_loop"):
+        assert {"observe", "find_faces", "estimate", "commit", "reduce"} == set(told_json[way]["stages"])

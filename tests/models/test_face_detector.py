@@ -1,0 +1,239 @@
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from retinaface.commons import preprocess
+from retinaface.model.retinaface_pth_model import RetinaFace
+from retinaface.RetinaFace import detect_faces
+
+from pipeline.arrays import Faces, Picture
+from pipeline.boxes import pairwise_iou
+from pipeline.errors import UserError
+from pipeline.models.face_detector import FaceDetector, load_face_detector
+from tests.shared import SHARED, needs_shared
+
+KNOBS: dict[str, Any] = {"input_px": 320, "batch": 4, "min_score": 0.5, "device": "cpu", "half": False}
+PATHS = {
+    "retinaface-mobile0.25": SHARED / "weights/mobilenet0.25_Final.pth",
+    "yunet": SHARED / "weights/yunet_n_640_640.onnx",
+    "mtcnn": None,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def detectors() -> Callable[[str], FaceDetector]:
+    loaded: dict[str, FaceDetector] = {}
+
+    def get(kind: str) -> FaceDetector:
+        return loaded.setdefault(kind, load_face_detector(kind, PATHS[kind], **KNOBS))
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def untrained_r50(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
+    """A detector from a file in the layout of retina-face's own release (a plain state dict), with random values."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "retinaface.pth"
+    torch.save(RetinaFace().state_dict(), path)
+    return load_face_detector("retinaface-r50", path, **KNOBS | {"input_px": 96, "batch": 2, "min_score": 0.0})
+
+
+def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def news_pictures(count: int) -> list[tuple[Picture, np.ndarray]]:
+    """Pictures of FDDB with their (N, 4) face boxes."""
+    boxes_by_name = defaultdict(list)
+    with (SHARED / "datasets/faces/gt.csv").open() as file:
+        for row in csv.DictReader(file):
+            boxes_by_name[row["image"]].append([float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax")])
+    chosen = sorted(boxes_by_name)[:: len(boxes_by_name) // count][:count]
+    folder = SHARED / "datasets/faces/images"
+    return [(read(folder / name), np.array(boxes_by_name[name], np.float32)) for name in chosen]
+
+
+def read(path: Path) -> Picture:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+def portrait() -> tuple[Picture, np.ndarray]:
+    """A picture with one large face, and the (4,) box of that face."""
+    return next((picture, boxes[0]) for picture, boxes in news_pictures(20) if len(boxes) == 1)
+
+
+def recall(found: Sequence[Faces], pictures: Sequence[tuple[Picture, np.ndarray]]) -> float:
+    hits = [
+        len(faces) > 0 and iou > 0.35
+        for faces, (_, boxes) in zip(found, pictures, strict=True)
+        for iou in (pairwise_iou(boxes, faces.boxes).max(axis=1) if len(faces) else [0] * len(boxes))
+    ]
+    return float(np.mean(hits))
+
+
+def assert_same(a: Faces, b: Faces) -> None:
+    assert_array_equal(a.boxes, b.boxes)
+    assert_array_equal(a.scores, b.scores)
+    assert_array_equal(a.landmarks, b.landmarks)
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_most_faces_in_news_pictures_are_found(kind: str, detectors: Callable[[str], FaceDetector]) -> None:
+    pictures = news_pictures(16)
+    assert recall(detectors(kind)([picture for picture, _ in pictures]), pictures) > 0.85
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_pictures_in_the_wrong_colour_order_show_fewer_faces(
+    kind: str, detectors: Callable[[str], FaceDetector]
+) -> None:
+    """Seed B fed RGB to BGR models and lost a third of the faces."""
+    pictures = [picture for picture, _ in news_pictures(16)]
+    right, wrong = (
+        detectors(kind)(each) for each in (pictures, [np.ascontiguousarray(p[..., ::-1]) for p in pictures])
+    )
+    right_sum, wrong_sum = (sum(float(faces.scores.sum()) for faces in found) for found in (right, wrong))
+    assert wrong_sum < 0.97 * right_sum
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_crop_is_judged_alike_whatever_its_place_and_neighbours(
+    kind: str, detectors: Callable[[str], FaceDetector]
+) -> None:
+    picture, _ = portrait()
+    detect = detectors(kind)
+    (alone,) = detect([picture])
+    others = [noise(seed, 120, 90) for seed in range(5)]
+    assert len(alone)
+    for place in (0, 3, 5):
+        assert_same(detect([*others[:place], picture, *others[place:]])[place], alone)
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_landmarks_lie_in_the_face_in_their_order(kind: str, detectors: Callable[[str], FaceDetector]) -> None:
+    picture, box = portrait()
+    (faces,) = detectors(kind)([picture])
+    left_eye, right_eye, nose, left_mouth, right_mouth = faces.landmarks[0]
+    assert pairwise_iou(box[None], faces.boxes[:1])[0, 0] > 0.5
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+    assert (faces.landmarks[0] > faces.boxes[0, :2]).all()
+    assert (faces.landmarks[0] < faces.boxes[0, 2:]).all()
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_boxes_are_in_the_crops_own_pixels(kind: str, detectors: Callable[[str], FaceDetector]) -> None:
+    """The same face twice as large and shifted lies where it should."""
+    picture, _ = portrait()
+    large = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    shifted = np.pad(large, ((30, 0), (50, 0), (0, 0)), mode="edge")
+    first, second = detectors(kind)([picture, np.asarray(shifted, np.uint8)])
+    expected = 2 * first.boxes[:1] + np.float32([50, 30, 50, 30])
+    assert pairwise_iou(expected, second.boxes[:1])[0, 0] > 0.8
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_face_with_12_px_between_the_eyes_is_found(kind: str, detectors: Callable[[str], FaceDetector]) -> None:
+    detect = detectors(kind)
+    pictures = [picture for picture, boxes in news_pictures(30) if len(boxes) == 1][:8]
+    small = []
+    for picture, faces in zip(pictures, detect(pictures), strict=True):
+        scale = 12 / np.linalg.norm(faces.landmarks[0, 1] - faces.landmarks[0, 0])
+        small.append(np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8))
+    assert all(len(faces) for faces in detect(small))
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", PATHS)
+def test_faces_come_best_first_rounded_and_above_the_least_score(
+    kind: str, detectors: Callable[[str], FaceDetector]
+) -> None:
+    for faces in detectors(kind)([picture for picture, _ in news_pictures(8)]):
+        assert (np.diff(faces.scores) <= 0).all()
+        assert (faces.scores >= np.float32(0.5)).all()
+        assert_array_equal(faces.scores, np.round(faces.scores, 3))
+        for places in (faces.boxes, faces.landmarks):
+            assert_array_equal(places, np.round(places, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (320, 320)])
+@pytest.mark.parametrize("kind", PATHS)
+def test_crops_without_a_face_give_none(
+    kind: str, size: tuple[int, int], detectors: Callable[[str], FaceDetector]
+) -> None:
+    if PATHS[kind] and not SHARED.is_dir():
+        pytest.skip("needs the shared weights")
+    (faces,) = detectors(kind)([np.full((*size, 3), 90, np.uint8)])
+    assert len(faces) == 0
+    assert detectors(kind)([]) == []
+
+
+def test_the_official_layout_of_resnet50_loads_and_speaks_of_each_crop_alone(untrained_r50: FaceDetector) -> None:
+    crop, others = noise(1), [noise(2, 30, 90), noise(3, 200, 10)]
+    (alone,) = untrained_r50([crop])
+    assert len(alone)
+    for place in (0, 1, 2):
+        assert_same(untrained_r50([*others[:place], crop, *others[place:]])[place], alone)
+
+
+def test_resnet50_says_what_retina_faces_own_code_says(
+    untrained_r50: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against its detect_faces, fed BGR as it wants, without scaling to 1024 px: colours, anchors, decoding, NMS."""
+    monkeypatch.setenv("DEEPFACE_BACKEND_ENGINE", "pytorch")
+    monkeypatch.setattr(preprocess, "resize_image", lambda picture, *_: (picture, 1.0))
+    crop = noise(4, 96, 96)
+    network = cast(Any, untrained_r50)._network._network
+    theirs = detect_faces(np.ascontiguousarray(crop[..., ::-1]), threshold=0.0, model=network).values()
+    (ours,) = untrained_r50([crop])
+    surest = sorted(theirs, key=lambda face: -face["score"])[:3]
+    assert surest[0]["score"] - surest[-1]["score"] > 0.002  # random values, but not all alike
+    for face in surest:
+        eyes = np.array([face["landmarks"]["right_eye"], face["landmarks"]["left_eye"]])
+        near = np.abs(ours.landmarks[:, :2] - eyes).max(axis=(1, 2)) < 0.2
+        assert np.abs(ours.scores[near] - face["score"]).min(initial=1) < 0.001
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
+    with pytest.raises(UserError, match=r"must be one of retinaface-r50, .*, got 'haar'"):
+        load_face_detector("haar", None, **KNOBS)
+
+
+@pytest.mark.parametrize("kind", ["retinaface-r50", "retinaface-mobile0.25", "yunet"])
+def test_a_file_that_is_no_model_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(UserError, match=r"weights\.bin.*weights pull") as caught:
+        load_face_detector(kind, path, **KNOBS)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    with pytest.raises(UserError, match="do not fit RetinaFace"):
+        load_face_detector("retinaface-r50", path, **KNOBS)
+    with pytest.raises(UserError, match="has no weights file"):
+        load_face_detector("retinaface-r50", None, **KNOBS)
