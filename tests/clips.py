@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,7 +23,9 @@ from pipeline.arrays import Picture
 RATE = Fraction(25)
 
 
-def scene(num_frames: int, *, width: int = 160, height: int = 96, cuts: Sequence[int] = (), seed: int = 0) -> Iterator[Picture]:
+def scene(
+    num_frames: int, *, width: int = 160, height: int = 96, cuts: Sequence[int] = (), seed: int = 0
+) -> Iterator[Picture]:
     """RGB pictures of a few textured blocks that move over a textured ground; a wholly new picture at each frame in `cuts`."""
     shot, start = 0, 0
     for index in range(num_frames):
@@ -63,7 +66,11 @@ def write_video(
     """
     tuned = {"threads": "1"}
     if codec == "libx264":
-        tuned |= {"preset": "veryfast", "crf": "20", "x264-params": f"scenecut=0:open-gop={int(open_gop)}:keyint={keyframe_every}"}
+        tuned |= {
+            "preset": "veryfast",
+            "crf": "20",
+            "x264-params": f"scenecut=0:open-gop={int(open_gop)}:keyint={keyframe_every}",
+        }
         tuned["x264-params"] += f":min-keyint={keyframe_every}:bframes={b_frames}:threads=1"
     elif codec == "libx265":
         tuned |= {"preset": "ultrafast", "x265-params": f"scenecut=0:open-gop={int(open_gop)}:keyint={keyframe_every}"}
@@ -71,10 +78,12 @@ def write_video(
     base = time_base or 1 / fps
     with av.open(str(path), "w", format=container, options=container_options or {}) as output:
         stream: VideoStream | None = None
+        sound: AudioStream | None = None
         for index, picture in enumerate(pictures):
             if stream is None:
-                stream = output.add_stream(codec, rate=fps, options={**tuned, **(options or {})})
-                assert isinstance(stream, VideoStream)
+                added = output.add_stream(codec, rate=fps, options={**tuned, **(options or {})})
+                assert isinstance(added, VideoStream)
+                stream = added
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
                 stream.codec_context.time_base = base
@@ -89,12 +98,14 @@ def write_video(
             output.mux(stream.encode(frame))
         assert stream is not None, "a video needs pictures"
         output.mux(stream.encode(None))
-        if sound_s and sound is not None:
+        if sound is not None:
             _write_sound(output, sound, sound_s)
     return path
 
 
-def make_clip(path: Path, *, seconds: float = 3, cuts: Sequence[int] = (), width: int = 160, height: int = 96, **how: object) -> Path:
+def make_clip(
+    path: Path, *, seconds: float = 3, cuts: Sequence[int] = (), width: int = 160, height: int = 96, **how: object
+) -> Path:
     """A scene of so many seconds at how["fps"] (25); see `scene` and `write_video`."""
     fps = how.get("fps", RATE)
     assert isinstance(fps, Fraction)
@@ -122,7 +133,9 @@ def re_encode(
         frames = list(_first_frames(container.decode(stream), limit_s))
         scale = Fraction(width, frames[0].width) if width else Fraction(1)
         size = round(frames[0].width * scale / 2) * 2, round(frames[0].height * scale / 2) * 2
-        pictures = (np.asarray(frame.to_ndarray(format="rgb24", width=size[0], height=size[1]), np.uint8) for frame in frames)
+        pictures = (
+            np.asarray(frame.to_ndarray(format="rgb24", width=size[0], height=size[1]), np.uint8) for frame in frames
+        )
         stamps = [int(frame.pts or 0) - int(frames[0].pts or 0) for frame in frames]
         if variable:
             kept = [index for index in range(len(frames)) if index % 3 != 2]
@@ -170,12 +183,16 @@ def sound_only(path: Path, seconds: float = 1.0) -> Path:
     return path
 
 
-def corrupt(source: Path, path: Path, *, first: int, num_packets: int = 3, seed: int = 0, keyframes: bool = False) -> Path:
+def corrupt(
+    source: Path, path: Path, *, first: int, num_packets: int = 3, seed: int = 0, keyframes: bool = False
+) -> Path:
     """Random bytes in the second half of packets first, first + 1, …; only keyframes, or only others, are hit."""
     whole = bytearray(source.read_bytes())
     random = np.random.default_rng(seed)
     with av.open(str(source)) as container:
-        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size and packet.pos is not None]
+        packets = [
+            packet for packet in container.demux(container.streams.video[0]) if packet.size and packet.pos is not None
+        ]
         hit = [packet for packet in packets[first:] if packet.is_keyframe == keyframes][:num_packets]
         for packet in hit:
             start, length = int(packet.pos or 0) + packet.size // 2, max(1, packet.size // 3)
@@ -232,14 +249,14 @@ def _first_frames(frames: Iterator[VideoFrame], limit_s: float | None) -> Iterat
         yield frame
 
 
-def _add_sound(output: av.container.OutputContainer) -> AudioStream:
+def _add_sound(output: OutputContainer) -> AudioStream:
     sound = output.add_stream("aac", rate=16000)
     assert isinstance(sound, AudioStream)
     sound.layout = "mono"
     return sound
 
 
-def _write_sound(output: av.container.OutputContainer, sound: AudioStream, seconds: float) -> None:
+def _write_sound(output: OutputContainer, sound: AudioStream, seconds: float) -> None:
     for start in range(0, int(seconds * 16000), 1024):
         tone = np.sin(np.arange(start, start + 1024) / 16)[None].astype(np.float32)
         frame = AudioFrame.from_ndarray(tone, "fltp", "mono")

@@ -49,13 +49,17 @@ def is_worth_a_look(boxes: Boxes, scores: NDArray[np.floating], params: Candidat
 
 
 def crop_boxes(boxes: Boxes, width: int, height: int, params: CandidateParams) -> Boxes:
-    """The upper part of each of (N, 4) `boxes` with a margin, in whole pixels inside the picture: (N, 4)."""
+    """The upper part of each of (N, 4) `boxes` with a margin, in whole pixels inside the picture: (N, 4).
+
+    It is at least as high as the box is wide: of heads and shoulders the upper half would end at the mouth.
+    """
     low = boxes.astype(np.float64)
     sizes = low[:, 2:] - low[:, :2]
     margins = params.margin * sizes
     top_left = low[:, :2] - margins
     right = low[:, 2] + margins[:, 0]
-    bottom = low[:, 1] + params.top_fraction * sizes[:, 1] + margins[:, 1]
+    heights = np.minimum(np.maximum(params.top_fraction * sizes[:, 1], sizes[:, 0]), sizes[:, 1])
+    bottom = low[:, 1] + heights + margins[:, 1]
     corners = np.column_stack([np.floor(np.round(top_left, 1)), np.ceil(np.round(np.column_stack([right, bottom]), 1))])
     return clip(corners.astype(np.float32), width, height)
 

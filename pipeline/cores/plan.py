@@ -1,7 +1,8 @@
 """Cut a video's time into cells, slots, chunks and spans. No pixels, no container: exact fractions and integers.
 
 Laws:
-- A frame belongs to the cell floor(time / cell length), computed in exact fractions, and to the one chunk that holds that cell.
+- A frame belongs to the cell floor(time / cell length), computed in exact fractions, and to the one chunk that holds
+  that cell.
 - A chunk is a run of whole cells, so what is a function of a cell's frames does not depend on the length of chunks.
 - The last chunk of a video is open, [first_cell, -1): where a video really ends is known only when it has been decoded.
 """
@@ -36,7 +37,8 @@ class ChunkParams:
 class PlannedSpan:
     """What is decoded in one go: cells [first_cell, end_cell), end_cell -1: to the end of the video. See rows.SPAN.
 
-    borders: first cells of the chunks inside, ascending, first_cell among them. durable: those of them that need no work.
+    borders: first cells of the chunks inside, ascending, first_cell among them. durable: those of them that need no
+    work.
     """
 
     first_cell: int
@@ -62,14 +64,16 @@ def cell_of(time_s: Fraction, cell_s: Fraction) -> int:
 def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
     """Which slot of its cell's grid a frame falls into; the first frame of each slot is analysed.
 
-    The grid has `fps` slots a second and starts anew in every cell. fps must be positive: 0 stands for every frame, and has no grid.
+    The grid has `fps` slots a second and starts anew in every cell. fps must be positive: 0 stands for every frame,
+    and has no grid.
     """
     slots = -(-cell_s * fps // 1)
     return min(int((time_s % cell_s + STAMP_ERROR_S) * fps), int(slots) - 1)
 
 
 def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count: ascending, none overlaps another."""
+    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count: ascending, none
+    overlaps another."""
     chosen: list[tuple[int, int]] = []
     for first, end in sorted(chunks, key=lambda chunk: (chunk[0], -_ceiling(chunk[1]))):
         if not chosen or first >= _ceiling(chosen[-1][1]):
@@ -87,12 +91,13 @@ def plan_spans(
 ) -> list[PlannedSpan]:
     """The spans of a video that still need work, in order of time; none: the video is complete.
 
-    duration_s: as the header says; it may be wrong. keyframe_ns: ascending, approximate, from the first displayed frame; empty:
-    unknown. durable: chunks as (first_cell, end_cell) that are there already, whatever length was in force then.
+    duration_s: as the header says; it may be wrong. keyframe_ns: ascending, approximate, from the first displayed
+    frame; empty: unknown. durable: chunks as (first_cell, end_cell) that are there already, whatever length was in
+    force then.
 
-    A border is the first cell border at or after a keyframe, so that little is decoded twice; a chunk lasts as long as max_seconds
-    allows, but at least one group of pictures. Without keyframes borders are at fixed distances. A video that cannot be entered
-    in the middle is one span from its start, with many borders.
+    A border is the first cell border at or after a keyframe, so that little is decoded twice; a chunk lasts as long
+    as max_seconds allows, but at least one group of pictures. Without keyframes borders are at fixed distances. A
+    video that cannot be entered in the middle is one span from its start, with many borders.
     """
     cell_s = exact(params.cell_seconds)
     max_cells = max(1, int(exact(params.max_seconds) // cell_s))

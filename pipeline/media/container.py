@@ -1,9 +1,9 @@
 """Open a container, enter it at a keyframe, decode from there: where a seek lands is never trusted.
 
 Contract: the frames that `decode_from` yields at or after the time asked for are the same, bit for bit, as those of a
-decode of the whole file, unless the file is damaged. The recipe: feed nothing before the last keyframe at or before that
-time; if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe, and
-sound, otherwise take the keyframe before.
+decode of the whole file, unless the file is damaged. The recipe: feed nothing before the last keyframe at or before
+that time; if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe,
+and sound, otherwise take the keyframe before.
 
 Never call av.logging.set_level here: with frame threads and an early end of decoding it hangs for ever.
 """
@@ -32,10 +32,11 @@ MAX_READ_ERRORS = 32
 """Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
 
 THREADED_CODECS = frozenset({"vp9", "av1", "libdav1d"})
-"""Decoded by several threads if asked to. Others take one: with frame threads FFmpeg's H.264 decoder fails to tell that a
-frame is damaged once in some hundred times, and what stands in for the damage is different every time; VP8 and HEVC too."""
+"""Decoded by several threads if asked to. Others take one: with frame threads FFmpeg's H.264 decoder fails to tell
+that a frame is damaged once in some hundred times, and what stands in for the damage is different every time; VP8 and
+HEVC too."""
 
-SILENT_CODECS = frozenset({"hevc", "mjpeg", "vp8"})
+SILENT_CODECS = frozenset({"hevc", "mjpeg"})
 """Do not mark damaged frames unless told to fail at every error: then also at some that do no harm."""
 
 
@@ -96,8 +97,8 @@ def decode(
 ) -> Iterator[VideoFrame | Fault]:
     """The frames in the order in which the decoder puts them out; a Fault where it cannot.
 
-    end_pts: stop with the first frame at or after it. Frames before it may refer to frames behind it: of what the decoder
-    has in hand at the end, damage is told before the last frames.
+    end_pts: stop with the first frame at or after it. Frames before it may refer to frames behind it: of what the
+    decoder has in hand at the end, damage is told before the last frames.
     """
     for packet in packets:
         if isinstance(packet, Fault):
@@ -122,7 +123,8 @@ def decode(
 def decode_whole(
     open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the start of the file to the first at or after `end_pts`; None: all. strict: see `decode_from`."""
+    """The frames from the start of the file to the first at or after `end_pts`; None: all. strict: see
+    `decode_from`."""
     with opened(open_source) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
         yield from decode(_flushed(demux(container, stream)), stream, end_pts=end_pts)
@@ -140,8 +142,8 @@ def decode_from(
 ) -> Iterator[VideoFrame | Fault]:
     """The frames from the last sound keyframe at or before `target_pts` on, that one first, without its leading frames.
 
-    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop with the first
-    frame at or after it; None: at the end.
+    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop with the
+    first frame at or after it; None: at the end.
     """
     for _ in range(MAX_ENTRIES):
         with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict) as entry:
@@ -196,7 +198,8 @@ def _decode_group(open_source: Opener, stream_index: int, key_pts: int, start_pt
 
 
 def _entered(frames: Iterator[VideoFrame | Fault], key_pts: int) -> Iterator[VideoFrame | Fault]:
-    """Drop what comes before the keyframe at `key_pts`, its leading frames; nothing at all if that does not come out."""
+    """Drop what comes before the keyframe at `key_pts`, its leading frames; nothing at all if that does not come
+    out."""
     faults: list[Fault] = []
     for frame in frames:
         if isinstance(frame, Fault):

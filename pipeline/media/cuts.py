@@ -1,7 +1,7 @@
 """Find the shots of a whole video from the stored differences of its neighbouring frames, as PySceneDetect finds them.
 
-Contract: the detector is PySceneDetect's own, given the stored score of each frame instead of computing it. So cuts are decided
-over the whole video, whatever its chunks were, and a threshold can be moved without decoding.
+Contract: the detector is PySceneDetect's own, given the stored score of each frame instead of computing it. So cuts
+are decided over the whole video, whatever its chunks were, and a threshold can be moved without decoding.
 """
 
 from collections.abc import Iterator
@@ -37,10 +37,12 @@ def find_shots(
     threshold: float,
     min_shot_s: float,
 ) -> list[tuple[int, int]]:
-    """Half-open ranges of frame indices, one per shot, that cover all N frames in order; none for a video without frames.
+    """Half-open ranges of frame indices, one per shot, that cover all N frames in order; none for a video without
+    frames.
 
-    times_ns: (N,) of the frames. hue, saturation, lightness: (N,) sums of absolute differences to the NEXT frame (the last
-    one's is ignored), over `pixels` pixels. threshold: of the content score, 0..255. min_shot_s: no shot is shorter.
+    times_ns: (N,) of the frames. hue, saturation, lightness: (N,) sums of absolute differences to the NEXT frame (the
+    last one's is ignored), over `pixels` pixels. threshold: of the content score, 0..255. min_shot_s: no shot is
+    shorter.
     """
     num_frames = len(times_ns)
     if num_frames == 0:

@@ -1,13 +1,15 @@
 """Decode a span of a video: exactly the frames that it owns, whatever the span before and after it are.
 
 Laws:
-- Each frame is owned by one cell, by its exact time, and so by one chunk. Where decoding begins cannot change a pixel of it.
+- Each frame is owned by one cell, by its exact time, and so by one chunk. Where decoding begins cannot change a pixel
+  of it.
 - The difference between two neighbours is a fact of the earlier one's owner, who decodes one frame more for it.
 - Which frames are analysed is a function of the frames of one cell.
 - A frame whose time stamp does not rise above all before it is not displayed, except in a video without usable stamps
   (Probe.stamped), where the order of output counts.
-- What damaged video shows depends on how it is decoded. So the first sign of damage ends the pass with `Damaged`; the span is
-  decoded again with careful=True: one thread, one keyframe earlier, errors concealed as FFmpeg does by default.
+- What damaged video shows depends on how it is decoded. So the first sign of damage ends the pass with `Damaged`; the
+  span is decoded again with careful=True: one thread, one keyframe earlier, errors concealed as FFmpeg does by
+  default.
 """
 
 import json
@@ -34,7 +36,7 @@ from pipeline.media.probe import FALL_BACK_S, NS, Probe, read_picture
 Item = TypeVar("Item")
 
 
-class Damaged(Exception):
+class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
     """The span holds frames that cannot be decoded soundly: decode it again with careful=True."""
 
 
@@ -42,8 +44,9 @@ class Damaged(Exception):
 class DecodedFrame:
     """time_ns: from the first displayed frame, rounded down, so that it lies in `cell`.
 
-    picture: as displayed; None unless analysed. differences: PySceneDetect's sums of absolute differences of hue, saturation and
-    lightness to the next frame of the video, over `SpanDecoder.thumbnail_pixels` pixels; None for the last frame of the video.
+    picture: as displayed; None unless analysed. differences: PySceneDetect's sums of absolute differences of hue,
+    saturation and lightness to the next frame of the video, over `SpanDecoder.thumbnail_pixels` pixels; None for the
+    last frame of the video.
     """
 
     time_ns: int
@@ -56,9 +59,10 @@ class DecodedFrame:
 class SpanDecoder:
     """The frames of cells [first_cell, end_cell), end_cell -1: to the end of the video, in order of time. Iterate once.
 
-    fps: analysed frames a second, 0: all. threads: of the decoder; careful decoding, and a video that cannot be entered in the
-    middle, take one. Raises Damaged (never where careful, or where careful decoding would be no other) and DataError.
-    warning: after the iteration, the damaged cells of the span as JSON (see damaged_cells), None if there are none.
+    fps: analysed frames a second, 0: all. threads: of the decoder; careful decoding, and a video that cannot be
+    entered in the middle, take one. Raises Damaged (never where careful, or where careful decoding would be no other)
+    and DataError. warning: after the iteration, the damaged cells of the span as JSON (see damaged_cells), None if
+    there are none.
     """
 
     def __init__(
@@ -181,7 +185,8 @@ class SpanDecoder:
         return self._end_cell != OPEN_END and cell >= self._end_cell
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        """(height, width, 3) RGB as displayed: stretched to square pixels and turned; all frames are of the first one's size."""
+        """(height, width, 3) RGB as displayed: stretched to square pixels and turned; all frames are of the first
+        one's size."""
         turned = self._probe.rotation % 180 != 0
         width, height = (self._probe.height, self._probe.width) if turned else (self._probe.width, self._probe.height)
         upright = self._to_picture.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()

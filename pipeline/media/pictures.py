@@ -1,4 +1,5 @@
-"""Single pictures: encode, decode, cut out, scale. RGB in and out; OpenCV does the work, with the same bits everywhere it runs.
+"""Single pictures: encode, decode, cut out, scale. RGB in and out; OpenCV does the work, with the same bits
+everywhere it runs.
 
 Contract: pictures are (H, W, 3) uint8 RGB; what comes back owns its memory.
 """
@@ -21,7 +22,8 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
 
 
 def decode_jpeg(encoded: bytes) -> Picture:
-    """The RGB picture in the JPEG; raises ValueError if there is none. Any EXIF orientation is left alone: we write none."""
+    """The RGB picture in the JPEG; raises ValueError if there is none. Any EXIF orientation is left alone: we write
+    none."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
     if picture is None:
@@ -32,8 +34,8 @@ def decode_jpeg(encoded: bytes) -> Picture:
 def cut_out(picture: Picture, box: ArrayLike) -> Picture:
     """What the picture shows inside `box` (4,) xyxy px: every pixel that the box touches, clipped to the picture.
 
-    May be empty, (0, W, 3) or (H, 0, 3), where the box lies outside. The crop's left upper corner is (floor(x_min), floor(y_min)),
-    at least 0.
+    May be empty, (0, W, 3) or (H, 0, 3), where the box lies outside. The crop's left upper corner is (floor(x_min),
+    floor(y_min)), at least 0.
     """
     height, width = picture.shape[:2]
     x_min, y_min, x_max, y_max = np.asarray(box, np.float64)

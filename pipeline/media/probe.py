@@ -66,10 +66,11 @@ class Probe:
     """What there is to know about a source.
 
     width, height: px as displayed. rotation: degrees counter-clockwise, 0, 90, 180 or 270. sample_aspect: width of a
-    stored pixel over its height. fps: frames a second on average. start_pts: of time zero, in time_base. duration_s: as
-    the header says, it may be wrong; 0: unknown. keyframe_ns: from time zero, approximate, may be empty. enterable: may
-    be entered in the middle. stamped: the time stamps do not rise, so a frame's time is its place in the order of output
-    over `fps`. recorded_at: ISO, UTC. stream: index in the container. warning: what a person should know.
+    stored pixel over its height. fps: frames a second on average. start_pts: of time zero, in time_base. duration_s:
+    as the header says, it may be wrong; 0: unknown. keyframe_ns: from time zero, approximate, may be empty.
+    enterable: may be entered in the middle. stamped: the time stamps do not rise, so a frame's time is its place in
+    the order of output over `fps`. recorded_at: ISO, UTC. stream: index in the container. warning: what a person
+    should know.
     """
 
     kind: Literal["video", "image"]
@@ -280,7 +281,8 @@ def _index(container: InputContainer, stream: VideoStream, duration_s: Fraction,
 
 @dataclass(frozen=True, slots=True)
 class _Through:
-    """What reading a whole file tells: pts of the keyframes; end of the video, and of all streams, in s from time zero."""
+    """What reading a whole file tells: pts of the keyframes; end of the video, and of all streams, in s from time
+    zero."""
 
     keys: list[int]
     video_end_s: Fraction

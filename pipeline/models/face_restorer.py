@@ -62,7 +62,9 @@ class FaceRestorer:
         return restored
 
     def _forward(self, faces: Tensor) -> Tensor:
-        inputs = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
+        inputs = (
+            faces.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+        )  # the network wants channels first in memory
         images, _ = self._network(inputs, return_rgb=False, randomize_noise=False)
         return _as_pictures((images.float() + 1) / 2)
 

@@ -30,6 +30,8 @@ class Loader:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
         torch.set_num_threads(config.compute.threads)
+        torch.backends.cudnn.benchmark = False  # the fastest kernel of the moment is not the same one every time
+        torch.backends.cudnn.deterministic = True
         self._config = config
         self._registry = registry
         self._device = config.compute.device
@@ -61,8 +63,16 @@ class Loader:
         return self._face_detector(chosen.look, chosen.look_px, 1, chosen.look_score) if chosen.look else None
 
     def face_detector(self) -> FaceDetector:
+        """For crops of people."""
         chosen = self._config.faces
         return self._face_detector(chosen.detector, chosen.input_px, chosen.batch, chosen.min_score)
+
+    def whole_frame_face_detector(self) -> FaceDetector | None:
+        """For whole frames, at the size that the person detector sees; None unless that is asked for."""
+        if not self._config.observe.whole_frame_faces:
+            return None
+        chosen, size_px = self._config.faces, self._config.observe.detector.image_size
+        return self._face_detector(chosen.detector, size_px, 1, chosen.min_score)
 
     def restorer(self) -> "FaceRestorer | None":
         chosen = self._config.restore

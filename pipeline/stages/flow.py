@@ -40,9 +40,11 @@ RowOfSpan = str
 def keys(config: Config, registry: Registry) -> Keys:
     """What the durable objects of a configuration are filed under. Its models must be known by sha256."""
     shas = registry.digests(config)
-    roles = (*OBSERVED_ROLES, "face_detector") if config.observe.whole_frame_faces else OBSERVED_ROLES
+    roles, sections = OBSERVED_ROLES, SHAPED_BY["observed"]
+    if config.observe.whole_frame_faces:
+        roles, sections = (*roles, "face_detector"), (*sections, "faces")
     looks = {role: sha for role, sha in shas.items() if role.split(".")[0] in roles}
-    observed = digest(REVISION, config.result_knobs(*SHAPED_BY["observed"]), looks)
+    observed = digest(REVISION, config.result_knobs(*sections), looks)
     return Keys(observed, digest(observed, config.result_knobs(*SHAPED_BY["enriched"]), shas))
 
 
@@ -145,8 +147,9 @@ def _observe(config: Config, registry: Registry) -> Splitter:
     from pipeline.stages.observe import SpanObserver, as_row
 
     load = Loader(config, registry)
-    whole_frame = load.face_detector() if config.observe.whole_frame_faces else None
-    observer = SpanObserver(config, load.person_detector(), load.body_embedder(), load.look(), whole_frame)
+    observer = SpanObserver(
+        config, load.person_detector(), load.body_embedder(), load.look(), load.whole_frame_face_detector()
+    )
 
     def observe(row: pa.Table) -> Iterator[pa.Table]:
         span = row.to_pylist()[0]

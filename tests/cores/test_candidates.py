@@ -132,6 +132,12 @@ def test_a_crop_is_the_upper_part_with_a_margin_in_whole_pixels() -> None:
     assert crops.tolist() == [[92, 184, 208, 326]]
 
 
+def test_the_crop_of_a_close_up_holds_the_whole_face() -> None:
+    params = replace(PARAMS, top_fraction=0.55, margin=0)
+    crops = crop_boxes(boxes([0, 0, 300, 200], [0, 0, 150, 200]), 1000, 1000, params)
+    assert crops[:, 3].tolist() == [200, 150]
+
+
 def test_a_crop_ends_at_the_border_of_the_picture() -> None:
     crops = crop_boxes(boxes([-10, -10, 90, 190], [950, 950, 1200, 1400]), 1000, 1000, PARAMS)
     assert crops[0, :2].tolist() == [0, 0]

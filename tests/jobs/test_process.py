@@ -109,7 +109,7 @@ def test_the_output_keeps_the_contract(archive: Archive) -> None:
         ("empty.mp4", "empty"),
         ("no-index.mp4", "moov"),
         ("sound.mp4", "only audio"),
-        ("tiny.mp4", "2x2"),
+        ("tiny.mp4", "2 x 2 px"),
         ("gone.mp4", "read"),
     ],
 )
