@@ -79,6 +79,8 @@ def bench(
     if clip is not None and not clip.is_file():
         raise UserError(f"--clip {clip}: there is no such file")
     chosen = load(config or [CONFIG])
+    # The loop computes in two threads; what torch is told about its own holds in the thread that says it.
+    os.environ["OMP_NUM_THREADS"] = str(chosen.compute.threads)
     registry = verified_models(chosen)
     chosen = decide_device(chosen)
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as folder:

@@ -26,7 +26,7 @@ class Detections:
     def __post_init__(self) -> None:
         n = len(self.scores)
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
-            raise ValueError(f"boxes and scores must be (N, 4) and (N,), got {self.boxes.shape} and {self.scores.shape}")
+            raise ValueError(f"boxes, scores must be (N, 4), (N,), got {self.boxes.shape}, {self.scores.shape}")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -51,7 +51,7 @@ class Faces:
         n = len(self.scores)
         if self.boxes.shape != (n, 4) or self.landmarks.shape != (n, 5, 2):
             raise ValueError(
-                f"boxes and landmarks must be ({n}, 4) and ({n}, 5, 2), got {self.boxes.shape} and {self.landmarks.shape}"
+                f"boxes, landmarks must be ({n}, 4), ({n}, 5, 2), got {self.boxes.shape}, {self.landmarks.shape}"
             )
 
     def __len__(self) -> int:
@@ -96,4 +96,4 @@ class Quantised:
         """(N, D) float32, each of length one."""
         vectors = self.codes.astype(np.float32) * self.scales[:, None]
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(norms > 0, norms, 1)
+        return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)

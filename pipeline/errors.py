@@ -1,4 +1,4 @@
-"""Kinds of failure: the data's (it stays on its row), the user's (one line and exit 2); anything else is a bug and crashes."""
+"""Kinds of failure: the data's (stays on its row), the user's (a line and exit 2); the rest are bugs and crash."""
 
 
 class DataError(Exception):

@@ -1,9 +1,9 @@
 """Every row there is, by name: what crosses a stage, what is durable while a video runs, and what a user reads.
 
-Times are int64 nanoseconds from the first displayed frame, or float64 seconds in the published tables; spans are half-open.
-Boxes are xyxy px of the displayed picture (rotation, pixel aspect and edit lists applied); published ones are
-bb_xmin, bb_ymin, bb_height, bb_width. Every batch is cast to its schema at the door: left to inference, Ray writes types
-that cannot be read together.
+Times are int64 nanoseconds from the first displayed frame, or float64 seconds in the published tables; spans are
+half-open. Boxes are xyxy px of the displayed picture (rotation, pixel aspect and edit lists applied); published ones
+are bb_xmin, bb_ymin, bb_height, bb_width. Every batch is cast to its schema at the door: left to inference, Ray writes
+types that cannot be read together.
 """
 
 import pyarrow as pa
@@ -22,9 +22,9 @@ SPAN = pa.schema(
     [
         ("video_id", pa.string()),
         ("uri", pa.string()),
-        ("first_cell", pa.int64()),  # the span is [first_cell, end_cell), in cells; end_cell -1: to the end of the video
+        ("first_cell", pa.int64()),  # the span is [first_cell, end_cell), in cells; -1: to the end of the video
         ("end_cell", pa.int64()),
-        ("borders", pa.list_(pa.int64())),  # first cells of the chunks inside the span, ascending, first_cell among them
+        ("borders", pa.list_(pa.int64())),  # first cells of the chunks inside, ascending, first_cell among them
         ("durable", pa.list_(pa.int64())),  # first cells of the chunks that need no work
         ("probe", pa.string()),  # media.probe.Probe as JSON
     ]
@@ -79,7 +79,7 @@ FACE = pa.struct(
         ("detection", pa.int32()),  # index into the chunk's detections; null: a face on no one
         ("frame", pa.int32()),  # index into the chunk's frames
         ("box", BOX),
-        ("landmarks", pa.list_(pa.float32(), 10)),  # x, y of left eye, right eye, nose, left and right corner of the mouth
+        ("landmarks", pa.list_(pa.float32(), 10)),  # x, y of left eye, right eye, nose, left, right mouth corner
         ("score", pa.float32()),
         ("sharpness", pa.float32()),
         ("quality", pa.float32()),  # 0..1, the weight of its estimate

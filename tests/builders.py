@@ -82,9 +82,9 @@ class Film:
         return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
 
 
-def job(film: Film, borders: Sequence[int], place: str, **settings: Any) -> Job:
+def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
     """Make the chunks of `film` durable at `place`, cut at the cells `borders`, ready to be reduced."""
-    config: Config = load(settings=[f"{key}={value}" for key, value in settings.items()]).on_device("cpu")
+    config: Config = load(settings=settings).on_device("cpu")
     store = Store(place)
     tables.create(store, config.biometrics.keep)
     ledger = Ledger(store, Keys("o", "e"))

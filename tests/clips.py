@@ -1,6 +1,7 @@
 """Makers of test videos: moving scenes with hard cuts, re-encodes of a video in every awkward way, and damaged files.
 
-Contract: every maker writes one small file and returns its path; the same arguments give the same frames. Nothing is downloaded.
+Contract: every maker writes one small file and returns its path; the same arguments give the same frames. Nothing is
+downloaded.
 """
 
 import io
@@ -8,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -26,7 +28,8 @@ RATE = Fraction(25)
 def scene(
     num_frames: int, *, width: int = 160, height: int = 96, cuts: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Picture]:
-    """RGB pictures of a few textured blocks that move over a textured ground; a wholly new picture at each frame in `cuts`."""
+    """RGB pictures of a few textured blocks that move over a textured ground; a wholly new picture at each frame in
+    `cuts`."""
     shot, start = 0, 0
     for index in range(num_frames):
         if index in cuts:
@@ -104,12 +107,12 @@ def write_video(
 
 
 def make_clip(
-    path: Path, *, seconds: float = 3, cuts: Sequence[int] = (), width: int = 160, height: int = 96, **how: object
+    path: Path, *, seconds: float = 3, cuts: Sequence[int] = (), width: int = 160, height: int = 96, **how: Any
 ) -> Path:
     """A scene of so many seconds at how["fps"] (25); see `scene` and `write_video`."""
     fps = how.get("fps", RATE)
     assert isinstance(fps, Fraction)
-    return write_video(path, scene(round(seconds * fps), width=width, height=height, cuts=cuts), **how)  # type: ignore[arg-type]
+    return write_video(path, scene(round(seconds * fps), width=width, height=height, cuts=cuts), **how)
 
 
 def re_encode(
@@ -120,12 +123,13 @@ def re_encode(
     width: int | None = None,
     keyframe_s: float = 1.0,
     variable: bool = False,
-    **how: object,
+    **how: Any,
 ) -> Path:
     """Encode a video again; the same frames with the same times, unless told otherwise.
 
-    limit_s: only so much from its start. width: px, the height follows. variable: every third frame is left out, and the pause
-    between frames grows and shrinks. keyframe_s: about so many seconds between keyframes. For the rest see `write_video`.
+    limit_s: only so much from its start. width: px, the height follows. variable: every third frame is left out, and
+    the pause between frames grows and shrinks. keyframe_s: about so many seconds between keyframes. For the rest see
+    `write_video`.
     """
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
@@ -144,10 +148,10 @@ def re_encode(
             wanted = set(kept)
             pictures = (picture for index, picture in enumerate(pictures) if index in wanted)
         every = max(1, round(keyframe_s * len(stamps) * base.denominator / max(1, stamps[-1] * base.numerator)))
-        defaults: dict[str, object] = {"fps": fps, "keyframe_every": every, "stamps": stamps, "time_base": base}
+        defaults: dict[str, Any] = {"fps": fps, "keyframe_every": every, "stamps": stamps, "time_base": base}
         if how.get("container") == "avi" or path.suffix == ".avi":
             defaults |= {"stamps": None, "time_base": None}  # AVI counts frames, and has no stamps
-        return write_video(path, pictures, **{**defaults, **how})  # type: ignore[arg-type]
+        return write_video(path, pictures, **{**defaults, **how})
 
 
 def text_named_video(path: Path) -> Path:
@@ -184,19 +188,27 @@ def sound_only(path: Path, seconds: float = 1.0) -> Path:
 
 
 def corrupt(
-    source: Path, path: Path, *, first: int, num_packets: int = 3, seed: int = 0, keyframes: bool = False
+    source: Path,
+    path: Path,
+    *,
+    first: int,
+    num_packets: int = 3,
+    share: float = 0.5,
+    seed: int = 0,
+    keyframes: bool = False,
 ) -> Path:
-    """Random bytes in the second half of packets first, first + 1, …; only keyframes, or only others, are hit."""
+    """Random bytes in so much of the end of packets first, first + 1, …; only keyframes, or only others, are hit.
+
+    share: at 1 all but the first few bytes are hit, and every decoder sees that something is wrong.
+    """
     whole = bytearray(source.read_bytes())
     random = np.random.default_rng(seed)
     with av.open(str(source)) as container:
-        packets = [
-            packet for packet in container.demux(container.streams.video[0]) if packet.size and packet.pos is not None
-        ]
-        hit = [packet for packet in packets[first:] if packet.is_keyframe == keyframes][:num_packets]
-        for packet in hit:
-            start, length = int(packet.pos or 0) + packet.size // 2, max(1, packet.size // 3)
-            whole[start : start + length] = random.integers(0, 256, length, np.uint8).tobytes()
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size and p.pos is not None]
+        for packet in [p for p in packets[first:] if p.is_keyframe == keyframes][:num_packets]:
+            start, end = int(packet.pos or 0), int(packet.pos or 0) + packet.size
+            start = min(end - 1, max(start + 5, end - int(packet.size * share)))
+            whole[start:end] = random.integers(0, 256, end - start, np.uint8).tobytes()
     path.write_bytes(bytes(whole))
     return path
 

@@ -72,8 +72,10 @@ def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
 
 
 def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count: ascending, none
-    overlaps another."""
+    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count.
+
+    Ascending; none overlaps another.
+    """
     chosen: list[tuple[int, int]] = []
     for first, end in sorted(chunks, key=lambda chunk: (chunk[0], -_ceiling(chunk[1]))):
         if not chosen or first >= _ceiling(chosen[-1][1]):
@@ -105,15 +107,11 @@ def plan_spans(
     entries = sorted({-int(-Fraction(ns, NS) // cell_s) for ns in keyframe_ns}) if enterable else []
     there = disjoint(durable)
 
+    starts, ends = [0, *(end for _, end in there)], [*(first for first, _ in there), OPEN_END]
     missing: list[tuple[int, int]] = []
-    start = 0
-    for first, end in [*there, (max(num_cells, start), 0)]:
-        if end == 0:  # the sentinel: what is left behind the last durable chunk, if that is not open
-            if not there or there[-1][1] != OPEN_END:
-                missing += _cut(start, OPEN_END, num_cells, entries, max_cells)
-        else:
-            missing += _cut(start, first, num_cells, entries, max_cells) if first > start else []
-            start = end
+    for start, end in zip(starts, ends, strict=True):
+        if start != end:  # also where the last durable chunk is open: there is nothing behind it
+            missing += _cut(start, end, num_cells, entries, max_cells)
     if enterable:
         return [PlannedSpan(first, end, (first,), ()) for first, end in missing]
     if not missing:

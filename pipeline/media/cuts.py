@@ -47,7 +47,7 @@ def find_shots(
     num_frames = len(times_ns)
     if num_frames == 0:
         return []
-    # The content score of a frame is the mean of three mean differences to the frame BEFORE it; the first frame has none.
+    # The content score of a frame: the mean of three mean differences to the frame BEFORE it; the first frame has none.
     scores = np.concatenate([[0.0], (hue + saturation + lightness)[:-1] / pixels / 3])
     detector = StoredContentDetector(iter(scores.tolist()), threshold=threshold, min_shot_s=min_shot_s)
     nothing = np.empty((0, 0, 3), np.uint8)

@@ -96,7 +96,7 @@ class SpanDecoder:
     @property
     def warning(self) -> str | None:
         """The damaged cells that this span owns, as JSON; complete after the iteration."""
-        return json.dumps(sorted(self._damaged)) if self._damaged else None
+        return json.dumps(sorted(tuple(self._damaged))) if self._damaged else None
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self._probe.kind == "image":

@@ -45,7 +45,7 @@ class Window:
 
 
 UTKFACE = Window(left=0.19, top=0.29, right=0.83, bottom=0.91)
-"""Where the pictures of UTKFace, which end at the face, lie: the median of 2,498 of them, by RetinaFace's landmarks
+"""Where the pictures of UTKFace, which end at the face, lie: the median of 2,998 of them, by RetinaFace's landmarks
 (python -m tests.bench.ssrnet_on_utkface)."""
 
 

@@ -65,7 +65,7 @@ def planned(probe: Probe, config: Config, durable: Sequence[Span]) -> list[Plann
 
 
 def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfSpan:
-    return json.dumps({"video_id": video_id, "uri": uri, "probe": probe.to_json()} | asdict(span))
+    return json.dumps({"video_id": video_id, "uri": uri, "probe": probe.without_keyframes().to_json()} | asdict(span))
 
 
 def spaces(config: Config, registry: Registry) -> dict[str, str]:

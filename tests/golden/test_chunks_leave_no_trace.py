@@ -5,6 +5,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import av
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -41,7 +42,7 @@ def cut_on_a_border(folder: Path) -> Path:
 def pictures(video: Path, count: int) -> Iterator[Picture]:
     with av.open(str(video)) as container:
         for frame in islice(container.decode(video=0), count):
-            yield frame.reformat(width=480, height=360, format="rgb24").to_ndarray()
+            yield np.asarray(frame.reformat(width=480, height=360, format="rgb24").to_ndarray(), np.uint8)
 
 
 def transport_stream(folder: Path) -> Path:

@@ -39,11 +39,16 @@ def test_a_film_has_its_pictures_at_its_rate_with_keyframes() -> None:
     assert keyframes[0] == 0
     assert max(np.diff([*keyframes, 25])) <= 10
     seen = frames[12].to_ndarray(format="rgb24").astype(int)
-    assert np.abs(seen - pictures[12]).mean() < 8
+    assert min(range(25), key=lambda i: np.abs(seen - pictures[i]).mean()) == 12
 
 
 def test_the_same_pictures_give_the_same_bytes() -> None:
-    assert encoded(scene(12)) == encoded(scene(12))
+    versions: set[bytes] = set()
+    memory: list[np.ndarray] = []
+    for number in range(60):  # what x264 finds in its memory must not matter
+        memory = [*memory[-5:], np.full(7919 * number % 400_000, number, np.uint8)]
+        versions.add(encoded(scene(12)))
+    assert len(versions) == 1
 
 
 def test_a_film_without_pictures_is_refused() -> None:

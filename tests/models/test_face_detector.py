@@ -149,7 +149,7 @@ def test_boxes_are_in_the_crops_own_pixels(kind: str, detectors: Callable[[str],
     large = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     shifted = np.pad(large, ((30, 0), (50, 0), (0, 0)), mode="edge")
     first, second = detectors(kind)([picture, np.asarray(shifted, np.uint8)])
-    expected = 2 * first.boxes[:1] + np.float32([50, 30, 50, 30])
+    expected = 2 * first.boxes[:1] + np.array([50, 30, 50, 30], np.float32)
     assert pairwise_iou(expected, second.boxes[:1])[0, 0] > 0.8
 
 
@@ -160,7 +160,7 @@ def test_a_face_with_12_px_between_the_eyes_is_found(kind: str, detectors: Calla
     pictures = [picture for picture, boxes in news_pictures(30) if len(boxes) == 1][:8]
     small = []
     for picture, faces in zip(pictures, detect(pictures), strict=True):
-        scale = 12 / np.linalg.norm(faces.landmarks[0, 1] - faces.landmarks[0, 0])
+        scale = 12 / float(np.linalg.norm(faces.landmarks[0, 1] - faces.landmarks[0, 0]))
         small.append(np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8))
     assert all(len(faces) for faces in detect(small))
 

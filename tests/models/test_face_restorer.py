@@ -35,7 +35,7 @@ def upsampler_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In the layout of RealESRGAN_x2plus.pth; random values that leave a picture recognisable."""
     torch.manual_seed(2)
     network = RRDBNet(num_in_ch=3, num_out_ch=3, num_feat=64, num_block=23, num_grow_ch=32, scale=2)
-    network.conv_last.bias.data.fill_(0.5)
+    network.state_dict()["conv_last.bias"].fill_(0.5)
     path = tmp_path_factory.mktemp("weights") / "RealESRGAN_x2plus.pth"
     torch.save({"params_ema": network.state_dict()}, path)
     return path

@@ -26,8 +26,8 @@ TWO_AND_A_CUT = Film(
 )
 
 
-def reduce(film: Film, place: Path, borders: Sequence[int] = (), **settings: object) -> dict[str, pd.DataFrame]:
-    work = job(film, borders, str(place), **settings)
+def reduce(film: Film, place: Path, borders: Sequence[int] = (), *settings: str) -> dict[str, pd.DataFrame]:
+    work = job(film, borders, str(place), *settings)
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
     return {name: pd.read_parquet(place / name) for name in (*VIDEO_TABLES, "videos")}
 
@@ -103,14 +103,14 @@ def test_one_estimate_per_person_stands_on_every_row(tmp_path: Path) -> None:
     assert (persons.age.tolist(), persons.gender.tolist()) == ([30.4, 61.2], ["F", "M"])
     assert ((persons.age_low < persons.age) & (persons.age < persons.age_high)).all()
     told = rows.groupby("person_id")[["age_min", "age_max", "age_actual", "gender"]].agg(["nunique", "first"])
-    assert (told.xs("nunique", axis=1, level=1) == 1).all(axis=None)
+    assert (told.xs("nunique", axis=1, level=1) == 1).to_numpy().all()
     assert told.xs("first", axis=1, level=1).to_numpy().tolist() == [[30, 35, 30, "F"], [60, 65, 61, "M"]]
     assert tables["faces"].person_id.value_counts().sort_index().tolist() == persons.num_faces.tolist()
 
 
 def test_nobody_is_judged_without_faces(tmp_path: Path) -> None:
     tables = reduce(Film(3.0, [Walker(0, 3, x=20)]), tmp_path)
-    assert tables["persons"][["age", "age_low", "age_high", "female_prob"]].isna().all(axis=None)
+    assert tables["persons"][["age", "age_low", "age_high", "female_prob"]].isna().to_numpy().all()
     assert tables["persons"].gender.tolist() == ["N"]
     assert set(
         tables["detections"][["age_min", "age_max", "age_actual", "gender"]].itertuples(index=False, name=None)
@@ -151,7 +151,7 @@ def test_the_working_area_goes_with_publication_unless_biometrics_are_kept(tmp_p
     reduce(TWO_AND_A_CUT, tmp_path / "plain")
     assert not (tmp_path / "plain" / "_work" / "v").exists()
     assert not (tmp_path / "plain" / "embeddings").exists()
-    reduce(TWO_AND_A_CUT, tmp_path / "kept", **{"biometrics.keep": "true"})
+    reduce(TWO_AND_A_CUT, tmp_path / "kept", (), "biometrics.keep=true")
     assert (tmp_path / "kept" / "_work" / "v").exists()
     embeddings = pd.read_parquet(tmp_path / "kept" / "embeddings")
     assert embeddings[["kind", "space"]].drop_duplicates().values.tolist() == [["body", "looks"]]
