@@ -150,7 +150,8 @@ def re_encode(
         every = max(1, round(keyframe_s * len(stamps) * base.denominator / max(1, stamps[-1] * base.numerator)))
         defaults: dict[str, Any] = {"fps": fps, "keyframe_every": every, "stamps": stamps, "time_base": base}
         if how.get("container") == "avi" or path.suffix == ".avi":
-            defaults |= {"stamps": None, "time_base": None}  # AVI counts frames, and has no stamps
+            # AVI counts frames and has no stamps; MPEG-4 wants a rate of small numbers.
+            defaults |= {"stamps": None, "time_base": None, "fps": fps.limit_denominator(1001)}
         return write_video(path, pictures, **{**defaults, **how})
 
 

@@ -29,7 +29,7 @@ def pan(picture: Picture, start: Window, end: Window, *, num_frames: int, width:
 
 def write_mp4(file: IO[bytes], pictures: Iterable[Picture], *, fps: int, keyframe_every: int) -> None:
     """Encode RGB pictures of one even size into a seekable file, with a keyframe in every `keyframe_every` frames."""
-    # mbtree: with it x264 gave up to seven versions of a small film, by what its memory held before.
+    # mbtree: with it x264 gave a dozen versions of one small film, by what its memory held before.
     options = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "threads=1:mbtree=0"}
     with av.open(file, "w", format="mp4") as output:
         stream: VideoStream | None = None

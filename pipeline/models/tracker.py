@@ -30,7 +30,7 @@ ANY_SHAPE: Options = {"min_box_area": 0, "aspect_ratio_thresh": 1e9}
 """BoostTrack drops boxes much wider than high; people lie down, and close-ups show heads and shoulders."""
 
 OCCLUBOOST_START = 0.55
-"""BoxMOT tuned 0.71, and a person against the light who stays at 0.6 for two seconds is never followed. At 0.55 a backlit
+"""BoxMOT tuned 0.71, and a person against the light who stays at 0.6 for two seconds is never followed. At 0.55 a dark
 street finds 93 % of another system's boxes instead of 83, and with our links over gaps the pooled HOTA and IDF1 of two
 benchmark sequences stay (63.2 and 86.9 against 63.2 and 86.6; tests/bench/tracking_on_mot.py)."""
 

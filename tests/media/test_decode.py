@@ -85,7 +85,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "open groups": ("mp4", {"open_gop": True}),
     "HEVC, open groups": ("mp4", {"codec": "libx265", "open_gop": True}),
     "29.97 a second": ("mp4", {"fps": Fraction(30000, 1001), "keyframe_every": 37}),
-    "29.97 a second, no b-frames": ("mp4", {"fps": Fraction(30000, 1001), "keyframe_every": 30, "b_frames": 0}),
+    "borders between two ticks of the clock": ("avi", {"codec": "mpeg4", "b_frames": 0, "fps": Fraction(30000, 1001)}),
     "fragmented": ("mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
     "transport stream": ("ts", {}),
     "transport stream, open groups": ("ts", {"open_gop": True}),
