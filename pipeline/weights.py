@@ -28,7 +28,7 @@ Fetch = Callable[[str], Iterator[bytes]]
 LOCK = "weights.lock.yaml"
 LOCK_HEAD = "# sha256 by address, as first fetched; nobody has published these. Remove a line to accept other bytes.\n"
 FACE_DETECTORS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
-FACE_EMBEDDERS = ("facenet", "mobilefacenet")
+FACE_EMBEDDERS = ("facenet",)
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "heads": {"embedder": FACE_EMBEDDERS, "heads": ("keras-heads",)},
     "ssrnet": {"age": ("ssrnet-age",), "gender": ("ssrnet-gender",)},
