@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-import fsspec
 from fsspec.core import url_to_fs
 
 from pipeline.errors import UserError
 
+READ_BYTES = 4 << 20
+"""What is asked of an object store at a time: containers are read in order."""
 FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
 
 
@@ -112,7 +113,7 @@ def opener(uri: str) -> Callable[[], str | BinaryIO]:
     fs, path = url_to_fs(uri)
     if is_local(fs):
         return lambda: path
-    return lambda: fsspec.open(uri, "rb", cache_type="readahead", block_size=4 << 20).open()  # type: ignore[return-value]
+    return lambda: fs.open(path, "rb", cache_type="readahead", block_size=READ_BYTES)
 
 
 def is_local(fs: Any) -> bool:
