@@ -22,6 +22,7 @@ from pipeline.cores.vote import PersonParams
 from pipeline.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
+NO_PROFILES = ("base", "weights")
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
 """Knobs that change no row; every other one is a result knob. conf/base.yaml says the same beside each."""
 
@@ -200,7 +201,7 @@ def layers(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each layer says and where it stands, conf/base.yaml first; not checked yet."""
     yield "conf/base.yaml", _read(CONF / "base.yaml")
-    for path in [*([CONF / f"{profile}.yaml"] if profile else []), *files]:
+    for path in [*([_profile(profile)] if profile else []), *files]:
         yield str(path), _read(path)
     for setting in settings:
         yield f"--set {setting}", _parse_setting(setting)
@@ -210,6 +211,13 @@ def digest(*parts: object) -> str:
     """16 hex digits that stand for `parts`, the same on every machine."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _profile(name: str) -> Path:
+    there = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in NO_PROFILES)
+    if name not in there:
+        raise UserError(f"there is no profile {name!r}; there are: {', '.join(there)}")
+    return CONF / f"{name}.yaml"
 
 
 def _read(path: Path) -> dict[str, Any]:
