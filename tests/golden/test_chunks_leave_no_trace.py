@@ -24,9 +24,7 @@ def keyframe_every_second(folder: Path) -> Path:
 
 
 def open_groups(folder: Path) -> Path:
-    return clips.re_encode(
-        CLIPS / "street-backlit.mp4", folder / "open.mp4", width=640, codec="libx264", open_groups=True
-    )
+    return clips.re_encode(CLIPS / "street-backlit.mp4", folder / "open.mp4", width=640, open_gop=True)
 
 
 def variable_rate(folder: Path) -> Path:
