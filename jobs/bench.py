@@ -37,6 +37,7 @@ from pipeline.media.decode import ahead
 from pipeline.media.probe import probe
 from pipeline.stages import flow, run
 from pipeline.stages.base import PoolOfStages, Splitter
+from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part, Tracked, reduce_video
 from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.sources import Source, content_id
@@ -169,7 +170,7 @@ class PlainLoop:
     def _observed(self, work: run.Work, timing: Timing) -> Iterator[pa.Table]:
         for row in work.rows:
             before = time.perf_counter()
-            for chunk in self._observe(pa.Table.from_pylist([json.loads(row)], rows.SPAN)):
+            for chunk in self._observe(_span(row)):
                 timing.stages["observe"] += time.perf_counter() - before
                 yield chunk
                 before = time.perf_counter()
@@ -183,12 +184,13 @@ def _time_pipeline(
     try:
         run.start_ray(config)
         run.check_room(config, pools)
-        for event in run.run([warm_up, work], _waiting(pools, work.job.video_id, go), config):
+        for event in run.run([warm_up, work], _waiting(pools, warm_up, go), config):
             if isinstance(event, run.VideoFailed):
                 raise UserError(f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}")
             if isinstance(event, run.VideoDone) and event.published.video_id == warm_up.job.video_id:
-                go.touch()
-                started = time.perf_counter()
+                if not go.exists():  # with several workers the picture may come twice
+                    go.touch()
+                    started = time.perf_counter()
             elif isinstance(event, run.VideoDone):
                 timing.seconds = time.perf_counter() - started
                 timing.stages["reduce"] = event.seconds
@@ -202,19 +204,27 @@ def _time_pipeline(
     return timing
 
 
-def _waiting(pools: Sequence[PoolOfStages], video_id: str, go: Path) -> list[PoolOfStages]:
-    """The pools, whose first stage lets a video wait for the word go."""
+def _waiting(pools: Sequence[PoolOfStages], warm_up: run.Work, go: Path) -> list[PoolOfStages]:
+    """The pools, whose first stage lets all but the warm-up wait for the word go."""
     first, *rest = pools
     observe, *others = first.stages
-    observe = replace(observe, build=partial(_build_waiting, observe.build, video_id, go))
+    observe = replace(observe, build=partial(_build_waiting, observe.build, *warm_up.rows, go))
     return [replace(first, stages=(observe, *others)), *rest]
 
 
-def _build_waiting(build: Callable[[], Splitter], video_id: str, go: Path) -> Splitter:
+def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) -> Splitter:
     observe = build()
+    is_warm = False
 
     def wait_and_observe(row: pa.Table) -> Iterator[pa.Table]:
-        if row["video_id"][0].as_py() == video_id and not go.exists():
+        nonlocal is_warm
+        if not is_warm:
+            # Whatever came first: an actor of Ray Data may take its rows out of order.
+            is_warm = True
+            yield from observe(_span(warm_up))
+        if row.equals(_span(warm_up)):
+            return
+        if not go.exists():
             started = time.perf_counter()
             while not go.exists():
                 time.sleep(POLL_S)
@@ -223,6 +233,10 @@ def _build_waiting(build: Callable[[], Splitter], video_id: str, go: Path) -> Sp
         yield from observe(row)
 
     return wait_and_observe
+
+
+def _span(row: RowOfSpan) -> pa.Table:
+    return pa.Table.from_pylist([json.loads(row)], rows.SPAN)
 
 
 def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> run.Work:
