@@ -44,7 +44,8 @@ class Meter:
         elif now - self._told >= LOG_EVERY_S or self._videos == self._num_videos:
             self._told = now
             left_s = (self._num_frames - self._frames) / rate if rate > 0 else 0
-            say(f"{text}, about {duration(max(left_s, 0))} left" if self._videos < self._num_videos else text)
+            left = f", about {duration(left_s)} left" if left_s > 0 else ", tracking and linking"
+            say(text + left * (self._videos < self._num_videos))
 
 
 @contextmanager

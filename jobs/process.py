@@ -158,7 +158,7 @@ def decide_device(config: Config) -> Config:
     """The configuration with `compute.device` cpu or cuda: a cluster is asked, this machine looked at."""
     if config.compute.device != "auto":
         return config
-    if config.run.address:
+    if run.cluster_address(config):
         run.start_ray(config)
         return config.on_device("cuda" if run.count_gpus() else "cpu")
     from pipeline.models.loading import has_gpu  # torch: a few seconds
@@ -180,7 +180,11 @@ class Account:
 
 @dataclass(slots=True)
 class Book:
-    """Keeps `sources`, `videos`, `runs` and run.json in step with what happens."""
+    """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
+
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: CSVs of sources that hold
+    another content than they did.
+    """
 
     state: State
     config: Config
@@ -190,6 +194,7 @@ class Book:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     faults: dict[str, Fault] = field(default_factory=dict)
     failed: dict[str, Fault] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
@@ -209,17 +214,19 @@ class Book:
                 told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
                 self.state.set_source(uri, video_id=None, **told)
             else:
+                if self.state.sources[uri]["video_id"] != found:
+                    self.moved.add(self.state.sources[uri]["csv"])
                 self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
         self.state.follow_videos()
 
     def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
-        """The contents that this run works on; of those that are done, only a CSV may be missing."""
+        """The contents that this run works on; of those that are done, only the CSV of a new source may be missing."""
         wanted = []
         for content in found:
             standing = catalog.standing(content, self.state, self.config_id)
             if standing is Standing.DONE:
                 for name in self.state.csv_names(content.video_id):
-                    if not self.store.exists(name):
+                    if name in self.moved or not self.store.exists(name):
                         tables.write_csv(self.store, content.video_id, name)
             elif standing is not Standing.QUARANTINED or retry_quarantined:
                 wanted.append(content)
@@ -327,6 +334,8 @@ class Book:
         self.store.delete_tree(f"_work/{video_id}")
         for dataset in (*VIDEO_TABLES, "embeddings"):
             self.store.delete(f"{dataset}/{video_id}.parquet")
+        for name in self.state.csv_names(video_id):
+            self.store.delete(name)
         row = books.quarantined_row(video_id, uri, self.config_id, fault.stage, fault.reason)
         self.state.videos[video_id] = row
         books.write_video(self.store, row)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import torch
 
 from pipeline.config import Config
@@ -30,6 +31,7 @@ class Loader:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
         torch.set_num_threads(config.compute.threads)
+        cv2.setNumThreads(config.compute.threads)  # its networks give other last bits on another number
         torch.backends.cudnn.benchmark = False  # the fastest kernel of the moment is not the same one every time
         torch.backends.cudnn.deterministic = True
         self._config = config

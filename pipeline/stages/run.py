@@ -71,10 +71,15 @@ class Work:
     durable: set[Span] = field(default_factory=set)
 
 
+def cluster_address(config: Config) -> str | None:
+    """The cluster to run on, None for this machine. `ray job submit` names its own in RAY_ADDRESS."""
+    return config.run.address or os.environ.get("RAY_ADDRESS")
+
+
 def start_ray(config: Config) -> None:
     """Connect to the cluster that the configuration names, or start Ray on this machine; say nothing meanwhile."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = config.run.address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(config)
     silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
     try:
         with _native_silence():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from jobs.bench import PlainLoop, app, differing_files
+from jobs.bench import PlainLoop, _build_waiting, _span, app, differing_files
 from jobs.demo import CONFIG
 from pipeline import rows
 from pipeline.errors import UserError
@@ -102,3 +102,25 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
     )
     for way in ("pipeline", "plain_loop"):
         assert {"observe", "find_faces", "estimate", "commit", "reduce"} == set(told_json[way]["stages"])
+
+
+@pytest.mark.parametrize("order", [["picture", "clip", "clip"], ["clip", "picture", "clip"]])
+def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_path: Path, order: list[str]) -> None:
+    job = builders.job(FILM, [], str(tmp_path))
+    (span,) = flow.planned(job.probe, job.config, [])
+    row = {name: flow.span_row(name, f"/in/{name}", job.probe, span) for name in ("picture", "clip")}
+    go, seen = tmp_path / "go", []
+
+    def observe(table: pa.Table) -> Iterator[pa.Table]:
+        seen.append((table["video_id"][0].as_py(), go.exists()))
+        yield table
+
+    worker = _build_waiting(lambda: observe, row["picture"], go)
+    word = threading.Timer(0.3, go.touch)
+    word.start()
+    for name in order:
+        list(worker(_span(row[name])))
+    word.join()
+    assert seen == [("picture", False), ("clip", True), ("clip", True)]
+    (waited,) = tmp_path.glob("waited-*")
+    assert 0 < float(waited.read_text()) < 10
