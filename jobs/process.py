@@ -182,8 +182,8 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: CSVs of sources that hold
-    another content than they did.
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: the CSVs of sources that
+    hold another content than they did.
     """
 
     state: State
@@ -220,7 +220,7 @@ class Book:
         self.state.follow_videos()
 
     def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
-        """The contents that this run works on; of those that are done, only the CSV of a new source may be missing."""
+        """The contents that this run works on; of those that are done, only the CSV of a source may be missing."""
         wanted = []
         for content in found:
             standing = catalog.standing(content, self.state, self.config_id)
@@ -286,15 +286,16 @@ class Book:
         self._saved = time.monotonic()
 
     def prune(self) -> None:
-        """Remove the videos that no current source names."""
-        named = {row["video_id"] for row in self.state.sources.values() if row["current"]}
+        """Remove the sources that are not current, and the videos that no current one names."""
+        gone = {uri for uri, row in self.state.sources.items() if not row["current"]}
+        for uri in sorted(gone):
+            self.store.delete(self.state.sources.pop(uri)["csv"])
+        named = {row["video_id"] for row in self.state.sources.values()}
         for video_id in sorted(set(self.state.videos) - named):
             for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
                 self.store.delete(f"{dataset}/{video_id}.parquet")
-            for name in self.state.csv_names(video_id):
-                self.store.delete(name)
+            self.store.delete_tree(f"_work/{video_id}")
             del self.state.videos[video_id]
-        self.state.sources = {uri: row for uri, row in self.state.sources.items() if row["current"]}
 
     def close(self, status: str, registry: Registry) -> None:
         """Write what is left to write, run.json last."""

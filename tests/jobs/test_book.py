@@ -1,0 +1,117 @@
+"""What a run writes into `sources` and `videos`, without running anything."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jobs.process import Account, Book
+from pipeline.config import load
+from pipeline.stages import catalog
+from pipeline.stages.catalog import Fault
+from pipeline.stages.reduce import reduce_video
+from pipeline.stages.run import VideoFailed
+from pipeline.stages.track import track_part
+from pipeline.storage.sources import Listing, Source
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+from tests.builders import Film, Walker, job
+
+FILM = Film(2.0, [Walker(0, 2, x=20)])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An output in which the content `v` is done, under the configuration `c`; no source is named yet."""
+    reduce_video(job(FILM, [], str(tmp_path)), lambda parts: [track_part(part) for part in parts])
+    return Store(str(tmp_path))
+
+
+def book(store: Store, config_id: str = "c") -> Book:
+    return Book(State.load(store), load().on_device("cpu"), config_id, "run", {})
+
+
+def listing(*names: str) -> Listing:
+    return Listing(tuple(Source(uri=f"/in/{name}", name=name, named_by="/in", etag="e") for name in names), num_other=0)
+
+
+def run(
+    store: Store, ids: dict[str, str | Fault], *, retry: bool = False, config_id: str = "c"
+) -> tuple[Book, list[str]]:
+    one = book(store, config_id)
+    found = {f"/in/{name}": content for name, content in ids.items()}
+    one.open(listing(*ids), found)
+    wanted = [content.video_id for content in one.select(catalog.contents(found), retry)]
+    one.save_sources()
+    return one, wanted
+
+
+def give_up(one: Book, video_id: str) -> None:
+    one.accounts[video_id] = Account(datetime.now(UTC), reused=0)
+    one.note(VideoFailed(video_id=video_id, stage="observe", reason="too bad"))
+
+
+def sources(store: Store) -> pd.DataFrame:
+    return pd.read_parquet(store.full("sources")).set_index("uri")
+
+
+def test_a_new_name_for_a_done_content_gets_its_csv_and_no_work(store: Store) -> None:
+    _, wanted = run(store, {"a.mp4": "v", "b.mp4": "v"})
+    assert wanted == []
+    assert sources(store).status.tolist() == ["done", "done"]
+    assert store.read("csv/a.mp4.csv") == store.read("csv/b.mp4.csv") == store.read("csv/v.mp4.csv")
+
+
+def test_a_source_that_was_replaced_by_a_done_content_gets_the_csv_of_that(store: Store) -> None:
+    run(store, {"a.mp4": "another"})
+    store.put("csv/a.mp4.csv", b"of the other content")
+    run(store, {"a.mp4": "v"})
+    assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
+
+
+def test_another_configuration_redoes_what_is_named(store: Store) -> None:
+    assert run(store, {"a.mp4": "v"}, config_id="d")[1] == ["v"]
+
+
+def test_what_was_given_up_is_tried_again_only_when_asked_or_changed(store: Store) -> None:
+    one, wanted = run(store, {"bad.mp4": "w"})
+    assert wanted == ["w"]
+    give_up(one, "w")
+    one.save_sources()
+    assert run(store, {"bad.mp4": "w"})[1] == []
+    assert run(store, {"bad.mp4": "w"}, retry=True)[1] == ["w"]
+    assert run(store, {"bad.mp4": "w"}, config_id="d")[1] == ["w"]
+    row = sources(store).loc["/in/bad.mp4"]
+    assert (row.status, row.stage, row.reason) == ("quarantined", "observe", "too bad")
+
+
+def test_a_video_that_fails_under_a_new_configuration_leaves_no_rows_of_the_old_one(store: Store) -> None:
+    one, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    give_up(one, "v")
+    assert pd.read_parquet(store.full("videos")).status.tolist() == ["quarantined"]
+    for name in ("detections", "persons", "tracklets", "shots"):
+        assert len(pd.read_parquet(store.full(name))) == 0
+    assert not store.exists("csv/a.mp4.csv")
+
+
+def test_a_source_that_cannot_be_read_has_no_content_and_says_why(store: Store) -> None:
+    one, wanted = run(store, {"gone.mp4": Fault("catalog", "cannot be read"), "a.mp4": "v"})
+    assert wanted == []
+    assert list(one.faults) == ["/in/gone.mp4"]
+    row = sources(store).loc["/in/gone.mp4"]
+    assert (row.video_id, row.status, row.reason) == (None, "quarantined", "cannot be read")
+
+
+def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
+    run(store, {"a.mp4": "v", "b.mp4": "v"})
+    one, _ = run(store, {"b.mp4": "v"})
+    one.prune()
+    assert list(one.state.videos) == ["v"]
+    one, _ = run(store, {"c.mp4": "w"})
+    one.prune()
+    one.save_sources()
+    assert len(pd.read_parquet(store.full("videos"))) == 0
+    assert len(pd.read_parquet(store.full("detections"))) == 0
+    assert sources(store).index.tolist() == ["/in/c.mp4"]
+    assert not store.exists("csv/b.mp4.csv")
