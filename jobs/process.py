@@ -182,7 +182,7 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: the CSVs of sources that
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: CSVs of sources which
     hold another content than they did.
     """
 
