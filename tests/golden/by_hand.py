@@ -24,16 +24,16 @@ from pipeline.weights import Registry
 SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
 
 
-def process(video: Path, place: Path, *settings: str) -> int:
+def process(video: Path, place: Path, *settings: str, files: Sequence[Path] = ()) -> int:
     """Publish `video` at `place`; returns the number of chunks."""
-    config = load([SHARED_WEIGHTS], settings).on_device("cpu")
+    config = load([SHARED_WEIGHTS, *files], settings).on_device("cpu")
     registry = Registry.of(config, fetch)
     store = Store(str(place))
     tables.create(store, config.biometrics.keep)
     ledger = Ledger(store, flow.keys(config, registry))
     found = probe(opener(str(video)))
     workers = [
-        Worker(replace(pool, stages=tuple(_remembered(stage, settings) for stage in pool.stages)))
+        Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
         for pool in flow.pools(config, registry, ledger, "run")
     ]
     for span in flow.planned(found, config, []):
@@ -50,7 +50,7 @@ def process(video: Path, place: Path, *settings: str) -> int:
         ledger=ledger,
         config=config,
         config_id="c",
-        spaces={},
+        spaces=flow.spaces(config, registry),
     )
     reduce_video(job, lambda parts: [track_part(part) for part in parts])
     return len(job.spans)
