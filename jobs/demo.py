@@ -75,7 +75,7 @@ def demo(
     with store.writing(CLIP) as file:
         make_clip(file)
     uri = store.full(CLIP)
-    listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=Path(uri).stat().st_size),), num_other=0)
+    listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=Path(uri).stat().st_size),), 0, (uri,))
     if work_through(listing, config, registry, store):
         raise typer.Exit(QUARANTINED)
 

@@ -67,12 +67,9 @@ def plan(
         if isinstance(fault, Fault)
     ]
     lines += _lines(found, state, chosen, registry, store)
-    roots = {source.named_by for source in listing.sources}
-    named = {source.uri for source in listing.sources}
     lines += [
-        Line(uri, "vanished", f"{row['named_by']} no longer names it; its rows stay until process --prune")
-        for uri, row in state.sources.items()
-        if row["named_by"] in roots and uri not in named
+        Line(row["uri"], "vanished", f"{row['named_by']} no longer names it; its rows stay until process --prune")
+        for row in state.vanished(listing)
     ]
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
     _show_totals(lines, chosen, state, store)

@@ -207,7 +207,7 @@ class Book:
 
     def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
         """Enter the sources as this run finds them."""
-        self.state.name_sources(listing.sources, {source.named_by for source in listing.sources})
+        self.state.name_sources(listing)
         for uri, found in ids.items():
             if isinstance(found, Fault):
                 self.faults[uri] = found

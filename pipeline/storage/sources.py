@@ -49,7 +49,7 @@ NUM_SAMPLES = 16
 class Source:
     """One input as named.
 
-    name: its path below the folder, prefix or list that named it; its CSV is called after it.
+    name: its path below the folder, prefix or list that named it; its CSV is called after it. named_by: that root.
     etag: what changes when the bytes do, as far as the place can tell without reading them.
     missing: why it cannot be had; null for one that is there.
     """
@@ -64,10 +64,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """sources: in order, each uri once. num_other: files below folders that by name are neither video nor picture."""
+    """sources: in order, each uri once. num_other: files below folders that by name are neither video nor picture.
+
+    roots: what was named, each as an absolute path, a full URI, a pattern of these, or @ and a list's place.
+    """
 
     sources: tuple[Source, ...]
     num_other: int
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -83,13 +87,22 @@ def list_sources(named: Sequence[str], output: str) -> Listing:
     a Source with `missing`: one rotten line does not stop the others.
     """
     found = _Collected()
+    roots: list[str] = []
     for argument in named:
+        root = _root(argument)
+        roots.append(root)
         if argument.startswith("@"):
             for uri in _read_list(argument[1:]):
-                _collect(found, uri, argument, output, listed=True)
+                _collect(found, uri, root, output, listed=True)
         else:
-            _collect(found, argument, argument, output, listed=False)
-    return Listing(tuple(sorted(found.by_uri.values(), key=lambda source: source.uri)), found.num_other)
+            _collect(found, argument, root, output, listed=False)
+    sources = tuple(sorted(found.by_uri.values(), key=lambda source: source.uri))
+    return Listing(sources, found.num_other, tuple(roots))
+
+
+def is_known(path: str) -> bool:
+    """Whether a file in a folder is a source, by its name."""
+    return Path(path).suffix.lower() in KNOWN_SUFFIXES and not Path(path).name.startswith(".")
 
 
 def content_id(source: Source) -> str:
@@ -114,6 +127,13 @@ def content_id(source: Source) -> str:
     except Exception as error:
         raise DataError(f"cannot be read: {plain_cause(error)}") from error
     return digest.hexdigest()[:20]
+
+
+def _root(argument: str) -> str:
+    """An argument by one name, wherever it is typed and however it is spelt."""
+    if argument.startswith("@"):
+        return f"@{_root(argument[1:])}"
+    return _uri(*_filesystem(argument)).rstrip("/") or "/"
 
 
 def _collect(found: _Collected, uri: str, named_by: str, output: str, *, listed: bool) -> None:
@@ -150,7 +170,7 @@ def _collect_below(
         if uri == output or uri.startswith(f"{output}/"):
             continue
         is_outright = outright and file == path
-        if not is_outright and (Path(file).suffix.lower() not in KNOWN_SUFFIXES or Path(file).name.startswith(".")):
+        if not is_outright and not is_known(file):
             found.num_other += 1
             continue
         name = file.removeprefix(base).lstrip("/") or Path(file).name

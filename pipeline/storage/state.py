@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import rows
 from pipeline.storage import tables
-from pipeline.storage.sources import Source
+from pipeline.storage.sources import Listing, Source, is_known
 from pipeline.storage.store import Store
 
 SOURCES_FILE = "sources/sources.parquet"
@@ -38,15 +38,24 @@ class State:
             return None
         return row["video_id"]
 
-    def name_sources(self, listed: Iterable[Source], roots: Iterable[str]) -> None:
+    def vanished(self, listing: Listing) -> list[Row]:
+        """Sources that the roots of `listing` would name if they were still there."""
+        listed, roots = {source.uri for source in listing.sources}, set(listing.roots)
+        return [
+            row
+            for row in self.sources.values()
+            if row["uri"] not in listed and (row["named_by"] in roots or _is_below_one(row["uri"], roots))
+        ]
+
+    def name_sources(self, listing: Listing) -> None:
         """Take over what this run names; what earlier runs found under the same `roots` and is gone is not current."""
-        for row in self.sources.values():
-            if row["named_by"] in set(roots):
-                row["current"] = False
+        for row in self.vanished(listing):
+            row["current"] = False
         taken = {row["csv"] for row in self.sources.values()}
-        for source in listed:
+        for source in listing.sources:
             row = self.sources.setdefault(source.uri, dict.fromkeys(rows.DATASETS["sources"].names))
-            row |= {"uri": source.uri, "current": True, "named_by": source.named_by}
+            root = row["named_by"] if row["current"] else source.named_by
+            row |= {"uri": source.uri, "current": True, "named_by": root}
             row |= {"size_bytes": source.size_bytes, "etag": source.etag}
             if row["csv"] is None:
                 row["csv"] = _free_name(f"csv/{source.name}", taken)
@@ -88,6 +97,11 @@ def write_run(store: Store, run_id: str, records: list[Row]) -> None:
 
 def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> Row:
     return {"run_id": run_id, "video_id": video_id, "started_at": started_at} | values
+
+
+def _is_below_one(uri: str, roots: Iterable[str]) -> bool:
+    """Whether a folder or prefix among `roots` would list the file at `uri`."""
+    return is_known(uri) and any(uri.startswith(f"{root.rstrip('/')}/") for root in roots)
 
 
 def _free_name(wanted: str, taken: set[str]) -> str:

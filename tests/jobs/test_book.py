@@ -33,7 +33,7 @@ def book(store: Store, config_id: str = "c") -> Book:
 
 
 def listing(*names: str) -> Listing:
-    return Listing(tuple(Source(uri=f"/in/{name}", name=name, named_by="/in", etag="e") for name in names), num_other=0)
+    return Listing(tuple(Source(uri=f"/in/{name}", name=name, named_by="/in", etag="e") for name in names), 0, ("/in",))
 
 
 def run(

@@ -111,3 +111,13 @@ def test_a_large_file_is_known_by_its_size_and_samples(tmp_path: Path, monkeypat
 def test_a_file_that_cannot_be_read_is_a_fault_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read: .*"):
         content_id(Source(uri=str(tmp_path), name="folder", named_by=""))
+
+
+def test_a_root_has_one_name_wherever_it_is_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "list.txt").write_text("a.mp4")
+    monkeypatch.chdir(folder.parent)
+    relative = list_sources(["archive/", "archive/*.mp4", "@archive/list.txt"], "/nowhere")
+    monkeypatch.chdir(folder)
+    absolute = list_sources([str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt"], "/nowhere")
+    assert relative.roots == absolute.roots == (str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt")
+    assert relative.sources == absolute.sources
