@@ -9,6 +9,7 @@ import typer
 
 from jobs.errors import run
 from jobs.options import ConfigFiles, Profile, Settings
+from jobs.process import check_tracking
 from pipeline.config import CONF, Config, flatten, layers, load
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
@@ -37,6 +38,7 @@ def validate(config: ConfigFiles = None, settings: Settings = None, profile: Pro
     registry.refuse_licences(models.values(), checked.licences.allow)
     for role, name in models.items():
         typer.echo(f"{role}: {name} ({registry.entry(name).licence})")
+    check_tracking(checked)
     typer.echo("the configuration is valid")
 
 

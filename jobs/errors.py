@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from typing import NoReturn
 
 import typer
@@ -21,8 +22,8 @@ def run(app: typer.Typer) -> NoReturn:
         app(args=rest)
     except UserError as error:
         if debug:
-            raise
-        print(f"rollcall: {error}", file=sys.stderr)
+            traceback.print_exc()
+        print(f"rollcall: {getattr(error, 'cause', None) or error}", file=sys.stderr)  # Ray wraps what its tasks raise
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs import console
 from jobs.errors import run as run_app
 from jobs.options import ConfigFiles, Output, Profile, Settings, Sources
-from jobs.process import decide_device
+from jobs.process import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.stages import catalog, flow
@@ -56,6 +56,7 @@ def plan(
     registry = Registry.of(chosen, fetch)
     models = registry.models_of(chosen)
     registry.refuse_licences(models.values(), chosen.licences.allow)
+    check_tracking(chosen)
     chosen = decide_device(chosen)
     state = State.load(store)
 
@@ -91,7 +92,7 @@ def _lines(found: Sequence[Content], state: State, config: Config, registry: Reg
             why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
             lines.append(Line(content.uri, "quarantined", why))
         else:
-            lines.append(_undone(content, standing, probes[content.video_id], config, durable, row, store))
+            lines.append(_undone(content, standing, probes[content.video_id], config, durable, row, state))
         lines += [Line(uri, "same content", f"as {content.uri}") for uri in content.uris[1:]]
     return lines
 
@@ -103,21 +104,24 @@ def _undone(
     config: Config,
     durable: dict[str, list[tuple[int, int]]],
     row: dict[str, object],
-    store: Store,
+    state: State,
 ) -> Line:
     if isinstance(probed, Fault):
         return Line(content.uri, "quarantined", f"{probed.stage}: {probed.reason}")
     there = durable.get(content.video_id, [])
     spans = flow.planned(probed, config, there)
     chunks = sum(len(span.borders) - len(span.durable) for span in spans)
-    if standing is Standing.CHANGED:
+    before = {(state.sources.get(uri) or {}).get("video_id") for uri in content.uris}
+    if before - {None, content.video_id}:
+        standing, why = Standing.CHANGED, "its content changed since it was last read"
+    elif standing is Standing.CHANGED:
         why = f"configuration or weights changed (config_id {row['config_id']})"
     else:
         why = "seen for the first time" if not there else "an earlier run was interrupted"
     stages = "observe, find_faces, " + ("restore_faces, " if config.restore.mode != "off" else "") + "estimate, reduce"
     if not chunks:
         stages = "reduce only: every chunk is durable"
-    elif standing is Standing.CHANGED and not there:
+    elif row and not there:
         stages += " (observe repeats: nothing of the video is kept in _work)"
     return Line(content.uri, standing.value, f"{why}; {stages}", chunks, len(there), probed.duration_s)
 
@@ -139,7 +143,8 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
     count = Counter(line.standing for line in lines)
     console.say(", ".join(f"{number} {standing}" for standing, number in sorted(count.items())) or "nothing named")
     chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds for line in lines)
-    console.say(f"to do: {chunks} chunks, {seconds / 3600:.2f} hours of video, on {config.compute.device}")
+    told = f"to do: {chunks} chunk{'s' * (chunks != 1)}, {console.duration(seconds)} of video"
+    console.say(f"{told}, on {config.compute.device}")
     if not seconds:
         return
     runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "chunks_reused"]).to_pylist()
@@ -152,8 +157,8 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
         return
     work, gpu = (sum(run[name] for run in known) / filmed * seconds for name in ("seconds", "gpu_seconds"))
     workers = config.run.observe.workers + config.run.enrich.workers
-    told = f"estimate from {len(known)} earlier videos: {work / 3600:.2f} worker hours, "
-    told += f"about {work / 60 / workers:.0f} min with {workers} workers"
+    told = f"estimate from {len(known)} earlier videos: {console.duration(work)} of work, "
+    told += f"about {console.duration(work / workers)} with {workers} workers"
     prices = config.run
     if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
         cost = (work * (prices.cpu_hour_price or 0) + gpu * (prices.gpu_hour_price or 0)) / 3600

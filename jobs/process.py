@@ -92,7 +92,11 @@ def work_through(
     _say_sources(listing)
     _say_models(registry.models_of(config), registry)
     with _ending_cleanly():
-        return _run(config, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
+        try:
+            return _run(config, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
+        except KeyboardInterrupt:
+            console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
+            raise
 
 
 def _run(
@@ -115,6 +119,7 @@ def _run(
     with ThreadPoolExecutor(1) as meanwhile:
         probing = meanwhile.submit(catalog.probe_all, wanted)
         if wanted:
+            check_tracking(config)
             console.say("starting Ray")
             run.start_ray(config)
             run.check_room(config, pools)
@@ -125,14 +130,13 @@ def _run(
             _carry_out(work, pools, config, book)
     except KeyboardInterrupt:
         book.close("interrupted", registry)
-        console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
         raise
     except BaseException:
         book.close("failed", registry)
         raise
     if prune:
         book.prune()
-    _drop_old_work(store, config)
+    _drop_old_work(book)
     book.close("done", registry)
     _say_results(book, found)
     return len(book.faults) + len(book.failed)
@@ -154,11 +158,19 @@ def _carry_out(work: Sequence[run.Work], pools: Sequence[Any], config: Config, b
                 meter.add_video()
 
 
+def check_tracking(config: Config) -> None:
+    """Before any work: what the tracker would refuse when all of it is done."""
+    from pipeline.stages.track import check_tracking  # torch and boxmot: some seconds
+
+    check_tracking(config)
+
+
 def decide_device(config: Config) -> Config:
     """The configuration with `compute.device` cpu or cuda: a cluster is asked, this machine looked at."""
     if config.compute.device != "auto":
         return config
-    if run.cluster_address(config):
+    if address := run.cluster_address(config):
+        console.say(f"connecting to {address}")
         run.start_ray(config)
         return config.on_device("cuda" if run.count_gpus() else "cpu")
     from pipeline.models.loading import has_gpu  # torch: a few seconds
@@ -379,15 +391,22 @@ def _ending_cleanly():  # noqa: ANN202
         ray.shutdown()
 
 
-def _drop_old_work(store: Store, config: Config) -> None:
-    """What interrupted runs left behind, once its time to live has passed."""
-    if not config.biometrics.keep:
-        drop_older(store, datetime.now(UTC) - timedelta(days=config.run.work_ttl_days))
+def _drop_old_work(book: Book) -> None:
+    """What interrupted runs left behind, once its time to live has passed; what a published video keeps, it keeps."""
+    done = {video_id for video_id, row in book.state.videos.items() if row["status"] == "done"}
+    drop_older(book.store, datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days), spared=done)
 
 
 def _say_sources(listing: Listing) -> None:
-    other = f"; {listing.num_other} other files left out" if listing.num_other else ""
+    plural = "s" * (listing.num_other != 1)
+    other = f"; {listing.num_other} other file{plural} left out, neither video nor picture by name" * bool(
+        listing.num_other
+    )
     console.say(f"{len(listing.sources)} source{'s' * (len(listing.sources) != 1)}{other}")
+    if not listing.sources:
+        console.say(
+            "nothing to do: by name nothing there is a video or a picture (what lies under the output never is)"
+        )
 
 
 def _say_models(models: dict[str, str], registry: Registry) -> None:
@@ -410,9 +429,12 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
     for video_id, fault in book.failed.items():
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
     persons = sum(row["num_persons"] for row in book.published.values())
-    untouched = len(found) - len(book.published) - len(book.failed)
+    given_up = sum(catalog.standing(content, book.state, book.config_id) is Standing.QUARANTINED for content in found)
+    given_up -= len(book.failed)
+    untouched = len(found) - len(book.published) - len(book.failed) - given_up
     done = f"{len(book.published)} video{'s' * (len(book.published) != 1)} done, {persons} persons"
     kept = f", {untouched} unchanged" if untouched else ""
+    kept += f", {given_up} given up before (--retry-quarantined tries again)" if given_up else ""
     bad = f", {len(book.failed) + len(book.faults)} quarantined" if book.failed or book.faults else ""
     seconds = (datetime.now(UTC) - book.started_at).total_seconds()
     console.say(f"{done}{kept}{bad} in {seconds:.0f} s -> {book.store.uri}")

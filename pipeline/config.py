@@ -30,7 +30,7 @@ RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences"
 class Strict(BaseModel):
     """Unknown keys are errors, and nothing changes after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Detector(Strict):
@@ -193,7 +193,9 @@ def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str 
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"configuration: {key}: {first['msg']}, got {first.get('input')!r}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        got = "" if ", got " in said else f", got {first.get('input')!r}"
+        raise UserError(f"configuration: {key}: {said}{got}") from None
 
 
 def layers(

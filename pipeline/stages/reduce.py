@@ -291,12 +291,14 @@ def _people(
     )
     person_ids = number_persons(tracklet_ids, persons)
     person_of_face = np.where(faces.tracklets >= 0, np.append(person_ids, 0)[faces.tracklets], 0)
+    # Nobody can show more faces than there were looks: one is enough in a picture.
+    params = replace(job.config.person, min_faces=min(job.config.person.min_faces, int(timeline.analysed.sum())))
     said = [faces.numbers(name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         own = np.flatnonzero((person_of_face == person) & judged)
         ages, stds, probs, qualities = (column[own] for column in said)
-        votes.append(vote(ages, stds, probs, qualities, job.config.person))
+        votes.append(vote(ages, stds, probs, qualities, params))
     return People(tracklet_ids, person_ids, np.concatenate(runs), links, votes)
 
 

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import queue
+import socket
 import sys
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ LOCAL_OBJECT_STORE_BYTES = 1 << 30
 WAIT_FOR_ACTORS_S = 600
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5
+CONNECT_S = 10
 PART_RETRIES = 3
 
 
@@ -80,6 +82,8 @@ def start_ray(config: Config) -> None:
     """Connect to the cluster that the configuration names, or start Ray on this machine; say nothing meanwhile."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = cluster_address(config)
+    if address:
+        _check_answers(address)
     silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
     try:
         with _native_silence():
@@ -98,6 +102,17 @@ def start_ray(config: Config) -> None:
         raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}; check --address") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def _check_answers(address: str) -> None:
+    """Raises UserError where nobody listens: Ray itself would try for minutes without a word."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # "auto", "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}; check --address") from None
 
 
 def count_gpus() -> float:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Detections
+from pipeline.config import Config
 from pipeline.cores.fill import Knots
 from pipeline.cores.suppress import suppress
+from pipeline.errors import UserError
 from pipeline.models.tracker import Tracker
 from pipeline.stages.reduce import (
     NOMINAL_FPS,
@@ -23,6 +25,19 @@ from pipeline.stages.reduce import (
     unit,
     unit_vectors,
 )
+
+
+def check_tracking(config: Config) -> None:
+    """Raises UserError where the tracker does not know its options, or would miss the appearances that it compares."""
+    track, body = config.track, config.observe.body
+    tracker = Tracker(
+        track.tracker, min_score=track.min_score, memory_s=track.memory_s, step_s=1 / NOMINAL_FPS, options=track.options
+    )
+    if tracker.uses_embeddings and (body.weights is None or body.embed != "all"):
+        raise UserError(
+            f"track.tracker {track.tracker} compares appearances of all detections: set observe.body.weights and "
+            f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
+        )
 
 
 def track_part(part: Part) -> Tracked:

@@ -10,7 +10,7 @@ weights that shape the object. A chunk is durable when both of its objects are t
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -107,14 +107,14 @@ def count_durable(store: Store) -> dict[str, int]:
     return dict(count)
 
 
-def drop_older(store: Store, limit: datetime) -> None:
-    """Remove the work of every video to which nothing was added since `limit`."""
+def drop_older(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
+    """Remove the work of every video to which nothing was added since `limit`, but for those `spared`."""
     newest: dict[str, datetime] = {}
     for name, changed in store.changes(WORK):
         video_id = name.split("/")[1]
         newest[video_id] = max(newest.get(video_id, changed), changed)
     for video_id, changed in newest.items():
-        if changed < limit:
+        if changed < limit and video_id not in spared:
             store.delete_tree(f"{WORK}/{video_id}")
 
 

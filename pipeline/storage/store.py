@@ -26,7 +26,10 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/") if "://" in uri else os.path.abspath(Path(uri).expanduser())
-        self._fs, self._root = url_to_fs(self.uri)
+        try:
+            self._fs, self._root = url_to_fs(self.uri)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"{uri}: {plain_cause(error)}") from error
         self.is_local = is_local(self._fs)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:

@@ -87,7 +87,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 def test_the_run_finishes_and_says_that_videos_were_quarantined(archive: Archive) -> None:
     assert archive.first.returncode == 3, archive.first.stderr
     assert archive.first.stderr == ""
-    assert "1 other file" in archive.first.stdout
+    assert "1 other file left out" in archive.first.stdout
     assert "quarantined" in archive.first.stdout.splitlines()[-1]
 
 
@@ -190,7 +190,7 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
     assert "to do: 0 chunks" in plan.stdout
     changed = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG, "--set", "track.memory_s=3")
     assert "6 changed" in changed.stdout
-    assert "worker hours" in changed.stdout
+    assert "of work, about" in changed.stdout
     status = json.loads(rollcall("status", archive.output, "--json").stdout)
     assert status["videos"]["done"] == 6
     assert status["videos"]["running"] == 0

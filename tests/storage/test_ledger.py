@@ -66,5 +66,7 @@ def test_old_work_goes_and_new_work_stays(ledger: Ledger) -> None:
     ledger.commit("v", (0, -1), OBSERVED, ENRICHED)
     drop_older(ledger.store, datetime.now(UTC) - timedelta(hours=1))
     assert count_durable(ledger.store) == {"v": 1}
+    drop_older(ledger.store, datetime.now(UTC) + timedelta(hours=1), spared={"v"})
+    assert count_durable(ledger.store) == {"v": 1}
     drop_older(ledger.store, datetime.now(UTC) + timedelta(hours=1))
     assert count_durable(ledger.store) == {}
