@@ -399,14 +399,10 @@ def _drop_old_work(book: Book) -> None:
 
 def _say_sources(listing: Listing) -> None:
     plural = "s" * (listing.num_other != 1)
-    other = f"; {listing.num_other} other file{plural} left out, neither video nor picture by name" * bool(
-        listing.num_other
-    )
+    other = f"; {listing.num_other} other file{plural} left out" if listing.num_other else ""
     console.say(f"{len(listing.sources)} source{'s' * (len(listing.sources) != 1)}{other}")
     if not listing.sources:
-        console.say(
-            "nothing to do: by name nothing there is a video or a picture (what lies under the output never is)"
-        )
+        console.say("nothing to do: by its name nothing there is a video or picture, or it lies under the output")
 
 
 def _say_models(models: dict[str, str], registry: Registry) -> None:

@@ -206,10 +206,15 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
         ([".", "--output", "/dev/null/x"], "cannot write to /dev/null/x"),
         ([".", "--output", "/tmp/x", "--set", "licences.allow=[MIT]"], "yolov8n is under AGPL-3.0"),
         ([".", "--output", "/tmp/x", "--set", "candidates.look=yunnet"], "yunet"),
+        ([".", "--output", "foo://x"], "foo://x: Protocol not known"),
+        ([".", "--output", "OUT", "--set", "observe.body.weights=null"], "compares appearances of all detections"),
+        ([".", "--output", "OUT", "--set", "track.options={nonsense: 1}"], "occluboost refuses them"),
+        ([".", "--output", "OUT", "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
 def test_a_persons_mistake_is_a_line_and_status_2(arguments: list[str], told: str, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
+    arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
     source = str(tmp_path) if arguments[0] == "." else arguments[0]
     found = rollcall("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
     assert found.returncode == 2, found.stderr
