@@ -106,7 +106,10 @@ def mirror(
         typer.echo(
             f"{name}: {place.full(registry.sha256(name) or '') if name in held else 'left out, it is a local file'}"
         )
-    typer.echo(f"{len(held)} files; use them with --set weights.mirror={place.uri}")
+    if held:
+        typer.echo(f"{len(held)} files; use them with --set weights.mirror={place.uri}")
+    else:
+        typer.echo("nothing to copy: all of these are local files, and are read where they lie")
 
 
 def _open(
