@@ -65,10 +65,13 @@ def test_verify_all_minds_other_bytes_but_not_what_was_never_fetched(settings: l
     assert "mine: verified" in told.stdout
 
 
-def test_mirror_leaves_out_files_of_this_machine_and_says_how_to_use_it(settings: list[str], tmp_path: Path) -> None:
+def test_mirror_leaves_out_files_of_this_machine_and_says_when_nothing_is_left(
+    settings: list[str], tmp_path: Path
+) -> None:
     told = CliRunner().invoke(app, ["mirror", str(tmp_path / "mirror"), "mine", *settings])
     assert "mine: left out" in told.stdout
-    assert f"--set weights.mirror={tmp_path / 'mirror'}" in told.stdout
+    assert "nothing to copy" in told.stdout
+    assert not (tmp_path / "mirror").exists()
 
 
 def test_names_and_all_exclude_each_other(settings: list[str]) -> None:
