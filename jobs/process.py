@@ -194,8 +194,7 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run. moved: CSVs of sources which
-    hold another content than they did.
+    faults: by uri, sources without a content. failed: by video_id, given up in this run.
     """
 
     state: State
@@ -206,7 +205,6 @@ class Book:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     faults: dict[str, Fault] = field(default_factory=dict)
     failed: dict[str, Fault] = field(default_factory=dict)
-    moved: set[str] = field(default_factory=set)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
@@ -221,13 +219,14 @@ class Book:
         """Enter the sources as this run finds them."""
         self.state.name_sources(listing)
         for uri, found in ids.items():
+            row = self.state.sources[uri]
+            if row["video_id"] != found:
+                self.store.delete(row["csv"])  # it is of another content
             if isinstance(found, Fault):
                 self.faults[uri] = found
                 told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
                 self.state.set_source(uri, video_id=None, **told)
             else:
-                if self.state.sources[uri]["video_id"] != found:
-                    self.moved.add(self.state.sources[uri]["csv"])
                 self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
         self.state.follow_videos()
 
@@ -238,7 +237,7 @@ class Book:
             standing = catalog.standing(content, self.state, self.config_id)
             if standing is Standing.DONE:
                 for name in self.state.csv_names(content.video_id):
-                    if name in self.moved or not self.store.exists(name):
+                    if not self.store.exists(name):
                         tables.write_csv(self.store, content.video_id, name)
             elif standing is not Standing.QUARANTINED or retry_quarantined:
                 wanted.append(content)

@@ -70,6 +70,17 @@ def test_a_source_that_was_replaced_by_a_done_content_gets_the_csv_of_that(store
     assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
 
 
+@pytest.mark.parametrize("now", ["w", Fault("catalog", "cannot be read")])
+def test_a_source_that_holds_nothing_good_any_more_has_no_csv_and_gets_it_back(store: Store, now: str | Fault) -> None:
+    give_up(run(store, {"bad.mp4": "w"})[0], "w")
+    run(store, {"a.mp4": "v"})
+    assert store.exists("csv/a.mp4.csv")
+    run(store, {"a.mp4": now})
+    assert not store.exists("csv/a.mp4.csv")
+    run(store, {"a.mp4": "v"})
+    assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
+
+
 def test_another_configuration_redoes_what_is_named(store: Store) -> None:
     assert run(store, {"a.mp4": "v"}, config_id="d")[1] == ["v"]
 
