@@ -1,0 +1,7 @@
+"""`python -m jobs.evaluate`."""
+
+from jobs.errors import run
+from jobs.evaluate import app
+
+if __name__ == "__main__":
+    run(app)

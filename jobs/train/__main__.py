@@ -1,0 +1,7 @@
+"""`python -m jobs.train`."""
+
+from jobs.errors import run
+from jobs.train import app
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,135 @@
+"""What every training here shares: seeds, the schedule, averaged weights, checkpoints that a killed run goes on from.
+
+A run is a folder: `checkpoint.pt` (the last finished epoch, replaced by renaming), `history.csv` (a row per epoch) and
+`history.png`. The same command goes on where the checkpoint stands, with the numbers that an unbroken run would give as
+far as the order of additions allows.
+"""
+
+import csv
+import math
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from pipeline.errors import UserError
+from pipeline.plots import plot_history
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.csv"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; `epoch` counts finished epochs, `seconds` the time spent on them, over all attempts."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """The folder of a training run: what it holds is loaded by `resume` and replaced by `save`."""
+
+    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
+        """`recipe`: what the run is a function of, JSON types only; a folder of another recipe is refused (UserError)."""
+        self.folder = folder
+        self._recipe = dict(recipe)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, **parts: Any) -> Progress:
+        """Load the checkpoint, if there is one, into `parts`: anything with state_dict and load_state_dict."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            (self.folder / HISTORY).unlink(missing_ok=True)
+            return Progress()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["recipe"] != self._recipe:
+            differing = sorted(
+                key
+                for key in state["recipe"].keys() | self._recipe.keys()
+                if state["recipe"].get(key) != self._recipe.get(key)
+            )
+            raise UserError(
+                f"{path} is of a run with other settings ({', '.join(differing)}); "
+                "name another --output, or remove this folder to start anew"
+            )
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["rng"])
+        return Progress(state["epoch"], state["seconds"])
+
+    def save(self, progress: Progress, figures: Mapping[str, float | str], **parts: Any) -> None:
+        """End an epoch: a row of `figures` in the history, then the checkpoint, whole or not at all."""
+        self._write_history({"epoch": progress.epoch, "seconds": round(progress.seconds, 1), **figures})
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"recipe": self._recipe, "rng": torch.get_rng_state()}
+        state |= {"epoch": progress.epoch, "seconds": progress.seconds}
+        draft = self.folder / f".{CHECKPOINT}.{os.getpid()}"
+        torch.save(state, draft)
+        draft.replace(self.folder / CHECKPOINT)
+
+    def _write_history(self, row: Mapping[str, float | str]) -> None:
+        """Append `row`; rows of this epoch and later, of an attempt that died before its checkpoint, go."""
+        path = self.folder / HISTORY
+        rows: list[dict[str, Any]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < int(row["epoch"])]
+        rows.append({key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()})
+        draft = path.with_name(f".{HISTORY}.{os.getpid()}")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for each in rows for key in each)))
+            writer.writeheader()
+            writer.writerows(rows)
+        draft.replace(path)
+        plot_history(rows, self.folder / "history.png")
+
+
+def seed(number: int) -> np.random.Generator:
+    """Seed torch and Python; returns a generator for everything that numpy draws."""
+    random.seed(number)
+    torch.manual_seed(number)
+    return np.random.default_rng(number)
+
+
+def cosine(done: float, *, warm_up: float, end: float = 0.01) -> float:
+    """The share of the peak learning rate at `done` (0..1) of a training: a linear warm-up, then half a cosine to `end`."""
+    if done < warm_up:
+        return max(done / warm_up, 1e-3)
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, peak: float, share: float) -> None:
+    """Set the learning rate of all groups; a group's own `scale` (default 1) multiplies it."""
+    for group in optimizer.param_groups:
+        group["lr"] = peak * share * group.get("scale", 1.0)
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the weights and of the statistics of batch normalisation.
+
+    Its decay grows from 0 with the number of updates (min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    ExponentialMovingAverage), so that the first random weights are forgotten at once.
+    """
+
+    def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+        share = min(decay, (1 + float(count)) / (10 + float(count)))
+        return old * share + new * (1 - share) if old.is_floating_point() else new
+
+    return AveragedModel(network, avg_fn=average, use_buffers=True)
+
+
+def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: weights of layers decay, biases and norms do not."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
