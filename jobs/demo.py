@@ -8,18 +8,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import IO, Annotated, Any
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
+from jobs.options import STARTER
 from jobs.process import QUARANTINED, verified_models, work_through
 from pipeline.arrays import Picture
-from pipeline.config import CONF, load
+from pipeline.config import load
 from pipeline.errors import UserError
+from pipeline.media.draw import draw_people, encode_png, sheet
 from pipeline.media.film import Window, pan, write_mp4
+from pipeline.media.pictures import resize_to_long_side
 from pipeline.media.probe import read_picture
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source
@@ -27,31 +32,53 @@ from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import local_path
 
-CONFIG = CONF.parent / "tests" / "conf" / "shared-weights.yaml"
-CLIP = "demo.mp4"
+CLIP, SHEET = "demo.mp4", "demo.png"
 WIDTH, HEIGHT, FPS = 960, 540, 25
 SECONDS_PER_SHOT = 3
 KEYFRAME_EVERY = 2 * FPS
+SHEET_WIDTH, SHEET_COLUMNS = 640, 3
+AGE_TOLERANCE = 10
+"""Years by which an estimate of one person may be off and still be called right."""
+LEAST_JUDGED = 3
+"""So many of its people show a face that is large enough, and are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Somebody of the STORY, and what is known of them.
+
+    ages: the least and the most years that they can have had when the photograph was taken; None if nothing is known.
+    """
+
+    name: str
+    gender: str
+    ages: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The camera goes over a photograph of a package from window `start` to `end`; `people`: whom one can see."""
+    """The camera goes over a photograph of a package from window `start` to `end`; `people`, from left to right."""
 
     photograph: str
     start: Window
     end: Window
-    people: tuple[str, ...]
+    people: tuple[Known, ...]
 
+
+# Nobody dates the portrait; its subject, born in November 1956, was an astronaut from 1990 to 2006. The two at the
+# touchline, born in June 1972 and in June 1959, were photographed at a match of May 2014.
+ASTRONAUT = Known("the astronaut", "F", (33, 49))
+SHOUTING, WATCHING = Known("the one who shouts", "M", (41, 41)), Known("the one who watches", "M", (54, 54))
+LIGHT, DARK = Known("the light coat", "M"), Known("the dark coat", "M")
 
 # The detectors of today see an outstretched arm, and a passer-by cut off by the border, as people of their own: the
 # windows leave them out, so that nobody can argue about the truth.
 STORY = (
-    Shot("skimage/data/astronaut.png", (50, 0, 400), (0, 0, 500), ("the astronaut",)),
-    Shot("ultralytics/assets/zidane.jpg", (700, 5, 580), (780, 15, 440), ("the one who watches",)),
-    Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), ("the light coat", "the dark coat")),
-    Shot("ultralytics/assets/zidane.jpg", (90, 160, 610), (150, 180, 560), ("the one who shouts",)),
-    Shot("skimage/data/astronaut.png", (0, 40, 470), (42, 5, 470), ("the astronaut",)),
+    Shot("skimage/data/astronaut.png", (50, 0, 400), (0, 0, 500), (ASTRONAUT,)),
+    Shot("ultralytics/assets/zidane.jpg", (700, 5, 580), (780, 15, 440), (WATCHING,)),
+    Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), (LIGHT, DARK)),
+    Shot("ultralytics/assets/zidane.jpg", (90, 160, 610), (150, 180, 560), (SHOUTING,)),
+    Shot("skimage/data/astronaut.png", (0, 40, 470), (42, 5, 470), (ASTRONAUT,)),
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -64,7 +91,7 @@ def demo(
     """Make a clip of people who are known, find them in it, and say how well that went."""
     if "://" in output:
         raise UserError(f"--output {output}: the demo writes to this machine; name a folder")
-    registry = verified_models(config := load([CONFIG]))
+    registry = verified_models(config := load(profile=STARTER))
     store = Store(output)
     store.check_writable()
     seconds, people = SECONDS_PER_SHOT * len(STORY), {name for shot in STORY for name in shot.people}
@@ -81,10 +108,13 @@ def demo(
 
     source = State.load(store).sources[uri]
     persons, detections = (_rows(store, name, source["video_id"]) for name in ("persons", "detections"))
+    with store.writing(SHEET) as file:
+        file.write(encode_png(_sheet_of(persons, detections)))
     console.console.print()
     console.console.print(_table_of(persons, detections))
     console.console.print()
-    for verdict in verdicts(_people_by_shot(detections)):
+    found = _found(detections)
+    for verdict in [*verdicts_on_people(found), *verdicts_on_estimates(persons, names_of(found, detections))]:
         console.say(verdict)
     console.console.print()
     console.console.print(_places(source["csv"]))
@@ -95,11 +125,11 @@ def make_clip(file: IO[bytes]) -> None:
     write_mp4(file, _pictures(), fps=FPS, keyframe_every=KEYFRAME_EVERY)
 
 
-def verdicts(found: Sequence[Mapping[int, int]]) -> list[str]:
-    """How what was found compares with the STORY, a line each. found: for each shot, in how many frames is which ID."""
+def verdicts_on_people(found: Sequence[Mapping[int, int]]) -> list[str]:
+    """How who was found compares with the STORY, a line each. found: for each shot, in how many frames is which ID."""
     there = [len(shot.people) for shot in STORY]
     seen = [len(persons) for persons in found]
-    num_there, num_found = len({name for shot in STORY for name in shot.people}), len(set().union(*found))
+    num_there, num_found = len({known for shot in STORY for known in shot.people}), len(set().union(*found))
     said = [
         (f"people: {num_found} found, {num_there} in the clip", num_found == num_there),
         (f"in each shot: {_listed(seen)} found, {_listed(there)} in the clip", seen == there),
@@ -108,12 +138,46 @@ def verdicts(found: Sequence[Mapping[int, int]]) -> list[str]:
         ids = {max(persons, key=persons.__getitem__) if persons else None for persons in (found[i] for i in shots)}
         told = " and ".join(f"person {one}" if one else "nobody" for one in sorted(ids, key=lambda one: one or 0))
         said.append((f"{name} is in shots {_listed(i + 1 for i in shots)}: {told}", len(ids) == 1 and None not in ids))
-    return [f"{text}: {'right' if right else 'WRONG'}" for text, right in said]
+    return [_verdict(*each) for each in said]
+
+
+def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[int, Known]) -> list[str]:
+    """How genders and ages compare with what is known, a line each. names: who each ID is, as far as that is clear."""
+    told = [(person, names[person["person_id"]]) for person in persons if person["person_id"] in names]
+    genders = [person["gender"] == known.gender for person, known in told if person["gender"] != "N"]
+    ages = [
+        known.ages[0] - AGE_TOLERANCE <= person["age"] <= known.ages[1] + AGE_TOLERANCE
+        for person, known in told
+        if person["age"] is not None and known.ages is not None
+    ]
+    within = f"within {AGE_TOLERANCE} years of what is known"
+    lines = [
+        (f"gender: {sum(genders)} of {len(genders)} named as known", all(genders) and len(genders) >= LEAST_JUDGED),
+        (f"age: {sum(ages)} of {len(ages)} {within}", all(ages) and len(ages) >= LEAST_JUDGED),
+    ]
+    return [_verdict(*each) for each in lines]
+
+
+def names_of(found: Sequence[Mapping[int, int]], detections: Iterable[Mapping[str, Any]]) -> dict[int, Known]:
+    """Who each ID is: whom the STORY has in a shot, from left to right; one with too many or too few tells nothing."""
+    lefts: dict[tuple[int, int], list[float]] = {}
+    for row in detections:
+        lefts.setdefault((_shot(row), row["person_id"]), []).append(row["bb_xmin"])
+    names: dict[int, Known] = {}
+    for index, (shot, persons) in enumerate(zip(STORY, found, strict=True)):
+        if len(persons) == len(shot.people):
+            ordered = sorted(persons, key=lambda one, index=index: fmean(lefts[index, one]))
+            names |= dict(zip(ordered, shot.people, strict=True))
+    return names
+
+
+def _verdict(text: str, right: bool) -> str:
+    return f"{text}: {'right' if right else 'WRONG'}"
 
 
 def _returning() -> list[tuple[str, list[int]]]:
     """Who is in more than one shot, alone in each, and in which: only then an ID tells who is meant."""
-    alone = [shot.people[0] if len(shot.people) == 1 else None for shot in STORY]
+    alone = [shot.people[0].name if len(shot.people) == 1 else None for shot in STORY]
     shots = {name: [i for i, other in enumerate(alone) if other == name] for name in alone if name}
     return [(name, places) for name, places in shots.items() if len(places) > 1]
 
@@ -125,12 +189,41 @@ def _pictures() -> Iterator[Picture]:
         yield from pan(photograph, shot.start, shot.end, num_frames=num_frames, width=WIDTH, height=HEIGHT)
 
 
-def _people_by_shot(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
+def _shot(row: Mapping[str, Any]) -> int:
+    """The shot of the STORY, from 0, that a row of `detections` lies in."""
+    return int(row["time_s"] // SECONDS_PER_SHOT)
+
+
+def _found(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
     """For each shot of the STORY, in how many of its frames is which person."""
     found: list[Counter[int]] = [Counter() for _ in STORY]
     for row in detections:
-        found[int(row["time_s"] // SECONDS_PER_SHOT)][row["person_id"]] += 1
+        found[_shot(row)][row["person_id"]] += 1
     return found
+
+
+def _sheet_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Picture:
+    """The middle frame of every shot, with who was found in it."""
+    labels = {person["person_id"]: _label(person) for person in persons}
+    middles = [index * SECONDS_PER_SHOT * FPS + SECONDS_PER_SHOT * FPS // 2 for index in range(len(STORY))]
+    pages = []
+    for middle, picture in zip(middles, (p for i, p in enumerate(_pictures()) if i in middles), strict=True):
+        rows = [row for row in detections if row["frame_num"] == middle + 1]
+        ids = [row["person_id"] for row in rows]
+        corners = [
+            (r["bb_xmin"], r["bb_ymin"], r["bb_xmin"] + r["bb_width"], r["bb_ymin"] + r["bb_height"]) for r in rows
+        ]
+        boxes = np.array(corners, np.float64).reshape(-1, 4) * (SHEET_WIDTH / WIDTH)
+        small = resize_to_long_side(picture, SHEET_WIDTH)
+        pages.append(draw_people(small, boxes, ids, [labels[one] for one in ids]))
+    return sheet(pages, SHEET_COLUMNS)
+
+
+def _label(person: Mapping[str, Any]) -> str:
+    said = [str(person["person_id"])]
+    if person["age"] is not None:
+        said.append(f"{GENDERS[person['gender']]}, {person['age']:.0f}")
+    return " · ".join(said)
 
 
 def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Table:
@@ -140,7 +233,7 @@ def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
         age = "no estimate"
         if person["age"] is not None:
             age = f"{person['age']:.0f} ({person['age_low']:.0f} to {person['age_high']:.0f})"
-        gender = {"F": "female", "M": "male", "N": "no estimate"}[person["gender"]]
+        gender = GENDERS[person["gender"]]
         table.add_row(str(person["person_id"]), f"{person['num_frames'] / FPS:.1f} s", _listed(shots), age, gender)
     return table
 
@@ -148,12 +241,14 @@ def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
 def _places(csv: str) -> Table:
     table = Table("in the output", "", **LOOK)
     table.add_row(CLIP, "the clip")
+    table.add_row(SHEET, "a picture of each shot, with the people found in it")
     table.add_row(csv, "a line per person and frame")
     table.add_row("persons/, detections/, …", "tables, each for pandas.read_parquet")
     table.add_row("run.json", "configuration, models, versions, times")
     return table
 
 
+GENDERS = {"F": "female", "M": "male", "N": "unsure"}
 LOOK: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
 
 

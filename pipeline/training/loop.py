@@ -38,7 +38,7 @@ class Run:
     """The folder of a training run: what it holds is loaded by `resume` and replaced by `save`."""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        """`recipe`: what the run is a function of, JSON types only; a folder of another recipe is refused (UserError)."""
+        """`recipe`: what the run is a function of, JSON types only; a folder of another one is refused (UserError)."""
         self.folder = folder
         self._recipe = dict(recipe)
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def seed(number: int) -> np.random.Generator:
 
 
 def cosine(done: float, *, warm_up: float, end: float = 0.01) -> float:
-    """The share of the peak learning rate at `done` (0..1) of a training: a linear warm-up, then half a cosine to `end`."""
+    """The share of the peak learning rate at `done` (0..1): a linear warm-up, then half a cosine down to `end`."""
     if done < warm_up:
         return max(done / warm_up, 1e-3)
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
