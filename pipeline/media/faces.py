@@ -32,19 +32,25 @@ CONTRAST, NOISE = 40.0, 2.0
 _CORE = (slice(40, 92), slice(34, 78))  # of 112 px: from the brows to the lips, without hair, background and border
 
 
-def align_face(picture: Picture, landmarks: NDArray[np.floating], size: int) -> Picture:
+def align_face(
+    picture: Picture,
+    landmarks: NDArray[np.floating],
+    size: int,
+    template: NDArray[np.floating] = TEMPLATE / TEMPLATE_PX,
+) -> Picture:
     """Turn, shift and scale the face with these (5, 2) landmarks, in px of `picture`, onto the template in `size` px.
 
-    Returns (size, size, 3). Enlarges bilinearly; shrinks by area first, so that no fine pattern turns coarse.
+    template: (5, 2), shares of `size`. Returns (size, size, 3). Enlarges bilinearly; shrinks by area first, so that no
+    fine pattern turns coarse.
     """
-    matrix = similarity(landmarks, TEMPLATE * (size / TEMPLATE_PX))
+    matrix = similarity(landmarks, template * size)
     shrink = int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
     if shrink >= 2:
         height, width = (max(1, side // shrink) for side in picture.shape[:2])
         steps = np.array([picture.shape[1] / width, picture.shape[0] / height])
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
         # In the small picture a point p lies at (p + .5) / step - .5, pixel centres being whole numbers.
-        matrix = similarity((np.asarray(landmarks, np.float64) + 0.5) / steps - 0.5, TEMPLATE * (size / TEMPLATE_PX))
+        matrix = similarity((np.asarray(landmarks, np.float64) + 0.5) / steps - 0.5, template * size)
     aligned = cv2.warpAffine(picture, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=OUTSIDE)
     return aligned.astype(np.uint8, copy=False)
 

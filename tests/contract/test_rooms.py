@@ -22,6 +22,7 @@ LIBRARIES = {
     "imagehash": {"pipeline/datasets"},
     "matplotlib": {"pipeline/plots.py"},
     "flask": {"jobs/review.py"},
+    "PIL": {"pipeline/media", "pipeline/datasets"},
     "av": {"pipeline/media"},
     "scenedetect": {"pipeline/media"},
     "fsspec": {"pipeline/storage"},
@@ -38,7 +39,7 @@ ROOMS = {
     "pipeline.evaluation": {"pipeline/evaluation", "pipeline/training", "jobs"},
     "pipeline.datasets": {"pipeline/datasets", "pipeline/training", "pipeline/evaluation", "jobs"},
     "pipeline.storage": {"pipeline/storage", "pipeline/stages", "jobs"},
-    "pipeline.media": {"pipeline/media", "pipeline/stages", "pipeline/models", "jobs"},
+    "pipeline.media": {"pipeline/media", "pipeline/stages", "pipeline/models", "pipeline/datasets", "jobs"},
     "jobs": {"jobs"},
 }
 CORES_MAY = {"numpy", "scipy", "pipeline"}

@@ -1,0 +1,192 @@
+"""`rollcall datasets`: labelled faces looked at, cleaned, split, and cut out of raw pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs import console
+from jobs.errors import run
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(help="Labelled faces: look at, clean, split, align.", no_args_is_help=True)
+
+FORMS = (
+    ("utkface", "a folder of 25_1_0_20170116….jpg", "age, gender, ethnic group", "non-commercial research"),
+    ("imdb-wiki", "imdb.mat or wiki.mat", "age, gender, name", "non-commercial research"),
+    ("fgnet", "a folder of 001A02.JPG, or a CSV with full_path", "age, person", "research"),
+    ("adience", "a folder of fold_0_data.txt …, or one of them", "age or its range, gender, person", "research"),
+    ("csv", "a .csv with path, age, gender, and group and person if known", "those", "your own"),
+)
+"""Name, what is to be named as SOURCE, what the labels say, under which licence it comes."""
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A folder of pictures, a .csv, a .mat or folds: see `list`.", show_default=False
+    ),
+]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the pictures, where they do not lie beside the labels.", show_default=False),
+]
+Corrections = Annotated[
+    Path | None, typer.Option(help="A CSV of corrections that `rollcall review` wrote.", show_default=False)
+]
+Csv = Annotated[Path, typer.Option(metavar="FILE.csv", help="The CSV to write.", show_default=False)]
+
+
+@app.command("list")
+def list_forms() -> None:
+    """Show which data sets can be read, and what to name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("form", "SOURCE", "labels", "licence", box=None, pad_edge=False)
+    for row in FORMS:
+        table.add_row(*row)
+    wide = Console()
+    (wide if wide.is_terminal else Console(width=160)).print(table)
+
+
+@app.command()
+def clean(
+    source: Source,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write what is left.", show_default=False)
+    ] = None,
+    pictures: Pictures = None,
+    corrections: Corrections = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A rule, of those that are shown; repeat it. By default all but `no picture`."),
+    ] = None,
+) -> None:
+    """Take out what is unfit for training, and say how many pictures each rule took out."""
+    from pipeline.datasets import csv_labels
+    from pipeline.datasets.clean import LABELS, RULES
+    from pipeline.datasets.clean import clean as cleaned
+
+    table = _load(source, pictures, corrections)
+    if unknown := [name for name in rule or [] if name not in RULES]:
+        raise UserError(f"--rule must be one of {', '.join(RULES)}, got {unknown[0]!r}")
+    left, removed = cleaned(table, [name for name in RULES if name in (rule or LABELS)])
+    console.say(f"{len(table):8,} pictures")
+    for name, count in removed.items():
+        console.say(f"{-count:8,} {name}")
+    console.say(f"{len(left):8,} left")
+    if output is not None:
+        csv_labels.write(left, output)
+        console.say(f"written to {output}")
+
+
+@app.command()
+def plot(
+    source: Source,
+    output: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.", show_default=False)],
+    pictures: Pictures = None,
+    corrections: Corrections = None,
+) -> None:
+    """Draw the distribution of ages by gender, ranges as ranges."""
+    try:
+        from pipeline.plots import plot_ages
+    except ImportError as error:
+        raise missing(error) from error
+
+    from pipeline.datasets.clean import LABELS
+    from pipeline.datasets.clean import clean as cleaned
+
+    table = _load(source, pictures, corrections)
+    drawn, removed = cleaned(table, [name for name in LABELS if name != "no gender"])
+    if drawn.empty:
+        raise UserError(f"{source} has no picture with an age that could be drawn")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    plot_ages(drawn, output)
+    left_out = ", ".join(f"{count:,} {name}" for name, count in removed.items() if count)
+    console.say(f"{len(drawn):,} pictures in {output}{f'; left out: {left_out}' if left_out else ''}")
+
+
+@app.command()
+def split(source: Source, output: Csv, pictures: Pictures = None, corrections: Corrections = None) -> None:
+    """Write which pictures are for training, validation and test.
+
+    No person and no copy of a picture is on two sides. The split is a function of the pictures and their names alone.
+    """
+    try:
+        from pipeline.datasets import splits
+    except ImportError as error:
+        raise missing(error) from error
+
+    table = _load(source, pictures, corrections)
+    table["split"] = splits.split_faces(table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    table[["name", "split"]].rename(columns={"name": "path"}).to_csv(output, index=False, lineterminator="\n")
+    sides = table["split"].value_counts()
+    console.say(", ".join(f"{name} {sides.get(name, 0):,}" for name in splits.SHARES) + f" in {output}")
+
+
+@app.command()
+def align(
+    source: Source,
+    output: Annotated[Path, typer.Option(help="Folder of the chips.", show_default=False)],
+    size: Annotated[int, typer.Option(min=16, max=1024, help="px, side of a chip.")] = 140,
+    padding: Annotated[
+        float, typer.Option(min=0, max=2, help="Of the face's square, brows to lip, on each side.")
+    ] = 0.4,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of what counts as a face.")] = 0.8,
+    pictures: Pictures = None,
+    corrections: Corrections = None,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Cut face chips out of raw pictures with the profile's face detector; drop those with no face, or with several.
+
+    OUTPUT/labels.csv names the chips with their labels, alignment.csv says of every picture what became of it. The same
+    command goes on where it was stopped. The detector sees pictures fitted into 640 px, unless --set faces.input_px.
+    """
+    from collections import Counter
+
+    from rich.progress import Progress
+
+    from jobs.process import decide_device
+    from pipeline.config import load
+    from pipeline.datasets.align import JOURNAL, WRITTEN
+    from pipeline.datasets.align import align as cut_chips
+    from pipeline.models.loading import Loader
+    from pipeline.storage.blobs import fetch
+    from pipeline.weights import Registry
+
+    table = _load(source, pictures, corrections)
+    knobs = ["faces.input_px=640", *(settings or []), f"faces.min_score={min_score}"]
+    chosen = decide_device(load(config or [], knobs, profile))
+    detector = Loader(chosen, Registry.of(chosen, fetch)).face_detector()
+    reasons: Counter[str] = Counter()
+    with Progress(console=console.console, transient=True) as bar:
+        task = bar.add_task("aligning", total=len(table))
+        for outcomes in cut_chips(table, detector, output, size=size, padding=padding):
+            reasons.update(outcome.reason for outcome in outcomes)
+            bar.advance(task, len(outcomes))
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common() if reason != WRITTEN)
+    console.say(
+        f"{reasons[WRITTEN]:,} chips of {size} px in {output}; dropped: {dropped or 'none'} ({output / JOURNAL})"
+    )
+
+
+def missing(error: ImportError) -> UserError:
+    """What is said where a package of the extra `train` is not installed."""
+    return UserError(f"this command needs the package {error.name}; get it by: pip install 'rollcall[train]'")
+
+
+def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.DataFrame":
+    from pipeline.datasets.loading import load_faces
+
+    return load_faces(source, pictures=pictures, corrected_by=corrections)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,66 @@
+"""Adience: tab-separated folds, `fold_0_data.txt` to `fold_4_data.txt` (https://talhassner.github.io, project Adience).
+
+A row is a face in a photo of an album: user_id (the album), original_image, face_id (who of the album), age (a range
+as `(25, 32)`, an exact number, or `None`) and gender (m, f, u or nothing). Licence: research only.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.datasets import faces
+from pipeline.errors import UserError
+
+FOLDS = "fold_*_data.txt"
+COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
+PREFIXES = {"aligned": "landmark_aligned_face", "faces": "coarse_tilt_aligned_face"}
+"""How the archive's two folders begin the names of their pictures."""
+
+_RANGE = re.compile(r"\((\d+), ?(\d+)\)", re.ASCII)
+
+
+def load(source: Path | str, pictures: Path | None = None) -> pd.DataFrame:
+    """The table (`faces.COLUMNS`) of one fold or of a folder of folds, with the fold's number as a column of its own.
+
+    A range stays one: age_low and age_high are its ends, age its middle; an exact age stays exact. A person is who a
+    face_id of an album is. pictures: the archive's folder `aligned` or `faces`, by default `aligned` beside the folds;
+    no picture is looked for. Raises UserError.
+    """
+    path = Path(source)
+    folds = [path] if path.is_file() else sorted(faces.folder(path).glob(FOLDS))
+    if not folds:
+        raise UserError(f"no fold ({FOLDS}) in {path}; name the folder that holds Adience's folds")
+    root = pictures or (path.parent if path.is_file() else path) / "aligned"
+    prefix = PREFIXES.get(root.name, PREFIXES["aligned"])
+    rows = pd.concat([_read(fold, number) for number, fold in enumerate(folds)], ignore_index=True)
+    ranges = [_age_range(age, fold, line) for age, fold, line in zip(rows.age, rows.file, rows.line, strict=True)]
+    table = faces.table(
+        root,
+        (rows.user_id + f"/{prefix}." + rows.face_id + "." + rows.original_image).tolist(),
+        age=[None if ends is None else sum(ends) / 2 for ends in ranges],
+        age_low=[None if ends is None else ends[0] for ends in ranges],
+        age_high=[None if ends is None else ends[1] for ends in ranges],
+        gender=[gender.upper() if gender in ("m", "f") else None for gender in rows.gender],
+        person=(rows.user_id + "/" + rows.face_id).tolist(),
+        source="Adience",
+    )
+    table["fold"] = rows.fold
+    return table
+
+
+def _read(fold: Path, number: int) -> pd.DataFrame:
+    rows = faces.read_rows(fold, COLUMNS, "\t")
+    digits = re.search(r"\d+", fold.name)
+    return rows.assign(fold=int(digits[0]) if digits else number, file=str(fold), line=range(2, len(rows) + 2))
+
+
+def _age_range(age: str, fold: str, line: int) -> tuple[float, float] | None:
+    if age in ("", "None"):
+        return None
+    match = _RANGE.fullmatch(age)
+    if match:
+        return float(match[1]), float(match[2])
+    if not age.isdecimal():
+        raise UserError(f"{fold}, line {line}: age must be a number, a range as (25, 32), or None, got {age!r}")
+    return float(age), float(age)

@@ -1,0 +1,109 @@
+"""Any labelled faces: a CSV with the columns path, age and gender, one row per picture.
+
+- path: absolute, or below the CSV's folder
+- age: years, or an inclusive range as 25-32 or (25, 32); empty where it is not known
+- gender: M or F, male or female in any case; empty or N where it is not known
+
+and, where there are such columns, group and person.
+"""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.datasets import faces
+from pipeline.errors import UserError
+
+COLUMNS = ("path", "age", "gender")
+GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": None, "n": None}
+
+_NUMBER = r"(\d{1,3}(?:\.\d+)?)"
+_EXACT = re.compile(_NUMBER, re.ASCII)
+_RANGE = re.compile(rf"\(?{_NUMBER}\s*[-–,]\s*{_NUMBER}\)?", re.ASCII)
+
+
+def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
+    """The table (`faces.COLUMNS`) of the CSV `path`, whose relative paths are below `pictures`, by default its folder.
+
+    Raises UserError: a column or a picture is missing, a picture is named twice, or a value cannot be read (with its
+    line).
+    """
+    file = Path(path)
+    root = pictures or file.parent
+    rows = faces.read_rows(file, COLUMNS)
+    if rows.empty:
+        raise UserError(f"{file} has no row below its header; name a CSV with a row for each picture")
+    found: list[tuple[float, float, str | None]] = []
+    for line, (age, gender) in enumerate(zip(rows.age, rows.gender, strict=True), 2):
+        where = f"{file}, line {line}"
+        low, high = read_age(age, where)
+        found.append((low, high, read_gender(gender, where)))
+    names = rows.path.tolist()
+    for line, name in enumerate(names, 2):
+        if not name or not (root / name).is_file():
+            raise UserError(f"{file}, line {line}: there is no picture {root / name}; correct the path or drop the row")
+    again = rows.path.duplicated()
+    if again.any():
+        line = int(again.to_numpy().argmax()) + 2
+        raise UserError(f"{file}, line {line}: {names[line - 2]} is named a second time; keep one row for each picture")
+    return faces.table(
+        root,
+        names,
+        age=[(low + high) / 2 for low, high, _ in found],
+        age_low=[low for low, _, _ in found],
+        age_high=[high for _, high, _ in found],
+        gender=[gender for _, _, gender in found],
+        group=_optional(rows, "group"),
+        person=_optional(rows, "person"),
+        source=file.stem,
+    )
+
+
+def read_age(text: str, where: str) -> tuple[float, float]:
+    """The ends of an age or of a range of ages; NaN, NaN if the text is empty. UserError says `where` it stands."""
+    text = text.strip()
+    if not text:
+        return float("nan"), float("nan")
+    if match := _EXACT.fullmatch(text):
+        return float(match[1]), float(match[1])
+    match = _RANGE.fullmatch(text)
+    if match is None or float(match[1]) > float(match[2]):
+        raise UserError(f"{where}: age must be years, a range as 25-32, or empty, got {text!r}")
+    return float(match[1]), float(match[2])
+
+
+def read_gender(text: str, where: str) -> str | None:
+    """'M', 'F' or None; UserError says `where` another text stands."""
+    if text.strip().lower() not in GENDERS:
+        raise UserError(f"{where}: gender must be M, F, male, female, or empty, got {text!r}")
+    return GENDERS[text.strip().lower()]
+
+
+def _optional(rows: pd.DataFrame, name: str) -> list[str | None] | None:
+    return [text or None for text in rows[name]] if name in rows else None
+
+
+def write(table: pd.DataFrame, path: Path | str) -> None:
+    """Write labelled faces as a CSV that `load` reads. A picture below the CSV's folder is named from there."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    home = file.parent.resolve()
+    pictures = [Path(picture).resolve() for picture in table["path"]]
+    rows = pd.DataFrame(
+        {
+            "path": [(p.relative_to(home) if p.is_relative_to(home) else p).as_posix() for p in pictures],
+            "age": [age_text(low, high) for low, high in zip(table["age_low"], table["age_high"], strict=True)],
+            **{name: table[name] for name in ("gender", "group", "person", "source")},
+        }
+    )
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    rows.to_csv(draft, index=False, lineterminator="\n")
+    draft.replace(file)
+
+
+def age_text(low: float, high: float) -> str:
+    """An age, a range, or nothing, as `read_age` reads it."""
+    return "" if math.isnan(low) else f"{low:g}" if low == high else f"{low:g}-{high:g}"

@@ -1,0 +1,356 @@
+"""The review page: over HTTP in this process, as a real server, and in headless Chromium where there is one."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from flask.testing import FlaskClient
+from typer.testing import CliRunner
+
+from jobs.review import Queue, app, create_app, hosts_of, open_queue
+from pipeline.datasets import corrections
+from pipeline.datasets.corrections import Correction
+from pipeline.datasets.loading import load_faces
+from pipeline.errors import UserError
+
+KEY = "secret"
+NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8_1_0_20170101.jpg"]
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Four pictures, ages 15, 30, 40 and 8, and what an estimator makes of them."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name in NAMES:
+        cv2.imwrite(str(folder / name), cv2.resize(random.integers(0, 255, (9, 9, 3), np.uint8), (48, 48)))
+    pd.DataFrame(
+        {
+            "path": [str(folder / name) for name in NAMES],
+            "predicted_age": [15, 55, 41, 9],
+            "age_low": [11, 50, 33, 5],
+            "age_high": [19, 60, 49, 13],
+            "female_prob": [0.3, 0.9, 0.6, 0.99],
+        }
+    ).to_csv(tmp_path / "predictions.csv", index=False)
+    return folder
+
+
+def queue_of(faces: Path) -> Queue:
+    return open_queue(str(faces), faces.parent / "c.csv", faces.parent / "predictions.csv")
+
+
+@pytest.fixture
+def queue(faces: Path) -> Queue:
+    return queue_of(faces)
+
+
+@pytest.fixture
+def client(queue: Queue) -> FlaskClient:
+    return create_app(queue, KEY, hosts_of("127.0.0.1")).test_client()
+
+
+def token_of(client: FlaskClient) -> str:
+    found = re.search(r'"X-Token": "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
+    assert found is not None
+    return found[1]
+
+
+def decide(client: FlaskClient, index: int, what: str = "save", **changes: str) -> Any:
+    body = {"index": index, "what": what, "age": "15", "gender": "M", "note": ""} | changes
+    return client.post(f"/{KEY}/decide", json=body, headers={"X-Token": token_of(client)})
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_young_come_first_then_the_least_certain(queue: Queue) -> None:
+    assert [item.age for item in queue.items] == ["15", "8", "30", "40"]
+    assert queue.items[0].facts == {"label": "15, M", "predicted": "15 (11 to 19), 70% male", "certainty": "70.0%"}
+    assert queue.items[2].facts["certainty"] == "0.0%"
+
+
+def test_without_predictions_the_order_is_of_names(faces: Path) -> None:
+    queue = open_queue(str(faces), faces.parent / "c.csv")
+    assert [item.name for item in queue.items] == [NAMES[0], NAMES[3], NAMES[1], NAMES[2]]
+
+
+def test_copies_that_contradict_each_other_come_before_the_rest(faces: Path) -> None:
+    shutil.copy(faces / NAMES[2], faces / "70_0_0_20170101.jpg")
+    queue = open_queue(str(faces), faces.parent / "c.csv", copies=True)
+    assert [item.age for item in queue.items] == ["15", "8", "40", "70", "30"]
+    assert queue.items[2].facts["copies say"] == "70, M"
+
+
+def test_labels_without_a_picture_are_left_out_but_their_corrections_stand(tmp_path: Path) -> None:
+    (tmp_path / "fgnet.csv").write_text("full_path,age\n001A02.JPG,2\n002A03.JPG,3\n")
+    (tmp_path / "001A02.JPG").write_bytes(b"")
+    corrections.append(tmp_path / "c.csv", Correction("002A03.JPG", age="4"))
+    queue = open_queue(str(tmp_path / "fgnet.csv"), tmp_path / "c.csv")
+    assert [item.name for item in queue.items] == ["001A02.JPG"]
+    assert queue.shown(0)["done"] == 0
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def test_every_decision_is_on_the_disk_and_the_next_picture_comes(client: FlaskClient, faces: Path) -> None:
+    first = client.get(f"/{KEY}/item").get_json()
+    assert (first["index"], first["total"], first["done"], first["young_left"]) == (0, 4, 0, 2)
+    after = decide(client, 0, age="17", gender="M").get_json()
+    assert (after["index"], after["done"], after["young_left"]) == (1, 1, 1)
+    decide(client, 1, "keep", age="99", gender="M")
+    decide(client, 2, "drop", note=" two people ")
+    last = decide(client, 3, age="40", gender="F").get_json()
+    assert (last["index"], last["done"]) == (None, 4)
+    rows = [row for _, row in corrections.read(faces.parent / "c.csv")]
+    assert rows == [
+        Correction(NAMES[0], age="17"),
+        Correction(NAMES[3]),
+        Correction(NAMES[1], drop="1", note="two people"),
+        Correction(NAMES[2], gender="F"),
+    ]
+    fixed = load_faces(faces, corrected_by=faces.parent / "c.csv")
+    assert fixed[["age", "gender"]].to_numpy().tolist() == [[17, "M"], [40, "F"], [8, "F"]]
+
+
+def test_the_same_command_goes_on_where_it_stopped(client: FlaskClient, faces: Path) -> None:
+    decide(client, 0, age="17")
+    decide(client, 1, "drop")
+    again = create_app(queue_of(faces), KEY, None).test_client()
+    item = again.get(f"/{KEY}/item").get_json()
+    assert (item["index"], item["done"]) == (2, 2)
+    before = again.get(f"/{KEY}/item/0").get_json()
+    assert (before["age"], before["facts"]["decided"]) == ("17", "age 17")
+    assert again.get(f"/{KEY}/item/1").get_json()["facts"]["decided"] == "drop"
+
+
+def test_what_was_decided_can_be_changed(client: FlaskClient, faces: Path) -> None:
+    decide(client, 0, "drop")
+    decide(client, 0, "keep")
+    assert len(load_faces(faces, corrected_by=faces.parent / "c.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"age": "old"}, "age must be years"), ({"gender": "x"}, "gender must be"), ({"what": "burn"}, "what must be")],
+)
+def test_what_cannot_be_read_is_told_and_not_written(
+    client: FlaskClient, faces: Path, changes: dict[str, str], told: str
+) -> None:
+    answer = decide(client, 0, **changes)
+    assert answer.status_code == 400
+    assert told in answer.get_json()["error"]
+    assert not (faces.parent / "c.csv").exists()
+
+
+def test_a_decision_that_cannot_be_written_is_told(faces: Path) -> None:
+    queue = queue_of(faces)
+    queue.output.mkdir()
+    client = create_app(queue, KEY, None).test_client()
+    answer = decide(client, 0, "keep")
+    assert answer.status_code == 500
+    assert "could not be written" in answer.get_json()["error"]
+    assert client.get(f"/{KEY}/item").get_json()["done"] == 0
+
+
+def test_corrections_of_another_data_set_are_refused(faces: Path) -> None:
+    corrections.append(faces.parent / "c.csv", Correction("else.jpg", age="3"))
+    with pytest.raises(UserError, match=r"c\.csv, line 2: the data set has no picture else\.jpg"):
+        queue_of(faces)
+
+
+# --- strangers --------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_come_by_place_and_nothing_else_is_served(client: FlaskClient, faces: Path) -> None:
+    assert client.get(f"/{KEY}/picture/0").data == (faces / NAMES[0]).read_bytes()
+    for path in (
+        "picture/4",
+        "picture/-1",
+        "picture/../c.csv",
+        "picture/%2e%2e/%2e%2e/etc/passwd",
+        "item/9",
+        "static/x",
+    ):
+        assert client.get(f"/{KEY}/{path}").status_code == 404, path
+    (faces / NAMES[0]).unlink()
+    assert client.get(f"/{KEY}/picture/0").status_code == 404
+
+
+def test_without_the_key_there_is_nothing(client: FlaskClient) -> None:
+    for path in ("/", "/other/", "/other/item", "/other/picture/0", f"/{KEY}x/"):
+        assert client.get(path).status_code == 404, path
+
+
+def test_a_post_without_the_pages_token_is_refused(client: FlaskClient, faces: Path) -> None:
+    body = {"index": 0, "what": "drop", "age": "", "gender": "", "note": ""}
+    for headers in ({}, {"X-Token": "guess"}, {"X-Token": "ü"}):
+        assert client.post(f"/{KEY}/decide", json=body, headers=headers).status_code == 403
+    form = client.post(f"/{KEY}/decide", data=body, headers={"X-Token": token_of(client)})
+    assert form.status_code in (400, 415)
+    assert not (faces.parent / "c.csv").exists()
+
+
+def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
+    assert client.get(f"/{KEY}/item", headers={"Host": "localhost:8765"}).status_code == 200
+    assert client.get(f"/{KEY}/item", headers={"Host": "rebound.example"}).status_code in (400, 404)
+
+
+def test_the_page_asks_nothing_of_other_hosts_and_says_so(client: FlaskClient) -> None:
+    page = client.get(f"/{KEY}/")
+    text = page.get_data(as_text=True)
+    assert re.findall(r"""(?:https?:)?//[a-z]|@import|<link""", text) == []
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; img-src 'self'; connect-src 'self'")
+    assert (page.headers["Cache-Control"], page.headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+
+
+def test_a_name_is_shown_as_text(faces: Path, tmp_path: Path) -> None:
+    (faces / "own.csv").write_text(f'path,age,gender\n"{NAMES[0]}",3,\n')
+    client = create_app(open_queue(str(faces / "own.csv"), tmp_path / "c.csv"), KEY, None).test_client()
+    assert NAMES[0] not in client.get(f"/{KEY}/").get_data(as_text=True)  # it comes as JSON and goes in as textContent
+
+
+# --- as a command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(faces: Path) -> Iterator[str]:
+    """The address of a server that the command started."""
+    options = ["--data", str(faces), "--predictions", str(faces.parent / "predictions.csv")]
+    options += ["--output", str(faces.parent / "c.csv"), "--port", "0"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs.review", *options],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        told: list[str] = []
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", "".join(told[-1:]))):
+            line = server.stdout.readline()
+            assert line, "".join(told)
+            told.append(line)
+        yield found[0]
+        server.send_signal(2)
+        rest, _ = server.communicate(timeout=60)
+        assert "reviewed; the same command goes on from here" in rest
+        assert "Traceback" not in rest
+
+
+def test_a_real_server_on_a_free_port(url: str, faces: Path) -> None:
+    def ask(path: str, body: dict[str, Any] | None = None, **headers: str) -> bytes:
+        request = urllib.request.Request(
+            url + path,
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"} | headers,
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()
+
+    found = re.search(r'"X-Token": "([^"]+)"', ask("").decode())
+    assert found is not None
+    assert ask("picture/0") == (faces / NAMES[0]).read_bytes()
+    body = {"index": 0, "what": "save", "age": "12", "gender": "M", "note": ""}
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        ask("decide", body)
+    assert json.loads(ask("decide", body, **{"X-Token": found[1]}))["done"] == 1
+    assert (faces.parent / "c.csv").read_text().splitlines()[1] == f"{NAMES[0]},12,,,"
+
+
+def test_a_port_that_is_taken_is_told(url: str, faces: Path) -> None:
+    port = url.rsplit(":", 1)[1].partition("/")[0]
+    options = ["--data", str(faces), "--output", str(faces.parent / "d.csv"), "--port", port]
+    with pytest.raises(UserError, match=rf"nothing can be served at 127\.0\.0\.1, port {port}"):
+        CliRunner().invoke(app, options, catch_exceptions=False)
+
+
+def test_a_package_that_is_not_there_is_named_with_the_remedy(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flask", None)
+    with pytest.raises(UserError, match=r"needs the package flask; get it by: pip install 'rollcall\[train\]'"):
+        CliRunner().invoke(app, ["--data", str(faces), "--output", str(faces / "c.csv")], catch_exceptions=False)
+
+
+def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> None:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("needs Chromium and chromedriver")
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,860",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        window.get(url)
+
+        def wait(text: str) -> None:
+            WebDriverWait(window, 30).until(lambda _: text in window.find_element(By.TAG_NAME, "body").text)
+
+        def press(*keys: str) -> None:
+            webdriver.ActionChains(window).send_keys(*keys).perform()
+
+        wait("0 of 4 reviewed")
+        wait("2 of ages 0 to 20 left")
+        picture = window.find_element(By.ID, "picture")
+        WebDriverWait(window, 30).until(lambda _: picture.get_property("naturalWidth") == 48)
+        press("1", "2", Keys.ENTER)
+        wait("1 of 4 reviewed")
+        press("m", Keys.ENTER)
+        wait("2 of 4 reviewed")
+        press("d")
+        wait("3 of 4 reviewed")
+        press(Keys.ARROW_LEFT)
+        wait(NAMES[1])
+        wait("drop")
+        press("k")
+        wait("Kept.")
+        wait(NAMES[2])
+        press("9", "9", "9", "9", Keys.ENTER)
+        wait("age must be years")
+        press(Keys.ESCAPE, "k")
+        wait("Everything is reviewed.")
+        window.refresh()
+        wait("4 of 4 reviewed")
+        assert [
+            entry
+            for entry in window.get_log("browser")
+            if "favicon" not in entry["message"] and "400" not in entry["message"]
+        ] == []
+    finally:
+        window.quit()
+    rows = [row for _, row in corrections.read(faces.parent / "c.csv")]
+    assert rows == [
+        Correction(NAMES[0], age="12"),
+        Correction(NAMES[3], gender="M"),
+        Correction(NAMES[1], drop="1"),
+        Correction(NAMES[1]),
+        Correction(NAMES[2]),
+    ]
