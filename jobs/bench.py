@@ -26,9 +26,9 @@ import ray
 import typer
 
 from jobs import console
-from jobs.demo import CLIP, CONFIG, make_clip
+from jobs.demo import CLIP, make_clip
 from jobs.errors import run as run_app
-from jobs.options import ConfigFiles
+from jobs.options import STARTER, ConfigFiles
 from jobs.process import decide_device, verified_models
 from pipeline import rows
 from pipeline.config import Config, load
@@ -79,7 +79,7 @@ def bench(
     """Measure. `overhead`: how much longer the pipeline takes through Ray than a plain loop over the same models."""
     if clip is not None and not clip.is_file():
         raise UserError(f"--clip {clip}: there is no such file")
-    chosen = load(config or [CONFIG])
+    chosen = load(config or [], profile=STARTER)
     # The loop computes in two threads; what torch is told about its own holds in the thread that says it.
     os.environ["OMP_NUM_THREADS"] = str(chosen.compute.threads)
     registry = verified_models(chosen)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from jobs.errors import run
-from jobs.options import ConfigFiles, Profile, Settings
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.process import check_tracking
 from pipeline.config import CONF, Config, flatten, layers, load
 from pipeline.storage.blobs import fetch
@@ -20,7 +20,7 @@ KNOB = re.compile(r"^(?P<indent> *)(?P<key>\w+):[^#]*?(?: +# *(?P<comment>.*))?$
 
 
 @app.command()
-def show(config: ConfigFiles = None, settings: Settings = None, profile: Profile = None) -> None:
+def show(config: ConfigFiles = None, settings: Settings = None, profile: Profile = STARTER) -> None:
     """Print every knob with its value, and which layer gave it if that was not conf/base.yaml."""
     plain = load(config or [], settings or [], profile).plain()
     base, *over = layers(config or [], settings or [], profile)
@@ -30,7 +30,7 @@ def show(config: ConfigFiles = None, settings: Settings = None, profile: Profile
 
 
 @app.command()
-def validate(config: ConfigFiles = None, settings: Settings = None, profile: Profile = None) -> None:
+def validate(config: ConfigFiles = None, settings: Settings = None, profile: Profile = STARTER) -> None:
     """Check a configuration as `process` would: keys, values, models and licences. Loads and fetches nothing."""
     checked = load(config or [], settings or [], profile)
     registry = Registry.of(checked, fetch)

@@ -177,6 +177,57 @@ def align(
     )
 
 
+@app.command()
+def faces(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Pictures, videos, or folders of them.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to write images/ and labels/ to.", show_default=False)],
+    per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 1.0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Surer people only.")] = 0.5,
+    min_width: Annotated[float, typer.Option(min=1, help="px; wider people only.")] = 48,
+    margin: Annotated[float, typer.Option(min=0, help="Of the person's box, added around.")] = 0.08,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Make training data for a face detector: crops of people, their faces labelled by the profile's detectors.
+
+    `rollcall train detector --data OUTPUT --name face` trains one on it.
+    """
+    from rich.progress import Progress
+
+    from jobs.process import decide_device
+    from pipeline.config import load
+    from pipeline.datasets.face_boxes import write_face_boxes
+    from pipeline.datasets.people import read_named
+    from pipeline.models.loading import Loader
+    from pipeline.storage.blobs import fetch
+    from pipeline.weights import Registry
+
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"{output} must be empty: crops of another run would be among its own; name another --output")
+    chosen = decide_device(load(config or [], settings or [], profile))
+    loader = Loader(chosen, Registry.of(chosen, fetch))
+    pictures = read_named(sources, per_second=per_second)
+    num_pictures = num_crops = num_faces = 0
+    with Progress(console=console.console, transient=True) as bar:
+        task = bar.add_task("cutting out people", total=None)
+        for counts in write_face_boxes(
+            pictures,
+            loader.person_detector(),
+            loader.face_detector(),
+            output,
+            min_score=min_score,
+            min_width_px=min_width,
+            margin=margin,
+        ):
+            num_pictures, num_crops, num_faces = num_pictures + 1, num_crops + counts.crops, num_faces + counts.faces
+            bar.update(task, completed=num_pictures, description=f"{num_pictures:,} pictures")
+    console.say(f"{num_crops:,} people and {num_faces:,} faces of {num_pictures:,} pictures in {output}")
+
+
 def missing(error: ImportError) -> UserError:
     """What is said where a package of the extra `train` is not installed."""
     return UserError(f"this command needs the package {error.name}; get it by: pip install 'rollcall[train]'")

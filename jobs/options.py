@@ -12,7 +12,11 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One knob, as observe.fps=4; repeat it, later wins."),
 ]
-Profile = Annotated[str | None, typer.Option(help="A profile that comes with Rollcall: full.")]
+Profile = Annotated[
+    str,
+    typer.Option(help="A profile that comes with Rollcall: starter, models that ship with it, or full, to be fetched."),
+]
+STARTER = "starter"
 Sources = Annotated[
     list[str],
     typer.Argument(

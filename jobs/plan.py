@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
-from jobs.options import ConfigFiles, Output, Profile, Settings, Sources
+from jobs.options import STARTER, ConfigFiles, Output, Profile, Settings, Sources
 from jobs.process import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
@@ -46,7 +46,7 @@ def plan(
     output: Output,
     config: ConfigFiles = None,
     settings: Settings = None,
-    profile: Profile = None,
+    profile: Profile = STARTER,
 ) -> None:
     """Show what `process` would do with the same arguments: per video what and why, chunks, hours, time and cost."""
     console.say("looking at the sources")

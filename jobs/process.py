@@ -21,7 +21,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
-from jobs.options import ConfigFiles, Output, Profile, Settings, Sources
+from jobs.options import STARTER, ConfigFiles, Output, Profile, Settings, Sources
 from pipeline.config import Config, load
 from pipeline.cores.plan import disjoint
 from pipeline.media.probe import Probe
@@ -52,7 +52,7 @@ def process(
     output: Output,
     config: ConfigFiles = None,
     settings: Settings = None,
-    profile: Profile = None,
+    profile: Profile = STARTER,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")] = None,
     allow_quarantined: Annotated[bool, typer.Option(help="End with status 0 though videos were quarantined.")] = False,
     retry_quarantined: Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")] = False,

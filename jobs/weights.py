@@ -9,7 +9,7 @@ from rich.progress import DownloadColumn, Progress, TaskID, TextColumn, Transfer
 from rich.table import Table
 
 from jobs.errors import run
-from jobs.options import ConfigFiles, Profile, Settings
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.config import Config, load
 from pipeline.errors import UserError
 from pipeline.storage.blobs import fetch
@@ -25,7 +25,7 @@ PLAIN_WIDTH = 200  # columns where there is no terminal: a table in a log or a p
 
 
 @app.command("list")
-def list_weights(config: ConfigFiles = None, settings: Settings = None, profile: Profile = None) -> None:
+def list_weights(config: ConfigFiles = None, settings: Settings = None, profile: Profile = STARTER) -> None:
     """Show every entry: kind, licence, how its bytes are known, where they lie. * marks what the configuration uses."""
     checked, registry = _open(config, settings, profile)
     used = set(registry.models_of(checked).values())
@@ -53,7 +53,7 @@ def pull(
     every: All = False,
     config: ConfigFiles = None,
     settings: Settings = None,
-    profile: Profile = None,
+    profile: Profile = STARTER,
 ) -> None:
     """Fetch and verify weights."""
     checked, registry = _open(config, settings, profile, progress := _progress())
@@ -70,7 +70,7 @@ def verify(
     every: All = False,
     config: ConfigFiles = None,
     settings: Settings = None,
-    profile: Profile = None,
+    profile: Profile = STARTER,
 ) -> None:
     """Check the files that are here against their sha256. Status 1 if one is missing or has other bytes."""
     checked, registry = _open(config, settings, profile)
@@ -94,7 +94,7 @@ def mirror(
     every: All = False,
     config: ConfigFiles = None,
     settings: Settings = None,
-    profile: Profile = None,
+    profile: Profile = STARTER,
 ) -> None:
     """Copy verified weights to a folder or bucket that clusters without internet read."""
     checked, registry = _open(config, settings, profile, progress := _progress())

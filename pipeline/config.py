@@ -233,11 +233,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"configuration file {path} is not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise UserError(f"configuration file {path} must hold keys and values, got a {type(content).__name__}")
-    for entry in ((content.get("weights") or {}).get("extra") or {}).values():
-        uri = entry.get("uri") if isinstance(entry, dict) else None
-        if uri and "://" not in uri:
-            entry["uri"] = os.path.normpath(path.parent.absolute() / uri)
+    resolve_uris((content.get("weights") or {}).get("extra"), path.parent)
     return content
+
+
+def resolve_uris(entries: Any, folder: Path) -> Any:
+    """Make the paths among the uris of registry `entries`, relative to `folder`, absolute; returns `entries`."""
+    for entry in (entries or {}).values() if isinstance(entries, dict | None) else ():
+        uri = entry.get("uri") if isinstance(entry, dict) else None
+        if isinstance(uri, str) and "://" not in uri and not uri.startswith("package:"):
+            entry["uri"] = os.path.normpath(folder.absolute() / uri)
+    return entries
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import yaml
 
-from pipeline.config import CONF, Config
+from pipeline.config import CONF, Config, resolve_uris
 from pipeline.errors import UserError
 
 Fetch = Callable[[str], Iterator[bytes]]
@@ -28,15 +28,16 @@ Fetch = Callable[[str], Iterator[bytes]]
 LOCK = "weights.lock.yaml"
 LOCK_HEAD = "# sha256 by address, as first fetched; nobody has published these. Remove a line to accept other bytes.\n"
 FACE_DETECTORS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
-FACE_EMBEDDERS = ("facenet",)
+FACE_EMBEDDERS = ("facenet", "mobilefacenet")
+ESTIMATORS = ("attributes", "heads", "network", "ssrnet")
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "heads": {"embedder": FACE_EMBEDDERS, "heads": ("keras-heads",)},
+    "heads": {"embedder": FACE_EMBEDDERS, "heads": ("keras-heads", "dense-heads")},
     "ssrnet": {"age": ("ssrnet-age",), "gender": ("ssrnet-gender",)},
     "mtcnn": {"pnet": ("mtcnn-net",), "rnet": ("mtcnn-net",), "onet": ("mtcnn-net",)},
 }
 """The parts of each composite kind, and the kinds that each part may have."""
 KINDS = frozenset(
-    {"yolo", "reid", "gfpgan", "realesrgan", *FACE_DETECTORS, *FACE_EMBEDDERS, *PARTS}
+    {"yolo", "reid", "attributes", "network", "gfpgan", "realesrgan", *FACE_DETECTORS, *FACE_EMBEDDERS, *PARTS}
     | {kind for parts in PARTS.values() for kinds in parts.values() for kind in kinds}
 )
 
@@ -86,7 +87,7 @@ class Registry:
     def of(cls, config: Config, fetch: Fetch) -> "Registry":
         """The registry of a configuration: conf/weights.yaml and its own `weights.extra`, which wins."""
         path = CONF / "weights.yaml"
-        shipped = read_entries(yaml.safe_load(path.read_text()), f"conf/{path.name}")
+        shipped = read_entries(resolve_uris(yaml.safe_load(path.read_text()), path.parent), f"conf/{path.name}")
         extra = read_entries(config.weights.extra, "weights.extra")
         entries = {**shipped, **extra}
         for name, entry in entries.items():
@@ -316,6 +317,17 @@ def read_entries(raw: Mapping[str, Any] | None, where: str) -> dict[str, Entry]:
     return {name: _read_entry(each, f"{where}: {name}") for name, each in (raw or {}).items()}
 
 
+def fragment(entries: Mapping[str, Entry]) -> str:
+    """A configuration file that adds `entries` to the registry."""
+    told = {
+        name: {
+            key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(entry).items() if value
+        }
+        for name, entry in entries.items()
+    }
+    return yaml.safe_dump({"weights": {"extra": told}}, sort_keys=False, width=120, allow_unicode=True)
+
+
 def local_path(uri: str) -> Path | None:
     """The path that a URI names on this machine; None if it is remote. UserError if its package is not installed."""
     if uri.startswith("package:"):
@@ -348,10 +360,10 @@ def _roles(config: Config) -> dict[str, tuple[str, str | None, tuple[str, ...]]]
     return {
         "detector": ("observe.detector.weights", config.observe.detector.weights, ("yolo",)),
         "body": ("observe.body.weights", config.observe.body.weights, ("reid",)),
-        "look": ("candidates.look", config.candidates.look, ("yunet",)),
+        "look": ("candidates.look", config.candidates.look, FACE_DETECTORS),
         "face_detector": ("faces.detector", config.faces.detector, FACE_DETECTORS),
         "restorer": ("restore.weights", restorer, ("gfpgan",)),
-        "estimator": ("estimate.estimator", config.estimate.estimator, ("heads", "ssrnet")),
+        "estimator": ("estimate.estimator", config.estimate.estimator, ESTIMATORS),
         "face_embedding": ("estimate.face_embedding", config.estimate.face_embedding, FACE_EMBEDDERS),
     }
 

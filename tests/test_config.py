@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.config import described_schema, knob_comments
 from pipeline.config import CONF, RUN_KNOBS, flatten, layers, load
@@ -97,7 +98,13 @@ def test_a_bare_off_means_off_although_yaml_reads_it_as_false(tmp_path: Path) ->
 
 def test_the_profiles_are_valid() -> None:
     assert load(profile="full").restore.mode == "auto"
+    assert load(profile="starter").estimate.estimator == "starter-attributes"
     assert load([SHARED_WEIGHTS]).observe.detector.weights == "yolov8n"
+
+
+def test_what_lies_over_the_starter_profile_says_all_that_it_says() -> None:
+    starter, over = (yaml.safe_load(path.read_text()) for path in (CONF / "starter.yaml", SHARED_WEIGHTS))
+    assert {key for key, _ in flatten(starter)} <= {key for key, _ in flatten(over)}
 
 
 def test_layers_come_in_order_of_precedence(tmp_path: Path) -> None:

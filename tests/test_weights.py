@@ -238,7 +238,7 @@ GOOD = {"kind": "reid", "uri": URI, "sha256": SHA256, "licence": "MIT"}
     [
         ({"sha265": SHA256}, "x: reid: unknown key sha265; did you mean sha256?"),
         ({"kind": "redi"}, "unknown kind 'redi'; did you mean reid?"),
-        ({"kind": None}, "kind is missing; there are: facenet"),
+        ({"kind": None}, "kind is missing; there are: attributes"),
         ({"sha256": "abc"}, "sha256 must be 64 hex digits, got 'abc'"),
         ({"sha256": None}, "sha256: null needs a note"),
         ({"licence": None}, "must hold uri and licence"),

@@ -1,5 +1,6 @@
 """`rollcall evaluate`: how good models are, on labelled pictures."""
 
-import typer
+from jobs.later import group
 
-app = typer.Typer(help="Measure models.", no_args_is_help=True, pretty_exceptions_enable=False)
+COMMANDS = ("attributes", "detector", "reid", "restoration")
+app = group(__name__, COMMANDS, "Measure models.")

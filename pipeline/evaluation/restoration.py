@@ -22,6 +22,8 @@ EYE_SHARE = 0.385
 """Distance of the eyes over the side of UTKFACE's window: 126 of 512 px of the aligned face, .64 of which is wide."""
 RESAMPLES, SEED = 2000, 0
 
+ENLARGEMENTS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+
 Restore = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(N, 512, 512, 3) uint8 RGB aligned faces -> the same, restored."""
 
@@ -33,13 +35,13 @@ def compare(
     estimator: Estimator,
     *,
     restore: Restore | None,
-    enlarge: int = cv2.INTER_LINEAR,
+    enlargement: str = "bilinear",
     batch: int,
 ) -> Iterator[pd.DataFrame]:
     """Judge `faces` (columns path, age, gender), batch by batch, at each size with and without restoration.
 
     faces: pictures that show UTKFACE's window. sizes_px: sides that they are scaled down to; larger than the picture:
-    left out. restore: None means that only the way of enlarging, `enlarge` of OpenCV, is what is tried.
+    left out. restore: None means that only the `enlargement`, one of ENLARGEMENTS, is what is tried.
     Yields a row for each face and size: path, age, gender, size_px, age_plain, female_plain, age_restored,
     female_restored.
     """
@@ -51,8 +53,8 @@ def compare(
             if not any(fits):
                 continue
             small = [_scaled(each, size, cv2.INTER_AREA) for each, fit in zip(pictures, fits, strict=True) if fit]
-            plain = estimator(_aligned(small, ALIGNED_PX, cv2.INTER_LINEAR))
-            large = _aligned(small, RESTORED_PX, enlarge)
+            plain = estimator(_aligned(small, ALIGNED_PX, "bilinear"))
+            large = _aligned(small, RESTORED_PX, enlargement)
             restored = estimator(large if restore is None else restore(large))
             yield rows.loc[fits, ["path", "age", "gender"]].assign(
                 size_px=size,
@@ -104,10 +106,12 @@ def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
-def _aligned(crops: Sequence[Picture], side_px: int, enlarge: int) -> NDArray[np.uint8]:
+def _aligned(crops: Sequence[Picture], side_px: int, enlargement: str) -> NDArray[np.uint8]:
     """Crops of any size that show UTKFACE's window -> (N, side_px, side_px, 3) aligned faces."""
     window_px = round((UTKFACE.right - UTKFACE.left) * side_px), round((UTKFACE.bottom - UTKFACE.top) * side_px)
-    filled = [np.asarray(cv2.resize(crop, window_px, interpolation=enlarge), np.uint8) for crop in crops]
+    filled = [
+        np.asarray(cv2.resize(crop, window_px, interpolation=ENLARGEMENTS[enlargement]), np.uint8) for crop in crops
+    ]
     return UTKFACE.fill(np.stack(filled), side_px)
 
 

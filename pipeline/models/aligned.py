@@ -20,8 +20,8 @@ class Window:
     right: float
     bottom: float
 
-    def cut(self, faces: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-        """(N, S, S, 3) aligned faces -> (N, side_px, side_px, 3); the aspect is not kept.
+    def cut(self, faces: NDArray[np.uint8], width_px: int, height_px: int | None = None) -> NDArray[np.uint8]:
+        """(N, S, S, 3) aligned faces -> (N, height_px, width_px, 3), a square without a height; the aspect is not kept.
 
         What lies beyond the face's square repeats its border.
         """
@@ -29,7 +29,7 @@ class Window:
         left, top, right, bottom = (round(part * side) for part in (self.left, self.top, self.right, self.bottom))
         beyond = ((0, 0), (max(-top, 0), max(bottom - side, 0)), (max(-left, 0), max(right - side, 0)), (0, 0))
         inside = faces[:, max(top, 0) : min(bottom, side), max(left, 0) : min(right, side)]
-        return _squash(np.pad(inside, beyond, mode="edge"), side_px)
+        return _squash(np.pad(inside, beyond, mode="edge"), width_px, height_px or width_px)
 
     def fill(self, crops: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
         """The way back: (N, H, W, 3) pictures that show this window -> (N, side_px, side_px, 3) aligned faces.
@@ -49,10 +49,10 @@ UTKFACE = Window(left=0.19, top=0.29, right=0.83, bottom=0.91)
 (python -m tests.bench.ssrnet_on_utkface)."""
 
 
-def _squash(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    squashed = np.empty((len(pictures), side_px, side_px, 3), np.uint8)
+def _squash(pictures: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+    squashed = np.empty((len(pictures), height_px, width_px, 3), np.uint8)
     for picture, target in zip(pictures, squashed, strict=True):
-        target[:] = _resize(picture, side_px, side_px)
+        target[:] = _resize(picture, width_px, height_px)
     return squashed
 
 

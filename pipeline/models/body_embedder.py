@@ -35,10 +35,8 @@ class BodyEmbedder:
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
         self.batch = batch
-        tensors = _tensors(path)
-        architecture = _architecture(tensors, path)
+        network, architecture = load_osnet(path)
         self.height, self.width = get_backbone_spec(architecture).default_img_size
-        network = fill(_build(architecture), tensors, path)
         # As pictures lie in memory: a third faster on a CPU.
         self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
@@ -47,18 +45,8 @@ class BodyEmbedder:
         self._run_alone = Runner(self._forward, batch=1, device=device, half=half)
 
     def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
-        """Cut (N, 4) `boxes` out of `picture`, squashed to what the network reads: (N, 256, 128, 3) uint8 RGB.
-
-        As BoxMOT's ReID cuts them, to whole pixels; a box outside the picture gives black.
-        """
-        height, width = picture.shape[:2]
-        crops = np.zeros((len(boxes), self.height, self.width, 3), np.uint8)
-        corners = boxes.round().astype(np.int64).clip(0, [width, height, width, height])
-        for crop, (left, top, right, bottom) in zip(crops, corners, strict=True):
-            if right > left and bottom > top:
-                size = (self.width, self.height)
-                cv2.resize(picture[top:bottom, left:right], size, dst=crop, interpolation=cv2.INTER_LINEAR)
-        return crops
+        """Cut (N, 4) `boxes` out of `picture`, squashed to what the network reads: (N, 256, 128, 3) uint8 RGB."""
+        return cut_bodies(picture, boxes, self.height, self.width)
 
     def __call__(self, crops: NDArray[np.uint8], *, alone: bool = False) -> NDArray[np.float32]:
         """(N, 256, 128, 3) uint8 RGB -> (N, D) float32 of length one; `alone`: in batches of one."""
@@ -71,6 +59,33 @@ class BodyEmbedder:
     def _forward(self, crops: torch.Tensor) -> torch.Tensor:
         samples = crops.permute(0, 3, 1, 2).to(torch.float32)
         return self._network(samples.div_(255.0).sub_(self._mean).div_(self._std))
+
+
+def cut_bodies(picture: Picture, boxes: Boxes, height: int, width: int) -> NDArray[np.uint8]:
+    """Cut (N, 4) `boxes` out of `picture` and squash them: (N, height, width, 3) uint8 RGB.
+
+    As BoxMOT's ReID cuts them, to whole pixels; a box outside the picture gives black.
+    """
+    crops = np.zeros((len(boxes), height, width, 3), np.uint8)
+    corners = boxes.round().astype(np.int64).clip(0, [picture.shape[1], picture.shape[0]] * 2)
+    for crop, (left, top, right, bottom) in zip(crops, corners, strict=True):
+        if right > left and bottom > top:
+            cv2.resize(picture[top:bottom, left:right], (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
+    return crops
+
+
+def load_osnet(path: Path) -> tuple[torch.nn.Module, str]:
+    """The OSNet in a file of torch or safetensors, ready to run, and its name in BoxMOT. Raises UserError."""
+    tensors = _tensors(path)
+    architecture = _architecture(tensors, path)
+    return fill(build_osnet(architecture), tensors, path), architecture
+
+
+def build_osnet(architecture: str) -> torch.nn.Module:
+    """An OSNet of BoxMOT with random weights, (B, 3, H, W) -> (B, 512); without the layer that names people."""
+    network = build_backbone(architecture, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
+    del network.classifier
+    return network
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -86,12 +101,6 @@ def _architecture(tensors: Mapping[str, Any], path: Path) -> str:
     shapes = {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
     names = [name for name in registered_backbone_names() if name.startswith(FAMILY)]
     for name in names:
-        if {key: tensor.shape for key, tensor in _build(name).state_dict().items()} == shapes:
+        if {key: tensor.shape for key, tensor in build_osnet(name).state_dict().items()} == shapes:
             return name
     raise UserError(f"weights {path} are none of {', '.join(names)}; observe.body.weights must name one of them")
-
-
-def _build(architecture: str) -> torch.nn.Module:
-    network = build_backbone(architecture, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
-    del network.classifier
-    return network

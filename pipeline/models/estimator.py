@@ -4,6 +4,7 @@ Each estimator knows its own window, size, colour order and normalisation, and h
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 
 from pipeline.arrays import Estimates
 from pipeline.errors import UserError
-from pipeline.models.aligned import Window
+from pipeline.models.aligned import UTKFACE, Window
+from pipeline.models.attributes import judge, load_attributes
+from pipeline.models.classics import load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
-from pipeline.models.networks import Runner, fill
+from pipeline.models.heads import read_heads_file
+from pipeline.models.networks import Runner, fill, is_safetensors, read_checkpoint
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 
 
@@ -37,13 +41,21 @@ def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: 
         raise UserError(
             f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
         )
+    if kind == "attributes":
+        return AttributeEstimator(parts[WHOLE], batch=batch, device=device, half=half)
+    if kind == "network":
+        return NetworkEstimator(parts[WHOLE], batch=batch, device=device, half=half)
     if kind == "ssrnet":
         return SsrNetEstimator(parts["age"], parts["gender"], batch=batch, device=device, half=half)
+    if is_safetensors(parts["heads"]):
+        return HeadsEstimator(parts["embedder"], parts["heads"], batch=batch, device=device, half=half)
     embedder = FaceEmbedder(parts["embedder"], batch=batch, device=device, half=half, view=BOSCH_VIEW)
     return BoschEstimator(embedder, parts["heads"], batch=batch, device=device, half=half)
 
 
-KINDS = {"heads": {"embedder", "heads"}, "ssrnet": {"age", "gender"}}
+WHOLE = "network"
+"""The part of an estimator that is one file."""
+KINDS = {"attributes": {WHOLE}, "heads": {"embedder", "heads"}, "network": {WHOLE}, "ssrnet": {"age", "gender"}}
 """Kind -> its parts."""
 
 BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
@@ -55,19 +67,52 @@ BOSCH_AGE_STD = 10.0
 BOSCH_BUCKETS = 12
 
 
-class Heads(nn.Module):
-    """Three stacks of dense layers on one embedding: age, gender and age buckets. Dropout is of training only."""
+class AttributeEstimator:
+    """The starter estimator, see pipeline.models.attributes; it sees of a face what UTKFace's pictures show."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
+        network, self._file = load_attributes(path)
+        # As pictures lie in memory: faster on a CPU.
+        self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        if not len(faces):
+            return NO_ESTIMATES
+        means, spreads, logits = self.raw(faces)
+        calibration = self._file.calibration
+        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+
+    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
+        return self._run(UTKFACE.cut(faces, self._file.side_px))
+
+    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return judge(self._network, crops, mirrored=self._file.mirrored)
+
+
+class Heads(nn.Module):
+    """Three stacks of dense layers on one embedding, (B, `dimensions`): age, gender and age buckets.
+
+    dropouts: of age and of gender between the layers, in training alone.
+    """
+
+    def __init__(self, dimensions: int = DIMENSIONS, dropouts: tuple[float, float] = (0.0, 0.0)) -> None:
         super().__init__()
-        self.age = _dense_stack(128, 64, 32, 16, 8, 1)
-        self.buckets = _dense_stack(128, 64, 32, 16, BOSCH_BUCKETS)
-        self.gender = _dense_stack(128, 64, 32, 16, 8, 1)
+        of_age, of_gender = dropouts
+        self.age = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_age)
+        self.buckets = _dense_stack(dimensions, 128, 64, 32, 16, BOSCH_BUCKETS, dropout=of_age)
+        self.gender = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_gender)
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 512) -> (B,) years, (B,) probability of a woman, (B, 12) probabilities of the buckets."""
+        """-> (B,) years, (B,) probability of a woman, (B, 12) probabilities of the buckets."""
+        years, logits, buckets = self.logits(embeddings)
+        return years, torch.sigmoid(logits), torch.softmax(buckets, dim=1)
+
+    def logits(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> (B,) years, (B,) logit of a woman, (B, 12) logits of the buckets."""
         years = torch.sigmoid(self.age(embeddings))[:, 0] * BOSCH_YEARS
-        return years, torch.sigmoid(self.gender(embeddings))[:, 0], torch.softmax(self.buckets(embeddings), dim=1)
+        return years, self.gender(embeddings)[:, 0], self.buckets(embeddings)
 
 
 # The file's layers (Keras 2.8), by the stack they make: dense_17 … 22, 23 … 27 and 28 … 33.
@@ -101,6 +146,54 @@ class BoschEstimator:
             return NO_ESTIMATES
         years, female_probs, _ = self._heads(self._embedder(faces))
         return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs)
+
+
+class HeadsEstimator:
+    """Heads of `rollcall train heads` on the embedder that they were trained on."""
+
+    def __init__(self, embedder: Path, heads: Path, *, batch: int, device: str, half: bool) -> None:
+        self._file = read_heads_file(heads)
+        self._embedder = FaceEmbedder(embedder, batch=batch, device=device, half=half, view=self._file.view)
+        if self._embedder.dimensions != self._file.dimensions:
+            raise UserError(
+                f"weights {heads} are for vectors of {self._file.dimensions} numbers, and {embedder} gives "
+                f"{self._embedder.dimensions}; name the embedder that they were trained on"
+            )
+        self._network = fill(Heads(self._file.dimensions), read_checkpoint(heads), heads).to(device)
+        self._run = Runner(self._network.logits, batch=batch, device=device, half=False)
+
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        if not len(faces):
+            return NO_ESTIMATES
+        means, spreads, logits = self.raw(self._embedder(faces))
+        calibration = self._file.calibration
+        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+
+    def raw(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """(N, D), N > 0 -> (N,) raw ages, ones, logits of a woman: for calibration."""
+        years, logits, _ = self._run(embeddings)
+        return years, np.ones_like(years), logits
+
+
+class NetworkEstimator:
+    """A network of `rollcall train networks`, see pipeline.models.classics."""
+
+    def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
+        network, self._file = load_classic(path)
+        self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._run = Runner(self._network, batch=batch, device=device, half=half)
+        self._stored_px = network.stored_px
+
+    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
+        if not len(faces):
+            return NO_ESTIMATES
+        means, spreads, logits = self.raw(faces)
+        calibration = self._file.calibration
+        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+
+    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
+        return self._run(UTKFACE.cut(faces, self._stored_px))
 
 
 SSRNET_WINDOW = Window(left=-0.1, top=-0.05, right=1.1, bottom=1.15)
@@ -151,11 +244,11 @@ def _estimates(
     )
 
 
-def _dense_stack(*sizes: int) -> nn.Sequential:
-    """Dense layers of `sizes` on an embedding, with ReLU between them."""
+def _dense_stack(*sizes: int, dropout: float) -> nn.Sequential:
+    """Dense layers of `sizes`, the first what comes in, with ReLU between them."""
     layers: list[nn.Module] = []
-    for size_in, size_out in zip((DIMENSIONS, *sizes), sizes, strict=False):
-        layers += [nn.Linear(size_in, size_out), nn.ReLU()]
+    for size_in, size_out in pairwise(sizes):
+        layers += [nn.Linear(size_in, size_out), nn.Sequential(nn.ReLU(), nn.Dropout(dropout))]
     return nn.Sequential(*layers[:-1])
 
 

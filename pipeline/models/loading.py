@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.models.body_embedder import BodyEmbedder
-from pipeline.models.estimator import Estimator, load_estimator
+from pipeline.models.estimator import WHOLE, Estimator, load_estimator
 from pipeline.models.face_detector import FaceDetector, load_face_detector
 from pipeline.models.face_embedder import FaceEmbedder
 from pipeline.models.person_detector import PersonDetector
@@ -115,4 +115,5 @@ class Loader:
 
     def _parts(self, name: str) -> Mapping[str, Path]:
         entry = self._registry.entry(name)
-        return {role: self._registry.path(part) for role, part in (entry.parts or {}).items()}
+        parts = entry.parts or {WHOLE: name}
+        return {role: self._registry.path(part) for role, part in parts.items()}

@@ -1,11 +1,15 @@
 """How every torch network here is read and run: no code in a checkpoint, no gradients, batches of one fixed shape."""
 
+import json
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -14,16 +18,66 @@ from pipeline.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
 
+FACTS = "rollcall"
+"""The key of a safetensors file's metadata under which ours say what their loader needs."""
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+)
+"""What the libraries raise for files of other kinds: torch's unpickler also stumbles over text."""
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the tensors of a checkpoint; a file that wants to run code is refused. Raises UserError."""
+    """Read the tensors of a checkpoint of torch or of a safetensors file, told by their bytes: the cache names files by
+    their hash. A file that wants to run code is refused. Raises UserError."""
     try:
+        if is_safetensors(path):
+            return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`"
-        ) from None
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a safetensors file of ours says of itself, for its loader; empty for other files. Raises UserError."""
+    try:
+        if not is_safetensors(path):
+            return {}
+        with safetensors.safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get(FACTS, "{}"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, half: bool) -> None:
+    """Write a safetensors file, whole or not at all; `facts`: JSON, for read_facts. `half`: float16."""
+    kept = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in tensors.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # save_file would make a file that its owner alone may read.
+    draft.write_bytes(safetensors.torch.save(kept, {"format": "pt", FACTS: json.dumps(facts, sort_keys=True)}))
+    draft.replace(path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a header of JSON follows eight bytes of its length; archives and pickles begin otherwise."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK"
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`")
 
 
 def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:

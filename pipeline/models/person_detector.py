@@ -1,12 +1,13 @@
 """Ultralytics' detectors as one forward pass: pictures of one size -> the people in each.
 
 A sample's numbers do not depend on its place in a batch or on its neighbours: batches have one shape per picture size,
-and what they lack is padded. The file is a pickle of a model: whoever calls has compared its hash with the registry's.
+and what they lack is padded. A .pt file is a pickle of a model: whoever calls has compared its hash with the
+registry's.
 """
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline import boxes as geometry
 from pipeline.arrays import Detections, Picture
 from pipeline.errors import UserError
+from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
 
 STRIDE = 32
 GREY = 114
@@ -26,7 +28,7 @@ GREY = 114
 
 
 class PersonDetector:
-    """Finds people with the network of an Ultralytics .pt file.
+    """Finds people with the network of an Ultralytics .pt file, or of a safetensors file of `write_network`.
 
     image_size: px, long side of what the network sees, a multiple of 32. batch: pictures in a forward pass.
     min_score: people below are dropped. nms_iou: of two boxes that overlap more, the weaker is dropped (networks that
@@ -64,6 +66,16 @@ class PersonDetector:
             head = self._network.model[-1]
             head.float()
             head.register_forward_pre_hook(lambda _, inputs: ([each.float() for each in inputs[0]],))
+
+    @property
+    def network(self) -> Any:
+        """Ultralytics' network, fused."""
+        return self._network
+
+    @property
+    def person(self) -> int:
+        """Its class of people."""
+        return self._person
 
     def __call__(self, pictures: Sequence[Picture], *, alone: bool = False) -> list[Detections]:
         """Find the people in each of `pictures`; `alone`: in batches of one, for a video that has one picture only.
@@ -143,7 +155,8 @@ class Fit:
         return (boxes - offset) * np.array([x, y, x, y], np.float32)
 
 
-def _load(path: Path) -> tuple[Any, dict[int, str]]:
+def library() -> Any:
+    """Ultralytics' module of models, which is not to be imported before this."""
     # Ultralytics reads these when it is imported: it neither phones home, nor installs packages, nor writes into the
     # home folder, and reads checkpoints by a list of known classes.
     os.environ["YOLO_OFFLINE"] = "true"
@@ -155,6 +168,38 @@ def _load(path: Path) -> tuple[Any, dict[int, str]]:
 
     # Only known classes are read from a checkpoint; load_checkpoint has no argument for it.
     setattr(tasks, "SAFE_LOAD", True)  # noqa: B010
+    return tasks
+
+
+def write_network(network: Any, architecture: str, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write an Ultralytics DetectionModel as safetensors in float16.
+
+    architecture: its YAML within Ultralytics. facts: JSON types, kept beside what the loader needs.
+    """
+    names = {str(index): name for index, name in network.names.items()}
+    write_checkpoint(path, network.state_dict(), {**facts, "architecture": architecture, "names": names}, half=True)
+
+
+def _load(path: Path) -> tuple[Any, dict[int, str]]:
+    facts = read_facts(path)
+    return _load_written(path, facts) if facts else _load_checkpoint(path)
+
+
+def _load_written(path: Path, facts: Mapping[str, Any]) -> tuple[Any, dict[int, str]]:
+    tasks = library()
+    try:
+        names = {int(index): str(name) for index, name in facts["names"].items()}
+        network: Any = tasks.DetectionModel(facts["architecture"], nc=len(names), verbose=False)
+    except (KeyError, ValueError, AttributeError, TypeError, FileNotFoundError) as error:
+        raise UserError(
+            f"{path} is not a detector that `rollcall train detector` wrote ({error!r}); "
+            "check the kind and the file of this registry entry"
+        ) from None
+    return fill(network, read_checkpoint(path), path).fuse(verbose=False).eval(), names
+
+
+def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
+    tasks = library()
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / "weights.pt"  # the library goes by the suffix; the cache names files by their hash
         named.symlink_to(Path(path).resolve())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -90,6 +91,12 @@ class Run:
             writer.writerows(rows)
         draft.replace(path)
         plot_history(rows, self.folder / "history.png")
+
+
+def use_threads(number: int) -> None:
+    """Threads of torch and of OpenCV in this process."""
+    torch.set_num_threads(number)
+    cv2.setNumThreads(number)
 
 
 def seed(number: int) -> np.random.Generator:

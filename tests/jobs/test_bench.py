@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.bench import PlainLoop, _build_waiting, _span, app, differing_files
-from jobs.demo import CONFIG
 from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.stages import flow
@@ -93,7 +92,7 @@ def test_an_unknown_benchmark_is_wrong_usage() -> None:
 def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
     clip = clips.re_encode(SHARED / "clips" / "talkshow.mp4", tmp_path / "short.mp4", limit_s=3, width=640)
     figures = tmp_path / "figures.json"
-    options = ["--clip", str(clip), "--config", str(CONFIG), "--json", str(figures)]
+    options = ["--clip", str(clip), "--json", str(figures)]
     told = CliRunner().invoke(app, ["overhead", *options], catch_exceptions=False)
     assert "all tables are the same, byte for byte" in told.stdout
     told_json = json.loads(figures.read_text())

@@ -109,7 +109,7 @@ def test_no_faces_give_no_estimates(ssrnet: Estimator) -> None:
 @pytest.mark.parametrize(
     ("kind", "parts", "message"),
     [
-        ("oracle", {}, "must be one of heads, ssrnet, got 'oracle'"),
+        ("oracle", {}, "must be one of attributes, heads, network, ssrnet, got 'oracle'"),
         ("ssrnet", {"age": Path("age.h5")}, "kind ssrnet has no part gender"),
     ],
 )

@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 
 from pipeline.arrays import Detections, Picture
 from pipeline.errors import UserError
-from pipeline.models.person_detector import Fit, PersonDetector
+from pipeline.models.networks import write_checkpoint
+from pipeline.models.person_detector import Fit, PersonDetector, write_network
 from tests.shared import SHARED, needs_shared
 
 ASSETS = Path(ultralytics.__file__).parent / "assets"
@@ -138,6 +139,35 @@ def test_a_checkpoint_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a detector of Ultralytics"):
         PersonDetector(tmp_path / "weights", image_size=64, batch=1, **KNOBS)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_network_written_by_us_finds_what_it_found(untrained: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = untrained("yolov8n.yaml", {0: "person", 1: "dog"})
+    network = torch.load(checkpoint, weights_only=False)["model"].half().float()  # as it is written
+    torch.save({"model": network, "train_args": {}}, tmp_path / "checkpoint")
+    write_network(network, "yolov8n.yaml", tmp_path / "0123456789abcdef", {"note": "untrained"})
+    assert (tmp_path / "0123456789abcdef").stat().st_size < 7e6
+    theirs, ours = (
+        PersonDetector(tmp_path / name, image_size=64, batch=2, **KNOBS) for name in ("checkpoint", "0123456789abcdef")
+    )
+    (expected,), (found,) = theirs([noise(1)]), ours([noise(1)])
+    assert len(found) > 3
+    assert_array_equal(found.boxes, expected.boxes)
+    assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("facts", [{"note": "another model"}, {"architecture": "none.yaml", "names": {"0": "person"}}])
+def test_a_safetensors_file_of_another_model_is_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
+    write_checkpoint(tmp_path / "weights", {"weight": torch.zeros(2)}, facts, half=True)
+    with pytest.raises(UserError, match="is not a detector that `rollcall train detector` wrote"):
+        PersonDetector(tmp_path / "weights", image_size=64, batch=1, **KNOBS)
+
+
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    facts = {"architecture": "yolov8n.yaml", "names": {"0": "person"}}
+    write_checkpoint(tmp_path / "weights", {"weight": torch.zeros(2)}, facts, half=True)
+    with pytest.raises(UserError, match="do not fit DetectionModel"):
+        PersonDetector(tmp_path / "weights", image_size=64, batch=1, **KNOBS)
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1920, 1080), (2, 2), (999, 3)])

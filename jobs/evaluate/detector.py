@@ -1,0 +1,172 @@
+"""`rollcall evaluate detector`: how well a detector finds labelled people, or faces."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.progress import track
+from rich.table import Table
+
+from jobs.console import console, say
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.process import decide_device
+from pipeline.arrays import Detections, Picture
+from pipeline.config import load
+from pipeline.datasets.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot
+from pipeline.errors import UserError
+from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
+from pipeline.models.loading import Loader
+from pipeline.storage.blobs import fetch
+from pipeline.weights import FACE_DETECTORS, Registry
+
+STARTER_ENTRY = "starter-person"
+AP_MIN_SCORE = 0.01
+"""Weaker boxes do not count, for average precision either."""
+
+Find = Callable[[Picture], Detections]
+
+
+def detector(
+    images: Annotated[
+        Path, typer.Option(help="Folder of pictures, or a video with a gt in MOT form.", show_default=False)
+    ],
+    gt: Annotated[
+        Path, typer.Option(help="image,xmin,ymin,xmax,ymax as CSV; or a .txt in MOT form.", show_default=False)
+    ],
+    detector: Annotated[
+        list[str],
+        typer.Option(help="A registry entry, of people or of faces; starter is ours. Repeat it.", show_default=False),
+    ],
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="The working threshold; without it track.min_score, for faces faces.min_score."
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take every so many frames of a gt in MOT form.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over pictures; 0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Find people or faces in labelled pictures, and say how many are right and how many are missed, at IoU .5.
+
+    Pictures without rows in the gt are empty: whatever is found there is wrong.
+    """
+    names, pictures, truth = _labelled(images, gt, every)
+    results: dict[str, Any] = {}
+    for name in dict.fromkeys(STARTER_ENTRY if each == "starter" else each for each in detector):
+        find, default = _finder(name, config, settings, profile)
+        working = default if threshold is None else threshold
+        matches, frames_per_s = _measure(
+            find, track(pictures(), name, len(truth), console=console, transient=True), truth
+        )
+        results[name] = {
+            "threshold": working,
+            "pooled": {**asdict(figures(matches, working)), "frames_per_s": round(frames_per_s, 2)},
+        }
+        results[name]["curve"] = curve(matches)
+        if resamples:
+            results[name]["intervals"] = intervals(matches, working, resamples=resamples, seed=seed)
+    _show(results, len(names), sum(len(each.boxes) for each in truth))
+    if json_file:
+        counts = {"pictures": len(names), "boxes": sum(len(each.boxes) for each in truth)}
+        first, *others = results
+        told = {"detector": first, **counts, **results[first]}
+        told |= {"others": {name: results[name] for name in others}} if others else {}
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[], Iterator[Picture]], list[Truth]]:
+    """The names of the pictures, a way to read them one by one, and what is in each."""
+    for path, option in ((images, "--images"), (gt, "--gt")):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; correct {option}")
+    in_mot_form = gt.suffix.lower() == ".txt"
+    if images.is_dir():
+        paths = list_pictures(images)
+        if not in_mot_form:
+            truth = read_truth_csv(gt, [path.name for path in paths])
+        else:
+            truth = _of_length(read_truth_mot(gt), len(paths), gt, images)[::every]
+            paths = paths[::every]
+        return [path.name for path in paths], lambda: (read_rgb(path) for path in paths), truth
+    if not in_mot_form:
+        raise UserError(f"{images} is no folder; --images must be a folder of pictures where --gt is a CSV")
+    count = sum(1 for _ in frames_of(images))
+    truth = _of_length(read_truth_mot(gt), count, gt, images)[::every]
+    names = [str(index) for index in range(1, count + 1, every)]
+    return names, lambda: islice(frames_of(images), 0, None, every), truth
+
+
+def _of_length(truth: list[Truth], count: int, gt: Path, images: Path) -> list[Truth]:
+    if len(truth) > count:
+        raise UserError(
+            f"{gt} has boxes in frame {len(truth)}, {images} only {count} frames; they do not belong together"
+        )
+    empty = Truth(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
+    return [*truth, *[empty] * (count - len(truth))]
+
+
+def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile) -> tuple[Find, float]:
+    """A detector of the registry as a function, and the threshold that it works at in the pipeline."""
+    entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
+    faces = entry.kind in FACE_DETECTORS
+    if not faces and entry.kind != "yolo":
+        raise UserError(
+            f"--detector must be of kind yolo, or find faces ({', '.join(FACE_DETECTORS)}); {name} is {entry.kind}"
+        )
+    own = (
+        [f"faces.detector={name}", "observe.whole_frame_faces=true"] if faces else [f"observe.detector.weights={name}"]
+    )
+    section = "faces" if faces else "observe.detector"
+    chosen = load(config or [], [*(settings or []), *own, f"{section}.min_score={AP_MIN_SCORE}"], profile)
+    chosen = decide_device(chosen)
+    loader = Loader(chosen, Registry.of(chosen, fetch))
+    usual = load(config or [], settings or [], profile)
+    if not faces:
+        people = loader.person_detector()
+        return lambda picture: people([picture], alone=True)[0], usual.track.min_score
+    found = loader.whole_frame_face_detector()
+    assert found is not None
+
+    def find(picture: Picture) -> Detections:
+        each = found([picture])[0]
+        return Detections(each.boxes, each.scores)
+
+    return find, usual.faces.min_score
+
+
+def _measure(find: Find, pictures: Iterable[Picture], truth: Sequence[Truth]) -> tuple[list[Matches], float]:
+    """What is found in each picture against its truth, and pictures a second, reading and the first one left out."""
+    matches: list[Matches] = []
+    seconds = 0.0
+    for picture, labels in zip(pictures, truth, strict=True):
+        if not matches:
+            find(picture)  # the first call of a shape is slow
+        start = time.perf_counter()
+        found = find(picture)
+        seconds += time.perf_counter() - start
+        matches.append(match(found, labels.boxes, labels.ignored))
+    return matches, len(matches) / seconds
+
+
+def _show(results: dict[str, Any], num_pictures: int, num_boxes: int) -> None:
+    say(f"{num_pictures} pictures, {num_boxes} boxes")
+    table = Table("detector", "threshold", "AP50", "AP", "precision", "recall", "frames/s", box=None, pad_edge=False)
+    for name, result in results.items():
+        cells = [name, f"{result['threshold']:g}"]
+        for key in ("ap50", "ap", "precision", "recall"):
+            low_high = result.get("intervals", {}).get(key)
+            interval = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
+            cells.append(f"{result['pooled'][key]:.3f}{interval}")
+        table.add_row(*cells, f"{result['pooled']['frames_per_s']:.1f}")
+    console.print(table)

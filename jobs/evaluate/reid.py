@@ -1,0 +1,152 @@
+"""`rollcall evaluate reid`: how well body embedders tell people apart."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from jobs.console import say
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.pictures import read_picture
+from pipeline.arrays import Picture
+from pipeline.config import load
+from pipeline.datasets import cuhk03
+from pipeline.datasets.people import PICTURE_SUFFIXES
+from pipeline.errors import UserError
+from pipeline.evaluation import reid as evaluation
+from pipeline.media.decode import SpanDecoder
+from pipeline.media.probe import probe
+from pipeline.models.body_embedder import BodyEmbedder
+from pipeline.storage.blobs import fetch
+from pipeline.training.loop import use_threads
+from pipeline.weights import Registry
+
+STARTER_ENTRY = "starter-body"
+BATCH = 32
+NS = 1e9
+
+
+def reid(
+    weights: Annotated[list[str], typer.Option(help="A registry entry of kind reid; starter is ours; repeat it.")],
+    people: Annotated[Path | None, typer.Option(help="Folder of crops named person_index.jpg, as CUHK03's.")] = None,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Of them, the people that `train reid` left out; 0: everybody.")
+    ] = 100,
+    video: Annotated[list[Path] | None, typer.Option(help="A video, or a folder of frames by name; repeat it.")] = None,
+    truth: Annotated[list[Path] | None, typer.Option(help="Its tracks in MOT form; one for each --video.")] = None,
+    per_second: Annotated[float, typer.Option(min=0.001, help="Frames a second of folders of frames.")] = 1.0,
+    gap_s: Annotated[float, typer.Option(min=0, help="Least time between two crops that are compared.")] = 1.0,
+    covered: Annotated[
+        float, typer.Option(help="Leave out boxes that one other box covers by more than this share.")
+    ] = 1.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Rank people over two cameras, and compare crops within videos whose tracks are known."""
+    use_threads(threads)
+    if people is None and not video:
+        raise UserError("there is nothing to measure on; name --people, or --video and --truth")
+    if len(video or []) != len(truth or []):
+        raise UserError(f"each --video needs a --truth, got {len(video or [])} and {len(truth or [])}")
+    registry = Registry.of(load(config or [], settings or [], profile), fetch)
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(STARTER_ENTRY if each == "starter" else each for each in weights):
+        entry = registry.entry(name)
+        if entry.kind != "reid":
+            raise UserError(f"--weights must be of kind reid, {name} is {entry.kind}")
+        embedder = BodyEmbedder(registry.path(name), batch=BATCH, device="cpu", half=False)
+        rng = np.random.default_rng(seed)
+        figures: dict[str, Any] = {"sha256": registry.sha256(name), "pooled": {}}
+        if people is not None:
+            figures["cameras"] = _over_cameras(embedder, people, held_out, resamples, rng)
+            figures["pooled"] |= figures["cameras"]["first_to_second"]
+        pairs = {
+            f"{number}:{one.name}" if [each.name for each in video or []].count(one.name) > 1 else one.name: _pairs(
+                embedder, one, rows, per_second, gap_s, covered
+            )
+            for number, (one, rows) in enumerate(zip(video or [], truth or [], strict=True))
+        }
+        if pairs:
+            figures["videos"] = evaluation.auc_figures(pairs, resamples=resamples, rng=rng)
+            figures["pooled"] |= figures["videos"].pop("pooled")
+        found[name] = figures
+        say(f"{name}: {_line(figures)}")
+    if json_file:
+        first = next(iter(found.values()))
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps({"pooled": first["pooled"], "embedders": found}, indent=1) + "\n")
+
+
+def _over_cameras(
+    embedder: BodyEmbedder, folder: Path, held_out: int, resamples: int, rng: np.random.Generator
+) -> dict[str, dict[str, object]]:
+    crops = cuhk03.load(folder)
+    if held_out:
+        crops = crops[np.isin(crops.people, [*cuhk03.held_out(crops.people, held_out)])]
+    pictures = (read_picture(path) for path in crops.paths)
+    squashed = [embedder.crops(each, np.array([[0, 0, each.shape[1], each.shape[0]]], np.float32)) for each in pictures]
+    vectors = embedder(np.concatenate(squashed))
+    cameras = crops.cameras
+    protocols = {"first_to_second": (cameras == 0, cameras == 1), "all": (cameras >= 0, cameras >= 0)}
+    return {
+        name: evaluation.ranking_figures(
+            evaluation.rank(vectors, crops.people, cameras, queries=queries, gallery=gallery),
+            resamples=resamples,
+            rng=rng,
+        )
+        for name, (queries, gallery) in protocols.items()
+    }
+
+
+def _pairs(
+    embedder: BodyEmbedder, video: Path, truth: Path, per_second: float, gap_s: float, covered: float
+) -> evaluation.Pairs:
+    try:
+        frames, tracks, boxes = evaluation.read_mot_rows(truth.read_text().splitlines())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{truth} is not in MOT form, frame,id,left,top,width,height,confidence ({error})") from None
+    order = np.argsort(frames, kind="stable")
+    frames, tracks, boxes = frames[order], tracks[order], boxes[order]
+    kept = evaluation.cover(frames, boxes) <= covered
+    parts: list[NDArray[np.float32]] = []
+    times_s = np.zeros(len(frames))
+    for number, (time_s, picture) in enumerate(_frames(video, per_second), start=1):
+        here = kept & (frames == number)
+        if here.any():
+            parts.append(embedder(embedder.crops(picture, boxes[here])))
+            times_s[here] = time_s
+        if number >= frames.max(initial=0):
+            break
+    vectors = np.concatenate([np.zeros((0, 1), np.float32), *parts]) if not parts else np.concatenate(parts)
+    if len(vectors) != kept.sum():
+        raise UserError(f"{truth} tells of frame {frames.max()}, and {video} has fewer; name the video that it is of")
+    return evaluation.count_pairs(vectors, tracks[kept], times_s[kept], min_gap_s=gap_s)
+
+
+def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
+    """Each frame with its time, s."""
+    if video.is_dir():
+        for number, path in enumerate(sorted(each for each in video.iterdir() if each.suffix in PICTURE_SUFFIXES)):
+            yield number / per_second, read_picture(path)
+        return
+    if not video.is_file():
+        raise UserError(f"there is no video {video}; name a file, or a folder of frames")
+    facts = probe(lambda: str(video))
+    decoder = SpanDecoder(lambda: str(video), facts, 0, -1, fps=0, cell_seconds=1, thumbnail_px=64, threads=1)
+    for frame in decoder:
+        if frame.picture is not None:
+            yield frame.time_ns / NS, frame.picture
+
+
+def _line(figures: dict[str, Any]) -> str:
+    told = figures["pooled"] | {name: each["auc"] for name, each in figures.get("videos", {}).items()}
+    return ", ".join(f"{name} {value:.3f}" for name, value in told.items() if isinstance(value, float))

@@ -1,0 +1,140 @@
+"""`rollcall evaluate restoration`: whether restoring small faces makes their ages and genders better."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from jobs.console import say
+from jobs.evaluate.attributes import PLAIN_WIDTH, Side, entry_of, open_estimator, read_faces, sides_of
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.pictures import read_picture
+from jobs.process import decide_device
+from pipeline.config import Config, load
+from pipeline.errors import UserError
+from pipeline.evaluation.restoration import ENLARGEMENTS, Restore, compare, summary
+from pipeline.models.loading import Loader
+from pipeline.storage.blobs import fetch
+from pipeline.weights import Registry
+
+
+def restoration(
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of pictures named as UTKFace's, or a CSV: path, age, gender.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option(help="CSV of every face, judged both ways.", show_default=False)],
+    restorer: Annotated[
+        str, typer.Option(help="A registry entry of kind gfpgan; or bicubic, lanczos: only another enlargement.")
+    ] = "bicubic",
+    estimator: Annotated[str, typer.Option(help="A registry entry; starter is ours.")] = "starter",
+    sizes: Annotated[str, typer.Option(help="Sides, px, that the pictures are scaled down to.")] = "16,24,32,48,64",
+    split: Annotated[Side, typer.Option(help="A side of the split that the starter was trained by.")] = Side.ALL,
+    limit: Annotated[int | None, typer.Option(help="So many faces, drawn by --seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Judge labelled faces, made small, as they are and restored; the difference of each pair is what counts.
+
+    The pictures are taken as aligned crops that end at the face; around them, where a restorer expects hair and
+    background, their border is repeated.
+    """
+    sides = sides_of(sizes)
+    if not sides:
+        raise UserError("--sizes names none; name sides in px, as 16,32")
+    name = entry_of(estimator)
+    knobs = [*(settings or []), f"estimate.estimator={name}"]
+    is_network = restorer not in ENLARGEMENTS
+    if is_network:
+        knobs += ["restore.mode=always", f"restore.weights={restorer}"]
+    chosen = load(config or [], knobs, profile)
+    opened = open_estimator(name, chosen)
+    faces = read_faces(data, split)
+    if limit is not None and limit < len(faces):
+        faces = faces.sample(limit, random_state=seed)
+    restore = _restorer(restorer, chosen) if is_network else None
+    parts = compare(
+        faces,
+        read_picture,
+        sides,
+        opened.estimator,
+        restore=restore,
+        enlargement="bilinear" if is_network else restorer,
+        batch=opened.batch,
+    )
+    judged = _watched(parts, len(faces) * len(sides))
+    if judged.empty:
+        raise UserError(f"every picture in {data} is smaller than {sides[0]} px; name smaller --sizes")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    judged.to_csv(output, index=False, float_format="%.6g")
+    found = summary(judged)
+    _show(found, restorer)
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        told = {"data": str(data), "split": split.value, "estimator": name, "restorer": restorer}
+        json_file.write_text(json.dumps({**told, "sizes": found.to_dict("records")}, indent=1) + "\n")
+
+
+def _restorer(name: str, config: Config) -> Restore:
+    registry = Registry.of(config, fetch)
+    if registry.entry(name).kind != "gfpgan":
+        raise UserError(
+            f"--restorer: {name} is of kind {registry.entry(name).kind}; name one of kind gfpgan, or bicubic"
+        )
+    registry.refuse_licences([name], config.licences.allow)
+    registry.pull([name])
+    restorer = Loader(decide_device(config), registry).restorer()
+    assert restorer is not None  # the configuration says always
+    return restorer
+
+
+def _watched(parts: Iterator[pd.DataFrame], total: int) -> pd.DataFrame:
+    """All rows, with a bar on a terminal."""
+    console = Console(stderr=True)
+    judged = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("faces", total=total)
+        for part in parts:
+            judged.append(part)
+            bar.advance(task, len(part))
+    return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
+
+
+def _show(found: pd.DataFrame, restorer: str) -> None:
+    table = Table(
+        "size",
+        "eyes",
+        "faces",
+        "MAE plain",
+        restorer,
+        "change (95 %)",
+        "gender plain",
+        restorer,
+        "change (95 %)",
+        box=None,
+    )
+    for line in found.to_dict("records"):
+        table.add_row(
+            f"{line['size_px']:.0f} px",
+            f"{line['eye_distance_px']:.0f} px",
+            f"{line['num_faces']:,}",
+            f"{line['mae_plain']:.2f}",
+            f"{line['mae_restored']:.2f}",
+            f"{line['mae_change']:+.2f} ({line['mae_low']:+.2f} to {line['mae_high']:+.2f})",
+            f"{100 * line['gender_accuracy_plain']:.1f} %",
+            f"{100 * line['gender_accuracy_restored']:.1f} %",
+            f"{100 * line['gender_accuracy_change']:+.1f} "
+            f"({100 * line['gender_accuracy_low']:+.1f} to {100 * line['gender_accuracy_high']:+.1f})",
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=PLAIN_WIDTH)).print(table)
+    say("A change below 0 in MAE, and above 0 in gender, is for restoration; an interval around 0 says neither.")

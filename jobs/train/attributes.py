@@ -1,0 +1,82 @@
+"""`rollcall train attributes`: the starter estimator of age and gender, from pictures to the file that ships."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from jobs.console import duration, say
+from jobs.evaluate.attributes import show, write
+from jobs.pictures import read_picture
+from jobs.train.sides import split_of
+from jobs.train.watch import watching
+from pipeline.datasets import utkface
+from pipeline.errors import UserError
+from pipeline.evaluation import attributes as evaluation
+from pipeline.models.estimator import AttributeEstimator
+from pipeline.models.loading import has_gpu
+from pipeline.training.attributes import Recipe, finish, read_faces, settings_of, train
+from pipeline.training.loop import Run, use_threads
+
+NAME = "starter-attributes"
+BATCH = 16  # estimate.batch of conf/base.yaml
+RESAMPLES = 1000
+
+
+class Device(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def attributes(
+    data: Annotated[Path, typer.Option(help="Folder of UTKFace's pictures.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of this run; with the same one it goes on where it stopped.", show_default=False),
+    ],
+    epochs: Annotated[int, typer.Option(help="How often all pictures are seen.", min=1)] = Recipe().epochs,
+    batch: Annotated[int, typer.Option(help="Pictures in a step.", min=2)] = Recipe().batch,
+    learning_rate: Annotated[float, typer.Option(help="The largest one.", min=0)] = Recipe().learning_rate,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.", min=0)] = Recipe().seed,
+    mirrored: Annotated[
+        bool, typer.Option(help="Let the estimator look at every face and at its mirror image: twice the time.")
+    ] = True,
+    threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
+    device: Annotated[
+        Device | None, typer.Option(help="Where to train; without it, on a GPU where there is one.")
+    ] = None,
+) -> None:
+    """Train the starter estimator of age and gender on UTKFace, calibrate it, test it, and write its file."""
+    use_threads(threads)
+    recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    run = Run(output, settings_of(recipe))
+    table = utkface.load(data)
+    sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
+    say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
+    if missing := {"train", "validation", "test"} - sides.keys():
+        raise UserError(
+            f"{data} has too few pictures: none falls to {', '.join(sorted(missing))}; name a larger data set"
+        )
+    training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
+    if len(training) < recipe.batch:
+        raise UserError(f"--batch {recipe.batch} is more than the {len(training)} faces to train on; lower it")
+    with watching(len(training) // recipe.batch * recipe.epochs) as advance:
+        network = train(
+            training, validation, recipe, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU)
+        )
+
+    say("calibrating")
+    path = output / f"{NAME}.safetensors"
+    finish(network, recipe, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
+    estimator = AttributeEstimator(path, batch=BATCH, device="cpu", half=False)
+    parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
+    judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
+    write(judged, output / "test.csv")
+    found = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
+    (output / "test.json").write_text(json.dumps(found, indent=1) + "\n")
+    show({NAME: found})
+    seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
+    say(f"trained in {duration(seconds)}; {path}")

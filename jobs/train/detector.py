@@ -1,0 +1,168 @@
+"""`rollcall train detector`: a small detector of people."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.train.watch import watching
+from pipeline.config import Config, load
+from pipeline.datasets import people
+from pipeline.errors import UserError
+from pipeline.evaluation.detector import average_precision, match
+from pipeline.models.person_detector import STRIDE, PersonDetector, write_network
+from pipeline.storage.blobs import fetch
+from pipeline.training import loop
+from pipeline.training.detector import (
+    ARCHITECTURE,
+    Example,
+    Recipe,
+    Trainer,
+    as_detector,
+    pseudo_labelled,
+    train,
+)
+from pipeline.weights import Registry, sha256_of
+
+DEFAULTS = Recipe(epochs=20)
+EVALUATED_AT = 416
+TEACHER_AT = 640
+LONG_SIDE = 832
+"""px, to which pictures without labels are scaled down."""
+KNOBS: dict[str, Any] = {
+    "batch": 8,
+    "min_score": 0.01,
+    "nms_iou": 0.7,
+    "max_per_frame": 300,
+    "device": "cpu",
+    "half": False,
+}
+
+
+def detector(
+    data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ in YOLO form.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, history, weights.", show_default=False)],
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="A video, a picture, or a folder of them, that the teacher labels; repeat it."),
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="A registry entry of kind yolo, YOLOv8n in shape; or none.")] = "none",
+    start: Annotated[
+        Path | None, typer.Option(help="Weights that this command wrote, to begin from instead of random ones.")
+    ] = None,
+    per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 2.0,
+    held_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of --data left out, by groups of near-duplicates.")
+    ] = 0.1,
+    split_seed: Annotated[int, typer.Option(help="Of what is left out.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all pictures.")] = DEFAULTS.epochs,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(help="px, sides of the inputs, multiples of 32; repeat it.  [default: 256, 320, 384]"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    close: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the pictures that are zoomed in on a person.")
+    ] = DEFAULTS.close,
+    quick_start: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps, at first, on the teacher's features alone.")
+    ] = DEFAULTS.quick_start,
+    feature_gain: Annotated[
+        float, typer.Option(min=0, help="Of the loss on the teacher's features; falls to a tenth.")
+    ] = DEFAULTS.feature_gain,
+    background: Annotated[
+        float, typer.Option(min=0, max=1, help="What the teacher's score counts where labels see nobody.")
+    ] = DEFAULTS.background,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+) -> None:
+    """Train a YOLOv8n of one class. The same command goes on where it was stopped.
+
+    The pictures left out lie in held-out/ afterwards, their boxes in held-out.csv, for `rollcall evaluate detector`.
+    """
+    loop.use_threads(threads)
+    sizes = tuple(size or DEFAULTS.sizes)
+    if odd := [each for each in sizes if each < STRIDE or each % STRIDE]:
+        raise UserError(f"--size must be a multiple of {STRIDE}, got {odd[0]}")
+    if unlabelled and teacher == "none":
+        raise UserError("--unlabelled needs a --teacher, which labels them")
+    master = None if teacher == "none" else _teacher(teacher, load(config or [], settings or [], profile))
+    recipe = Recipe(
+        epochs=epochs,
+        batch=batch,
+        sizes=sizes,
+        learning_rate=learning_rate,
+        close=close,
+        quick_start=quick_start,
+        feature_gain=feature_gain,
+        background=background,
+        seed=seed,
+    )
+    examples, tests = _examples(data, held_out, split_seed)
+    if unlabelled and master:
+        pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
+        examples += pseudo_labelled(pictures, PersonDetector(master, image_size=TEACHER_AT, **KNOBS))
+    if len(examples) < batch:
+        raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower it")
+    told = asdict(recipe) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
+    told |= {"start": sha256_of(start)} if start else {}
+    run = loop.Run(output, told)
+    _write_tests(tests, output)
+    network = PersonDetector(master, image_size=TEACHER_AT, **KNOBS) if master else None
+    trainer = Trainer(examples, recipe, network, start)
+
+    def figures(average: Any) -> dict[str, float]:
+        return _figures(as_detector(average, image_size=EVALUATED_AT, **KNOBS), tests) if tests else {}
+
+    with watching(trainer.steps_per_epoch * epochs) as advance:
+        average = train(trainer, run, figures, advance)
+    path, last = output / "detector.safetensors", figures(average)
+    write_network(average, ARCHITECTURE, path, {"held_out": last, "training": told})
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; {len(tests)} pictures held out: {shown}")
+
+
+def _teacher(name: str, config: Config) -> Path:
+    registry = Registry.of(config, fetch)
+    entry = registry.entry(name)
+    if entry.kind != "yolo":
+        raise UserError(f"--teacher must be a registry entry of kind yolo, {name} is {entry.kind}")
+    return registry.path(name)
+
+
+def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.Labelled]]:
+    """What is trained on, and what is held out."""
+    labelled = people.read_people(data)
+    away = people.held_out(people.near_duplicates([each.picture for each in labelled]), share, split_seed)
+    examples = [
+        Example(each.picture, each.boxes, labelled=True) for each, out in zip(labelled, away, strict=True) if not out
+    ]
+    return examples, [each for each, out in zip(labelled, away, strict=True) if out]
+
+
+def _write_tests(tests: Sequence[people.Labelled], output: Path) -> None:
+    folder = output / "held-out"
+    folder.mkdir(exist_ok=True)
+    with (output / "held-out.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "xmin", "ymin", "xmax", "ymax"])
+        for each in tests:
+            link = folder / each.path.name
+            if not link.exists():
+                link.symlink_to(each.path.resolve())
+            rows.writerows([each.path.name, *(round(float(x), 2) for x in box)] for box in each.boxes)
+
+
+def _figures(finder: PersonDetector, tests: Sequence[people.Labelled]) -> dict[str, float]:
+    found = finder([each.picture for each in tests])
+    ap = average_precision([match(each, truth.boxes) for each, truth in zip(found, tests, strict=True)])
+    return {"ap50": float(ap[0]), "ap": float(np.mean(ap))}

@@ -1,0 +1,130 @@
+"""`rollcall train heads`: age, gender and age buckets on the vectors of a face embedder."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from jobs.console import say
+from jobs.options import ConfigFiles, Settings
+from jobs.pictures import read_picture
+from jobs.train.sides import split_of
+from jobs.train.watch import watching
+from pipeline.config import load
+from pipeline.datasets.loading import load_faces
+from pipeline.errors import UserError
+from pipeline.evaluation import attributes as evaluation
+from pipeline.models.aligned import UTKFACE
+from pipeline.models.attributes import Calibration
+from pipeline.models.estimator import BOSCH_YEARS, HeadsEstimator
+from pipeline.models.face_embedder import FaceEmbedder, View
+from pipeline.models.heads import HeadsFile
+from pipeline.storage.blobs import fetch
+from pipeline.training import heads as training
+from pipeline.training.loop import Run, use_threads
+from pipeline.weights import FACE_EMBEDDERS, Entry, Registry, fragment, sha256_of
+
+DEFAULTS = training.Recipe()
+LICENCE = "AGPL-3.0 AND research-only"
+
+
+class Shown(StrEnum):
+    """What the embedder is shown: the part of an aligned face that UTKFace's pictures hold, or its own window."""
+
+    FACE = "face"
+    IDENTITY = "identity"
+
+
+def heads(
+    data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
+    embedder: Annotated[str, typer.Option(help="A registry entry that embeds faces.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one goes on.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="Of the new registry entry; EMBEDDER-heads if left out.")] = None,
+    shown: Annotated[
+        Shown, typer.Option(help="The inner face, or what the embedder tells people apart by.")
+    ] = Shown.FACE,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = DEFAULTS.epochs,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better stack.")] = DEFAULTS.patience,
+    batch: Annotated[int, typer.Option(min=1, help="Vectors in a step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    seed: Annotated[int, typer.Option(help="Of weights and order.")] = DEFAULTS.seed,
+    limit: Annotated[
+        int | None, typer.Option(min=100, help="Train, calibrate and test on so many pictures in all.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of the weights, for the registry entry.")] = LICENCE,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+) -> None:
+    """Train heads, calibrate and test them, and write them with their registry entry."""
+    use_threads(threads)
+    registry = Registry.of(load(config or [], settings or []), fetch)
+    entry = registry.entry(embedder)
+    if entry.kind not in FACE_EMBEDDERS:
+        raise UserError(f"--embedder must be of kind {' or '.join(FACE_EMBEDDERS)}, {embedder} is {entry.kind}")
+    path = registry.path(embedder)
+    network = FaceEmbedder(path, batch=64, device="cpu", half=False)
+    if shown == Shown.FACE:
+        view = View(UTKFACE, network.view.half_range)
+        network = FaceEmbedder(path, batch=64, device="cpu", half=False, view=view)
+    recipe = training.Recipe(epochs=epochs, patience=patience, batch=batch, learning_rate=learning_rate, seed=seed)
+    told = asdict(recipe) | {"dropouts": list(recipe.dropouts), "data": str(data), "limit": limit}
+    run = Run(output, told | {"embedder": sha256_of(path), "shown": shown.value})
+    faces = _known(load_faces(data), limit, seed)
+    faces = faces.assign(side=split_of(faces, output))
+    with watching(len(faces)) as advance:
+        vectors = training.embed(
+            faces,
+            read_picture,
+            network,
+            output,
+            weights=sha256_of(path),
+            batch=64,
+            advance=lambda done: advance(done, {}),
+        )
+    sides = {side: (faces["side"] == side).to_numpy() for side in ("train", "validation", "test")}
+    with watching(epochs) as advance:
+        trained = training.train(vectors[sides["train"]], vectors[sides["validation"]], recipe, run, advance)
+    weights = output / "heads.safetensors"
+
+    def write(calibration: Calibration) -> None:
+        HeadsFile(
+            dimensions=network.dimensions, view=network.view, embedder=sha256_of(path), calibration=calibration
+        ).write(weights, trained)
+
+    write(Calibration.neutral())
+    neutral = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
+    write(training.calibrated(neutral.raw, vectors[sides["validation"]]))
+    own = name or f"{embedder}-heads"
+    added = {
+        own: Entry(kind="heads", parts={"embedder": embedder, "heads": f"{own}-layers"}),
+        f"{own}-layers": Entry(
+            kind="dense-heads",
+            uri=weights.name,
+            sha256=sha256_of(weights),
+            licence=licence,
+            input=f"{network.dimensions}-d embedding of {embedder}",
+            note=f"Trained by `rollcall train heads` on {int(sides['train'].sum())} faces of {data.name}.",
+        ),
+    }
+    if embedder not in Registry.of(load(), fetch).entries:
+        added[embedder] = entry
+    place = output / "registry.yaml"
+    place.write_text(text := fragment(added))
+    estimator = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
+    judged = pd.concat(evaluation.judge(faces[sides["test"]], read_picture, estimator, batch=64))
+    figures = evaluation.figures(judged, resamples=1000, rng=np.random.default_rng(0))
+    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    say(f"on {len(judged)} faces of the test side: {json.dumps(figures)}")
+    say(f"{text}use it with --config {place} --set estimate.estimator={own}")
+
+
+def _known(faces: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
+    """Faces with an age and a gender, in all or `limit` drawn ones."""
+    known = faces[(faces["age"] <= BOSCH_YEARS) & faces["gender"].notna()]
+    return known if limit is None or limit >= len(known) else known.sample(limit, random_state=seed).sort_index()

@@ -1,0 +1,123 @@
+"""`rollcall train networks`: the networks of the earlier systems, by cross-validation."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from jobs.console import say
+from jobs.pictures import read_picture
+from jobs.train.heads import LICENCE
+from jobs.train.sides import split_of
+from jobs.train.watch import watching
+from pipeline.datasets.loading import load_faces
+from pipeline.errors import UserError
+from pipeline.evaluation import attributes as evaluation
+from pipeline.models.classics import ClassicFile, build_classic
+from pipeline.models.estimator import NetworkEstimator
+from pipeline.models.networks import Runner
+from pipeline.training import networks as training
+from pipeline.training.loop import Run, use_threads
+from pipeline.weights import Entry, fragment, sha256_of
+
+DEFAULTS = training.Recipe()
+
+
+class Network(StrEnum):
+    INCEPTIONV3 = "inceptionv3"
+    MOBILENETV2 = "mobilenetv2"
+    SSRNET = "ssrnet"
+    LEVI_HASSNER = "levi-hassner"
+
+
+def networks(
+    network: Annotated[Network, typer.Option(help="What to train.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one goes on.", show_default=False)],
+    folds: Annotated[int, typer.Option(min=3, help="Parts, by person or copies of a picture.")] = 10,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Test on this part, 0.., stop by the next, train on the rest; repeat it.")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="torchvision's file of ImageNet weights; random without.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = DEFAULTS.epochs,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    crops: Annotated[int, typer.Option(help="Of levi-hassner's judgement: 10, or 1.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    limit: Annotated[int | None, typer.Option(min=30, help="Take so many pictures in all.")] = None,
+    licence: Annotated[str, typer.Option(help="Of the weights, for the registry entry.")] = LICENCE,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Train one of the earlier systems' networks, fold by fold; each tests on its part, and comes with its entry."""
+    use_threads(threads)
+    if crops not in (1, 10):
+        raise UserError(f"--crops must be 10 or 1, got {crops}")
+    chosen = list(range(folds)) if fold is None else fold
+    if not set(chosen) <= set(range(folds)):
+        raise UserError(f"--fold must be 0 … {folds - 1}, got {', '.join(map(str, chosen))}")
+    recipe = training.Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    faces = training.known(load_faces(data))
+    if limit is not None and limit < len(faces):
+        faces = faces.sample(limit, random_state=seed).sort_index()
+    output.mkdir(parents=True, exist_ok=True)
+    parts = split_of(faces, output, {str(part): 1 / folds for part in range(folds)}).astype(int)
+    told = asdict(recipe) | {"network": network.value, "init": None if init is None else sha256_of(init)}
+    told |= {"data": str(data), "limit": limit, "folds": folds}
+    say(f"{network.value} from {'random weights' if init is None else init}, {len(faces)} faces in {folds} parts")
+    rows, entries = [], {}
+    for part in chosen:
+        place = output / f"fold-{part}"
+        sides = {"test": parts == part, "validation": parts == (part + 1) % folds}
+        sides["train"] = ~(sides["test"] | sides["validation"])
+        figures, file = _fold(network.value, faces, sides, recipe, Run(place, told | {"fold": part}), init, crops)
+        rows.append({"fold": part, **{name: figures[name] for name in ("mae", "cs5", "gender_accuracy")}})
+        say(f"fold {part}, {sides['test'].sum()} faces: {json.dumps(figures)}")
+        name = f"{network.value}-{part}"
+        note = f"Trained by `rollcall train networks` on {int(sides['train'].sum())} faces of {data.name}."
+        side_px = build_classic(network.value).side_px
+        entries[name] = Entry(
+            kind="network",
+            uri=f"{place.name}/{file.name}",
+            sha256=sha256_of(file),
+            licence=licence,
+            input=f"{side_px} px, what UTKFace's pictures show of a face",
+            note=note,
+        )
+    table = pd.DataFrame(rows)
+    table.to_csv(output / "folds.csv", index=False)
+    (output / "registry.yaml").write_text(text := fragment(entries))
+    say(f"means over {len(rows)} folds: {json.dumps(table.drop(columns='fold').mean().round(4).to_dict())}")
+    say(f"{text}use one with --config {output / 'registry.yaml'} --set estimate.estimator={next(iter(entries))}")
+
+
+def _fold(
+    name: str,
+    faces: pd.DataFrame,
+    sides: dict[str, "pd.Series[bool]"],
+    recipe: training.Recipe,
+    run: Run,
+    init: Path | None,
+    crops: int,
+) -> tuple[dict[str, float | int | None], Path]:
+    """Train, calibrate, write and test; returns the figures on the test side, and the file."""
+    network = training.start(name, crops, recipe, init)
+    labelled = {
+        side: training.read(faces[sides[side]], read_picture, network.stored_px) for side in ("train", "validation")
+    }
+    with watching(recipe.epochs) as advance:
+        training.train(network, labelled["train"], labelled["validation"], recipe, run, advance)
+    path = run.folder / "network.safetensors"
+    raw = Runner(network, batch=training.BATCH, device="cpu", half=False)
+    calibration = training.calibrated(raw, labelled["validation"])
+    ClassicFile(name=name, crops=crops, calibration=calibration).write(path, network)
+    estimator = NetworkEstimator(path, batch=training.BATCH, device="cpu", half=False)
+    judged = pd.concat(evaluation.judge(faces[sides["test"]], read_picture, estimator, batch=training.BATCH))
+    judged.to_csv(run.folder / "predictions.csv", index=False)
+    figures = evaluation.figures(judged, resamples=1000, rng=np.random.default_rng(0))
+    (run.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures, path

@@ -1,0 +1,145 @@
+"""`rollcall train reid`: a small body embedder."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from jobs.options import ConfigFiles, Settings
+from jobs.train.watch import watching
+from pipeline.arrays import Picture
+from pipeline.config import load
+from pipeline.datasets import cuhk03
+from pipeline.datasets.people import read_people, read_rgb, read_unlabelled
+from pipeline.errors import UserError
+from pipeline.models.networks import write_checkpoint
+from pipeline.models.person_detector import PersonDetector
+from pipeline.storage.blobs import fetch
+from pipeline.training import loop
+from pipeline.training import reid as training
+from pipeline.weights import Registry
+
+DEFAULTS = training.Recipe()
+DETECTED_AT = 640
+MIN_SCORE = 0.5
+LONG_SIDE = 1280
+
+
+def reid(
+    data: Annotated[
+        Path, typer.Option(help="Folder of crops named person_index.jpg, as CUHK03's.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, history, weights.", show_default=False)],
+    teacher: Annotated[str | None, typer.Option(help="A registry entry of kind reid, an OSNet x0.25.")] = None,
+    people: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with images/ and labels/ in YOLO form, for the teacher; repeat it."),
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="A video, a picture, or a folder of them, for the teacher; people are found; repeat it."),
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="A registry entry of kind yolo, for --unlabelled.")] = None,
+    per_second: Annotated[float, typer.Option(help="Frames a second of videos.")] = 1.0,
+    held_out: Annotated[int, typer.Option(min=0, help="People left out, by the sha256 of their number.")] = 100,
+    validated: Annotated[int, typer.Option(min=0, help="The next people, for the history alone.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all crops.")] = DEFAULTS.epochs,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    people_per_batch: Annotated[int, typer.Option(min=2, help="People in a step.")] = DEFAULTS.people_per_batch,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+) -> None:
+    """Train an OSNet x0.25 from random weights. The same command goes on where it was stopped."""
+    loop.use_threads(threads)
+    if (people or unlabelled) and teacher is None:
+        raise UserError("crops without names need a --teacher, which says what they are like")
+    if unlabelled and detector is None:
+        raise UserError("--unlabelled needs a --detector, which finds the people")
+    registry = Registry.of(load(config or [], settings or []), fetch)
+    recipe = training.Recipe(epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed)
+    augmentation = training.Augmentation()
+    master = None if teacher is None else training.read_teacher(_teacher(registry, teacher))
+    labelled = cuhk03.load(data)
+    away = cuhk03.held_out(labelled.people, held_out)
+    validating = cuhk03.held_out(labelled.people, held_out + validated) - away
+    told = asdict(recipe) | {"augmentation": {k: _plain(v) for k, v in asdict(augmentation).items()}}
+    told |= {"teacher": teacher, "held_out": held_out, "validated": validated}
+    told |= {"people": [str(each) for each in people or []], "unlabelled": [str(each) for each in unlabelled or []]}
+    told |= {"detector": detector, "per_second": per_second}
+    run = loop.Run(output, told)
+    others = _kept(output / "unlabelled.npy", lambda: _others(registry, people, unlabelled, detector, per_second))
+    trainer = training.Trainer(
+        _people(labelled[~np.isin(labelled.people, [*away, *validating])]), others, recipe, augmentation, master
+    )
+    with watching(trainer.steps_per_epoch * epochs) as advance:
+        network = training.train(trainer, run, _people(labelled[np.isin(labelled.people, [*validating])]), advance)
+    path = output / "body.safetensors"
+    counts = {"people": int(trainer.classifier.out_features), "crops_without_names": len(others)}
+    write_checkpoint(path, network.state_dict(), {"architecture": training.ARCHITECTURE, **counts}, half=True)
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, trained on {counts}")
+
+
+def _teacher(registry: Registry, name: str) -> Path:
+    if registry.entry(name).kind != "reid":
+        raise UserError(f"--teacher must be a registry entry of kind reid, {name} is {registry.entry(name).kind}")
+    return registry.path(name)
+
+
+def _people(crops: cuhk03.Crops) -> training.People:
+    pictures = [read_rgb(path) for path in crops.paths]
+    return training.People(
+        training.crops_of(pictures, [_whole(each) for each in pictures]), crops.people, crops.cameras
+    )
+
+
+def _others(
+    registry: Registry,
+    people: list[Path] | None,
+    unlabelled: list[Path] | None,
+    detector: str | None,
+    per_second: float,
+) -> NDArray[np.uint8]:
+    parts = [np.zeros((0, training.HEIGHT, training.WIDTH, 3), np.uint8)]
+    for folder in people or []:
+        labelled = read_people(folder)
+        parts.append(training.crops_of([each.picture for each in labelled], [each.boxes for each in labelled]))
+    if unlabelled and detector:
+        finder = PersonDetector(
+            registry.path(detector),
+            image_size=DETECTED_AT,
+            batch=1,
+            min_score=MIN_SCORE,
+            nms_iou=0.7,
+            max_per_frame=100,
+            device="cpu",
+            half=False,
+        )
+        parts.append(
+            training.crops_found(read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE), finder)
+        )
+    return np.concatenate(parts)
+
+
+def _kept(path: Path, find: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """What `find` found once, from `path`: a run goes on with the same crops."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}")
+        with draft.open("wb") as file:
+            np.save(file, find())
+        draft.replace(path)
+    return np.load(path)
+
+
+def _whole(picture: Picture) -> NDArray[np.float32]:
+    """The box that is the whole picture."""
+    return np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

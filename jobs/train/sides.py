@@ -1,0 +1,24 @@
+"""The split of a run's faces, computed once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from jobs.console import say
+from pipeline.datasets import splits
+from pipeline.errors import UserError
+
+FILE = "split.csv"
+
+
+def split_of(faces: pd.DataFrame, folder: Path, shares: Mapping[str, float] = splits.SHARES) -> pd.Series:
+    """The side of each face, see pipeline.datasets.splits; kept in `folder`, as a run that goes on needs the same."""
+    path = folder / FILE
+    if not path.exists():
+        say("looking for copies among the pictures, which decide the split")
+        faces.assign(side=splits.split_faces(faces, shares))[["name", "side"]].to_csv(path, index=False)
+    kept = pd.read_csv(path, dtype=str).set_index("name")["side"]
+    if set(kept.index) != set(faces["name"]):
+        raise UserError(f"{path} is of other pictures; name another --output, or the same --data")
+    return faces["name"].map(kept)

@@ -1,0 +1,37 @@
+"""A bar on a terminal while something is trained; in a log, a line every half minute."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.console import LOG_EVERY_S, console, say
+
+Advance = Callable[[int, Mapping[str, float]], None]
+"""Takes the number of steps done, of all attempts, and the figures of the last."""
+
+
+@contextmanager
+def watching(num_steps: int) -> Iterator[Advance]:
+    """An Advance that shows how far a training of `num_steps` steps is."""
+    if not sys.stdout.isatty():
+        told = time.monotonic()
+
+        def log(done: int, figures: Mapping[str, float]) -> None:
+            nonlocal told
+            if time.monotonic() - told >= LOG_EVERY_S or done == num_steps:
+                told = time.monotonic()
+                say(f"{done}/{num_steps} {_text(figures)}")
+
+        yield log
+        return
+    columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=num_steps, text="")
+        yield lambda done, figures: bar.update(task, completed=done, text=_text(figures))
+
+
+def _text(figures: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in figures.items())

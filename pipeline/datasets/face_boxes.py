@@ -1,0 +1,70 @@
+"""Training data for a face detector, out of pictures of people: crops of persons, and where in them the faces are.
+
+Written in YOLO form, as `rollcall train detector` reads it: images/NAME.jpg and labels/NAME.txt, a line
+`0 x y width height` for each face, shares of the crop. A crop without a face is an example too, and has an empty file.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.arrays import Detections, Faces, Picture
+from pipeline.boxes import Boxes
+from pipeline.media.pictures import cut_out, encode_jpeg
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was written of one picture."""
+
+    crops: int
+    faces: int
+
+
+def write_face_boxes(
+    pictures: Iterator[tuple[str, Picture]],
+    find_people: Callable[[Sequence[Picture]], list[Detections]],
+    find_faces: Callable[[Sequence[Picture]], list[Faces]],
+    output: Path,
+    *,
+    min_score: float,
+    min_width_px: float,
+    margin: float,
+) -> Iterator[Counts]:
+    """Cut every person of each named picture out, with `margin` (of the box) around, and label the faces in the crop.
+
+    min_score, min_width_px: of the people that count. Yields after each picture. Faces reaching over the crop's border
+    are cut there.
+    """
+    for folder in ("images", "labels"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures:
+        (people,) = find_people([picture])
+        wide = people.boxes[:, 2] - people.boxes[:, 0] >= min_width_px
+        crops = [cut_out(picture, box) for box in _grown(people[wide & (people.scores >= min_score)].boxes, margin)]
+        crops = [crop for crop in crops if crop.size]
+        found = find_faces(crops) if crops else []
+        for number, (crop, faces) in enumerate(zip(crops, found, strict=True)):
+            (output / "images" / f"{name}_{number}.jpg").write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
+            (output / "labels" / f"{name}_{number}.txt").write_text(_yolo(faces.boxes, crop))
+        yield Counts(len(crops), sum(len(faces) for faces in found))
+
+
+def _grown(boxes: Boxes, margin: float) -> Boxes:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes + margin * np.hstack([-sides, sides])
+
+
+def _yolo(boxes: Boxes, crop: Picture) -> str:
+    """(N, 4) xyxy px -> a line each: class 0, centre, width and height as shares of the crop."""
+    height, width = crop.shape[:2]
+    corners = (boxes / np.array([width, height] * 2)).clip(0, 1)
+    lines = [
+        f"0 {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} {right - left:.6f} {bottom - top:.6f}\n"
+        for left, top, right, bottom in corners.tolist()
+    ]
+    return "".join(lines)

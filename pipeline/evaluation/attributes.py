@@ -1,0 +1,168 @@
+"""How well ages and genders are judged: figures with intervals, pooled and by groups, from every single prediction.
+
+Intervals hold 95 % and are percentile bootstraps over pictures (Efron 1979).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.arrays import Picture
+from pipeline.cores.vote import OLDEST_YEARS, Z_80
+from pipeline.models.aligned import UTKFACE
+from pipeline.models.estimator import Estimator
+
+ALIGNED_PX = 224
+"""Side of the aligned faces that `process` judges."""
+ECE_BINS = 15
+"""As in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
+CS_YEARS = 5
+QUANTILES = (0.025, 0.975)
+AGE_GROUPS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
+"""First years of the groups that figures are given by."""
+FACE_SIZES = (0, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""First sides, px, of the groups of pictures by their own size: the shorter side counts."""
+COPIES_PX = (16, 24, 32, 48, 64)
+"""Sides of the small copies that a model card tells of."""
+COLUMNS = ("path", "age", "gender", "predicted_age", "age_low", "age_high", "female_prob", "seconds")
+"""Of every prediction; estimator, group, face_px and copy_px follow them."""
+
+
+def judge(
+    faces: pd.DataFrame,
+    read: Callable[[Path], Picture],
+    estimator: Estimator,
+    *,
+    batch: int,
+    copies_px: Sequence[int] = (),
+) -> Iterator[pd.DataFrame]:
+    """Judge `faces`, batch by batch, none left out; see `aligned` for what it takes.
+
+    Yields COLUMNS, group, face_px (the picture's shorter side) and copy_px (0: the picture as it is). seconds: of the
+    estimator alone, for a face in its batch.
+    """
+    estimator(np.zeros((batch, ALIGNED_PX, ALIGNED_PX, 3), np.uint8))  # what happens at the first call alone
+    for rows, pictures in aligned(faces, read, batch=batch, copies_px=copies_px):
+        started = time.perf_counter()
+        estimates = estimator(pictures)
+        seconds = (time.perf_counter() - started) / len(rows)
+        ages = estimates.ages.astype(np.float64)
+        margins = Z_80 * estimates.age_stds.astype(np.float64)
+        yield rows.assign(
+            predicted_age=ages.round(1),
+            age_low=(ages - margins).clip(0, OLDEST_YEARS).round(1),
+            age_high=(ages + margins).clip(0, OLDEST_YEARS).round(1),
+            female_prob=estimates.female_probs.astype(np.float64).round(3),
+            seconds=seconds,
+        )
+
+
+def aligned(
+    faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int, copies_px: Sequence[int] = ()
+) -> Iterator[tuple[pd.DataFrame, NDArray[np.uint8]]]:
+    """`faces` as the pipeline would align them: rows, with face_px and copy_px, and (N, 224, 224, 3) pictures.
+
+    faces: columns path, age, gender, group; pictures that show UTKFACE's window. read: raises where a picture cannot be
+    read. copies_px: sides that pictures are scaled down to, besides; a picture that is no larger is not copied.
+    """
+    for start in range(0, len(faces), batch):
+        rows = faces.iloc[start : start + batch][["path", "age", "gender", "group"]]
+        pictures = [read(Path(path)) for path in rows["path"]]
+        sides = np.array([min(picture.shape[:2]) for picture in pictures])
+        rows = rows.assign(face_px=sides)
+        for side in (0, *copies_px):
+            chosen = sides > side
+            if chosen.any():
+                shown = [
+                    pictures[place] if not side else _shrunk(pictures[place], side) for place in np.flatnonzero(chosen)
+                ]
+                filled = [UTKFACE.fill(each[None], ALIGNED_PX) for each in shown]
+                yield rows[chosen].assign(copy_px=side), np.concatenate(filled)
+
+
+def summary(judged: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Figures of one estimator's predictions (rows of `judge`): `pooled`, and `by` age_group, gender, group, face_px
+    and copy_px, label -> figures."""
+    own, copies = judged[judged["copy_px"] == 0], judged[judged["copy_px"] > 0]
+    groups = {
+        "age_group": own.groupby(_binned(own["age"], AGE_GROUPS), observed=True),
+        "gender": own.groupby("gender"),
+        "group": own.groupby("group"),
+        "face_px": own.groupby(_binned(own["face_px"], FACE_SIZES), observed=True),
+        "copy_px": copies.groupby("copy_px"),
+    }
+
+    def told(rows: pd.DataFrame) -> dict[str, float | int | None]:
+        return figures(rows, resamples=resamples, rng=np.random.default_rng(seed))
+
+    by = {name: {str(label): told(rows) for label, rows in parts} for name, parts in groups.items()}
+    return {"pooled": told(own), "by": by}
+
+
+def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> dict[str, float | int | None]:
+    """pictures, seconds (mean per face), and mae, cs5, gender_accuracy, ece, coverage80, each with NAME_low and _high.
+
+    What has no label, or of which the estimator says nothing, counts for no figure of its kind; None where there is
+    none.
+    """
+    aged = rows[rows["age"].notna() & rows["predicted_age"].notna()]
+    gendered = rows[rows["gender"].notna() & rows["female_prob"].notna()]
+    errors = np.asarray(np.abs(aged["predicted_age"] - aged["age"]), np.float64)
+    covered = np.asarray((aged["age_low"] <= aged["age"]) & (aged["age"] <= aged["age_high"]))
+    probs, is_female = gendered["female_prob"].to_numpy(np.float64), (gendered["gender"] == "F").to_numpy()
+    found: dict[str, float | int | None] = {"pictures": len(rows), "seconds": _rounded(rows["seconds"].mean())}
+    samples: dict[str, tuple[tuple[NDArray[Any], ...], Callable[..., float]]] = {
+        "mae": ((errors,), np.mean),
+        "cs5": ((errors <= CS_YEARS,), np.mean),
+        "gender_accuracy": (((probs >= 0.5) == is_female,), np.mean),
+        "ece": ((probs, is_female), calibration_error),
+        "coverage80": ((covered,), np.mean),
+    }
+    for name, (values, figure) in samples.items():
+        low, high = bootstrap(values, figure, resamples=resamples, rng=rng)
+        value = figure(*values) if len(values[0]) else float("nan")
+        found |= {name: _rounded(value), f"{name}_low": _rounded(low), f"{name}_high": _rounded(high)}
+    return found
+
+
+def calibration_error(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Expected calibration error: how far probabilities and frequencies lie apart over ECE_BINS of equal width."""
+    bins = np.minimum((probs * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = np.bincount(bins, probs, ECE_BINS) - np.bincount(bins, truth, ECE_BINS)
+    return float(np.abs(gaps).sum() / len(probs))
+
+
+def bootstrap(
+    samples: Sequence[NDArray[Any]], figure: Callable[..., float], *, resamples: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """The interval of `figure` of paired (N,) samples; NaN, NaN if there are none."""
+    num = len(samples[0])
+    if not num or not resamples:
+        return float("nan"), float("nan")
+    drawn = []
+    for _ in range(resamples):
+        chosen = rng.integers(0, num, num)
+        drawn.append(figure(*(each[chosen] for each in samples)))
+    low, high = np.quantile(drawn, QUANTILES)
+    return float(low), float(high)
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _binned(values: pd.Series, starts: Sequence[int]) -> pd.Series:
+    """The group of each value by the groups' first values: '0-2', '3-9', …, '70+'."""
+    labels = [f"{low}-{high - 1}" for low, high in pairwise(starts)] + [f"{starts[-1]}+"]
+    return pd.cut(values, [*starts, np.inf], right=False, labels=labels)
+
+
+def _shrunk(picture: Picture, side_px: int) -> Picture:
+    return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)

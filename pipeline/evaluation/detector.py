@@ -1,0 +1,106 @@
+"""How well boxes are found: average precision, and precision and recall at a working threshold.
+
+A detection is right if it overlaps a labelled box by an IoU of at least .5 (for `ap`, .5 to .95), each label once, the
+best score first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import boxes as geometry
+from pipeline.arrays import Detections
+
+IOUS = np.arange(0.5, 1.0, 0.05)
+"""The thresholds of COCO."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """What was found in one picture against its labels.
+
+    right: (N, 10) bool, detection n matches a label at IOUS; rows by falling score. scores: (N,). num_labels: labels.
+    """
+
+    right: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    num_labels: int
+
+
+def match(found: Detections, labels: NDArray[np.float32], ignored: NDArray[np.float32] | None = None) -> Matches:
+    """Compare detections with (M, 4) labels; one that misses all and overlaps an `ignored` box by .5 is left out."""
+    overlap = geometry.pairwise_iou(found.boxes, labels)
+    right = np.zeros((len(found), len(IOUS)), bool)
+    for column, iou in enumerate(IOUS):
+        free = np.ones(len(labels), bool)
+        for row in range(len(found)):
+            candidates = np.where(free, overlap[row], 0)
+            best = int(candidates.argmax()) if len(labels) else 0
+            if len(labels) and candidates[best] >= iou:
+                right[row, column], free[best] = True, False
+    keep = np.ones(len(found), bool)
+    if ignored is not None and len(ignored) and len(found):
+        keep = right[:, 0] | (geometry.pairwise_iou(found.boxes, ignored).max(1) < IOUS[0])
+    return Matches(right[keep], found.scores[keep], len(labels))
+
+
+def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
+    """(10,) average precision at IOUS over pictures, as Ultralytics computes it; 0 where nothing was found."""
+    from ultralytics.utils.metrics import ap_per_class
+
+    right = np.vstack([each.right for each in matches])
+    num_labels = sum(each.num_labels for each in matches)
+    if not len(right) or not num_labels:
+        return np.zeros(len(IOUS))
+    scores = np.concatenate([each.scores for each in matches])
+    per_class = ap_per_class(right, scores, np.zeros(len(right)), np.zeros(num_labels))[5]
+    return np.asarray(per_class[0], np.float64)
+
+
+def precision_recall(matches: Sequence[Matches], threshold: float) -> tuple[float, float]:
+    """At IoU .5, of detections with a score of at least `threshold`; a precision of nothing is 1."""
+    right = sum(int(each.right[each.scores >= threshold, 0].sum()) for each in matches)
+    found = sum(int((each.scores >= threshold).sum()) for each in matches)
+    labels = sum(each.num_labels for each in matches)
+    return right / found if found else 1.0, right / labels if labels else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Average precision at IoU .5 and over .5 to .95; precision and recall at the working threshold, IoU .5."""
+
+    ap50: float
+    ap: float
+    precision: float
+    recall: float
+
+
+def figures(matches: Sequence[Matches], threshold: float) -> Figures:
+    """All figures of some pictures, rounded to four digits."""
+    ap = average_precision(matches)
+    precision, recall = precision_recall(matches, threshold)
+    return Figures(*(round(float(each), 4) for each in (ap[0], ap.mean(), precision, recall)))
+
+
+def curve(matches: Sequence[Matches]) -> list[dict[str, float]]:
+    """Precision and recall at every threshold from .05 to .95."""
+    rows = []
+    for threshold in np.arange(0.05, 0.96, 0.05).round(2).tolist():
+        precision, recall = precision_recall(matches, threshold)
+        rows.append({"threshold": threshold, "precision": round(precision, 4), "recall": round(recall, 4)})
+    return rows
+
+
+def intervals(
+    matches: Sequence[Matches], threshold: float, *, resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstraps over pictures (Efron 1979); too narrow where pictures are frames of one video."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        asdict(figures([matches[index] for index in rng.integers(0, len(matches), len(matches))], threshold))
+        for _ in range(resamples)
+    ]
+    ends = {name: np.quantile([each[name] for each in drawn], (0.025, 0.975)) for name in drawn[0]}
+    return {name: (round(float(low), 4), round(float(high), 4)) for name, (low, high) in ends.items()}

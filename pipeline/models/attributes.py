@@ -1,0 +1,197 @@
+"""The starter estimator of age and gender: one compact residual network, its calibration, and the file that holds both.
+
+Age is a distribution over whole years (Gao et al. 2018, "Age Estimation Using Expectation of Label Distribution
+Learning"): its mean is the estimate, its spread says how far that is off.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
+
+YEARS = 101
+"""Whole years 0 … 100, one class each."""
+WIDTHS, DEPTHS, STEM, FEATURES = (48, 96, 192, 256), (2, 2, 2, 1), 32, 384
+SE_SHARE = 4
+STD_YEARS = (0.2, 30.0)
+"""Least and largest standard error that is told of an age."""
+MEAN, STD = 127.5, 64.0
+"""Of pixel values, 0..255: what comes in is about a standard normal."""
+
+
+class Excitation(nn.Module):
+    """Weighs channels by what the whole map shows (Hu et al. 2018, "Squeeze-and-Excitation Networks")."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // SE_SHARE, 1)
+        self.excite = nn.Conv2d(channels // SE_SHARE, channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        means = maps.mean((2, 3), keepdim=True)
+        return maps * torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, excitation, and the way around them, averaged where the map shrinks (ResNet-D)."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+        self.excitation = Excitation(width)
+        self.around = nn.Identity()
+        if stride > 1 or width_in != width:
+            self.around = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(width_in, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = torch.relu_(self.first_norm(self.first(maps)))
+        return torch.relu_(self.around(maps) + self.excitation(self.second_norm(self.second(inner))))
+
+
+class AttributeNet(nn.Module):
+    """2.9 million weights, 142 million multiply-adds at 96 px; takes squares of any side of 32 px and more."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, STEM, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(STEM),
+            nn.ReLU(inplace=True),
+        ]
+        width_in = STEM
+        for width, depth in zip(WIDTHS, DEPTHS, strict=True):
+            for index in range(depth):
+                layers.append(Block(width_in, width, 2 if index == 0 else 1))
+                width_in = width
+        layers += [nn.Conv2d(width_in, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU(inplace=True)]
+        self.maps = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.Linear(FEATURES, YEARS + 1)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) RGB, 0..255 -> (B, 101) logits of the years 0 … 100, (B,) logit of a woman."""
+        features = self.maps((crops - MEAN) / STD).mean((2, 3))
+        logits = self.heads(self.dropout(features))
+        return logits[:, :YEARS], logits[:, YEARS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the network's raw numbers mean; fitted by pipeline.training.calibration.
+
+    knots: K ages, years, between which all is interpolated. shifts: (K,) years, added to the raw age.
+    scales, exponents: (K,) the standard error, years, is exp(scale) * spread ** exponent, within STD_YEARS.
+    slope, offset: the logit of a woman is slope * raw + offset.
+    """
+
+    knots: tuple[float, ...]
+    shifts: tuple[float, ...]
+    scales: tuple[float, ...]
+    exponents: tuple[float, ...]
+    slope: float
+    offset: float
+
+    @classmethod
+    def neutral(cls) -> Self:
+        """Numbers as the network says them."""
+        return cls(knots=(0.0,), shifts=(0.0,), scales=(0.0,), exponents=(1.0,), slope=1.0, offset=0.0)
+
+    def age(self, means: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) raw ages -> (N,) years, 0 … 100."""
+        return np.clip(means + np.interp(means, self.knots, self.shifts), 0, YEARS - 1)
+
+    def age_std(self, means: NDArray[np.floating], spreads: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) raw ages and spreads -> (N,) years, the standard error to expect."""
+        scales, exponents = (np.interp(means, self.knots, each) for each in (self.scales, self.exponents))
+        return np.exp(scales + exponents * log_spread(spreads)).clip(*STD_YEARS)
+
+    def female_prob(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) raw logits -> (N,) probabilities."""
+        return expit(self.slope * logits + self.offset)
+
+
+def log_spread(spreads: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The logarithm of raw spreads, years; below 0.1 years all are alike."""
+    return np.log(np.maximum(spreads, 0.1), dtype=np.float64)
+
+
+def read_calibration(told: Mapping[str, Any]) -> Calibration:
+    """A Calibration from JSON. Raises KeyError, TypeError or ValueError."""
+    knots, shifts, scales, exponents = (
+        tuple(map(float, told[name])) for name in ("knots", "shifts", "scales", "exponents")
+    )
+    if not len(knots) == len(shifts) == len(scales) == len(exponents):
+        raise ValueError("knots, shifts, scales and exponents must be of one length")
+    slope, offset = (float(told[name]) for name in ("slope", "offset"))
+    return Calibration(knots=knots, shifts=shifts, scales=scales, exponents=exponents, slope=slope, offset=offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeFile:
+    """What weights/starter-attributes.safetensors holds beside tensors. mirrored: mirror images are asked as well."""
+
+    side_px: int
+    mirrored: bool
+    calibration: Calibration
+
+    def write(self, path: Path, network: AttributeNet) -> None:
+        """Write the file, in float16."""
+        write_checkpoint(path, network.state_dict(), {"kind": "attributes", **asdict(self)}, half=True)
+
+
+def load_attributes(path: Path) -> tuple[AttributeNet, AttributeFile]:
+    """The network in `path`, ready to run, and what its file says. Raises UserError."""
+    facts = read_facts(path)
+    if facts.get("kind") != "attributes":
+        raise UserError(f"weights {path} hold no estimator of kind attributes; `rollcall train attributes` writes one")
+    return fill(AttributeNet(), read_checkpoint(path), path), _read_file(facts, path)
+
+
+def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 101) logits of years -> (B,) mean and (B,) standard deviation of the distribution, years."""
+    shares = torch.softmax(logits.float(), dim=1)
+    years = torch.arange(YEARS, dtype=torch.float32, device=logits.device)
+    means = (shares * years).sum(1)
+    return means, (shares * (years - means[:, None]) ** 2).sum(1).sqrt()
+
+
+def judge(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, S, S, 3) uint8 RGB -> (B,) raw ages, their spreads, logits of a woman.
+
+    mirrored: logits are the means of those of the picture and of its mirror image.
+    """
+    samples = crops.permute(0, 3, 1, 2).float()
+    if not mirrored:
+        ages, women = network(samples)
+    else:
+        ages, women = (
+            both.float().unflatten(0, (2, -1)).mean(0) for both in network(torch.cat([samples, samples.flip(-1)]))
+        )
+    return *moments(ages), women.float()
+
+
+def _read_file(facts: Mapping[str, Any], path: Path) -> AttributeFile:
+    try:
+        calibration = read_calibration(facts["calibration"])
+        return AttributeFile(side_px=int(facts["side_px"]), mirrored=bool(facts["mirrored"]), calibration=calibration)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"weights {path}: its metadata do not describe an estimator of kind attributes ({error!r}); "
+            "get the file again, or train it with `rollcall train attributes`"
+        ) from None

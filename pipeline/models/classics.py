@@ -1,0 +1,205 @@
+"""The networks of the earlier systems, on pictures as UTKFace's are: each judges age and gender in one module.
+
+InceptionV3 (Szegedy et al., CVPR 2016) at 140 px and MobileNetV2 (Sandler et al., CVPR 2018) at 96 px, of torchvision,
+with a 2-way gender and a 101-way age, whose expectation is the age (Rothe et al., DEX, 2015); SSR-Net (Yang et al.,
+IJCAI 2018) at 64 px, one network for age and one for gender; the networks of Levi and Hassner (CVPR Workshops 2015) at
+227 px, one for the eight age groups of Adience and one for gender. Groups become years by the expectation of their
+middles, coarse where a group is wide.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.attributes import YEARS, Calibration, moments, read_calibration
+from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models.ssrnet import YEARS as SSRNET_YEARS
+from pipeline.models.ssrnet import SsrNet
+
+KIND = "network"
+NAMES = ("inceptionv3", "mobilenetv2", "ssrnet", "levi-hassner")
+STORED = 256 / 227
+"""Side of the pictures that crops are cut from, over the network's: Levi and Hassner's, here for all."""
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Of ImageNet, RGB in 0..1: torchvision's."""
+ADIENCE_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
+"""BGR in 0..255, of the authors' release."""
+GROUPS = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
+"""First and last years of Adience's age groups (Eidinger et al., 2014)."""
+MIDDLES = tuple((first + last) / 2 for first, last in GROUPS)
+
+
+class Classic(nn.Module):
+    """A network of NAMES. side_px: of its square input. stored_px: of the pictures that `forward` takes."""
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.side_px = side_px
+        self.stored_px = round(side_px * STORED)
+
+    def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, side_px, side_px) RGB, 0..255 -> what age and gender are learned by; see `raw`."""
+        raise NotImplementedError
+
+    def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`outputs` -> (B,) years, (B,) their spreads, years, (B,) logits of a woman."""
+        return *moments(ages), (genders[:, 1] - genders[:, 0]).float()
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, stored_px, stored_px, 3) uint8 RGB -> see `raw`: the crop from the middle is judged."""
+        margin = (self.stored_px - self.side_px) // 2
+        inside = slice(margin, margin + self.side_px)
+        return self.raw(*self.outputs(pictures[:, inside, inside].permute(0, 3, 1, 2).float()))
+
+
+class Torchvision(Classic):
+    """A network of torchvision's for ImageNet, with two other outputs."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__({"inceptionv3": 140, "mobilenetv2": 96}[name])
+        if name == "inceptionv3":
+            self.trunk: nn.Module = torchvision.models.inception_v3(
+                weights=None, aux_logits=False, init_weights=True, transform_input=False
+            )
+            self.trunk.fc, width = nn.Identity(), 2048  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            self.trunk = torchvision.models.mobilenet_v2(weights=None)
+            self.trunk.classifier, width = nn.Dropout(0.2), 1280  # pyright: ignore[reportAttributeAccessIssue]
+        self.age = nn.Linear(width, YEARS)
+        self.gender = nn.Linear(width, 2)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """-> (B, 101) logits of the years, (B, 2) of man and woman."""
+        features = self.trunk((samples - self.mean) / self.std)
+        return self.age(features), self.gender(features)
+
+
+class SsrNets(Classic):
+    """Two SSR-Nets; without a distribution, the spread of an age is 1."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.age = SsrNet(SSRNET_YEARS)
+        self.gender = SsrNet(1)
+
+    def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """-> (B,) years, (B,) 0 (woman) .. 1 (man), both a little beyond."""
+        turned = samples.flip(1)
+        return self.age(turned), self.gender(turned)
+
+    def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return ages.float(), torch.ones_like(ages, dtype=torch.float32), (0.5 - genders).float()
+
+
+class LeviHassner(Classic):
+    """Two networks of three convolutions and two full layers each. crops: 10 are averaged, or 1 from the middle."""
+
+    mean: Tensor
+    middles: Tensor
+
+    def __init__(self, crops: int = 10) -> None:
+        super().__init__(227)
+        self.crops = crops
+        self.age = _levi_hassner(len(GROUPS))
+        self.gender = _levi_hassner(2)
+        self.register_buffer("mean", torch.tensor(ADIENCE_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("middles", torch.tensor(MIDDLES), persistent=False)
+
+    def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """-> (B, 8) logits of the groups, (B, 2) of man and woman."""
+        turned = samples.flip(1) - self.mean
+        return self.age(turned), self.gender(turned)
+
+    def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shares = torch.softmax(ages.float(), dim=1)
+        means = shares @ self.middles
+        spreads = (shares * (self.middles - means[:, None]) ** 2).sum(1).sqrt()
+        return means, spreads, (genders[:, 1] - genders[:, 0]).float()
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As Classic's; of ten crops, four corners and the middle and their mirror images, the probabilities' mean."""
+        if self.crops == 1:
+            return super().forward(pictures)
+        far, middle = self.stored_px - self.side_px, (self.stored_px - self.side_px) // 2
+        shares: list[tuple[Tensor, Tensor]] = []
+        for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
+            crop = pictures[:, top : top + self.side_px, left : left + self.side_px].permute(0, 3, 1, 2).float()
+            for seen in (crop, crop.flip(-1)):
+                ages, genders = self.outputs(seen)
+                shares.append((torch.softmax(ages.float(), dim=1), torch.softmax(genders.float(), dim=1)))
+        ages, genders = (torch.stack(each).mean(0).clamp_min(1e-12).log() for each in zip(*shares, strict=True))
+        return self.raw(ages, genders)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassicFile:
+    """name: one of NAMES. crops: of Levi and Hassner's networks, 10 or 1."""
+
+    name: str
+    crops: int
+    calibration: Calibration
+
+    def write(self, path: Path, network: nn.Module) -> None:
+        """Write the file, in float16."""
+        write_checkpoint(path, network.state_dict(), {"kind": KIND, **asdict(self)}, half=True)
+
+
+def build_classic(name: str, crops: int = 10) -> Classic:
+    """A network of NAMES with random weights."""
+    if name == "ssrnet":
+        return SsrNets()
+    if name == "levi-hassner":
+        return LeviHassner(crops)
+    return Torchvision(name)
+
+
+def load_classic(path: Path) -> tuple[Classic, ClassicFile]:
+    """The network in `path`, ready to run, and what its file says. Raises UserError."""
+    facts = read_facts(path)
+    try:
+        if facts["kind"] != KIND or facts["name"] not in NAMES or facts["crops"] not in (1, 10):
+            raise ValueError(f"kind {facts['kind']}, name {facts['name']}, crops {facts['crops']}")
+        calibration = read_calibration(facts["calibration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"weights {path} are no network of `rollcall train networks` ({error!r}); train one with that command"
+        ) from None
+    file = ClassicFile(name=facts["name"], crops=facts["crops"], calibration=calibration)
+    return fill(build_classic(file.name, file.crops), read_checkpoint(path), path), file
+
+
+def read_imagenet(network: Classic, path: Path) -> Classic:
+    """Put the ImageNet weights of torchvision's network, a file of its own, into the trunk. Raises UserError."""
+    if not isinstance(network, Torchvision):
+        raise UserError(f"--init {path}: only inceptionv3 and mobilenetv2 have weights of ImageNet; leave it out")
+    left_out = ("fc.", "classifier.", "AuxLogits.")
+    state = {name: tensor for name, tensor in read_checkpoint(path).items() if not name.startswith(left_out)}
+    fill(network.trunk, state, path).train().requires_grad_(True)
+    return network
+
+
+def _levi_hassner(num_classes: int) -> nn.Sequential:
+    """Section 3 of the paper; weights start Gaussian with a deviation of .01, as there."""
+    layers: list[nn.Module] = []
+    for width_in, width, kernel, stride, padding in ((3, 96, 7, 4, 0), (96, 256, 5, 1, 2), (256, 384, 3, 1, 1)):
+        layers += [nn.Conv2d(width_in, width, kernel, stride, padding), nn.ReLU()]
+        layers += [nn.MaxPool2d(3, 2, ceil_mode=True)]
+        layers += [nn.LocalResponseNorm(5)] if width < 384 else []
+    layers += [nn.Flatten(), nn.Linear(384 * 7 * 7, 512), nn.ReLU(), nn.Dropout(0.5)]
+    layers += [nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, num_classes)]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)

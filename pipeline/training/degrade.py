@@ -1,0 +1,91 @@
+"""What surveillance video does to a face: few pixels, blur, little light, noise, compression.
+
+Pictures are (H, W, 3) uint8 RGB; every choice is drawn from the generator that is given.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.arrays import Picture
+
+SHRINKING = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """How often each thing happens to a picture, and how bad it gets; pairs are ends of what is drawn.
+
+    face_px: the side of the small picture that the camera saw, drawn evenly on a logarithmic scale.
+    blur_px: standard deviation of a lens out of focus, px of the small picture. motion_px: length of a movement.
+    light: what is left of the brightness. gamma: exponent of the tone curve. noise: standard deviation, 0..255.
+    quality: of JPEG; `again` is how often a picture that was compressed is compressed once more, after enlarging.
+    """
+
+    small: float = 0.85
+    face_px: tuple[float, float] = (12, 64)
+    blurred: float = 0.4
+    blur_px: tuple[float, float] = (0.3, 1.0)
+    moved: float = 0.2
+    motion_px: tuple[float, float] = (2, 5)
+    dim: float = 0.3
+    light: tuple[float, float] = (0.25, 0.8)
+    gamma: tuple[float, float] = (0.7, 1.6)
+    noisy: float = 0.5
+    noise: tuple[float, float] = (1.5, 10)
+    compressed: float = 0.6
+    quality: tuple[float, float] = (20, 85)
+    again: float = 0.25
+
+
+def degrade(picture: Picture, settings: Degradation, rng: np.random.Generator) -> Picture:
+    """`picture`, (S, S, 3), as a camera far away would have recorded it; the same size."""
+    side = picture.shape[0]
+    seen: Any = picture
+    if rng.random() < settings.small:
+        low, high = settings.face_px
+        small = min(side, round(low * (high / low) ** rng.random()))
+        seen = cv2.resize(seen, (small, small), interpolation=SHRINKING[rng.integers(len(SHRINKING))])
+    if rng.random() < settings.blurred:
+        seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(*settings.blur_px))
+    if rng.random() < settings.moved:
+        seen = cv2.filter2D(seen, -1, motion_kernel(rng.uniform(*settings.motion_px), rng.uniform(0, np.pi)))
+    if rng.random() < settings.dim:
+        seen = cv2.LUT(seen, _tones(rng.uniform(*settings.light), rng.uniform(*settings.gamma)))
+    if rng.random() < settings.noisy:
+        grain = rng.standard_normal(seen.shape, np.float32) * rng.uniform(*settings.noise)
+        seen = (seen + grain).clip(0, 255).astype(np.uint8)
+    compressed = rng.random() < settings.compressed
+    if compressed:
+        seen = compress(seen, int(rng.uniform(*settings.quality)))
+    if seen.shape[0] != side:
+        seen = cv2.resize(seen, (side, side), interpolation=ENLARGING[rng.integers(len(ENLARGING))])
+    if compressed and rng.random() < settings.again:
+        seen = compress(seen, int(rng.uniform(*settings.quality)))
+    return np.asarray(seen, np.uint8)
+
+
+def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:
+    """A straight movement over `length_px` at `angle` (radians), as the (K, K) kernel of its blur; sums to 1."""
+    side = 2 * int(np.ceil(length_px / 2)) + 1
+    kernel = np.zeros((side, side), np.float32)
+    steps = np.linspace(-0.5, 0.5, 4 * side) * length_px
+    columns = np.rint(side // 2 + steps * np.cos(angle)).astype(int)
+    rows = np.rint(side // 2 + steps * np.sin(angle)).astype(int)
+    np.add.at(kernel, (rows.clip(0, side - 1), columns.clip(0, side - 1)), 1)
+    return kernel / kernel.sum()
+
+
+def compress(picture: Picture, quality: int) -> Picture:
+    """`picture` after JPEG of `quality`, 1..100."""
+    _, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def _tones(gain: float, gamma: float) -> NDArray[np.uint8]:
+    """The (256,) uint8 table of a tone curve."""
+    return np.rint(255 * (gain * (np.arange(256) / 255) ** gamma).clip(0, 1)).astype(np.uint8)

@@ -1,0 +1,400 @@
+"""Training a small detector of people from random weights, with a detector that was trained on more as a teacher.
+
+The network is YOLOv8n in shape, with one class. Three losses: the labels' (task-aligned assignment, IoU, distribution
+focal loss; Ultralytics), in which the background's target is the teacher's score instead of 0, so that a person without
+a label is not unlearned; the divergence from the teacher's box distributions, where it sees a person (Zheng et al.,
+"Localization Distillation", 2022); and 1 - the correlation with the teacher's features after each block, which have the
+same widths (Romero et al., "FitNets", 2015; Cao et al., "PKD", 2022). The features alone are learned first.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from pipeline.arrays import Picture
+from pipeline.errors import UserError
+from pipeline.models.networks import fill, read_checkpoint
+from pipeline.models.person_detector import GREY, PersonDetector, library, write_network
+from pipeline.training import loop
+
+ARCHITECTURE = "yolov8n.yaml"
+BLOCKS = (2, 4, 6, 8, 9, 12, 15, 18, 21)
+"""The layers of YOLOv8 whose outputs follow the teacher's: C2f and SPPF of the backbone, C2f of the neck."""
+REG_MAX = 16
+GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
+"""Of Ultralytics' configuration."""
+PSEUDO_SCORE = 0.5
+"""On pictures without labels, what the teacher finds at this score or more is a label."""
+EVALUATE_EVERY = 4
+MAX_ZOOM = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a training is a function of, beside its pictures.
+
+    sizes: px, sides of the square inputs, one drawn for each batch. quick_start: the share of the steps on features
+    alone. mosaic: the share of inputs made of four pictures; calm: the share of the last steps with few of them. close:
+    of the pictures, those that are zoomed in on a person, most of whom are then cut off. feature_gain: of the features'
+    loss, falls to a tenth. background: the target of background where the teacher sees a person, as a share of its
+    score, on labelled pictures.
+    """
+
+    epochs: int
+    batch: int = 16
+    sizes: tuple[int, ...] = (256, 320, 384)
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.02
+    ema_decay: float = 0.998
+    quick_start: float = 0.12
+    mosaic: float = 0.6
+    close: float = 0.25
+    calm: float = 0.15
+    feature_gain: float = 8.0
+    distribution_gain: float = 0.5
+    background: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A picture to train on.
+
+    picture: (H, W, 3) uint8 RGB. boxes: (N, 4) float32 xyxy px. labelled: by people, not by the teacher.
+    """
+
+    picture: Picture
+    boxes: NDArray[np.float32]
+    labelled: bool
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def compose(
+    examples: Sequence[Example], first: int, size: int, *, mosaic: bool, close: float, rng: np.random.Generator
+) -> tuple[Picture, NDArray[np.float32], bool]:
+    """One augmented (size, size, 3) input: `examples[first]` alone, or with three others of its kind around a point.
+
+    Returns it, (N, 4) boxes px, and whether people labelled it.
+    """
+    canvas = np.full((size, size, 3), GREY, np.uint8)
+    labelled = examples[first].labelled
+    if not mosaic:
+        boxes = _view(examples[first], canvas, close, rng)
+    else:
+        x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
+        kind = [index for index, example in enumerate(examples) if example.labelled == labelled]
+        chosen = [first, *rng.choice(kind, 3).tolist()]
+        windows = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
+        parts = []
+        for place, index in zip(rng.permutation(4), chosen, strict=True):
+            left, top, right, bottom = windows[place]
+            part = _view(examples[index], canvas[top:bottom, left:right], close, rng)
+            parts.append(part + np.array([left, top] * 2, np.float32))
+        boxes = np.vstack(parts)
+    return _photometric(canvas, rng), boxes, labelled
+
+
+def _view(example: Example, window: Picture, close: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw `example` scaled, shifted and perhaps mirrored into `window`; returns the boxes that it shows.
+
+    With a probability of `close` somebody's upper body fills the window, if that enlarges the picture by 5 at most.
+    """
+    height, width = example.picture.shape[:2]
+    out_height, out_width = window.shape[:2]
+    scale = np.sqrt(out_width * out_height / (width * height)) * np.exp(rng.uniform(np.log(0.5), np.log(1.8)))
+    stretch = np.exp(rng.uniform(-0.1, 0.1))
+    if width == height and rng.random() < 0.5:  # a picture squashed to a square looked like this
+        stretch *= rng.uniform(1.0, 16 / 9) ** 0.5
+    x_scale, y_scale = scale * stretch, scale / stretch
+    x, y = (
+        rng.uniform(min(0, room), max(0, room)) for room in (out_width - width * x_scale, out_height - height * y_scale)
+    )
+    if len(example.boxes) and rng.random() < close:
+        left, top, right, bottom = rng.choice(example.boxes)
+        zoom = rng.uniform(0.9, 2.5) * out_height / max(bottom - top, 1)
+        if zoom <= MAX_ZOOM:
+            scale, x_scale, y_scale = zoom, zoom * stretch**2, zoom
+            x = out_width * rng.uniform(0.2, 0.8) - (left + right) / 2 * x_scale
+            y = out_height * rng.uniform(0, 0.3) - top * y_scale
+    mirrored = rng.random() < 0.5
+    matrix = np.array([[x_scale, 0, x], [0, y_scale, y]])
+    boxes = example.boxes * np.array([x_scale, y_scale] * 2) + np.array([x, y] * 2)
+    if mirrored:
+        matrix[0] = [-x_scale, 0, out_width - 1 - x]
+        boxes[:, [0, 2]] = out_width - boxes[:, [2, 0]]
+    method = cv2.INTER_AREA if scale < 0.6 else cv2.INTER_LINEAR
+    if scale < 0.6:  # warpAffine does not average: shrink first
+        small = cv2.resize(example.picture, None, fx=x_scale, fy=y_scale, interpolation=method)
+        matrix[:, :2] = matrix[:, :2] @ np.diag([width / small.shape[1], height / small.shape[0]])
+    else:
+        small = example.picture
+    border = (GREY, GREY, GREY)
+    window[:] = cv2.warpAffine(small, matrix, (out_width, out_height), flags=cv2.INTER_LINEAR, borderValue=border)
+    whole = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    boxes = np.clip(boxes, 0, [out_width, out_height] * 2)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    shown = np.prod(sides, axis=1)
+    return boxes[
+        (sides.min(1, initial=np.inf) >= 4) & (shown >= np.minimum(0.2 * whole, 0.15 * out_width * out_height))
+    ].astype(np.float32)
+
+
+def _photometric(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Colours, and at times blur, noise, darkness and JPEG, as surveillance video has them."""
+    hue, saturation, value = rng.uniform(-1, 1, 3) * (5, 0.6, 0.4)
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    levels = np.arange(256)
+    gamma = rng.uniform(1.2, 2.2) if rng.random() < 0.1 else 1.0  # dusk
+    tables = (
+        ((levels + hue) % 180).astype(np.uint8),
+        np.clip(levels * (1 + saturation), 0, 255).astype(np.uint8),
+        np.clip(255 * (levels / 255) ** gamma * (1 + value), 0, 255).astype(np.uint8),
+    )
+    hsv = cv2.merge([cv2.LUT(channel, table) for channel, table in zip(cv2.split(hsv), tables, strict=True)])
+    out = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if rng.random() < 0.05:
+        out = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < 0.12:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.5))
+    if rng.random() < 0.1:
+        grain = rng.normal(0, rng.uniform(3, 12), out.shape).astype(np.float32)
+        out = np.clip(out + grain, 0, 255).astype(np.uint8)
+    if rng.random() < 0.12:
+        quality = int(rng.integers(25, 75))
+        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return np.asarray(out, np.uint8)
+
+
+# --- networks and losses ----------------------------------------------------------------------------------------------
+
+
+def new_network(seed: int) -> Any:
+    """An untrained network of ARCHITECTURE with one class, `person`; Ultralytics' DetectionModel."""
+    tasks = library()
+    torch.manual_seed(seed)
+    network = tasks.DetectionModel(ARCHITECTURE, nc=1, verbose=False)
+    network.names = {0: "person"}
+    network.args = SimpleNamespace(**GAINS)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _widths(network: Any) -> list[tuple[str, int]]:
+    """Kind and channels of each of BLOCKS; of another network, of those that are like them."""
+    blocks: list[Any] = [block for index, block in enumerate(network.model) if index in BLOCKS]
+    return [(type(block).__name__, block.cv2.conv.out_channels) for block in blocks if hasattr(block, "cv2")]
+
+
+class Features:
+    """The outputs of BLOCKS at the last forward pass of a network."""
+
+    def __init__(self, network: Any) -> None:
+        self.last: dict[int, torch.Tensor] = {}
+        for index in BLOCKS:
+            network.model[index].register_forward_hook(self._keep(index))
+
+    def _keep(self, index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            self.last[index] = output
+
+        return hook
+
+
+def feature_loss(student: dict[int, torch.Tensor], teacher: dict[int, torch.Tensor]) -> torch.Tensor:
+    """1 - the correlation of the student's channels with the teacher's, mean over channels and blocks."""
+    losses = []
+    for index, target in teacher.items():
+        mine, its = student[index].float(), target.float()
+        mine = mine - mine.mean((0, 2, 3), keepdim=True)
+        its = its - its.mean((0, 2, 3), keepdim=True)
+        norm = (mine.square().mean((0, 2, 3)) * its.square().mean((0, 2, 3)) + 1e-8).sqrt()
+        losses.append((1 - (mine * its).mean((0, 2, 3)) / norm).mean())
+    return torch.stack(losses).mean()
+
+
+class SoftBackground(nn.Module):
+    """Binary cross-entropy in which the background's target is `soft` (B, anchors, 1), set before each call."""
+
+    soft: torch.Tensor
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        target = torch.where(target > 0, target, self.soft)
+        return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+    """Divergence of box distributions (B, 4 * REG_MAX, anchors) weighted by the teacher's `score` (B, anchors)."""
+    some = score > 0.05
+    weight = score[some]
+    if not len(weight):
+        return student.sum() * 0
+    mine, its = (
+        each.permute(0, 2, 1)[some].float().view(-1, 4, REG_MAX).log_softmax(-1) for each in (student, teacher)
+    )
+    divergence = functional.kl_div(mine, its, reduction="none", log_target=True).sum(-1).mean(-1)
+    return (divergence * weight).sum() / weight.sum()
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Trainer:
+    """One run of a recipe over examples, with a teacher or without one.
+
+    teacher: is used up, its network turns to bfloat16. start: weights to begin from, of `write_network`.
+    Raises UserError if the teacher's blocks are not the student's, or `start` does not fit.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        teacher: PersonDetector | None = None,
+        start: Path | None = None,
+    ) -> None:
+        self.examples, self.recipe = examples, recipe
+        self.network = new_network(recipe.seed)
+        if start is not None:
+            known = fill(new_network(recipe.seed), read_checkpoint(start), start)
+            self.network.load_state_dict(known.state_dict())
+        self.average = loop.averaged(self.network, recipe.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            loop.decayed(self.network, recipe.weight_decay), lr=recipe.learning_rate, fused=True
+        )
+        self._features = Features(self.network)
+        self._teacher: Any = None
+        if teacher is not None:
+            self._person = teacher.person
+            if _widths(teacher.network) != _widths(self.network):
+                raise UserError(
+                    f"the teacher must be a {ARCHITECTURE} in shape, as features are compared; name another"
+                )
+            self._teacher = teacher.network.to(torch.bfloat16)
+            self._teacher.model[-1].training = True  # the head's raw outputs
+            self._teachers_features = Features(self._teacher)
+        from ultralytics.utils.loss import v8DetectionLoss
+
+        self._criterion = v8DetectionLoss(self.network)
+        self._criterion.bce = SoftBackground()  # type: ignore[assignment]
+        self.steps_per_epoch = len(examples) // recipe.batch
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"network": self.network, "average": self.average, "optimizer": self.optimizer}
+
+    def epoch(self, index: int) -> Iterator[dict[str, float]]:
+        """Train for epoch `index`, 0..; yields the losses of each step."""
+        rng = np.random.default_rng([self.recipe.seed, index])
+        order = rng.permutation(len(self.examples))
+        self.network.train()
+        for step in range(self.steps_per_epoch):
+            done = (index + step / self.steps_per_epoch) / self.recipe.epochs
+            some = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
+            yield self._step(some.tolist(), done, rng)
+
+    def _step(self, some: list[int], done: float, rng: np.random.Generator) -> dict[str, float]:
+        recipe = self.recipe
+        size = int(rng.choice(recipe.sizes))
+        mosaic = recipe.mosaic if done < 1 - recipe.calm else 0.1
+        inputs = [
+            compose(self.examples, each, size, mosaic=rng.random() < mosaic, close=recipe.close, rng=rng)
+            for each in some
+        ]
+        pictures = torch.from_numpy(np.stack([each[0] for each in inputs])).permute(0, 3, 1, 2)
+        loop.set_rate(self.optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.network(pictures.float() / 255)
+        outputs = {key: outputs[key].float() for key in ("boxes", "scores")} | {"feats": outputs["feats"]}
+        loss, figures = self._loss(outputs, pictures, inputs, done, size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return {key: float(value.detach()) for key, value in figures.items()}
+
+    def _loss(
+        self, outputs: dict[str, Any], pictures: torch.Tensor, inputs: list[Any], done: float, size: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        recipe = self.recipe
+        loss, figures = torch.zeros(()), {}
+        soft = torch.zeros_like(outputs["scores"]).permute(0, 2, 1)
+        if self._teacher is not None:
+            with torch.inference_mode():
+                theirs = self._teacher(pictures.to(torch.bfloat16) / 255)
+            score = theirs["scores"][:, self._person].float().sigmoid()
+            share = torch.tensor([recipe.background if each[2] else 1.0 for each in inputs])
+            soft = (score * share[:, None])[..., None]
+            figures["features"] = feature_loss(self._features.last, self._teachers_features.last)
+            loss = loss + recipe.feature_gain * max(1 - done, 0.1) * figures["features"]
+            if done < recipe.quick_start:
+                return loss, figures
+            figures["distribution"] = distribution_loss(outputs["boxes"], theirs["boxes"], score)
+            loss = loss + recipe.distribution_gain * figures["distribution"]
+        self._criterion.bce.soft = soft
+        owner = np.repeat(np.arange(len(inputs)), [len(each[1]) for each in inputs])
+        corners = torch.from_numpy(np.vstack([each[1] for each in inputs])) / size
+        boxes = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+        batch = {"batch_idx": torch.from_numpy(owner).float(), "cls": torch.zeros(len(boxes), 1), "bboxes": boxes}
+        _, three, _ = self._criterion.get_assigned_targets_and_loss(outputs, batch)
+        figures |= dict(zip(("box", "score", "sides"), three, strict=True))
+        return loss + three.sum(), figures
+
+
+def pseudo_labelled(pictures: Sequence[Picture], teacher: PersonDetector) -> list[Example]:
+    """Pictures without labels, with what the teacher is sure of."""
+    found = teacher(pictures)
+    return [
+        Example(picture, each.boxes[each.scores >= PSEUDO_SCORE], labelled=False)
+        for picture, each in zip(pictures, found, strict=True)
+    ]
+
+
+def train(
+    trainer: Trainer,
+    run: loop.Run,
+    figures: Callable[[Any], dict[str, float]],
+    advance: Callable[[int, dict[str, float]], None],
+) -> Any:
+    """Train to the end, from `run`'s checkpoint if there is one; returns the averaged network.
+
+    figures: of the averaged network, for the history, every EVALUATE_EVERY epochs. advance: told of the
+    number of steps done, and the losses of the last.
+    """
+    progress = run.resume(**trainer.parts())
+    advance(progress.epoch * trainer.steps_per_epoch, {})
+    while progress.epoch < trainer.recipe.epochs:
+        start, sums, count = time.monotonic(), {}, 0
+        for losses in trainer.epoch(progress.epoch):
+            count += 1
+            advance(progress.epoch * trainer.steps_per_epoch + count, losses)
+            for key, value in losses.items():
+                sums[key] = sums.get(key, 0.0) + value
+        progress.epoch += 1
+        row: dict[str, float | str] = {key: value / count for key, value in sums.items()}
+        if progress.epoch % EVALUATE_EVERY == 0 or progress.epoch == trainer.recipe.epochs:
+            row |= figures(trainer.average.module)
+        progress.seconds += time.monotonic() - start
+        run.save(progress, row, **trainer.parts())
+    return trainer.average.module
+
+
+def as_detector(network: Any, **knobs: Any) -> PersonDetector:
+    """What `network` would find in use; knobs: PersonDetector's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights"
+        write_network(network, ARCHITECTURE, path, {})
+        return PersonDetector(path, **knobs)

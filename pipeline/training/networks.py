@@ -1,0 +1,207 @@
+"""Training the networks of the earlier systems (pipeline.models.classics), each by its own losses.
+
+A crop of the network's side is cut from a picture 256/227 as large, anywhere, and mirrored half of the time: the recipe
+of Levi and Hassner, here for all. InceptionV3 and MobileNetV2 learn 101 ages and two genders by cross-entropy, SSR-Net
+by the mean absolute error, Levi and Hassner's networks eight age groups and two genders by cross-entropy; an age
+between two groups is of the nearer one. The weights are kept that have the least error of age on the validation faces.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.arrays import Picture
+from pipeline.evaluation.attributes import AGE_GROUPS
+from pipeline.models.attributes import YEARS, Calibration
+from pipeline.models.classics import GROUPS, Classic, LeviHassner, SsrNets, build_classic, read_imagenet
+from pipeline.models.networks import Runner
+from pipeline.training import loop
+from pipeline.training.attributes import Labelled, resize
+from pipeline.training.calibration import Raw, calibrate
+from pipeline.training.heads import KNOTS
+
+BATCH = 32
+"""Of validation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a training is a function of, beside its pictures."""
+
+    epochs: int = 30
+    batch: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warm_up: float = 0.05
+    seed: int = 0
+
+
+class Best:
+    """The weights with the least error of age, years, and the epoch that they are of."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.mae, self.epoch = float("inf"), 0
+        self.weights = copy.deepcopy(network.state_dict())
+
+    def take(self, network: nn.Module, mae: float, epoch: int) -> None:
+        """Keep `network` if it is better."""
+        if mae < self.mae:
+            self.mae, self.epoch, self.weights = mae, epoch, copy.deepcopy(network.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mae": self.mae, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.mae, self.epoch, self.weights = state["mae"], state["epoch"], state["weights"]
+
+
+def start(name: str, crops: int, recipe: Recipe, init: Path | None) -> Classic:
+    """A network of classics.NAMES with weights by the recipe's seed, those of ImageNet from the file `init`."""
+    torch.manual_seed(recipe.seed)
+    network = build_classic(name, crops)
+    return network if init is None else read_imagenet(network, init)
+
+
+def known(faces: pd.DataFrame) -> pd.DataFrame:
+    """The faces with a gender and an age of the networks' range."""
+    return faces[(faces["age"] < YEARS) & faces["gender"].notna()]
+
+
+def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: int) -> Labelled:
+    """`faces`, columns path, age and gender, squashed to `side_px`."""
+    pictures = np.empty((len(faces), side_px, side_px, 3), np.uint8)
+    for path, target in zip(faces["path"], pictures, strict=True):
+        target[:] = resize(read_picture(Path(path))[None], side_px)[0]
+    return Labelled(pictures, faces["age"].to_numpy(np.float32), (faces["gender"] == "F").to_numpy())
+
+
+def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(N,) years -> the age group, 0 … 7, that each is in or nearest to; of two the younger."""
+    first, last = np.array(GROUPS, np.float32).T
+    beyond = np.maximum(first - ages[:, None], ages[:, None] - last).clip(0)
+    return np.argmin(beyond, axis=1)
+
+
+def losses(
+    network: Classic, ages: Tensor, genders: Tensor, years: NDArray[np.float32], is_female: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor]:
+    """Of age and gender, for what `network.outputs` gave and the truth."""
+    women = torch.from_numpy(is_female)
+    if isinstance(network, SsrNets):
+        age_loss = functional.l1_loss(ages.float(), torch.from_numpy(years))
+        return age_loss, functional.l1_loss(genders.float(), 1 - women.float())
+    classes = nearest_groups(years) if isinstance(network, LeviHassner) else np.rint(years).astype(np.int64)
+    age_loss = functional.cross_entropy(ages.float(), torch.from_numpy(classes))
+    return age_loss, functional.cross_entropy(genders.float(), women.long())
+
+
+def train(
+    network: Classic,
+    training: Labelled,
+    validation: Labelled,
+    recipe: Recipe,
+    run: loop.Run,
+    advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
+) -> Classic:
+    """Train `network` to the end, from `run`'s checkpoint if there is one; returns it with the best weights.
+
+    Pictures are of its stored_px. advance: told of the number of epochs done, and their figures.
+    """
+    loop.seed(recipe.seed)
+    cv2.setNumThreads(1)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(loop.decayed(network, recipe.weight_decay), lr=recipe.learning_rate)
+    best = Best(network)
+    progress = run.resume(network=network, optimizer=optimizer, best=best)
+    while progress.epoch < recipe.epochs:
+        start = time.monotonic()
+        figures = _epoch(network, optimizer, training, recipe, progress.epoch) | validate(network, validation)
+        progress.epoch += 1
+        best.take(network, figures["mae"], progress.epoch)
+        progress.seconds += time.monotonic() - start
+        run.save(progress, figures, network=network, optimizer=optimizer, best=best)
+        advance(progress.epoch, figures)
+    network.load_state_dict(best.weights)
+    return network.eval()
+
+
+def _epoch(
+    network: Classic, optimizer: torch.optim.Optimizer, faces: Labelled, recipe: Recipe, number: int
+) -> dict[str, float]:
+    rng = np.random.default_rng([recipe.seed, number])
+    torch.manual_seed(int(rng.integers(2**31)))  # of dropout
+    network.train()
+    sums = {"age_loss": 0.0, "gender_loss": 0.0}
+    order = rng.permutation(len(faces))
+    size = min(recipe.batch, len(order))
+    steps = len(order) // size
+    for step in range(steps):
+        chosen = order[step * size : (step + 1) * size]
+        done = (number + step / steps) / recipe.epochs
+        loop.set_rate(optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        crops = np.stack([cut_anywhere(faces.pictures[index], network.side_px, rng) for index in chosen])
+        samples = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            ages, genders = network.outputs(samples)
+        both = losses(network, ages, genders, faces.ages[chosen], faces.is_female[chosen])
+        optimizer.zero_grad(set_to_none=True)
+        sum(both, torch.zeros(())).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        for name, loss in zip(sums, both, strict=True):
+            sums[name] += float(loss.detach()) / steps
+    return sums
+
+
+def cut_anywhere(picture: Picture, side_px: int, rng: np.random.Generator) -> Picture:
+    """A (side_px, side_px, 3) crop of `picture`, mirrored half of the time."""
+    top, left = rng.integers(0, picture.shape[0] - side_px + 1, 2)
+    crop = picture[top : top + side_px, left : left + side_px]
+    return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
+
+
+def validate(network: Classic, faces: Labelled) -> dict[str, float]:
+    """mae, years, and gender_accuracy of the crop from the middle; of Levi and Hassner's also the share of faces in
+    their age group, and in it or next to it."""
+    network.eval()
+    means, logits, tops = _judge(network, faces)
+    figures = {
+        "mae": float(np.abs(means - faces.ages).mean()),
+        "gender_accuracy": float(((logits > 0) == faces.is_female).mean()),
+    }
+    if isinstance(network, LeviHassner):
+        off = np.abs(tops - nearest_groups(faces.ages))
+        figures |= {"group_accuracy": float((off == 0).mean()), "group_or_next": float((off <= 1).mean())}
+    return figures
+
+
+def _judge(network: Classic, faces: Labelled) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Years, logits of a woman, and the likeliest class of age."""
+    margin = (network.stored_px - network.side_px) // 2
+    inside = slice(margin, margin + network.side_px)
+
+    def forward(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ages, genders = network.outputs(pictures[:, inside, inside].permute(0, 3, 1, 2).float())
+        years, _, logits = network.raw(ages, genders)
+        return years, logits, ages.argmax(1) if ages.ndim == 2 else ages
+
+    means, logits, tops = Runner(forward, batch=BATCH, device="cpu", half=False)(faces.pictures)
+    return means, logits, tops
+
+
+def calibrated(raw: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], faces: Labelled) -> Calibration:
+    """The Calibration of `raw`, pictures of the network's stored_px -> raw ages, spreads and logits, on `faces`."""
+    means, spreads, logits = (np.asarray(each, np.float64) for each in raw(faces.pictures))
+    ages = faces.ages.astype(np.float64)
+    return calibrate(Raw(means, spreads, logits, ages, faces.is_female, np.ones(len(ages))), KNOTS, AGE_GROUPS)

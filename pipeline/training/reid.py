@@ -1,0 +1,413 @@
+"""Training a body embedder, an OSNet (Zhou et al., ICCV 2019), from random weights.
+
+Labelled crops teach who is whom: cross-entropy with label smoothing, and the batch-hard triplet loss (Hermans et al.,
+2017) on P people with K crops each. A teacher of the same architecture, if there is one, teaches what a few hundred
+people cannot: the cosine to its vectors (Hinton et al., 2015) and its features after each stage (FitNets, Romero et
+al., 2015), also on crops of whom nobody knows. At first each stage learns alone, from the teacher's features of the
+stage before, which random weights below cannot spoil; then the whole network runs. Teacher and student see the same
+crop, mirrored, shifted and tinted alike; the student alone sees it occluded, erased, blurred and scaled down, and so
+learns to say of a hidden person what the teacher says of a visible one.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.arrays import Picture
+from pipeline.errors import UserError
+from pipeline.evaluation.reid import normalised, rank
+from pipeline.models.body_embedder import DIMENSIONS, MEAN, STD, build_osnet, cut_bodies, load_osnet
+from pipeline.models.person_detector import PersonDetector
+from pipeline.training import loop
+
+ARCHITECTURE = "osnet_x0_25"
+HEIGHT, WIDTH = 256, 128
+MIN_HEIGHT_PX = 40
+"""Smaller people of pictures without names are left out."""
+VALIDATED = 0.05
+"""Share of the crops without names on which the likeness to the teacher is measured, and which are not trained on."""
+BATCH = 64
+"""Of evaluation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Shares of crops that a thing happens to, and its ranges.
+
+    shift, zoom: shares of the crop's size. light, contrast, saturation: largest change of the factor 1. occluded:
+    another crop is pasted over one side, `cover` of the width. erased_share: of the crop's area. small_px: height of
+    the crop that the camera saw. blur_px: standard deviation.
+    """
+
+    mirrored: float = 0.5
+    shift: float = 0.06
+    zoom: float = 0.12
+    light: float = 0.25
+    contrast: float = 0.25
+    saturation: float = 0.3
+    occluded: float = 0.3
+    cover: tuple[float, float] = (0.15, 0.5)
+    erased: float = 0.25
+    erased_share: tuple[float, float] = (0.02, 0.2)
+    small: float = 0.3
+    small_px: tuple[int, int] = (40, 160)
+    blurred: float = 0.2
+    blur_px: tuple[float, float] = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a training is a function of, beside its crops.
+
+    An epoch has as many crops as there are. Of a batch without a teacher all, of one with it half are people_per_batch
+    people with crops_per_person crops each. staged: the share of all steps in which each stage learns alone. settled:
+    the share after which batch normalisation goes by what it has averaged, as the teacher's does: the statistics of a
+    small batch are not those of the next, and no weights make up for that. The others are factors of the losses.
+    """
+
+    epochs: int = 14
+    people_per_batch: int = 3
+    crops_per_person: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-4
+    warm_up: float = 0.03
+    ema_decay: float = 0.998
+    staged: float = 0.2
+    settled: float = 0.3
+    vector_gain: float = 10.0
+    feature_gain: float = 1.0
+    identity_gain: float = 0.3
+    triplet_gain: float = 1.0
+    margin: float = 0.3
+    smoothing: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class People:
+    """N crops (N, 256, 128, 3) uint8 RGB; people: (N,) int64, who each shows; cameras: (N,) int64."""
+
+    crops: NDArray[np.uint8]
+    people: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+
+
+def read_teacher(path: Path) -> nn.Module:
+    """The teacher in `path`, of the same architecture, as features are compared. Raises UserError."""
+    network, architecture = load_osnet(path)
+    if architecture != ARCHITECTURE:
+        raise UserError(f"{path} holds an {architecture}; the teacher must be an {ARCHITECTURE}")
+    return network
+
+
+def crops_found(pictures: Sequence[Picture], detector: PersonDetector) -> NDArray[np.uint8]:
+    """The people that `detector` finds in pictures, (N, 256, 128, 3)."""
+    return crops_of(pictures, [found.boxes for found in detector(pictures)])
+
+
+def crops_of(pictures: Sequence[Picture], boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The (N, 4) boxes of each picture, squashed, (N, 256, 128, 3); boxes lower than MIN_HEIGHT_PX are left out."""
+    parts = [np.zeros((0, HEIGHT, WIDTH, 3), np.uint8)]
+    for picture, some in zip(pictures, boxes, strict=True):
+        parts.append(cut_bodies(picture, some[some[:, 3] - some[:, 1] >= MIN_HEIGHT_PX], HEIGHT, WIDTH))
+    return np.concatenate(parts)
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def seen_alike(crop: Picture, settings: Augmentation, rng: np.random.Generator) -> Picture:
+    """`crop` as teacher and student see it: mirrored, shifted, zoomed, tinted."""
+    height, width = crop.shape[:2]
+    zoom = 1 + rng.uniform(-1, 1) * settings.zoom
+    x, y = rng.uniform(-1, 1, 2) * settings.shift * (width, height) + (1 - zoom) / 2 * np.array([width, height])
+    matrix = np.array([[zoom, 0, x], [0, zoom, y]])
+    if rng.random() < settings.mirrored:
+        matrix[0] = [-zoom, 0, width - 1 - x]
+    moved = cv2.warpAffine(crop, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    light, contrast, saturation = (
+        1 + rng.uniform(-1, 1) * each for each in (settings.light, settings.contrast, settings.saturation)
+    )
+    # Tones by a table, then colours away from or towards grey.
+    values = np.arange(256, dtype=np.float32) * light
+    tones = ((values - 127.5) * contrast + 127.5).clip(0, 255).astype(np.uint8)
+    toned = np.asarray(cv2.LUT(moved, tones), np.uint8)
+    grey = cv2.cvtColor(cv2.cvtColor(toned, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.addWeighted(toned, saturation, grey, 1 - saturation, 0), np.uint8)
+
+
+def spoiled(crop: Picture, other: Picture, settings: Augmentation, rng: np.random.Generator) -> tuple[Picture, bool]:
+    """`crop` as the student alone sees it: perhaps behind `other`, erased in part, of few pixels, blurred.
+
+    Returns it, and whether it is whole, neither occluded nor erased.
+    """
+    height, width = crop.shape[:2]
+    spoilt, is_whole = crop.copy(), True
+    if rng.random() < settings.occluded:
+        is_whole = False
+        cover = round(rng.uniform(*settings.cover) * width)
+        top = round(rng.uniform(0, 0.5) * height)
+        start = round(rng.uniform(0, 0.5) * width)  # the other one's near side begins inside its crop
+        part = other[: height - top, start : start + cover]
+        if rng.random() < 0.5:
+            spoilt[top:, : part.shape[1]] = part[:, ::-1]
+        else:
+            spoilt[top:, width - part.shape[1] :] = part
+    if rng.random() < settings.erased:
+        is_whole = False
+        area, aspect = rng.uniform(*settings.erased_share) * height * width, np.exp(rng.uniform(-1, 1))
+        tall = min(height, max(1, round(float(np.sqrt(area * aspect)))))
+        wide = min(width, max(1, round(float(np.sqrt(area / aspect)))))
+        top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+        spoilt[top : top + tall, left : left + wide] = rng.integers(0, 256, 3)
+    if rng.random() < settings.small:
+        low = int(rng.integers(*settings.small_px))
+        small = cv2.resize(spoilt, (max(8, low * width // height), low), interpolation=cv2.INTER_AREA)
+        spoilt = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if rng.random() < settings.blurred:
+        spoilt = np.asarray(cv2.GaussianBlur(spoilt, (0, 0), rng.uniform(*settings.blur_px)), np.uint8)
+    return spoilt, is_whole
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+def stages_of(network: Any) -> nn.ModuleList:
+    """An OSNet as the five stages that run one after the other: three maps, and what makes the vector."""
+    pools = (getattr(network, name, nn.Identity()) for name in ("pool2", "pool3"))
+    return nn.ModuleList(
+        [
+            nn.Sequential(network.conv1, network.maxpool),
+            nn.Sequential(network.conv2, next(pools)),
+            nn.Sequential(network.conv3, next(pools)),
+            nn.Sequential(network.conv4, network.conv5),
+            nn.Sequential(network.global_avgpool, nn.Flatten(), network.fc),
+        ]
+    )
+
+
+def feature_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """The mean square difference in units of the teacher's variance."""
+    return functional.mse_loss(ours.float(), theirs.float()) / theirs.float().var().clamp_min(1e-6)
+
+
+def vector_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """One less the mean cosine of (B, D) vectors."""
+    return 1 - functional.cosine_similarity(ours.float(), theirs.float()).mean()
+
+
+def triplet_loss(vectors: Tensor, people: Tensor, margin: float) -> Tensor:
+    """Batch-hard: for each crop its farthest of the same person and its nearest of another; (B, D) vectors."""
+    unit = functional.normalize(vectors.float())
+    distances = (2 - 2 * unit @ unit.T).clamp_min(1e-6).sqrt()
+    same = people[:, None] == people[None, :]
+    farthest = distances.masked_fill(~same, 0).amax(dim=1)
+    nearest = distances.masked_fill(same, torch.inf).amin(dim=1)
+    return functional.relu(farthest - nearest + margin).mean()
+
+
+class Trainer:
+    """A network, its averaged copy and what changes them."""
+
+    def __init__(
+        self,
+        labelled: People,
+        unlabelled: NDArray[np.uint8],
+        recipe: Recipe,
+        augmentation: Augmentation,
+        teacher: nn.Module | None,
+    ) -> None:
+        """unlabelled: (M, 256, 128, 3), of use with a teacher only; the last twentieth validates."""
+        loop.seed(recipe.seed)
+        self.recipe, self._augmentation = recipe, augmentation
+        self._labelled = labelled
+        self._names = np.unique(labelled.people, return_inverse=True)[1]
+        order = np.random.default_rng(recipe.seed).permutation(len(unlabelled))
+        count = round(len(unlabelled) * (1 - VALIDATED))
+        self._unlabelled, self._validation = unlabelled[order[:count]], unlabelled[order[count:]]
+        self.network = build_osnet(ARCHITECTURE).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.average = loop.averaged(self.network, recipe.ema_decay)
+        self.classifier = nn.Linear(DIMENSIONS, int(self._names.max()) + 1, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        self._stages = stages_of(self.network)
+        self._teacher = None if teacher is None else stages_of(teacher.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+        groups = [*loop.decayed(self.network, recipe.weight_decay), *loop.decayed(self.classifier, recipe.weight_decay)]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        size = recipe.people_per_batch * recipe.crops_per_person * (1 if teacher is None else 2)
+        self.steps_per_epoch = max(1, (len(labelled.crops) + len(self._unlabelled)) // size)
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "network": self.network,
+            "average": self.average,
+            "classifier": self.classifier,
+            "optimizer": self.optimizer,
+        }
+
+    def epoch(self, number: int) -> Iterator[dict[str, float]]:
+        """Train the epoch `number`, from 0; yields the losses of each step."""
+        rng = np.random.default_rng([self.recipe.seed, number])
+        self.network.train()
+        people = _people_in_turn(self._names, self.recipe, rng)
+        others = _in_turn(len(self._labelled.crops) + len(self._unlabelled), rng)
+        for step in range(self.steps_per_epoch):
+            done = (number + step / self.steps_per_epoch) / self.recipe.epochs
+            chosen = next(people)
+            crops = [self._labelled.crops[index] for index in chosen]
+            if self._teacher is not None:
+                crops += [self._any(next(others)) for _ in chosen]
+            yield self._step(crops, torch.from_numpy(self._names[chosen]), done, rng)
+
+    def _any(self, index: int) -> Picture:
+        """A crop among all, named or not."""
+        count = len(self._labelled.crops)
+        return self._labelled.crops[index] if index < count else self._unlabelled[index - count]
+
+    def _step(
+        self, crops: Sequence[Picture], people: Tensor, done: float, rng: np.random.Generator
+    ) -> dict[str, float]:
+        recipe = self.recipe
+        alike = [seen_alike(crop, self._augmentation, rng) for crop in crops]
+        others = rng.integers(0, len(alike), len(alike))
+        spoilt, are_whole = zip(
+            *(spoiled(crop, alike[other], self._augmentation, rng) for crop, other in zip(alike, others, strict=True)),
+            strict=True,
+        )
+        whole = torch.tensor(are_whole)
+        loop.set_rate(self.optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(done < recipe.settled)
+        losses: dict[str, Tensor] = {}
+        with torch.autocast("cpu", torch.bfloat16):
+            theirs: list[Tensor] = []
+            if self._teacher is not None:
+                with torch.no_grad():
+                    theirs = _run(self._teacher, samples(alike))
+            staged = bool(theirs) and done < recipe.staged
+            ours = _run(self._stages, samples(alike if staged else spoilt), theirs if staged else None)
+        if theirs:
+            # What is hidden cannot be in the maps; what the vector says of it, the rest has to tell.
+            seen = torch.ones_like(whole) if staged or not whole.any() else whole
+            pairs = zip(ours[:-1], theirs[:-1], strict=True)
+            losses["features"] = sum((feature_loss(a[seen], b[seen]) for a, b in pairs), torch.zeros(()))
+            losses["vectors"] = vector_loss(ours[-1], theirs[-1])
+        if not staged:
+            named = ours[-1][: len(people)].float()
+            losses["identity"] = functional.cross_entropy(
+                self.classifier(named), people, label_smoothing=recipe.smoothing
+            )
+            losses["triplet"] = triplet_loss(named, people, recipe.margin)
+        gains = {
+            "features": recipe.feature_gain,
+            "vectors": recipe.vector_gain,
+            "identity": recipe.identity_gain if theirs else 1.0,
+            "triplet": recipe.triplet_gain,
+        }
+        loss = sum((gains[name] * value for name, value in losses.items()), torch.zeros(()))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*self.network.parameters(), *self.classifier.parameters()], 5.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def figures(self, held_out: People) -> dict[str, float]:
+        """Of the averaged network: rank-1 and mAP of `held_out` from its first camera to its second, and the mean
+        cosine to the teacher's vectors on the crops that validate."""
+        network = self.average.module.eval()
+        figures: dict[str, float] = {}
+        if len(held_out.crops):
+            vectors = normalised(vectors_of(network, held_out.crops))
+            found = rank(
+                vectors,
+                held_out.people,
+                held_out.cameras,
+                queries=held_out.cameras == 0,
+                gallery=held_out.cameras == 1,
+            )
+            if len(found.people):
+                figures |= {"rank1": float(found.hits.mean()), "map": float(found.precisions.mean())}
+        if self._teacher is not None and len(self._validation):
+            theirs = vectors_of(nn.Sequential(*self._teacher), self._validation)
+            ours = vectors_of(network, self._validation)
+            figures["likeness"] = float(np.mean(np.sum(normalised(ours) * normalised(theirs), axis=1)))
+        return figures
+
+
+def train(
+    trainer: Trainer,
+    run: loop.Run,
+    held_out: People,
+    advance: Callable[[int, Mapping[str, float]], None] = lambda done, losses: None,
+) -> nn.Module:
+    """Train to the end, from `run`'s checkpoint if there is one; returns the averaged network of the last epoch.
+
+    held_out: for the history alone. advance: told of the number of steps done, and the losses of the last.
+    """
+    progress = run.resume(**trainer.parts())
+    advance(progress.epoch * trainer.steps_per_epoch, {})
+    while progress.epoch < trainer.recipe.epochs:
+        start = time.monotonic()
+        sums: dict[str, float] = {}
+        for count, losses in enumerate(trainer.epoch(progress.epoch), start=1):
+            advance(progress.epoch * trainer.steps_per_epoch + count, losses)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value / trainer.steps_per_epoch
+        progress.epoch += 1
+        row = sums | trainer.figures(held_out)
+        progress.seconds += time.monotonic() - start
+        run.save(progress, row, **trainer.parts())
+    return trainer.average.module.eval()
+
+
+@torch.inference_mode()
+def vectors_of(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, 256, 128, 3) -> (N, 512), computed in bfloat16."""
+    parts = [np.zeros((0, DIMENSIONS), np.float32)]
+    for start in range(0, len(crops), BATCH):
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(network(samples(crops[start : start + BATCH])).float().numpy())
+    return np.concatenate(parts)
+
+
+def samples(crops: Sequence[Picture] | NDArray[np.uint8]) -> Tensor:
+    """B crops (256, 128, 3) uint8 RGB -> (B, 3, 256, 128) as the network was to see them, channels last in memory."""
+    pictures = torch.from_numpy(np.stack(list(crops))).permute(0, 3, 1, 2).float().div_(255)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return pictures.sub_(mean).div_(std)
+
+
+def _run(stages: nn.ModuleList, inputs: Tensor, fed: Sequence[Tensor] | None = None) -> list[Tensor]:
+    """What each stage says, fed with the stage before, or with `fed` instead of it."""
+    outputs: list[Tensor] = []
+    for index, stage in enumerate(stages):
+        before = inputs if index == 0 else outputs[-1] if fed is None else fed[index - 1]
+        outputs.append(stage(before))
+    return outputs
+
+
+def _people_in_turn(names: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Batches of crops: each person once before anybody comes again; whoever has few crops gives some twice."""
+    crops = [np.flatnonzero(names == name) for name in range(int(names.max()) + 1)]
+    turns = _in_turn(len(crops), rng)
+    count = recipe.crops_per_person
+    while True:
+        people = [crops[next(turns)] for _ in range(recipe.people_per_batch)]
+        yield np.concatenate([rng.choice(each, count, replace=len(each) < count) for each in people])
+
+
+def _in_turn(count: int, rng: np.random.Generator) -> Iterator[int]:
+    """0 … count - 1 in a random order, again and again."""
+    while True:
+        yield from rng.permutation(count).tolist()

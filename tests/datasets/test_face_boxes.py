@@ -1,0 +1,69 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.arrays import Detections, Faces, Picture
+from pipeline.datasets.face_boxes import Counts, write_face_boxes
+from pipeline.datasets.people import read_named, read_people
+from pipeline.errors import UserError
+from pipeline.media.draw import encode_png
+from pipeline.media.film import write_mp4
+
+PICTURE = np.full((100, 200, 3), 90, np.uint8)
+
+
+def people(_: Sequence[Picture]) -> list[Detections]:
+    boxes = np.array([[100, 20, 150, 100], [10, 0, 60, 90], [60, 0, 80, 50], [0, 0, 90, 90]], np.float32)
+    return [Detections(boxes, np.array([0.9, 0.8, 0.7, 0.3], np.float32))]
+
+
+def faces(crops: Sequence[Picture]) -> list[Faces]:
+    """One in the first crop, that begins left of it; none in the others."""
+    one = Faces(np.array([[-6.0, 8, 24, 28]], np.float32), np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
+    return [one, *[one[np.zeros(1, bool)]] * (len(crops) - 1)]
+
+
+def test_sure_and_wide_people_become_crops_with_their_faces(tmp_path: Path) -> None:
+    written = write_face_boxes(
+        iter([("a", PICTURE)]), people, faces, tmp_path, min_score=0.5, min_width_px=30, margin=0.1
+    )
+    assert list(written) == [Counts(crops=2, faces=1)]
+    with_face, without = read_people(tmp_path)
+    assert with_face.picture.shape == (88, 60, 3)  # 8 px above, none below: the picture ends there
+    assert with_face.boxes == pytest.approx(np.array([[0, 8, 24, 28]]), abs=0.01)
+    assert len(without.boxes) == 0
+    assert (tmp_path / "labels" / "a_1.txt").read_text() == ""
+
+
+def test_a_picture_of_nobody_gives_nothing(tmp_path: Path) -> None:
+    def nobody(_: Sequence[Picture]) -> list[Detections]:
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))]
+
+    written = write_face_boxes(
+        iter([("a", PICTURE)]), nobody, faces, tmp_path, min_score=0.5, min_width_px=30, margin=0.1
+    )
+    assert list(written) == [Counts(0, 0)]
+    assert not list((tmp_path / "images").iterdir())
+
+
+def test_frames_and_pictures_have_names_of_their_own(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(encode_png(PICTURE))
+    with (tmp_path / "b" / "y.mp4").open("wb") as file:
+        write_mp4(file, [PICTURE] * 10, fps=5, keyframe_every=5)
+    found = list(read_named([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png"], per_second=2))
+    assert [name for name, _ in found] == [
+        "0_x.png", "1_x.png", "1_y.mp4_1", "1_y.mp4_4", "1_y.mp4_6", "1_y.mp4_9", "2_x.png",
+    ]  # fmt: skip
+    assert all(picture.shape == PICTURE.shape for _, picture in found)
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"x\.mp4 cannot be read as a video"):
+        list(read_named([tmp_path], per_second=1))
+    with pytest.raises(UserError, match="does not exist"):
+        list(read_named([tmp_path / "none"], per_second=1))

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from pipeline.errors import UserError
+from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
+
+
+def test_a_safetensors_file_is_known_by_its_bytes_and_says_what_it_is(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    path = tmp_path / "no-suffix"
+    write_checkpoint(path, network.state_dict(), {"kind": "test", "sizes": [3, 2]}, half=True)
+    state = read_checkpoint(path)
+    assert state["0.weight"].dtype == torch.float16
+    assert state["1.num_batches_tracked"].dtype == torch.int64
+    assert read_facts(path) == {"kind": "test", "sizes": [3, 2]}
+    filled = fill(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)), state, path)
+    weight = filled.state_dict()["0.weight"]
+    assert weight.dtype == torch.float32
+    assert_array_equal(weight, network.state_dict()["0.weight"].half().float())
+    assert [each.name for each in tmp_path.iterdir()] == ["no-suffix"]
+
+
+def test_a_file_of_torch_says_nothing_of_itself(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "file")
+    assert read_facts(tmp_path / "file") == {}
+    assert_array_equal(read_checkpoint(tmp_path / "file")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08\0\0\0\0\0\0\0{broken}", b"PK\x03\x04 and no more", b"hello, this is text"]
+)
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=r"file cannot be read .*weights pull") as caught:
+        read_checkpoint(tmp_path / "file")
+    assert "\n" not in str(caught.value)

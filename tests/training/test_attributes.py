@@ -1,0 +1,147 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jobs.pictures import read_picture as read
+from pipeline.datasets import utkface
+from pipeline.media.pictures import encode_jpeg
+from pipeline.models.attributes import AttributeNet, load_attributes
+from pipeline.training.attributes import (
+    Augmentation,
+    Labelled,
+    Recipe,
+    augment,
+    finish,
+    label_distributions,
+    mixing,
+    read_faces,
+    settings_of,
+    side_of,
+    train,
+    validate,
+)
+from pipeline.training.loop import Run
+
+PLAIN = Augmentation(
+    degraded=0, erased=0, scale=(1, 1), aspect=0, degrees=0, shift=0, brightness=0, contrast=0, tint=0, grey=0
+)
+TINY = Recipe(epochs=3, batch=8, side_px=48, small_px=32, learning_rate=3e-3, ema=0.9)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def faces(count: int) -> Labelled:
+    """The brighter the older; women are red, men are blue."""
+    rng = np.random.default_rng(0)
+    ages = rng.integers(0, 100, count).astype(np.float32)
+    is_female = rng.random(count) < 0.5
+    pictures = np.empty((count, 64, 64, 3), np.uint8)
+    pictures[:] = (60 + ages[:, None, None, None]) + rng.normal(0, 5, (count, 64, 64, 1))
+    pictures[..., 0] += np.where(is_female, 60, 0).astype(np.uint8)[:, None, None]
+    pictures[..., 2] += np.where(is_female, 0, 60).astype(np.uint8)[:, None, None]
+    return Labelled(pictures, ages, is_female)
+
+
+def weights(network: AttributeNet) -> torch.Tensor:
+    return torch.cat([each.flatten().float() for each in network.state_dict().values()])
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(done: int, figures: object) -> None:
+        if done == 5:  # in the second epoch
+            raise KilledError
+
+    recipe = settings_of(TINY)
+    whole = train(faces(32), faces(4), TINY, Run(tmp_path / "whole", recipe))
+    with pytest.raises(KilledError):
+        train(faces(32), faces(4), TINY, Run(tmp_path / "broken", recipe), kill)
+    again = train(faces(32), faces(4), TINY, Run(tmp_path / "broken", recipe))
+    assert_allclose(weights(again), weights(whole), rtol=1e-4, atol=1e-6)
+    columns = (tmp_path / "whole/history.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "mae", "gender_accuracy", "mae_32px"} <= set(columns)
+
+
+def test_ages_and_genders_are_learnt(tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
+    network = train(faces(64), faces(8), recipe, Run(tmp_path, settings_of(recipe)))
+    figures = validate(network, faces(64), 32)
+    assert figures["gender_accuracy"] == 1
+    assert figures["mae"] < 12  # a guess in the middle: 25
+
+
+def test_label_distributions_are_gaussians_that_widen_with_age() -> None:
+    years = torch.arange(101.0)
+    shares = label_distributions(torch.tensor([10.0, 60.0]), (1.0, 0.05))
+    assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    means = shares @ years
+    assert_allclose(means, [10, 60], atol=1e-3)
+    stds = ((shares * (years - means[:, None]) ** 2).sum(1)).sqrt()
+    assert_allclose(stds, [1.5, 4.0], rtol=1e-2)
+
+
+def test_small_pictures_come_first() -> None:
+    recipe = Recipe(epochs=10, small_share=0.4, small_px=64, side_px=96)
+    assert [side_of(epoch, recipe) for epoch in (0, 3, 4, 9)] == [64, 64, 96, 96]
+
+
+def test_augmentation_is_a_function_of_the_generator_and_varies() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    recipe = Recipe(augmentation=Augmentation(degraded=1, erased=1))
+    crops = [augment(picture, 48, recipe, np.random.default_rng(number)) for number in (1, 1, 2)]
+    assert (crops[0].shape, crops[0].dtype) == ((48, 48, 3), np.uint8)
+    assert_array_equal(crops[0], crops[1])
+    assert (crops[0] != crops[2]).mean() > 0.5
+
+
+def test_without_augmentation_a_crop_is_the_picture_or_its_mirror_image() -> None:
+    picture = faces(1).pictures[0].copy()
+    picture[:, :32] //= 2
+    found = {
+        augment(picture, 64, Recipe(augmentation=PLAIN), np.random.default_rng(number)).tobytes() for number in range(9)
+    }
+    assert found == {picture.tobytes(), picture[:, ::-1].tobytes()}
+
+
+def test_mixing_keeps_most_of_a_picture() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.array([mixing(Recipe(mixed=0.5), rng) for _ in range(400)])
+    assert 0.4 < (shares == 1).mean() < 0.75
+    assert shares.min() >= 0.5
+
+
+def write_faces(folder: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        texture = rng.integers(0, 256, (16, 16, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+        name = f"{rng.integers(0, 117)}_{number % 2}_0_2017{number:013d}.jpg.chip.jpg"
+        (folder / name).write_bytes(encode_jpeg(texture, 95))
+
+
+def test_faces_without_a_class_or_a_label_are_left_out(tmp_path: Path) -> None:
+    write_faces(tmp_path, 40)
+    table = utkface.load(tmp_path)
+    table.loc[0, "gender"] = None
+    known = read_faces(table, read)
+    assert len(known) == (table["age"][1:] <= 100).sum() < 39
+    assert known.pictures.shape[1:] == (128, 128, 3)
+
+
+def test_what_is_written_is_calibrated_and_can_be_loaded(tmp_path: Path) -> None:
+    write_faces(tmp_path, 24)
+    table = utkface.load(tmp_path)
+    torch.manual_seed(0)
+    path = tmp_path / "it.safetensors"
+    calibration = finish(AttributeNet().eval(), TINY, table, read, path, mirrored=True, batch=4)
+    _, file = load_attributes(path)
+    assert (file.side_px, file.mirrored, file.calibration) == (48, True, calibration)
+    assert any(shift != 0 for shift in calibration.shifts)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.special import expit
+
+from pipeline.cores.vote import Z_80
+from pipeline.models.attributes import Calibration
+from pipeline.training.calibration import Raw, calibrate, hat_functions
+
+KNOTS, STARTS = (0.0, 20.0, 50.0, 80.0), (0, 10, 30, 50)
+
+
+def faces(number: int, size: int = 3000) -> Raw:
+    """An estimator that says old people 6 years too young, whose spread is half of its error, three times too sure of
+    itself as to gender."""
+    rng = np.random.default_rng(number)
+    ages = rng.uniform(1, 80, size)
+    errors = 1 + 0.08 * ages
+    means = ages - np.clip(0.2 * (ages - 50), 0, 6) + rng.normal(0, errors)
+    logits = rng.normal(0, 1.5, size)
+    is_female = rng.random(size) < expit(logits)
+    return Raw(np.clip(means, 0, 100), 0.5 * errors, 3 * logits, ages, is_female, np.ones(size))
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return calibrate(faces(0), KNOTS, STARTS)
+
+
+def test_four_of_five_are_covered_in_every_age_group(calibration: Calibration) -> None:
+    fresh = faces(1, 20_000)
+    ages, stds = calibration.age(fresh.means), calibration.age_std(fresh.means, fresh.spreads)
+    covered = np.abs(ages - fresh.ages) <= Z_80 * stds
+    assert covered.mean() == pytest.approx(0.8, abs=0.03)
+    groups = np.searchsorted(STARTS, fresh.ages, side="right")
+    for group in np.unique(groups):
+        assert covered[groups == group].mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_bias_is_taken_out(calibration: Calibration) -> None:
+    fresh = faces(1, 20_000)
+    raw, mended = (np.abs(ages - fresh.ages).mean() for ages in (fresh.means, calibration.age(fresh.means)))
+    assert mended < raw - 0.05
+
+
+def test_probabilities_of_a_woman_are_frequencies(calibration: Calibration) -> None:
+    assert calibration.slope == pytest.approx(1 / 3, abs=0.03)
+    assert calibration.offset == pytest.approx(0, abs=0.12)
+
+
+def test_weights_count() -> None:
+    raw = faces(0)
+    wide = Raw(raw.means, raw.spreads, raw.logits, raw.ages, raw.is_female, np.where(raw.ages > 40, 1.0, 1e-6))
+    fresh = faces(1)
+    old = fresh.ages > 40
+    found = calibrate(wide, KNOTS, STARTS)
+    stds = found.age_std(fresh.means, fresh.spreads)
+    covered = np.abs(found.age(fresh.means) - fresh.ages) <= Z_80 * stds
+    assert covered[old].mean() == pytest.approx(0.8, abs=0.04)
+
+
+def test_hats_interpolate_between_knots() -> None:
+    values = np.array([-5.0, 0.0, 5.0, 20.0, 65.0, 99.0])
+    heights = np.array([1.0, 3.0, -2.0, 7.0])
+    assert_allclose(hat_functions(values, KNOTS) @ heights, np.interp(values, KNOTS, heights))
