@@ -10,6 +10,7 @@ import ultralytics
 from numpy.testing import assert_array_equal
 
 from pipeline.arrays import Detections, Picture
+from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
 from pipeline.models.person_detector import Fit, PersonDetector, write_network
@@ -222,3 +223,12 @@ def test_half_precision_moves_boxes_by_less_than_a_pixel(yolov8n: PersonDetector
     assert len(people) == len(same)
     assert 0 < np.abs(people.boxes - same.boxes).max() < 1
     assert np.abs(people.scores - same.scores).max() < 0.01
+
+
+def test_the_detector_that_ships_finds_people() -> None:
+    path = Path(__file__).parents[2] / "weights" / "starter-person.safetensors"
+    detector = PersonDetector(path, image_size=416, batch=1, **{**KNOBS, "min_score": 0.45})
+    (found,) = detector([asset("bus.jpg")])
+    theirs = np.array([[50, 399, 245, 903], [222, 406, 345, 858]], np.float32)  # of YOLOv8n
+    assert (pairwise_iou(theirs, found.boxes).max(axis=1) > 0.6).all()
+    assert path.stat().st_size < 7e6
