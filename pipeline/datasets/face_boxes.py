@@ -56,7 +56,7 @@ def write_face_boxes(
 
 def _grown(boxes: Boxes, margin: float) -> Boxes:
     sides = boxes[:, 2:] - boxes[:, :2]
-    return boxes + margin * np.hstack([-sides, sides])
+    return (boxes + margin * np.hstack([-sides, sides])).astype(np.float32)
 
 
 def _yolo(boxes: Boxes, crop: Picture) -> str:

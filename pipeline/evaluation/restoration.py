@@ -80,7 +80,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
         }
         is_female = rows["gender"].to_numpy() == "F"
         scores = {
-            "mae": [np.abs(rows[f"age_{arm}"] - rows["age"]).to_numpy(np.float64) for arm in ARMS],
+            "mae": [np.abs((rows[f"age_{arm}"] - rows["age"]).to_numpy(np.float64)) for arm in ARMS],
             "gender_accuracy": [
                 ((rows[f"female_{arm}"].to_numpy() >= 0.5) == is_female).astype(np.float64) for arm in ARMS
             ],
