@@ -34,7 +34,7 @@ def test_validate_names_every_model_with_its_licence() -> None:
 def test_validate_refuses_a_licence_that_is_not_allowed() -> None:
     told = CliRunner().invoke(app, ["validate", "--set", "licences.allow=[MIT]"])
     assert isinstance(told.exception, UserError)
-    assert "yolo11m is under AGPL-3.0" in str(told.exception)
+    assert "starter-person is under AGPL-3.0" in str(told.exception)
 
 
 def test_schema_is_json() -> None:

@@ -23,7 +23,7 @@ def settings(tmp_path: Path) -> list[str]:
 
 
 def test_list_shows_every_entry_and_marks_what_the_configuration_uses(settings: list[str], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["list", *settings, "--set", "observe.body.weights=mine"])
+    told = CliRunner().invoke(app, ["list", *settings, "--profile", "full", "--set", "observe.body.weights=mine"])
     rows = {line[1:].split()[0]: line for line in told.stdout.splitlines()[1:]}
     assert rows["mine"].startswith("*")
     assert str(tmp_path / "mine.pt") in rows["mine"]
