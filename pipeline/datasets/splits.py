@@ -14,7 +14,7 @@ import imagehash
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -164,14 +164,12 @@ def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     hashes = np.zeros((len(paths), 2), np.uint64)
     thumbnails = np.zeros((len(paths), _THUMBNAIL_PX, _THUMBNAIL_PX), np.uint8)
     for index, path in enumerate(paths):
-        try:
-            with Image.open(path) as picture:
-                picture.draft("L", (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))
-                grey = picture.convert("L").resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
-        except FileNotFoundError as error:
-            raise UserError(f"there is no picture {path}; name the data set's folder, or take it out") from error
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{path} cannot be read as a picture ({error}); replace it, or take it out") from error
+        # Not with PIL's open, which Ultralytics replaces by one that wants a plugin for what it does not know.
+        read = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).exists() else None
+        if read is None:
+            cause = "cannot be read as a picture" if Path(path).exists() else "does not exist"
+            raise UserError(f"{path} {cause}; replace it, or take it out")
+        grey = Image.fromarray(read).resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
         thumbnails[index] = np.asarray(grey)
         small = grey.resize((_HASHED_PX, _HASHED_PX), Image.Resampling.BOX)
         mirrored = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -53,7 +53,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture"):
         groups([tmp_path / "a.jpg"])
-    with pytest.raises(UserError, match="there is no picture"):
+    with pytest.raises(UserError, match=r"b\.jpg does not exist"):
         groups([tmp_path / "b.jpg"])
 
 
