@@ -71,14 +71,14 @@ ASTRONAUT = Known("the astronaut", "F", (33, 49))
 SHOUTING, WATCHING = Known("the one who shouts", "M", (41, 41)), Known("the one who watches", "M", (54, 54))
 LIGHT, DARK = Known("the light coat", "M"), Known("the dark coat", "M")
 
-# The detectors of today see an outstretched arm, and a passer-by cut off by the border, as people of their own: the
-# windows leave them out, so that nobody can argue about the truth.
+# Detectors see an outstretched arm, a flag, a passer-by cut off by the border, as people of their own: the windows
+# leave them out, so that nobody can argue about the truth.
 STORY = (
-    Shot("skimage/data/astronaut.png", (50, 0, 400), (0, 0, 500), (ASTRONAUT,)),
-    Shot("ultralytics/assets/zidane.jpg", (700, 5, 580), (780, 15, 440), (WATCHING,)),
+    Shot("skimage/data/astronaut.png", (90, 0, 400), (100, 20, 390), (ASTRONAUT,)),
+    Shot("ultralytics/assets/zidane.jpg", (658, 28, 600), (672, 60, 600), (WATCHING,)),
     Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), (LIGHT, DARK)),
-    Shot("ultralytics/assets/zidane.jpg", (90, 160, 610), (150, 180, 560), (SHOUTING,)),
-    Shot("skimage/data/astronaut.png", (0, 40, 470), (42, 5, 470), (ASTRONAUT,)),
+    Shot("ultralytics/assets/zidane.jpg", (40, 150, 720), (80, 165, 680), (SHOUTING,)),
+    Shot("skimage/data/astronaut.png", (110, 20, 380), (90, 0, 400), (ASTRONAUT,)),
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -28,6 +28,8 @@ Fetch = Callable[[str], Iterator[bytes]]
 LOCK = "weights.lock.yaml"
 LOCK_HEAD = "# sha256 by address, as first fetched; nobody has published these. Remove a line to accept other bytes.\n"
 FACE_DETECTORS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
+LOOKS = (*FACE_DETECTORS, "yolo-face")
+"""What may glance at a crop: the last finds no landmarks, by which faces are aligned, and so is no face detector."""
 FACE_EMBEDDERS = ("facenet", "mobilefacenet")
 ESTIMATORS = ("attributes", "heads", "network", "ssrnet")
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -37,7 +39,7 @@ PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """The parts of each composite kind, and the kinds that each part may have."""
 KINDS = frozenset(
-    {"yolo", "reid", "attributes", "network", "gfpgan", "realesrgan", *FACE_DETECTORS, *FACE_EMBEDDERS, *PARTS}
+    {"yolo", "reid", "attributes", "network", "gfpgan", "realesrgan", *LOOKS, *FACE_EMBEDDERS, *PARTS}
     | {kind for parts in PARTS.values() for kinds in parts.values() for kind in kinds}
 )
 
@@ -360,7 +362,7 @@ def _roles(config: Config) -> dict[str, tuple[str, str | None, tuple[str, ...]]]
     return {
         "detector": ("observe.detector.weights", config.observe.detector.weights, ("yolo",)),
         "body": ("observe.body.weights", config.observe.body.weights, ("reid",)),
-        "look": ("candidates.look", config.candidates.look, FACE_DETECTORS),
+        "look": ("candidates.look", config.candidates.look, LOOKS),
         "face_detector": ("faces.detector", config.faces.detector, FACE_DETECTORS),
         "restorer": ("restore.weights", restorer, ("gfpgan",)),
         "estimator": ("estimate.estimator", config.estimate.estimator, ESTIMATORS),

@@ -23,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
 from pipeline.models.loading import Loader
 from pipeline.storage.blobs import fetch
-from pipeline.weights import FACE_DETECTORS, Registry
+from pipeline.weights import LOOKS, Registry
 
 STARTER_ENTRY = "starter-person"
 AP_MIN_SCORE = 0.01
@@ -119,23 +119,20 @@ def _of_length(truth: list[Truth], count: int, gt: Path, images: Path) -> list[T
 def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile) -> tuple[Find, float]:
     """A detector of the registry as a function, and the threshold that it works at in the pipeline."""
     entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
-    faces = entry.kind in FACE_DETECTORS
+    faces = entry.kind in LOOKS
     if not faces and entry.kind != "yolo":
-        raise UserError(
-            f"--detector must be of kind yolo, or find faces ({', '.join(FACE_DETECTORS)}); {name} is {entry.kind}"
-        )
-    own = (
-        [f"faces.detector={name}", "observe.whole_frame_faces=true"] if faces else [f"observe.detector.weights={name}"]
-    )
-    section = "faces" if faces else "observe.detector"
-    chosen = load(config or [], [*(settings or []), *own, f"{section}.min_score={AP_MIN_SCORE}"], profile)
-    chosen = decide_device(chosen)
-    loader = Loader(chosen, Registry.of(chosen, fetch))
+        raise UserError(f"--detector must be of kind yolo, or find faces ({', '.join(LOOKS)}); {name} is {entry.kind}")
     usual = load(config or [], settings or [], profile)
+    role = "candidates.look" if faces else "observe.detector.weights"
+    score = "candidates.look_score" if faces else "observe.detector.min_score"
+    # A face detector sees whole pictures at the size that the person detector sees.
+    own = [f"{role}={name}", f"{score}={AP_MIN_SCORE}", f"candidates.look_px={usual.observe.detector.image_size}"]
+    chosen = decide_device(load(config or [], [*(settings or []), *own], profile))
+    loader = Loader(chosen, Registry.of(chosen, fetch))
     if not faces:
         people = loader.person_detector()
         return lambda picture: people([picture], alone=True)[0], usual.track.min_score
-    found = loader.whole_frame_face_detector()
+    found = loader.look()
     assert found is not None
 
     def find(picture: Picture) -> Detections:

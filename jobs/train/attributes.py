@@ -11,6 +11,7 @@ import typer
 from jobs.console import duration, say
 from jobs.evaluate.attributes import show, write
 from jobs.pictures import read_picture
+from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
 from pipeline.datasets import utkface
@@ -44,12 +45,13 @@ def attributes(
     mirrored: Annotated[
         bool, typer.Option(help="Let the estimator look at every face and at its mirror image: twice the time.")
     ] = True,
+    licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
     device: Annotated[
         Device | None, typer.Option(help="Where to train; without it, on a GPU where there is one.")
     ] = None,
 ) -> None:
-    """Train the starter estimator of age and gender on UTKFace, calibrate it, test it, and write its file."""
+    """Train the starter estimator of age and gender, calibrate, test and write it, with its registry entry."""
     use_threads(threads)
     recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     run = Run(output, settings_of(recipe))
@@ -80,3 +82,13 @@ def attributes(
     show({NAME: found})
     seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
     say(f"trained in {duration(seconds)}; {path}")
+    own = f"{output.resolve().name}-attributes"
+    entry = entry_of(
+        path,
+        output,
+        kind="attributes",
+        licence=licence,
+        seen=f"{recipe.side_px} px, RGB, 0..255",
+        note=f"Trained by `rollcall train attributes` on {len(training)} faces of {data.name}.",
+    )
+    write_entries(output, {own: entry}, "estimate.estimator")

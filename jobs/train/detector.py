@@ -1,15 +1,18 @@
-"""`rollcall train detector`: a small detector of people."""
+"""`rollcall train detector`: a small detector of people, or of faces."""
 
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from jobs.console import say
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.train.entries import Licence, entry_of, write_entries
 from jobs.train.watch import watching
 from pipeline.config import Config, load
 from pipeline.datasets import people
@@ -24,6 +27,7 @@ from pipeline.training.detector import (
     Recipe,
     Trainer,
     as_detector,
+    blended,
     pseudo_labelled,
     train,
 )
@@ -32,6 +36,7 @@ from pipeline.weights import Registry, sha256_of
 DEFAULTS = Recipe(epochs=20)
 EVALUATED_AT = 416
 TEACHER_AT = 640
+LICENCE = "AGPL-3.0 AND none-stated"
 LONG_SIDE = 832
 """px, to which pictures without labels are scaled down."""
 KNOBS: dict[str, Any] = {
@@ -44,17 +49,38 @@ KNOBS: dict[str, Any] = {
 }
 
 
+class Target(StrEnum):
+    """What is to be found: the class of the new network, the kind of its registry entry, the knob that it may fill."""
+
+    PERSON = "person"
+    FACE = "face"
+
+    @property
+    def kind(self) -> str:
+        return "yolo" if self == Target.PERSON else "yolo-face"
+
+    @property
+    def knob(self) -> str:
+        return "observe.detector.weights" if self == Target.PERSON else "candidates.look"
+
+
 def detector(
     data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ in YOLO form.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, history, weights.", show_default=False)],
+    name: Annotated[Target, typer.Option(help="What the boxes are of.")] = Target.PERSON,
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(help="A video, a picture, or a folder of them, that the teacher labels; repeat it."),
     ] = None,
-    teacher: Annotated[str, typer.Option(help="A registry entry of kind yolo, YOLOv8n in shape; or none.")] = "none",
+    teacher: Annotated[
+        str, typer.Option(help="A registry entry that finds the same, YOLOv8n in shape; or none.")
+    ] = "none",
     start: Annotated[
         Path | None, typer.Option(help="Weights that this command wrote, to begin from instead of random ones.")
     ] = None,
+    keep: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of --start in the mean of weights that is written (WiSE-FT).")
+    ] = 0.0,
     per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 2.0,
     held_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of --data left out, by groups of near-duplicates.")
@@ -81,6 +107,7 @@ def detector(
     ] = DEFAULTS.background,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    licence: Licence = LICENCE,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -88,6 +115,7 @@ def detector(
     """Train a YOLOv8n of one class. The same command goes on where it was stopped.
 
     The pictures left out lie in held-out/ afterwards, their boxes in held-out.csv, for `rollcall evaluate detector`.
+    Its registry entry is in registry.yaml.
     """
     loop.use_threads(threads)
     sizes = tuple(size or DEFAULTS.sizes)
@@ -95,7 +123,9 @@ def detector(
         raise UserError(f"--size must be a multiple of {STRIDE}, got {odd[0]}")
     if unlabelled and teacher == "none":
         raise UserError("--unlabelled needs a --teacher, which labels them")
-    master = None if teacher == "none" else _teacher(teacher, load(config or [], settings or [], profile))
+    if keep and not start:
+        raise UserError("--keep is a share of --start; name both or neither")
+    master = None if teacher == "none" else _teacher(teacher, name, load(config or [], settings or [], profile))
     recipe = Recipe(
         epochs=epochs,
         batch=batch,
@@ -107,35 +137,49 @@ def detector(
         background=background,
         seed=seed,
     )
+    knobs = KNOBS | {"target": name.value}
     examples, tests = _examples(data, held_out, split_seed)
     if unlabelled and master:
         pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
-        examples += pseudo_labelled(pictures, PersonDetector(master, image_size=TEACHER_AT, **KNOBS))
+        examples += pseudo_labelled(pictures, PersonDetector(master, image_size=TEACHER_AT, **knobs))
     if len(examples) < batch:
         raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower it")
     told = asdict(recipe) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
     told |= {"start": sha256_of(start)} if start else {}
+    told |= {"name": name.value} if name != Target.PERSON else {}
     run = loop.Run(output, told)
     _write_tests(tests, output)
-    network = PersonDetector(master, image_size=TEACHER_AT, **KNOBS) if master else None
-    trainer = Trainer(examples, recipe, network, start)
+    network = PersonDetector(master, image_size=TEACHER_AT, **knobs) if master else None
+    trainer = Trainer(examples, recipe, network, start, name.value)
 
     def figures(average: Any) -> dict[str, float]:
-        return _figures(as_detector(average, image_size=EVALUATED_AT, **KNOBS), tests) if tests else {}
+        return _figures(as_detector(average, image_size=EVALUATED_AT, **knobs), tests) if tests else {}
 
     with watching(trainer.steps_per_epoch * epochs) as advance:
         average = train(trainer, run, figures, advance)
+    if start and keep:
+        average = blended(average, start, keep)
     path, last = output / "detector.safetensors", figures(average)
-    write_network(average, ARCHITECTURE, path, {"held_out": last, "training": told})
+    write_network(average, ARCHITECTURE, path, {"held_out": last, "training": told | ({"keep": keep} if keep else {})})
     shown = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; {len(tests)} pictures held out: {shown}")
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; {len(tests)} pictures held out: {shown}")
+    own = f"{output.resolve().name}-{name.value}"
+    entry = entry_of(
+        path,
+        output,
+        kind=name.kind,
+        licence=licence,
+        seen=f"long side {max(sizes)} px, RGB, 0..1",
+        note=f"Trained by `rollcall train detector` on {len(examples)} pictures, {data.name} among them.",
+    )
+    write_entries(output, {own: entry}, name.knob)
 
 
-def _teacher(name: str, config: Config) -> Path:
+def _teacher(name: str, target: Target, config: Config) -> Path:
     registry = Registry.of(config, fetch)
     entry = registry.entry(name)
-    if entry.kind != "yolo":
-        raise UserError(f"--teacher must be a registry entry of kind yolo, {name} is {entry.kind}")
+    if entry.kind != target.kind:
+        raise UserError(f"--teacher must be a registry entry of kind {target.kind}, {name} is {entry.kind}")
     return registry.path(name)
 
 

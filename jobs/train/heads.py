@@ -13,6 +13,7 @@ import typer
 from jobs.console import say
 from jobs.options import ConfigFiles, Settings
 from jobs.pictures import read_picture
+from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
 from pipeline.config import load
@@ -27,10 +28,9 @@ from pipeline.models.heads import HeadsFile
 from pipeline.storage.blobs import fetch
 from pipeline.training import heads as training
 from pipeline.training.loop import Run, use_threads
-from pipeline.weights import FACE_EMBEDDERS, Entry, Registry, fragment, sha256_of
+from pipeline.weights import FACE_EMBEDDERS, Entry, Registry, sha256_of
 
 DEFAULTS = training.Recipe()
-LICENCE = "AGPL-3.0 AND research-only"
 
 
 class Shown(StrEnum):
@@ -56,7 +56,7 @@ def heads(
     limit: Annotated[
         int | None, typer.Option(min=100, help="Train, calibrate and test on so many pictures in all.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Of the weights, for the registry entry.")] = LICENCE,
+    licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     config: ConfigFiles = None,
     settings: Settings = None,
@@ -103,25 +103,23 @@ def heads(
     own = name or f"{embedder}-heads"
     added = {
         own: Entry(kind="heads", parts={"embedder": embedder, "heads": f"{own}-layers"}),
-        f"{own}-layers": Entry(
+        f"{own}-layers": entry_of(
+            weights,
+            output,
             kind="dense-heads",
-            uri=weights.name,
-            sha256=sha256_of(weights),
             licence=licence,
-            input=f"{network.dimensions}-d embedding of {embedder}",
+            seen=f"{network.dimensions}-d embedding of {embedder}",
             note=f"Trained by `rollcall train heads` on {int(sides['train'].sum())} faces of {data.name}.",
         ),
     }
     if embedder not in Registry.of(load(), fetch).entries:
         added[embedder] = entry
-    place = output / "registry.yaml"
-    place.write_text(text := fragment(added))
     estimator = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
     judged = pd.concat(evaluation.judge(faces[sides["test"]], read_picture, estimator, batch=64))
     figures = evaluation.figures(judged, resamples=1000, rng=np.random.default_rng(0))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     say(f"on {len(judged)} faces of the test side: {json.dumps(figures)}")
-    say(f"{text}use it with --config {place} --set estimate.estimator={own}")
+    write_entries(output, added, "estimate.estimator")
 
 
 def _known(faces: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:

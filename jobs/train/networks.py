@@ -12,7 +12,7 @@ import typer
 
 from jobs.console import say
 from jobs.pictures import read_picture
-from jobs.train.heads import LICENCE
+from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
 from pipeline.datasets.loading import load_faces
@@ -23,7 +23,7 @@ from pipeline.models.estimator import NetworkEstimator
 from pipeline.models.networks import Runner
 from pipeline.training import networks as training
 from pipeline.training.loop import Run, use_threads
-from pipeline.weights import Entry, fragment, sha256_of
+from pipeline.weights import sha256_of
 
 DEFAULTS = training.Recipe()
 
@@ -50,7 +50,7 @@ def networks(
     crops: Annotated[int, typer.Option(help="Of levi-hassner's judgement: 10, or 1.")] = 10,
     seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
     limit: Annotated[int | None, typer.Option(min=30, help="Take so many pictures in all.")] = None,
-    licence: Annotated[str, typer.Option(help="Of the weights, for the registry entry.")] = LICENCE,
+    licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
     """Train one of the earlier systems' networks, fold by fold; each tests on its part, and comes with its entry."""
@@ -80,19 +80,12 @@ def networks(
         name = f"{network.value}-{part}"
         note = f"Trained by `rollcall train networks` on {int(sides['train'].sum())} faces of {data.name}."
         side_px = build_classic(network.value).side_px
-        entries[name] = Entry(
-            kind="network",
-            uri=f"{place.name}/{file.name}",
-            sha256=sha256_of(file),
-            licence=licence,
-            input=f"{side_px} px, what UTKFace's pictures show of a face",
-            note=note,
-        )
+        seen = f"{side_px} px, what UTKFace's pictures show of a face"
+        entries[name] = entry_of(file, output, kind="network", licence=licence, seen=seen, note=note)
     table = pd.DataFrame(rows)
     table.to_csv(output / "folds.csv", index=False)
-    (output / "registry.yaml").write_text(text := fragment(entries))
     say(f"means over {len(rows)} folds: {json.dumps(table.drop(columns='fold').mean().round(4).to_dict())}")
-    say(f"{text}use one with --config {output / 'registry.yaml'} --set estimate.estimator={next(iter(entries))}")
+    write_entries(output, entries, "estimate.estimator")
 
 
 def _fold(

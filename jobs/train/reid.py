@@ -1,7 +1,7 @@
 """`rollcall train reid`: a small body embedder."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +9,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from jobs.console import say
 from jobs.options import ConfigFiles, Settings
+from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.watch import watching
 from pipeline.arrays import Picture
 from pipeline.config import load
@@ -21,7 +23,7 @@ from pipeline.models.person_detector import PersonDetector
 from pipeline.storage.blobs import fetch
 from pipeline.training import loop
 from pipeline.training import reid as training
-from pipeline.weights import Registry
+from pipeline.weights import Registry, sha256_of
 
 DEFAULTS = training.Recipe()
 DETECTED_AT = 640
@@ -52,10 +54,14 @@ def reid(
     people_per_batch: Annotated[int, typer.Option(min=2, help="People in a step.")] = DEFAULTS.people_per_batch,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    licence: Licence = RESEARCH_ONLY,
     config: ConfigFiles = None,
     settings: Settings = None,
 ) -> None:
-    """Train an OSNet x0.25 from random weights. The same command goes on where it was stopped."""
+    """Train an OSNet x0.25 from random weights, and write it with its registry entry.
+
+    The same command goes on where it was stopped.
+    """
     loop.use_threads(threads)
     if (people or unlabelled) and teacher is None:
         raise UserError("crops without names need a --teacher, which says what they are like")
@@ -82,7 +88,18 @@ def reid(
     path = output / "body.safetensors"
     counts = {"people": int(trainer.classifier.out_features), "crops_without_names": len(others)}
     write_checkpoint(path, network.state_dict(), {"architecture": training.ARCHITECTURE, **counts}, half=True)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, trained on {counts}")
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, trained on {counts}")
+    own = f"{output.resolve().name}-body"
+    entry = entry_of(
+        path,
+        output,
+        kind="reid",
+        licence=licence,
+        seen=f"{training.HEIGHT}x{training.WIDTH} px (height x width), RGB, ImageNet mean and deviation",
+        note=f"Trained by `rollcall train reid` on {data.name}.",
+    )
+    space = f"{own}-{sha256_of(path)[:8]}"
+    write_entries(output, {own: replace(entry, embedding_space=space)}, "observe.body.weights")
 
 
 def _teacher(registry: Registry, name: str) -> Path:

@@ -7,6 +7,7 @@ IJCAI 2018) at 64 px, one network for age and one for gender; the networks of Le
 middles, coarse where a group is wide.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ GROUPS = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 
 MIDDLES = tuple((first + last) / 2 for first, last in GROUPS)
 
 
-class Classic(nn.Module):
+class Classic(nn.Module, ABC):
     """A network of NAMES. side_px: of its square input. stored_px: of the pictures that `forward` takes."""
 
     def __init__(self, side_px: int) -> None:
@@ -42,9 +43,9 @@ class Classic(nn.Module):
         self.side_px = side_px
         self.stored_px = round(side_px * STORED)
 
+    @abstractmethod
     def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, side_px, side_px) RGB, 0..255 -> what age and gender are learned by; see `raw`."""
-        raise NotImplementedError
 
     def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`outputs` -> (B,) years, (B,) their spreads, years, (B,) logits of a woman."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.arrays import Estimates
 from pipeline.errors import UserError
 from pipeline.models.aligned import UTKFACE, Window
-from pipeline.models.attributes import judge, load_attributes
+from pipeline.models.attributes import Calibration, judge, load_attributes
 from pipeline.models.classics import load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.heads import read_heads_file
@@ -79,13 +79,12 @@ class AttributeEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        means, spreads, logits = self.raw(faces)
-        calibration = self._file.calibration
-        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+        return _calibrated(self._file.calibration, *self.raw(faces))
 
-    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
-        return self._run(UTKFACE.cut(faces, self._file.side_px))
+        means, spreads, logits = self._run(UTKFACE.cut(faces, self._file.side_px))
+        return means, spreads, logits
 
     def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return judge(self._network, crops, mirrored=self._file.mirrored)
@@ -165,11 +164,11 @@ class HeadsEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        means, spreads, logits = self.raw(self._embedder(faces))
-        calibration = self._file.calibration
-        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+        return _calibrated(self._file.calibration, *self.raw(self._embedder(faces)))
 
-    def raw(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    def raw(
+        self, embeddings: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """(N, D), N > 0 -> (N,) raw ages, ones, logits of a woman: for calibration."""
         years, logits, _ = self._run(embeddings)
         return years, np.ones_like(years), logits
@@ -187,13 +186,12 @@ class NetworkEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        means, spreads, logits = self.raw(faces)
-        calibration = self._file.calibration
-        return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+        return _calibrated(self._file.calibration, *self.raw(faces))
 
-    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
-        return self._run(UTKFACE.cut(faces, self._stored_px))
+        means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))
+        return means, spreads, logits
 
 
 SSRNET_WINDOW = Window(left=-0.1, top=-0.05, right=1.1, bottom=1.15)
@@ -231,6 +229,12 @@ class SsrNetEstimator:
 
 
 NO_ESTIMATES = Estimates(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _calibrated(
+    calibration: Calibration, means: NDArray[np.floating], spreads: NDArray[np.floating], logits: NDArray[np.floating]
+) -> Estimates:
+    return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
 
 
 def _estimates(

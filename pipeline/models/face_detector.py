@@ -1,4 +1,4 @@
-"""Find faces in pictures: four kinds of detector behind one interface.
+"""Find faces in pictures: five kinds of detector behind one interface.
 
 Each has its own colour order and normalisation beside it. A detector takes RGB crops of any size and gives, for each,
 `arrays.Faces` in the crop's own pixels, best first. What it says of a crop depends on that crop alone. Boxes may reach
@@ -24,10 +24,13 @@ from torch import Tensor
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
 from pipeline.models.networks import Runner, fill, read_checkpoint
+from pipeline.models.person_detector import STRIDE, PersonDetector
 
 MAX_UPSCALE = 4.0
 """How far a small crop is enlarged, at most. Of 202 faces with their shoulders, 5 px between the eyes, in 320 px, were
 found at enlargements of 1, 2, 4 and 10: .19, .94, .99, 1.00 (RetinaFace mobile0.25), .80, .97, 1.00, .99 (YuNet)."""
+MAX_FACES = 300
+"""In a picture, of yolo-face: Ultralytics' default."""
 NMS_IOU = 0.4
 """Of both RetinaFace packages, and near YuNet's own .3."""
 
@@ -47,7 +50,8 @@ def load_face_detector(
     """Load the face detector `kind`, one of KINDS.
 
     path: its weights; None for mtcnn alone, whose weights are part of the facenet-pytorch package.
-    input_px: side of the square that a crop is fitted into. batch: crops in a batch; mtcnn and yunet take one a time.
+    input_px: side of the square that a crop is fitted into. batch: crops in a batch; mtcnn, yunet and yolo-face take
+    one a time.
     half: float16 where the network is a RetinaFace on a GPU. Raises UserError.
     """
     if kind not in KINDS:
@@ -56,6 +60,8 @@ def load_face_detector(
         return Mtcnn(input_px=input_px, min_score=min_score, device=device)
     if path is None:
         raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
+    if kind == "yolo-face":
+        return YoloFace(path, input_px=input_px, min_score=min_score, device=device, half=half)
     if kind == "yunet":
         return Yunet(path, input_px=input_px, min_score=min_score)
     network = RetinaFaceR50Network if kind == "retinaface-r50" else RetinaFaceMobileNetwork
@@ -229,8 +235,31 @@ class Yunet:
         return _faces((boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
 
 
+class YoloFace:
+    """A detector of Ultralytics with a class `face`, as `rollcall train detector --name face` makes it. RGB, 0..1. One
+    crop a call. It finds no landmarks: they are nan."""
+
+    def __init__(self, path: Path, *, input_px: int, min_score: float, device: str, half: bool) -> None:
+        self._find = PersonDetector(
+            path,
+            image_size=-(-input_px // STRIDE) * STRIDE,
+            batch=1,
+            min_score=min_score,
+            nms_iou=NMS_IOU,
+            max_per_frame=MAX_FACES,
+            device=device,
+            half=half,
+            target="face",
+        )
+
+    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
+        return [
+            Faces(each.boxes, each.scores, np.full((len(each), 5, 2), np.nan, np.float32)) for each in self._find(crops)
+        ]
+
+
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
-KINDS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
+KINDS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet", "yolo-face")
 
 
 def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:

@@ -33,8 +33,9 @@ class PersonDetector:
     image_size: px, long side of what the network sees, a multiple of 32. batch: pictures in a forward pass.
     min_score: people below are dropped. nms_iou: of two boxes that overlap more, the weaker is dropped (networks that
     end without suppression need none). max_per_frame: people in a picture. half: float16 up to the head, which stays
-    float32: at float16 a coordinate beyond 512 px is a multiple of half a pixel.
-    Raises UserError if the file is no detector of people.
+    float32: at float16 a coordinate beyond 512 px is a multiple of half a pixel. target: the name of the class that is
+    found, if it is not people.
+    Raises UserError if the file is no detector of that class.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class PersonDetector:
         max_per_frame: int,
         device: str,
         half: bool,
+        target: str = "person",
     ) -> None:
         if image_size % STRIDE:
             raise ValueError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
@@ -59,7 +61,7 @@ class PersonDetector:
         self._device = torch.device(device)
         self._dtype = torch.float16 if half else torch.float32
         self._network, names = _load(path)
-        self._person, self._num_classes = _person_class(names, path), len(names)
+        self._target, self._num_classes = _class_named(target, names, path), len(names)
         self._network.to(self._device, memory_format=torch.channels_last)  # as pictures lie: a quarter faster on a CPU
         if half:
             self._network.half()
@@ -73,9 +75,9 @@ class PersonDetector:
         return self._network
 
     @property
-    def person(self) -> int:
-        """Its class of people."""
-        return self._person
+    def target(self) -> int:
+        """Its class that is wanted."""
+        return self._target
 
     def __call__(self, pictures: Sequence[Picture], *, alone: bool = False) -> list[Detections]:
         """Find the people in each of `pictures`; `alone`: in batches of one, for a video that has one picture only.
@@ -106,7 +108,7 @@ class PersonDetector:
             self._network(tensor)[0],
             conf_thres=max(self._min_score - 0.0005, 0),  # the rounded score decides
             iou_thres=self._nms_iou,
-            classes=[self._person],
+            classes=[self._target],
             max_det=self._max_per_frame,
             nc=self._num_classes,
             max_time_img=1e9,  # by default a slow machine silently gets fewer people
@@ -215,10 +217,10 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
     return fused.fuse(verbose=False).eval(), fused.names
 
 
-def _person_class(names: dict[int, str], path: Path) -> int:
+def _class_named(target: str, names: dict[int, str], path: Path) -> int:
     for index, name in names.items():
-        if name == "person":
+        if name == target:
             return index
     raise UserError(
-        f"{path} does not know persons, only {', '.join(list(names.values())[:5])}, …; name another detector"
+        f"{path} does not know the class {target}, only {', '.join(list(names.values())[:5])}, …; name another detector"
     )

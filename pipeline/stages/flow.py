@@ -23,7 +23,7 @@ from pipeline.weights import Registry
 
 GPU_SHARE = 0.5
 """What `gpus: auto` means where there is a GPU: two pools share a card."""
-REVISION = 1
+REVISION = 2
 """Counts up when the code changes what comes out for the same knobs and weights."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),

@@ -10,12 +10,14 @@ from scipy.special import expit
 from pipeline.cores.vote import Z_80
 from pipeline.models.attributes import Calibration, log_spread
 
-COVERAGE = 0.8
-"""What is aimed at, over all faces and within each age group."""
+COVERAGE = 0.81
+"""What is aimed at, over all faces and within each age group: 80 %, and a little for what is lost on other faces."""
 SOFTNESSES = (0.5, 0.2, 0.1)
 """How soft the edge of an interval is while coverage is fitted, as a share of its half width: step by step harder, as a
 hard edge has no slope to go down."""
-GROUP_WEIGHT, WHOLE_WEIGHT, SCALE_RIDGE = 400.0, 2000.0, 1e-2
+GROUP_WEIGHT, WHOLE_WEIGHT, SCALE_RIDGE = 400.0, 2000.0, 5e-2
+"""By five-fold cross-validation on the validation faces of UTKFace: of ridges .01, .05, .1, .2 the one whose age groups
+were best covered in the folds that were left out."""
 SHIFT_RIDGE = 2e-3
 EXPONENTS = (0.0, 3.0)
 OPTIONS = {"maxiter": 300}
@@ -36,9 +38,9 @@ class Raw:
 def calibrate(raw: Raw, knots: tuple[float, ...], starts: tuple[int, ...]) -> Calibration:
     """Fit all constants. knots: see Calibration. starts: first years of the groups that are to be covered alike.
 
-    Ages are shifted for the least absolute error; their standard errors are then fitted so that 80 % of the truths lie
-    within Z_80 of them: the pinball loss of the 80 % quantile (Koenker and Bassett 1978) of the relative error, and the
-    squared distance of each age group's coverage from 80 %. The logit is scaled and shifted by maximum likelihood
+    Ages are shifted for the least absolute error; their standard errors are then fitted so that COVERAGE of the truths
+    lie within Z_80 of them: the pinball loss of that quantile (Koenker and Bassett 1978) of the relative error, and the
+    squared distance of each age group's coverage from it. The logit is scaled and shifted by maximum likelihood
     (Platt 1999).
     """
     shifts = fit_shifts(raw, knots)

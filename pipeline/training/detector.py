@@ -1,4 +1,4 @@
-"""Training a small detector of people from random weights, with a detector that was trained on more as a teacher.
+"""Training a small detector, of people or of faces, from random weights; one trained on more may be its teacher.
 
 The network is YOLOv8n in shape, with one class. Three losses: the labels' (task-aligned assignment, IoU, distribution
 focal loss; Ultralytics), in which the background's target is the teacher's score instead of 0, so that a person without
@@ -7,6 +7,7 @@ a label is not unlearned; the divergence from the teacher's box distributions, w
 same widths (Romero et al., "FitNets", 2015; Cao et al., "PKD", 2022). The features alone are learned first.
 """
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -182,12 +183,12 @@ def _photometric(picture: Picture, rng: np.random.Generator) -> Picture:
 # --- networks and losses ----------------------------------------------------------------------------------------------
 
 
-def new_network(seed: int) -> Any:
-    """An untrained network of ARCHITECTURE with one class, `person`; Ultralytics' DetectionModel."""
+def new_network(seed: int, target: str = "person") -> Any:
+    """An untrained network of ARCHITECTURE with one class, `target`; Ultralytics' DetectionModel."""
     tasks = library()
     torch.manual_seed(seed)
     network = tasks.DetectionModel(ARCHITECTURE, nc=1, verbose=False)
-    network.names = {0: "person"}
+    network.names = {0: target}
     network.args = SimpleNamespace(**GAINS)
     return network.to(memory_format=torch.channels_last)
 
@@ -254,7 +255,8 @@ def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch
 class Trainer:
     """One run of a recipe over examples, with a teacher or without one.
 
-    teacher: is used up, its network turns to bfloat16. start: weights to begin from, of `write_network`.
+    teacher: is used up, its network turns to bfloat16. start: weights to begin from, of `write_network`. target: the
+    name of the class that the boxes are of.
     Raises UserError if the teacher's blocks are not the student's, or `start` does not fit.
     """
 
@@ -264,9 +266,10 @@ class Trainer:
         recipe: Recipe,
         teacher: PersonDetector | None = None,
         start: Path | None = None,
+        target: str = "person",
     ) -> None:
         self.examples, self.recipe = examples, recipe
-        self.network = new_network(recipe.seed)
+        self.network = new_network(recipe.seed, target)
         if start is not None:
             known = fill(new_network(recipe.seed), read_checkpoint(start), start)
             self.network.load_state_dict(known.state_dict())
@@ -277,7 +280,7 @@ class Trainer:
         self._features = Features(self.network)
         self._teacher: Any = None
         if teacher is not None:
-            self._person = teacher.person
+            self._target = teacher.target
             if _widths(teacher.network) != _widths(self.network):
                 raise UserError(
                     f"the teacher must be a {ARCHITECTURE} in shape, as features are compared; name another"
@@ -335,7 +338,7 @@ class Trainer:
         if self._teacher is not None:
             with torch.inference_mode():
                 theirs = self._teacher(pictures.to(torch.bfloat16) / 255)
-            score = theirs["scores"][:, self._person].float().sigmoid()
+            score = theirs["scores"][:, self._target].float().sigmoid()
             share = torch.tensor([recipe.background if each[2] else 1.0 for each in inputs])
             soft = (score * share[:, None])[..., None]
             figures["features"] = feature_loss(self._features.last, self._teachers_features.last)
@@ -390,6 +393,19 @@ def train(
         progress.seconds += time.monotonic() - start
         run.save(progress, row, **trainer.parts())
     return trainer.average.module
+
+
+def blended(network: Any, start: Path, share: float) -> Any:
+    """`network` with the mean of its weights and those of `start`, which have the `share`: between the two lie networks
+    that know what each of them knows (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot models", 2022)."""
+    old = read_checkpoint(start)
+    state = {
+        name: torch.lerp(tensor.float(), old[name].float(), share) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    mixed = copy.deepcopy(network)
+    mixed.load_state_dict(state)
+    return mixed
 
 
 def as_detector(network: Any, **knobs: Any) -> PersonDetector:

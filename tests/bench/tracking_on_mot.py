@@ -31,9 +31,10 @@ from pipeline.cores.plan import exact, slot_of
 from pipeline.cores.suppress import suppress
 from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import probe
-from pipeline.models.body_embedder import BodyEmbedder
-from pipeline.models.person_detector import PersonDetector
+from pipeline.models.loading import Loader
 from pipeline.models.tracker import Tracker
+from pipeline.storage.blobs import fetch
+from pipeline.weights import Registry
 from tests.bench.mot_scores import MotRows, mot_scores, read_mot
 from tests.shared import SHARED
 
@@ -68,22 +69,10 @@ class Observed:
 
 def observe(video: Path, config: Config) -> Observed:
     """Decode, detect and embed every frame of `video`."""
-
-    def weights(name: str | None) -> Path:
-        return Path(config.weights.extra[str(name)]["uri"])
-
-    detector_knobs, body_knobs = config.observe.detector, config.observe.body
-    detector = PersonDetector(
-        weights(detector_knobs.weights),
-        image_size=detector_knobs.image_size,
-        batch=detector_knobs.batch,
-        min_score=detector_knobs.min_score,
-        nms_iou=detector_knobs.nms_iou,
-        max_per_frame=detector_knobs.max_per_frame,
-        device="cpu",
-        half=False,
-    )
-    embedder = BodyEmbedder(weights(body_knobs.weights), batch=body_knobs.batch, device="cpu", half=False)
+    config = config.on_device("cpu")
+    loader = Loader(config, Registry.of(config, fetch))
+    detector, embedder = loader.person_detector(), loader.body_embedder()
+    assert embedder is not None, "observe.body.weights names none"
     decoder = SpanDecoder(
         lambda: str(video),
         probe(lambda: str(video)),

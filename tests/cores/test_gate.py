@@ -95,6 +95,13 @@ def test_a_weaker_second_face_never_erases_the_good_one() -> None:
         assert owners[faces.index(weak)] == NO_ONE
 
 
+def test_a_sure_face_goes_before_a_doubtful_one_nearer_to_the_middle() -> None:
+    # As seen in a clip: somebody bends forward, and a part of the background beside the head looks like a face.
+    person, face, background = boxes([60, 25, 664, 537]), [421, 133, 628, 422], [310, 129, 419, 318]
+    owners = assign(person, np.array([0.77]), boxes(face, background), np.array([1.0, 0.64], np.float32))
+    assert owners.tolist() == [0, NO_ONE]
+
+
 def test_a_face_beside_a_person_seen_from_behind_is_not_that_persons() -> None:
     # As seen in a clip: a boy looks past the shoulder of a man who walks away; the boy's own box was not found.
     man, boy = [824, 269, 965, 677], [842, 312, 871, 342]

@@ -122,7 +122,6 @@ def test_a_bucket_is_refused() -> None:
     assert "name a folder" in str(told.exception)
 
 
-@pytest.mark.xfail(reason="the starter person detector does not see people who fill the picture yet", strict=True)
 @pytest.mark.ray
 def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_left_to_do(tmp_path: Path) -> None:
     def run() -> str:

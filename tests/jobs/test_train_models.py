@@ -143,9 +143,6 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
     options = ("--held-out", 2, "--validated", 1, "--epochs", 1, "--people-per-batch", 2, "--teacher", "osnet")
     run(train_app, "reid", "--data", crops, "--output", output, "--config", config, *options)
     assert pd.read_csv(output / "history.csv").columns.tolist()[:2] == ["epoch", "seconds"]
-    entry = {"kind": "reid", "uri": str(output / "body.safetensors"), "licence": "none-stated", "note": "by a test"}
-    registry = tmp_path / "config.yaml"
-    registry.write_text(yaml.safe_dump({"weights": {"extra": {"own": entry}, "cache": str(tmp_path / "cache")}}))
     video, truth = tmp_path / "walk.mp4", tmp_path / "gt.txt"
     picture = noise(0, 96, 128) // 4
     picture[:, :48, 0] += 180
@@ -155,10 +152,11 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
     truth.write_text("".join(f"{k},1,0,0,30,90,1\n{k},2,60,0,30,90,1\n" for k in range(1, 10)))
     told = tmp_path / "figures.json"
     options = ("--people", crops, "--held-out", 2, "--video", video, "--truth", truth, "--json", told)
-    run(evaluate_app, "reid", "--weights", "own", "--config", registry, "--resamples", 5, *options)
+    written = ("--weights", "reid-body", "--config", output / "registry.yaml")
+    run(evaluate_app, "reid", *written, "--resamples", 5, *options)
     figures = json.loads(told.read_text())
     assert figures["pooled"].keys() >= {"rank1", "map", "auc"}
-    own = figures["embedders"]["own"]
+    own = figures["embedders"]["reid-body"]
     assert own["cameras"]["first_to_second"]["queries"] == 4
     assert own["cameras"]["all"]["queries"] == 8
     # Of nine frames at three a second 6 + 5 + … + 1 pairs are a second apart.

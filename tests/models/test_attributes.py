@@ -34,11 +34,6 @@ CALIBRATION = Calibration(
 STARTER = Path(__file__).parents[2] / "weights/starter-attributes.safetensors"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def network() -> AttributeNet:
     """Random weights; norms and the last layer so that faces differ."""

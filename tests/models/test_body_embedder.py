@@ -17,11 +17,6 @@ from tests.shared import SHARED, needs_shared
 BOXES = np.array([[48.6, 398.6, 245.3, 902.7], [669.5, 392.2, 809.7, 877], [-5, 550.5, 63, 873.4]], np.float32)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def bus() -> Picture:
     picture = cv2.imread(str(Path(ultralytics.__file__).parent / "assets" / "bus.jpg"), cv2.IMREAD_COLOR_RGB)

@@ -19,11 +19,6 @@ HEADS = SHARED / "weights/bosch-data-huber.h5"
 SSRNET = {"age": SHARED / "weights/ssrnet_wiki.h5", "gender": SHARED / "weights/ssrnet_wiki_gender_models.h5"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def ssrnet() -> Estimator:
     return load_estimator("ssrnet", SSRNET, batch=8, device="cpu", half=False)

@@ -27,11 +27,6 @@ PATHS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def detectors() -> Callable[[str], FaceDetector]:
     loaded: dict[str, FaceDetector] = {}

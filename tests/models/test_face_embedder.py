@@ -12,11 +12,6 @@ from pipeline.errors import UserError
 from pipeline.models.face_embedder import IDENTITY, SIDE_PX, FaceEmbedder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def facenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the layout of 20180402-114759-vggface2.pt: the network with its 8,631 logits; random values."""

@@ -10,11 +10,6 @@ from pipeline.errors import UserError
 from pipeline.models.face_restorer import FaceRestorer, GFPGANv1Clean, PictureUpsampler, RRDBNet, paste_faces
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def restorer(tmp_path_factory: pytest.TempPathFactory) -> FaceRestorer:
     """From a file in the layout of GFPGANv1.4.pth: the network of its release under `params_ema`; random values."""

@@ -14,11 +14,6 @@ from tests.shared import SHARED, needs_shared
 WEIGHTS = SHARED / "weights/MobileFaceNet_Xiaoccer_068.ckpt"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In the layout of the published ones, random values, under a name that says nothing."""

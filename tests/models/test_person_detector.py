@@ -30,11 +30,6 @@ def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def yolov8n() -> PersonDetector:
     return PersonDetector(SHARED / "weights" / "yolov8n.pt", image_size=640, batch=4, **KNOBS)
@@ -113,7 +108,7 @@ def test_pictures_of_several_sizes_come_back_in_their_order(untrained: Callable[
 
 def test_a_network_that_knows_no_persons_is_refused(untrained: Callable[..., Path]) -> None:
     path = untrained("yolov8n.yaml", {0: "dog", 1: "cat"})
-    with pytest.raises(UserError, match="does not know persons, only dog, cat"):
+    with pytest.raises(UserError, match="does not know the class person, only dog, cat"):
         PersonDetector(path, image_size=64, batch=1, **KNOBS)
 
 

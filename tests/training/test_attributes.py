@@ -32,11 +32,6 @@ PLAIN = Augmentation(
 TINY = Recipe(epochs=3, batch=8, side_px=48, small_px=32, learning_rate=3e-3, ema=0.9)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def faces(count: int) -> Labelled:
     """The brighter the older; women are red, men are blue."""
     rng = np.random.default_rng(0)

@@ -5,13 +5,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
+from jobs.process import decide_device
 from jobs.train import app
 from pipeline.arrays import Picture
+from pipeline.config import load
 from pipeline.errors import UserError
+from pipeline.models.loading import Loader
 from pipeline.models.person_detector import PersonDetector, write_network
+from pipeline.storage.blobs import fetch
 from pipeline.training import loop
 from pipeline.training.detector import (
     ARCHITECTURE,
@@ -23,6 +28,7 @@ from pipeline.training.detector import (
     _photometric,
     _view,
     as_detector,
+    blended,
     compose,
     distribution_loss,
     feature_loss,
@@ -30,6 +36,7 @@ from pipeline.training.detector import (
     pseudo_labelled,
     train,
 )
+from pipeline.weights import Registry, sha256_of
 
 KNOBS: dict[str, Any] = {
     "batch": 2,
@@ -40,11 +47,6 @@ KNOBS: dict[str, Any] = {
     "half": False,
 }
 TINY: dict[str, Any] = {"batch": 2, "sizes": (64,), "seed": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def white_box(seed: int, height: int = 90, width: int = 120, labelled: bool = True) -> Example:
@@ -190,6 +192,16 @@ def test_a_training_may_begin_from_written_weights(tmp_path: Path) -> None:
     assert not mine.model[22].dfl.conv.weight.requires_grad
 
 
+def test_weights_are_blended_with_those_of_the_start(tmp_path: Path) -> None:
+    one, other = new_network(1), new_network(2)
+    write_network(other, ARCHITECTURE, tmp_path / "start", {})
+    weights = [
+        network.model[0].conv.weight.detach() for network in (one, other, blended(one, tmp_path / "start", 0.25))
+    ]
+    assert_allclose(weights[2], 0.75 * weights[0] + 0.25 * weights[1], atol=1e-3)
+    assert_allclose(one.model[0].conv.weight.detach(), weights[0])
+
+
 def test_it_learns_to_find_white_boxes(tmp_path: Path) -> None:
     recipe = Recipe(
         epochs=12, batch=4, sizes=(96,), mosaic=0.0, calm=0.0, quick_start=0.0, learning_rate=4e-3, ema_decay=0.9
@@ -230,6 +242,25 @@ def test_the_command_writes_weights_and_what_was_held_out(tmp_path: Path) -> Non
     assert rows[1].split(",")[1:] == ["19.2", "12.8", "44.8", "51.2"]
     detector = PersonDetector(tmp_path / "run" / "detector.safetensors", image_size=64, **KNOBS)
     assert len(detector([white_box(0).picture])) == 1
+    entry = yaml.safe_load((tmp_path / "run" / "registry.yaml").read_text())["weights"]["extra"]["run-person"]
+    assert entry["kind"] == "yolo"
+    assert entry["sha256"] == sha256_of(tmp_path / "run" / "detector.safetensors")
+
+
+def test_a_detector_of_faces_serves_for_the_look(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", 4)
+    run = tmp_path / "run"
+    command("--data", tmp_path / "data", "--output", run, "--name", "face", "--epochs", 1, "--size", 64, "--batch", 4)
+    config = decide_device(load([run / "registry.yaml"], ["candidates.look=run-face", "candidates.look_score=0"]))
+    registry = Registry.of(config, fetch)
+    assert registry.models_of(config)["look"] == "run-face"
+    look = Loader(config, registry).look()
+    assert look is not None
+    (faces,) = look([white_box(0).picture])
+    assert len(faces) >= 1
+    assert np.isnan(faces.landmarks).all()
+    with pytest.raises(UserError, match="does not know the class person, only face"):
+        PersonDetector(run / "detector.safetensors", image_size=64, **KNOBS)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +268,7 @@ def test_the_command_writes_weights_and_what_was_held_out(tmp_path: Path) -> Non
     [
         (("--size", "100"), "--size must be a multiple of 32, got 100"),
         (("--unlabelled", "clips"), "--unlabelled needs a --teacher"),
+        (("--keep", "0.5"), "--keep is a share of --start"),
         (("--batch", "64"), "fewer than --batch 64; lower it"),
         (("--teacher", "mtcnn-onet"), "must be a registry entry of kind yolo"),
     ],

@@ -17,16 +17,7 @@ from pipeline.models.mobilefacenet import MobileFaceNet
 from pipeline.training import heads
 from pipeline.training.loop import Run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than the training."""
-    monkeypatch.setattr("pipeline.training.loop.plot_history", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")

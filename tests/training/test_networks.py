@@ -15,16 +15,7 @@ from pipeline.training import networks
 from pipeline.training.attributes import Labelled
 from pipeline.training.loop import Run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than the training."""
-    monkeypatch.setattr("pipeline.training.loop.plot_history", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 def faces(count: int, side_px: int, seed: int = 0) -> Labelled:

@@ -1,0 +1,27 @@
+"""What a training leaves in the registry of weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.console import say
+from pipeline.weights import Entry, fragment, sha256_of
+
+FILE = "registry.yaml"
+RESEARCH_ONLY = "AGPL-3.0 AND research-only"
+Licence = Annotated[str, typer.Option(help="Of the weights, for the registry entry.")]
+
+
+def entry_of(path: Path, folder: Path, *, kind: str, licence: str, seen: str, note: str) -> Entry:
+    """The entry of the weights in `path`, for FILE in `folder`, above it. seen: Entry.input."""
+    uri = path.relative_to(folder).as_posix()
+    return Entry(kind=kind, uri=uri, sha256=sha256_of(path), licence=licence, input=seen, note=note)
+
+
+def write_entries(folder: Path, entries: Mapping[str, Entry], knob: str) -> None:
+    """Write `entries` to FILE in `folder`, and say how the first of them is used, as the value of `knob`."""
+    place = folder / FILE
+    place.write_text(text := fragment(entries))
+    say(f"{text}use it with --config {place} --set {knob}={next(iter(entries))}")
