@@ -137,7 +137,7 @@ def detector(
         background=background,
         seed=seed,
     )
-    knobs = KNOBS | {"target": name.value}
+    knobs: dict[str, Any] = KNOBS | {"target": name.value}
     examples, tests = _examples(data, held_out, split_seed)
     if unlabelled and master:
         pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)

@@ -250,7 +250,8 @@ def test_the_command_writes_weights_and_what_was_held_out(tmp_path: Path) -> Non
 def test_a_detector_of_faces_serves_for_the_look(tmp_path: Path) -> None:
     write_data(tmp_path / "data", 4)
     run = tmp_path / "run"
-    command("--data", tmp_path / "data", "--output", run, "--name", "face", "--epochs", 1, "--size", 64, "--batch", 4)
+    options = ("--name", "face", "--epochs", "1", "--size", "64", "--batch", "4")
+    command("--data", tmp_path / "data", "--output", run, *options)
     config = decide_device(load([run / "registry.yaml"], ["candidates.look=run-face", "candidates.look_score=0"]))
     registry = Registry.of(config, fetch)
     assert registry.models_of(config)["look"] == "run-face"
