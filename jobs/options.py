@@ -1,9 +1,16 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Identity(StrEnum):
+    PERSON = "person"
+    TRACKLET = "tracklet"
+
 
 ConfigFiles = Annotated[
     list[Path] | None, typer.Option("--config", help="A configuration file over the defaults; repeat it, later wins.")
@@ -21,6 +28,12 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...", help="Files, folders, globs, s3:// objects or prefixes, or @LIST.", show_default=False
+    ),
+]
+Ids = Annotated[
+    Identity,
+    typer.Option(
+        help="Which ids of an output: of persons, over the whole video, or of tracklets, unbroken appearances."
     ),
 ]
 Output = Annotated[str, typer.Option(help="A folder, or s3://bucket/prefix.", metavar="URI", show_default=False)]

@@ -9,10 +9,8 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
-from pipeline.errors import UserError
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
-from pipeline.storage.store import Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -23,12 +21,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
-    store = Store(uri)
-    if not store.names("videos"):
-        raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`")
-    state = State.load(store)
-    durable = count_durable(store)
-    done = {video_id for video_id, row in state.videos.items() if row["status"] == "done"}
+    state = State.open(uri)
+    durable = count_durable(state.store)
+    done = state.done()
     quarantined = [row for row in state.videos.values() if row["status"] == "quarantined"]
     running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
     unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
@@ -47,7 +42,7 @@ def status(
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     videos = told["videos"]
-    console.say(f"{store.uri}: {videos['done']} videos done with {told['persons']} persons")
+    console.say(f"{state.store.uri}: {videos['done']} videos done with {told['persons']} persons")
     if videos["running"]:
         console.say(f"{videos['running']} videos not done yet, {told['chunks']['durable']} chunks of them durable")
     if told["configurations"] > 1:

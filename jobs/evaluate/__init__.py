@@ -1,6 +1,6 @@
-"""`rollcall evaluate`: how good models are, on labelled pictures."""
+"""`rollcall evaluate`: how good models and outputs are, on labelled pictures and videos."""
 
 from jobs.later import group
 
-COMMANDS = ("attributes", "detector", "reid", "restoration")
-app = group(__name__, COMMANDS, "Measure models.")
+COMMANDS = ("attributes", "detector", "reid", "restoration", "tracking")
+app = group(__name__, COMMANDS, "Measure models and outputs.")

@@ -15,6 +15,7 @@ from jobs.pictures import read_picture
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.datasets import cuhk03
+from pipeline.datasets.mot import read_mot
 from pipeline.datasets.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.evaluation import reid as evaluation
@@ -110,12 +111,10 @@ def _over_cameras(
 def _pairs(
     embedder: BodyEmbedder, video: Path, truth: Path, per_second: float, gap_s: float, covered: float
 ) -> evaluation.Pairs:
-    try:
-        frames, tracks, boxes = evaluation.read_mot_rows(truth.read_text().splitlines())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{truth} is not in MOT form, frame,id,left,top,width,height,confidence ({error})") from None
-    order = np.argsort(frames, kind="stable")
-    frames, tracks, boxes = frames[order], tracks[order], boxes[order]
+    rows = read_mot(truth)
+    rows = rows[rows.counts]
+    rows = rows[np.argsort(rows.frames, kind="stable")]
+    frames, tracks, boxes = rows.frames, rows.ids, rows.boxes
     kept = evaluation.cover(frames, boxes) <= covered
     parts: list[NDArray[np.float32]] = []
     times_s = np.zeros(len(frames))

@@ -71,6 +71,14 @@ def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
     return min(int((time_s % cell_s + STAMP_ERROR_S) * fps), int(slots) - 1)
 
 
+def analysed(times_s: Sequence[Fraction], cell_s: Fraction, fps: Fraction) -> list[int]:
+    """Which of a video's frames are analysed, as indices: the first of every slot; all of them where `fps` is 0."""
+    if not fps:
+        return list(range(len(times_s)))
+    slots = [(cell_of(time_s, cell_s), slot_of(time_s, cell_s, fps)) for time_s in times_s]
+    return [index for index, slot in enumerate(slots) if not index or slot != slots[index - 1]]
+
+
 def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count.
 

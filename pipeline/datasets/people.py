@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.arrays import Picture
+from pipeline.datasets.mot import read_mot
 from pipeline.errors import UserError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -188,19 +189,9 @@ def read_truth_csv(path: Path, names: list[str]) -> list[Truth]:
 
 def read_truth_mot(path: Path) -> list[Truth]:
     """Read a MOT text file: the frames up to the last that has a row; rows whose 7th column is 0 are ignored boxes."""
-    try:
-        table = np.loadtxt(path, delimiter=",", ndmin=2)
-        frames, corners = table[:, 0].astype(int), table[:, 2:6].astype(np.float32)
-        counts = table[:, 6] != 0
-    except (OSError, ValueError, IndexError) as error:
-        raise UserError(
-            f"{path} is not in MOT form: {error}; rows are frame,id,left,top,width,height,counts,…"
-        ) from None
-    boxes = np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:]])
-    return [
-        Truth(boxes[(frames == frame) & counts], boxes[(frames == frame) & ~counts])
-        for frame in range(1, frames.max(initial=0) + 1)
-    ]
+    rows = read_mot(path)
+    here = [rows[rows.frames == frame] for frame in range(1, rows.frames.max(initial=0) + 1)]
+    return [Truth(each.boxes[each.counts], each.boxes[~each.counts]) for each in here]
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 Similarity is the cosine; vectors have length one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,16 +146,6 @@ def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """(N, D) vectors of length one."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
-
-
-def read_mot_rows(rows: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Frames (R,) from 1, tracks (R,) and xyxy boxes (R, 4) px of lines in MOT form; rows with a 0 in column 7 do not
-    count. ValueError if they are not in that form."""
-    table = np.array([[float(word) for word in row.split(",")[:7]] for row in rows if row.strip()]).reshape(-1, 7)
-    table = table[table[:, 6] != 0]
-    left_top, size = table[:, 2:4], table[:, 4:6]
-    boxes = np.concatenate([left_top, left_top + size], axis=1).astype(np.float32)
-    return table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), boxes
 
 
 def cover(frames: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:

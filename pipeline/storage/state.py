@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from pipeline import rows
+from pipeline.errors import UserError
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source, is_known
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, plain_cause
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
@@ -30,6 +31,22 @@ class State:
         sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
         videos = {row["video_id"]: row for row in tables.read(store, "videos").to_pylist()}
         return cls(store, sources, videos)
+
+    @classmethod
+    def open(cls, uri: str) -> "State":
+        """The state of an output that is there. Raises UserError."""
+        store = Store(uri)
+        try:
+            names = store.names("videos")
+        except Exception as error:  # every kind of store has its own
+            raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
+        if not names:
+            raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
+        return cls.load(store)
+
+    def done(self) -> list[str]:
+        """The ids of the videos whose tables are whole."""
+        return sorted(video_id for video_id, row in self.videos.items() if row["status"] == "done")
 
     def known_id(self, source: Source) -> str | None:
         """The content id of a source that looks as it did when it was last read."""
@@ -64,6 +81,11 @@ class State:
     def csv_names(self, video_id: str) -> list[str]:
         """The CSV files that a video is written to: one for each of its sources."""
         return sorted(row["csv"] for row in self.sources.values() if row["video_id"] == video_id)
+
+    def file_names(self, video_id: str) -> list[str]:
+        """What the files of a video are called: as the CSVs of its sources, or as its id once no source names it."""
+        names = [name.removeprefix("csv/").removesuffix(".csv") for name in self.csv_names(video_id)]
+        return names or [video_id]
 
     def set_source(self, uri: str, **values: Any) -> None:
         self.sources[uri] |= values

@@ -14,7 +14,8 @@ the figures are given twice: against the truth as it is, and with these two pair
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,16 @@ from pipeline.arrays import Detections
 from pipeline.config import Config, load
 from pipeline.cores.fill import Knots, ShotFrames, intervals, rows_between
 from pipeline.cores.link import Links, link, summarise
-from pipeline.cores.plan import exact, slot_of
+from pipeline.cores.plan import NS, analysed, exact
 from pipeline.cores.suppress import suppress
+from pipeline.datasets.mot import MotRows, read_mot
+from pipeline.evaluation.tracking import Figures, Pair, score
 from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import probe
 from pipeline.models.loading import Loader
 from pipeline.models.tracker import Tracker
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
-from tests.bench.mot_scores import MotRows, mot_scores, read_mot
 from tests.shared import SHARED
 
 MOT = SHARED / "gt" / "mot"
@@ -113,20 +115,12 @@ def kept(video: Path, config: Config, cache: Path | None) -> Observed:
     return observed
 
 
-def analysed_frames(times_ns: NDArray[np.int64], config: Config, fps: float) -> NDArray[np.int64]:
-    """The frames that observe would look at."""
-    if not fps:
-        return np.arange(len(times_ns))
-    cell_ns = round(config.chunk.cell_seconds * 1e9)
-    cell_s = exact(config.chunk.cell_seconds)
-    slots = [(int(t) // cell_ns, slot_of(exact(int(t) / 1e9), cell_s, exact(fps))) for t in times_ns]
-    return np.array([i for i, slot in enumerate(slots) if i == 0 or slot != slots[i - 1]])
-
-
 def track(observed: Observed, config: Config, fps: float) -> tuple[Knots, list[NDArray[np.float32]], ShotFrames]:
     """The tracklets of the whole video as one shot, and the mean body of each."""
     knobs = config.track
-    shot = ShotFrames(0, observed.times_ns, analysed_frames(observed.times_ns, config, fps))
+    times_s = [Fraction(int(time_ns), NS) for time_ns in observed.times_ns]
+    looked_at = analysed(times_s, exact(config.chunk.cell_seconds), exact(fps))
+    shot = ShotFrames(0, observed.times_ns, np.array(looked_at, np.int64))
     step_s = float(np.median(np.diff(observed.times_ns[shot.analysed]))) / 1e9
     tracker = Tracker(
         knobs.tracker, min_score=knobs.min_score, memory_s=knobs.memory_s, step_s=step_s, options=knobs.options
@@ -159,29 +153,31 @@ def follow(observed: Observed, config: Config, fps: float) -> tuple[MotRows, Mot
     tracklets = summarise(0, shot, knots, intervals(knots, shot, fill_ns), bodies, [None] * len(bodies))
     links, persons = link(tracklets, config.identity)
     frames = rows.frames + 1
-    return MotRows(frames, rows.tracklets, rows.boxes), MotRows(frames, persons[rows.tracklets], rows.boxes), links
+    bare = MotRows(frames, rows.tracklets, rows.boxes, np.ones(len(frames), np.bool_))
+    return bare, replace(bare, ids=persons[rows.tracklets]), links
 
 
-def measure(seen: Mapping[str, Observed], config: Config, fps: float) -> dict[str, dict[str, dict[str, float]]]:
+def measure(seen: Mapping[str, Observed], config: Config, fps: float) -> dict[str, dict[str, Figures]]:
     """Scores of the bare tracker, of our links on top of it, and of these against the truth with the returns."""
-    truth = {name: read_mot(MOT / name / "gt.txt") for name in seen}
+    rows = {name: read_mot(MOT / name / "gt.txt") for name in seen}
+    truth = {name: each[each.counts] for name, each in rows.items()}  # as TrackEval reads MOT15
     returned = {
-        name: MotRows(rows.frames, np.array([RETURNS.get(name, {}).get(i, i) for i in rows.ids.tolist()]), rows.boxes)
-        for name, rows in truth.items()
+        name: replace(each, ids=np.array([RETURNS.get(name, {}).get(i, i) for i in each.ids.tolist()]))
+        for name, each in truth.items()
     }
     found = {name: follow(observed, config, fps) for name, observed in seen.items()}
     return {
-        "bare": mot_scores({name: (found[name][0], truth[name]) for name in seen}),
-        "linked": mot_scores({name: (found[name][1], truth[name]) for name in seen}),
-        "returns": mot_scores({name: (found[name][1], returned[name]) for name in seen}),
+        "bare": score({name: Pair.of_all_frames(found[name][0], truth[name]) for name in seen}),
+        "linked": score({name: Pair.of_all_frames(found[name][1], truth[name]) for name in seen}),
+        "returns": score({name: Pair.of_all_frames(found[name][1], returned[name]) for name in seen}),
     }
 
 
-def line(scores: Mapping[str, float]) -> str:
+def line(scores: Figures) -> str:
     """One row of the table."""
-    rates = " ".join(f"{100 * scores[key]:5.1f}" for key in ("hota", "deta", "assa", "idf1", "mota"))
+    rates = " ".join(f"{100 * (scores[key] or 0):5.1f}" for key in ("hota", "deta", "assa", "idf1", "mota"))
     precise = f"{scores['precision']:.3f} {scores['recall']:.3f}"
-    return f"{rates} {scores['id_switches']:4d}   {precise}  {scores['ids_found']:3d}/{scores['ids_there']}"
+    return f"{rates} {scores['id_switches']:4d}   {precise}  {scores['num_ids_found']:3d}/{scores['num_ids_there']}"
 
 
 def main() -> None:

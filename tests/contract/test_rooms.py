@@ -19,6 +19,7 @@ LIBRARIES = {
     "basicsr": {"pipeline/models"},
     "h5py": {"pipeline/models"},
     "cv2": {"pipeline/media", "pipeline/models", "pipeline/datasets", "pipeline/training", "pipeline/evaluation"},
+    "trackeval": {"pipeline/evaluation"},
     "imagehash": {"pipeline/datasets"},
     "matplotlib": {"pipeline/plots.py"},
     "flask": {"jobs/review.py"},

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import load
-from pipeline.cores.plan import NS, OPEN_END, ChunkParams, PlannedSpan, cell_of, disjoint, exact, plan_spans, slot_of
+from pipeline.cores.plan import (
+    NS,
+    OPEN_END,
+    ChunkParams,
+    PlannedSpan,
+    analysed,
+    cell_of,
+    disjoint,
+    exact,
+    plan_spans,
+    slot_of,
+)
 
 PARAMS = replace(load().chunk, cell_seconds=1, max_seconds=4)
 
@@ -128,3 +139,11 @@ def test_planned_and_durable_chunks_cover_every_cell_once(
     assert cover[0][0] == 0
     assert cover[-1][1] == OPEN_END
     assert all(a[1] == b[0] for a, b in pairwise(cover))
+
+
+def test_the_first_frame_of_every_slot_is_analysed() -> None:
+    times_s = [Fraction(ms, 1000) for ms in (0, 100, 125, 240, 400, 990, 1000, 1124)]
+    assert analysed(times_s, Fraction(1), Fraction(8)) == [0, 2, 4, 5, 6]
+    assert analysed(times_s, Fraction(1), Fraction(0)) == list(range(8))
+    assert analysed([Fraction(0), Fraction(1)], Fraction(1), Fraction(1)) == [0, 1]
+    assert analysed([], Fraction(1), Fraction(8)) == []

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline.evaluation.reid import auc_figures, count_pairs, cover, rank, ranking_figures, read_mot_rows
+from pipeline.evaluation.reid import auc_figures, count_pairs, cover, rank, ranking_figures
 
 
 def unit(rng: np.random.Generator, count: int, dimensions: int = 6) -> NDArray[np.float32]:
@@ -71,14 +71,6 @@ def test_pairs_of_two_videos_are_never_compared() -> None:
     assert figures["pooled"] == {
         "auc": None, "auc_interval": None, "tracks": 2, "same_pairs": 12, "different_pairs": 0
     }  # fmt: skip
-
-
-def test_mot_rows_that_do_not_count_are_left_out() -> None:
-    frames, tracks, boxes = read_mot_rows(["1,7,10,20,30,40,1,-1,-1,-1", "2,8,0,0,5,5,0,1,1,1", ""])
-    assert (frames.tolist(), tracks.tolist()) == ([1], [7])
-    assert boxes.tolist() == [[10, 20, 40, 60]]
-    with pytest.raises(ValueError, match="could not convert"):
-        read_mot_rows(["frame,id,x,y,w,h,score"])
 
 
 def test_what_covers_a_box_is_of_its_own_frame() -> None:

@@ -1,0 +1,243 @@
+"""`rollcall evaluate tracking`: how well people are followed, against a ground truth or another output."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+from numpy.typing import NDArray
+from rich.table import Column, Table
+
+from jobs.console import console, say
+from jobs.datasets import missing
+from jobs.options import ConfigFiles, Identity, Ids
+from pipeline.config import load
+from pipeline.datasets.mot import MotRows, not_mot, parse_mot
+from pipeline.errors import UserError
+from pipeline.evaluation.tracking import Figures, Pair, analysed_frames, score
+from pipeline.storage.blobs import fetch
+from pipeline.storage.state import State
+from pipeline.storage.tables import row_groups
+
+TEXT_SUFFIX = ".txt"
+PLAIN_NAMES = {"gt", "det"}
+"""A text of such a name, or in a folder of such a name, is called as the folder above it: MOTChallenge's layout."""
+COLUMNS = {
+    "hota": "HOTA",
+    "deta": "DetA",
+    "assa": "AssA",
+    "idf1": "IDF1",
+    "mota": "MOTA",
+    "id_switches": "sw.",
+    "b_cubed_precision": "B³ P",
+    "b_cubed_recall": "B³ R",
+}
+"""What is printed; the file of --json has all."""
+
+
+class Frames(StrEnum):
+    ANALYSED = "analysed"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A MOT text: one video, of which every frame was looked at."""
+
+    place: str
+    rows: MotRows
+
+    @property
+    def name(self) -> str:
+        """What its video is called: the file, or the first folder above it that is not called gt or det."""
+        path = PurePosixPath(self.place if "://" in self.place else Path(self.place).resolve().as_posix())
+        names = [path.stem, *reversed(path.parent.parts)]
+        return next(name for name in names if name not in PLAIN_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output of `process`, of which `ids` are compared, and which frames of its videos count."""
+
+    place: str
+    state: State
+    ids: Identity
+    frames: Frames
+
+    def name(self, video_id: str) -> str:
+        return self.state.file_names(video_id)[0]
+
+    def called(self, text: Text) -> str:
+        """The id of the video that a text is of: the one of its name, or the only one. Raises UserError."""
+        done = self.state.done()
+        names = {video_id: self.state.file_names(video_id) for video_id in done}
+        own = [each for each in done if text.name in {PurePosixPath(name).stem for name in names[each]}]
+        if len(own) == 1 or len(done) == 1:
+            return (own or done)[0]
+        raise UserError(
+            f"{self.place} holds {len(done)} videos, {len(own)} of them called {text.name}; put {text.place} into a "
+            "folder that is called as its video"
+        )
+
+    def video(self, video_id: str) -> tuple[MotRows, NDArray[np.int64]]:
+        """The rows of a video, and the frames on which it is judged."""
+        columns = ["frame_num", "time_s", "interpolated", f"{self.ids}_id"]
+        columns += ["bb_xmin", "bb_ymin", "bb_width", "bb_height"]
+        with row_groups(self.state.store, f"detections/{video_id}.parquet") as groups:
+            table = pa.concat_tables([group.select(columns) for group in groups])
+        left, top, width, height = (table[name].to_numpy() for name in columns[4:])
+        boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+        frames, ids = (table[name].to_numpy() for name in ("frame_num", f"{self.ids}_id"))
+        rows = MotRows(frames, ids, boxes, np.ones(len(ids), np.bool_))
+        if self.frames is Frames.ANALYSED:
+            return rows, self._analysed(video_id, table)
+        return rows, np.arange(1, self.num_frames(video_id) + 1)
+
+    def num_frames(self, video_id: str) -> int:
+        return int(self.state.videos[video_id]["num_frames"])
+
+    def _analysed(self, video_id: str, table: pa.Table) -> NDArray[np.int64]:
+        """The frames of the grid that the run's configuration tells, and those that have a box of their own."""
+        row = self.state.videos[video_id]
+        run: dict[str, Any] = {}
+        if self.state.store.exists("run.json"):
+            run = json.loads(self.state.store.read("run.json"))
+        if run.get("config_id") != row["config_id"]:
+            raise UserError(
+                f"{self.place}: run.json is not of the run that analysed {row['uri']}, so that its frames are not "
+                "known; choose --frames all"
+            )
+        knobs = run["configuration"]
+        frames = table["frame_num"].to_numpy()
+        grid = analysed_frames(
+            frames,
+            table["time_s"].to_numpy(),
+            num_frames=self.num_frames(video_id),
+            duration_s=row["duration_s"],
+            cell_seconds=knobs["chunk"]["cell_seconds"],
+            fps=knobs["observe"]["fps"],
+        )
+        return np.union1d(grid, frames[~table["interpolated"].to_numpy().astype(np.bool_)])
+
+
+def tracking(
+    result: Annotated[list[str], typer.Option(help="An output, or a MOT text (.txt); repeat it.", show_default=False)],
+    reference: Annotated[
+        list[str],
+        typer.Option(help="The truth: a MOT text (gt.txt), or an output; one for each --result.", show_default=False),
+    ],
+    ids: Ids = Identity.PERSON,
+    frames: Annotated[
+        Frames,
+        typer.Option(
+            help="Of outputs. analysed: judge only the frames that both sides looked at (observe.fps). all: also those "
+            "between, with their interpolated boxes."
+        ),
+    ] = Frames.ANALYSED,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    config: ConfigFiles = None,
+) -> None:
+    """Compare who was followed with a ground truth or another output: HOTA, DetA, AssA, IDF1, MOTA, B-cubed.
+
+    Frame k of a text is the k-th displayed frame of the video, from 1. Rows of a reference whose seventh column is 0
+    do not count, and boxes that fall on them are left out. A text is compared with the video of an output that it, or
+    its folder, is called after, or with the only one; two outputs are compared on the videos that both hold.
+    """
+    load(config or [])  # every evaluation takes it; here it is only checked
+    if len(result) != len(reference):
+        raise UserError(f"each --result needs a --reference, got {len(result)} and {len(reference)}")
+    pairs: dict[str, Pair] = {}
+    for number, (one, other) in enumerate(zip(result, reference, strict=True), start=1):
+        for name, pair in _compared(_opened(one, ids, frames), _opened(other, ids, frames)):
+            pairs[f"{number}:{name}" if name in pairs else name] = pair
+    try:
+        figures = score(pairs)
+    except ImportError as error:
+        raise missing(error) from error
+    pooled = figures.pop("pooled")
+    _show({**figures, "pooled": pooled})
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        options = {"ids": ids, "frames": frames}
+        json_file.write_text(json.dumps({**options, "pooled": pooled, "videos": figures}, indent=1) + "\n")
+
+
+def _opened(place: str, ids: Identity, frames: Frames) -> Text | Output:
+    """A MOT text, or an output. Raises UserError."""
+    if not place.lower().endswith(TEXT_SUFFIX) and not os.path.isfile(place):
+        return Output(place, State.open(place), ids, frames)
+    try:
+        return Text(place, parse_mot(b"".join(fetch(place)).decode()))
+    except (OSError, ValueError) as error:
+        raise not_mot(place, error) from None
+
+
+def _compared(result: Text | Output, reference: Text | Output) -> Iterator[tuple[str, Pair]]:
+    """Each video that both sides hold, by name. Raises UserError."""
+    if isinstance(result, Text):
+        _check(result.place, result.rows)
+    if isinstance(reference, Text):
+        counting = reference.rows[reference.rows.counts]
+        _check(reference.place, counting)
+        if not len(counting):
+            raise UserError(f"{reference.place} has no row that counts; give rows that do a 1 in the seventh column")
+    match result, reference:
+        case Text(), Text():
+            yield reference.name, Pair.of_all_frames(result.rows, reference.rows)
+        case Output(), Text():
+            name, rows, frames = _of_text(result, reference)
+            yield name, Pair(rows, reference.rows, frames)
+        case Text(), Output():
+            name, rows, frames = _of_text(reference, result)
+            yield name, Pair(result.rows, rows, frames)
+        case Output(), Output():
+            yield from _common(result, reference)
+
+
+def _check(place: str, rows: MotRows) -> None:
+    keys, counts = np.unique(np.stack([rows.frames, rows.ids]), axis=1, return_counts=True)
+    if (counts > 1).any():
+        frame, name = keys[:, counts > 1][:, 0]
+        raise UserError(f"{place} has the id {name} twice in frame {frame}; give every box of a frame an id of its own")
+
+
+def _of_text(output: Output, text: Text) -> tuple[str, MotRows, NDArray[np.int64]]:
+    """Name, rows and frames of the video of a text, as an output holds it. Raises UserError."""
+    video_id = output.called(text)
+    last, num_frames = text.rows.frames.max(initial=0), output.num_frames(video_id)
+    if last > num_frames:
+        raise UserError(
+            f"{text.place} has boxes in frame {last}, {output.name(video_id)} in {output.place} only {num_frames} "
+            "frames; they do not belong together"
+        )
+    return output.name(video_id), *output.video(video_id)
+
+
+def _common(result: Output, reference: Output) -> Iterator[tuple[str, Pair]]:
+    ours, theirs = set(result.state.done()), set(reference.state.done())
+    if not ours & theirs:
+        raise UserError(f"{result.place} and {reference.place} have no video in common; process the same to both")
+    if ours ^ theirs:
+        say(f"left out: {len(ours ^ theirs)} videos that only one of {result.place} and {reference.place} holds")
+    for video_id in sorted(ours & theirs, key=result.name):
+        (found, some), (truth, others) = result.video(video_id), reference.video(video_id)
+        yield result.name(video_id), Pair(found, truth, np.intersect1d(some, others))
+
+
+def _show(figures: Mapping[str, Figures]) -> None:
+    narrow = (Column(header, no_wrap=True) for header in (*COLUMNS.values(), "ids"))
+    table = Table(Column("video", overflow="fold"), *narrow, box=None, pad_edge=False)
+    for name, told in figures.items():
+        cells = [str(told[key]) if isinstance(told[key], int) else _share(told[key]) for key in COLUMNS]
+        table.add_row(name, *cells, f"{told['num_ids_found']}/{told['num_ids_there']}")
+    console.print(table)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

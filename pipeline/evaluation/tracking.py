@@ -1,0 +1,194 @@
+"""How well people are followed: HOTA, CLEAR and identity figures as TrackEval computes them, and B-cubed identity.
+
+As in MOTChallenge (Dendorfer et al., IJCV 2021) found boxes are first matched to all of the truth, and those that fall
+on a row that does not count are left out, neither right nor wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.boxes import pairwise_iou
+from pipeline.cores.plan import analysed, exact
+from pipeline.datasets.mot import MotRows
+
+MIN_IOU = 0.5
+QUIET = {"PRINT_CONFIG": False}
+DIGITS = 4
+
+Figures = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """What was found in a video, and what there is. Of the truth only rows that count do, of what was found all.
+
+    frames: (F,) int64, rising; rows of other frames are left out.
+    """
+
+    found: MotRows
+    truth: MotRows
+    frames: NDArray[np.int64]
+
+    @classmethod
+    def of_all_frames(cls, found: MotRows, truth: MotRows) -> "Pair":
+        """From the first frame to the last that either has a row in."""
+        last = max(found.frames.max(initial=0), truth.frames.max(initial=0))
+        return cls(found, truth, np.arange(1, last + 1))
+
+
+def score(pairs: Mapping[str, Pair]) -> dict[str, Figures]:
+    """The figures of each video by name, and under the key `pooled` TrackEval's combination of all.
+
+    Of each: hota, deta and assa, means over 19 IoUs (Luiten et al., IJCV 2021); the others at IoU .5: idf1 (Ristani et
+    al., 2016), mota and id_switches (Bernardin and Stiefelhagen, 2008), precision and recall of boxes,
+    b_cubed_precision and b_cubed_recall of ids on matched boxes (None without any), num_ids_found, num_ids_there,
+    num_frames.
+    """
+    from trackeval.metrics import CLEAR, HOTA, Identity
+
+    sequences = {name: _sequence(pair) for name, pair in pairs.items()}
+    metrics = (HOTA(), CLEAR(QUIET), Identity(QUIET))
+    results = [{name: metric.eval_sequence(each.data) for name, each in sequences.items()} for metric in metrics]
+    scores = {name: _figures([result[name] for result in results], each) for name, each in sequences.items()}
+    combined = [metric.combine_sequences(result) for metric, result in zip(metrics, results, strict=True)]
+    return scores | {"pooled": _figures(combined, _joined(list(sequences.values())))}
+
+
+def matched(iou: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of (N, M) overlaps that belong together: each once, at least .5, the most overlap in all."""
+    near = np.where(iou >= MIN_IOU, iou, 0)
+    rows, columns = linear_sum_assignment(near, maximize=True)
+    hit = near[rows, columns] > 0
+    return rows[hit], columns[hit]
+
+
+def b_cubed(found: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float] | None:
+    """Precision and recall of ids (N,) against true ids (N,), one of each per item; None of no item.
+
+    Of an item: the share of the items of its found id that have its true id, and the reverse; means over items (Bagga
+    and Baldwin, 1998). Unlike IDF1 it credits every part of a person who was divided, each by its size.
+    """
+    if not len(found):
+        return None
+    cells, common = np.unique(np.stack([found, truth]), axis=1, return_counts=True)
+    dense = [np.unique(ids, return_inverse=True)[1] for ids in cells]
+    precision, recall = (np.sum(common**2 / np.bincount(ids, common)[ids]) / len(found) for ids in dense)
+    return float(precision), float(recall)
+
+
+def analysed_frames(
+    frames: NDArray[np.int64],
+    times_s: NDArray[np.float64],
+    *,
+    num_frames: int,
+    duration_s: float,
+    cell_seconds: float,
+    fps: float,
+) -> NDArray[np.int64]:
+    """Which frames of a video were analysed, from 1, told by the rows of a published table.
+
+    frames, times_s: (R,) of its rows. Frames without rows are taken to come at an even pace between those.
+    """
+    known, first = np.unique(np.concatenate([frames, [1, num_frames + 1]]), return_index=True)
+    known_s = np.concatenate([times_s, [0, duration_s]])[first]
+    all_s = np.interp(np.arange(1, num_frames + 1), known, known_s).round(6)
+    grid = analysed([exact(time_s) for time_s in all_s.tolist()], exact(cell_seconds), exact(fps))
+    return np.array(grid, np.int64) + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sequence:
+    """data: what TrackEval's metrics take, ids dense from 0. found, truth: (K,) ids of the K matched boxes."""
+
+    data: dict[str, Any]
+    found: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    num_found: int
+    num_there: int
+    num_frames: int
+
+
+def _sequence(pair: Pair) -> _Sequence:
+    none = np.zeros(0, np.int64)
+    found_ids, truth_ids, overlaps = [], [], []
+    matches = [(none, none)]
+    for found, truth in zip(_by_frame(pair.found, pair.frames), _by_frame(pair.truth, pair.frames), strict=True):
+        iou = pairwise_iou(truth.boxes, found.boxes).astype(np.float64)
+        rows, columns = matched(iou)
+        right = truth.counts[rows]
+        stays = np.ones(len(found), np.bool_)
+        stays[columns[~right]] = False
+        matches.append((found.ids[columns[right]], truth.ids[rows[right]]))
+        found_ids.append(found.ids[stays])
+        truth_ids.append(truth.ids[truth.counts])
+        overlaps.append(iou[truth.counts][:, stays])
+    found_names, truth_names = (np.unique(np.concatenate([none, *ids])) for ids in (found_ids, truth_ids))
+    found_dense = [np.searchsorted(found_names, ids) for ids in found_ids]
+    truth_dense = [np.searchsorted(truth_names, ids) for ids in truth_ids]
+    data = {
+        "num_timesteps": len(pair.frames),
+        "num_gt_ids": len(truth_names),
+        "num_tracker_ids": len(found_names),
+        "num_gt_dets": sum(map(len, truth_ids)),
+        "num_tracker_dets": sum(map(len, found_ids)),
+        "gt_ids": truth_dense,
+        "tracker_ids": found_dense,
+        "similarity_scores": overlaps,
+    }
+    found, truth = (np.concatenate(ids) for ids in zip(*matches, strict=True))
+    return _Sequence(
+        data,
+        np.searchsorted(found_names, found),
+        np.searchsorted(truth_names, truth),
+        len(found_names),
+        len(truth_names),
+        len(pair.frames),
+    )
+
+
+def _by_frame(rows: MotRows, frames: NDArray[np.int64]) -> list[MotRows]:
+    """The rows of each of `frames`."""
+    ordered = rows[np.argsort(rows.frames, kind="stable")]
+    starts, ends = (np.searchsorted(ordered.frames, frames, side=side) for side in ("left", "right"))
+    return [ordered[np.arange(start, end)] for start, end in zip(starts, ends, strict=True)]
+
+
+def _joined(sequences: list[_Sequence]) -> _Sequence:
+    """The matches of all videos, each with ids of its own."""
+    first_found = np.cumsum([0, *(each.num_found for each in sequences)])
+    first_truth = np.cumsum([0, *(each.num_there for each in sequences)])
+    found = [each.found + first for each, first in zip(sequences, first_found, strict=False)]
+    truth = [each.truth + first for each, first in zip(sequences, first_truth, strict=False)]
+    num_frames = sum(each.num_frames for each in sequences)
+    return _Sequence(
+        {}, np.concatenate(found), np.concatenate(truth), int(first_found[-1]), int(first_truth[-1]), num_frames
+    )
+
+
+def _figures(results: list[dict[str, Any]], sequence: _Sequence) -> Figures:
+    hota, clear, identity = results
+    cubed = b_cubed(sequence.found, sequence.truth)
+    shares = {
+        "hota": np.mean(hota["HOTA"]),
+        "deta": np.mean(hota["DetA"]),
+        "assa": np.mean(hota["AssA"]),
+        "idf1": identity["IDF1"],
+        "mota": clear["MOTA"],
+        "precision": clear["CLR_Pr"],
+        "recall": clear["CLR_Re"],
+    }
+    told: Figures = {name: round(float(value), DIGITS) for name, value in shares.items()}
+    told |= {"b_cubed_precision": None, "b_cubed_recall": None}
+    if cubed:
+        told |= {"b_cubed_precision": round(cubed[0], DIGITS), "b_cubed_recall": round(cubed[1], DIGITS)}
+    return told | {
+        "id_switches": int(clear["IDSW"]),
+        "num_ids_found": sequence.num_found,
+        "num_ids_there": sequence.num_there,
+        "num_frames": sequence.num_frames,
+    }

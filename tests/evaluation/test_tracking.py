@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+
+from pipeline.datasets.mot import MotRows, parse_mot
+from pipeline.evaluation.tracking import Pair, analysed_frames, b_cubed, matched, score
+
+
+def rows(*lines: tuple[int, int, int], counts: bool = True) -> MotRows:
+    """(frame, id, left): boxes of 10 x 10 px."""
+    return parse_mot("".join(f"{frame},{name},{left},0,10,10,{int(counts)}\n" for frame, name, left in lines))
+
+
+def both(first: MotRows, second: MotRows) -> MotRows:
+    names = ("frames", "ids", "boxes", "counts")
+    return MotRows(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names))
+
+
+def scores(found: MotRows, truth: MotRows) -> dict[str, float | int | None]:
+    return score({"v": Pair.of_all_frames(found, truth)})["v"]
+
+
+WALK = rows(*((frame, 1, 0) for frame in range(1, 9)), *((frame, 2, 50) for frame in range(1, 9)))
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "precision", "recall"),
+    [
+        ("aabb", "xxyy", 1, 1),
+        ("aaaa", "xxxy", (3 * 3 / 4 + 1 / 4) / 4, 1),  # two people under one id
+        ("abbb", "xxxx", 1, (1 / 4 + 3 * 3 / 4) / 4),  # one person under two
+        ("aab", "xyy", (1 / 2 + 1 / 2 + 1) / 3, (1 + 1 / 2 + 1 / 2) / 3),
+        # Bagga and Baldwin's example: 5 + 2 + 5 items; the first response joins the second and third chain, the second
+        # one the first and third.
+        ("aaaaabbbbbbb", "xxxxxyyzzzzz", (5 + 2 * 2 / 7 + 5 * 5 / 7) / 12, 1),
+        ("aaaaabbaaaaa", "xxxxxyyzzzzz", 7 / 12, 1),
+    ],
+)
+def test_b_cubed_by_hand(found: str, truth: str, precision: float, recall: float) -> None:
+    ids = [np.array([ord(letter) for letter in word], np.int64) for word in (found, truth)]
+    assert b_cubed(*ids) == pytest.approx((precision, recall))
+
+
+def test_b_cubed_of_nothing_is_none() -> None:
+    none = np.zeros(0, np.int64)
+    assert b_cubed(none, none) is None
+
+
+def test_boxes_are_matched_once_from_an_overlap_of_a_half() -> None:
+    first, second = matched(np.array([[0.9, 0.8, 0], [0.7, 0, 0.49]]))
+    assert (first.tolist(), second.tolist()) == ([0, 1], [1, 0])  # .8 + .7, not .9 alone
+    assert len(matched(np.array([[0.49]]))[0]) == 0
+    assert len(matched(np.array([[0.5]]))[0]) == 1
+    assert len(matched(np.zeros((0, 3)))[0]) == 0
+
+
+def test_the_truth_itself_scores_1_whatever_its_ids_are_called() -> None:
+    other_names = MotRows(WALK.frames, WALK.ids * 1000, WALK.boxes, WALK.counts)
+    told = scores(other_names, WALK)
+    shares = ("hota", "deta", "assa", "idf1", "mota", "precision", "recall", "b_cubed_precision", "b_cubed_recall")
+    assert [told[name] for name in shares] == [1] * 9
+    assert (told["id_switches"], told["num_ids_found"], told["num_ids_there"], told["num_frames"]) == (0, 2, 2, 8)
+
+
+def test_one_switch_by_hand() -> None:
+    """The first of two people changes their id after two of eight frames: TP 16, one switch."""
+    ids = np.where((WALK.ids == 1) & (WALK.frames > 2), 3, WALK.ids)
+    told = scores(MotRows(WALK.frames, ids, WALK.boxes, WALK.counts), WALK)
+    assert (told["deta"], told["id_switches"], told["num_ids_found"]) == (1, 1, 3)
+    assert told["mota"] == pytest.approx(1 - 1 / 16)
+    assert told["idf1"] == pytest.approx(2 * 14 / 32)  # ids 3 and 2 are the best of each person
+    assert told["assa"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16, abs=1e-4)
+    assert told["hota"] == pytest.approx(told["assa"] ** 0.5, abs=1e-4)  # type: ignore[operator]
+    assert told["b_cubed_precision"] == 1
+    assert told["b_cubed_recall"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16)
+
+
+def test_missed_and_invented_boxes_by_hand() -> None:
+    found = both(WALK[WALK.frames > 4], rows((1, 9, 200), (2, 9, 200)))
+    told = scores(found, WALK)
+    assert told["recall"] == 0.5
+    assert told["precision"] == 0.8
+    assert told["mota"] == pytest.approx((16 - 8 - 2) / 16)
+    assert told["deta"] == pytest.approx(8 / 18, abs=1e-4)
+
+
+def test_what_falls_on_a_row_that_does_not_count_is_neither_right_nor_wrong() -> None:
+    truth = both(WALK, rows(*((frame, 8, 200) for frame in range(1, 9)), counts=False))
+    on_it = rows(*((frame, 5, 202) for frame in range(1, 9)))
+    assert scores(both(WALK, on_it), truth) == scores(WALK, WALK)
+    beside = rows(*((frame, 5, 207) for frame in range(1, 9)))  # an overlap of .18
+    assert scores(both(WALK, beside), truth)["precision"] == pytest.approx(16 / 24, abs=1e-4)
+    one_too_many = scores(both(both(WALK, on_it), rows(*((frame, 6, 201) for frame in range(1, 9)))), truth)
+    assert one_too_many["precision"] == pytest.approx(16 / 24, abs=1e-4)  # one box falls on it, the other is wrong
+
+
+def test_only_the_frames_of_a_pair_are_judged() -> None:
+    odd = WALK[WALK.frames % 2 == 1]
+    told = score({"v": Pair(odd, WALK, np.array([1, 3, 5, 7]))})["v"]
+    assert (told["recall"], told["num_frames"]) == (1, 4)
+    assert scores(odd, WALK)["recall"] == 0.5
+    empty_too = score({"v": Pair(odd, WALK, np.array([1, 3, 4, 7]))})["v"]
+    assert empty_too["recall"] == 0.75
+
+
+def test_videos_are_pooled_by_their_boxes_and_share_no_ids() -> None:
+    """Video b calls its two people by one id after the other: .5 of its identity. Pooled over 16 and 4 boxes."""
+    two = rows((1, 1, 0), (2, 1, 0), (3, 2, 50), (4, 2, 50))
+    one = rows((1, 1, 0), (2, 1, 0), (3, 1, 50), (4, 1, 50))
+    told = score({"a": Pair.of_all_frames(WALK, WALK), "b": Pair.of_all_frames(one, two)})
+    assert list(told) == ["a", "b", "pooled"]
+    assert told["b"]["b_cubed_precision"] == 0.5
+    assert told["pooled"]["b_cubed_precision"] == pytest.approx((16 + 4 / 2) / 20)
+    assert told["pooled"]["b_cubed_recall"] == 1
+    assert told["pooled"]["idf1"] == pytest.approx((16 + 2) / 20)
+    assert [told["pooled"][name] for name in ("num_ids_found", "num_ids_there", "num_frames")] == [3, 4, 12]
+
+
+def test_nothing_found_and_nothing_there() -> None:
+    none = rows()
+    missed = scores(none, WALK)
+    assert (missed["hota"], missed["recall"], missed["b_cubed_precision"]) == (0, 0, None)
+    assert scores(WALK, none)["precision"] == 0
+    assert scores(none, none)["num_frames"] == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "times_s", "fps", "expected"),
+    [
+        ([], [], 2, [1, 6, 11, 16]),  # 10 frames a second, as far as anybody knows
+        ([1, 3, 3], [0.0, 0.5, 0.5], 2, [1, 3, 9, 15]),  # the first frames are slow ones: 0, .25, .5, then 1/12 s apart
+        ([], [], 0, list(range(1, 21))),
+    ],
+)
+def test_the_grid_is_found_again_by_the_times_of_rows(
+    known: list[int], times_s: list[float], fps: float, expected: list[int]
+) -> None:
+    rows_frames, rows_s = np.array(known, np.int64), np.array(times_s)
+    found = analysed_frames(rows_frames, rows_s, num_frames=20, duration_s=2.0, cell_seconds=1.0, fps=fps)
+    assert found.tolist() == expected
