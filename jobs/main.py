@@ -11,7 +11,21 @@ from jobs.errors import INTERRUPTED, run
 
 def command_line() -> typer.Typer:
     """All commands. Importing them takes seconds, in which somebody may change their mind."""
-    from jobs import bench, config, datasets, demo, evaluate, export, plan, process, review, status, train, weights
+    from jobs import (
+        bench,
+        config,
+        datasets,
+        demo,
+        evaluate,
+        export,
+        plan,
+        process,
+        relink,
+        review,
+        status,
+        train,
+        weights,
+    )
 
     app = typer.Typer(
         help="Who appears in an archive of video, when and where, who is whom, how old and of which gender each seems.",
@@ -25,6 +39,7 @@ def command_line() -> typer.Typer:
     app.command()(process.process)
     app.command()(plan.plan)
     app.command()(status.status)
+    app.command()(relink.relink)
     app.command()(export.export)
     app.command()(bench.bench)
     app.command()(review.review)

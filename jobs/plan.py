@@ -147,9 +147,12 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
     console.say(f"{told}, on {config.compute.device}")
     if not seconds:
         return
-    runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "chunks_reused"]).to_pylist()
+    runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]).to_pylist()
     known = [
-        run for run in runs if run["chunks_reused"] == 0 and (state.videos.get(run["video_id"]) or {}).get("duration_s")
+        run
+        for run in runs
+        if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes none
+        and (state.videos.get(run["video_id"]) or {}).get("duration_s")
     ]
     filmed = sum(state.videos[run["video_id"]]["duration_s"] for run in known)
     if not filmed:

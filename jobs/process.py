@@ -103,12 +103,14 @@ def _run(
     config: Config, registry: Registry, store: Store, listing: Listing, *, retry_quarantined: bool, prune: bool
 ) -> int:
     """The steps of a run; returns how many sources were quarantined in it."""
+    books.finish_replacing(store)
     state = State.load(store)
     tables.create(store, config.biometrics.keep)
     ids = catalog.identify(listing.sources, state)
     config = decide_device(config)
     config_id = flow.config_id(config, registry)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    books.write_recipe(store, config_id, flow.Recipe.of(config, registry).to_json())
     book = Book(state, config, config_id, run_id, flow.spaces(config, registry))
     found = catalog.contents(ids)
     book.open(listing, ids)
@@ -323,14 +325,10 @@ class Book:
             "status": status,
             "started_at": self.started_at.isoformat(),
             "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
-            "versions": {"rollcall": version("rollcall"), "python": platform.python_version()}
-            | {name: version(name) for name in NAMED_VERSIONS},
+            "versions": versions(),
             "config_id": self.config_id,
             "configuration": self.config.plain(),
-            "models": {
-                role: {"name": name, "sha256": registry.sha256(name), "licence": registry.entry(name).licence}
-                for role, name in registry.models_of(self.config).items()
-            },
+            "models": flow.models(self.config, registry),
             "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
             "this_run": {"published": len(self.published), "quarantined": len(self.failed) + len(self.faults)},
             "chunks": {
@@ -377,6 +375,12 @@ class Book:
                 "chunks_reused": account.reused,
             }
         )
+
+
+def versions() -> dict[str, str]:
+    """Of what a run depends on, for run.json."""
+    named = {name: version(name) for name in NAMED_VERSIONS}
+    return {"rollcall": version("rollcall"), "python": platform.python_version()} | named
 
 
 @contextlib.contextmanager

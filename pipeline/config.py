@@ -182,9 +182,22 @@ def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str 
 
     Raises UserError that names the layer, the key, and the nearest key there is.
     """
+    return _build(layers(files, settings, profile))
+
+
+def restored(knobs: Mapping[str, Any], where: str, settings: Iterable[str] = ()) -> Config:
+    """The configuration of which `Config.result_knobs` gave `knobs`, found at `where`, with `settings` over it.
+
+    What is no result knob is as in conf/base.yaml. Raises UserError as `load` does.
+    """
+    base, *own = layers(settings=settings)
+    return _build([base, (where, _nest(knobs)), *own])
+
+
+def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:
     merged: dict[str, Any] = {}
     known: dict[str, Any] = {}
-    for where, over in layers(files, settings, profile):
+    for where, over in layers:
         known = known or over
         _check_keys(over, known, where)
         merged = _merge(merged, over)
@@ -293,6 +306,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             leaves.append((f"{prefix}{key}", value))
     return leaves
+
+
+def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """What `flatten` made `leaves` of."""
+    tree: dict[str, Any] = {}
+    for key, value in leaves.items():
+        *above, last = key.split(".")
+        branch = tree
+        for part in above:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return tree
 
 
 def _is_below(key: str, sections: Iterable[str]) -> bool:

@@ -170,6 +170,7 @@ DATASETS: dict[str, pa.Schema] = {
         ("fps", REAL, "Hz"),
         ("duration_s", REAL, "s"),
         ("num_frames", INT),
+        ("num_analysed", INT),
         ("num_shots", INT),
         ("num_persons", INT),
         ("recorded_at", pa.timestamp("us", tz="UTC")),
@@ -212,6 +213,7 @@ DATASETS: dict[str, pa.Schema] = {
         ("why_not", TEXT),
         ("restored", FLAG),
         ("age", REAL, "years"),
+        ("age_std", REAL, "years"),
         ("female_prob", REAL),
     ),
     "persons": _dataset(
@@ -235,6 +237,7 @@ DATASETS: dict[str, pa.Schema] = {
         ("kind", TEXT),
         ("gap_s", REAL, "s"),
         ("motion", REAL, "body heights"),
+        ("size", REAL),  # of the heights on either side of a gap, the greater by the smaller
         ("body_similarity", REAL),
         ("face_similarity", REAL),
         ("score", REAL),

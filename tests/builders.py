@@ -1,7 +1,7 @@
 """Small true examples: the durable chunks of a video that nobody has filmed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,9 +13,13 @@ from pipeline.arrays import Quantised
 from pipeline.config import Config, load
 from pipeline.cores.plan import slot_of
 from pipeline.media.probe import Probe
-from pipeline.stages.reduce import Job
-from pipeline.storage import tables
+from pipeline.stages import flow
+from pipeline.stages.reduce import Job, reduce_video
+from pipeline.stages.track import track_part
+from pipeline.storage import state, tables
 from pipeline.storage.ledger import Keys, Ledger, Span
+from pipeline.storage.sources import Listing, Source
+from pipeline.storage.state import State
 from pipeline.storage.store import Store
 
 WIDTH, HEIGHT, PIXELS = 640, 480, 1000
@@ -26,7 +30,8 @@ FPS = 25
 class Walker:
     """Somebody who walks right at `speed` px/s from `x`, seen in [start_s, end_s) but for `hidden` spans of seconds.
 
-    look: number of the appearance; equal numbers look alike. age, female_prob: of every face, one a second.
+    look: number of the appearance; equal numbers look alike, 1.3 looks rather like 1 and a bit like 2. age,
+    female_prob: of every face, one a second. face: likewise what the face embedding sees; None: there is none.
     """
 
     start_s: float
@@ -34,10 +39,11 @@ class Walker:
     x: float
     speed: float = 30.0
     y: float = 100.0
-    look: int = 0
+    look: float = 0
     hidden: tuple[tuple[float, float], ...] = ()
     age: float | None = None
     female_prob: float = 0.9
+    face: float | None = None
 
     def box(self, time_s: float) -> list[float] | None:
         if not self.start_s <= time_s < self.end_s or any(a <= time_s < b for a, b in self.hidden):
@@ -74,10 +80,12 @@ class Film:
             found[-1] |= dict.fromkeys(("hue", "saturation", "lightness"))
         return found
 
-    def vector(self, look: int, number: int) -> dict[str, Any]:
+    def vector(self, look: float, number: int) -> dict[str, Any]:
         """An embedding near that of the look; the noise depends on the detection alone."""
-        centre = np.random.default_rng(1000 + look).normal(size=32)
-        noise = np.random.default_rng((self.seed, look, number)).normal(size=32) * 0.15
+        whole, share = int(look), look - int(look)
+        here, there = (np.random.default_rng(1000 + whole + step).normal(size=32) for step in (0, 1))
+        centre = (1 - share) * here + share * there
+        noise = np.random.default_rng((self.seed, whole, number)).normal(size=32) * 0.15
         one = Quantised.of((centre + noise).astype(np.float32)[None])
         return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
 
@@ -105,6 +113,28 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
         config_id="c",
         spaces={"body": "looks"},
     )
+
+
+def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
+    """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
+    work = job(film, borders, place, *settings)
+    keys = work.ledger.keys
+    work = replace(work, config_id=flow.reduced_id(keys, work.config))
+    recipe = flow.Recipe(
+        knobs=work.config.result_knobs(),
+        keys=keys,
+        spaces=work.spaces,
+        models={"body": {"name": "looks", "sha256": "0", "licence": "MIT"}},
+        reduce_revision=flow.REDUCE_REVISION,
+    )
+    state.write_recipe(work.ledger.store, work.config_id, recipe.to_json())
+    reduce_video(work, lambda parts: [track_part(part) for part in parts])
+    books = State.load(work.ledger.store)
+    books.name_sources(Listing((Source(uri=work.uri, name="v.mp4", named_by="/in", etag="e"),), 0, ("/in",)))
+    books.set_source(work.uri, video_id="v")
+    books.follow_videos()
+    books.save_sources()
+    return work
 
 
 def probe(film: Film) -> Probe:
@@ -140,6 +170,8 @@ def _chunk(film: Film, frames: list[dict[str, Any]], own: Sequence[int]) -> tupl
                 continue
             if walker.age is not None and (not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]):
                 faces.append(_face(walker, len(detections), place, box))
+                if walker.face is not None:
+                    faces[-1]["embedding"] = film.vector(500 + walker.face, i * 100 + number)
             vector = film.vector(walker.look, i * 100 + number)
             detections.append({"frame": place, "box": box, "score": 0.9, "bodiless": False, "embedding": vector})
     head = {"warning": None, "width": WIDTH, "height": HEIGHT, "thumbnail_pixels": PIXELS}

@@ -136,10 +136,10 @@ def tracking(
     frames: Annotated[
         Frames,
         typer.Option(
-            help="Of outputs. analysed: judge only the frames that both sides looked at (observe.fps). all: also those "
-            "between, with their interpolated boxes."
+            help="Of outputs. all: interpolated boxes too. analysed: judge only the frames that both sides looked at "
+            "(observe.fps)."
         ),
-    ] = Frames.ANALYSED,
+    ] = Frames.ALL,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     config: ConfigFiles = None,
 ) -> None:

@@ -7,9 +7,11 @@ gaps first, solved jointly, then faces, then bodies, mutual nearest neighbours i
 frame, filled frames included, are two people: that is asked of whole groups before every merge. Unsure means apart.
 
 Numbers are rounded before they decide, and tracklets are put in order of first appearance first: neither the order in
-which they come nor their names can change who is joined with whom.
+which they come nor their names can change who is joined with whom. Of equally near candidates the earlier one goes
+first, so that cores.relink finds the same ones among those that are written down.
 """
 
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -52,6 +54,10 @@ class IdentityParams:
     face_distance: float
     shot_max_s: float
     candidates: int
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {self.candidates}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,25 +160,23 @@ def _appearance(tracklet: Tracklet) -> tuple:
 def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
     """Measure the candidate pairs; nothing is decided yet. `tracklets` are in order of first appearance.
 
-    Candidates are, for each tracklet, the `candidates` that follow it best inside the shot within max_gap_s, the
-    nearest by body within shot_max_s in other shots, and the nearest by face.
+    Candidates are, for each tracklet, the `candidates` that follow it best inside the shot within max_gap_s or any
+    shorter time (`best_gaps`), the nearest by body within shot_max_s in other shots, and the nearest by face.
     """
     shots = np.array([tracklet.shot for tracklet in tracklets], np.int64)
-    first_ns = np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64)
-    last_ns = np.array([tracklet.tail_ns[-1] for tracklet in tracklets], np.int64)
+    first_us = microseconds(np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64) / 1e9)
+    last_us = microseconds(np.array([tracklet.tail_ns[-1] for tracklet in tracklets], np.int64) / 1e9)
     body, has_body = _stack([tracklet.body for tracklet in tracklets])
     face, has_face = _stack([tracklet.face for tracklet in tracklets])
 
-    def apart_ns(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.maximum(0, np.maximum(first_ns[a] - last_ns[b], first_ns[b] - last_ns[a]))
-
     def may_be_one_body(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return has_body[b] & (shots[a] != shots[b]) & (apart_ns(a, b) <= params.shot_max_s * 1e9)
+        near = apart_us(first_us, last_us, a, b) <= as_microseconds(params.shot_max_s)
+        return has_body[b] & (shots[a] != shots[b]) & near
 
     def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return has_face[b] & ((shots[a] != shots[b]) | (apart_ns(a, b) > 0))
+        return has_face[b] & ((shots[a] != shots[b]) | (apart_us(first_us, last_us, a, b) > 0))
 
-    gap_a, gap_b, motion, size = _gaps(tracklets, shots, first_ns, last_ns, params)
+    gap_a, gap_b, motion, size = _gaps(tracklets, shots, first_us, last_us, params)
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = _nearest(body, has_body, may_be_one_body, params.candidates)
@@ -187,7 +191,7 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
         a=a,
         b=b,
         kind=np.repeat([GAP, SHOT], [len(gap_keys), len(shot_keys)])[order],
-        gap_s=np.round(apart_ns(a, b) / 1e9, 6),
+        gap_s=np.round(apart_us(first_us, last_us, a, b) / 1e6, 6),
         motion=np.concatenate([motion, unknown])[order],
         size=np.concatenate([size, unknown])[order],
         body_similarity=_similarity(body, has_body, a, b),
@@ -196,6 +200,58 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
         joined=np.zeros(len(keys), np.bool_),
         why=np.full(len(keys), "", dtype="U16"),
     )
+
+
+def microseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Times as the tables have them, in whole microseconds."""
+    return np.rint(np.round(seconds, 6) * 1e6).astype(np.int64)
+
+
+def as_microseconds(limit_s: float) -> int:
+    """The longest whole number of microseconds within a limit in s."""
+    return int(round(limit_s * 1e9) // 1000)
+
+
+def apart_us(
+    first_us: NDArray[np.int64], last_us: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """us from the end of one tracklet to the beginning of the other, whichever is earlier; 0 where they interleave.
+
+    first_us, last_us: (N,) when each was first and last seen. a, b: indices of the same shape as the result.
+    """
+    return np.maximum(0, np.maximum(first_us[a] - last_us[b], first_us[b] - last_us[a]))
+
+
+def best_gaps(
+    a: NDArray[np.int64], b: NDArray[np.int64], gap_s: NDArray[np.float64], motion: NDArray[np.float64], candidates: int
+) -> NDArray[np.int64]:
+    """Positions of those successors of each `a` to which it has fewer than `candidates` better ones that are no later.
+
+    Better is less motion, where a longer gap excuses more; of equals the one that appeared first. No pair gives way to
+    a later one: a shorter limit of the gap leaves exactly those pairs that are within it.
+    """
+    worth = motion / (1 + gap_s)
+    order = np.lexsort((b, worth, gap_s, a))
+    num_sooner = np.arange(len(order)) - np.searchsorted(a[order], a[order])
+    chosen = num_sooner < candidates
+    borders = np.append(np.flatnonzero(num_sooner == 0), len(order))
+    for start, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        if end - start > candidates:
+            chosen[start:end] = _is_among_best(worth[order[start:end]], b[order[start:end]], candidates)
+    return order[chosen]
+
+
+def _is_among_best(worths: NDArray[np.float64], names: NDArray[np.int64], candidates: int) -> list[bool]:
+    """Of each of some pairs, whether it is among the `candidates` least when it comes."""
+    least: list[tuple[float, int]] = []
+    found = []
+    for pair in zip(worths.tolist(), names.tolist(), strict=True):
+        place = bisect(least, pair)
+        found.append(place < candidates)
+        if found[-1]:
+            least.insert(place, pair)
+            del least[candidates:]
+    return found
 
 
 def _stack(vectors: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -223,7 +279,10 @@ def _similarity(
 def _nearest(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], allowed: Allowed, candidates: int
 ) -> NDArray[np.int64]:
-    """Keys a * N + b, a < b, of pairs of which one is among the `candidates` most similar that the other may have."""
+    """Keys a * N + b, a < b, of pairs of which one is among the `candidates` most similar that the other may have.
+
+    Of equally similar ones those that appeared first.
+    """
     count = len(vectors)
     keys = [np.zeros(0, np.int64)]
     rows = np.flatnonzero(known)
@@ -231,9 +290,12 @@ def _nearest(
         similarity = np.round(vectors[block] @ vectors.T, 3)
         a, b = np.broadcast_arrays(block[:, None], np.arange(count)[None, :])
         similarity[~allowed(a, b) | (a == b)] = -np.inf
-        nearest = np.argpartition(-similarity, min(candidates, count - 1), axis=1)[:, :candidates]
-        there = np.isfinite(np.take_along_axis(similarity, nearest, axis=1))
-        a, b = np.broadcast_to(block[:, None], nearest.shape)[there], nearest[there]
+        wanted = min(candidates, count)
+        last = np.partition(similarity, count - wanted, axis=1)[:, count - wanted, None]
+        nearer, tie = similarity > last, similarity == last
+        chosen = nearer | (tie & (np.cumsum(tie, axis=1) <= wanted - nearer.sum(axis=1, keepdims=True)))
+        chosen &= np.isfinite(similarity)
+        a, b = a[chosen], b[chosen]
         keys.append(np.minimum(a, b) * count + np.maximum(a, b))
     return np.unique(np.concatenate(keys))
 
@@ -241,19 +303,19 @@ def _nearest(
 def _gaps(
     tracklets: Sequence[Tracklet],
     shots: NDArray[np.int64],
-    first_ns: NDArray[np.int64],
-    last_ns: NDArray[np.int64],
+    first_us: NDArray[np.int64],
+    last_us: NDArray[np.int64],
     params: IdentityParams,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Pairs (a, b) of one shot where b begins at most max_gap_s after a's end, with motion and size, rounded to 0.001.
 
-    Of each a the `candidates` best by motion, where a longer gap excuses more.
+    Of each a the best.
     """
     heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
     tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
     found: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
-    for a, b in _successions(shots, first_ns, last_ns, int(params.max_gap_s * 1e9)):
-        gap_s = (first_ns[b] - last_ns[a]) / 1e9
+    for a, b in _successions(shots, first_us, last_us, as_microseconds(params.max_gap_s)):
+        gap_s = np.round((first_us[b] - last_us[a]) / 1e6, 6)
         reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
         step = heads.places[b] - tails.places[a]
         forward = np.linalg.norm(step - tails.velocities[a] * reach_s, axis=1)
@@ -261,24 +323,22 @@ def _gaps(
         heights = np.stack([tails.heights[a], heads.heights[b]])
         motion = np.round((forward + backward) / heights.sum(axis=0), 3)
         size = np.round(heights.max(axis=0) / heights.min(axis=0), 3)
-        order = np.lexsort((b, motion / (1 + gap_s), a))
-        rank = np.arange(len(order)) - np.searchsorted(a[order], a[order])
-        best = order[rank < params.candidates]
+        best = best_gaps(a, b, gap_s, motion, params.candidates)
         found.append((a[best], b[best], motion[best], size[best]))
     a, b, motion, size = (np.concatenate(column) for column in zip(*found, strict=True))
     return a, b, motion, size
 
 
 def _successions(
-    shots: NDArray[np.int64], first_ns: NDArray[np.int64], last_ns: NDArray[np.int64], max_gap_ns: int
+    shots: NDArray[np.int64], first_us: NDArray[np.int64], last_us: NDArray[np.int64], max_gap_us: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs (a, b) of one shot with 0 < first_ns[b] - last_ns[a] <= max_gap_ns, some a's at a time, a rising."""
+    """All pairs (a, b) of one shot with 0 < first_us[b] - last_us[a] <= max_gap_us, some a's at a time, a rising."""
     for shot in np.unique(shots):
         members = np.flatnonzero(shots == shot)
-        starts = np.argsort(first_ns[members], kind="stable")
-        begun_ns = first_ns[members][starts]
-        low = np.searchsorted(begun_ns, last_ns[members], side="right")
-        counts = np.searchsorted(begun_ns, last_ns[members] + max_gap_ns, side="right") - low
+        starts = np.argsort(first_us[members], kind="stable")
+        begun_us = first_us[members][starts]
+        low = np.searchsorted(begun_us, last_us[members], side="right")
+        counts = np.searchsorted(begun_us, last_us[members] + max_gap_us, side="right") - low
         blocks = np.cumsum(counts) // PAIRS_AT_ONCE
         for block in np.unique(blocks):
             here = np.flatnonzero(blocks == block)

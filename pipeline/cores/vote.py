@@ -5,7 +5,7 @@ Every judged face has a say by its quality, whenever it was seen; one that contr
 and the estimator's own bias, so many faces make an estimate surer only up to a point.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,10 @@ class PersonParams:
             raise ValueError(f"correlation must be in [0, 1], got {self.correlation}")
         if not 0.5 < self.min_gender_prob <= 1:
             raise ValueError(f"min_gender_prob must be in (0.5, 1], got {self.min_gender_prob}; 0.5 is a tie")
+
+    def with_looks(self, num_looks: int) -> "PersonParams":
+        """The same for a video of `num_looks` analysed frames: nobody can show more faces than there were looks."""
+        return replace(self, min_faces=min(self.min_faces, num_looks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ plan -> observe -> find_faces -> restore_faces -> estimate -> commit
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -25,6 +25,8 @@ GPU_SHARE = 0.5
 """What `gpus: auto` means where there is a GPU: two pools share a card."""
 REVISION = 2
 """Counts up when the code changes what comes out for the same knobs and weights."""
+REDUCE_REVISION = 1
+"""Likewise for the reduce alone: what is kept in the working area stays good."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),
     "enriched": ("faces", "gate", "restore", "estimate", "biometrics"),
@@ -50,7 +52,47 @@ def keys(config: Config, registry: Registry) -> Keys:
 
 def config_id(config: Config, registry: Registry) -> str:
     """What the tables of a video depend on besides its content."""
-    return digest(keys(config, registry).enriched, config.result_knobs(*SHAPED_BY["reduced"]))
+    return reduced_id(keys(config, registry), config)
+
+
+def reduced_id(keys: Keys, config: Config) -> str:
+    """The config_id of what is reduced from the durable objects filed under `keys`."""
+    return digest(REDUCE_REVISION, keys.enriched, config.result_knobs(*SHAPED_BY["reduced"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a config_id stands for, as `recipes/` has it: nothing that depends on when and where a run happened.
+
+    knobs: dotted, those that can change a row. models: by role their name, sha256 and licence.
+    """
+
+    knobs: Mapping[str, Any]
+    keys: Keys
+    spaces: Mapping[str, str]
+    models: Mapping[str, Mapping[str, str | None]]
+    reduce_revision: int
+
+    @classmethod
+    def of(cls, config: Config, registry: Registry) -> Self:
+        return cls(
+            knobs=config.result_knobs(),
+            keys=keys(config, registry),
+            spaces=spaces(config, registry),
+            models=models(config, registry),
+            reduce_revision=REDUCE_REVISION,
+        )
+
+    def reduced_with(self, config: Config) -> Self:
+        """That of another reduce of the same durable objects."""
+        return replace(self, knobs=config.result_knobs(), reduce_revision=REDUCE_REVISION)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        return cls(**{**told, "keys": Keys(**told["keys"])})
 
 
 def planned(probe: Probe, config: Config, durable: Sequence[Span]) -> list[PlannedSpan]:
@@ -72,6 +114,14 @@ def spaces(config: Config, registry: Registry) -> dict[str, str]:
     """The embedding spaces of a configuration: vectors of two spaces are never compared."""
     chosen = {"body": config.observe.body.weights, "face": config.estimate.face_embedding}
     return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items() if name}
+
+
+def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None]]:
+    """What a run tells of its models: by role their name, sha256 and licence."""
+    return {
+        role: {"name": name, "sha256": registry.sha256(name), "licence": registry.entry(name).licence}
+        for role, name in registry.models_of(config).items()
+    }
 
 
 def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:

@@ -7,7 +7,7 @@ a chunk at a time; what stays in memory is one short row per box, and one summar
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +17,16 @@ from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config
 from pipeline.cores.fill import Knots, ShotFrames, intervals, rows_between
-from pipeline.cores.link import Links, Tracklet, link, summarise
-from pipeline.cores.number import number_persons, number_tracklets
-from pipeline.cores.vote import Vote, age_columns, vote
+from pipeline.cores.link import Tracklet, link, summarise
+from pipeline.cores.number import number_tracklets
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import damaged_cells
 from pipeline.media.probe import Probe, describe_warnings
+from pipeline.stages.publish import Facts, conclude, facts_schema, ids_or_null, make, nullable, publish
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Ledger, Span, is_whole
+from pipeline.storage.store import Store
 
 FRAMES_PER_WINDOW = 16_384
 """Rows are made for so many frames at a time."""
@@ -35,26 +36,35 @@ NOMINAL_FPS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A video whose chunks are durable. spaces: the embedding spaces of `body` and `face`, where there are such."""
+class Chunks:
+    """The durable chunks of a video, and what is to be made of them.
+
+    spaces: the embedding spaces of `body` and `face`, where there are such.
+    """
 
     video_id: str
-    uri: str
-    probe: Probe
     spans: tuple[Span, ...]
     csv_names: tuple[str, ...]
     ledger: Ledger
     config: Config
-    config_id: str
     spaces: Mapping[str, str]
 
-    def with_spans(self, spans: tuple[Span, ...]) -> "Job":
+    def with_spans(self, spans: tuple[Span, ...]) -> Self:
         return replace(self, spans=spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Chunks):
+    """A video that is processed. config_id: what its tables will be known to depend on."""
+
+    uri: str
+    probe: Probe
+    config_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Every frame of a video, and where each chunk begins in it.
+    """Every frame of a video, at least one, and where each chunk begins in it.
 
     times_ns: (F,) int64, rising. analysed: (F,) bool. differences: (F, 3) int64, hue, saturation, lightness to the next
     frame. first_frames: (C + 1,) int64: chunk c holds the frames [first_frames[c], first_frames[c + 1]).
@@ -98,7 +108,7 @@ class Tracked:
 class Part:
     """Consecutive shots for one task: shots[i] is the half-open range of frames of shot number `first_shot` + i."""
 
-    job: Job
+    job: Chunks
     timeline: Timeline
     first_shot: int
     shots: tuple[tuple[int, int], ...]
@@ -119,11 +129,18 @@ class Published:
 
 def reduce_video(job: Job, spread: Spread) -> Published:
     """Cut, track, link and publish. Raises DataError where there is nothing to publish."""
-    if not is_whole(job.spans):
-        raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
-    timeline = read_timeline(job)
-    if not len(timeline):
-        raise DataError("not a single frame can be decoded; check the file with a player")
+    timeline = read_timeline(job, round(1e9 / (float(job.probe.fps) or NOMINAL_FPS)))
+    store = job.ledger.store
+    counts = publish_chunks(job, timeline, spread, store)
+    row = _video_row(job, timeline) | counts
+    state.write_video(store, row)
+    if not job.config.biometrics.keep:
+        job.ledger.clear(job.video_id)
+    return Published(video_id=job.video_id, row=row, num_chunks=len(job.spans))
+
+
+def publish_chunks(job: Chunks, timeline: Timeline, spread: Spread, store: Store) -> dict[str, int]:
+    """Write every table but `videos` into `store`; returns what the columns num_shots and num_persons of that say."""
     shots = find_shots(
         timeline.times_ns,
         *timeline.differences.T,
@@ -133,19 +150,26 @@ def reduce_video(job: Job, spread: Spread) -> Published:
     )
     tracked = concatenate(list(spread(_parts(job, timeline, shots))))
     faces = read_faces(job, timeline, tracked)
-    people = _people(job, timeline, shots, tracked, faces)
-    _publish(job, timeline, shots, tracked, faces, people)
-    row = _video_row(job, timeline, len(shots), len(people.votes))
-    state.write_video(job.ledger.store, row)
-    if not job.config.biometrics.keep:
-        job.ledger.clear(job.video_id)
-    return Published(video_id=job.video_id, row=row, num_chunks=len(job.spans))
+    tracklets = summarise_shots(job, timeline, shots, tracked, faces)
+    ordered = [tracklets.summaries[index] for index in np.argsort(tracklets.ids)]
+    links, labels = link(ordered, job.config.identity)
+    facts = _facts(job, timeline, shots, tracked, faces, tracklets)
+    people = conclude(facts, links, labels, job.config.person)
+    publish(store, facts, people, job.csv_names)
+    if job.config.biometrics.keep:
+        schema = rows.BIOMETRIC_DATASETS["embeddings"]
+        embeddings = make(schema, _embedding_columns(job, tracked, faces, tracklets.ids))
+        tables.write(store, f"embeddings/{job.video_id}.parquet", schema, [embeddings])
+    return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 
-def read_timeline(job: Job) -> Timeline:
+def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
+    """All frames of a video, the last of which lasts `frame_ns`. Raises DataError where there is none."""
+    if not is_whole(job.spans):
+        raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
     times_ns, analysed, differences, counts = [], [], [], []
     warnings: list[str | None] = []
-    size, pixels = (job.probe.width, job.probe.height), 1
+    size, pixels = (0, 0), 1
     for span in job.spans:
         chunk = job.ledger.observed(job.video_id, span, ["warning", *rows.FRAMES.names])
         frames = flat(chunk["frames"])
@@ -158,7 +182,8 @@ def read_timeline(job: Job) -> Timeline:
         if len(frames):
             size = (chunk["width"][0].as_py(), chunk["height"][0].as_py())
             pixels = chunk["thumbnail_pixels"][0].as_py()
-    fps = float(job.probe.fps) or NOMINAL_FPS
+    if not sum(counts):
+        raise DataError("not a single frame can be decoded; check the file with a player")
     return Timeline(
         np.concatenate(times_ns).astype(np.int64),
         np.concatenate(analysed),
@@ -167,11 +192,11 @@ def read_timeline(job: Job) -> Timeline:
         *size,
         pixels,
         tuple(damaged_cells(warnings)),
-        round(1e9 / fps),
+        frame_ns,
     )
 
 
-def _parts(job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
+def _parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
     """Consecutive shots, about FRAMES_PER_PART analysed frames together."""
     before = np.concatenate([[0], np.cumsum(timeline.analysed)])
     parts: list[Part] = []
@@ -231,17 +256,15 @@ class SeenFaces:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """tracklet_ids, person_ids: (T,) as published. votes: by person, 1 first. runs: (M, 3) tracklet, start, end."""
+class Summaries:
+    """The T tracklets of a video, as they are tracked: ids: (T,) as published. runs: (M, 3) tracklet, start, end."""
 
-    tracklet_ids: NDArray[np.int64]
-    person_ids: NDArray[np.int64]
+    ids: NDArray[np.int64]
     runs: NDArray[np.int64]
-    links: Links
-    votes: list[Vote]
+    summaries: list[Tracklet]
 
 
-def read_faces(job: Job, timeline: Timeline, tracked: Tracked) -> SeenFaces:
+def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked) -> SeenFaces:
     """All faces, each with the tracklet of the detection that it is on."""
     keys = tracked.chunks << 32 | tracked.detections
     order = np.argsort(keys)
@@ -268,12 +291,12 @@ def read_faces(job: Job, timeline: Timeline, tracked: Tracked) -> SeenFaces:
     )
 
 
-def _people(
-    job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, faces: SeenFaces
-) -> People:
-    judged = faces.judged
+def summarise_shots(
+    job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, faces: SeenFaces
+) -> Summaries:
+    """What the linker knows of every tracklet."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
-    face_means = _face_means(faces, judged, len(tracked.shots))
+    face_means = _face_means(faces, faces.judged, len(tracked.shots))
     summaries: list[Tracklet] = []
     runs = [np.zeros((0, 3), np.int64)]
     for shot, frames in _shot_frames(timeline, shots):
@@ -284,110 +307,69 @@ def _people(
         occupied = intervals(local, frames, _fill_ns(job))
         runs.append(np.stack([occupied.tracklets + first, occupied.starts, occupied.ends], axis=1))
         summaries += summarise(shot, frames, local, occupied, bodies[own], face_means[own])
-    links, persons = link(summaries, job.config.identity)
-    tracklet_ids = number_tracklets(
+    ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
         np.array([summary.head_boxes[0] for summary in summaries], np.float32).reshape(-1, 4),
     )
-    person_ids = number_persons(tracklet_ids, persons)
-    person_of_face = np.where(faces.tracklets >= 0, np.append(person_ids, 0)[faces.tracklets], 0)
-    # Nobody can show more faces than there were looks: one is enough in a picture.
-    params = replace(job.config.person, min_faces=min(job.config.person.min_faces, int(timeline.analysed.sum())))
-    said = [faces.numbers(name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
-    votes = []
-    for person in range(1, int(person_ids.max(initial=0)) + 1):
-        own = np.flatnonzero((person_of_face == person) & judged)
-        ages, stds, probs, qualities = (column[own] for column in said)
-        votes.append(vote(ages, stds, probs, qualities, params))
-    return People(tracklet_ids, person_ids, np.concatenate(runs), links, votes)
+    return Summaries(ids, np.concatenate(runs), summaries)
 
 
-# --- publishing ------------------------------------------------------------------------------------------------------
+# --- facts -----------------------------------------------------------------------------------------------------------
 
 
-def _publish(
-    job: Job,
+def _facts(
+    job: Chunks,
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
     tracked: Tracked,
     faces: SeenFaces,
-    people: People,
-) -> None:
-    store, video_id = job.ledger.store, job.video_id
-
-    def put(dataset: str, columns: Mapping[str, Any], num_rows: int) -> None:
-        schema = (rows.DATASETS | rows.BIOMETRIC_DATASETS)[dataset]
-        table = _table(schema, {"video_id": [video_id] * num_rows} | dict(columns))
-        tables.write(store, f"{dataset}/{video_id}.parquet", schema, [table])
+    tracklets: Summaries,
+) -> Facts:
+    def table(dataset: str, columns: Mapping[str, Any], num_rows: int) -> pa.Table:
+        return make(facts_schema(dataset), {"video_id": [job.video_id] * num_rows} | dict(columns))
 
     starts, ends = np.array(shots, np.int64).T
-    put(
-        "shots",
-        {
-            "shot": np.arange(1, len(shots) + 1),
-            "start_s": timeline.seconds(starts),
-            "end_s": timeline.seconds(ends),
-        },
-        len(shots),
+    numbered = np.arange(1, len(shots) + 1)
+    times = {"shot": numbered, "start_s": timeline.seconds(starts), "end_s": timeline.seconds(ends)}
+    return Facts(
+        video_id=job.video_id,
+        shots=table("shots", times, len(shots)),
+        tracklets=table("tracklets", *_tracklet_columns(timeline, tracked, faces, tracklets)),
+        faces=table("faces", *_face_columns(faces, tracklets.ids)),
+        detections=lambda: _detections(job, timeline, shots, tracked, tracklets.ids),
+        num_analysed=int(timeline.analysed.sum()),
     )
-    tables.write(
-        store,
-        f"detections/{video_id}.parquet",
-        rows.DATASETS["detections"],
-        _detections(job, timeline, shots, tracked, people),
-    )
-    put("tracklets", *_tracklet_columns(timeline, tracked, faces, people))
-    put("faces", *_face_columns(faces, people))
-    put("persons", *_person_columns(timeline, faces, people))
-    put("links", *_link_columns(people))
-    if job.config.biometrics.keep:
-        put("embeddings", *_embedding_columns(job, tracked, faces, people))
-    for name in job.csv_names:
-        tables.write_csv(store, video_id, name)
 
 
 def _detections(
-    job: Job, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, people: People
+    job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, ids: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
-    """The rows of `detections`, a window of frames at a time, ordered by frame, then person."""
-    ages = [age_columns(vote.age) for vote in people.votes]
-    by_person = {
-        "age_min": np.array([0, *(age.age_min for age in ages)], np.int64),
-        "age_max": np.array([0, *(age.age_max for age in ages)], np.int64),
-        "age_actual": np.array([0, *(age.age_actual for age in ages)], np.int64),
-        "gender": np.array(["", *(vote.gender for vote in people.votes)]),
-    }
+    """The rows of `detections`, a window of frames at a time."""
     for shot, frames in _shot_frames(timeline, shots):
         knots = _knots_of_shot(tracked, shot)
         for start in range(frames.start, frames.end, FRAMES_PER_WINDOW):
             end = min(start + FRAMES_PER_WINDOW, frames.end)
             found = rows_between(_around(knots, frames, start, end), frames, _fill_ns(job), start, end)
-            person = people.person_ids[found.tracklets]
-            order = np.lexsort((person, found.frames))
-            person, tracklets, numbers = person[order], found.tracklets[order], found.frames[order]
             columns: dict[str, Any] = {
-                "video_id": [job.video_id] * len(order),
-                "frame_num": numbers + 1,
-                "time_s": timeline.seconds(numbers),
-                "shot": np.full(len(order), shot + 1),
-                "tracklet_id": people.tracklet_ids[tracklets],
-                "person_id": person,
-                "score": _nullable(np.round(found.scores[order].astype(np.float64), 3)),
-                "interpolated": found.interpolated[order],
+                "video_id": [job.video_id] * len(found),
+                "frame_num": found.frames + 1,
+                "time_s": timeline.seconds(found.frames),
+                "shot": np.full(len(found), shot + 1),
+                "tracklet_id": ids[found.tracklets],
+                "score": nullable(np.round(found.scores.astype(np.float64), 3)),
+                "interpolated": found.interpolated,
             }
-            columns |= _box_columns(found.boxes[order]) | {name: by[person] for name, by in by_person.items()}
-            yield _table(rows.DATASETS["detections"], columns)
+            yield make(facts_schema("detections"), columns | _box_columns(found.boxes))
 
 
 def _tracklet_columns(
-    timeline: Timeline, tracked: Tracked, faces: SeenFaces, people: People
+    timeline: Timeline, tracked: Tracked, faces: SeenFaces, tracklets: Summaries
 ) -> tuple[dict[str, Any], int]:
-    order = np.argsort(people.tracklet_ids)
-    first, last, num_frames = _extent(people.runs, people.runs[:, 0], len(order))
+    order = np.argsort(tracklets.ids)
+    first, last, num_frames = _extent(tracklets.runs, len(order))
     on = faces.tracklets[faces.judged & (faces.tracklets >= 0)]
     columns = {
-        "tracklet_id": people.tracklet_ids[order],
-        "person_id": people.person_ids[order],
+        "tracklet_id": tracklets.ids[order],
         "shot": tracked.shots[order] + 1,
         "start_s": timeline.seconds(first[order]),
         "end_s": timeline.seconds(last[order]),
@@ -397,72 +379,44 @@ def _tracklet_columns(
     return columns, len(order)
 
 
-def _person_columns(timeline: Timeline, faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
-    count = len(people.votes)
-    first, last, num_frames = _extent(people.runs, people.person_ids[people.runs[:, 0]] - 1, count)
-    on = people.person_ids[faces.tracklets[faces.judged & (faces.tracklets >= 0)]] - 1
-    columns: dict[str, Any] = {
-        "person_id": np.arange(1, count + 1),
-        "start_s": timeline.seconds(first),
-        "end_s": timeline.seconds(last),
-        "num_frames": num_frames,
-        "num_tracklets": np.bincount(people.person_ids - 1, minlength=count),
-        "num_faces": np.bincount(on, minlength=count),
-    }
-    for name in ("age", "age_low", "age_high", "gender", "female_prob"):
-        columns[name] = [getattr(vote, name) for vote in people.votes]
-    return columns, count
-
-
-def _face_columns(faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
+def _face_columns(faces: SeenFaces, ids: NDArray[np.int64]) -> tuple[dict[str, Any], int]:
     boxes = box_array(faces.table["box"].combine_chunks())
     order = np.lexsort((*boxes.T[::-1], faces.frames))
-    on = faces.tracklets[order]
     columns: dict[str, Any] = {
         "frame_num": faces.frames[order] + 1,
-        "person_id": _ids(np.append(people.person_ids, 0)[on]),
-        "tracklet_id": _ids(np.append(people.tracklet_ids, 0)[on]),
+        "tracklet_id": ids_or_null(np.append(ids, 0)[faces.tracklets[order]]),
     }
     columns |= _box_columns(boxes[order])
-    for name, digits in (("score", 3), ("quality", 3), ("age", 1), ("female_prob", 3)):
-        columns[name] = _nullable(np.round(faces.numbers(name)[order], digits))
+    for name, digits in (("score", 3), ("quality", 3), ("age", 1), ("age_std", 1), ("female_prob", 3)):
+        columns[name] = nullable(np.round(faces.numbers(name)[order], digits))
     for name in ("judged", "why_not", "restored"):
         columns[name] = faces.table[name].take(pa.array(order))
     return columns, len(order)
 
 
-def _link_columns(people: People) -> tuple[dict[str, Any], int]:
-    links = people.links
-    ends = np.sort(np.stack([people.tracklet_ids[links.a], people.tracklet_ids[links.b]], axis=1), axis=1)
-    order = np.lexsort((links.kind, ends[:, 1], ends[:, 0]))
-    columns: dict[str, Any] = {"tracklet_a": ends[order, 0], "tracklet_b": ends[order, 1]}
-    columns |= {"kind": links.kind[order], "joined": links.joined[order], "why": links.why[order]}
-    for name in ("gap_s", "motion", "body_similarity", "face_similarity", "score"):
-        columns[name] = _nullable(np.round(getattr(links, name)[order].astype(np.float64), 3))
-    return columns, len(order)
-
-
-def _embedding_columns(job: Job, tracked: Tracked, faces: SeenFaces, people: People) -> tuple[dict[str, Any], int]:
+def _embedding_columns(
+    job: Chunks, tracked: Tracked, faces: SeenFaces, tracklet_ids: NDArray[np.int64]
+) -> dict[str, Any]:
     """One body vector per tracklet, the mean; one face vector per judged face."""
     has_body = tracked.bodies.shape[1] > 0 and ~np.isnan(tracked.bodies).any(axis=1)
-    bodies = np.flatnonzero(has_body)[np.argsort(people.tracklet_ids[has_body])] if np.any(has_body) else []
+    bodies = np.flatnonzero(has_body)[np.argsort(tracklet_ids[has_body])] if np.any(has_body) else []
     shown = [i for i in np.argsort(faces.frames, kind="stable") if faces.vectors is not None and faces.vectors[i].any()]
     vectors = [tracked.bodies[i].tolist() for i in bodies]
     if faces.vectors is not None:
         vectors += [faces.vectors[i].tolist() for i in shown]
-    on = [int(people.tracklet_ids[i]) for i in bodies]
-    on += [int(people.tracklet_ids[faces.tracklets[i]]) if faces.tracklets[i] >= 0 else None for i in shown]  # type: ignore[misc]
-    columns = {
+    on = [int(tracklet_ids[i]) for i in bodies]
+    on += [int(tracklet_ids[faces.tracklets[i]]) if faces.tracklets[i] >= 0 else None for i in shown]  # type: ignore[misc]
+    return {
+        "video_id": [job.video_id] * len(vectors),
         "tracklet_id": on,
         "frame_num": [None] * len(bodies) + [int(faces.frames[i]) + 1 for i in shown],
         "kind": ["body"] * len(bodies) + ["face"] * len(shown),
         "space": [job.spaces.get("body")] * len(bodies) + [job.spaces.get("face")] * len(shown),
         "vector": vectors,
     }
-    return columns, len(vectors)
 
 
-def _video_row(job: Job, timeline: Timeline, num_shots: int, num_persons: int) -> dict[str, Any]:
+def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:
     cell_seconds = job.config.chunk.cell_seconds
     recorded_at = datetime.fromisoformat(job.probe.recorded_at) if job.probe.recorded_at else None
     return dict.fromkeys(rows.DATASETS["videos"].names) | {
@@ -476,8 +430,7 @@ def _video_row(job: Job, timeline: Timeline, num_shots: int, num_persons: int) -
         "fps": round(float(job.probe.fps), 6) or None,
         "duration_s": float(timeline.seconds(np.array([len(timeline)]))[0]),
         "num_frames": len(timeline),
-        "num_shots": num_shots,
-        "num_persons": num_persons,
+        "num_analysed": int(timeline.analysed.sum()),
         "recorded_at": recorded_at,
     }
 
@@ -511,19 +464,17 @@ def _around(knots: Knots, shot: ShotFrames, start: int, end: int) -> Knots:
     return Knots(knots.tracklets[chosen], frames[chosen], knots.boxes[chosen], knots.scores[chosen])
 
 
-def _extent(
-    runs: NDArray[np.int64], groups: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """First frame, end frame and number of rows of each of `count` groups of runs."""
+def _extent(runs: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """First frame, end frame and number of rows of each of `count` tracklets."""
     first = np.full(count, np.iinfo(np.int64).max)
     last, total = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    np.minimum.at(first, groups, runs[:, 1])
-    np.maximum.at(last, groups, runs[:, 2])
-    np.add.at(total, groups, runs[:, 2] - runs[:, 1])
+    np.minimum.at(first, runs[:, 0], runs[:, 1])
+    np.maximum.at(last, runs[:, 0], runs[:, 2])
+    np.add.at(total, runs[:, 0], runs[:, 2] - runs[:, 1])
     return first, last, total
 
 
-def _fill_ns(job: Job) -> int:
+def _fill_ns(job: Chunks) -> int:
     return round(job.config.track.fill_gap_s * 1e9)
 
 
@@ -531,25 +482,6 @@ def _box_columns(boxes: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     left, top, right, bottom = np.round(boxes.astype(np.float64), 1).T
     width, height = np.round(right - left, 1), np.round(bottom - top, 1)
     return {"bb_xmin": left, "bb_ymin": top, "bb_height": height, "bb_width": width}
-
-
-def _table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
-    def column(field: pa.Field) -> pa.Array | pa.ChunkedArray:
-        values = columns[field.name]
-        if isinstance(values, (pa.Array, pa.ChunkedArray)):
-            return values.cast(field.type)
-        return pa.array(values, field.type)
-
-    return pa.table([column(field) for field in schema], schema=schema)
-
-
-def _nullable(values: NDArray[np.float64]) -> pa.Array:
-    return pa.array(values, mask=np.isnan(values))
-
-
-def _ids(values: NDArray[np.int64]) -> pa.Array:
-    """Ids count from 1; 0 becomes null."""
-    return pa.array(values, mask=values == 0)
 
 
 def flat(column: pa.ChunkedArray) -> pa.StructArray:

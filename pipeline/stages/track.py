@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.models.tracker import Tracker
 from pipeline.stages.reduce import (
     NOMINAL_FPS,
-    Job,
+    Chunks,
     Part,
     Tracked,
     box_array,
@@ -81,7 +81,7 @@ def track_part(part: Part) -> Tracked:
 class _ChunkReader:
     """The detections of single frames; one chunk is in memory at a time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Chunks) -> None:
         self._job = job
         self._chunk = -1
 

@@ -3,6 +3,7 @@
 One run at a time writes here. `sources` is one small file; every video has its own row of `videos`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,9 +12,11 @@ from typing import Any
 from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.storage import tables
+from pipeline.storage.ledger import WORK
 from pipeline.storage.sources import Listing, Source, is_known
 from pipeline.storage.store import Store, plain_cause
 
+ASIDE = "relinked"
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
 
@@ -105,6 +108,69 @@ class State:
 def write_video(store: Store, row: Mapping[str, Any]) -> None:
     """The last write of a video: with it, all its tables count."""
     tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
+
+
+def hide_video(store: Store, video_id: str) -> None:
+    """Say of a published video that it is not done, before its tables change one by one.
+
+    Its file stays, without a row: a reader who has listed the folder would stumble over one that went.
+    """
+    if store.exists(f"videos/{video_id}.parquet"):
+        tables.write_rows(store, f"videos/{video_id}.parquet", rows.DATASETS["videos"], [])
+
+
+def write_recipe(store: Store, config_id: str, recipe: Mapping[str, Any]) -> None:
+    """Say what a config_id stands for."""
+    store.put(_recipe(config_id), json.dumps(recipe, indent=2, sort_keys=True).encode())
+
+
+def read_recipe(store: Store, config_id: str) -> Row | None:
+    """What `write_recipe` said; None where nothing did."""
+    try:
+        return json.loads(store.read(_recipe(config_id)))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        where = store.full(_recipe(config_id))
+        raise UserError(f"{where} is not JSON: {error}; run `process` again on these sources") from None
+
+
+def _recipe(config_id: str) -> str:
+    return f"recipes/{config_id}.json"
+
+
+def aside(store: Store, video_id: str) -> Store:
+    """A place in the working area for tables that are to replace those of a published video, once they are whole."""
+    return Store(store.full(_aside(video_id)))
+
+
+def replace_video(store: Store, video_id: str) -> None:
+    """Put the tables that stand `aside`, whole, in place of the published ones.
+
+    In between, `videos` does not say that the video is done. Doing it again after an interruption ends it.
+    """
+    place, row = f"{_aside(video_id)}/", f"videos/{video_id}.parquet"
+    hide_video(store, video_id)
+    for name in store.names(_aside(video_id)):
+        if name != f"{place}{row}":
+            store.move(name, name.removeprefix(place))
+    store.move(f"{place}{row}", row)
+    kept = [name for name in store.names(f"{WORK}/{video_id}") if not name.startswith(place)]
+    store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
+
+
+def finish_replacing(store: Store) -> None:
+    """End what was interrupted in `replace_video`; what is not whole goes."""
+    names = [name.split("/") for name in store.names(WORK)]
+    for video_id in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
+        if store.exists(f"{_aside(video_id)}/videos/{video_id}.parquet"):
+            replace_video(store, video_id)
+        else:
+            store.delete_tree(_aside(video_id))
+
+
+def _aside(video_id: str) -> str:
+    return f"{WORK}/{video_id}/{ASIDE}"
 
 
 def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason: str) -> Row:

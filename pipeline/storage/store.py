@@ -99,6 +99,15 @@ class Store:
         """All files below a folder, and when each was written last (UTC)."""
         return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]
 
+    def move(self, name: str, target: str) -> None:
+        """Put `name` in place of whatever `target` was, at once. Raises FileNotFoundError."""
+        if self.is_local:
+            Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
+            Path(self._path(name)).replace(self._path(target))
+        else:
+            self._fs.copy(self._path(name), self._path(target))
+            self._fs.rm_file(self._path(name))
+
     def delete(self, name: str) -> None:
         with suppress(*FOUND_NOTHING):
             self._fs.rm_file(self._path(name))

@@ -55,15 +55,34 @@ def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Map
 
 
 def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a dataset, in order of file names; none if there is no such dataset."""
+    """All rows of a dataset, in order of file names; none if there is no such dataset.
+
+    A column that a file of an older version lacks is null.
+    """
+    names = [name for name in store.names(dataset) if name.endswith(".parquet")]
+    schema = _schema(dataset, columns)
+    return pa.concat_tables([schema.empty_table(), *(_read(store, name, schema) for name in names)])
+
+
+def read_one(store: Store, dataset: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one published video, as `read` gives them. Raises FileNotFoundError."""
+    return _read(store, f"{dataset}/{video_id}.parquet", _schema(dataset, columns))
+
+
+def _schema(dataset: str, columns: Sequence[str] | None) -> pa.Schema:
     schema = (rows.DATASETS | rows.BIOMETRIC_DATASETS)[dataset]
-    wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
-    tables = [wanted.empty_table()]
-    for name in store.names(dataset):
-        if name.endswith(".parquet"):
-            with store.open(name) as file:
-                tables.append(pq.read_table(file, columns=wanted.names).select(wanted.names).cast(wanted))
-    return pa.concat_tables(tables)
+    return pa.schema([schema.field(name) for name in columns]) if columns else schema
+
+
+def _read(store: Store, name: str, schema: pa.Schema) -> pa.Table:
+    with store.open(name) as file:
+        reader = pq.ParquetFile(file)
+        table = reader.read([name for name in schema.names if name in reader.schema_arrow.names])
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 @contextmanager

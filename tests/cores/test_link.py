@@ -227,6 +227,15 @@ def test_candidates_are_bounded() -> None:
     assert all(a < b for a, b in pairs)
 
 
+def test_of_many_who_follow_the_soonest_are_measured_and_later_ones_that_are_better() -> None:
+    first = seen(0, 50, x=100)
+    followers = [seen(60, 70, x=190), seen(70, 80, x=400), seen(80, 90, x=120), seen(90, 100, x=160)]
+    links = score([first, *followers], replace(PARAMS, candidates=1))
+    assert links.b[links.a == 0].tolist() == [1, 3]
+    links = score([first, *followers], replace(PARAMS, candidates=2))
+    assert links.b[links.a == 0].tolist() == [1, 2, 3, 4]
+
+
 def test_nobody_and_one_person() -> None:
     links, labels = link([], PARAMS)
     assert (len(links), labels.tolist()) == (0, [])

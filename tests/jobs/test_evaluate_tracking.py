@@ -51,6 +51,9 @@ def write_truth(path: Path, film: Film, num_frames: int = FRAMES) -> Path:
     return path
 
 
+ONLY_ANALYSED = ("--frames", "analysed")
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> str:
     return make(str(tmp_path / "out"))
@@ -78,12 +81,12 @@ def write_mot(uri: str, *options: str) -> Result:
 
 
 def test_an_output_against_its_truth(output: str, truth: Path, tmp_path: Path) -> None:
-    told = evaluate(tmp_path, "--result", output, "--reference", truth)
+    told = evaluate(tmp_path, "--result", output, "--reference", truth, *ONLY_ANALYSED)
     assert list(told["videos"]) == ["sub/film.mp4"]
     assert told["pooled"] == told["videos"]["sub/film.mp4"]
     assert [told["pooled"][name] for name in KEYS] == [1, 1, 1, 1, 1, 0, 1, 1]
     assert told["pooled"]["num_frames"] == ANALYSED
-    every = evaluate(tmp_path, "--result", output, "--reference", truth, "--frames", "all")["pooled"]
+    every = evaluate(tmp_path, "--result", output, "--reference", truth)["pooled"]
     assert every["num_frames"] == FRAMES
     assert every["idf1"] > 0.98  # who was last seen at 1.92 s is not held until 1.96 s
 
@@ -92,7 +95,7 @@ def test_analysed_frames_without_anybody_are_judged(output: str, tmp_path: Path)
     """The truth has somebody all the time whom nobody found, and the film shows nobody else after 2 s."""
     one = make(str(tmp_path / "short"), Film(4.0, FILM.walkers[1:]))
     truth = write_truth(tmp_path / "gt.txt", Film(4.0, [Walker(0, 4, x=20, y=250)]))
-    told = evaluate(tmp_path, "--result", one, "--reference", truth)["pooled"]
+    told = evaluate(tmp_path, "--result", one, "--reference", truth, *ONLY_ANALYSED)["pooled"]
     assert (told["num_frames"], told["recall"]) == (ANALYSED, 0)
     assert told["mota"] == pytest.approx(-0.5)  # 32 missed, 16 invented
 
@@ -100,13 +103,14 @@ def test_analysed_frames_without_anybody_are_judged(output: str, tmp_path: Path)
 def test_a_frame_that_only_one_output_analysed_is_left_out(output: str, tmp_path: Path) -> None:
     every = make(str(tmp_path / "every"), fps=0)
     for result, reference, num_frames in ((every, every, FRAMES), (every, output, ANALYSED), (output, every, ANALYSED)):
-        told = evaluate(tmp_path, "--result", result, "--reference", reference)["pooled"]
+        told = evaluate(tmp_path, "--result", result, "--reference", reference, *ONLY_ANALYSED)["pooled"]
         assert told["num_frames"] == num_frames
 
 
 def test_a_video_without_people_is_judged_and_exported(tmp_path: Path) -> None:
     empty = make(str(tmp_path / "empty"), Film(4.0, []))
-    told = evaluate(tmp_path, "--result", empty, "--reference", write_truth(tmp_path / "gt.txt", FILM))["pooled"]
+    truth = write_truth(tmp_path / "gt.txt", FILM)
+    told = evaluate(tmp_path, "--result", empty, "--reference", truth, *ONLY_ANALYSED)["pooled"]
     assert (told["num_frames"], told["recall"], told["num_ids_there"]) == (ANALYSED, 0, 2)
     write_mot(empty)
     assert Path(empty, "export/mot/sub/film.mp4.txt").read_bytes() == b""
@@ -115,16 +119,16 @@ def test_a_video_without_people_is_judged_and_exported(tmp_path: Path) -> None:
 def test_without_the_run_that_analysed_a_video_its_frames_are_not_known(output: str, truth: Path) -> None:
     Store(output).put("run.json", b'{"config_id": "other"}')
     with pytest.raises(UserError, match="choose --frames all"):
-        run("--result", output, "--reference", truth)
-    assert run("--result", output, "--reference", truth, "--frames", "all").exit_code == 0
+        run("--result", output, "--reference", truth, *ONLY_ANALYSED)
+    assert run("--result", output, "--reference", truth).exit_code == 0
 
 
 def test_an_export_scores_as_the_output_that_it_was_made_of(output: str, truth: Path, tmp_path: Path) -> None:
     write_mot(output)
     text = Path(output, "export/mot/sub/film.mp4.txt")
-    direct = evaluate(tmp_path, "--result", output, "--reference", truth, "--frames", "all")["pooled"]
+    direct = evaluate(tmp_path, "--result", output, "--reference", truth)["pooled"]
     assert evaluate(tmp_path, "--result", text, "--reference", truth)["pooled"] == direct
-    turned = evaluate(tmp_path, "--result", truth, "--reference", output, "--frames", "all")["pooled"]
+    turned = evaluate(tmp_path, "--result", truth, "--reference", output)["pooled"]
     assert (direct["precision"], direct["recall"]) == (turned["recall"], turned["precision"])
     assert direct["recall"] < direct["precision"]
 
@@ -248,7 +252,7 @@ def test_an_object_store_is_a_place_like_any_other(bucket: str, tmp_path: Path) 
         write_mot(uri)
     name = "export/mot/sub/film.mp4.txt"
     assert Store(remote).read(name) == Store(local).read(name)
-    told = evaluate(tmp_path, "--result", f"{remote}/{name}", "--reference", remote, "--frames", "all")
+    told = evaluate(tmp_path, "--result", f"{remote}/{name}", "--reference", remote)
     assert told["pooled"]["hota"] == 1
 
 

@@ -1,0 +1,221 @@
+"""`rollcall relink`: persons and all tables again from what is stored, without decoding or a model."""
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs import console
+from jobs.errors import run as run_app
+from jobs.process import check_tracking, versions
+from pipeline.config import load, restored
+from pipeline.errors import UserError
+from pipeline.stages.flow import Recipe
+from pipeline.stages.relink import RELINKED, Relink, Way, choose_way, kept_spans, relink_video
+from pipeline.storage import state as books
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+
+SHOWN_VIDEOS = 25
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def relink(
+    uri: Annotated[str, typer.Argument(help="The output of `process`.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One knob, as identity.max_gap_s=2; repeat it, later wins."),
+    ] = None,
+) -> None:
+    """Make persons and all tables of an output again from what is stored, under other knobs; runs no model.
+
+    identity.*, person.*, track.* and cuts.* can be set; what is not set stays as each video was made. Where biometrics
+    were not kept, only thresholds can be moved, and limits made smaller.
+    """
+    check_settings(settings or [])
+    store = Store(uri)
+    if not store.names("videos"):
+        raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`")
+    store.check_writable()
+    books.finish_replacing(store)
+    state = State.load(store)
+    tasks = find_work(state, settings or [])
+    ways = choose_ways(tasks)
+    for config in {
+        task.config_id: task.after for task, way in zip(tasks, ways, strict=True) if way is Way.CHUNKS
+    }.values():
+        check_tracking(config)
+    kept = sum(row["status"] == "done" for row in state.videos.values()) - len(tasks)
+    if not tasks:
+        console.say(f"nothing to do: {_videos(kept)} made with these knobs already")
+        return
+    so_already = f", {kept} so already" if kept else ""
+    console.say(f"{_videos(len(tasks))} to be made again, from {_told(ways)}{so_already}")
+    carry_out(tasks, ways, state)
+
+
+def check_settings(settings: Sequence[str]) -> None:
+    """Raises UserError for what no configuration has, and for what acts on more than is stored."""
+    load(settings=settings)
+    for setting in settings:
+        if setting.partition("=")[0].split(".")[0] not in RELINKED:
+            raise UserError(
+                f"--set {setting}: relink can change {', '.join(f'{name}.*' for name in RELINKED)}, which act on what "
+                f"is stored; the rest needs the videos: set it for `rollcall process`"
+            )
+
+
+def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
+    """The videos that are done, and were made with other knobs than they would be with `settings`, by uri."""
+    store = state.store
+    done = [row for row in state.videos.values() if row["status"] == "done"]
+    tasks = []
+    for config_id in sorted({row["config_id"] for row in done}):
+        own = [row for row in done if row["config_id"] == config_id]
+        told = books.read_recipe(store, config_id)
+        where = store.full(f"recipes/{config_id}.json")
+        if told is None:
+            raise UserError(
+                f"{where} is missing, which says how {own[0]['uri']}{_and_others(len(own))} was made; "
+                f"`rollcall process` makes such videos again"
+            )
+        recipe = Recipe.from_json(told)
+        before, after = restored(recipe.knobs, where), restored(recipe.knobs, where, settings)
+        spans = kept_spans(store, recipe) if before.biometrics.keep else {}
+        for row in own:
+            task = Relink(
+                store=store,
+                row=row,
+                recipe=recipe,
+                before=before,
+                after=after,
+                csv_names=tuple(state.csv_names(row["video_id"])),
+                spans=spans.get(row["video_id"], ()),
+            )
+            if task.config_id != config_id:
+                tasks.append(task)
+    return sorted(tasks, key=lambda task: task.row["uri"])
+
+
+def choose_ways(tasks: Sequence[Relink]) -> list[Way]:
+    """What each video is made of. Raises UserError, before any work, where what is stored of one does not suffice."""
+    ways, lacking = [], []
+    for task in tasks:
+        try:
+            ways.append(choose_way(task))
+        except UserError as error:
+            lacking.append(error)
+    if lacking:
+        raise UserError(f"{lacking[0]}{f' (likewise {_videos(len(lacking) - 1)})' if len(lacking) > 1 else ''}")
+    return ways
+
+
+def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> None:
+    """Publish video after video, and keep the books however it ends."""
+    record = Record(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
+    status = "failed"
+    try:
+        for task, way in zip(tasks, ways, strict=True):
+            started_at, started = datetime.now(UTC), time.perf_counter()
+            books.write_recipe(task.store, task.config_id, task.recipe.reduced_with(task.after).to_json())
+            row = state.videos[task.video_id] = relink_video(task, way)
+            record.add(task, way, row, started_at, time.perf_counter() - started)
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        console.say("interrupted; the same command goes on from there")
+        raise
+    finally:
+        record.write(state, status)
+    record.show(state.store)
+
+
+@dataclass(slots=True)
+class Record:
+    """What a run of `relink` leaves in `runs` and run.json."""
+
+    run_id: str
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    done: list[tuple[Relink, Way, dict[str, Any]]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, task: Relink, way: Way, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
+        self.done.append((task, way, row))
+        self.seconds += seconds
+        price = task.after.run.cpu_hour_price
+        num_chunks = 0 if way is Way.SCORES else len(task.spans)
+        self.rows.append(
+            books.run_row(
+                self.run_id,
+                task.video_id,
+                started_at,
+                seconds=round(seconds, 3),
+                gpu_seconds=0.0,
+                cost=None if price is None else round(seconds * price / 3600, 6),
+                attempts=1,
+                num_chunks=num_chunks,
+                chunks_reused=num_chunks,
+            )
+        )
+
+    def write(self, state: State, status: str) -> None:
+        """run.json tells of the configuration under which most of the videos were made."""
+        if not self.done:
+            return
+        books.write_run(state.store, self.run_id, self.rows)
+        counts = Counter(row["status"] for row in state.videos.values())
+        config_id, _ = Counter(row["config_id"] for _, _, row in self.done).most_common(1)[0]
+        task = next(task for task, _, row in self.done if row["config_id"] == config_id)
+        told = {
+            "run_id": self.run_id,
+            "command": "relink",
+            "status": status,
+            "started_at": self.started_at.isoformat(),
+            "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
+            "versions": versions(),
+            "config_id": config_id,
+            "configuration": task.after.plain(),
+            "models": task.recipe.models,
+            "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
+            "this_run": {"published": len(self.done), "quarantined": 0},
+            "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
+            "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},
+        }
+        state.store.put("run.json", json.dumps(told, indent=2).encode())
+
+    def show(self, store: Store) -> None:
+        table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")
+        for task, way, row in self.done[:SHOWN_VIDEOS]:
+            persons = f"{task.row['num_persons']} -> {row['num_persons']}"
+            table.add_row(task.row["uri"].rsplit("/", 1)[-1], way.value, persons)
+        console.console.print(table)
+        if len(self.done) > SHOWN_VIDEOS:
+            console.say(f"… and {len(self.done) - SHOWN_VIDEOS} more videos")
+        persons = sum(row["num_persons"] for _, _, row in self.done)
+        console.say(f"{_videos(len(self.done))} made again, {persons} persons, in {self.seconds:.1f} s -> {store.uri}")
+
+
+def _told(ways: Sequence[Way]) -> str:
+    return ", ".join(f"{way.value} ({count})" for way, count in sorted(Counter(ways).items())) or "nothing"
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' * (count != 1)}"
+
+
+def _and_others(count: int) -> str:
+    return f" and {_videos(count - 1)} more" if count > 1 else ""
+
+
+if __name__ == "__main__":
+    run_app(app)

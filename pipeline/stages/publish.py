@@ -1,0 +1,186 @@
+"""From what is known of a video's tracklets, and who of them is one person, to its published tables.
+
+Nothing here knows where the facts come from: `reduce` has them from durable chunks, `relink` from the tables that are
+published already. Equal facts and equal persons make equal bytes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.cores.link import Links
+from pipeline.cores.number import number_persons
+from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
+from pipeline.storage import state, tables
+from pipeline.storage.store import Store
+
+OF_PERSONS = ("person_id", "age_min", "age_max", "age_actual", "gender")
+"""The columns of `detections`, `tracklets` and `faces` that say who somebody is, or is estimated to be."""
+
+
+def facts_schema(dataset: str) -> pa.Schema:
+    """A dataset without the columns that tell of persons."""
+    return pa.schema([field for field in rows.DATASETS[dataset] if field.name not in OF_PERSONS])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a video before anybody is a person. Its T tracklets are numbered 1..T by first appearance.
+
+    shots: the rows of `shots`. tracklets: those of `tracklets`, by tracklet_id. faces: those of `faces`. detections:
+    makes those of `detections`, some whole frames at a time, in order of frames. All without OF_PERSONS.
+    num_analysed: frames that the detector saw.
+    """
+
+    video_id: str
+    shots: pa.Table
+    tracklets: pa.Table
+    faces: pa.Table
+    detections: Callable[[], Iterable[pa.Table]]
+    num_analysed: int
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """person_ids: (T,) by tracklet. links: between the tracklets a + 1 and b + 1. votes: by person, 1 first."""
+
+    person_ids: NDArray[np.int64]
+    links: Links
+    votes: list[Vote]
+
+
+def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: PersonParams) -> People:
+    """Number the persons and estimate each from its faces. labels: (T,) equal where tracklets are one person."""
+    person_ids = number_persons(np.arange(1, len(labels) + 1), labels)
+    judged, on = _judged(facts), _tracklets_of_faces(facts)
+    person_of_face = np.where(judged, np.append(0, person_ids)[on], 0)
+    said = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
+    votes = []
+    for person in range(1, int(person_ids.max(initial=0)) + 1):
+        own = np.flatnonzero(person_of_face == person)
+        ages, stds, probs, qualities = (column[own] for column in said)
+        votes.append(vote(ages, stds, probs, qualities, params.with_looks(facts.num_analysed)))
+    return People(person_ids, links, votes)
+
+
+def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]) -> None:
+    """Write every table of the video but `embeddings`, which knows no persons, and `videos`, which is written last.
+
+    Until that is done, `videos` does not say of an older publication either that it is done.
+    """
+
+    def put(dataset: str, *parts: pa.Table) -> None:
+        tables.write(store, f"{dataset}/{facts.video_id}.parquet", rows.DATASETS[dataset], parts)
+
+    state.hide_video(store, facts.video_id)
+    put("shots", facts.shots)
+    name = f"detections/{facts.video_id}.parquet"
+    tables.write(store, name, rows.DATASETS["detections"], _detections(facts, people))
+    put("tracklets", _with("tracklets", facts.tracklets, {"person_id": people.person_ids}))
+    on = np.append(0, people.person_ids)[_tracklets_of_faces(facts)]
+    put("faces", _with("faces", facts.faces, {"person_id": ids_or_null(on)}))
+    put("persons", _persons(facts, people))
+    put("links", _links(facts, people.links))
+    for name in csv_names:
+        tables.write_csv(store, facts.video_id, name)
+
+
+def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
+    """The rows of `detections`, ordered by frame, then person."""
+    ages = [age_columns(vote.age) for vote in people.votes]
+    by_person = {
+        "age_min": np.array([0, *(age.age_min for age in ages)], np.int64),
+        "age_max": np.array([0, *(age.age_max for age in ages)], np.int64),
+        "age_actual": np.array([0, *(age.age_actual for age in ages)], np.int64),
+        "gender": np.array(["", *(vote.gender for vote in people.votes)]),
+    }
+    for window in facts.detections():
+        person = people.person_ids[window["tracklet_id"].to_numpy() - 1]
+        order = np.lexsort((person, window["frame_num"].to_numpy()))
+        person = person[order]
+        told = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
+        yield _with("detections", window.take(pa.array(order)), told)
+
+
+def _persons(facts: Facts, people: People) -> pa.Table:
+    count = len(people.votes)
+    index = people.person_ids - 1
+    start_s, end_s = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(start_s, index, reals(facts.tracklets, "start_s"))
+    np.maximum.at(end_s, index, reals(facts.tracklets, "end_s"))
+
+    def total(name: str) -> NDArray[np.int64]:
+        return np.bincount(index, facts.tracklets[name].to_numpy(), minlength=count).astype(np.int64)
+
+    columns: dict[str, Any] = {
+        "video_id": [facts.video_id] * count,
+        "person_id": np.arange(1, count + 1),
+        "start_s": start_s,
+        "end_s": end_s,
+        "num_frames": total("num_frames"),
+        "num_tracklets": np.bincount(index, minlength=count),
+        "num_faces": total("num_faces"),
+    }
+    for name in ("age", "age_low", "age_high", "gender", "female_prob"):
+        columns[name] = [getattr(vote, name) for vote in people.votes]
+    return make(rows.DATASETS["persons"], columns)
+
+
+def _links(facts: Facts, links: Links) -> pa.Table:
+    ends = np.sort(np.stack([links.a + 1, links.b + 1], axis=1), axis=1)
+    order = np.lexsort((links.kind, ends[:, 1], ends[:, 0]))
+    columns: dict[str, Any] = {"video_id": [facts.video_id] * len(order)}
+    columns |= {"tracklet_a": ends[order, 0], "tracklet_b": ends[order, 1]}
+    columns |= {"kind": links.kind[order], "joined": links.joined[order], "why": links.why[order]}
+    for name in ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score"):
+        digits = 6 if name == "gap_s" else 3
+        columns[name] = nullable(np.round(getattr(links, name)[order].astype(np.float64), digits))
+    return make(rows.DATASETS["links"], columns)
+
+
+def _judged(facts: Facts) -> NDArray[np.bool_]:
+    return facts.faces["judged"].fill_null(False).to_numpy().astype(np.bool_)
+
+
+def _tracklets_of_faces(facts: Facts) -> NDArray[np.int64]:
+    """(F,) tracklet_id, 0 for none."""
+    return facts.faces["tracklet_id"].fill_null(0).to_numpy().astype(np.int64)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def make(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
+    """A table of `schema` from arrays and lists."""
+
+    def column(field: pa.Field) -> pa.Array | pa.ChunkedArray:
+        values = columns[field.name]
+        if isinstance(values, (pa.Array, pa.ChunkedArray)):
+            return values.cast(field.type)
+        return pa.array(values, field.type)
+
+    return pa.table([column(field) for field in schema], schema=schema)
+
+
+def _with(dataset: str, facts: pa.Table, told: Mapping[str, Any]) -> pa.Table:
+    """The rows of a dataset from facts and what is told of persons."""
+    return make(rows.DATASETS[dataset], {name: facts[name] for name in facts.column_names} | dict(told))
+
+
+def reals(table: pa.Table, name: str) -> NDArray[np.float64]:
+    """A column as float64, nan for null."""
+    return table[name].cast(pa.float64()).to_numpy()
+
+
+def nullable(values: NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))
+
+
+def ids_or_null(values: NDArray[np.int64]) -> pa.Array:
+    """Ids count from 1; 0 becomes null."""
+    return pa.array(values, mask=values == 0)

@@ -1,0 +1,308 @@
+"""Persons and tables of a published video again, from what is stored of it: no decoding, no model.
+
+Three ways, each to the bytes that `process` would have published under the new knobs. The first that suffices is taken:
+
+- Scores: `links` holds every pair that was measured; `detections`, `tracklets` and `faces` hold what persons are made
+  of. Any threshold can be moved so, and the limits of what is measured can be narrowed (cores.relink).
+- Embeddings: everything else of `identity`, where biometrics are kept. What the tracker gave is read back.
+- Chunks: the tracker runs again over the boxes and embeddings in the working area, where biometrics are kept.
+
+The new tables are written aside and take the place of the old ones when they are whole.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.config import Config
+from pipeline.cores.fill import Knots
+from pipeline.cores.link import Links, join, microseconds
+from pipeline.cores.plan import disjoint
+from pipeline.cores.relink import Seen, num_crowded_out, select, widened
+from pipeline.errors import UserError
+from pipeline.stages.flow import REDUCE_REVISION, SHAPED_BY, Recipe, reduced_id
+from pipeline.stages.publish import Facts, conclude, facts_schema, publish, reals
+from pipeline.stages.reduce import (
+    Chunks,
+    Part,
+    Timeline,
+    Tracked,
+    box_array,
+    flat,
+    numbers,
+    publish_chunks,
+    read_timeline,
+)
+from pipeline.storage import state, tables
+from pipeline.storage.ledger import Ledger, Span, is_whole
+from pipeline.storage.store import Store
+
+RELINKED = SHAPED_BY["reduced"]
+"""The sections of the configuration that act on what is stored."""
+KEEP = "`rollcall process` with biometrics.keep=true keeps them"
+
+
+class Way(StrEnum):
+    """What new tables are made of."""
+
+    SCORES = "scores"
+    EMBEDDINGS = "embeddings"
+    CHUNKS = "boxes and embeddings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relink:
+    """A published video that is to be made again.
+
+    row: its row of `videos`. recipe: of what it was made. before, after: the old and the new configuration. spans: its
+    durable chunks, if they are kept.
+    """
+
+    store: Store
+    row: Mapping[str, Any]
+    recipe: Recipe
+    before: Config
+    after: Config
+    csv_names: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def video_id(self) -> str:
+        return self.row["video_id"]
+
+    @property
+    def config_id(self) -> str:
+        """What the video will be known by."""
+        return reduced_id(self.recipe.keys, self.after)
+
+    @property
+    def changed(self) -> list[str]:
+        """The knobs that differ, dotted."""
+        return changed_knobs(self.before, self.after)
+
+
+def changed_knobs(before: Config, after: Config) -> list[str]:
+    """The result knobs that two configurations have different values for, dotted."""
+    old, new = before.result_knobs(), after.result_knobs()
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[Span, ...]]:
+    """The durable chunks of every video that was made by a recipe, where the whole video is there."""
+    durable = Ledger(store, recipe.keys).durable()
+    whole = {video_id: tuple(disjoint(spans)) for video_id, spans in durable.items()}
+    return {video_id: spans for video_id, spans in whole.items() if is_whole(spans)}
+
+
+def choose_way(task: Relink) -> Way:
+    """How a video is to be made again. Raises UserError where what is stored does not suffice."""
+    if not (lacking := _lacks_scores(task)):
+        return Way.SCORES
+    if task.spans:
+        tracked_alike = not _knobs_of_tracking(task) and task.recipe.reduce_revision == REDUCE_REVISION
+        has_vectors = task.store.exists(f"embeddings/{task.video_id}.parquet")
+        return Way.EMBEDDINGS if tracked_alike and has_vectors else Way.CHUNKS
+    raise UserError(f"{task.row['uri']}: {lacking}")
+
+
+def relink_video(task: Relink, way: Way) -> dict[str, Any]:
+    """Publish a video again; returns its new row of `videos`."""
+    place = state.aside(task.store, task.video_id)
+    task.store.delete_tree(place.uri.removeprefix(f"{task.store.uri}/"))
+    counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
+    row = {**task.row, "config_id": task.config_id} | counts
+    state.write_video(place, row)
+    state.replace_video(task.store, task.video_id)
+    return row
+
+
+def _lacks_scores(task: Relink) -> str:
+    """What new tables cannot be made of the published ones for; empty: they can."""
+    if others := _knobs_of_tracking(task):
+        return f"{', '.join(others)}: needs the boxes and embeddings of all frames, which are not kept; {KEEP}"
+    if task.recipe.reduce_revision != REDUCE_REVISION:
+        return f"it was published by another version of rollcall, and its embeddings are not kept; {KEEP}"
+    before, after = task.before.identity, task.after.identity
+    if wider := widened(before, after):
+        told = ", ".join(
+            f"identity.{name} from {getattr(before, name):g} to {getattr(after, name):g}" for name in wider
+        )
+        return f"{told}: needs the embeddings of its tracklets, which are not kept; {KEEP}"
+    if after.shot_max_s < before.shot_max_s:
+        links, seen = read_links(task.store, task.video_id), read_seen(task.store, task.video_id)
+        if count := num_crowded_out(links, seen, before, after):
+            return (
+                f"identity.shot_max_s={after.shot_max_s:g}: {count} of its tracklets had more candidates than the "
+                f"{before.candidates} that were written down, and the embeddings of the others are not kept; {KEEP}"
+            )
+    return ""
+
+
+def _knobs_of_tracking(task: Relink) -> list[str]:
+    """The changed knobs that shape tracklets, not persons."""
+    return [key for key in task.changed if not key.startswith(("identity.", "person."))]
+
+
+# --- from scores -----------------------------------------------------------------------------------------------------
+
+
+def _from_scores(task: Relink, place: Store) -> dict[str, int]:
+    store, video_id, identity = task.store, task.video_id, task.after.identity
+    seen = read_seen(store, video_id)
+    links = select(read_links(store, video_id), seen, identity)
+    links, labels = join(links, seen.shots, seen.intervals, identity)
+
+    def read(dataset: str) -> pa.Table:
+        return tables.read_one(store, dataset, video_id, facts_schema(dataset).names)
+
+    facts = Facts(
+        video_id=video_id,
+        shots=read("shots"),
+        tracklets=read("tracklets"),
+        faces=read("faces"),
+        detections=partial(_read_detections, store, video_id),
+        num_analysed=task.row["num_analysed"],
+    )
+    people = conclude(facts, links, labels, task.after.person)
+    publish(place, facts, people, task.csv_names)
+    return {"num_persons": len(people.votes)}
+
+
+def read_links(store: Store, video_id: str) -> Links:
+    """The links of a published video, between the tracklets a + 1 and b + 1."""
+    table = tables.read_one(store, "links", video_id)
+    measured = ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score")
+    return Links(
+        a=table["tracklet_a"].to_numpy() - 1,
+        b=table["tracklet_b"].to_numpy() - 1,
+        kind=np.array(table["kind"].to_pylist(), np.str_),
+        joined=table["joined"].to_numpy().astype(np.bool_),
+        why=np.array(table["why"].to_pylist(), np.str_),
+        **{name: reals(table, name) for name in measured},
+    )
+
+
+def read_seen(store: Store, video_id: str) -> Seen:
+    """When the tracklets of a published video were seen, as its detections tell."""
+    count = len(tables.read_one(store, "tracklets", video_id, ["tracklet_id"]))
+    shots = np.zeros(count, np.int64)
+    first_us, last_us = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
+    runs = [np.zeros((0, 3), np.int64)]
+    with tables.row_groups(store, f"detections/{video_id}.parquet") as groups:
+        for group in groups:
+            tracklets = group["tracklet_id"].to_numpy() - 1
+            shots[tracklets] = group["shot"].to_numpy() - 1
+            tracked = ~group["interpolated"].to_numpy()
+            times_us = microseconds(group["time_s"].to_numpy()[tracked])
+            np.minimum.at(first_us, tracklets[tracked], times_us)
+            np.maximum.at(last_us, tracklets[tracked], times_us)
+            frames = group["frame_num"].to_numpy() - 1
+            runs.append(_runs(tracklets, frames, frames + 1))
+    runs = _runs(*np.concatenate(runs).T)
+    ends = np.searchsorted(runs[:, 0], np.arange(1, count))
+    return Seen(shots, first_us, last_us, np.split(runs[:, 1:], ends) if count else [])
+
+
+def _runs(tracklets: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M, 3) tracklet, start, end: spans that follow one another without a hole joined, by tracklet, then start."""
+    order = np.lexsort((starts, tracklets))
+    tracklets, starts, ends = tracklets[order], starts[order], ends[order]
+    opens = np.ones(len(order), np.bool_)
+    opens[1:] = (tracklets[1:] != tracklets[:-1]) | (starts[1:] != ends[:-1])
+    closes = np.append(opens[1:], np.ones(min(len(order), 1), np.bool_))
+    return np.stack([tracklets[opens], starts[opens], ends[closes]], axis=1)
+
+
+def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:
+    """What `detections` says of a video without its persons, some whole frames at a time."""
+    schema = facts_schema("detections")
+    waiting = schema.empty_table()
+    with tables.row_groups(store, f"detections/{video_id}.parquet") as groups:
+        for group in groups:
+            waiting = pa.concat_tables([waiting, group.select(schema.names).cast(schema)])
+            frames = waiting["frame_num"].to_numpy()
+            whole = int(np.searchsorted(frames, frames[-1])) if len(frames) else 0
+            yield waiting.slice(0, whole)
+            waiting = waiting.slice(whole)
+        yield waiting
+
+
+# --- from chunks -----------------------------------------------------------------------------------------------------
+
+
+def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
+    chunks = Chunks(
+        video_id=task.video_id,
+        spans=task.spans,
+        csv_names=task.csv_names,
+        ledger=Ledger(task.store, task.recipe.keys),
+        config=task.after,
+        spaces=task.recipe.spaces,
+    )
+    timeline = read_timeline(chunks, 0)
+    frame_ns = round(task.row["duration_s"] * 1e9) - int(timeline.times_ns[-1])
+    timeline = replace(timeline, frame_ns=frame_ns)
+    return publish_chunks(
+        chunks, timeline, _track if way is Way.CHUNKS else lambda _: [read_tracked(chunks, timeline)], place
+    )
+
+
+def _track(parts: Sequence[Part]) -> Iterable[Tracked]:
+    from pipeline.stages.track import track_part  # torch and boxmot: some seconds
+
+    return [track_part(part) for part in parts]
+
+
+def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
+    """What the tracker gave when a video was published: its boxes stand in `detections`, its bodies in `embeddings`."""
+    store, video_id = chunks.ledger.store, chunks.video_id
+    knots = _read_knots(store, video_id)
+    places = np.zeros((2, len(knots)), np.int64)
+    for chunk, span in enumerate(chunks.spans):
+        first, end = timeline.first_frames[chunk : chunk + 2]
+        own = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
+        seen = flat(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names)["detections"])
+        keys = list(_keys(numbers(seen, "frame") + first, box_array(seen, "box"), numbers(seen, "score")))
+        place_by_key = {
+            key: place for place, key in reversed([*enumerate(keys)])
+        }  # of equal ones suppress keeps the first
+        found = [place_by_key[key] for key in _keys(knots.frames[own], knots.boxes[own], knots.scores[own])]
+        places[0, own], places[1, own] = chunk, found
+    tracklets = tables.read_one(store, "tracklets", video_id, ["shot"])
+    shots = tracklets["shot"].to_numpy() - 1
+    return Tracked(knots, places[0], places[1], shots, _read_bodies(store, video_id, len(shots)))
+
+
+def _read_knots(store: Store, video_id: str) -> Knots:
+    corners = ("bb_xmin", "bb_ymin", "bb_width", "bb_height")
+    table = tables.read_one(
+        store, "detections", video_id, ["tracklet_id", "frame_num", *corners, "score", "interpolated"]
+    )
+    table = table.filter(pa.array(~table["interpolated"].to_numpy()))
+    left, top, width, height = (reals(table, name) for name in corners)
+    boxes = np.stack([left, top, np.round(left + width, 1), np.round(top + height, 1)], axis=1).astype(np.float32)
+    tracklets, frames = table["tracklet_id"].to_numpy() - 1, table["frame_num"].to_numpy() - 1
+    return Knots.ordered(tracklets, frames, boxes, reals(table, "score").astype(np.float32))
+
+
+def _read_bodies(store: Store, video_id: str, count: int) -> NDArray[np.float32]:
+    """(T, D), nan where there is none, as of Tracked."""
+    table = tables.read_one(store, "embeddings", video_id, ["tracklet_id", "kind", "vector"])
+    of_body = [row for row in table.to_pylist() if row["kind"] == "body"]
+    bodies = np.full((count, max((len(row["vector"]) for row in of_body), default=0)), np.nan, np.float32)
+    for row in of_body:
+        bodies[row["tracklet_id"] - 1] = row["vector"]
+    return bodies
+
+
+def _keys(frames: NDArray[np.int64], boxes: NDArray[np.float32], scores: NDArray[Any]) -> Iterator[tuple[int, ...]]:
+    """What tells N detections apart: frame, box in steps of 0.1 px, score in steps of 0.001."""
+    tenths, thousandths = np.rint(boxes.astype(np.float64) * 10), np.rint(scores.astype(np.float64) * 1000)
+    yield from map(tuple, np.column_stack([frames, tenths, thousandths]).astype(np.int64).tolist())

@@ -1,0 +1,130 @@
+"""Links measured once, read under other parameters: the same rows as if they had been measured under those."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, Tracklet, join, link, microseconds, score
+from pipeline.cores.relink import Seen, num_crowded_out, select, widened
+from tests.cores.test_link import PARAMS, crowd, seen
+
+MEASURED = [field.name for field in fields(Links) if field.name not in ("score", "joined", "why")]
+
+
+def when(tracklets: list[Tracklet]) -> Seen:
+    first, last = (
+        microseconds(np.array(times, np.int64) / 1e9)
+        for times in ([t.head_ns[0] for t in tracklets], [t.tail_ns[-1] for t in tracklets])
+    )
+    return Seen(np.array([t.shot for t in tracklets], np.int64), first, last, [t.intervals for t in tracklets])
+
+
+def differing(one: Links, other: Links) -> list[str]:
+    return [name for name in MEASURED if not _same(getattr(one, name), getattr(other, name))]
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+narrowings = st.fixed_dictionaries(
+    {
+        "max_gap_s": st.sampled_from([0.2, 1.0, 3.0, 5.0]),
+        "shot_max_s": st.sampled_from([0.0, 4.0, 30.0, 120.0]),
+        "candidates": st.integers(1, 4),
+        "shot_distance": st.sampled_from([0.05, 0.15, 0.4]),
+    }
+)
+
+
+@given(st.integers(0, 400), st.integers(1, 4), narrowings)
+def test_what_narrower_limits_would_have_measured_is_found_to_the_last_row_or_missed(
+    seed: int, candidates: int, change: dict[str, float]
+) -> None:
+    before = replace(PARAMS, candidates=candidates)
+    after: IdentityParams = replace(PARAMS, **change)
+    assume(not widened(before, after))
+    tracklets = crowd(seed, 25)
+    written, _ = link(tracklets, before)
+    times = when(tracklets)
+    found, expected = select(written, times, after), score(tracklets, after)
+    if not num_crowded_out(written, times, before, after):
+        assert differing(found, expected) == []
+        links, persons = join(found, times.shots, times.intervals, after)
+        again, labels = link(tracklets, after)
+        assert persons.tolist() == labels.tolist()
+        assert links.why.tolist() == again.why.tolist()
+        assert np.array_equal(links.score, again.score, equal_nan=True)
+    else:
+        there = {*zip(written.a.tolist(), written.b.tolist(), strict=True)}
+        assert {*zip(found.a.tolist(), found.b.tolist(), strict=True)} <= there
+
+
+def test_pairs_that_a_shorter_time_between_shots_lacks_are_told_of_and_only_then() -> None:
+    told = missed = 0
+    for seed in range(30):
+        tracklets = crowd(seed, 25)
+        before = replace(PARAMS, candidates=4)
+        after = replace(before, shot_max_s=4.0)
+        written, _ = link(tracklets, before)
+        times = when(tracklets)
+        told += num_crowded_out(written, times, before, after) > 0
+        missed += bool(differing(select(written, times, after), score(tracklets, after)))
+    assert 0 < missed <= told < 30
+
+
+@given(st.integers(0, 400), st.integers(1, 3), st.sampled_from([0.1, 0.5, 1.0, 2.0, 4.9]))
+def test_a_shorter_gap_never_lacks_a_pair(seed: int, candidates: int, max_gap_s: float) -> None:
+    tracklets = crowd(seed, 40)
+    before = replace(PARAMS, candidates=candidates)
+    after = replace(before, max_gap_s=max_gap_s)
+    written = score(tracklets, before)
+    assert num_crowded_out(written, when(tracklets), before, after) == 0
+    assert differing(select(written, when(tracklets), after), score(tracklets, after)) == []
+
+
+def test_the_same_limits_find_everything_again() -> None:
+    tracklets = crowd(5, 40)
+    params = replace(PARAMS, candidates=3)
+    written, _ = link(tracklets, params)
+    assert num_crowded_out(written, when(tracklets), params, params) == 0
+    assert differing(select(written, when(tracklets), params), score(tracklets, params)) == []
+
+
+def test_a_gap_that_is_now_too_late_is_still_compared_by_face() -> None:
+    tracklets = [seen(0, 50, face=0), seen(100, 150, face=20)]
+    written, _ = link(tracklets, PARAMS)
+    assert written.kind.tolist() == [GAP]
+    assert not np.isnan(written.motion[0])
+    found = select(written, when(tracklets), replace(PARAMS, max_gap_s=1))
+    assert found.kind.tolist() == [SHOT]
+    assert np.isnan([found.motion[0], found.size[0]]).all()
+    blind = [seen(0, 50), seen(100, 150)]
+    assert len(select(link(blind, PARAMS)[0], when(blind), replace(PARAMS, max_gap_s=1))) == 0
+
+
+def test_of_equally_near_candidates_the_first_ones_are_taken() -> None:
+    tracklets = [seen(0, 50), *(seen(100 * n, 100 * n + 50, shot=n, x=900) for n in range(1, 6))]
+    links = score(tracklets, replace(PARAMS, candidates=1))
+    assert sorted(zip(links.a.tolist(), links.b.tolist(), strict=True)) == [(0, n) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"max_gap_s": 6.0}, ["max_gap_s"]),
+        ({"shot_max_s": 121, "candidates": 11}, ["shot_max_s", "candidates"]),
+        ({"max_gap_s": 1.0, "shot_distance": 0.9, "gap_motion": 2}, []),
+    ],
+)
+def test_limits_that_were_widened_are_named(change: dict[str, float], told: list[str]) -> None:
+    assert widened(PARAMS, replace(PARAMS, **change)) == told
+
+
+def test_nobody() -> None:
+    written, _ = link([], PARAMS)
+    assert len(select(written, when([]), PARAMS)) == 0
+    assert num_crowded_out(written, when([]), PARAMS, replace(PARAMS, shot_max_s=1)) == 0

@@ -1,0 +1,81 @@
+"""`relink` from the command line, on what `process` has left."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jobs.demo import make_clip
+from tests.builders import Film, Walker, publish
+from tests.golden.by_hand import contents
+
+ROOT = Path(__file__).parents[2]
+FILM = Film(
+    6.0, [Walker(0, 2, x=20, look=1, age=30.0), Walker(2, 4, x=200, look=1.1), Walker(4, 6, x=90, look=2)], cuts=[2, 4]
+)
+
+
+def rollcall(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"jobs.{command}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def test_it_tells_what_it_did(tmp_path: Path) -> None:
+    publish(FILM, [], str(tmp_path))
+    done = rollcall("relink", tmp_path, "--set", "identity.shot_distance=0.001")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 video to be made again, from scores (1)" in done.stdout
+    assert "2 -> 3" in done.stdout
+    assert pd.read_parquet(tmp_path / "videos").num_persons.tolist() == [3]
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "done"
+
+
+def test_what_it_cannot_do_is_a_line_and_exit_2(tmp_path: Path) -> None:
+    publish(FILM, [], str(tmp_path))
+    refused = rollcall("relink", tmp_path, "--set", "track.memory_s=1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+    assert "track.memory_s" in refused.stderr
+    assert "biometrics.keep=true" in refused.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kept", "knobs"),
+    [
+        ("false", ["identity.shot_distance=0.05", "identity.max_gap_s=1", "person.min_faces=3"]),
+        ("true", ["identity.candidates=20", "identity.shot_distance=0.3", "track.fill_gap_s=0.3"]),
+    ],
+)
+def test_it_makes_what_process_would_have_made(tmp_path: Path, kept: str, knobs: Sequence[str]) -> None:
+    clip = tmp_path / "clip.mp4"
+    with clip.open("wb") as file:
+        make_clip(file)
+    common = ["--set", "observe.fps=2", "--set", f"biometrics.keep={kept}"]
+    chosen = [word for knob in knobs for word in ("--set", knob)]
+    for output, settings in (("one", []), ("anew", chosen)):
+        made = rollcall("process", clip, "--output", tmp_path / output, *common, *settings)
+        assert made.returncode == 0, made.stdout + made.stderr
+    assert lasting(tmp_path / "one") != lasting(tmp_path / "anew")
+    done = rollcall("relink", tmp_path / "one", *chosen)
+    assert done.returncode == 0, done.stderr
+    assert lasting(tmp_path / "one") == lasting(tmp_path / "anew")
+    again = rollcall("process", clip, "--output", tmp_path / "one", *common, *chosen)
+    assert "0 videos done, 0 persons, 1 unchanged" in again.stdout
+
+
+def lasting(place: Path) -> dict[str, bytes]:
+    changing = ("run.json", "runs/", "recipes/")  # an output that was relinked remembers two recipes
+    return {name: content for name, content in contents(place).items() if not name.startswith(changing)}
