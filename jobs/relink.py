@@ -42,9 +42,7 @@ def relink(
     were not kept, only thresholds can be moved, and limits made smaller.
     """
     check_settings(settings or [])
-    store = Store(uri)
-    if not store.names("videos"):
-        raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`")
+    store = State.open(uri).store
     store.check_writable()
     books.finish_replacing(store)
     state = State.load(store)
