@@ -87,11 +87,15 @@ def clean(
 @app.command()
 def plot(
     source: Source,
-    output: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, metavar="FILE.png", help="The picture to write.", show_default=False)
+    ],
     pictures: Pictures = None,
     corrections: Corrections = None,
 ) -> None:
     """Draw the distribution of ages by gender, ranges as ranges."""
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output must be a .png, got {output}")
     try:
         from pipeline.plots import plot_ages
     except ImportError as error:
@@ -132,7 +136,7 @@ def split(source: Source, output: Csv, pictures: Pictures = None, corrections: C
 @app.command()
 def align(
     source: Source,
-    output: Annotated[Path, typer.Option(help="Folder of the chips.", show_default=False)],
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the chips.", show_default=False)],
     size: Annotated[int, typer.Option(min=16, max=1024, help="px, side of a chip.")] = 140,
     padding: Annotated[
         float, typer.Option(min=0, max=2, help="Of the face's square, brows to lip, on each side.")
@@ -183,7 +187,9 @@ def faces(
         list[Path],
         typer.Argument(metavar="SOURCE...", help="Pictures, videos, or folders of them.", show_default=False),
     ],
-    output: Annotated[Path, typer.Option(help="Folder to write images/ and labels/ to.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder to write images/ and labels/ to.", show_default=False)
+    ],
     per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 1.0,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Surer people only.")] = 0.5,
     min_width: Annotated[float, typer.Option(min=1, help="px; wider people only.")] = 48,

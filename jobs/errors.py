@@ -10,6 +10,8 @@ import typer
 from pipeline.errors import UserError
 
 INTERRUPTED = 130
+PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a path of the command line that is something else than it should be makes of itself."""
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -24,6 +26,11 @@ def run(app: typer.Typer) -> NoReturn:
         if debug:
             traceback.print_exc()
         print(f"rollcall: {getattr(error, 'cause', None) or error}", file=sys.stderr)  # Ray wraps what its tasks raise
+        sys.exit(2)
+    except PLACES as error:
+        if debug or not error.filename:
+            traceback.print_exc()
+        print(f"rollcall: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

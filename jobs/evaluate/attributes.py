@@ -60,12 +60,14 @@ def attributes(
         list[str],
         typer.Option(help="A registry entry; starter is ours. Repeat it, or separate by commas.", show_default=False),
     ],
-    output: Annotated[Path, typer.Option(help="CSV of every prediction; a .png of the same name.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="CSV of every prediction; a .png of the same name.", show_default=False)
+    ],
     split: Annotated[Side, typer.Option(help="A side of the split that the starter was trained by.")] = Side.ALL,
     sizes: Annotated[str, typer.Option(help="Sides, px: copies scaled down to them are judged too, as 16,32.")] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap; 0: no intervals.", min=0)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,

@@ -52,7 +52,7 @@ def detector(
     every: Annotated[int, typer.Option(min=1, help="Take every so many frames of a gt in MOT form.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over pictures; 0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.table import Table
 
-from jobs.console import say
+from jobs.console import console
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.pictures import read_picture
 from pipeline.arrays import Picture
@@ -29,6 +30,7 @@ from pipeline.weights import Registry
 STARTER_ENTRY = "starter-body"
 BATCH = 32
 NS = 1e9
+SHOWN = {"rank1": "rank-1", "map": "mAP", "auc": "AUC"}
 
 
 def reid(
@@ -42,11 +44,11 @@ def reid(
     per_second: Annotated[float, typer.Option(min=0.001, help="Frames a second of folders of frames.")] = 1.0,
     gap_s: Annotated[float, typer.Option(min=0, help="Least time between two crops that are compared.")] = 1.0,
     covered: Annotated[
-        float, typer.Option(help="Leave out boxes that one other box covers by more than this share.")
+        float, typer.Option(min=0, max=1, help="Leave out boxes that one other box covers by more than this share.")
     ] = 1.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     config: ConfigFiles = None,
     settings: Settings = None,
@@ -80,7 +82,7 @@ def reid(
             figures["videos"] = evaluation.auc_figures(pairs, resamples=resamples, rng=rng)
             figures["pooled"] |= figures["videos"].pop("pooled")
         found[name] = figures
-        say(f"{name}: {_line(figures)}")
+    _show(found)
     if json_file:
         first = next(iter(found.values()))
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +148,17 @@ def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
             yield frame.time_ns / NS, frame.picture
 
 
-def _line(figures: dict[str, Any]) -> str:
-    told = figures["pooled"] | {name: each["auc"] for name, each in figures.get("videos", {}).items()}
-    return ", ".join(f"{name} {value:.3f}" for name, value in told.items() if isinstance(value, float))
+def _show(found: dict[str, dict[str, Any]]) -> None:
+    """A row of 95 % intervals for each embedder, and for each of its videos."""
+    table = Table("embedder", "", *(name for name in SHOWN.values()), box=None, pad_edge=False)
+    for embedder, figures in found.items():
+        for name, told in {"pooled": figures["pooled"], **figures.get("videos", {})}.items():
+            table.add_row(embedder if name == "pooled" else "", name, *(_share(told, key) for key in SHOWN))
+    console.print(table)
+
+
+def _share(told: dict[str, Any], key: str) -> str:
+    if key not in told:
+        return ""
+    low, high = told.get(f"{key}_interval") or (None, None)
+    return f"{told[key]:.3f}" if low is None else f"{told[key]:.3f} ({low:.3f}–{high:.3f})"

@@ -29,7 +29,9 @@ def restoration(
         Path,
         typer.Option(help="Folder of pictures named as UTKFace's, or a CSV: path, age, gender.", show_default=False),
     ],
-    output: Annotated[Path, typer.Option(help="CSV of every face, judged both ways.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="CSV of every face, judged both ways.", show_default=False)
+    ],
     restorer: Annotated[
         str, typer.Option(help="A registry entry of kind gfpgan; or bicubic, lanczos: only another enlargement.")
     ] = "bicubic",
@@ -37,7 +39,7 @@ def restoration(
     sizes: Annotated[str, typer.Option(help="Sides, px, that the pictures are scaled down to.")] = "16,24,32,48,64",
     split: Annotated[Side, typer.Option(help="A side of the split that the starter was trained by.")] = Side.ALL,
     limit: Annotated[int | None, typer.Option(help="So many faces, drawn by --seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     config: ConfigFiles = None,
     settings: Settings = None,

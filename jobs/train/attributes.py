@@ -36,7 +36,11 @@ def attributes(
     data: Annotated[Path, typer.Option(help="Folder of UTKFace's pictures.", show_default=False)],
     output: Annotated[
         Path,
-        typer.Option(help="Folder of this run; with the same one it goes on where it stopped.", show_default=False),
+        typer.Option(
+            file_okay=False,
+            help="Folder of this run; with the same one it goes on where it stopped.",
+            show_default=False,
+        ),
     ],
     epochs: Annotated[int, typer.Option(help="How often all pictures are seen.", min=1)] = Recipe().epochs,
     batch: Annotated[int, typer.Option(help="Pictures in a step.", min=2)] = Recipe().batch,

@@ -66,7 +66,9 @@ class Target(StrEnum):
 
 def detector(
     data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ in YOLO form.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, history, weights.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run: checkpoint, history, weights.", show_default=False)
+    ],
     name: Annotated[Target, typer.Option(help="What the boxes are of.")] = Target.PERSON,
     unlabelled: Annotated[
         list[Path] | None,
@@ -85,14 +87,14 @@ def detector(
     held_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of --data left out, by groups of near-duplicates.")
     ] = 0.1,
-    split_seed: Annotated[int, typer.Option(help="Of what is left out.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of what is left out.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all pictures.")] = DEFAULTS.epochs,
     size: Annotated[
         list[int] | None,
         typer.Option(help="px, sides of the inputs, multiples of 32; repeat it.  [default: 256, 320, 384]"),
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
     close: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the pictures that are zoomed in on a person.")
     ] = DEFAULTS.close,
@@ -106,7 +108,7 @@ def detector(
         float, typer.Option(min=0, max=1, help="What the teacher's score counts where labels see nobody.")
     ] = DEFAULTS.background,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = LICENCE,
     config: ConfigFiles = None,
     settings: Settings = None,

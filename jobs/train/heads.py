@@ -43,7 +43,9 @@ class Shown(StrEnum):
 def heads(
     data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
     embedder: Annotated[str, typer.Option(help="A registry entry that embeds faces.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one goes on.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run; the same one goes on.", show_default=False)
+    ],
     name: Annotated[str | None, typer.Option(help="Of the new registry entry; EMBEDDER-heads if left out.")] = None,
     shown: Annotated[
         Shown, typer.Option(help="The inner face, or what the embedder tells people apart by.")
@@ -51,8 +53,8 @@ def heads(
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = DEFAULTS.epochs,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better stack.")] = DEFAULTS.patience,
     batch: Annotated[int, typer.Option(min=1, help="Vectors in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
-    seed: Annotated[int, typer.Option(help="Of weights and order.")] = DEFAULTS.seed,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = DEFAULTS.seed,
     limit: Annotated[
         int | None, typer.Option(min=100, help="Train, calibrate and test on so many pictures in all.")
     ] = None,

@@ -38,7 +38,9 @@ class Network(StrEnum):
 def networks(
     network: Annotated[Network, typer.Option(help="What to train.", show_default=False)],
     data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one goes on.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run; the same one goes on.", show_default=False)
+    ],
     folds: Annotated[int, typer.Option(min=3, help="Parts, by person or copies of a picture.")] = 10,
     fold: Annotated[
         list[int] | None, typer.Option(help="Test on this part, 0.., stop by the next, train on the rest; repeat it.")
@@ -46,9 +48,9 @@ def networks(
     init: Annotated[Path | None, typer.Option(help="torchvision's file of ImageNet weights; random without.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = DEFAULTS.epochs,
     batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
     crops: Annotated[int, typer.Option(help="Of levi-hassner's judgement: 10, or 1.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
     limit: Annotated[int | None, typer.Option(min=30, help="Take so many pictures in all.")] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,

@@ -35,7 +35,9 @@ def reid(
     data: Annotated[
         Path, typer.Option(help="Folder of crops named person_index.jpg, as CUHK03's.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, history, weights.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run: checkpoint, history, weights.", show_default=False)
+    ],
     teacher: Annotated[str | None, typer.Option(help="A registry entry of kind reid, an OSNet x0.25.")] = None,
     people: Annotated[
         list[Path] | None,
@@ -50,10 +52,10 @@ def reid(
     held_out: Annotated[int, typer.Option(min=0, help="People left out, by the sha256 of their number.")] = 100,
     validated: Annotated[int, typer.Option(min=0, help="The next people, for the history alone.")] = 40,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all crops.")] = DEFAULTS.epochs,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = DEFAULTS.learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
     people_per_batch: Annotated[int, typer.Option(min=2, help="People in a step.")] = DEFAULTS.people_per_batch,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of weights and augmentation.")] = DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = RESEARCH_ONLY,
     config: ConfigFiles = None,
     settings: Settings = None,

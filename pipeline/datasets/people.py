@@ -182,6 +182,9 @@ def read_truth_csv(path: Path, names: list[str]) -> list[Truth]:
         boxes = table[columns[1:]].to_numpy(np.float32)
     except ValueError as error:
         raise UserError(f"{path} has a box that is no number: {error}; correct it") from None
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        wrong = table.iloc[int((boxes[:, 2:] <= boxes[:, :2]).any(1).argmax())]
+        raise UserError(f"{path} has a box of {wrong['image']} that ends before it begins; correct it")
     none = np.zeros((0, 4), np.float32)
     of_image = table["image"].to_numpy()
     return [Truth(boxes[of_image == name], none) for name in names]

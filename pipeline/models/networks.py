@@ -77,6 +77,8 @@ def is_safetensors(path: Path) -> bool:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):  # torch's advice is to let it run code
+        reason = "it is no checkpoint of torch, or one that wants to run code"
     return UserError(f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`")
 
 

@@ -173,6 +173,13 @@ def library() -> Any:
     return tasks
 
 
+def new_model(architecture: str, num_classes: int) -> Any:
+    """An untrained DetectionModel of Ultralytics' YAML `architecture`. Raises FileNotFoundError."""
+    tasks = library()
+    layers = tasks.yaml_model_load(architecture)
+    return tasks.DetectionModel({**layers, "nc": num_classes}, verbose=False)  # told by `nc=`, it prints that it obeys
+
+
 def write_network(network: Any, architecture: str, path: Path, facts: Mapping[str, Any]) -> None:
     """Write an Ultralytics DetectionModel as safetensors in float16.
 
@@ -188,10 +195,9 @@ def _load(path: Path) -> tuple[Any, dict[int, str]]:
 
 
 def _load_written(path: Path, facts: Mapping[str, Any]) -> tuple[Any, dict[int, str]]:
-    tasks = library()
     try:
         names = {int(index): str(name) for index, name in facts["names"].items()}
-        network: Any = tasks.DetectionModel(facts["architecture"], nc=len(names), verbose=False)
+        network: Any = new_model(facts["architecture"], len(names))
     except (KeyError, ValueError, AttributeError, TypeError, FileNotFoundError) as error:
         raise UserError(
             f"{path} is not a detector that `rollcall train detector` wrote ({error!r}); "

@@ -26,7 +26,7 @@ from torch.nn import functional
 from pipeline.arrays import Picture
 from pipeline.errors import UserError
 from pipeline.models.networks import fill, read_checkpoint
-from pipeline.models.person_detector import GREY, PersonDetector, library, write_network
+from pipeline.models.person_detector import GREY, PersonDetector, new_model, write_network
 from pipeline.training import loop
 
 ARCHITECTURE = "yolov8n.yaml"
@@ -185,9 +185,8 @@ def _photometric(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def new_network(seed: int, target: str = "person") -> Any:
     """An untrained network of ARCHITECTURE with one class, `target`; Ultralytics' DetectionModel."""
-    tasks = library()
     torch.manual_seed(seed)
-    network = tasks.DetectionModel(ARCHITECTURE, nc=1, verbose=False)
+    network = new_model(ARCHITECTURE, 1)
     network.names = {0: target}
     network.args = SimpleNamespace(**GAINS)
     return network.to(memory_format=torch.channels_last)

@@ -30,5 +30,13 @@ def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
     assert "Traceback" in run(*WRONG, ROLLCALL_DEBUG="1").stderr
 
 
+def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
+    program = (
+        "import typer; from jobs.errors import run; app = typer.Typer(); app.command()(lambda: open('/')); run(app)"
+    )
+    told = run("-c", program)
+    assert (told.returncode, told.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
+
+
 def test_an_unknown_option_is_wrong_usage() -> None:
     assert run("-m", "jobs.config", "validate", "--sett", "x=1").returncode == 2
