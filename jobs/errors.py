@@ -28,7 +28,9 @@ def run(app: typer.Typer) -> NoReturn:
         print(f"rollcall: {getattr(error, 'cause', None) or error}", file=sys.stderr)  # Ray wraps what its tasks raise
         sys.exit(2)
     except PLACES as error:
-        if debug or not error.filename:
+        if error.filename is None:  # not about a path: a bug
+            raise
+        if debug:
             traceback.print_exc()
         print(f"rollcall: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
         sys.exit(2)

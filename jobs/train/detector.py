@@ -12,9 +12,9 @@ import typer
 
 from jobs.console import say
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.train.entries import Licence, entry_of, write_entries
+from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
-from pipeline.config import Config, load
+from pipeline.config import load
 from pipeline.datasets import people
 from pipeline.errors import UserError
 from pipeline.evaluation.detector import average_precision, match
@@ -127,7 +127,10 @@ def detector(
         raise UserError("--unlabelled needs a --teacher, which labels them")
     if keep and not start:
         raise UserError("--keep is a share of --start; name both or neither")
-    master = None if teacher == "none" else _teacher(teacher, name, load(config or [], settings or [], profile))
+    master = None
+    if teacher != "none":
+        registry = Registry.of(load(config or [], settings or [], profile), fetch)
+        master = teacher_path(registry, teacher, name.kind)
     recipe = Recipe(
         epochs=epochs,
         batch=batch,
@@ -175,14 +178,6 @@ def detector(
         note=f"Trained by `rollcall train detector` on {len(examples)} pictures, {data.name} among them.",
     )
     write_entries(output, {own: entry}, name.knob)
-
-
-def _teacher(name: str, target: Target, config: Config) -> Path:
-    registry = Registry.of(config, fetch)
-    entry = registry.entry(name)
-    if entry.kind != target.kind:
-        raise UserError(f"--teacher must be a registry entry of kind {target.kind}, {name} is {entry.kind}")
-    return registry.path(name)
 
 
 def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.Labelled]]:

@@ -1,4 +1,4 @@
-"""What a training leaves in the registry of weights."""
+"""What a training takes from the registry of weights, and what it leaves there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from jobs.console import say
-from pipeline.weights import Entry, fragment, sha256_of
+from pipeline.errors import UserError
+from pipeline.weights import Entry, Registry, fragment, sha256_of
 
 FILE = "registry.yaml"
 RESEARCH_ONLY = "AGPL-3.0 AND research-only"
@@ -18,6 +19,14 @@ def entry_of(path: Path, folder: Path, *, kind: str, licence: str, seen: str, no
     """The entry of the weights in `path`, for FILE in `folder`, above it. seen: Entry.input."""
     uri = path.relative_to(folder).as_posix()
     return Entry(kind=kind, uri=uri, sha256=sha256_of(path), licence=licence, input=seen, note=note)
+
+
+def teacher_path(registry: Registry, name: str, kind: str) -> Path:
+    """The weights of --teacher `name`. Raises UserError if it is of another kind."""
+    entry = registry.entry(name)
+    if entry.kind != kind:
+        raise UserError(f"--teacher must be a registry entry of kind {kind}, {name} is {entry.kind}")
+    return registry.path(name)
 
 
 def write_entries(folder: Path, entries: Mapping[str, Entry], knob: str) -> None:

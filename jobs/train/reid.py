@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.console import say
 from jobs.options import ConfigFiles, Settings
-from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
+from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.arrays import Picture
 from pipeline.config import load
@@ -72,7 +72,7 @@ def reid(
     registry = Registry.of(load(config or [], settings or []), fetch)
     recipe = training.Recipe(epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed)
     augmentation = training.Augmentation()
-    master = None if teacher is None else training.read_teacher(_teacher(registry, teacher))
+    master = None if teacher is None else training.read_teacher(teacher_path(registry, teacher, "reid"))
     labelled = cuhk03.load(data)
     away = cuhk03.held_out(labelled.people, held_out)
     validating = cuhk03.held_out(labelled.people, held_out + validated) - away
@@ -102,12 +102,6 @@ def reid(
     )
     space = f"{own}-{sha256_of(path)[:8]}"
     write_entries(output, {own: replace(entry, embedding_space=space)}, "observe.body.weights")
-
-
-def _teacher(registry: Registry, name: str) -> Path:
-    if registry.entry(name).kind != "reid":
-        raise UserError(f"--teacher must be a registry entry of kind reid, {name} is {registry.entry(name).kind}")
-    return registry.path(name)
 
 
 def _people(crops: cuhk03.Crops) -> training.People:

@@ -53,6 +53,7 @@ def _read(file: Path) -> tuple[str, dict[str, NDArray]]:
         raise UserError(f"there is no file {file}")
     try:
         contents = scipy.io.loadmat(file, squeeze_me=True)
+    # scipy raises NotImplementedError for files of MATLAB 7.3, which are HDF5.
     except (MatReadError, ValueError, TypeError, NotImplementedError, OSError) as error:
         raise UserError(f"{file} cannot be read as a MATLAB file of version 5 to 7.2 ({error})") from error
     kind = next((name for name in SOURCES if name in contents), None)
