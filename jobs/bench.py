@@ -255,6 +255,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> run.W
         config=config,
         config_id=flow.config_id(config, registry),
         spaces=flow.spaces(config, registry),
+        priors=flow.priors(flow.told_likenesses(config, registry)),
     )
     spans = flow.planned(probed, config, [])
     return run.Work(job=job, rows=tuple(flow.span_row(video_id, uri, probed, span) for span in spans))

@@ -111,7 +111,7 @@ def _run(
     config_id = flow.config_id(config, registry)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
     books.write_recipe(store, config_id, flow.Recipe.of(config, registry).to_json())
-    book = Book(state, config, config_id, run_id, flow.spaces(config, registry))
+    book = Book(state, config, config_id, run_id, registry)
     found = catalog.contents(ids)
     book.open(listing, ids)
     wanted = book.select(found, retry_quarantined)
@@ -203,7 +203,7 @@ class Book:
     config: Config
     config_id: str
     run_id: str
-    spaces: dict[str, str]
+    registry: Registry
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     faults: dict[str, Fault] = field(default_factory=dict)
     failed: dict[str, Fault] = field(default_factory=dict)
@@ -265,7 +265,8 @@ class Book:
                 ledger=ledger,
                 config=self.config,
                 config_id=self.config_id,
-                spaces=self.spaces,
+                spaces=flow.spaces(self.config, self.registry),
+                priors=flow.priors(flow.told_likenesses(self.config, self.registry)),
             )
             self.accounts[content.video_id] = Account(datetime.now(UTC), reused=len(job.spans))
             rows = tuple(flow.span_row(content.video_id, content.uri, probed, span) for span in left)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Boxes = NDArray[np.float32]
 
 
-def area(boxes: Boxes) -> NDArray[np.float32]:
+def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     """(N, 4) -> (N,) px²; an inverted box has none."""
     return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
 
@@ -23,6 +23,13 @@ def pairwise_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     inter = pairwise_intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def overlap_of_smaller(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(N, 4), (N, 4) -> (N,) area that a box shares with its partner, as a share of the smaller one."""
+    shared = np.concatenate([np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])], axis=1)
+    smaller = np.minimum(area(a), area(b))
+    return np.divide(area(shared), smaller, out=np.zeros(len(a)), where=smaller > 0)
 
 
 def clip(boxes: Boxes, width: int, height: int) -> Boxes:

@@ -90,6 +90,7 @@ class Track(Strict):
     memory_s: float = Field(gt=0)
     duplicate_iou: float = Field(gt=0, le=1)
     min_frames: int = Field(ge=1)
+    split: bool
     fill_gap_s: float = Field(ge=0)
     options: dict[str, Any]
 

@@ -244,6 +244,18 @@ DATASETS: dict[str, pa.Schema] = {
         ("joined", FLAG),
         ("why", TEXT),
     ),
+    "likenesses": _dataset(
+        ("video_id", TEXT),
+        ("kind", TEXT),
+        ("space", TEXT),
+        ("same_mean", REAL),  # of the natural logarithm of cosine distances, as are the three that follow
+        ("same_std", REAL),
+        ("num_same", INT),
+        ("other_mean", REAL),
+        ("other_std", REAL),
+        ("num_other", INT),
+        ("share", REAL),
+    ),
     "sequences": _dataset(
         ("sequence", TEXT), ("position", INT), ("video_id", TEXT), ("person_id", INT), ("sequence_person_id", INT)
     ),
@@ -269,7 +281,7 @@ BIOMETRIC_DATASETS: dict[str, pa.Schema] = {
         ("vector", pa.list_(pa.float32())),
     ),
 }
-VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links")
+VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links", "likenesses")
 """The tables that publishing a video writes, before its row of `videos`."""
 
 CSV_HEADER = "frame num,person id,bb_xmin,bb_ymin,bb_height,bb_width,age_min,age_max,age_actual,gender"

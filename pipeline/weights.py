@@ -11,7 +11,7 @@ import importlib.util
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -54,6 +54,8 @@ class Entry:
     licence: SPDX ids, and `research-only` or `none-stated`, joined by " AND "; each of them must be allowed.
     input: size, colour order and range that the network was trained on.
     embedding_space: names vectors that may be compared; None if it does not embed.
+    likeness: how far apart its embeddings are: `same` and `other`, of one person and of two, each the median cosine
+    distance and the standard deviation of its natural logarithm. A video starts from it (cores.likeness).
     parts: role -> entry, in a composite.
     """
 
@@ -63,6 +65,7 @@ class Entry:
     licence: str | None = None
     input: str | None = None
     embedding_space: str | None = None
+    likeness: Mapping[str, Sequence[float]] | None = None
     parts: Mapping[str, str] | None = None
     note: str | None = None
 
@@ -377,12 +380,17 @@ def _read_entry(raw: Any, where: str) -> Entry:
     for key, value in raw.items():
         if key not in known:
             raise UserError(f"{where}: unknown key {key}{_hint(key, known)}")
-        wanted, word = (Mapping, "a mapping") if key == "parts" else (str, "text")
+        wanted, word = (Mapping, "a mapping") if key in ("parts", "likeness") else (str, "text")
         if value is not None and not isinstance(value, wanted):
             raise UserError(f"{where}: {key} must be {word} or null, got {value!r}")
     if not raw.get("kind"):
         raise UserError(f"{where}: kind is missing; there are: {', '.join(sorted(KINDS))}")
     entry = Entry(**raw)
+    if entry.likeness is not None and not _is_likeness(entry.likeness):
+        raise UserError(
+            f"{where}: likeness must hold same and other, each a cosine distance and the deviation of its logarithm, "
+            f"as [0.1, 0.5], and same be the nearer one; got {dict(entry.likeness)!r}"
+        )
     if entry.kind not in KINDS:
         raise UserError(f"{where}: unknown kind {entry.kind!r}{_hint(entry.kind, KINDS)}")
     if entry.kind in PARTS:
@@ -396,6 +404,16 @@ def _read_entry(raw: Any, where: str) -> Entry:
     if entry.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise UserError(f"{where}: sha256 must be 64 hex digits, got {entry.sha256!r}")
     return entry
+
+
+def _is_likeness(told: Mapping[str, Any]) -> bool:
+    if set(told) != {"same", "other"}:
+        return False
+    pairs = [told["same"], told["other"]]
+    if not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+        return False
+    numbers = all(isinstance(number, (int, float)) and number > 0 for pair in pairs for number in pair)
+    return numbers and pairs[0][0] < pairs[1][0]
 
 
 def _check_parts(name: str, entry: Entry, entries: Mapping[str, Entry]) -> None:

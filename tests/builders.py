@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config, load
+from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
 from pipeline.media.probe import Probe
 from pipeline.stages import flow
@@ -111,7 +112,8 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
         ledger=ledger,
         config=config,
         config_id="c",
-        spaces={"body": "looks"},
+        spaces={"body": "looks", "face": "faces"},
+        priors=WIDE,
     )
 
 
@@ -119,11 +121,12 @@ def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> J
     """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
     work = job(film, borders, place, *settings)
     keys = work.ledger.keys
-    work = replace(work, config_id=flow.reduced_id(keys, work.config))
+    work = replace(work, config_id=flow.reduced_id(keys, work.config, {}))
     recipe = flow.Recipe(
         knobs=work.config.result_knobs(),
         keys=keys,
         spaces=work.spaces,
+        likenesses={},
         models={"body": {"name": "looks", "sha256": "0", "licence": "MIT"}},
         reduce_revision=flow.REDUCE_REVISION,
     )

@@ -1,10 +1,12 @@
 """Which tracklets of a video are the same person.
 
-Two steps with one interface between them. `score` measures candidate pairs of tracklets (`Links`): over a gap inside a
-shot by motion in both directions, size and appearance; over shots by face and body. `join` decides on these numbers and
-on who was seen with whom, and on nothing else, so that a threshold can be moved long after the embeddings are gone:
-gaps first, solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Two tracklets that share a
-frame, filled frames included, are two people: that is asked of whole groups before every merge. Unsure means apart.
+Three steps with one interface between them. `calibrate` learns from the video what a similarity is worth in it
+(cores.likeness). `score` measures candidate pairs of tracklets (`Links`): over a gap inside a shot by motion in both
+directions, size and appearance; over shots by face and body. `join` decides on these numbers and on who was seen with
+whom, and on nothing else, so that the rate of wrong joins can be moved long after the embeddings are gone: gaps first,
+solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Evidence adds up as log-likelihood ratios;
+two are joined where the chance that they are two people is at most `wrong_joins`. Two tracklets that share a frame,
+filled frames included, are two people: that is asked of whole groups before every merge. Unsure means apart.
 
 Numbers are rounded before they decide, and tracklets are put in order of first appearance first: neither the order in
 which they come nor their names can change who is joined with whom. Of equally near candidates the earlier one goes
@@ -23,7 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from pipeline.boxes import overlap_of_smaller
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
+from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
 
 GAP, SHOT = "gap", "shot"
 END_S = 1.0
@@ -32,8 +36,13 @@ MOTION_MEMORY_S = 2.0
 """s; a predicted path comes to rest exponentially, because people turn and stop."""
 MAX_SIZE_RATIO = 1.5
 """Of the heights on either side of a gap; occlusion of the legs explains about so much."""
-NEAR_TIE = 0.02
-"""Of two partners that differ by less in similarity and cannot both be right, neither is chosen."""
+STRANGER_AREA = 10.0
+"""Square body heights over which a stranger may appear instead: a picture is about so large where people are half as
+high as it is wide. A path predicted well is evidence against that; see `_motion_ratio`."""
+GATE_SIGMAS = 2.45
+"""The gate of motion holds 19 of 20 returns, which is so many deviations of a normal distribution in the plane."""
+MAX_OVERLAP = 0.3
+"""Of two mean boxes, as a share of the smaller: more, and they may be two boxes of one body, not two people."""
 PAIRS_AT_ONCE = 1_000_000
 """Gaps measured at a time: a bound on memory."""
 ROWS_AT_ONCE = 512
@@ -47,17 +56,22 @@ class IdentityParams:
     """See `identity` in conf/base.yaml."""
 
     max_gap_s: float
-    gap_distance: float
     gap_motion: float
     gap_motion_per_s: float
-    shot_distance: float
-    face_distance: float
     shot_max_s: float
     candidates: int
+    wrong_joins: float
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates must be at least 1, got {self.candidates}")
+        if not 0 < self.wrong_joins < 1:
+            raise ValueError(f"wrong_joins must be between 0 and 1, got {self.wrong_joins:g}")
+
+    @property
+    def surety(self) -> float:
+        """What a log-likelihood ratio and the prior odds must make together."""
+        return round(float(np.log((1 - self.wrong_joins) / self.wrong_joins)), 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +80,8 @@ class Tracklet:
 
     shot: its shot's index. intervals: (M, 2) int64, rising half-open runs of frames of the video in which it has a row,
     filled and held ones included. head_ns, head_boxes: (H,), (H, 4): its first boxes, END_S of them; tail_ns,
-    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None.
+    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None. body_steadiness,
+    face_steadiness: how alike it stays (cores.likeness.steadiness), nan where that is not known. mean_box: (4,).
     """
 
     shot: int
@@ -77,6 +92,9 @@ class Tracklet:
     tail_boxes: NDArray[np.float32]
     body: NDArray[np.float32] | None
     face: NDArray[np.float32] | None
+    mean_box: NDArray[np.float64]
+    body_steadiness: float = float("nan")
+    face_steadiness: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +105,8 @@ class Links:
     gap_s: (L,) s from the end of one to the beginning of the other, 0 where they interleave.
     motion: (L,) body heights between the predicted and the true place. size: (L,) ratio of heights, at least 1. Both
     nan where kind is 'shot'. body_similarity, face_similarity: (L,) cosines; nan where one has no embedding.
-    score: (L,) 1 is perfect, below 0 is unlike; nan where there was nothing to compare. joined: (L,) bool, one person
-    in the end. why: (L,) in a word.
+    score: (L,) natural log-likelihood ratio of being one person, all evidence together; nan where there was nothing to
+    compare. joined: (L,) bool, one person in the end. why: (L,) in a word.
     """
 
     a: NDArray[np.int64]
@@ -114,8 +132,14 @@ def summarise(
     occupied: Intervals,
     bodies: Sequence[NDArray[np.float32] | None],
     faces: Sequence[NDArray[np.float32] | None],
+    steadiness: NDArray[np.float64] | None = None,
 ) -> list[Tracklet]:
-    """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each."""
+    """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each.
+
+    steadiness: (T, 2) of body and face, nan where it is not known.
+    """
+    if steadiness is None:
+        steadiness = np.full((len(bodies), 2), np.nan)
     end_ns = int(END_S * 1e9)
     tracklets = []
     for index, (body, face) in enumerate(zip(bodies, faces, strict=True)):
@@ -125,21 +149,26 @@ def summarise(
         tail = slice(np.searchsorted(times_ns, times_ns[-1] - end_ns), None)
         first, stop = np.searchsorted(occupied.tracklets, (index, index + 1))
         spans = np.stack([occupied.starts[first:stop], occupied.ends[first:stop]], axis=1)
-        tracklets.append(
-            Tracklet(shot_index, spans, times_ns[head], boxes[head], times_ns[tail], boxes[tail], body, face)
-        )
+        steady = steadiness[index].tolist()
+        ends = (times_ns[head], boxes[head], times_ns[tail], boxes[tail])
+        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, boxes.mean(axis=0, dtype=np.float64), *steady))
     return tracklets
 
 
-def link(tracklets: Sequence[Tracklet], params: IdentityParams) -> tuple[Links, NDArray[np.int64]]:
+def link(
+    tracklets: Sequence[Tracklet], params: IdentityParams, likenesses: Likenesses | None = None
+) -> tuple[Links, NDArray[np.int64]]:
     """Links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
 
-    Persons are labelled and links ordered by first appearance, whatever the order of `tracklets`.
+    likenesses: what `calibrate` gives, and what it gives by default from what is known of any embedder. Persons are
+    labelled and links ordered by first appearance, whatever the order of `tracklets`.
     """
     order = sorted(range(len(tracklets)), key=lambda index: _appearance(tracklets[index]))
     ordered = [tracklets[index] for index in order]
+    likenesses = likenesses or calibrate(ordered, WIDE)
     shots = np.array([tracklet.shot for tracklet in ordered], np.int64)
-    links, labels = join(score(ordered, params), shots, [tracklet.intervals for tracklet in ordered], params)
+    intervals = [tracklet.intervals for tracklet in ordered]
+    links, labels = join(score(ordered, params), shots, intervals, params, likenesses)
     places = np.array(order, np.int64)
     persons = np.empty(len(tracklets), np.int64)
     persons[places] = labels
@@ -152,6 +181,65 @@ def _appearance(tracklet: Tracklet) -> tuple:
     vectors = [b"" if vector is None else vector.tobytes() for vector in (tracklet.body, tracklet.face)]
     ends = (tracklet.tail_ns.tolist(), tracklet.tail_boxes.tolist(), tracklet.head_boxes.tolist())
     return (int(tracklet.intervals[0, 0]), left, top, right, bottom, tracklet.intervals.tolist(), ends, vectors)
+
+
+# --- calibrating -----------------------------------------------------------------------------------------------------
+
+
+def calibrate(tracklets: Sequence[Tracklet], priors: Likenesses) -> Likenesses:
+    """What body and face are worth in a video, from its own tracklets and what is known of the embedders.
+
+    The ends of one tracklet are one person, tracklets that share a frame are two; how often two of different shots are
+    one person is what explains all of their similarities best. No knob of `identity` changes it.
+    """
+    # Sums over many pairs depend on their order in the last bits.
+    ordered = sorted(tracklets, key=_appearance)
+    a, b = _seen_together(ordered)
+    boxes = np.array([tracklet.mean_box for tracklet in ordered]).reshape(-1, 4)
+    clear = overlap_of_smaller(boxes[a], boxes[b]) <= MAX_OVERLAP
+    a, b = a[clear], b[clear]
+    shots = np.array([tracklet.shot for tracklet in ordered], np.int64)
+    found = {}
+    for kind, prior in priors.items():
+        vectors, known = _stack([getattr(tracklet, kind) for tracklet in ordered])
+        same = np.array([getattr(tracklet, f"{kind}_steadiness") for tracklet in ordered], np.float64)
+        same = same[~np.isnan(same)]
+        two = np.flatnonzero(known[a] & known[b])
+        other = _similarity(vectors, known, a[two], b[two])
+        counted = len(np.unique([a[two], b[two]]))
+        likeness = Likeness(
+            Spread.of(same, len(same)).towards(prior.same), Spread.of(other, counted).towards(prior.other)
+        )
+        found[kind] = likeness.with_share(*_pairs_over_shots(vectors, known, shots))
+    return found
+
+
+def _seen_together(tracklets: Sequence[Tracklet]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All pairs (a, b), a < b, that share a frame."""
+    runs = np.concatenate([np.zeros((0, 2), np.int64), *(tracklet.intervals for tracklet in tracklets)])
+    owners = np.repeat(np.arange(len(tracklets)), [len(tracklet.intervals) for tracklet in tracklets])
+    order = np.argsort(runs[:, 0], kind="stable")
+    runs, owners = runs[order], owners[order]
+    counts = np.searchsorted(runs[:, 0], runs[:, 1]) - np.arange(len(runs)) - 1  # those that begin before it ends
+    first = np.repeat(np.arange(len(runs)), counts)
+    second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    low, high = np.minimum(owners[first], owners[second]), np.maximum(owners[first], owners[second])
+    return np.divmod(np.unique(low * len(tracklets) + high), max(len(tracklets), 1))
+
+
+def _pairs_over_shots(
+    vectors: NDArray[np.float64], known: NDArray[np.bool_], shots: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The similarities of all pairs of different shots, to 0.001, and how many pairs have each."""
+    counts = np.zeros(2001, np.int64)
+    rows = np.flatnonzero(known)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block, later = rows[start : start + ROWS_AT_ONCE], rows[start:]
+        steps = np.rint(np.clip(vectors[block] @ vectors[later].T, -1, 1) * 1000).astype(np.int64) + 1000
+        once = (np.arange(len(later)) > np.arange(len(block))[:, None]) & (shots[block][:, None] != shots[later])
+        counts += np.bincount(steps[once], minlength=2001)
+    seen = np.flatnonzero(counts)
+    return seen / 1000 - 1, counts[seen]
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -391,24 +479,36 @@ class _Groups:
     def __init__(self, intervals: Sequence[NDArray[np.int64]]) -> None:
         self.of = np.arange(len(intervals))
         self._intervals = list(intervals)
-        self._together: dict[tuple[int, int], bool] = {}
+        self._extents = [(int(each[0, 0]), int(each[-1, 1])) for each in intervals]
+        self._together: list[dict[int, bool]] = [{} for _ in intervals]
 
     def seen_together(self, a: int, b: int) -> bool:
         """Whether two groups share a frame: then they are two people."""
-        pair = (a, b) if a < b else (b, a)
-        if pair not in self._together:
-            self._together[pair] = _overlap(self._intervals[a], self._intervals[b])
-        return self._together[pair]
+        (start_a, end_a), (start_b, end_b) = self._extents[a], self._extents[b]
+        if end_a <= start_b or end_b <= start_a:
+            return False
+        if b not in self._together[a]:
+            found = _overlap(self._intervals[a], self._intervals[b])
+            self._together[a][b] = self._together[b][a] = found
+        return self._together[a][b]
 
     def merge(self, a: int, b: int) -> None:
         """Make one person of two groups, unless they are two people."""
         if self.seen_together(a, b):
             return
         keep, gone = min(a, b), max(a, b)
+        apart = {other for group in (keep, gone) for other, seen in self._together[group].items() if seen}
+        for group in (keep, gone):
+            for other in self._together[group]:
+                del self._together[other][group]
+            self._together[group] = {}
+        for other in apart:  # who was seen with one of them was seen with both
+            self._together[keep][other] = self._together[other][keep] = True
+
         both = np.concatenate([self._intervals[keep], self._intervals[gone]])
         self._intervals[keep] = both[np.argsort(both[:, 0])]
+        self._extents[keep] = (int(both[:, 0].min()), int(both[:, 1].max()))
         self.of[self.of == gone] = keep
-        self._together.clear()
 
 
 def _overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
@@ -419,23 +519,27 @@ def _overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
 
 
 def join(
-    links: Links, shots: NDArray[np.int64], intervals: Sequence[NDArray[np.int64]], params: IdentityParams
+    links: Links,
+    shots: NDArray[np.int64],
+    intervals: Sequence[NDArray[np.int64]],
+    params: IdentityParams,
+    likenesses: Likenesses,
 ) -> tuple[Links, NDArray[np.int64]]:
-    """Decide who is one person, from measured links alone.
+    """Decide who is one person, from measured links and what a similarity is worth in this video alone.
 
     shots: (N,) and intervals: N x (M, 2), of the tracklets in order of first appearance. Returns the links with score,
     joined and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of first appearance.
     """
     groups = _Groups(intervals)
     elsewhere = shots[links.a] != shots[links.b]
-    scores, verdicts = _judge(links, elsewhere, params)
-
-    _join_gaps(links, np.flatnonzero((links.kind == GAP) & (verdicts == "")), scores, groups)
-    face = _Likeness(links, links.face_similarity, 1 - params.face_distance, params.candidates)
-    _join_rounds(face, None, groups)
     near = elsewhere & (links.gap_s <= params.shot_max_s)
-    body = np.where(near, links.body_similarity, np.nan)
-    _join_rounds(_Likeness(links, body, 1 - params.shot_distance, params.candidates), face, groups)
+    scores, verdicts = _judge(links, near, params, likenesses)
+
+    _join_gaps(links, np.flatnonzero((links.kind == GAP) & (verdicts == "")), scores - params.surety, groups)
+    face = _Evidence(links, links.face_similarity, likenesses["face"], params)
+    _join_rounds(face, None, groups)
+    body = _Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
+    _join_rounds(body, face, groups)
 
     ends = groups.of[links.a], groups.of[links.b]
     joined = ends[0] == ends[1]
@@ -450,35 +554,44 @@ def join(
 
 
 def _judge(
-    links: Links, elsewhere: NDArray[np.bool_], params: IdentityParams
+    links: Links, near: NDArray[np.bool_], params: IdentityParams, likenesses: Likenesses
 ) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """The score of every link by itself, and what speaks against it ('': nothing)."""
     gap = links.kind == GAP
-    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
-    motion = _relative(links.motion, params.gap_motion + params.gap_motion_per_s * links.gap_s)
-    face = _relative(1 - links.face_similarity, params.face_distance)
-    look = np.where(by_body, _relative(1 - links.body_similarity, params.gap_distance), face)
-    body = _relative(1 - links.body_similarity, params.shot_distance)
-    near = elsewhere & by_body & (links.gap_s <= params.shot_max_s)
+    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity) & (gap | near)
+    face = likenesses["face"].ratio(links.face_similarity)
+    body = likenesses["body"].ratio(links.body_similarity)
+    gate = params.gap_motion + params.gap_motion_per_s * links.gap_s
+    looks = np.where(by_face, face, 0) + np.where(by_body, body, 0)
+    total = looks + np.where(gap, _motion_ratio(links.motion, gate), 0)
+    odds = np.select([gap, by_face], [0.0, likenesses["face"].prior_odds], likenesses["body"].prior_odds)
 
     # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.
-    blind = gap & ~by_body & ~by_face
+    blind = ~by_body & ~by_face
     verdicts = np.select(
         [
             gap & (links.gap_s > params.max_gap_s),
-            gap & (motion > 1),
             gap & (links.size > MAX_SIZE_RATIO),
+            gap & blind,
             blind,
-            gap & (look > 1),
-            ~gap & by_face & (face > 1),
-            ~gap & ~by_face & ~near,
-            ~gap & ~by_face & (body > 1),
+            by_face & (face < -params.surety),
+            looks < 0,
+            gap & (total < params.surety) & (looks >= params.surety),
+            total + odds < params.surety,
         ],
-        ["too late", "too far", "other size", "no appearance", "unlike", "other face", "too late", "unlike"],
+        ["too late", "other size", "no appearance", "too late", "other face", "unlike", "too far", "unsure"],
         "",
     )
-    distance = np.select([gap, by_face, near], [(motion + look) / 2, face, body], np.nan)
-    return np.round(1 - distance, 3), verdicts
+    return np.round(np.where(blind, np.nan, total), 3), verdicts
+
+
+def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(L,) log-likelihood ratio of a return `motion` body heights from where it was predicted.
+
+    Who returns is spread normally around that place, a stranger evenly over STRANGER_AREA.
+    """
+    variance = (gate / GATE_SIGMAS) ** 2
+    return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
 
 
 def _relative(distance: NDArray[np.float64], threshold: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -515,52 +628,60 @@ def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float
     return np.concatenate(chosen)
 
 
-class _Likeness:
+class _Evidence:
     """How alike groups are by one kind of embedding: as their known pairs of tracklets are on average."""
 
-    def __init__(self, links: Links, similarity: NDArray[np.float64], threshold: float, candidates: int) -> None:
+    def __init__(
+        self, links: Links, similarity: NDArray[np.float64], likeness: Likeness, params: IdentityParams
+    ) -> None:
         known = ~np.isnan(similarity)
         self._a, self._b, self._similarity = links.a[known], links.b[known], similarity[known]
         self._compared = np.unique(np.concatenate([self._a, self._b]))
-        self._candidates = candidates
-        self.threshold = round(threshold, 3)
+        self._candidates = params.candidates
+        self._likeness = likeness
+        self.surety = params.surety
+        self.odds_against = -likeness.prior_odds
 
     def between(self, groups: _Groups) -> dict[tuple[int, int], tuple[float, bool]]:
-        """For each pair of groups (a < b) with a known pair: the mean similarity, and whether enough is known.
+        """For each pair of groups (a < b) with a known pair: the log-likelihood ratio, and whether enough is known.
 
         Where few of many pairs are known, they are the nearest ones, and flatter.
         """
         ends = groups.of[self._a], groups.of[self._b]
         different = ends[0] != ends[1]
         low, high = np.minimum(*ends)[different], np.maximum(*ends)[different]
-        keys, index, count = np.unique(low * len(groups.of) + high, return_inverse=True, return_counts=True)
-        means = np.round(np.bincount(index, self._similarity[different], minlength=len(keys)) / count, 3)
+        pairs = low * len(groups.of) + high
+        order = np.lexsort((-self._similarity[different], pairs))
+        keys, starts, index, count = np.unique(pairs[order], return_index=True, return_inverse=True, return_counts=True)
+        nearer = np.arange(len(order)) - starts[index] < (count[index] + 1) // 2
+        totals = np.bincount(index[nearer], self._similarity[different][order][nearer], minlength=len(keys))
+        means = np.round(totals / ((count + 1) // 2), 3)
         low, high = np.divmod(keys, len(groups.of) or 1)
         sizes = np.bincount(groups.of[self._compared], minlength=len(groups.of))
         enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), self._candidates)
-        pairs = zip(low.tolist(), high.tolist(), strict=True)
-        return dict(zip(pairs, zip(means.tolist(), enough.tolist(), strict=True), strict=True))
+        names = zip(low.tolist(), high.tolist(), strict=True)
+        return dict(zip(names, zip(self._likeness.ratio(means).tolist(), enough.tolist(), strict=True), strict=True))
 
 
-def _join_rounds(likeness: _Likeness, veto: _Likeness | None, groups: _Groups) -> None:
+def _join_rounds(evidence: _Evidence, other: _Evidence | None, groups: _Groups) -> None:
     """Merge mutual nearest neighbours, round after round, until no two groups are alike enough.
 
-    Where a `veto` knows two groups, it must not find them unlike.
+    Where `other` evidence knows two groups, it counts as well, and must not be sure that they are two people.
     """
     merged = True
     while merged:
         merged = False
-        known = likeness.between(groups)
-        unlike = (
-            set() if veto is None else {p for p, (mean, _) in veto.between(groups).items() if mean < veto.threshold}
-        )
-        unlike |= {pair for pair, (mean, _) in known.items() if mean < likeness.threshold}
+        known = evidence.between(groups)
+        more = {} if other is None else other.between(groups)
+        ratios = {pair: ratio + more.get(pair, (0.0, True))[0] for pair, (ratio, _) in known.items()}
+        unlike = {pair for pair, (ratio, _) in known.items() if ratio < 0}
+        unlike |= {pair for pair, (ratio, _) in more.items() if ratio < -evidence.surety}
         alike = [
-            (-mean, pair)
-            for pair, (mean, enough) in known.items()
+            (-ratios[pair], pair)
+            for pair, (_, enough) in known.items()
             if enough and pair not in unlike and not groups.seen_together(*pair)
         ]
-        partners = _partners(alike, unlike, groups)
+        partners = _partners(alike, unlike, groups, evidence)
         for _, (a, b) in sorted(alike):
             if partners.get(a) == b and partners.get(b) == a:
                 groups.merge(a, b)
@@ -568,21 +689,27 @@ def _join_rounds(likeness: _Likeness, veto: _Likeness | None, groups: _Groups) -
 
 
 def _partners(
-    alike: Sequence[tuple[float, tuple[int, int]]], unlike: Set[tuple[int, int]], groups: _Groups
+    alike: Sequence[tuple[float, tuple[int, int]]],
+    unlike: Set[tuple[int, int]],
+    groups: _Groups,
+    evidence: _Evidence,
 ) -> dict[int, int]:
-    """The nearest partner of each group that has one.
+    """The nearest partner of each group that has one, where it is sure enough that it is no other.
 
-    None where another is about as near, and only one of the two can be right, being two people themselves.
+    Against it stand the prior odds, and whoever is alike as well but another person than the nearest.
     """
     options: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    for distance, (a, b) in alike:
-        options[a].append((distance, b))
-        options[b].append((distance, a))
+    for worth, (a, b) in alike:
+        options[a].append((worth, b))
+        options[b].append((worth, a))
     partners = {}
     for group, found in options.items():
         (nearest, partner), *others = sorted(found)
-        rivals = [other for distance, other in others if round(distance - nearest, 3) < NEAR_TIE]
-        pairs = [(min(partner, rival), max(partner, rival)) for rival in rivals]
-        if not any(pair in unlike or groups.seen_together(*pair) for pair in pairs):
+        against = [evidence.odds_against]
+        for worth, rival in others:
+            pair = (min(partner, rival), max(partner, rival))
+            if pair in unlike or groups.seen_together(*pair):
+                against.append(-worth)
+        if round(-nearest - float(np.logaddexp.reduce(against)), 3) >= evidence.surety:
             partners[group] = partner
     return partners

@@ -67,17 +67,21 @@ def matched(iou: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.in
     return rows[hit], columns[hit]
 
 
-def b_cubed(found: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float] | None:
+def b_cubed(
+    found: NDArray[np.int64], truth: NDArray[np.int64], over: NDArray[np.bool_] | None = None
+) -> tuple[float, float] | None:
     """Precision and recall of ids (N,) against true ids (N,), one of each per item; None of no item.
 
     Of an item: the share of the items of its found id that have its true id, and the reverse; means over items (Bagga
-    and Baldwin, 1998). Unlike IDF1 it credits every part of a person who was divided, each by its size.
+    and Baldwin, 1998), or over those of `over` (N,) alone. Unlike IDF1 it credits every part of a person who was
+    divided, each by its size.
     """
-    if not len(found):
+    if not len(found) or (over is not None and not over.any()):
         return None
-    cells, common = np.unique(np.stack([found, truth]), axis=1, return_counts=True)
+    cells, cell_of, common = np.unique(np.stack([found, truth]), axis=1, return_inverse=True, return_counts=True)
+    weights = common if over is None else np.bincount(cell_of[over], minlength=len(common))
     dense = [np.unique(ids, return_inverse=True)[1] for ids in cells]
-    precision, recall = (np.sum(common**2 / np.bincount(ids, common)[ids]) / len(found) for ids in dense)
+    precision, recall = (np.average(common / np.bincount(ids, common)[ids], weights=weights) for ids in dense)
     return float(precision), float(recall)
 
 

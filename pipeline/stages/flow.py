@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipeline import rows
 from pipeline.config import Config, Pool, digest
+from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.plan import PlannedSpan, plan_spans
 from pipeline.media.probe import Probe
 from pipeline.stages import enrich
@@ -25,7 +26,7 @@ GPU_SHARE = 0.5
 """What `gpus: auto` means where there is a GPU: two pools share a card."""
 REVISION = 2
 """Counts up when the code changes what comes out for the same knobs and weights."""
-REDUCE_REVISION = 1
+REDUCE_REVISION = 2
 """Likewise for the reduce alone: what is kept in the working area stays good."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),
@@ -37,6 +38,8 @@ OBSERVED_ROLES = ("detector", "body", "look")
 
 RowOfSpan = str
 """One row of rows.SPAN as JSON."""
+ToldLikenesses = Mapping[str, Mapping[str, Sequence[float]]]
+"""weights.Entry.likeness by kind of embedding, where there is one."""
 
 
 def keys(config: Config, registry: Registry) -> Keys:
@@ -52,24 +55,26 @@ def keys(config: Config, registry: Registry) -> Keys:
 
 def config_id(config: Config, registry: Registry) -> str:
     """What the tables of a video depend on besides its content."""
-    return reduced_id(keys(config, registry), config)
+    return reduced_id(keys(config, registry), config, told_likenesses(config, registry))
 
 
-def reduced_id(keys: Keys, config: Config) -> str:
+def reduced_id(keys: Keys, config: Config, likenesses: ToldLikenesses) -> str:
     """The config_id of what is reduced from the durable objects filed under `keys`."""
-    return digest(REDUCE_REVISION, keys.enriched, config.result_knobs(*SHAPED_BY["reduced"]))
+    return digest(REDUCE_REVISION, keys.enriched, config.result_knobs(*SHAPED_BY["reduced"]), likenesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What a config_id stands for, as `recipes/` has it: nothing that depends on when and where a run happened.
 
-    knobs: dotted, those that can change a row. models: by role their name, sha256 and licence.
+    knobs: dotted, those that can change a row. models: by role their name, sha256 and licence. likenesses: by kind of
+    embedding, where the registry has one.
     """
 
     knobs: Mapping[str, Any]
     keys: Keys
     spaces: Mapping[str, str]
+    likenesses: ToldLikenesses
     models: Mapping[str, Mapping[str, str | None]]
     reduce_revision: int
 
@@ -79,6 +84,7 @@ class Recipe:
             knobs=config.result_knobs(),
             keys=keys(config, registry),
             spaces=spaces(config, registry),
+            likenesses=told_likenesses(config, registry),
             models=models(config, registry),
             reduce_revision=REDUCE_REVISION,
         )
@@ -112,8 +118,24 @@ def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfS
 
 def spaces(config: Config, registry: Registry) -> dict[str, str]:
     """The embedding spaces of a configuration: vectors of two spaces are never compared."""
+    chosen = _embedders(config)
+    return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items()}
+
+
+def told_likenesses(config: Config, registry: Registry) -> ToldLikenesses:
+    """What the registry says of the embedders of a configuration, by kind of embedding."""
+    told = {kind: registry.entry(name).likeness for kind, name in _embedders(config).items()}
+    return {kind: {key: list(pair) for key, pair in one.items()} for kind, one in told.items() if one}
+
+
+def priors(told: ToldLikenesses) -> Likenesses:
+    """What a video starts from, whatever its registry says."""
+    return {kind: Likeness.from_distances(**told[kind]) if kind in told else wide for kind, wide in WIDE.items()}
+
+
+def _embedders(config: Config) -> dict[str, str]:
     chosen = {"body": config.observe.body.weights, "face": config.estimate.face_embedding}
-    return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items() if name}
+    return {kind: name for kind, name in chosen.items() if name}
 
 
 def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None]]:

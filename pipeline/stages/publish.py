@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
+from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
 from pipeline.cores.link import Links
 from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
@@ -33,8 +34,8 @@ class Facts:
     """What is known of a video before anybody is a person. Its T tracklets are numbered 1..T by first appearance.
 
     shots: the rows of `shots`. tracklets: those of `tracklets`, by tracklet_id. faces: those of `faces`. detections:
-    makes those of `detections`, some whole frames at a time, in order of frames. All without OF_PERSONS.
-    num_analysed: frames that the detector saw.
+    makes those of `detections`, some whole frames at a time, in order of frames. All without OF_PERSONS. likenesses:
+    the rows of `likenesses`. num_analysed: frames that the detector saw.
     """
 
     video_id: str
@@ -42,6 +43,7 @@ class Facts:
     tracklets: pa.Table
     faces: pa.Table
     detections: Callable[[], Iterable[pa.Table]]
+    likenesses: pa.Table
     num_analysed: int
 
 
@@ -86,6 +88,7 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
     put("faces", _with("faces", facts.faces, {"person_id": ids_or_null(on)}))
     put("persons", _persons(facts, people))
     put("links", _links(facts, people.links))
+    put("likenesses", facts.likenesses)
     for name in csv_names:
         tables.write_csv(store, facts.video_id, name)
 
@@ -129,6 +132,33 @@ def _persons(facts: Facts, people: People) -> pa.Table:
     for name in ("age", "age_low", "age_high", "gender", "female_prob"):
         columns[name] = [getattr(vote, name) for vote in people.votes]
     return make(rows.DATASETS["persons"], columns)
+
+
+def likeness_table(video_id: str, likenesses: Likenesses, spaces: Mapping[str, str]) -> pa.Table:
+    """The rows of `likenesses`: of each kind of embedding that the video has a space for."""
+    kinds = sorted(spaces)
+    own = [likenesses[kind] for kind in kinds]
+    columns: dict[str, Any] = {"video_id": [video_id] * len(kinds), "kind": kinds}
+    columns |= {"space": [spaces[kind] for kind in kinds], "share": [one.share for one in own]}
+    for side in ("same", "other"):
+        spreads: list[Spread] = [getattr(one, side) for one in own]
+        columns |= {f"{side}_mean": [spread.mean for spread in spreads]}
+        columns |= {f"{side}_std": [spread.std for spread in spreads]}
+        columns |= {f"num_{side}": [spread.count for spread in spreads]}
+    return make(rows.DATASETS["likenesses"], columns)
+
+
+def read_likenesses(table: pa.Table) -> Likenesses:
+    """What `likeness_table` wrote; of a kind without a row nothing is ever compared."""
+    found = {
+        row["kind"]: Likeness(
+            Spread(row["same_mean"], row["same_std"], row["num_same"]),
+            Spread(row["other_mean"], row["other_std"], row["num_other"]),
+            row["share"],
+        )
+        for row in table.to_pylist()
+    }
+    return {**WIDE, **found}
 
 
 def _links(facts: Facts, links: Links) -> pa.Table:

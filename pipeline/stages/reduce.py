@@ -17,13 +17,23 @@ from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config
 from pipeline.cores.fill import Knots, ShotFrames, intervals, rows_between
-from pipeline.cores.link import Tracklet, link, summarise
+from pipeline.cores.likeness import Likenesses, steadiness
+from pipeline.cores.link import Tracklet, calibrate, link, summarise
 from pipeline.cores.number import number_tracklets
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import damaged_cells
 from pipeline.media.probe import Probe, describe_warnings
-from pipeline.stages.publish import Facts, conclude, facts_schema, ids_or_null, make, nullable, publish
+from pipeline.stages.publish import (
+    Facts,
+    conclude,
+    facts_schema,
+    ids_or_null,
+    likeness_table,
+    make,
+    nullable,
+    publish,
+)
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Ledger, Span, is_whole
 from pipeline.storage.store import Store
@@ -39,7 +49,7 @@ NOMINAL_FPS = 25
 class Chunks:
     """The durable chunks of a video, and what is to be made of them.
 
-    spaces: the embedding spaces of `body` and `face`, where there are such.
+    spaces: the embedding spaces of `body` and `face`, where there are such. priors: what is known of their embedders.
     """
 
     video_id: str
@@ -48,6 +58,7 @@ class Chunks:
     ledger: Ledger
     config: Config
     spaces: Mapping[str, str]
+    priors: Likenesses
 
     def with_spans(self, spans: tuple[Span, ...]) -> Self:
         return replace(self, spans=spans)
@@ -95,6 +106,7 @@ class Tracked:
 
     chunks, detections: (K,) where the box stands: detection `detections[k]` of chunk `chunks[k]`.
     shots: (T,) index of the shot. bodies: (T, D) float32, mean of unit embeddings, nan where there is none; D may be 0.
+    steadiness: (T,) of the body embedding (cores.likeness), nan where it is not known.
     """
 
     knots: Knots
@@ -102,6 +114,7 @@ class Tracked:
     detections: NDArray[np.int64]
     shots: NDArray[np.int64]
     bodies: NDArray[np.float32]
+    steadiness: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +152,13 @@ def reduce_video(job: Job, spread: Spread) -> Published:
     return Published(video_id=job.video_id, row=row, num_chunks=len(job.spans))
 
 
-def publish_chunks(job: Chunks, timeline: Timeline, spread: Spread, store: Store) -> dict[str, int]:
-    """Write every table but `videos` into `store`; returns what the columns num_shots and num_persons of that say."""
+def publish_chunks(
+    job: Chunks, timeline: Timeline, spread: Spread, store: Store, likenesses: Likenesses | None = None
+) -> dict[str, int]:
+    """Write every table but `videos` into `store`; returns what the columns num_shots and num_persons of that say.
+
+    likenesses: where they are known already.
+    """
     shots = find_shots(
         timeline.times_ns,
         *timeline.differences.T,
@@ -152,8 +170,9 @@ def publish_chunks(job: Chunks, timeline: Timeline, spread: Spread, store: Store
     faces = read_faces(job, timeline, tracked)
     tracklets = summarise_shots(job, timeline, shots, tracked, faces)
     ordered = [tracklets.summaries[index] for index in np.argsort(tracklets.ids)]
-    links, labels = link(ordered, job.config.identity)
-    facts = _facts(job, timeline, shots, tracked, faces, tracklets)
+    likenesses = likenesses or calibrate(ordered, job.priors)
+    links, labels = link(ordered, job.config.identity, likenesses)
+    facts = _facts(job, timeline, shots, tracked, faces, tracklets, likenesses)
     people = conclude(facts, links, labels, job.config.person)
     publish(store, facts, people, job.csv_names)
     if job.config.biometrics.keep:
@@ -231,6 +250,7 @@ def concatenate(parts: Sequence[Tracked]) -> Tracked:
         joined((part.detections for part in parts), np.int64),
         joined((part.shots for part in parts), np.int64),
         bodies,
+        joined((part.steadiness for part in parts), np.float64),
     )
 
 
@@ -296,7 +316,8 @@ def summarise_shots(
 ) -> Summaries:
     """What the linker knows of every tracklet."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
-    face_means = _face_means(faces, faces.judged, len(tracked.shots))
+    face_means, face_steadiness = _face_means(faces, len(tracked.shots))
+    steady = np.stack([tracked.steadiness, face_steadiness], axis=1)
     summaries: list[Tracklet] = []
     runs = [np.zeros((0, 3), np.int64)]
     for shot, frames in _shot_frames(timeline, shots):
@@ -306,7 +327,7 @@ def summarise_shots(
         local = replace(knots, tracklets=knots.tracklets - first)
         occupied = intervals(local, frames, _fill_ns(job))
         runs.append(np.stack([occupied.tracklets + first, occupied.starts, occupied.ends], axis=1))
-        summaries += summarise(shot, frames, local, occupied, bodies[own], face_means[own])
+        summaries += summarise(shot, frames, local, occupied, bodies[own], face_means[own], steady[own])
     ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
         np.array([summary.head_boxes[0] for summary in summaries], np.float32).reshape(-1, 4),
@@ -324,6 +345,7 @@ def _facts(
     tracked: Tracked,
     faces: SeenFaces,
     tracklets: Summaries,
+    likenesses: Likenesses,
 ) -> Facts:
     def table(dataset: str, columns: Mapping[str, Any], num_rows: int) -> pa.Table:
         return make(facts_schema(dataset), {"video_id": [job.video_id] * num_rows} | dict(columns))
@@ -337,6 +359,7 @@ def _facts(
         tracklets=table("tracklets", *_tracklet_columns(timeline, tracked, faces, tracklets)),
         faces=table("faces", *_face_columns(faces, tracklets.ids)),
         detections=lambda: _detections(job, timeline, shots, tracked, tracklets.ids),
+        likenesses=likeness_table(job.video_id, likenesses, job.spaces),
         num_analysed=int(timeline.analysed.sum()),
     )
 
@@ -511,14 +534,23 @@ def unit_vectors(structs: pa.StructArray) -> NDArray[np.float32] | None:
     return vectors
 
 
-def _face_means(faces: SeenFaces, judged: NDArray[np.bool_], count: int) -> list[NDArray[np.float32] | None]:
-    """The mean face embedding of each of `count` tracklets, weighted by quality; None where there is none."""
+def _face_means(faces: SeenFaces, count: int) -> tuple[list[NDArray[np.float32] | None], NDArray[np.float64]]:
+    """Of each of `count` tracklets the mean embedding of its judged faces, weighted by quality, and its steadiness.
+
+    None and nan where there is too little.
+    """
+    means: list[NDArray[np.float32] | None] = [None] * count
+    steady = np.full(count, np.nan)
     if faces.vectors is None:
-        return [None] * count
-    chosen = np.flatnonzero(judged & (faces.tracklets >= 0) & faces.vectors.any(axis=1))
-    sums = np.zeros((count, faces.vectors.shape[1]))
-    np.add.at(sums, faces.tracklets[chosen], faces.vectors[chosen] * faces.numbers("quality")[chosen, None])
-    return [unit(total) if total.any() else None for total in sums]
+        return means, steady
+    chosen = np.flatnonzero(faces.judged & (faces.tracklets >= 0) & faces.vectors.any(axis=1))
+    chosen = chosen[np.lexsort((faces.frames[chosen], faces.tracklets[chosen]))]
+    weighted = faces.vectors[chosen].astype(np.float64) * faces.numbers("quality")[chosen, None]
+    found, starts = np.unique(faces.tracklets[chosen], return_index=True)
+    for tracklet, own in zip(found.tolist(), np.split(weighted, starts[1:]), strict=False):
+        means[tracklet] = unit(own.sum(axis=0))
+        steady[tracklet] = steadiness(own)
+    return means, steady
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:

@@ -27,8 +27,8 @@ from pipeline.cores.link import Links, join, microseconds
 from pipeline.cores.plan import disjoint
 from pipeline.cores.relink import Seen, num_crowded_out, select, widened
 from pipeline.errors import UserError
-from pipeline.stages.flow import REDUCE_REVISION, SHAPED_BY, Recipe, reduced_id
-from pipeline.stages.publish import Facts, conclude, facts_schema, publish, reals
+from pipeline.stages.flow import REDUCE_REVISION, SHAPED_BY, Recipe, priors, reduced_id
+from pipeline.stages.publish import Facts, conclude, facts_schema, publish, read_likenesses, reals
 from pipeline.stages.reduce import (
     Chunks,
     Part,
@@ -80,7 +80,7 @@ class Relink:
     @property
     def config_id(self) -> str:
         """What the video will be known by."""
-        return reduced_id(self.recipe.keys, self.after)
+        return reduced_id(self.recipe.keys, self.after, self.recipe.likenesses)
 
     @property
     def changed(self) -> list[str]:
@@ -157,10 +157,12 @@ def _from_scores(task: Relink, place: Store) -> dict[str, int]:
     store, video_id, identity = task.store, task.video_id, task.after.identity
     seen = read_seen(store, video_id)
     links = select(read_links(store, video_id), seen, identity)
-    links, labels = join(links, seen.shots, seen.intervals, identity)
 
     def read(dataset: str) -> pa.Table:
         return tables.read_one(store, dataset, video_id, facts_schema(dataset).names)
+
+    likenesses = read("likenesses")
+    links, labels = join(links, seen.shots, seen.intervals, identity, read_likenesses(likenesses))
 
     facts = Facts(
         video_id=video_id,
@@ -168,6 +170,7 @@ def _from_scores(task: Relink, place: Store) -> dict[str, int]:
         tracklets=read("tracklets"),
         faces=read("faces"),
         detections=partial(_read_detections, store, video_id),
+        likenesses=likenesses,
         num_analysed=task.row["num_analysed"],
     )
     people = conclude(facts, links, labels, task.after.person)
@@ -245,13 +248,15 @@ def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
         ledger=Ledger(task.store, task.recipe.keys),
         config=task.after,
         spaces=task.recipe.spaces,
+        priors=priors(task.recipe.likenesses),
     )
     timeline = read_timeline(chunks, 0)
     frame_ns = round(task.row["duration_s"] * 1e9) - int(timeline.times_ns[-1])
     timeline = replace(timeline, frame_ns=frame_ns)
-    return publish_chunks(
-        chunks, timeline, _track if way is Way.CHUNKS else lambda _: [read_tracked(chunks, timeline)], place
-    )
+    if way is Way.CHUNKS:
+        return publish_chunks(chunks, timeline, _track, place)
+    known = read_likenesses(tables.read_one(task.store, "likenesses", task.video_id))
+    return publish_chunks(chunks, timeline, lambda _: [read_tracked(chunks, timeline)], place, known)
 
 
 def _track(parts: Sequence[Part]) -> Iterable[Tracked]:
@@ -277,7 +282,8 @@ def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
         places[0, own], places[1, own] = chunk, found
     tracklets = tables.read_one(store, "tracklets", video_id, ["shot"])
     shots = tracklets["shot"].to_numpy() - 1
-    return Tracked(knots, places[0], places[1], shots, _read_bodies(store, video_id, len(shots)))
+    bodies = _read_bodies(store, video_id, len(shots))
+    return Tracked(knots, places[0], places[1], shots, bodies, np.full(len(shots), np.nan))
 
 
 def _read_knots(store: Store, video_id: str) -> Knots:

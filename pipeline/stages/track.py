@@ -1,5 +1,6 @@
 """Track one part of a video: BoxMOT over the stored boxes and embeddings of each shot, across all chunk borders."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from pipeline import rows
 from pipeline.arrays import Detections
 from pipeline.config import Config
 from pipeline.cores.fill import Knots
+from pipeline.cores.likeness import Likeness
+from pipeline.cores.purity import Look, Looks
 from pipeline.cores.suppress import suppress
 from pipeline.errors import UserError
 from pipeline.models.tracker import Tracker
@@ -56,7 +59,7 @@ def track_part(part: Part) -> Tracked:
             options=track.options,
         )
         columns: list[tuple[NDArray[Any], ...]] = []
-        bodies: dict[int, tuple[NDArray[np.float64], int]] = {}
+        looks: dict[int, Looks] = defaultdict(Looks)
         frames = start + np.flatnonzero(timeline.analysed[start:end])
         for frame in frames:
             chunk = int(np.searchsorted(timeline.first_frames, frame, side="right")) - 1
@@ -71,10 +74,11 @@ def track_part(part: Part) -> Tracked:
             columns.append((ids, frame_of, seen.boxes[at], seen.scores[at], np.full(len(ids), chunk), own[at]))
             if vectors is not None:
                 for i, vector in zip(ids.tolist(), vectors[at], strict=True):
-                    total, count = bodies.get(i, (np.zeros_like(vector), 0))
-                    bodies[i] = (total + vector, count + 1) if vector.any() else (total, count)
+                    if vector.any():
+                        looks[i].add(int(frame), int(timeline.times_ns[frame]), vector)
         if columns:
-            found.append(_one_shot(number, columns, bodies, min(track.min_frames, len(frames))))
+            likeness = part.job.priors["body"] if track.split else None
+            found.append(_one_shot(number, columns, looks, likeness, min(track.min_frames, len(frames))))
     return concatenate(found)
 
 
@@ -110,28 +114,36 @@ class _ChunkReader:
 def _one_shot(
     number: int,
     columns: list[tuple[NDArray[Any], ...]],
-    bodies: Mapping[int, tuple[NDArray[np.float64], int]],
+    looks: Mapping[int, Looks],
+    likeness: Likeness | None,
     min_frames: int,
 ) -> Tracked:
-    """Leave out the tracks that are too short, and number the others from 0."""
+    """Leave out the tracks that are too short, divide those that change person, and number all from 0."""
     ids, frames, boxes, scores, chunks, detections = (np.concatenate(column) for column in zip(*columns, strict=True))
-    names, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    long = counts >= min_frames
-    renumbered = (np.cumsum(long) - 1)[inverse]
-    chosen = np.flatnonzero(long[inverse])
-    chosen = chosen[np.lexsort((frames[chosen], renumbered[chosen]))]
-    kept = names[long].tolist()
-    width = max((len(total) for total, count in bodies.values() if count), default=0)
-    means = np.full((len(kept), width), np.nan, np.float32)
-    for index, name in enumerate(kept):
-        total, count = bodies.get(name, (0.0, 0))
-        if count:
-            means[index] = unit(np.asarray(total))
+    tracklets = np.full(len(ids), -1)
+    parts: list[Look | None] = []
+    for name, count in zip(*(found.tolist() for found in np.unique(ids, return_counts=True)), strict=True):
+        if count < min_frames:
+            continue
+        own = np.flatnonzero(ids == name)
+        found = looks[name].parts(likeness) if name in looks else []
+        borders = [part.start for part in found[1:]]
+        tracklets[own] = len(parts) + np.searchsorted(borders, frames[own], side="right")
+        parts += found or [None]
+    chosen = np.flatnonzero(tracklets >= 0)
+    chosen = chosen[np.lexsort((frames[chosen], tracklets[chosen]))]
+    width = max((len(part.total) for part in parts if part), default=0)
+    bodies, steadiness = np.full((len(parts), width), np.nan, np.float32), np.full(len(parts), np.nan)
+    for index, part in enumerate(parts):
+        if part:
+            bodies[index], steadiness[index] = unit(part.total), part.steadiness
     knots = Knots(
-        renumbered[chosen].astype(np.int64),
+        tracklets[chosen].astype(np.int64),
         frames[chosen].astype(np.int64),
         boxes[chosen].astype(np.float32).reshape(-1, 4),
         scores[chosen].astype(np.float32),
     )
-    shots = np.full(len(kept), number, np.int64)
-    return Tracked(knots, chunks[chosen].astype(np.int64), detections[chosen].astype(np.int64), shots, means)
+    shots = np.full(len(parts), number, np.int64)
+    return Tracked(
+        knots, chunks[chosen].astype(np.int64), detections[chosen].astype(np.int64), shots, bodies, steadiness
+    )

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from pipeline.config import load
 from pipeline.cores.fill import Knots, ShotFrames, intervals
-from pipeline.cores.link import IdentityParams, Tracklet, _appearance, join, link, score, summarise
+from pipeline.cores.likeness import Likeness
+from pipeline.cores.link import IdentityParams, Tracklet, _appearance, calibrate, join, link, score, summarise
 
 FRAME_NS = 40_000_000  # 25 Hz
 PARAMS = load().identity
+KNOWN = dict.fromkeys(("body", "face"), Likeness.from_distances((0.03, 0.5), (0.4, 0.5)))
+"""An embedder for which 20 degrees are surely one person, 40 surely two, and of 25 it is not sure."""
 
 
 def look(degrees: float) -> np.ndarray:
@@ -42,7 +45,7 @@ def seen(
 
 
 def persons(*tracklets: Tracklet, params: IdentityParams = PARAMS) -> list[int]:
-    return link(tracklets, params)[1].tolist()
+    return link(tracklets, params, KNOWN)[1].tolist()
 
 
 # --- over gaps -------------------------------------------------------------------------------------------------------
@@ -51,7 +54,7 @@ def persons(*tracklets: Tracklet, params: IdentityParams = PARAMS) -> list[int]:
 def test_who_walks_behind_a_tree_and_on_is_one_person() -> None:
     before, after = seen(0, 50, speed=100), seen(75, 125, x=400, speed=100)
     assert persons(before, after) == [0, 0]
-    links, _ = link([before, after], PARAMS)
+    links, _ = link([before, after], PARAMS, KNOWN)
     assert (links.kind.tolist(), links.gap_s.tolist(), links.why.tolist()) == (["gap"], [1.04], ["alike"])
     assert links.body_similarity[0] == 1
     assert links.motion[0] < 0.3
@@ -63,10 +66,10 @@ def test_a_gap_longer_than_max_gap_is_not_bridged(gap_frames: int, people: int) 
 
 
 @pytest.mark.parametrize(
-    ("heights_away", "gap_s", "people"), [(0.5, 0.4, 2), (0.5, 1.0, 1), (1.5, 1.0, 2), (1.5, 4.4, 1)]
+    ("heights_away", "gap_s", "people"), [(0.7, 0.2, 2), (0.7, 1.0, 1), (1.5, 1.0, 2), (1.5, 4.4, 1)]
 )
 def test_the_longer_the_gap_the_farther_the_return_may_be(heights_away: float, gap_s: float, people: int) -> None:
-    after = seen(49 + round(gap_s * 25), 200, x=100 + 100 * heights_away)
+    after = seen(49 + round(gap_s * 25), 200, x=100 + 100 * heights_away, body=20)
     assert len({*persons(seen(0, 50), after)}) == people
 
 
@@ -76,7 +79,7 @@ def test_whoever_looks_different_does_not_take_over_a_gap() -> None:
 
 def test_motion_alone_bridges_no_gap() -> None:
     assert persons(seen(0, 50, body=None), seen(60, 125, body=None)) == [0, 1]
-    assert link([seen(0, 50, body=None), seen(60, 125)], PARAMS)[0].why.tolist() == ["no appearance"]
+    assert link([seen(0, 50, body=None), seen(60, 125)], PARAMS, KNOWN)[0].why.tolist() == ["no appearance"]
 
 
 def test_a_face_stands_in_for_a_body_without_embedding() -> None:
@@ -161,13 +164,52 @@ def test_being_seen_together_is_asked_of_whole_groups() -> None:
 def test_between_two_partners_who_are_equally_near_and_two_people_none_is_chosen() -> None:
     twins = [seen(0, 50, x=100, body=-10), seen(0, 50, x=600, body=10)]
     assert persons(*twins, seen(50, 100, shot=1, body=0)) == [0, 1, 2]
-    links, _ = link([*twins, seen(50, 100, shot=1, body=0)], PARAMS)
+    links, _ = link([*twins, seen(50, 100, shot=1, body=0)], PARAMS, KNOWN)
     assert links.why.tolist() == ["unsure", "unsure"]
 
 
 def test_between_two_partners_who_can_be_one_person_the_nearer_is_chosen_and_then_the_other() -> None:
     thrice = [seen(0, 50, body=0), seen(50, 100, shot=1, body=4), seen(100, 150, shot=2, body=2)]
     assert persons(*thrice) == [0, 0, 0]
+
+
+# --- what a similarity is worth --------------------------------------------------------------------------------------
+
+
+def test_who_is_seen_together_says_how_far_apart_two_people_are() -> None:
+    alike = [seen(0, 50, x=x, body=step * 3, shot=shot) for shot in range(4) for step, x in enumerate((100, 300, 500))]
+    found = calibrate(alike, KNOWN)["body"]
+    assert found.other.count == len(alike)
+    assert found.other.mean < KNOWN["body"].other.mean - 0.5
+    assert KNOWN["body"].ratio(np.array([0.95]))[0] > found.ratio(np.array([0.95]))[0]
+    assert calibrate(alike, KNOWN)["face"].other.mean == pytest.approx(KNOWN["face"].other.mean, abs=0.001)
+
+
+def test_the_ends_of_one_tracklet_say_how_alike_a_person_stays() -> None:
+    changing = [replace(seen(100 * i, 100 * i + 50), body_steadiness=0.8) for i in range(30)]
+    found = calibrate(changing, KNOWN)["body"]
+    assert found.same.count == 30
+    assert found.same.mean == pytest.approx(np.log(0.2), abs=0.6)
+    assert found.ratio(np.array([0.85]))[0] > KNOWN["body"].ratio(np.array([0.85]))[0]
+
+
+def test_a_hole_in_a_tracklet_is_not_seen_together() -> None:
+    whole, within = seen(0, 100), seen(40, 60, x=600)
+    broken = replace(whole, intervals=np.array([[0, 30], [70, 100]]))
+    assert calibrate([whole, within], KNOWN)["body"].other.count == 2
+    assert calibrate([broken, within], KNOWN)["body"].other.count == 0
+
+
+def test_the_more_strangers_the_surer_it_must_be() -> None:
+    strangers = [seen(50 * i, 50 * i + 40, shot=i, body=(80 * i) % 360) for i in range(2, 60)]
+    pair = [seen(0, 40, body=0), seen(50, 90, shot=1, body=19)]
+    assert calibrate(pair, KNOWN)["body"].prior_odds > calibrate([*pair, *strangers], KNOWN)["body"].prior_odds
+
+
+@pytest.mark.parametrize(("wrong_joins", "people"), [(0.3, 1), (0.001, 2)])
+def test_the_rate_of_wrong_joins_decides_what_is_unsure(wrong_joins: float, people: int) -> None:
+    pair = [seen(0, 50), seen(50, 100, shot=1, body=22)]
+    assert len({*persons(*pair, params=replace(PARAMS, wrong_joins=wrong_joins))}) == people
 
 
 # --- what is written down --------------------------------------------------------------------------------------------
@@ -180,7 +222,7 @@ def test_every_pair_that_was_scored_is_there_with_the_reason() -> None:
         seen(125, 150, shot=1, body=10),
         seen(125, 150, shot=1, x=600, body=70),
     ]
-    links, labels = link(tracklets, PARAMS)
+    links, labels = link(tracklets, PARAMS, KNOWN)
     reasons = {(a, b): why for a, b, why in zip(links.a.tolist(), links.b.tolist(), links.why.tolist(), strict=True)}
     assert reasons == {
         (0, 1): "through others",  # too far to be the gap's two ends, but both are the third one
@@ -196,11 +238,8 @@ def test_every_pair_that_was_scored_is_there_with_the_reason() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"gap_distance": 0.05},
+        {"wrong_joins": 1e-12},
         {"gap_motion": 0.05, "gap_motion_per_s": 0.05},
-        {"shot_distance": 0.01},
-        {"shot_distance": 0.4},
-        {"face_distance": 0.1},
         {"max_gap_s": 1.0},
         {"shot_max_s": 1.0},
     ],
@@ -209,11 +248,11 @@ def test_a_threshold_can_be_moved_on_the_written_links_alone(change: dict[str, f
     tracklets = crowd(7, 30)
     params = replace(PARAMS, candidates=30)
     moved = replace(params, **change)
-    written, _ = link(tracklets, params)
+    written, _ = link(tracklets, params, KNOWN)
     order = np.argsort([tracklet.intervals[0, 0] for tracklet in tracklets], kind="stable")
     assert order.tolist() == list(range(len(tracklets)))
     shots = np.array([tracklet.shot for tracklet in tracklets])
-    _, relinked = join(written, shots, [tracklet.intervals for tracklet in tracklets], moved)
+    _, relinked = join(written, shots, [tracklet.intervals for tracklet in tracklets], moved, KNOWN)
     assert relinked.tolist() == persons(*tracklets, params=moved)
     assert relinked.tolist() != persons(*tracklets, params=params)
 
@@ -290,8 +329,9 @@ def test_order_and_names_do_not_change_who_is_who(tracklets: list[Tracklet], ran
     order = list(range(len(tracklets)))
     random.shuffle(order)
     shuffled = [tracklets[index] for index in order]
-    here = partition(persons(*tracklets), range(len(tracklets)))
-    there = partition(persons(*shuffled), order)
+    here = partition(link(tracklets, PARAMS)[1].tolist(), range(len(tracklets)))
+    there = partition(link(shuffled, PARAMS)[1].tolist(), order)
+    assert calibrate(shuffled, KNOWN) == calibrate(tracklets, KNOWN)
     described = [{_described(tracklets, group) for group in groups} for groups in (here, there)]
     assert described[0] == described[1]
 
@@ -303,10 +343,10 @@ def _described(tracklets: list[Tracklet], group: frozenset[int]) -> tuple:
 
 @given(scenes())
 def test_no_person_is_twice_in_one_frame(tracklets: list[Tracklet]) -> None:
-    labels = persons(*tracklets)
+    _, labels = link(tracklets, PARAMS)
     frames = [
         (label, frame)
-        for label, tracklet in zip(labels, tracklets, strict=True)
+        for label, tracklet in zip(labels.tolist(), tracklets, strict=True)
         for start, end in tracklet.intervals.tolist()
         for frame in range(start, end)
     ]

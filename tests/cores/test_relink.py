@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, Tracklet, join, link, microseconds, score
 from pipeline.cores.relink import Seen, num_crowded_out, select, widened
-from tests.cores.test_link import PARAMS, crowd, seen
+from tests.cores.test_link import KNOWN, PARAMS, crowd, seen
 
 MEASURED = [field.name for field in fields(Links) if field.name not in ("score", "joined", "why")]
 
@@ -35,7 +35,7 @@ narrowings = st.fixed_dictionaries(
         "max_gap_s": st.sampled_from([0.2, 1.0, 3.0, 5.0]),
         "shot_max_s": st.sampled_from([0.0, 4.0, 30.0, 120.0]),
         "candidates": st.integers(1, 4),
-        "shot_distance": st.sampled_from([0.05, 0.15, 0.4]),
+        "wrong_joins": st.sampled_from([0.001, 0.05, 0.5]),
     }
 )
 
@@ -48,13 +48,13 @@ def test_what_narrower_limits_would_have_measured_is_found_to_the_last_row_or_mi
     after: IdentityParams = replace(PARAMS, **change)
     assume(not widened(before, after))
     tracklets = crowd(seed, 25)
-    written, _ = link(tracklets, before)
+    written, _ = link(tracklets, before, KNOWN)
     times = when(tracklets)
     found, expected = select(written, times, after), score(tracklets, after)
     if not num_crowded_out(written, times, before, after):
         assert differing(found, expected) == []
-        links, persons = join(found, times.shots, times.intervals, after)
-        again, labels = link(tracklets, after)
+        links, persons = join(found, times.shots, times.intervals, after, KNOWN)
+        again, labels = link(tracklets, after, KNOWN)
         assert persons.tolist() == labels.tolist()
         assert links.why.tolist() == again.why.tolist()
         assert np.array_equal(links.score, again.score, equal_nan=True)
@@ -69,7 +69,7 @@ def test_pairs_that_a_shorter_time_between_shots_lacks_are_told_of_and_only_then
         tracklets = crowd(seed, 25)
         before = replace(PARAMS, candidates=4)
         after = replace(before, shot_max_s=4.0)
-        written, _ = link(tracklets, before)
+        written, _ = link(tracklets, before, KNOWN)
         times = when(tracklets)
         told += num_crowded_out(written, times, before, after) > 0
         missed += bool(differing(select(written, times, after), score(tracklets, after)))
@@ -117,7 +117,7 @@ def test_of_equally_near_candidates_the_first_ones_are_taken() -> None:
     [
         ({"max_gap_s": 6.0}, ["max_gap_s"]),
         ({"shot_max_s": 121, "candidates": 11}, ["shot_max_s", "candidates"]),
-        ({"max_gap_s": 1.0, "shot_distance": 0.9, "gap_motion": 2}, []),
+        ({"max_gap_s": 1.0, "wrong_joins": 0.9, "gap_motion": 2}, []),
     ],
 )
 def test_limits_that_were_widened_are_named(change: dict[str, float], told: list[str]) -> None:

@@ -26,22 +26,30 @@ SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
 
 def process(video: Path, place: Path, *settings: str, files: Sequence[Path] = ()) -> int:
     """Publish `video` at `place`; returns the number of chunks."""
-    config = load([SHARED_WEIGHTS, *files], settings).on_device("cpu")
+    job = make_durable(video, place, [SHARED_WEIGHTS, *files], settings)
+    tables.create(job.ledger.store, job.config.biometrics.keep)
+    reduce_video(job, lambda parts: [track_part(part) for part in parts])
+    return len(job.spans)
+
+
+def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequence[str]) -> Job:
+    """Decode `video` and look at it; what is durable at `place` is not done again. Returns what the reduce asks for."""
+    config = load(files, settings).on_device("cpu")
     registry = Registry.of(config, fetch)
-    store = Store(str(place))
-    tables.create(store, config.biometrics.keep)
-    ledger = Ledger(store, flow.keys(config, registry))
+    ledger = Ledger(Store(str(place)), flow.keys(config, registry))
     found = probe(opener(str(video)))
+    missing = flow.planned(found, config, ledger.durable().get("v", []))
+    pools = flow.pools(config, registry, ledger, "run") if missing else []
     workers = [
         Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
-        for pool in flow.pools(config, registry, ledger, "run")
+        for pool in pools
     ]
-    for span in flow.planned(found, config, []):
+    for span in missing:
         rows = [pa.Table.from_pylist([json.loads(flow.span_row("v", str(video), found, span))])]
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
-    job = Job(
+    return Job(
         video_id="v",
         uri=video.name,
         probe=found,
@@ -51,9 +59,8 @@ def process(video: Path, place: Path, *settings: str, files: Sequence[Path] = ()
         config=config,
         config_id="c",
         spaces=flow.spaces(config, registry),
+        priors=flow.priors(flow.told_likenesses(config, registry)),
     )
-    reduce_video(job, lambda parts: [track_part(part) for part in parts])
-    return len(job.spans)
 
 
 def contents(place: Path) -> dict[str, bytes]:

@@ -33,7 +33,7 @@ def rollcall(command: str, *arguments: object) -> subprocess.CompletedProcess[st
 
 def test_it_tells_what_it_did(tmp_path: Path) -> None:
     publish(FILM, [], str(tmp_path))
-    done = rollcall("relink", tmp_path, "--set", "identity.shot_distance=0.001")
+    done = rollcall("relink", tmp_path, "--set", "identity.wrong_joins=1e-9")
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 video to be made again, from scores (1)" in done.stdout
     assert "2 -> 3" in done.stdout
@@ -55,8 +55,8 @@ def test_what_it_cannot_do_is_a_line_and_exit_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kept", "knobs"),
     [
-        ("false", ["identity.shot_distance=0.05", "identity.max_gap_s=1", "person.min_faces=3"]),
-        ("true", ["identity.candidates=20", "identity.shot_distance=0.3", "track.fill_gap_s=0.3"]),
+        ("false", ["identity.wrong_joins=0.01", "identity.max_gap_s=1", "person.min_faces=3"]),
+        ("true", ["identity.candidates=20", "identity.wrong_joins=0.5", "track.fill_gap_s=0.3"]),
     ],
 )
 def test_it_makes_what_process_would_have_made(tmp_path: Path, kept: str, knobs: Sequence[str]) -> None:

@@ -42,15 +42,15 @@ CROWD = Film(
     shift_ns=3_000_000,
 )
 ON_SCORES = [
-    ["identity.shot_distance=0.03"],
-    ["identity.shot_distance=0.5"],
-    ["identity.gap_distance=0.02", "identity.gap_motion=0.1"],
+    ["identity.wrong_joins=1e-6"],
+    ["identity.wrong_joins=0.9"],
+    ["identity.gap_motion=0.1"],
     ["identity.gap_motion_per_s=0"],
-    ["identity.face_distance=0.01", "identity.shot_distance=0.01"],
+    ["identity.wrong_joins=1e-9"],
     ["identity.max_gap_s=1.3"],
     ["identity.shot_max_s=5"],
     ["identity.candidates=2"],
-    ["identity.max_gap_s=1.3", "identity.shot_max_s=5", "identity.candidates=3", "identity.shot_distance=0.05"],
+    ["identity.max_gap_s=1.3", "identity.shot_max_s=5", "identity.candidates=3", "identity.wrong_joins=0.01"],
     ["person.min_faces=4", "person.correlation=0.1", "person.min_gender_prob=0.97"],
     ["person.min_weight=6"],
 ]
@@ -153,7 +153,7 @@ def test_with_kept_boxes_and_embeddings_tracking_and_cuts_are_done_again(output:
 
 @pytest.mark.parametrize("published", ["kept"], indirect=True)
 def test_the_three_ways_agree(output: Path) -> None:
-    store, settings = Store(str(output)), ["identity.shot_distance=0.03"]
+    store, settings = Store(str(output)), ["identity.wrong_joins=0.001"]
     (task,) = find_work(State.load(store), settings)
     made = []
     for one in Way:
@@ -164,21 +164,21 @@ def test_the_three_ways_agree(output: Path) -> None:
 
 def test_there_and_back_again_changes_no_byte(output: Path) -> None:
     before = contents(output)
-    relink(str(output), ["identity.shot_distance=0.01", "person.min_faces=5"])
+    relink(str(output), ["identity.wrong_joins=0.0001", "person.min_faces=5"])
     assert differing(before, contents(output))
-    relink(str(output), ["identity.shot_distance=0.15", "person.min_faces=2"])
+    relink(str(output), ["identity.wrong_joins=0.05", "person.min_faces=2"])
     assert differing(before, contents(output)) == []
 
 
 def test_one_change_after_the_other_is_both_at_once(plain: Path) -> None:
-    relink(str(plain), ["identity.shot_distance=0.03"])
+    relink(str(plain), ["identity.wrong_joins=0.001"])
     relink(str(plain), ["person.min_faces=4"])
-    expected = from_the_start(plain, "identity.shot_distance=0.03", "person.min_faces=4")
+    expected = from_the_start(plain, "identity.wrong_joins=0.001", "person.min_faces=4")
     assert differing(contents(plain), expected) == []
 
 
 def test_the_size_of_row_groups_and_windows_leaves_no_trace(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ["identity.face_distance=0.01", "identity.shot_distance=0.01"]
+    settings = ["identity.wrong_joins=1e-9"]
     expected = pd.read_parquet(_relinked_copy(plain, settings) / "detections")
     order = [own.tracklet_id.tolist() for _, own in expected.groupby("frame_num")]
     assert order != [own.tracklet_id.tolist() for _, own in pd.read_parquet(plain / "detections").groupby("frame_num")]
@@ -205,7 +205,7 @@ def _relinked_copy(place: Path, settings: list[str]) -> Path:
     ids=["nobody", "one", "a picture", "one look"],
 )
 def test_videos_of_next_to_nothing(film: Film, tmp_path: Path) -> None:
-    settings = ["identity.shot_distance=0.1", "identity.max_gap_s=1", "person.min_faces=3"]
+    settings = ["identity.wrong_joins=0.2", "identity.max_gap_s=1", "person.min_faces=3"]
     publish(film, [], str(tmp_path / "one"))
     publish(film, [], str(tmp_path / "anew"), *settings)
     relink(str(tmp_path / "one"), settings)
@@ -267,7 +267,7 @@ def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
 def test_a_video_of_unknown_making_is_refused_and_named(plain: Path) -> None:
     shutil.rmtree(plain / "recipes")
     with pytest.raises(UserError, match=r"recipes/\w+\.json is missing, which says how /in/v\.mp4 was made"):
-        relink(str(plain), ["identity.shot_distance=0.1"])
+        relink(str(plain), ["identity.wrong_joins=0.2"])
 
 
 def test_tables_of_another_reduce_are_made_from_the_chunks_or_not_at_all(
@@ -286,7 +286,7 @@ def test_tables_of_another_reduce_are_made_from_the_chunks_or_not_at_all(
 
 def test_the_working_area_is_left_as_it_was(output: Path) -> None:
     before = sorted(path.relative_to(output) for path in output.glob("_work/**"))
-    relink(str(output), ["identity.shot_distance=0.03"])
+    relink(str(output), ["identity.wrong_joins=0.001"])
     assert sorted(path.relative_to(output) for path in output.glob("_work/**")) == before
     assert (output / "_work" / "v").exists() == bool(_keep(output))
 
@@ -298,20 +298,20 @@ def test_process_knows_what_is_up_to_date(plain: Path) -> None:
     def seen_with(*settings: str) -> Standing:
         one = Content(video_id="v", uris=("/in/v.mp4",))
         config = load(settings=settings).on_device("cpu")
-        return standing(one, State.load(Store(str(plain))), flow.reduced_id(flow.Keys("o", "e"), config))
+        return standing(one, State.load(Store(str(plain))), flow.reduced_id(flow.Keys("o", "e"), config, {}))
 
-    assert (seen_with(), seen_with("identity.shot_distance=0.03")) == (Standing.DONE, Standing.CHANGED)
-    relink(str(plain), ["identity.shot_distance=0.03"])
-    assert (seen_with(), seen_with("identity.shot_distance=0.03")) == (Standing.CHANGED, Standing.DONE)
+    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (Standing.DONE, Standing.CHANGED)
+    relink(str(plain), ["identity.wrong_joins=0.001"])
+    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (Standing.CHANGED, Standing.DONE)
 
 
 def test_settings_come_on_top_of_how_each_video_was_made(tmp_path: Path) -> None:
     publish(CROWD, [], str(tmp_path), "person.min_faces=4", "identity.max_gap_s=3")
-    relink(str(tmp_path), ["identity.shot_distance=0.03"])
+    relink(str(tmp_path), ["identity.wrong_joins=0.001"])
     told = json.loads((tmp_path / "run.json").read_text())
     configuration = told["configuration"]
     assert (configuration["person"]["min_faces"], configuration["identity"]["max_gap_s"]) == (4, 3)
-    assert configuration["identity"]["shot_distance"] == 0.03
+    assert configuration["identity"]["wrong_joins"] == 0.001
     assert told["models"]["body"]["name"] == "looks"
     (row,) = pd.read_parquet(tmp_path / "videos").to_dict("records")
     assert (told["config_id"], told["videos"]) == (row["config_id"], {"done": 1, "quarantined": 0})
@@ -320,7 +320,7 @@ def test_settings_come_on_top_of_how_each_video_was_made(tmp_path: Path) -> None
 
 def test_what_is_so_already_is_left_alone(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in plain.rglob("*.parquet")}
-    relink(str(plain), ["identity.shot_distance=0.15"])
+    relink(str(plain), ["identity.wrong_joins=0.05"])
     assert {path: path.stat().st_mtime_ns for path in plain.rglob("*.parquet")} == before
     assert "nothing to do" in capsys.readouterr().out
 
@@ -363,15 +363,15 @@ def _stopping_after(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, tim
     monkeypatch.setattr(owner, name, failing)
 
 
-@pytest.mark.parametrize("moved", range(9))
+@pytest.mark.parametrize("moved", range(10))
 def test_an_interruption_while_tables_are_replaced_is_made_good(
     plain: Path, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
-    settings = ["identity.shot_distance=0.03", "identity.max_gap_s=1.3"]
+    settings = ["identity.wrong_joins=0.001", "identity.max_gap_s=1.3"]
     expected = from_the_start(plain, *settings)
     with monkeypatch.context() as patch:
         _stopping_after(patch, Store, "move", moved)
-        if moved < 8:
+        if moved < 9:
             with pytest.raises(StopError):
                 relink(str(plain), settings)
             assert not pd.read_parquet(plain / "videos").query("status == 'done'").shape[0]
@@ -381,7 +381,7 @@ def test_an_interruption_while_tables_are_replaced_is_made_good(
     assert differing(contents(plain), expected) == []
 
 
-@pytest.mark.parametrize("written", range(7))
+@pytest.mark.parametrize("written", range(8))
 def test_an_interruption_before_that_leaves_what_was_there(
     plain: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
@@ -389,7 +389,7 @@ def test_an_interruption_before_that_leaves_what_was_there(
     with monkeypatch.context() as patch:
         _stopping_after(patch, tables.pq.ParquetWriter, "write_table", written)
         with pytest.raises(StopError):
-            relink(str(plain), ["identity.shot_distance=0.03"])
+            relink(str(plain), ["identity.wrong_joins=0.001"])
     assert {name: old for name, old in contents(plain).items() if not name.startswith("_work")} == before
     books.finish_replacing(Store(str(plain)))
     assert contents(plain) == before

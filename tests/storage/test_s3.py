@@ -28,7 +28,7 @@ def test_the_same_bytes_come_out_and_pandas_reads_them(bucket: str, tmp_path: Pa
 
 
 def test_a_prefix_is_relinked_as_a_folder_is(bucket: str, tmp_path: Path) -> None:
-    settings = ["identity.shot_distance=0.001"]
+    settings = ["identity.wrong_joins=1e-9"]
     publish(FILM, [1, 3], f"{bucket}/out")
     publish(FILM, [1, 3], str(tmp_path), *settings)
     relink(f"{bucket}/out", settings)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from pipeline.cores import purity
+from pipeline.cores.likeness import Likeness
+from pipeline.cores.purity import Look, Looks
+
+LIKENESS = Likeness.from_distances((0.1, 0.5), (0.4, 0.3))
+STEP_NS = 125_000_000
+
+
+def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, step_ns: int = STEP_NS) -> Looks:
+    """Someone who looks like each of (angle in degrees, seconds) in turn, 8 times a second; frames count by 3."""
+    random = np.random.default_rng(seed)
+    angles = np.concatenate([np.full(round(seconds * 1e9 / step_ns), degrees) for degrees, seconds in parts])
+    looks = Looks()
+    for i, degrees in enumerate(np.radians(angles)):
+        vector = np.array([np.cos(degrees), np.sin(degrees), *random.normal(size=2) * noise])
+        looks.add(3 * i, i * step_ns, (vector / np.linalg.norm(vector)).astype(np.float32))
+    return looks
+
+
+def starts(looks: Looks) -> list[float]:
+    """Seconds at which a person begins."""
+    return [part.start / 3 * STEP_NS / 1e9 for part in looks.parts(LIKENESS)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_person_is_one_part(seed: int) -> None:
+    assert starts(tracklet((0, 10), seed=seed, noise=0.3)) == [0]
+
+
+@pytest.mark.parametrize("second", [1.0, 2.0, 5.5, 8.5])
+def test_a_change_of_person_is_found_to_half_a_second(second: float) -> None:
+    found = starts(tracklet((0, second), (70, 10 - second)))
+    assert len(found) == 2
+    assert found[1] == pytest.approx(second, abs=0.5)
+
+
+def test_every_change_is_found() -> None:
+    assert starts(tracklet((0, 3), (70, 2), (140, 4))) == [0, 3, 5]
+    assert starts(tracklet((0, 3), (70, 2), (0, 4))) == [0, 3, 5]
+
+
+def test_who_looks_a_little_different_is_still_one_person() -> None:
+    assert starts(tracklet((0, 5), (30, 5))) == [0]
+
+
+def test_who_is_covered_for_less_than_a_second_is_not_divided() -> None:
+    assert len(starts(tracklet((0, 5), (90, 0.5)))) == 1
+    assert len(starts(tracklet((90, 0.5), (0, 5)))) == 1
+
+
+def test_without_a_likeness_nothing_is_divided() -> None:
+    assert len(tracklet((0, 5), (90, 5)).parts(None)) == 1
+    assert Looks().parts(LIKENESS) == []
+
+
+def test_each_part_has_its_own_mean_and_steadiness() -> None:
+    first, second = tracklet((0, 3), (90, 3), noise=0.001).parts(LIKENESS)
+    assert _angle(first) == pytest.approx(0, abs=1)
+    assert _angle(second) == pytest.approx(90, abs=1)
+    assert first.steadiness == second.steadiness == 1
+    (whole,) = tracklet((0, 3), (90, 3), noise=0.001).parts(None)
+    assert whole.steadiness == 0
+
+
+def test_hours_cost_no_more_memory_and_lose_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purity, "MAX_WINDOWS", 8)
+    looks = tracklet((0, 60), (70, 60), step_ns=STEP_NS)
+    assert len(looks._totals) <= 8
+    assert len(looks._totals) == len(looks._counts) == len(looks._starts) == len(looks._begun_ns)
+    assert sum(looks._counts) == 960
+    assert starts(looks) == [0, pytest.approx(60, abs=8)]
+    (whole,) = looks.parts(None)
+    assert np.linalg.norm(whole.total) == pytest.approx(960 * np.cos(np.radians(35)), rel=0.02)
+
+
+def _angle(look: Look) -> float:
+    return float(np.degrees(np.arctan2(look.total[1], look.total[0])))

@@ -1,0 +1,146 @@
+"""Edited films: segments of several videos with hard cuts between them, and where each frame comes from.
+
+Contract: a film has one size and rate whatever its videos have; the same segments give the same frames. A film of one
+segment is its video uncut, of the same size, rate and encoding: what is seen there is the truth for what is cut of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from pipeline.arrays import Picture
+from tests.clips import RATE, write_video
+
+STAMP_ERROR_S = Fraction(1, 1000)
+"""Containers round the times of frames to milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """[start_s, end_s) of a video, from its first frame; whole frames of the film's rate."""
+
+    video: Path
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameMap:
+    """Where the F frames of a film come from.
+
+    segments: (F,) index of the segment. frames: (F,) number of the frame in its video from 0, counted at the film's
+    rate. sources: (F,) index of the frame in the video's file.
+    """
+
+    segments: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    @property
+    def cuts(self) -> list[int]:
+        """The first frames of all segments but the first."""
+        return (1 + np.flatnonzero(np.diff(self.segments))).tolist()
+
+    def save(self, path: Path) -> None:
+        np.savez(path, segments=self.segments, frames=self.frames, sources=self.sources)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        with np.load(path) as arrays:
+            return cls(**arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a picture lies in a film: scaled evenly, in the middle, black around it. Sizes and places in px."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+    @classmethod
+    def of(cls, shape: tuple[float, float], film: tuple[int, int]) -> Self:
+        """shape: width and height as displayed. film: width and height."""
+        scale = min(film[0] / shape[0], film[1] / shape[1])
+        width, height = round(shape[0] * scale), round(shape[1] * scale)
+        return cls(width, height, (film[0] - width) // 2, (film[1] - height) // 2)
+
+    def boxes(self, boxes: NDArray[np.float32], shape: tuple[float, float]) -> NDArray[np.float32]:
+        """(N, 4) xyxy px of a picture of `shape`, in the film's px."""
+        scale = np.array([self.width / shape[0], self.height / shape[1]] * 2)
+        return (boxes * scale + [self.left, self.top] * 2).astype(np.float32)
+
+
+def make_film(
+    path: Path, segments: Sequence[Segment], *, width: int = 960, height: int = 540, fps: Fraction = RATE
+) -> FrameMap:
+    """Encode the segments one after the other, with a keyframe a second and none for a cut. Raises ValueError where a
+    segment is not in its video."""
+    rows: list[tuple[int, int, int]] = []
+
+    def pictures() -> Iterator[Picture]:
+        for index, segment in enumerate(segments):
+            place = Placement.of(displayed_shape(segment.video), (width, height))
+            wanted = range(round(segment.start_s * fps), round(segment.end_s * fps))
+            found = 0
+            for number, source, frame in _resampled(segment.video, wanted, fps):
+                rows.append((index, number, source))
+                found += 1
+                yield _letterboxed(frame, place, width, height)
+            if found < len(wanted):
+                raise ValueError(f"{segment.video} ends before {segment.end_s} s")
+
+    write_video(path, pictures(), fps=fps, keyframe_every=round(fps))
+    return FrameMap(*np.array(rows, np.int64).T)
+
+
+def displayed_shape(video: Path) -> tuple[float, float]:
+    """Width and height in px of the pictures that a video shows."""
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        return float(stream.width * (stream.sample_aspect_ratio or 1)), float(stream.height)
+
+
+def _resampled(video: Path, wanted: range, fps: Fraction) -> Iterator[tuple[int, int, VideoFrame]]:
+    """For each number k of `wanted` the frame that is seen k / fps s after the first, with its index in the file."""
+    number = wanted.start
+    for index, frame, end_s in _with_ends(video):
+        while number < wanted.stop and number / fps + STAMP_ERROR_S < end_s:
+            yield number, index, frame
+            number += 1
+        if number == wanted.stop:
+            return
+
+
+def _with_ends(video: Path) -> Iterator[tuple[int, VideoFrame, Fraction]]:
+    """All frames with their index and the time until which they are seen; the last one as long as that before it."""
+    index, shown, start_s, time_s, lasts_s = -1, None, Fraction(0), Fraction(0), Fraction(0)
+    with av.open(str(video)) as container:
+        for frame in container.decode(video=0):
+            next_s = int(frame.pts or 0) * Fraction(frame.time_base or 1)
+            if shown is None:
+                start_s = next_s
+            else:
+                lasts_s = next_s - start_s - time_s
+                yield index, shown, next_s - start_s
+            index, shown, time_s = index + 1, frame, next_s - start_s
+        if shown is not None:
+            yield index, shown, time_s + lasts_s
+
+
+def _letterboxed(frame: VideoFrame, place: Placement, width: int, height: int) -> Picture:
+    scaled = frame.reformat(width=place.width, height=place.height, format="rgb24", interpolation="AREA")
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[place.top : place.top + place.height, place.left : place.left + place.width] = scaled.to_ndarray()
+    return canvas
