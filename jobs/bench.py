@@ -38,7 +38,8 @@ from pipeline.media.probe import probe
 from pipeline.stages import flow, run
 from pipeline.stages.base import PoolOfStages, Splitter
 from pipeline.stages.flow import RowOfSpan
-from pipeline.stages.reduce import Job, Part, Tracked, reduce_video
+from pipeline.stages.reduce import Job, Part, reduce_video
+from pipeline.stages.tracked import Tracked
 from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.sources import Source, content_id
 from pipeline.storage.store import Store, opener

@@ -133,10 +133,11 @@ def summarise(
     bodies: Sequence[NDArray[np.float32] | None],
     faces: Sequence[NDArray[np.float32] | None],
     steadiness: NDArray[np.float64] | None = None,
+    mean_boxes: NDArray[np.float64] | None = None,
 ) -> list[Tracklet]:
     """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each.
 
-    steadiness: (T, 2) of body and face, nan where it is not known.
+    steadiness: (T, 2) of body and face, nan where it is not known. mean_boxes: (T, 4), where `knots` are but the ends.
     """
     if steadiness is None:
         steadiness = np.full((len(bodies), 2), np.nan)
@@ -150,8 +151,9 @@ def summarise(
         first, stop = np.searchsorted(occupied.tracklets, (index, index + 1))
         spans = np.stack([occupied.starts[first:stop], occupied.ends[first:stop]], axis=1)
         steady = steadiness[index].tolist()
+        mean_box = boxes.mean(axis=0, dtype=np.float64) if mean_boxes is None else mean_boxes[index]
         ends = (times_ns[head], boxes[head], times_ns[tail], boxes[tail])
-        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, boxes.mean(axis=0, dtype=np.float64), *steady))
+        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, mean_box, *steady))
     return tracklets
 
 

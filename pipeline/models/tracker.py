@@ -6,7 +6,7 @@ and a silence longer than the memory (a hole in the video) is made up for by emp
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import boxmot.utils  # noqa: F401  (sets up the logger that is silenced below)
@@ -19,50 +19,16 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import Boxes as BoxArray
 from pipeline.errors import UserError
+from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memory_updates, resolve, silence_s
 
 logging.getLogger("boxmot").setLevel(logging.ERROR)
 
-REMEMBERED_REMOVALS = 1000
+REMEMBERED = 1000
+"""Of what a tracker would keep as long as it lives, and hardly looks at: the tracks that it removed, and in deepocsort
+all boxes of a track that is still followed."""
 
-Options = dict[str, Any]
-
-ANY_SHAPE: Options = {"min_box_area": 0, "aspect_ratio_thresh": 1e9}
-"""BoostTrack drops boxes much wider than high; people lie down, and close-ups show heads and shoulders."""
-
-OCCLUBOOST_START = 0.55
-"""BoxMOT tuned 0.71, and a person against the light who stays at 0.6 for two seconds is never followed. At 0.55 a dark
-street finds 93 % of another system's boxes instead of 83, and with our links over gaps the pooled HOTA and IDF1 of two
-benchmark sequences stay (63.2 and 86.9 against 63.2 and 86.6; tests/bench/tracking_on_mot.py)."""
-
-OPTIONS: Mapping[str, Callable[[float, int], Options]] = {
-    "bytetrack": lambda score, updates: {"track_thresh": score, "track_buffer": updates, "frame_rate": 30},
-    "ocsort": lambda score, updates: {"det_thresh": score, "max_age": updates},
-    "botsort": lambda score, updates: {
-        "track_high_thresh": score,
-        "new_track_thresh": score,
-        "track_buffer": updates,
-        "frame_rate": 30,  # 30: buffers are scaled by frame_rate / 30
-        "use_cmc": False,
-    },
-    "boosttrack": lambda score, updates: {"det_thresh": score, "max_age": updates, "use_cmc": False, **ANY_SHAPE},
-    "occluboost": lambda score, updates: {
-        "det_thresh": score,
-        "new_track_thresh": max(score, OCCLUBOOST_START),
-        "max_age": updates,
-        "use_cmc": False,
-        **ANY_SHAPE,
-    },
-    "deepocsort": lambda score, updates: {"det_thresh": score, "max_age": updates, "cmc_off": True},
-    "sfsort": lambda score, updates: {
-        "high_th": score,
-        "new_track_th": score,
-        "central_timeout": updates,
-        "marginal_timeout": updates,
-        "frame_width": 1,  # only tells the middle from the margins, and both are remembered equally long
-        "frame_height": 1,
-    },
-}
-"""How each tracker names the score from which on a detection may start a track, its memory, and what wants pictures."""
+WARM_UP = {"bytetrack": 1, "botsort": 1, "sfsort": 0}
+"""Updates after which a tracker's count of them no longer matters; in the others so many as their min_hits."""
 
 
 class Tracker:
@@ -70,32 +36,44 @@ class Tracker:
 
     name: one of OPTIONS. min_score: surer detections are matched first and may start a track (in occluboost only from
     OCCLUBOOST_START on). memory_s: s, whom it has not seen for so long is forgotten. step_s: s between analysed frames.
-    options: more, by BoxMOT's own names; they win.
+    options: more, by BoxMOT's own names; they win. updates_before: how many updates one that saw the shot from its
+    start would have had, the last `memory` of them, or all, empty. This one does the same from here on: after a few
+    empty updates, since trackers confirm a track at once in the first frames of a shot.
     Raises UserError for options that the tracker does not know, or that need pictures.
     """
 
     def __init__(
-        self, name: str, *, min_score: float, memory_s: float, step_s: float, options: Mapping[str, Any]
+        self,
+        name: str,
+        *,
+        min_score: float,
+        memory_s: float,
+        step_s: float,
+        options: Mapping[str, Any],
+        updates_before: int = 0,
     ) -> None:
         if name not in OPTIONS:
             raise UserError(f"track.tracker must be one of {', '.join(OPTIONS)}, got {name!r}")
         if step_s <= 0:
             raise ValueError(f"step_s must be positive, got {step_s}")
+        remembered = memory_updates(memory_s, step_s)
         self._name = name
-        self._updates = max(1, round(memory_s / step_s))
-        self._silence_s = max(memory_s, 1.5 * step_s)
+        self._step_s = step_s
+        self._silence_s = silence_s(memory_s, step_s)
+        self._hole_updates = hole_updates(remembered)
         self._last_s: float | None = None
-        timed = {} if name == "sfsort" else {"variable_dt": True}  # sfsort has no motion model
-        chosen = {**OPTIONS[name](min_score, self._updates), **timed, **options}
+        self._updates_before = updates_before
+        chosen = resolve(name, min_score, remembered, options)
         try:
-            self._tracker = create_tracker(TrackerSpec(name=name, options=tuple(sorted(chosen.items()))))
+            self._tracker: Any = create_tracker(TrackerSpec(name=name, options=tuple(sorted(chosen.items()))))
         except (TypeError, ValueError) as error:
             raise UserError(f"track.options: {name} refuses them: {str(error).splitlines()[0]}") from None
         if self._tracker.requirements.frame:
             raise UserError(f"track.options: {name} would need the pictures, which are gone when people are tracked")
+        self.memory: int = MEMORY[name](chosen)
+        """Updates after which it cannot return to a track that it has not seen since."""
         if isinstance(getattr(self._tracker, "removed_stracks", None), list):
-            # It serves the next update only, but would grow with the shot.
-            setattr(self._tracker, "removed_stracks", deque(maxlen=REMEMBERED_REMOVALS))  # noqa: B010
+            self._tracker.removed_stracks = deque(maxlen=REMEMBERED)
 
     @property
     def uses_embeddings(self) -> bool:
@@ -118,15 +96,19 @@ class Tracker:
             raise UserError(
                 f"track.tracker {self._name} compares appearances: set observe.body.embed to all, or use bytetrack"
             )
-        if self._last_s is not None and time_s - self._last_s > self._silence_s:
-            self._forget(self._last_s, time_s)
+        if self._last_s is None:
+            # The times of frames that nobody was seen in do not matter.
+            warm_up = min(self._updates_before, WARM_UP.get(self._name, int(self._tracker.min_hits)))
+            self._advance_empty(time_s - self._step_s * np.arange(warm_up, 0, -1))
+        elif time_s - self._last_s > self._silence_s:
+            self._advance_empty(np.linspace(self._last_s, time_s, self._hole_updates + 2)[1:-1])
         self._last_s = time_s
         return self._advance(time_s, boxes, scores, embeddings if self.uses_embeddings else None)
 
-    def _forget(self, after_s: float, before_s: float) -> None:
+    def _advance_empty(self, times_s: NDArray[Any]) -> None:
         nobody, nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        for time_s in np.linspace(after_s, before_s, self._updates + 4)[1:-1]:
-            self._advance(float(time_s), nobody, nothing, None)
+        for time_s in times_s.tolist():
+            self._advance(time_s, nobody, nothing, None)
 
     def _advance(
         self, time_s: float, boxes: BoxArray, scores: NDArray[np.float32], embeddings: NDArray[np.float32] | None
@@ -141,6 +123,9 @@ class Tracker:
             ),
             timestamp_s=time_s,
         )
+        for track in self._tracker.active_tracks if self._name == "deepocsort" else ():
+            while len(track.observations) > REMEMBERED:
+                del track.observations[next(iter(track.observations))]
         indices, ids = tracks.detection_indices.numpy(), tracks.track_ids.numpy()
         order = np.lexsort((ids, indices))
         order = order[indices[order] >= 0]  # a box of the tracker's own making belongs to no detection

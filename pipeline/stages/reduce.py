@@ -1,9 +1,11 @@
 """Reduce one video: from durable chunks to published tables. Shots are tracked in order across all chunk borders.
 
-Nothing here knows Ray; `spread` says how the parts of the tracking are carried out. Detections and embeddings are read
-a chunk at a time; what stays in memory is one short row per box, and one summary per tracklet.
+Nothing here knows Ray; `spread` says how the parts of the tracking are carried out. Detections, embeddings and what the
+tracker gave are read a window at a time; what stays in memory is a time per frame, a short row per face, and one
+summary per tracklet.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,14 +18,17 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config
-from pipeline.cores.fill import Knots, ShotFrames, intervals, rows_between
-from pipeline.cores.likeness import Likenesses, steadiness
-from pipeline.cores.link import Tracklet, calibrate, link, summarise
+from pipeline.cores.fill import Intervals, Knots, ShotFrames, intervals, rows_between
+from pipeline.cores.likeness import Likenesses
+from pipeline.cores.link import END_S, Tracklet, calibrate, link, summarise
 from pipeline.cores.number import number_tracklets
+from pipeline.cores.pauses import segments
+from pipeline.cores.purity import Looks
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import damaged_cells
 from pipeline.media.probe import Probe, describe_warnings
+from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
 from pipeline.stages.publish import (
     Facts,
     conclude,
@@ -34,14 +39,20 @@ from pipeline.stages.publish import (
     nullable,
     publish,
 )
+from pipeline.stages.tracked import BOX, BlockReader, Tracked
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Ledger, Span, is_whole
 from pipeline.storage.store import Store
 
-FRAMES_PER_WINDOW = 16_384
-"""Rows are made for so many frames at a time."""
-FRAMES_PER_PART = 20_000
-"""Analysed frames that one task tracks; shots are never divided. About a minute of work."""
+FRAMES_PER_WINDOW = 4_096
+"""Boxes are read, and rows made, for so many frames at a time."""
+MS_PER_PART = 10_000
+"""Work of one task that tracks, by the estimate below. A worker that has tracked nothing yet needs some seconds to load
+the trackers, so that smaller parts would cost more than they give."""
+MS_PER_FRAME, MS_PER_DETECTION = 0.8, 0.25
+"""OccluBoost on one core (tests/bench/tracking_at_scale.py)."""
+ROWS_OF_VECTORS = 1024
+"""Embeddings are written so many at a time."""
 NOMINAL_FPS = 25
 
 
@@ -77,12 +88,14 @@ class Job(Chunks):
 class Timeline:
     """Every frame of a video, at least one, and where each chunk begins in it.
 
-    times_ns: (F,) int64, rising. analysed: (F,) bool. differences: (F, 3) int64, hue, saturation, lightness to the next
-    frame. first_frames: (C + 1,) int64: chunk c holds the frames [first_frames[c], first_frames[c + 1]).
+    times_ns: (F,) int64, rising. analysed: (F,) bool. num_detections: (F,) int32. differences: (F, 3) int64, hue,
+    saturation, lightness to the next frame. first_frames: (C + 1,) int64: chunk c holds the frames [first_frames[c],
+    first_frames[c + 1]).
     """
 
     times_ns: NDArray[np.int64]
     analysed: NDArray[np.bool_]
+    num_detections: NDArray[np.int32]
     differences: NDArray[np.int64]
     first_frames: NDArray[np.int64]
     width: int
@@ -101,30 +114,32 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
-    """The tracklets of some shots: T of them, with K boxes in analysed frames, ordered by tracklet, then frame.
+class PartOfShot:
+    """Frames that one tracker sees.
 
-    chunks, detections: (K,) where the box stands: detection `detections[k]` of chunk `chunks[k]`.
-    shots: (T,) index of the shot. bodies: (T, D) float32, mean of unit embeddings, nan where there is none; D may be 0.
-    steadiness: (T,) of the body embedding (cores.likeness), nan where it is not known.
+    shot: its index. frames, times_ns: (A,) int64, the analysed ones from a first detection to the last before a pause.
+    updates_before: as of cores.pauses.Segment. min_frames: a track with fewer boxes is no tracklet.
     """
 
-    knots: Knots
-    chunks: NDArray[np.int64]
-    detections: NDArray[np.int64]
-    shots: NDArray[np.int64]
-    bodies: NDArray[np.float32]
-    steadiness: NDArray[np.float64]
+    shot: int
+    frames: NDArray[np.int64]
+    times_ns: NDArray[np.int64]
+    updates_before: int
+    min_frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Consecutive shots for one task: shots[i] is the half-open range of frames of shot number `first_shot` + i."""
+    """What one task tracks, in order of frames.
+
+    number: of this part. step_s: s between analysed frames, as a rule. first_frames: as of Timeline.
+    """
 
     job: Chunks
-    timeline: Timeline
-    first_shot: int
-    shots: tuple[tuple[int, int], ...]
+    number: int
+    step_s: float
+    first_frames: NDArray[np.int64]
+    pieces: tuple[PartOfShot, ...]
 
 
 Spread = Callable[[Sequence[Part]], Iterable[Tracked]]
@@ -166,19 +181,34 @@ def publish_chunks(
         threshold=job.config.cuts.threshold,
         min_shot_s=job.config.cuts.min_shot_s,
     )
-    tracked = concatenate(list(spread(_parts(job, timeline, shots))))
-    faces = read_faces(job, timeline, tracked)
-    tracklets = summarise_shots(job, timeline, shots, tracked, faces)
+    try:
+        tracked = Tracked.joined(list(spread(plan_parts(job, timeline, shots))))
+        return _publish_tracked(job, timeline, shots, tracked, store, likenesses)
+    finally:
+        job.ledger.clear_tracked(job.video_id)
+
+
+def _publish_tracked(
+    job: Chunks,
+    timeline: Timeline,
+    shots: Sequence[tuple[int, int]],
+    tracked: Tracked,
+    store: Store,
+    likenesses: Likenesses | None,
+) -> dict[str, int]:
+    boxes = BlockReader(job.ledger, tracked.blocks)
+    faces = read_faces(job, timeline, tracked, boxes)
+    tracklets = summarise_shots(job, timeline, shots, tracked, boxes, faces)
     ordered = [tracklets.summaries[index] for index in np.argsort(tracklets.ids)]
     likenesses = likenesses or calibrate(ordered, job.priors)
     links, labels = link(ordered, job.config.identity, likenesses)
-    facts = _facts(job, timeline, shots, tracked, faces, tracklets, likenesses)
+    facts = _facts(job, timeline, shots, tracked, boxes, faces, tracklets, likenesses)
     people = conclude(facts, links, labels, job.config.person)
     publish(store, facts, people, job.csv_names)
     if job.config.biometrics.keep:
         schema = rows.BIOMETRIC_DATASETS["embeddings"]
-        embeddings = make(schema, _embedding_columns(job, tracked, faces, tracklets.ids))
-        tables.write(store, f"embeddings/{job.video_id}.parquet", schema, [embeddings])
+        embeddings = _embeddings(job, timeline, tracked, faces, tracklets.ids)
+        tables.write(store, f"embeddings/{job.video_id}.parquet", schema, embeddings)
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 
@@ -186,16 +216,19 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     """All frames of a video, the last of which lasts `frame_ns`. Raises DataError where there is none."""
     if not is_whole(job.spans):
         raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
-    times_ns, analysed, differences, counts = [], [], [], []
+    times_ns, analysed, seen, differences, counts = [], [], [], [], []
     warnings: list[str | None] = []
     size, pixels = (0, 0), 1
     for span in job.spans:
-        chunk = job.ledger.observed(job.video_id, span, ["warning", *rows.FRAMES.names])
+        chunk = job.ledger.observed(
+            job.video_id, span, ["warning", *rows.FRAMES.names, "detections.list.element.frame"]
+        )
         frames = flat(chunk["frames"])
         times_ns.append(numbers(frames, "time_ns"))
         analysed.append(frames.field("analysed").to_numpy(zero_copy_only=False).astype(np.bool_))
         columns = [frames.field(name).fill_null(0) for name in ("hue", "saturation", "lightness")]
         differences.append(np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1))
+        seen.append(np.bincount(numbers(flat(chunk["detections"]), "frame"), minlength=len(frames)))
         counts.append(len(frames))
         warnings.append(chunk["warning"][0].as_py())
         if len(frames):
@@ -206,6 +239,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     return Timeline(
         np.concatenate(times_ns).astype(np.int64),
         np.concatenate(analysed),
+        np.concatenate(seen).astype(np.int32),
         np.concatenate(differences).astype(np.int64),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         *size,
@@ -215,56 +249,63 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     )
 
 
-def _parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
-    """Consecutive shots, about FRAMES_PER_PART analysed frames together."""
-    before = np.concatenate([[0], np.cumsum(timeline.analysed)])
+def plan_parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
+    """What can be tracked apart, with the very rows of every shot tracked from its first frame to its last.
+
+    Shots, and the segments of a shot on either side of a pause that is longer than the tracker's memory, in parts of
+    about MS_PER_PART.
+    """
+    track = job.config.track
+    frames = np.flatnonzero(timeline.analysed)
+    times_ns = timeline.times_ns[frames]
+    step_s = float(np.median(np.diff(times_ns))) / 1e9 if len(frames) > 1 else 1 / NOMINAL_FPS
+    updates = memory_updates(track.memory_s, step_s)
+    memory = MEMORY[track.tracker](resolve(track.tracker, track.min_score, updates, track.options))
     parts: list[Part] = []
-    first = 0
-    for last, (_, end) in enumerate(shots):
-        if before[end] - before[shots[first][0]] >= FRAMES_PER_PART or last == len(shots) - 1:
-            parts.append(Part(job, timeline, first, tuple(shots[first : last + 1])))
-            first = last + 1
+    waiting: list[PartOfShot] = []
+    work_ms = 0.0
+    for shot, (first, end) in enumerate(np.searchsorted(frames, np.array(shots)).tolist()):
+        num_detections = timeline.num_detections[frames[first:end]]
+        for one in segments(
+            times_ns[first:end] / 1e9,
+            num_detections > 0,
+            memory=memory,
+            silence_s=silence_s(track.memory_s, step_s),
+            hole_updates=hole_updates(updates),
+        ):
+            own = slice(first + one.start, first + one.end)
+            min_frames = min(track.min_frames, end - first)
+            waiting.append(PartOfShot(shot, frames[own], times_ns[own], one.updates_before, min_frames))
+            work_ms += MS_PER_FRAME * (one.end - one.start)
+            work_ms += MS_PER_DETECTION * int(num_detections[one.start : one.end].sum())
+            if work_ms >= MS_PER_PART:
+                parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting)))
+                waiting, work_ms = [], 0.0
+    if waiting:
+        parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting)))
     return parts
-
-
-def concatenate(parts: Sequence[Tracked]) -> Tracked:
-    offsets = np.cumsum([0, *(len(part.shots) for part in parts)])
-    width = max((part.bodies.shape[1] for part in parts), default=0)
-    bodies = np.full((int(offsets[-1]), width), np.nan, np.float32)
-    for part, offset in zip(parts, offsets, strict=False):
-        bodies[offset : offset + len(part.shots), : part.bodies.shape[1]] = part.bodies
-
-    def joined(columns: Iterable[NDArray[Any]], kind: Any, *shape: int) -> NDArray[Any]:
-        listed = list(columns)
-        return np.concatenate(listed).astype(kind) if listed else np.zeros((0, *shape), kind)
-
-    knots = Knots(
-        joined((part.knots.tracklets + offset for part, offset in zip(parts, offsets, strict=False)), np.int64),
-        joined((part.knots.frames for part in parts), np.int64),
-        joined((part.knots.boxes for part in parts), np.float32, 4),
-        joined((part.knots.scores for part in parts), np.float32),
-    )
-    return Tracked(
-        knots,
-        joined((part.chunks for part in parts), np.int64),
-        joined((part.detections for part in parts), np.int64),
-        joined((part.shots for part in parts), np.int64),
-        bodies,
-        joined((part.steadiness for part in parts), np.float64),
-    )
 
 
 # --- faces and people ------------------------------------------------------------------------------------------------
 
 
+SHOWN_OF_FACES = [field for field in rows.FACE if field.name not in ("landmarks", "embedding")]
+
+
 @dataclass(frozen=True, slots=True)
 class SeenFaces:
-    """The F faces of a video. table: the fields of rows.FACE; frames: (F,) of the video; tracklets: (F,), -1 none."""
+    """The F faces of a video, chunk by chunk.
+
+    table: SHOWN_OF_FACES. chunks: (F,) rising. frames: (F,) of the video. tracklets: (F,), -1 none.
+    means, steadiness: for each tracklet with face embeddings their mean, weighted by quality, and cores.likeness of it.
+    """
 
     table: pa.Table
+    chunks: NDArray[np.int64]
     frames: NDArray[np.int64]
     tracklets: NDArray[np.int64]
-    vectors: NDArray[np.float32] | None
+    means: Mapping[int, NDArray[np.float32]]
+    steadiness: Mapping[int, float]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column as float64, nan for null."""
@@ -284,55 +325,93 @@ class Summaries:
     summaries: list[Tracklet]
 
 
-def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked) -> SeenFaces:
+def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockReader) -> SeenFaces:
     """All faces, each with the tracklet of the detection that it is on."""
-    keys = tracked.chunks << 32 | tracked.detections
-    order = np.argsort(keys)
-    tables_, frames, tracklets, vectors = [], [], [], []
-    for chunk, span in enumerate(job.spans):
-        faces = flat(job.ledger.enriched(job.video_id, span, rows.FACES.names)["faces"])
-        tables_.append(pa.table(faces.flatten(), names=[field.name for field in rows.FACE]))
+    tables_, frames, tracklets = [], [], []
+    means: dict[int, NDArray[np.float32]] = {}
+    steadiness: dict[int, float] = {}
+    looks: dict[int, Looks] = defaultdict(Looks)
+    for chunk in range(len(job.spans)):
+        faces = _faces_of(job, chunk)
+        tables_.append(pa.table([faces.field(field.name) for field in SHOWN_OF_FACES], pa.schema(SHOWN_OF_FACES)))
         frames.append(numbers(faces, "frame") + timeline.first_frames[chunk])
         on = faces.field("detection").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        place = np.searchsorted(keys, chunk << 32 | np.maximum(on, 0), sorter=order)
-        place = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(on), np.int64)
-        hit = (on >= 0) & (len(order) > 0)
-        if len(order):
-            hit &= keys[place] == (chunk << 32 | np.maximum(on, 0))
-        tracklets.append(np.where(hit, tracked.knots.tracklets[place] if len(order) else -1, -1))
-        vectors.append(unit_vectors(faces))
-    width = max((v.shape[1] for v in vectors if v is not None), default=0)
-    joined = [np.zeros((len(f), width), np.float32) if v is None else v for v, f in zip(vectors, frames, strict=True)]
+        found = boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
+        by_detection = np.full(1 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
+        by_detection[found["detection"]] = tracked.tracklets(found)
+        tracklets.append(np.where(on >= 0, by_detection[on], -1))
+        vectors = unit_vectors(faces)
+        if vectors is not None:
+            judged = tables_[-1]["judged"].fill_null(False).to_numpy().astype(np.bool_)
+            quality = tables_[-1]["quality"].cast(pa.float64()).to_numpy()
+            own = np.flatnonzero(judged & (tracklets[-1] >= 0) & vectors.any(axis=1))
+            for i in own[np.argsort(frames[-1][own], kind="stable")].tolist():
+                frame = int(frames[-1][i])
+                looks[int(tracklets[-1][i])].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
+        end = timeline.first_frames[chunk + 1]
+        for tracklet in [one for one in looks if tracked.last_frames[one] < end or chunk + 1 == len(job.spans)]:
+            (look,) = looks.pop(tracklet).parts(None)
+            if look.total.any():
+                means[tracklet], steadiness[tracklet] = unit(look.total), look.steadiness
     return SeenFaces(
         pa.concat_tables(tables_),
+        np.repeat(np.arange(len(frames)), [len(each) for each in frames]),
         np.concatenate(frames).astype(np.int64),
         np.concatenate(tracklets).astype(np.int64),
-        np.concatenate(joined) if width else None,
+        means,
+        steadiness,
     )
 
 
+def _faces_of(job: Chunks, chunk: int) -> pa.StructArray:
+    return flat(job.ledger.enriched(job.video_id, job.spans[chunk], rows.FACES.names)["faces"])
+
+
 def summarise_shots(
-    job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, faces: SeenFaces
+    job: Chunks,
+    timeline: Timeline,
+    shots: Sequence[tuple[int, int]],
+    tracked: Tracked,
+    boxes: BlockReader,
+    faces: SeenFaces,
 ) -> Summaries:
     """What the linker knows of every tracklet."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
-    face_means, face_steadiness = _face_means(faces, len(tracked.shots))
-    steady = np.stack([tracked.steadiness, face_steadiness], axis=1)
+    means = [faces.means.get(index) for index in range(len(tracked))]
+    steady = np.stack([tracked.steadiness, [faces.steadiness.get(index, np.nan) for index in range(len(tracked))]], 1)
+    end_ns = int(END_S * 1e9)
+    first_ns, last_ns = timeline.times_ns[tracked.first_frames], timeline.times_ns[tracked.last_frames]
+    box_sums, num_boxes = np.zeros((len(tracked), 4)), np.zeros(len(tracked))
     summaries: list[Tracklet] = []
-    runs = [np.zeros((0, 3), np.int64)]
+    all_runs = [np.zeros((0, 3), np.int64)]
     for shot, frames in _shot_frames(timeline, shots):
-        knots = _knots_of_shot(tracked, shot)
-        first = len(summaries)
-        own = slice(first, first + int((tracked.shots == shot).sum()))
-        local = replace(knots, tracklets=knots.tracklets - first)
-        occupied = intervals(local, frames, _fill_ns(job))
-        runs.append(np.stack([occupied.tracklets + first, occupied.starts, occupied.ends], axis=1))
-        summaries += summarise(shot, frames, local, occupied, bodies[own], face_means[own], steady[own])
+        first, stop = np.searchsorted(tracked.shots, (shot, shot + 1)).tolist()
+        if first == stop:
+            continue
+        runs: list[NDArray[np.int64]] = []
+        ends: list[Knots] = []
+        for start, end, knots in _windows(job, frames, tracked, boxes):
+            seen = intervals(knots, frames, _fill_ns(job))
+            runs.append(np.stack([seen.tracklets, seen.starts, seen.ends], axis=1))
+            # Of a tracklet's boxes the linker looks at the first and the last ones alone.
+            times_ns, of = timeline.times_ns[knots.frames], knots.tracklets
+            own = (knots.frames >= start) & (knots.frames < end)
+            np.add.at(box_sums, of[own], knots.boxes[own])
+            np.add.at(num_boxes, of[own], 1)
+            is_end = (times_ns <= first_ns[of] + end_ns) | (times_ns >= last_ns[of] - end_ns)
+            ends.append(_subset(knots, is_end & own))
+        all_runs.append(_united(np.concatenate(runs)))
+        tracklets, *others = (np.concatenate([getattr(each, name) for each in ends]) for name in Knots.__slots__)
+        knots = Knots.ordered(tracklets - first, *others)
+        occupied = Intervals(all_runs[-1][:, 0] - first, *all_runs[-1][:, 1:].T)
+        own = slice(first, stop)
+        mean_boxes = np.round(box_sums[own] / num_boxes[own, None], 1)
+        summaries += summarise(shot, frames, knots, occupied, bodies[own], means[own], steady[own], mean_boxes)
     ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
         np.array([summary.head_boxes[0] for summary in summaries], np.float32).reshape(-1, 4),
     )
-    return Summaries(ids, np.concatenate(runs), summaries)
+    return Summaries(ids, np.concatenate(all_runs), summaries)
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------
@@ -343,6 +422,7 @@ def _facts(
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
     tracked: Tracked,
+    boxes: BlockReader,
     faces: SeenFaces,
     tracklets: Summaries,
     likenesses: Likenesses,
@@ -358,21 +438,24 @@ def _facts(
         shots=table("shots", times, len(shots)),
         tracklets=table("tracklets", *_tracklet_columns(timeline, tracked, faces, tracklets)),
         faces=table("faces", *_face_columns(faces, tracklets.ids)),
-        detections=lambda: _detections(job, timeline, shots, tracked, tracklets.ids),
+        detections=lambda: _detections(job, timeline, shots, tracked, boxes, tracklets.ids),
         likenesses=likeness_table(job.video_id, likenesses, job.spaces),
         num_analysed=int(timeline.analysed.sum()),
     )
 
 
 def _detections(
-    job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], tracked: Tracked, ids: NDArray[np.int64]
+    job: Chunks,
+    timeline: Timeline,
+    shots: Sequence[tuple[int, int]],
+    tracked: Tracked,
+    boxes: BlockReader,
+    ids: NDArray[np.int64],
 ) -> Iterator[pa.Table]:
     """The rows of `detections`, a window of frames at a time."""
     for shot, frames in _shot_frames(timeline, shots):
-        knots = _knots_of_shot(tracked, shot)
-        for start in range(frames.start, frames.end, FRAMES_PER_WINDOW):
-            end = min(start + FRAMES_PER_WINDOW, frames.end)
-            found = rows_between(_around(knots, frames, start, end), frames, _fill_ns(job), start, end)
+        for start, end, knots in _windows(job, frames, tracked, boxes):
+            found = rows_between(knots, frames, _fill_ns(job), start, end)
             columns: dict[str, Any] = {
                 "video_id": [job.video_id] * len(found),
                 "frame_num": found.frames + 1,
@@ -417,26 +500,36 @@ def _face_columns(faces: SeenFaces, ids: NDArray[np.int64]) -> tuple[dict[str, A
     return columns, len(order)
 
 
-def _embedding_columns(
-    job: Chunks, tracked: Tracked, faces: SeenFaces, tracklet_ids: NDArray[np.int64]
-) -> dict[str, Any]:
-    """One body vector per tracklet, the mean; one face vector per judged face."""
-    has_body = tracked.bodies.shape[1] > 0 and ~np.isnan(tracked.bodies).any(axis=1)
-    bodies = np.flatnonzero(has_body)[np.argsort(tracklet_ids[has_body])] if np.any(has_body) else []
-    shown = [i for i in np.argsort(faces.frames, kind="stable") if faces.vectors is not None and faces.vectors[i].any()]
-    vectors = [tracked.bodies[i].tolist() for i in bodies]
-    if faces.vectors is not None:
-        vectors += [faces.vectors[i].tolist() for i in shown]
-    on = [int(tracklet_ids[i]) for i in bodies]
-    on += [int(tracklet_ids[faces.tracklets[i]]) if faces.tracklets[i] >= 0 else None for i in shown]  # type: ignore[misc]
-    return {
-        "video_id": [job.video_id] * len(vectors),
-        "tracklet_id": on,
-        "frame_num": [None] * len(bodies) + [int(faces.frames[i]) + 1 for i in shown],
-        "kind": ["body"] * len(bodies) + ["face"] * len(shown),
-        "space": [job.spaces.get("body")] * len(bodies) + [job.spaces.get("face")] * len(shown),
-        "vector": vectors,
-    }
+def _embeddings(
+    job: Chunks, timeline: Timeline, tracked: Tracked, faces: SeenFaces, tracklet_ids: NDArray[np.int64]
+) -> Iterator[pa.Table]:
+    """The rows of `embeddings`: one body vector per tracklet, the mean; one face vector per judged face."""
+
+    def table(kind: str, on: Sequence[int | None], frames: Sequence[int | None], vectors: Any) -> pa.Table:
+        columns: dict[str, Any] = {
+            "video_id": [job.video_id] * len(on),
+            "tracklet_id": on,
+            "frame_num": frames,
+            "kind": [kind] * len(on),
+            "space": [job.spaces.get(kind)] * len(on),
+            "vector": [vector.tolist() for vector in vectors],
+        }
+        return make(rows.BIOMETRIC_DATASETS["embeddings"], columns)
+
+    order = np.argsort(tracklet_ids)
+    order = order[~np.isnan(tracked.bodies[order]).any(axis=1)] if tracked.bodies.shape[1] else order[:0]
+    for start in range(0, len(order), ROWS_OF_VECTORS):
+        some = order[start : start + ROWS_OF_VECTORS]
+        yield table("body", tracklet_ids[some].tolist(), [None] * len(some), tracked.bodies[some])
+    for chunk in range(len(job.spans)):
+        vectors = unit_vectors(_faces_of(job, chunk))
+        if vectors is None:
+            continue
+        first = int(np.searchsorted(faces.chunks, chunk))
+        shown = np.flatnonzero(vectors.any(axis=1))
+        shown = shown[np.argsort(faces.frames[first + shown], kind="stable")]
+        on = [int(tracklet_ids[i]) if i >= 0 else None for i in faces.tracklets[first + shown]]
+        yield table("face", on, (faces.frames[first + shown] + 1).tolist(), vectors[shown])
 
 
 def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:
@@ -467,24 +560,36 @@ def _shot_frames(timeline: Timeline, shots: Sequence[tuple[int, int]]) -> Iterat
         yield shot, ShotFrames(start, timeline.times_ns[start:end], analysed)
 
 
-def _knots_of_shot(tracked: Tracked, shot: int) -> Knots:
-    """Tracklets are in order of their shots, so those of one shot stand together."""
-    first, end = np.searchsorted(tracked.shots, [shot, shot + 1])
-    own = slice(*np.searchsorted(tracked.knots.tracklets, [first, end]))
-    knots = tracked.knots
-    return Knots(knots.tracklets[own], knots.frames[own], knots.boxes[own], knots.scores[own])
+def _windows(job: Chunks, shot: ShotFrames, tracked: Tracked, boxes: BlockReader) -> Iterator[tuple[int, int, Knots]]:
+    """Windows [start, end) of the frames of a shot, with all knots that rows there depend on, and some beside them."""
+    fill_ns, times_ns, analysed = _fill_ns(job), shot.times_ns, shot.analysed
+    for start in range(shot.start, shot.end, FRAMES_PER_WINDOW):
+        end = min(start + FRAMES_PER_WINDOW, shot.end)
+        # A row lies between neighbouring analysed frames, or between knots that are at most fill_gap_s apart.
+        first = shot.start + int(np.searchsorted(times_ns, times_ns[start - shot.start] - fill_ns))
+        stop = shot.start + int(np.searchsorted(times_ns, times_ns[end - 1 - shot.start] + fill_ns, side="right"))
+        before, after = np.searchsorted(analysed, (start, end)).tolist()
+        first = min(first, *analysed[before - 1 : before].tolist(), start)
+        stop = max(stop, *(analysed[after : after + 1] + 1).tolist(), end)
+        found = boxes.between(first, stop)
+        tracklets = tracked.tracklets(found)
+        found, tracklets = found[tracklets >= 0], tracklets[tracklets >= 0]
+        yield start, end, Knots.ordered(tracklets, found["frame"], found["box"], found["score"])
 
 
-def _around(knots: Knots, shot: ShotFrames, start: int, end: int) -> Knots:
-    """The knots that rows of [start, end) depend on: those inside, and of each tracklet the nearest on either side."""
-    frames = knots.frames
-    same = np.diff(knots.tracklets) == 0
-    nobody = np.zeros(min(len(knots), 1), np.bool_)
-    leads_in = np.append(same & (frames[1:] >= start), nobody) & (frames < start)
-    leads_out = np.append(nobody, same & (frames[:-1] < end)) & (frames >= end)
-    held = (frames <= shot.analysed[0]) | (frames >= shot.analysed[-1]) if len(shot.analysed) else nobody
-    chosen = ((frames >= start) & (frames < end)) | leads_in | leads_out | held
-    return Knots(knots.tracklets[chosen], frames[chosen], knots.boxes[chosen], knots.scores[chosen])
+def _subset(knots: Knots, chosen: NDArray[np.bool_]) -> Knots:
+    return Knots(knots.tracklets[chosen], knots.frames[chosen], knots.boxes[chosen], knots.scores[chosen])
+
+
+def _united(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of N > 0 runs, (N, 3) tracklet, start, end, those of a tracklet that overlap joined; by tracklet, then start."""
+    tracklets, starts, ends = runs[np.lexsort((runs[:, 1], runs[:, 0]))].T
+    shift = tracklets * (ends.max() + 1)  # so that the greatest end so far begins anew with each tracklet
+    reached = np.maximum.accumulate(ends + shift) - shift
+    opens = np.ones(len(runs), np.bool_)
+    opens[1:] = (tracklets[1:] != tracklets[:-1]) | (starts[1:] >= reached[:-1])
+    last = np.append(np.flatnonzero(opens)[1:], len(runs)) - 1
+    return np.stack([tracklets[opens], starts[opens], reached[last]], axis=1)
 
 
 def _extent(runs: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -532,25 +637,6 @@ def unit_vectors(structs: pa.StructArray) -> NDArray[np.float32] | None:
     vectors = np.zeros((len(has), codes.shape[1]), np.float32)
     vectors[has] = Quantised(codes, own.field("scale").to_numpy(zero_copy_only=False)).vectors()
     return vectors
-
-
-def _face_means(faces: SeenFaces, count: int) -> tuple[list[NDArray[np.float32] | None], NDArray[np.float64]]:
-    """Of each of `count` tracklets the mean embedding of its judged faces, weighted by quality, and its steadiness.
-
-    None and nan where there is too little.
-    """
-    means: list[NDArray[np.float32] | None] = [None] * count
-    steady = np.full(count, np.nan)
-    if faces.vectors is None:
-        return means, steady
-    chosen = np.flatnonzero(faces.judged & (faces.tracklets >= 0) & faces.vectors.any(axis=1))
-    chosen = chosen[np.lexsort((faces.frames[chosen], faces.tracklets[chosen]))]
-    weighted = faces.vectors[chosen].astype(np.float64) * faces.numbers("quality")[chosen, None]
-    found, starts = np.unique(faces.tracklets[chosen], return_index=True)
-    for tracklet, own in zip(found.tolist(), np.split(weighted, starts[1:]), strict=False):
-        means[tracklet] = unit(own.sum(axis=0))
-        steady[tracklet] = steadiness(own)
-    return means, steady
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:

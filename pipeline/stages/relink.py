@@ -33,13 +33,13 @@ from pipeline.stages.reduce import (
     Chunks,
     Part,
     Timeline,
-    Tracked,
     box_array,
     flat,
     numbers,
     publish_chunks,
     read_timeline,
 )
+from pipeline.stages.tracked import BOX, Block, Tracked
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Ledger, Span, is_whole
 from pipeline.storage.store import Store
@@ -280,10 +280,18 @@ def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
         }  # of equal ones suppress keeps the first
         found = [place_by_key[key] for key in _keys(knots.frames[own], knots.boxes[own], knots.scores[own])]
         places[0, own], places[1, own] = chunk, found
-    tracklets = tables.read_one(store, "tracklets", video_id, ["shot"])
-    shots = tracklets["shot"].to_numpy() - 1
+    shots = tables.read_one(store, "tracklets", video_id, ["shot"])["shot"].to_numpy() - 1
+    boxes = np.empty(len(knots), BOX)
+    boxes["track"], boxes["frame"], boxes["box"], boxes["score"] = (getattr(knots, name) for name in Knots.__slots__)
+    boxes["chunk"], boxes["detection"] = places
+    boxes = boxes[np.argsort(knots.frames, kind="stable")]
+    tracks = np.arange(len(shots))
+    first, end = np.searchsorted(knots.tracklets, (tracks, tracks + 1))
+    blocks = (Block(int(boxes["frame"][0]), int(boxes["frame"][-1]), boxes),) if len(boxes) else ()
     bodies = _read_bodies(store, video_id, len(shots))
-    return Tracked(knots, places[0], places[1], shots, bodies, np.full(len(shots), np.nan))
+    return Tracked(
+        blocks, tracks, knots.frames[first], knots.frames[end - 1], shots, bodies, np.full(len(shots), np.nan)
+    )
 
 
 def _read_knots(store: Store, video_id: str) -> Knots:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ from pipeline.config import Config, Pool
 from pipeline.errors import DataError, UserError
 from pipeline.stages.base import PoolOfStages, extend
 from pipeline.stages.flow import RowOfSpan
-from pipeline.stages.reduce import Job, Part, Published, Tracked, reduce_video
+from pipeline.stages.reduce import Job, Part, Published, reduce_video
+from pipeline.stages.tracked import Tracked
 from pipeline.storage.ledger import Span, is_whole
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
@@ -259,17 +261,18 @@ def _reduce(job: Job, part_cpus: float) -> tuple[Published | str, float]:
     import time
 
     started = time.perf_counter()
-
-    def spread(parts: Sequence[Part]) -> Sequence[Tracked]:
-        if len(parts) < 2:
-            return [_track(part) for part in parts]
-        # While this task waits, Ray lends its CPUs to the parts.
-        return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
-
     try:
-        return reduce_video(job, spread), time.perf_counter() - started
+        return reduce_video(job, partial(spread, part_cpus=part_cpus)), time.perf_counter() - started
     except DataError as fault:
         return str(fault), time.perf_counter() - started
+
+
+def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
+    """Track parts on the cluster; a single one here."""
+    if len(parts) < 2:
+        return [_track(part) for part in parts]
+    # While the task that calls this waits, Ray lends its CPUs to the parts.
+    return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
 
 
 def _track(part: Part) -> Tracked:

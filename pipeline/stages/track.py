@@ -1,8 +1,9 @@
 """Track one part of a video: BoxMOT over the stored boxes and embeddings of each shot, across all chunk borders."""
 
-from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,8 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Detections
 from pipeline.config import Config
-from pipeline.cores.fill import Knots
 from pipeline.cores.likeness import Likeness
-from pipeline.cores.purity import Look, Looks
+from pipeline.cores.purity import Looks
 from pipeline.cores.suppress import suppress
 from pipeline.errors import UserError
 from pipeline.models.tracker import Tracker
@@ -20,23 +20,22 @@ from pipeline.stages.reduce import (
     NOMINAL_FPS,
     Chunks,
     Part,
-    Tracked,
+    PartOfShot,
     box_array,
-    concatenate,
     flat,
     numbers,
     unit,
     unit_vectors,
 )
+from pipeline.stages.tracked import BlockWriter, Tracked
+
+TRACKS_PER_PART = 1 << 32
 
 
 def check_tracking(config: Config) -> None:
     """Raises UserError where the tracker does not know its options, or would miss the appearances that it compares."""
     track, body = config.track, config.observe.body
-    tracker = Tracker(
-        track.tracker, min_score=track.min_score, memory_s=track.memory_s, step_s=1 / NOMINAL_FPS, options=track.options
-    )
-    if tracker.uses_embeddings and (body.weights is None or body.embed != "all"):
+    if _tracker(config, 1 / NOMINAL_FPS).uses_embeddings and (body.weights is None or body.embed != "all"):
         raise UserError(
             f"track.tracker {track.tracker} compares appearances of all detections: set observe.body.weights and "
             f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
@@ -44,106 +43,172 @@ def check_tracking(config: Config) -> None:
 
 
 def track_part(part: Part) -> Tracked:
-    """Run the tracker over each shot of a part, from its first to its last frame."""
-    track, timeline = part.job.config.track, part.timeline
-    analysed_ns = timeline.times_ns[timeline.analysed]
-    step_s = float(np.median(np.diff(analysed_ns))) / 1e9 if len(analysed_ns) > 1 else 1 / NOMINAL_FPS
-    chunks = _ChunkReader(part.job)
-    found: list[Tracked] = []
-    for number, (start, end) in enumerate(part.shots, part.first_shot):
-        tracker = Tracker(
-            track.tracker,
-            min_score=track.min_score,
-            memory_s=track.memory_s,
-            step_s=step_s,
-            options=track.options,
+    """Run a tracker over each piece of a part, in order. What is in memory does not grow with the length of a piece."""
+    job = part.job
+    chunks = _ChunkReader(job, part.first_frames)
+    blocks = BlockWriter(partial(job.ledger.put_tracked, job.video_id, part.number))
+    tracks = _Tracks(part.number * TRACKS_PER_PART, job.priors["body"] if job.config.track.split else None)
+    for piece in part.pieces:
+        _track_piece(piece, _tracker(job.config, part.step_s, piece.updates_before), chunks, blocks, tracks)
+    return tracks.tracked(blocks)
+
+
+def _tracker(config: Config, step_s: float, updates_before: int = 0) -> Tracker:
+    track = config.track
+    return Tracker(
+        track.tracker,
+        min_score=track.min_score,
+        memory_s=track.memory_s,
+        step_s=step_s,
+        options=track.options,
+        updates_before=updates_before,
+    )
+
+
+def _track_piece(
+    piece: PartOfShot, tracker: Tracker, chunks: "_ChunkReader", blocks: BlockWriter, tracks: "_Tracks"
+) -> None:
+    duplicate_iou = chunks.job.config.track.duplicate_iou
+    tracks.begin(piece.shot, piece.min_frames)
+    for update, (frame, time_ns) in enumerate(zip(piece.frames.tolist(), piece.times_ns.tolist(), strict=True)):
+        chunk, seen, own, vectors = chunks.frame(frame)
+        keep = suppress(seen, duplicate_iou)
+        embeddings = vectors[keep] if vectors is not None else None
+        ids, kept = tracker.update(time_ns / 1e9, seen.boxes[keep], seen.scores[keep], embeddings)
+        at = keep[kept]
+        numbers_ = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
+        blocks.add(
+            track=numbers_, frame=frame, box=seen.boxes[at], score=seen.scores[at], chunk=chunk, detection=own[at]
         )
-        columns: list[tuple[NDArray[Any], ...]] = []
-        looks: dict[int, Looks] = defaultdict(Looks)
-        frames = start + np.flatnonzero(timeline.analysed[start:end])
-        for frame in frames:
-            chunk = int(np.searchsorted(timeline.first_frames, frame, side="right")) - 1
-            seen, own, vectors = chunks.frame(chunk, int(frame - timeline.first_frames[chunk]))
-            keep = suppress(seen, track.duplicate_iou)
-            embeddings = vectors[keep] if vectors is not None else None
-            ids, kept = tracker.update(
-                float(timeline.times_ns[frame] / 1e9), seen.boxes[keep], seen.scores[keep], embeddings
-            )
-            at = keep[kept]
-            frame_of = np.full(len(ids), frame, np.int64)
-            columns.append((ids, frame_of, seen.boxes[at], seen.scores[at], np.full(len(ids), chunk), own[at]))
-            if vectors is not None:
-                for i, vector in zip(ids.tolist(), vectors[at], strict=True):
-                    if vector.any():
-                        looks[i].add(int(frame), int(timeline.times_ns[frame]), vector)
-        if columns:
-            likeness = part.job.priors["body"] if track.split else None
-            found.append(_one_shot(number, columns, looks, likeness, min(track.min_frames, len(frames))))
-    return concatenate(found)
+        if update % tracker.memory == 0:
+            tracks.finish(before=update - tracker.memory)
+    tracks.finish()
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is kept of a track while it is followed: its boxes and embeddings pass by in `see`, in order of frames."""
+
+    first_frame: int
+    last_frame: int = -1
+    last_update: int = -1
+    num_frames: int = 0
+    looks: Looks = field(default_factory=Looks)
+
+    def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
+        """One box; vector: (D,) unit embedding, zero where it has none."""
+        self.last_frame, self.last_update = frame, update
+        self.num_frames += 1
+        if vector is not None and vector.any():
+            self.looks.add(frame, time_ns, vector)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracklet:
+    """A finished track, or the part of it that is one person. body: (D,) unit."""
+
+    track: int
+    first_frame: int
+    last_frame: int
+    shot: int
+    body: NDArray[np.float32] | None
+    steadiness: float
+
+
+class _Tracks:
+    """The tracks of one part: those that the tracker may return to, and of the others what becomes a tracklet.
+
+    likeness: by which a track is divided where it goes over from one person to another; None: never.
+    """
+
+    def __init__(self, first: int, likeness: Likeness | None) -> None:
+        self._first = self._next = first
+        self._likeness = likeness
+        self._live: dict[int, _Track] = {}
+        self._finished: list[_Tracklet] = []
+
+    def begin(self, shot: int, min_frames: int) -> None:
+        """Another tracker, whose ids count from 0, of some shot; shorter tracks are no tracklets."""
+        self._shot, self._min_frames = shot, min_frames
+        self._first = self._next
+
+    def see(
+        self, ids: NDArray[np.int64], frame: int, time_ns: int, update: int, vectors: NDArray[np.float32] | None
+    ) -> NDArray[np.int64]:
+        """One frame: (K,) ids of the tracker; returns (K,) numbers that no other track of the video has."""
+        numbers_ = self._first + ids
+        for i, number in enumerate(numbers_.tolist()):
+            if number not in self._live:
+                self._live[number] = _Track(frame)
+            self._live[number].see(frame, time_ns, update, vectors[i] if vectors is not None else None)
+            self._next = max(self._next, number + 1)
+        return numbers_
+
+    def finish(self, before: int | None = None) -> None:
+        """End the tracks that were seen last before an update; all, where none is given."""
+        over = [number for number, track in self._live.items() if before is None or track.last_update < before]
+        for number in over:
+            track = self._live.pop(number)
+            if track.num_frames >= self._min_frames:
+                self._finished += self._tracklets(number, track)
+
+    def _tracklets(self, number: int, track: _Track) -> Iterator[_Tracklet]:
+        looks = track.looks.parts(self._likeness)
+        borders = [track.first_frame, *(look.start for look in looks[1:]), track.last_frame + 1]
+        for look, (first, end) in zip(looks or [None], pairwise(borders), strict=True):
+            body = None if look is None else unit(look.total)
+            steadiness = float("nan") if look is None else look.steadiness
+            yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
+
+    def tracked(self, blocks: BlockWriter) -> Tracked:
+        """All tracklets, in order of their tracks."""
+        found = sorted(self._finished, key=lambda one: (one.track, one.first_frame))
+        width = max((len(one.body) for one in found if one.body is not None), default=0)
+        bodies = np.full((len(found), width), np.nan, np.float32)
+        for index, one in enumerate(found):
+            if one.body is not None:
+                bodies[index] = one.body
+
+        def column(name: str) -> NDArray[np.int64]:
+            return np.array([getattr(one, name) for one in found], np.int64)
+
+        return Tracked(
+            blocks=blocks.finish(),
+            tracks=column("track"),
+            first_frames=column("first_frame"),
+            last_frames=column("last_frame"),
+            shots=column("shot"),
+            bodies=bodies,
+            steadiness=np.array([one.steadiness for one in found], np.float64),
+        )
 
 
 class _ChunkReader:
     """The detections of single frames; one chunk is in memory at a time."""
 
-    def __init__(self, job: Chunks) -> None:
-        self._job = job
+    def __init__(self, job: Chunks, first_frames: NDArray[np.int64]) -> None:
+        self.job = job
+        self._first_frames = first_frames
         self._chunk = -1
 
-    def frame(self, chunk: int, frame: int) -> tuple[Detections, NDArray[np.int64], NDArray[np.float32] | None]:
-        """The detections of a frame, their places in the chunk, and their embeddings (zero where one has none)."""
+    def frame(self, frame: int) -> tuple[int, Detections, NDArray[np.int64], NDArray[np.float32] | None]:
+        """A frame's chunk, detections, their places in the chunk, and their embeddings (zero where one has none)."""
+        chunk = int(np.searchsorted(self._first_frames, frame, side="right")) - 1
         if chunk != self._chunk:
             self._load(chunk)
         start, end = np.searchsorted(self._frames, [frame, frame + 1])
         place = self._order[start:end]
         vectors = None if self._vectors is None else self._vectors[place]
-        return Detections(self._boxes[place], self._scores[place]), place, vectors
+        return chunk, Detections(self._boxes[place], self._scores[place]), place, vectors
 
     def _load(self, chunk: int) -> None:
-        job = self._job
+        job = self.job
         table = job.ledger.observed(job.video_id, job.spans[chunk], rows.DETECTIONS.names)
         detections = flat(table["detections"])
-        frames = numbers(detections, "frame")
+        frames = numbers(detections, "frame") + self._first_frames[chunk]
         self._order = np.argsort(frames, kind="stable")
         self._frames = frames[self._order]
         self._boxes = box_array(detections, "box")
         self._scores = numbers(detections, "score").astype(np.float32)
         self._vectors = unit_vectors(detections)
         self._chunk = chunk
-
-
-def _one_shot(
-    number: int,
-    columns: list[tuple[NDArray[Any], ...]],
-    looks: Mapping[int, Looks],
-    likeness: Likeness | None,
-    min_frames: int,
-) -> Tracked:
-    """Leave out the tracks that are too short, divide those that change person, and number all from 0."""
-    ids, frames, boxes, scores, chunks, detections = (np.concatenate(column) for column in zip(*columns, strict=True))
-    tracklets = np.full(len(ids), -1)
-    parts: list[Look | None] = []
-    for name, count in zip(*(found.tolist() for found in np.unique(ids, return_counts=True)), strict=True):
-        if count < min_frames:
-            continue
-        own = np.flatnonzero(ids == name)
-        found = looks[name].parts(likeness) if name in looks else []
-        borders = [part.start for part in found[1:]]
-        tracklets[own] = len(parts) + np.searchsorted(borders, frames[own], side="right")
-        parts += found or [None]
-    chosen = np.flatnonzero(tracklets >= 0)
-    chosen = chosen[np.lexsort((frames[chosen], tracklets[chosen]))]
-    width = max((len(part.total) for part in parts if part), default=0)
-    bodies, steadiness = np.full((len(parts), width), np.nan, np.float32), np.full(len(parts), np.nan)
-    for index, part in enumerate(parts):
-        if part:
-            bodies[index], steadiness[index] = unit(part.total), part.steadiness
-    knots = Knots(
-        tracklets[chosen].astype(np.int64),
-        frames[chosen].astype(np.int64),
-        boxes[chosen].astype(np.float32).reshape(-1, 4),
-        scores[chosen].astype(np.float32),
-    )
-    shots = np.full(len(parts), number, np.int64)
-    return Tracked(
-        knots, chunks[chosen].astype(np.int64), detections[chosen].astype(np.int64), shots, bodies, steadiness
-    )

@@ -3,6 +3,7 @@
     _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
     _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
     _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began the N-th try
+    _work/VIDEO/tracked/PART.N.rows               boxes of tracks, while the video is reduced
 
 FIRST and END are cells; END is `end` for the chunk that goes on to the end of the video. KEY stands for the knobs and
 weights that shape the object. A chunk is durable when both of its objects are there.
@@ -21,6 +22,7 @@ from pipeline import rows
 from pipeline.storage.store import Store
 
 WORK = "_work"
+TRACKED = "tracked"
 Span = tuple[int, int]
 """[first cell, end cell); the end is -1 where the chunk goes on to the end of the video."""
 
@@ -57,10 +59,24 @@ class Ledger:
         return {video_id: sorted(spans) for video_id, spans in both.items() if spans}
 
     def observed(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
+        """One row of these columns; `detections.list.element.frame` reads one field of a list of structs."""
         return self._read(video_id, "observed", span, columns)
 
     def enriched(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
         return self._read(video_id, "enriched", span, columns)
+
+    def put_tracked(self, video_id: str, part: int, number: int, rows: bytes) -> str:
+        """Keep a block of what was tracked until `clear_tracked`; returns its name. Doing it again overwrites."""
+        name = f"{WORK}/{video_id}/{TRACKED}/{part:05d}.{number:05d}.rows"
+        self.store.put(name, rows)
+        return name
+
+    def tracked(self, name: str) -> bytes:
+        """A block that `put_tracked` kept. Raises FileNotFoundError."""
+        return self.store.read(name)
+
+    def clear_tracked(self, video_id: str) -> None:
+        self.store.delete_tree(f"{WORK}/{video_id}/{TRACKED}")
 
     def clear(self, video_id: str) -> None:
         self.store.delete_tree(f"{WORK}/{video_id}")
@@ -84,7 +100,7 @@ class Ledger:
 
     def _read(self, video_id: str, kind: str, span: Span, columns: Sequence[str]) -> pa.Table:
         content = self.store.read(self._name(video_id, kind, span))
-        return pq.read_table(io.BytesIO(content), columns=list(columns))
+        return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns))
 
 
 def is_whole(spans: Sequence[Span]) -> bool:

@@ -4,9 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from pipeline.cores.pauses import segments
 from pipeline.errors import UserError
-from pipeline.models.tracker import OPTIONS, Tracker
+from pipeline.models.tracker import REMEMBERED, Tracker
+from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memory_updates, resolve, silence_s
 
 STEP_S = 0.125
 NAMES = sorted(OPTIONS)
@@ -119,6 +122,81 @@ def test_every_index_is_a_detection_and_given_once(name: str) -> None:
         ids, indices = track.update(number * STEP_S, boxes, scores, APPEARANCES[rng.integers(0, 4, count)])
         assert len(ids) == len(set(ids.tolist())) == len(set(indices.tolist()))
         assert ((indices >= 0) & (indices < count)).all()
+
+
+def restless(seed: int, longest_pause: int) -> list[tuple[float, NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """What `update` takes: people who come, flicker and go, pauses of all lengths, holes in time."""
+    rng = np.random.default_rng(seed)
+    frames, people = [], []
+    time_s, quiet = 0.0, int(rng.integers(0, 4))
+    for _ in range(90):
+        time_s += STEP_S + (rng.choice([0.3, 1.0, 3.0]) if rng.random() < 0.02 else 0)
+        quiet = max(quiet - 1, 0) or (int(rng.integers(1, longest_pause)) if rng.random() < 0.1 else 0)
+        if rng.random() < 0.3:
+            people.append([int(rng.integers(4)), rng.uniform(0, 500), rng.normal() * 8])
+        people = [person for person in people if rng.random() < 0.95][-4:]
+        for person in people:
+            person[1] += person[2]
+        seen = [person for person in people if not quiet and rng.random() < 0.85]
+        boxes = np.array([[x, 100, x + 70, 270] for _, x, _ in seen]).reshape(-1, 4) + rng.normal(size=(len(seen), 4))
+        vectors = APPEARANCES[[person[0] for person in seen]] + rng.normal(size=(len(seen), 16)) * 0.15
+        scores = rng.choice([0.15, 0.35, 0.5, 0.6, 0.9], len(seen))
+        frames.append((time_s, boxes.astype(np.float32), scores.astype(np.float32), vectors.astype(np.float32)))
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in NAMES),
+        ("occluboost", {"gta_enabled": True, "gta_max_gap": 5}),
+        ("occluboost", {"min_hits": 3, "max_age": 1}),
+        ("bytetrack", {"frame_rate": 60}),
+        ("ocsort", {"min_hits": 1}),
+    ],
+)
+def test_what_was_seen_before_a_pause_longer_than_the_memory_changes_no_row(name: str, options: dict[str, Any]) -> None:
+    memory_s, num_pauses, num_rows = 0.25, 0, 0
+    updates = memory_updates(memory_s, STEP_S)
+    memory = MEMORY[name](resolve(name, 0.4, updates, options))
+    for seed in range(4):
+        frames = restless(seed, 2 * memory)
+        times_s, seen = np.array([frame[0] for frame in frames]), np.array([len(frame[1]) > 0 for frame in frames])
+        limits = {"silence_s": silence_s(memory_s, STEP_S), "hole_updates": hole_updates(updates)}
+        pieces = segments(times_s, seen, memory=memory, **limits)
+
+        def rows(start: int, end: int, updates_before: int) -> list[tuple[int, int, int]]:
+            settings: dict[str, Any] = {"min_score": 0.4, "memory_s": memory_s, "step_s": STEP_S, "options": options}
+            track = Tracker(name, updates_before=updates_before, **settings)
+            assert track.memory == memory
+            found = [(number, *track.update(*frames[number])) for number in range(start, end)]  # noqa: B023
+            return [(n, i, d) for n, ids, at in found for i, d in zip(ids.tolist(), at.tolist(), strict=True)]
+
+        unbroken, apart, first = rows(0, len(frames), 0), [], 0
+        for piece in pieces:
+            own = rows(piece.start, piece.end, piece.updates_before)
+            apart += [(n, first + i, d) for n, i, d in own]
+            first += max((i for _, i, _ in own), default=-1) + 1
+        assert in_order(apart) == in_order(unbroken)
+        num_pauses += len(pieces) - 1
+        num_rows += len(unbroken)
+    assert num_pauses >= 5
+    assert num_rows >= 30
+
+
+def in_order(rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Rows with their ids numbered without gaps: the order of ids is what counts."""
+    rank = {id_: number for number, id_ in enumerate(sorted({id_ for _, id_, _ in rows}))}
+    return [(frame, rank[id_], at) for frame, id_, at in rows]
+
+
+def test_a_track_that_never_ends_is_no_growing_memory() -> None:
+    track = tracker("deepocsort")
+    for number in range(REMEMBERED + 50):
+        boxes = np.array([place(2, number)], np.float32)
+        ids, _ = track.update(number * STEP_S, boxes, np.array([0.9], np.float32), APPEARANCES[2:3])
+    assert ids.tolist() == [0]
+    assert len(track._tracker.active_tracks[0].observations) <= REMEMBERED
 
 
 @pytest.mark.parametrize("name", ["boosttrack", "occluboost"])

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
+from pipeline.cores.pauses import Segment
 from pipeline.errors import DataError
 from pipeline.rows import DATASETS, VIDEO_TABLES
 from pipeline.stages import reduce as reducing
+from pipeline.stages import track, tracked
 from pipeline.stages.reduce import Part, reduce_video
 from pipeline.stages.track import track_part
+from pipeline.stages.tracked import Tracked
 from tests.builders import FPS, HEIGHT, WIDTH, Film, Walker, job
 
 TWO_AND_A_CUT = Film(
@@ -51,16 +56,127 @@ def test_the_length_of_chunks_changes_no_byte(tmp_path: Path, borders: list[int]
 
 def test_tracking_the_shots_apart_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reduce(TWO_AND_A_CUT, tmp_path / "one")
-    monkeypatch.setattr(reducing, "FRAMES_PER_PART", 1)
+    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
     seen: list[int] = []
 
-    def spread(parts: Sequence[Part]) -> list[reducing.Tracked]:
+    def spread(parts: Sequence[Part]) -> list[Tracked]:
         seen.append(len(parts))
         return [track_part(part) for part in parts]
 
     reduce_video(job(TWO_AND_A_CUT, [3, 8], str(tmp_path / "two")), spread)
     assert seen == [2]
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+ON_AND_OFF = Film(
+    30.0,
+    [
+        Walker(0.5, 4.0, x=20, look=1, age=30.4, face=1),
+        Walker(2.0, 4.2, x=400, speed=-10, look=2, hidden=((2.5, 3.1),)),
+        Walker(9.0, 14.0, x=30, look=1, age=31.0, face=1),
+        Walker(17.5, 22.0, x=200, look=3),
+        Walker(22.0, 22.2, x=500, speed=0, look=5),
+        Walker(26.0, 30.0, x=100, look=2, hidden=((27.0, 28.8),)),
+    ],
+    cuts=[19.0],
+)
+
+
+@pytest.mark.parametrize("tracker", ["occluboost", "bytetrack", "ocsort"])
+def test_tracking_apart_what_pauses_divide_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    settings = [f"track.tracker={tracker}", "biometrics.keep=true"]
+    with monkeypatch.context() as patched:
+        patched.setattr(reducing, "segments", unbroken)
+        reduce(ON_AND_OFF, tmp_path / "one", (), *settings)
+    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
+    numbers: list[int] = []
+
+    def backwards(parts: Sequence[Part]) -> list[Tracked]:
+        numbers.extend(part.number for part in parts)
+        return [track_part(part) for part in reversed(parts)][::-1]
+
+    reduce_video(job(ON_AND_OFF, [5, 10, 20], str(tmp_path / "two"), *settings), backwards)
+    assert numbers == [0, 1, 2, 3, 4]  # four stretches with people, one of them with a cut inside
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def unbroken(times_s: NDArray[np.float64], seen: NDArray[np.bool_], **_: Any) -> list[Segment]:
+    return [Segment(0, len(times_s), 0)]
+
+
+def test_full_blocks_go_to_the_working_area_and_leave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reduce(ON_AND_OFF, tmp_path / "one")
+    monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(reducing, "MS_PER_PART", 40)
+    monkeypatch.setattr(reducing, "FRAMES_PER_WINDOW", 11)
+    work = job(ON_AND_OFF, [], str(tmp_path / "two"))
+    found: list[Tracked] = []
+
+    def spread(parts: Sequence[Part]) -> list[Tracked]:
+        found.extend(track_part(part) for part in parts)
+        return found
+
+    reduce_video(work, spread)
+    blocks = [block for each in found for block in each.blocks]
+    held = [block.rows for block in blocks if not isinstance(block.rows, str)]
+    assert len(found) > 1
+    assert len(blocks) - len(held) > 10
+    assert all(len(rows) < 7 for rows in held)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert not (tmp_path / "two" / "_work" / "v").exists()
+    reduce(ON_AND_OFF, tmp_path / "kept", (), "biometrics.keep=true")
+    assert sorted(path.name for path in (tmp_path / "kept" / "_work" / "v").iterdir()) == ["enriched-e", "observed-o"]
+
+
+def test_of_a_reduce_that_breaks_off_nothing_is_seen_and_a_repeat_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reduce(ON_AND_OFF, tmp_path / "one")
+    monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(reducing, "MS_PER_PART", 40)
+    work = job(ON_AND_OFF, [], str(tmp_path / "two"))
+    before = contents(tmp_path / "two")
+    left: list[bool] = []
+
+    def dies(parts: Sequence[Part]) -> list[Tracked]:
+        track_part(parts[0])
+        left.append((tmp_path / "two" / "_work" / "v" / "tracked").exists())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reduce_video(work, dies)
+    assert left == [True]
+    assert contents(tmp_path / "two") == before
+    assert work.ledger.durable() == {"v": [(0, -1)]}
+    # A process that was killed could not clear up: what it left is overwritten, or never asked for.
+    for name in ("00000.00000", "00000.00001", "00077.00000"):
+        work.ledger.store.put(f"_work/v/tracked/{name}.rows", b"half a block")
+    assert work.ledger.durable() == {"v": [(0, -1)]}
+    reduce_video(work, lambda parts: [track_part(part) for part in parts])
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert not (tmp_path / "two" / "_work" / "v").exists()
+
+
+def test_a_track_is_finished_once_nobody_can_return_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [(20, 0), (300, 250), (560, 0), (20, 250), (300, 0), (560, 250)]
+    one_after_the_other = Film(
+        60.0,
+        [Walker(2.0 * n, 2.0 * n + 1.9, x=places[n % 6][0], y=places[n % 6][1], speed=0, look=n) for n in range(30)],
+    )
+    live: list[int] = []
+
+    class Counted(track._Tracks):
+        def finish(self, before: int | None = None) -> None:
+            super().finish(before)
+            live.append(len(self._live))
+
+    monkeypatch.setattr(track, "_Tracks", Counted)
+    tables = reduce(one_after_the_other, tmp_path, (), "track.min_frames=1")
+    assert len(tables["tracklets"]) == 30
+    assert len(live) > 20
+    assert max(live) <= 5
 
 
 def test_the_size_of_windows_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

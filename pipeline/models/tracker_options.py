@@ -1,0 +1,84 @@
+"""How BoxMOT's trackers are set up, and after how long a silence each has forgotten everybody. Imports none of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Options = dict[str, Any]
+
+ANY_SHAPE: Options = {"min_box_area": 0, "aspect_ratio_thresh": 1e9}
+"""BoostTrack drops boxes much wider than high; people lie down, and close-ups show heads and shoulders."""
+
+OCCLUBOOST_START = 0.55
+"""BoxMOT tuned 0.71, and a person against the light who stays at 0.6 for two seconds is never followed. At 0.55 a dark
+street finds 93 % of another system's boxes instead of 83, and with our links over gaps the pooled HOTA and IDF1 of two
+benchmark sequences stay (63.2 and 86.9 against 63.2 and 86.6; tests/bench/tracking_on_mot.py)."""
+
+OPTIONS: Mapping[str, Callable[[float, int], Options]] = {
+    "bytetrack": lambda score, updates: {"track_thresh": score, "track_buffer": updates, "frame_rate": 30},
+    "ocsort": lambda score, updates: {"det_thresh": score, "max_age": updates},
+    "botsort": lambda score, updates: {
+        "track_high_thresh": score,
+        "new_track_thresh": score,
+        "track_buffer": updates,
+        "frame_rate": 30,  # 30: buffers are scaled by frame_rate / 30
+        "use_cmc": False,
+    },
+    "boosttrack": lambda score, updates: {"det_thresh": score, "max_age": updates, "use_cmc": False, **ANY_SHAPE},
+    "occluboost": lambda score, updates: {
+        "det_thresh": score,
+        "new_track_thresh": max(score, OCCLUBOOST_START),
+        "max_age": updates,
+        "use_cmc": False,
+        "gta_enabled": False,
+        "gta_max_gap": 40,
+        **ANY_SHAPE,
+    },
+    "deepocsort": lambda score, updates: {"det_thresh": score, "max_age": updates, "cmc_off": True},
+    "sfsort": lambda score, updates: {
+        "high_th": score,
+        "new_track_th": score,
+        "central_timeout": updates,
+        "marginal_timeout": updates,
+        "frame_width": 1,  # only tells the middle from the margins, and both are remembered equally long
+        "frame_height": 1,
+    },
+}
+"""How each tracker names the score from which on a detection may start a track, its memory, and what wants pictures."""
+
+MEMORY: Mapping[str, Callable[[Options], int]] = {
+    "bytetrack": lambda options: _scaled_buffer(options) + 2,  # one update to mark a track as removed, one to drop it
+    "ocsort": lambda options: options["max_age"] + 1,
+    "botsort": lambda options: _scaled_buffer(options) + 2,
+    "boosttrack": lambda options: options["max_age"] + 1,
+    # Those buried by its global association can come back, and are counted from their burial.
+    "occluboost": lambda options: options["max_age"] + 1 + (options["gta_max_gap"] + 1) * options["gta_enabled"],
+    "deepocsort": lambda options: options["max_age"] + 1,
+    "sfsort": lambda options: max(options["central_timeout"], options["marginal_timeout"], 1),
+}
+"""Updates without any detection after which a tracker knows nobody, as read from its source; from then on it differs
+from a fresh one by its count of updates alone. tests/models/test_tracker.py holds every one of them against that."""
+
+
+def resolve(name: str, min_score: float, memory_updates: int, options: Mapping[str, Any]) -> Options:
+    """What BoxMOT is told: our settings, and over them what the user says by BoxMOT's own names."""
+    timed = {} if name == "sfsort" else {"variable_dt": True}  # sfsort has no motion model
+    return {**OPTIONS[name](min_score, memory_updates), **timed, **options}
+
+
+def memory_updates(memory_s: float, step_s: float) -> int:
+    """A memory in analysed frames, at `step_s` s from one to the next."""
+    return max(1, round(memory_s / step_s))
+
+
+def silence_s(memory_s: float, step_s: float) -> float:
+    """s between two analysed frames from which on there is a hole in the video."""
+    return max(memory_s, 1.5 * step_s)
+
+
+def hole_updates(memory: int) -> int:
+    """Empty updates that stand for a hole: every tracker forgets in them whom it remembers for `memory` updates."""
+    return memory + 2
+
+
+def _scaled_buffer(options: Options) -> int:
+    return int(options["frame_rate"] / 30.0 * options["track_buffer"])

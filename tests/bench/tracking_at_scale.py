@@ -1,0 +1,289 @@
+"""Memory and time of tracking, and of the whole reduce, for one shot of some hours that nobody has filmed.
+
+    python -m tests.bench.tracking_at_scale [--hours 1 2 3] [--ray 1 3] [--place DIR] [--json FILE] [--set KEY=VALUE …]
+
+The shot: 25 frames a second, 8 of them analysed, 5 people on average who come and go, misses and weak detections, every
+ten minutes or so a pause of a minute or so, embeddings of 512 int8 values for every detection, and for a face of
+everybody every two seconds. Its durable chunks of 30 s are written one by one (about 60 MB an hour).
+
+Prints for each of --hours, in a fresh process on one core: seconds of CPU of the tracking and of the rest of the
+reduce (cuts, faces, links, tables), and by how much the peak of memory (ru_maxrss) grew in each over a process that has
+just reduced one minute; for each of --ray the seconds on the clock with the parts spread over two cores by Ray, whose
+workers have loaded the trackers before, and whether every table has the same bytes. Then a day, in proportion.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.arrays import Quantised
+from pipeline.config import load
+from pipeline.stages import reduce as reducing
+from pipeline.stages import run
+from pipeline.stages.reduce import Chunks, Part
+from pipeline.stages.track import track_part
+from pipeline.stages.tracked import Tracked
+from pipeline.storage import tables
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+
+FPS, ANALYSED_FPS, CHUNK_S = 25, 8, 30
+WIDTH, HEIGHT, PIXELS = 1920, 1080, 1000
+PEOPLE, STAY_S = 5.0, 60.0
+OPEN_S, PAUSE_S = 600.0, 60.0
+DIMENSIONS = 512
+FRAME_NS = 10**9 // FPS
+
+
+@dataclass(slots=True)
+class Person:
+    look: NDArray[np.float32]
+    face: NDArray[np.float32]
+    box: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    leaves_s: float
+
+
+class Scene:
+    """People who come and go; asked for at rising times."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._people: list[Person] = []
+        self._now_s = 0.0
+        self._turns_s = OPEN_S
+        self._is_open = True
+
+    def at(self, time_s: float) -> list[Person]:
+        rng, elapsed_s = self._rng, time_s - self._now_s
+        self._now_s = time_s
+        if time_s >= self._turns_s:
+            self._is_open = not self._is_open
+            self._turns_s = time_s + rng.exponential(OPEN_S if self._is_open else PAUSE_S)
+        self._people = [person for person in self._people if self._is_open and person.leaves_s > time_s]
+        if self._is_open:
+            rate = PEOPLE / STAY_S * (OPEN_S + PAUSE_S) / OPEN_S
+            self._people += [self._newcomer() for _ in range(rng.poisson(rate * elapsed_s))]
+        for person in self._people:
+            person.box += np.tile(person.velocity * elapsed_s, 2)
+            speed = np.abs(person.velocity)  # at the border they turn round
+            person.velocity = np.where(person.box[:2] < 0, speed, person.velocity)
+            person.velocity = np.where(person.box[2:] > (WIDTH, HEIGHT), -speed, person.velocity)
+        return self._people
+
+    def _newcomer(self) -> Person:
+        rng = self._rng
+        height = rng.uniform(150, 400)
+        left, top = rng.uniform(0, WIDTH - 200), rng.uniform(0, HEIGHT - height)
+        look, face = rng.normal(size=(2, DIMENSIONS)).astype(np.float32)
+        velocity = rng.normal(size=2) * (40, 10)
+        box = np.array([left, top, left + 0.4 * height, top + height])
+        return Person(look, face, box, velocity, self._now_s + rng.exponential(STAY_S))
+
+    def vector(self, mean: NDArray[np.float32]) -> dict[str, Any]:
+        one = Quantised.of((mean + self._rng.normal(size=DIMENSIONS) * 0.4).astype(np.float32)[None])
+        return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
+
+    def seen(self) -> bool:
+        return bool(self._rng.random() < 0.95)
+
+    def score(self) -> float:
+        return round(float(self._rng.choice([0.9, 0.7, 0.3], p=[0.8, 0.15, 0.05])), 3)
+
+
+def simulate(hours: float, place: str, *settings: str) -> Chunks:
+    """Make the chunks of a shot durable at `place`, one after the other, unless they are there already."""
+    config = load(settings=settings).on_device("cpu")
+    store = Store(place)
+    ledger = Ledger(store, Keys("o", "e"))
+    starts = range(0, round(hours * 3600), CHUNK_S)
+    spans = tuple((start, start + CHUNK_S if start != starts[-1] else -1) for start in starts)
+    if ledger.durable().get("v") != list(spans):
+        scene = Scene()
+        for span in spans:
+            ledger.commit("v", span, *_chunk(scene, span[0]))
+    tables.create(store, config.biometrics.keep)
+    return Chunks(
+        video_id="v",
+        spans=spans,
+        csv_names=("csv/v.csv",),
+        ledger=ledger,
+        config=config,
+        spaces={"body": "looks", "face": "faces"},
+    )
+
+
+def _chunk(scene: Scene, start_s: int) -> tuple[pa.Table, pa.Table]:
+    frames, detections, faces = [], [], []
+    slot = -1
+    for place in range(CHUNK_S * FPS):
+        time_s = start_s + place / FPS
+        analysed = int(time_s * ANALYSED_FPS) != slot
+        slot = int(time_s * ANALYSED_FPS)
+        change = dict.fromkeys(("hue", "saturation", "lightness"), 2 * PIXELS)
+        time_ns = (start_s * FPS + place) * FRAME_NS
+        frames.append({"time_ns": time_ns, "cell": int(time_s), "analysed": analysed} | change)
+        for person in scene.at(time_s) if analysed else ():
+            if scene.seen():
+                box = np.clip(np.round(person.box, 1), 0, np.tile((WIDTH, HEIGHT), 2)).tolist()
+                if slot % (2 * ANALYSED_FPS) == 0:
+                    faces.append(_face(len(detections), place, box, scene.vector(person.face)))
+                found = {"frame": place, "box": box, "score": scene.score(), "bodiless": False}
+                detections.append(found | {"embedding": scene.vector(person.look)})
+    head = {"warning": None, "width": WIDTH, "height": HEIGHT, "thumbnail_pixels": PIXELS}
+    observed = pa.Table.from_pylist([head | {"frames": frames, "detections": detections}], schema=rows.OBSERVED)
+    return observed, pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)
+
+
+def _face(detection: int, frame: int, box: list[float], vector: dict[str, Any]) -> dict[str, Any]:
+    left, top, right, _ = box
+    told = {"score": 0.9, "sharpness": 90.0, "quality": 0.8, "judged": True, "restored": False}
+    place = {"box": [left, top, right, top + right - left], "landmarks": [left] * 10}
+    estimate = {"age": 40.0, "age_std": 6.0, "female_prob": 0.9}
+    return {"detection": detection, "frame": frame, "embedding": vector} | told | place | estimate
+
+
+# --- one measurement, in a process of its own ------------------------------------------------------------------------
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -> dict[str, Any]:
+    """Reduce the shot at `place`; how long it took, what it needed, and a digest of what came out."""
+    chunks = simulate(hours, place, *settings)
+    marks: list[tuple[float, float, float]] = []
+
+    def mark() -> None:
+        marks.append((peak_mb(), time.process_time(), time.perf_counter()))
+
+    def spread(parts: Sequence[Part]) -> list[Tracked]:
+        mark()
+        found = list(track_all(parts))
+        mark()
+        return found
+
+    track_all: Callable[[Sequence[Part]], Any] = partial(map, track_part)
+    if over_ray:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        load_trackers = ray.remote(_load_trackers)
+        ray.get([load_trackers.remote() for _ in range(2)])
+        track_all = partial(run.spread, part_cpus=1)
+    else:
+        with tempfile.TemporaryDirectory() as warm:
+            _publish(simulate(1 / 60, warm, *settings), lambda parts: map(track_part, parts), f"{warm}/out")
+    out = f"{place}-out"
+    shutil.rmtree(out, ignore_errors=True)
+    mark()
+    counts = _publish(chunks, spread, out)
+    mark()
+    files = [path for path in sorted(Path(out).rglob("*")) if path.is_file()]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    num_tracklets = len(tables.read_one(Store(out), "tracklets", "v", ["tracklet_id"]))
+    peaks, cpu_s, clock_s = (np.diff(column).tolist() for column in zip(*marks, strict=True))
+    return {
+        "hours": hours,
+        "tracking": {"grown_mb": peaks[1], "cpu_s": cpu_s[1], "clock_s": clock_s[1]},
+        "rest": {"grown_mb": peaks[0] + peaks[2], "cpu_s": cpu_s[0] + cpu_s[2], "clock_s": clock_s[0] + clock_s[2]},
+        "baseline_mb": marks[0][0],
+        "num_tracklets": num_tracklets,
+        "digest": digest,
+    } | counts
+
+
+def _publish(chunks: Chunks, spread: reducing.Spread, out: str) -> dict[str, int]:
+    timeline = reducing.read_timeline(chunks, FRAME_NS)
+    return reducing.publish_chunks(chunks, timeline, spread, Store(out))
+
+
+def _load_trackers() -> None:
+    import pipeline.stages.track  # noqa: F401
+
+    time.sleep(3)  # so that each of two goes to a worker of its own
+
+
+def apart(hours: float, place: Path, over_ray: bool, settings: Sequence[str]) -> dict[str, Any]:
+    """`measure` in a fresh process."""
+    command = [sys.executable, "-m", __spec__.name, "--one", str(hours), "--place", str(place)]
+    command += [f"--set={setting}" for setting in settings] + (["--over-ray"] if over_ray else [])
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def lines(found: Sequence[dict[str, Any]], spread: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The tables."""
+    yield "hours  tracklets  tracking, 1 core: CPU s, peak +MB   rest of the reduce: CPU s, peak +MB more"
+    for one in found:
+        tracking, rest = one["tracking"], one["rest"]
+        yield (
+            f"{one['hours']:5g}  {one['num_tracklets']:9d}  {tracking['cpu_s']:23.1f} {tracking['grown_mb']:10.1f}"
+            f"   {rest['cpu_s']:25.1f} {rest['grown_mb']:10.1f}"
+        )
+    for one in spread:
+        (alone,) = (each for each in found if each["hours"] == one["hours"])
+        same = "the same bytes" if alone["digest"] == one["digest"] else "OTHER BYTES"
+        yield (
+            f"{one['hours']:g} h, tracking on the clock: {alone['tracking']['clock_s']:.1f} s on one core, "
+            f"{one['tracking']['clock_s']:.1f} s on two; {same}"
+        )
+    longest = max(found, key=lambda one: one["hours"])
+    day = 24 / longest["hours"]
+    grown_mb = longest["tracking"]["grown_mb"] + longest["rest"]["grown_mb"]
+    yield (
+        f"a day in proportion: {longest['tracking']['cpu_s'] * day / 60:.0f} min of one core to track, "
+        f"{longest['rest']['cpu_s'] * day / 60:.1f} min for the rest, at most {grown_mb * day:.0f} MB more"
+    )
+
+
+def main() -> None:
+    """Print the tables, and write the figures as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--ray", type=float, nargs="*", default=[1, 3])
+    parser.add_argument("--place", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--over-ray", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        print(json.dumps(measure(arguments.one, str(arguments.place), arguments.over_ray, arguments.settings)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        place = arguments.place or Path(folder)
+        found, spread = [], []
+        for hours in arguments.hours:
+            at = place / f"{hours:g}h"
+            simulate(hours, str(at), *arguments.settings)
+            found.append(apart(hours, at, False, arguments.settings))
+            if hours in arguments.ray:
+                spread.append(apart(hours, at, True, arguments.settings))
+            print(*lines(found, spread), sep="\n", flush=True)
+            print()
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"one core": found, "two cores": spread}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
