@@ -30,6 +30,14 @@ Sources = Annotated[
         metavar="SOURCE...", help="Files, folders, globs, s3:// objects or prefixes, or @LIST.", show_default=False
     ),
 ]
+SequenceBy = Annotated[
+    str | None,
+    typer.Option(
+        "--sequence",
+        metavar="folder",
+        help="The videos of each folder follow one another, in order of their names: one camera, many files.",
+    ),
+]
 Ids = Annotated[
     Identity,
     typer.Option(

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
-from jobs.options import STARTER, ConfigFiles, Output, Profile, Settings, Sources
+from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.process import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
@@ -47,12 +47,13 @@ def plan(
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
+    sequence: SequenceBy = None,
 ) -> None:
     """Show what `process` would do with the same arguments: per video what and why, chunks, hours, time and cost."""
     console.say("looking at the sources")
     chosen = load(config or [], settings or [], profile)
     store = Store(output)
-    listing = list_sources(sources, store.uri)
+    listing = list_sources(sources, store.uri, sequence)
     registry = Registry.of(chosen, fetch)
     models = registry.models_of(chosen)
     registry.refuse_licences(models.values(), chosen.licences.allow)
@@ -73,6 +74,9 @@ def plan(
         for row in state.vanished(listing)
     ]
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
+    pieces = Counter(source.sequence for source in listing.sources if source.sequence)
+    if pieces:
+        console.say(f"sequences: {len(pieces)}, of {pieces.total()} files; they are linked when these are done")
     _show_totals(lines, chosen, state, store)
 
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -21,18 +21,19 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
-from jobs.options import STARTER, ConfigFiles, Output, Profile, Settings, Sources
+from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from pipeline.config import Config, load
 from pipeline.cores.plan import disjoint
 from pipeline.media.probe import Probe
 from pipeline.rows import VIDEO_TABLES
 from pipeline.stages import catalog, flow, run
+from pipeline.stages import sequence as sequences
 from pipeline.stages.catalog import Content, Fault, Standing
 from pipeline.stages.reduce import Job
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
-from pipeline.storage.ledger import Ledger, drop_older
+from pipeline.storage.ledger import Ledger, drop_older, drop_older_summaries, summary_name
 from pipeline.storage.sources import Listing, list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
@@ -57,14 +58,26 @@ def process(
     allow_quarantined: Annotated[bool, typer.Option(help="End with status 0 though videos were quarantined.")] = False,
     retry_quarantined: Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")] = False,
     prune: Annotated[bool, typer.Option(help="Remove the rows of videos that no current source names.")] = False,
+    sequence: SequenceBy = None,
+    close_sequences: Annotated[
+        bool, typer.Option(help="No file will follow in the sequences named: forget what links to it would need.")
+    ] = False,
 ) -> None:
     """Find who appears in SOURCES, when and where, who is whom, how old and of which gender; write tables to OUTPUT."""
     console.say(f"rollcall {version('rollcall')}: looking at the sources")
     chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
     store = Store(output)
-    listing = list_sources(sources, store.uri)
+    listing = list_sources(sources, store.uri, sequence)
     registry = verified_models(chosen)
-    num_quarantined = work_through(listing, chosen, registry, store, retry_quarantined=retry_quarantined, prune=prune)
+    num_quarantined = work_through(
+        listing,
+        chosen,
+        registry,
+        store,
+        retry_quarantined=retry_quarantined,
+        prune=prune,
+        close_sequences=close_sequences,
+    )
     if num_quarantined and not allow_quarantined:
         sys.exit(QUARANTINED)
 
@@ -86,6 +99,7 @@ def work_through(
     *,
     retry_quarantined: bool = False,
     prune: bool = False,
+    close_sequences: bool = False,
 ) -> int:
     """All that `process` does once its sources are known; returns how many of them were quarantined in this run."""
     store.check_writable()
@@ -93,14 +107,29 @@ def work_through(
     _say_models(registry.models_of(config), registry)
     with _ending_cleanly():
         try:
-            return _run(config, registry, store, listing, retry_quarantined=retry_quarantined, prune=prune)
+            return _run(
+                config,
+                registry,
+                store,
+                listing,
+                retry_quarantined=retry_quarantined,
+                prune=prune,
+                close_sequences=close_sequences,
+            )
         except KeyboardInterrupt:
             console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
             raise
 
 
 def _run(
-    config: Config, registry: Registry, store: Store, listing: Listing, *, retry_quarantined: bool, prune: bool
+    config: Config,
+    registry: Registry,
+    store: Store,
+    listing: Listing,
+    *,
+    retry_quarantined: bool,
+    prune: bool,
+    close_sequences: bool,
 ) -> int:
     """The steps of a run; returns how many sources were quarantined in it."""
     books.finish_replacing(store)
@@ -127,17 +156,21 @@ def _run(
             run.check_room(config, pools)
         work = book.work(wanted, probing.result(), ledger)
     book.save_sources()
+    sequences.withdraw(store, {content.video_id for content in wanted})
     try:
         if work:
             _carry_out(work, pools, config, book)
+        if prune:
+            book.prune()
+        _link_sequences(book)
     except KeyboardInterrupt:
         book.close("interrupted", registry)
         raise
     except BaseException:
         book.close("failed", registry)
         raise
-    if prune:
-        book.prune()
+    if close_sequences:
+        sequences.close(state, {source.sequence for source in listing.sources if source.sequence})
     _drop_old_work(book)
     book.close("done", registry)
     _say_results(book, found)
@@ -158,6 +191,16 @@ def _carry_out(work: Sequence[run.Work], pools: Sequence[Any], config: Config, b
                 meter.add_frames(event.num_frames)
             else:
                 meter.add_video()
+
+
+def _link_sequences(book: "Book") -> None:
+    """Link the files of every sequence of which one has changed."""
+    sequences.drop_ended(book.state)
+    jobs = sequences.find_work(book.state)
+    if jobs:
+        book.linked = [job.name for job in jobs]
+        console.say(f"linking {len(jobs)} sequence{'s' * (len(jobs) != 1)}")
+        run.link_sequences(jobs, book.config)
 
 
 def check_tracking(config: Config) -> None:
@@ -196,7 +239,7 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run.
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. linked: sequences, likewise.
     """
 
     state: State
@@ -211,6 +254,7 @@ class Book:
     accounts: dict[str, Account] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     records: list[dict[str, Any]] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -248,6 +292,7 @@ class Book:
     def work(self, wanted: Sequence[Content], probes: dict[str, Probe | Fault], ledger: Ledger) -> list[run.Work]:
         """What is left of each video, longest first: a long one that begins last would keep the cluster waiting."""
         durable = ledger.durable()
+        pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
         work = []
         for content in wanted:
             probed = probes[content.video_id]
@@ -267,6 +312,7 @@ class Book:
                 config_id=self.config_id,
                 spaces=flow.spaces(self.config, self.registry),
                 priors=flow.priors(flow.told_likenesses(self.config, self.registry)),
+                in_sequence=content.video_id in pieces,
             )
             self.accounts[content.video_id] = Account(datetime.now(UTC), reused=len(job.spans))
             rows = tuple(flow.span_row(content.video_id, content.uri, probed, span) for span in left)
@@ -309,7 +355,9 @@ class Book:
             for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
                 self.store.delete(f"{dataset}/{video_id}.parquet")
             self.store.delete_tree(f"_work/{video_id}")
+            self.store.delete(summary_name(video_id))
             del self.state.videos[video_id]
+        self.state.close_ranks()
 
     def close(self, status: str, registry: Registry) -> None:
         """Write what is left to write, run.json last."""
@@ -338,11 +386,18 @@ class Book:
             },
             "stages": seconds,
         }
+        if self.linked:
+            told["sequences"] = [asdict(one) for one in self.standings()]
         self.store.put("run.json", json.dumps(told, indent=2).encode())
+
+    def standings(self) -> list[sequences.Standing]:
+        """The sequences that were linked in this run."""
+        return [one for one in sequences.standings(self.state) if one.sequence in self.linked]
 
     def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
         self.failed[video_id] = fault
         self.store.delete_tree(f"_work/{video_id}")
+        self.store.delete(summary_name(video_id))
         for dataset in (*VIDEO_TABLES, "embeddings"):
             self.store.delete(f"{dataset}/{video_id}.parquet")
         for name in self.state.csv_names(video_id):
@@ -396,9 +451,13 @@ def _ending_cleanly():  # noqa: ANN202
 
 
 def _drop_old_work(book: Book) -> None:
-    """What interrupted runs left behind, once its time to live has passed; what a published video keeps, it keeps."""
-    done = {video_id for video_id, row in book.state.videos.items() if row["status"] == "done"}
-    drop_older(book.store, datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days), spared=done)
+    """What interrupted runs left behind, and what sequences wait for, once its time to live has passed.
+
+    What a published video keeps, it keeps.
+    """
+    limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)
+    drop_older(book.store, limit, spared=book.state.done())
+    drop_older_summaries(book.store, limit, spared=sequences.keeping(book.state))
 
 
 def _say_sources(listing: Listing) -> None:
@@ -428,6 +487,8 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         console.say(f"quarantined at {fault.stage}: {uri}: {fault.reason}")
     for video_id, fault in book.failed.items():
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
+    for standing in book.standings():
+        console.say(f"sequence {standing}")
     persons = sum(row["num_persons"] for row in book.published.values())
     given_up = sum(catalog.standing(content, book.state, book.config_id) is Standing.QUARANTINED for content in found)
     given_up -= len(book.failed)

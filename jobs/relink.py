@@ -17,6 +17,7 @@ from jobs.errors import run as run_app
 from jobs.process import check_tracking, versions
 from pipeline.config import load, restored
 from pipeline.errors import UserError
+from pipeline.stages import sequence as sequences
 from pipeline.stages.flow import Recipe
 from pipeline.stages.relink import RELINKED, Relink, Way, choose_way, kept_spans, relink_video
 from pipeline.storage import state as books
@@ -55,10 +56,20 @@ def relink(
     kept = sum(row["status"] == "done" for row in state.videos.values()) - len(tasks)
     if not tasks:
         console.say(f"nothing to do: {_videos(kept)} made with these knobs already")
+        link_sequences(state)
         return
     so_already = f", {kept} so already" if kept else ""
     console.say(f"{_videos(len(tasks))} to be made again, from {_told(ways)}{so_already}")
+    sequences.withdraw(store, {task.video_id for task in tasks})
     carry_out(tasks, ways, state)
+    link_sequences(state)
+
+
+def link_sequences(state: State) -> None:
+    """Link the files of every sequence of which one has changed."""
+    for job in sequences.find_work(state):
+        sequences.link_sequence(job)
+        console.say(f"sequence {next(one for one in sequences.standings(state) if one.sequence == job.name)}")
 
 
 def check_settings(settings: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
+from pipeline.stages.sequence import standings
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
 
@@ -27,6 +29,7 @@ def status(
     quarantined = [row for row in state.videos.values() if row["status"] == "quarantined"]
     running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
     unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
+    sequences = standings(state)
     told = {
         "videos": {"done": len(done), "running": len(running), "quarantined": len(quarantined)},
         "chunks": {"durable": sum(durable.values())},
@@ -37,6 +40,7 @@ def status(
             {name: row[name] for name in ("uri", "stage", "reason")}
             for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
         ],
+        "sequences": [asdict(one) for one in sequences],
     }
     if as_json:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
@@ -47,6 +51,8 @@ def status(
         console.say(f"{videos['running']} videos not done yet, {told['chunks']['durable']} chunks of them durable")
     if told["configurations"] > 1:
         console.say(f"mixed: {told['configurations']} configurations (column config_id of videos)")
+    for one in sequences:
+        console.say(f"sequence {one}")
     if told["quarantined"]:
         table = Table("quarantined", "stage", "reason", box=None, pad_edge=False, header_style="bold")
         for row in told["quarantined"]:

@@ -156,6 +156,9 @@ DATASETS: dict[str, pa.Schema] = {
         ("size_bytes", INT),
         ("etag", TEXT),
         ("named_by", TEXT),
+        ("sequence", TEXT),
+        ("position", INT),  # in the sequence, from 1
+        ("recorded_at", pa.timestamp("us", tz="UTC")),  # as a list says
     ),
     "videos": _dataset(
         ("video_id", TEXT),
@@ -281,6 +284,21 @@ BIOMETRIC_DATASETS: dict[str, pa.Schema] = {
         ("vector", pa.list_(pa.float32())),
     ),
 }
+SUMMARY = pa.schema(
+    [
+        ("tracklet_id", INT),
+        ("head_ns", pa.list_(INT)),
+        ("head_boxes", pa.list_(BOX)),
+        ("tail_ns", pa.list_(INT)),
+        ("tail_boxes", pa.list_(BOX)),
+        ("body", pa.list_(pa.float32())),
+        ("body_space", TEXT),
+        ("face", pa.list_(pa.float32())),
+        ("face_space", TEXT),
+    ]
+)
+"""What the working area remembers of a tracklet (cores.link.Tracklet) for the files that follow in its sequence."""
+
 VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links", "likenesses")
 """The tables that publishing a video writes, before its row of `videos`."""
 

@@ -91,7 +91,7 @@ class Film:
         return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
 
 
-def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
+def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
     """Make the chunks of `film` durable at `place`, cut at the cells `borders`, ready to be reduced."""
     config: Config = load(settings=settings).on_device("cpu")
     store = Store(place)
@@ -102,13 +102,13 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
     frames = film.frames()
     for first, end in spans:
         own = [i for i, frame in enumerate(frames) if first <= frame["cell"] and (end < 0 or frame["cell"] < end)]
-        ledger.commit("v", (first, end), *_chunk(film, frames, own))
+        ledger.commit(video_id, (first, end), *_chunk(film, frames, own))
     return Job(
-        video_id="v",
-        uri="/in/v.mp4",
+        video_id=video_id,
+        uri=f"/in/{video_id}.mp4",
         probe=probe(film),
         spans=tuple(spans),
-        csv_names=("csv/v.mp4.csv",),
+        csv_names=(f"csv/{video_id}.mp4.csv",),
         ledger=ledger,
         config=config,
         config_id="c",
@@ -117,9 +117,8 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
     )
 
 
-def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
-    """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
-    work = job(film, borders, place, *settings)
+def with_recipe(work: Job) -> Job:
+    """The same job under the config_id that its configuration has; the output says what that stands for."""
     keys = work.ledger.keys
     work = replace(work, config_id=flow.reduced_id(keys, work.config, {}))
     recipe = flow.Recipe(
@@ -131,6 +130,12 @@ def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> J
         reduce_revision=flow.REDUCE_REVISION,
     )
     state.write_recipe(work.ledger.store, work.config_id, recipe.to_json())
+    return work
+
+
+def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
+    """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
+    work = with_recipe(job(film, borders, place, *settings))
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
     books = State.load(work.ledger.store)
     books.name_sources(Listing((Source(uri=work.uri, name="v.mp4", named_by="/in", etag="e"),), 0, ("/in",)))

@@ -155,6 +155,25 @@ def re_encode(
         return write_video(path, pictures, **{**defaults, **how})
 
 
+def cut_into(source: Path, folder: Path, count: int) -> list[Path]:
+    """So many MP4s of about one length, of a video without b-frames: its packets, copied, cut at keyframes."""
+    paths = [folder / f"{source.stem}-{number + 1}.mp4" for number in range(count)]
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+        borders = [min(keys, key=lambda key: abs(key - len(packets) * part / count)) for part in range(count)]
+        for path, start, end in zip(paths, borders, [*borders[1:], len(packets)], strict=True):
+            first = packets[start].pts or 0
+            with av.open(str(path), "w") as output:
+                copied = output.add_stream_from_template(stream)
+                for packet in packets[start:end]:
+                    packet.pts = packet.dts = (packet.pts or 0) - first
+                    packet.stream = copied
+                    output.mux(packet)
+    return paths
+
+
 def text_named_video(path: Path) -> Path:
     """A text file under whatever name."""
     path.write_text("Dear diary, this is no video at all.\n" * 50)

@@ -110,6 +110,19 @@ class Likeness:
             share = (expected + PRIOR_PAIRS * PRIOR_SHARE) / (total + PRIOR_PAIRS)
         return Likeness(self.same, self.other, round(float(np.clip(share, *SHARES)), 4))
 
+    @classmethod
+    def pooled(cls, found: Sequence["Likeness"]) -> Self:
+        """What several videos of one camera and one embedder say together; at least one."""
+
+        def together(spreads: Sequence[Spread]) -> Spread:
+            weights = np.array([spread.count + PRIOR_TRACKLETS for spread in spreads], np.float64)
+            means, variances = (np.array(each) for each in zip(*((s.mean, s.std**2) for s in spreads), strict=True))
+            mean = float(np.average(means, weights=weights))
+            variance = float(np.average(variances + (means - mean) ** 2, weights=weights))
+            return Spread(round(mean, 3), round(variance**0.5, 3), sum(spread.count for spread in spreads))
+
+        return cls(together([one.same for one in found]), together([one.other for one in found]))
+
 
 Likenesses = Mapping[str, Likeness]
 """By kind of embedding: 'body', 'face'."""

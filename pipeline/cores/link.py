@@ -80,8 +80,10 @@ class Tracklet:
 
     shot: its shot's index. intervals: (M, 2) int64, rising half-open runs of frames of the video in which it has a row,
     filled and held ones included. head_ns, head_boxes: (H,), (H, 4): its first boxes, END_S of them; tail_ns,
-    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None. body_steadiness,
-    face_steadiness: how alike it stays (cores.likeness.steadiness), nan where that is not known. mean_box: (4,).
+    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None. mean_box: (4,).
+    body_steadiness, face_steadiness: how alike it stays (cores.likeness.steadiness), nan where that is not known. ends:
+    the shots in which it begins and ends, where it goes over several and `shot` is a number that no other has; None:
+    its shot.
     """
 
     shot: int
@@ -95,6 +97,7 @@ class Tracklet:
     mean_box: NDArray[np.float64]
     body_steadiness: float = float("nan")
     face_steadiness: float = float("nan")
+    ends: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,7 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
     def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
         return has_face[b] & ((shots[a] != shots[b]) | (apart_us(first_us, last_us, a, b) > 0))
 
-    gap_a, gap_b, motion, size = _gaps(tracklets, shots, first_us, last_us, params)
+    gap_a, gap_b, motion, size = _gaps(tracklets, first_us, last_us, params)
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = _nearest(body, has_body, may_be_one_body, params.candidates)
@@ -392,19 +395,20 @@ def _nearest(
 
 def _gaps(
     tracklets: Sequence[Tracklet],
-    shots: NDArray[np.int64],
     first_us: NDArray[np.int64],
     last_us: NDArray[np.int64],
     params: IdentityParams,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pairs (a, b) of one shot where b begins at most max_gap_s after a's end, with motion and size, rounded to 0.001.
+    """Pairs (a, b) where b begins in the shot in which a ends, at most max_gap_s later; motion and size, to 0.001.
 
     Of each a the best.
     """
     heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
     tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
     found: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
-    for a, b in _successions(shots, first_us, last_us, as_microseconds(params.max_gap_s)):
+    ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
+    max_gap_us = as_microseconds(params.max_gap_s)
+    for a, b in _successions(ends[:, 0], ends[:, 1], first_us, last_us, max_gap_us):
         gap_s = np.round((first_us[b] - last_us[a]) / 1e6, 6)
         reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
         step = heads.places[b] - tails.places[a]
@@ -420,21 +424,28 @@ def _gaps(
 
 
 def _successions(
-    shots: NDArray[np.int64], first_us: NDArray[np.int64], last_us: NDArray[np.int64], max_gap_us: int
+    begins_in: NDArray[np.int64],
+    ends_in: NDArray[np.int64],
+    first_us: NDArray[np.int64],
+    last_us: NDArray[np.int64],
+    max_gap_us: int,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs (a, b) of one shot with 0 < first_us[b] - last_us[a] <= max_gap_us, some a's at a time, a rising."""
-    for shot in np.unique(shots):
-        members = np.flatnonzero(shots == shot)
-        starts = np.argsort(first_us[members], kind="stable")
-        begun_us = first_us[members][starts]
-        low = np.searchsorted(begun_us, last_us[members], side="right")
-        counts = np.searchsorted(begun_us, last_us[members] + max_gap_us, side="right") - low
+    """All pairs (a, b) with 0 < first_us[b] - last_us[a] <= max_gap_us, b beginning in the shot in which a ends.
+
+    Some a's at a time, rising within a shot.
+    """
+    for shot in np.unique(ends_in):
+        before, after = np.flatnonzero(ends_in == shot), np.flatnonzero(begins_in == shot)
+        starts = np.argsort(first_us[after], kind="stable")
+        begun_us = first_us[after][starts]
+        low = np.searchsorted(begun_us, last_us[before], side="right")
+        counts = np.searchsorted(begun_us, last_us[before] + max_gap_us, side="right") - low
         blocks = np.cumsum(counts) // PAIRS_AT_ONCE
         for block in np.unique(blocks):
             here = np.flatnonzero(blocks == block)
             a = np.repeat(here, counts[here])
             offset = np.arange(len(a)) - np.repeat(np.cumsum(counts[here]) - counts[here], counts[here])
-            yield members[a], members[starts[low[a] + offset]]
+            yield before[a], after[starts[low[a] + offset]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,7 +548,9 @@ def join(
     near = elsewhere & (links.gap_s <= params.shot_max_s)
     scores, verdicts = _judge(links, near, params, likenesses)
 
-    _join_gaps(links, np.flatnonzero((links.kind == GAP) & (verdicts == "")), scores - params.surety, groups)
+    open_gaps = np.flatnonzero((links.kind == GAP) & (verdicts == ""))
+    apart = [not groups.seen_together(int(links.a[row]), int(links.b[row])) for row in open_gaps]
+    _join_gaps(links, open_gaps[np.array(apart, np.bool_)], scores - params.surety, groups)
     face = _Evidence(links, links.face_similarity, likenesses["face"], params)
     _join_rounds(face, None, groups)
     body = _Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)

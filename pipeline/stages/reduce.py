@@ -41,7 +41,7 @@ from pipeline.stages.publish import (
 )
 from pipeline.stages.tracked import BOX, BlockReader, Tracked
 from pipeline.storage import state, tables
-from pipeline.storage.ledger import Ledger, Span, is_whole
+from pipeline.storage.ledger import Ledger, Span, is_whole, summary_name
 from pipeline.storage.store import Store
 
 FRAMES_PER_WINDOW = 4_096
@@ -61,6 +61,7 @@ class Chunks:
     """The durable chunks of a video, and what is to be made of them.
 
     spaces: the embedding spaces of `body` and `face`, where there are such. priors: what is known of their embedders.
+    in_sequence: files that follow it will want to know its persons.
     """
 
     video_id: str
@@ -70,6 +71,7 @@ class Chunks:
     config: Config
     spaces: Mapping[str, str]
     priors: Likenesses
+    in_sequence: bool = False
 
     def with_spans(self, spans: tuple[Span, ...]) -> Self:
         return replace(self, spans=spans)
@@ -209,6 +211,9 @@ def _publish_tracked(
         schema = rows.BIOMETRIC_DATASETS["embeddings"]
         embeddings = _embeddings(job, timeline, tracked, faces, tracklets.ids)
         tables.write(store, f"embeddings/{job.video_id}.parquet", schema, embeddings)
+    if job.config.biometrics.keep or job.in_sequence:
+        summaries = make(rows.SUMMARY, _summary_columns(job, ordered))
+        tables.write(store, summary_name(job.video_id), rows.SUMMARY, [summaries])
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 
@@ -530,6 +535,17 @@ def _embeddings(
         shown = shown[np.argsort(faces.frames[first + shown], kind="stable")]
         on = [int(tracklet_ids[i]) if i >= 0 else None for i in faces.tracklets[first + shown]]
         yield table("face", on, (faces.frames[first + shown] + 1).tolist(), vectors[shown])
+
+
+def _summary_columns(job: Chunks, tracklets: Sequence[Tracklet]) -> dict[str, Any]:
+    columns: dict[str, Any] = {"tracklet_id": np.arange(1, len(tracklets) + 1)}
+    for name in ("head_ns", "head_boxes", "tail_ns", "tail_boxes"):
+        columns[name] = [getattr(tracklet, name).tolist() for tracklet in tracklets]
+    for kind in ("body", "face"):
+        vectors = [getattr(tracklet, kind) for tracklet in tracklets]
+        columns[kind] = [None if vector is None else vector.tolist() for vector in vectors]
+        columns[f"{kind}_space"] = [job.spaces.get(kind)] * len(tracklets)
+    return columns
 
 
 def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:

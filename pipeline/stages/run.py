@@ -28,6 +28,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.stages.base import PoolOfStages, extend
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part, Published, reduce_video
+from pipeline.stages.sequence import SequenceJob, link_sequence
 from pipeline.stages.tracked import Tracked
 from pipeline.storage.ledger import Span, is_whole
 
@@ -140,6 +141,17 @@ def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
 def run(work: Sequence[Work], pools: Sequence[PoolOfStages], config: Config) -> Iterator[Event]:
     """Carry out `work`, first of all what only has to be reduced. Leaves Ray running."""
     yield from _Run(work, config).events(pools)
+
+
+def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> None:
+    """Link the files of each sequence, a task for each; starts Ray if it does not run. Leaves it running."""
+    if not ray.is_initialized():
+        start_ray(config)
+    cpus = config.run.reduce_cpus
+    waiting = [_link_sequence.options(num_cpus=cpus).remote(job) for job in jobs]
+    while waiting:
+        finished, waiting = ray.wait(waiting)
+        ray.get(finished)
 
 
 class _Run:
@@ -265,6 +277,9 @@ def _reduce(job: Job, part_cpus: float) -> tuple[Published | str, float]:
         return reduce_video(job, partial(spread, part_cpus=part_cpus)), time.perf_counter() - started
     except DataError as fault:
         return str(fault), time.perf_counter() - started
+
+
+_link_sequence = ray.remote(max_retries=PART_RETRIES)(link_sequence)
 
 
 def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:

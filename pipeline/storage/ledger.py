@@ -3,6 +3,7 @@
     _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
     _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
     _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began the N-th try
+    _work/sequences/VIDEO.parquet                 rows.SUMMARY of a published video, for the files that follow it
     _work/VIDEO/tracked/PART.N.rows               boxes of tracks, while the video is reduced
 
 FIRST and END are cells; END is `end` for the chunk that goes on to the end of the video. KEY stands for the knobs and
@@ -22,6 +23,7 @@ from pipeline import rows
 from pipeline.storage.store import Store
 
 WORK = "_work"
+SUMMARIES = f"{WORK}/sequences"
 TRACKED = "tracked"
 Span = tuple[int, int]
 """[first cell, end cell); the end is -1 where the chunk goes on to the end of the video."""
@@ -127,11 +129,31 @@ def drop_older(store: Store, limit: datetime, *, spared: Collection[str] = ()) -
     """Remove the work of every video to which nothing was added since `limit`, but for those `spared`."""
     newest: dict[str, datetime] = {}
     for name, changed in store.changes(WORK):
+        if name.startswith(f"{SUMMARIES}/"):
+            continue
         video_id = name.split("/")[1]
         newest[video_id] = max(newest.get(video_id, changed), changed)
     for video_id, changed in newest.items():
         if changed < limit and video_id not in spared:
             store.delete_tree(f"{WORK}/{video_id}")
+
+
+def summary_name(video_id: str) -> str:
+    """Where the working area has what links of a published video to other files need."""
+    return f"{SUMMARIES}/{video_id}.parquet"
+
+
+def summarised(store: Store) -> set[str]:
+    """The videos that can still be linked with other files."""
+    return {name.removeprefix(f"{SUMMARIES}/").removesuffix(".parquet") for name in store.names(SUMMARIES)}
+
+
+def drop_older_summaries(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
+    """Remove the summaries that were written before `limit`, but for those of `spared` videos."""
+    kept = {summary_name(video_id) for video_id in spared}
+    for name, changed in store.changes(SUMMARIES):
+        if changed < limit and name not in kept:
+            store.delete(name)
 
 
 def _span(name: str) -> Span:

@@ -4,6 +4,7 @@ One run at a time writes here. `sources` is one small file; every video has its 
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.storage import tables
 from pipeline.storage.ledger import WORK
-from pipeline.storage.sources import Listing, Source, is_known
+from pipeline.storage.sources import Listing, Source, in_order, is_known
 from pipeline.storage.store import Store, plain_cause
 
 ASIDE = "relinked"
@@ -80,6 +81,38 @@ class State:
             if row["csv"] is None:
                 row["csv"] = _free_name(f"csv/{source.name}", taken)
                 taken.add(row["csv"])
+        self._name_sequences(listing)
+
+    def _name_sequences(self, listing: Listing) -> None:
+        """Take over which files follow one another. A source belongs to the sequence that it was last named in."""
+        named: dict[str, list[str]] = defaultdict(list)
+        for source in sorted(listing.sources, key=lambda source: source.place):
+            if source.sequence is not None:
+                named[source.sequence].append(source.uri)
+        before = {sequence: [row["uri"] for row in members] for sequence, members in self.sequences().items()}
+        for source in listing.sources:
+            if source.sequence is not None:
+                self.set_source(source.uri, sequence=source.sequence, recorded_at=source.recorded_at)
+        for sequence in before.keys() | named.keys():
+            known = [uri for uri in before.get(sequence, []) if self.sources[uri]["sequence"] == sequence]
+            self._set_positions(in_order(sequence, known, named.get(sequence, [])))
+
+    def close_ranks(self) -> None:
+        """Number the files of every sequence anew, when some have gone."""
+        for members in self.sequences().values():
+            self._set_positions([row["uri"] for row in members])
+
+    def _set_positions(self, uris: Iterable[str]) -> None:
+        for position, uri in enumerate(uris, start=1):
+            self.set_source(uri, position=position)
+
+    def sequences(self) -> dict[str, list[Row]]:
+        """The sources of every sequence, in order."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.sources.values():
+            if row["sequence"] is not None:
+                found[row["sequence"]].append(row)
+        return {name: sorted(found[name], key=lambda row: row["position"]) for name in sorted(found)}
 
     def csv_names(self, video_id: str) -> list[str]:
         """The CSV files that a video is written to: one for each of its sources."""

@@ -61,12 +61,12 @@ def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa
     """
     names = [name for name in store.names(dataset) if name.endswith(".parquet")]
     schema = _schema(dataset, columns)
-    return pa.concat_tables([schema.empty_table(), *(_read(store, name, schema) for name in names)])
+    return pa.concat_tables([schema.empty_table(), *(read_file(store, name, schema) for name in names)])
 
 
 def read_one(store: Store, dataset: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of one published video, as `read` gives them. Raises FileNotFoundError."""
-    return _read(store, f"{dataset}/{video_id}.parquet", _schema(dataset, columns))
+    return read_file(store, f"{dataset}/{video_id}.parquet", _schema(dataset, columns))
 
 
 def _schema(dataset: str, columns: Sequence[str] | None) -> pa.Schema:
@@ -74,7 +74,8 @@ def _schema(dataset: str, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns]) if columns else schema
 
 
-def _read(store: Store, name: str, schema: pa.Schema) -> pa.Table:
+def read_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
+    """One Parquet file; a column that it lacks is null. Raises FileNotFoundError."""
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
         table = reader.read([name for name in schema.names if name in reader.schema_arrow.names])
@@ -83,6 +84,16 @@ def _read(store: Store, name: str, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def read_note(store: Store, name: str, key: str) -> str | None:
+    """What the metadata of a Parquet file say under `key`; None where there is no such file or key."""
+    try:
+        with store.open(name) as file:
+            found = (pq.read_schema(file).metadata or {}).get(key.encode())
+    except FileNotFoundError:
+        return None
+    return None if found is None else found.decode()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pipeline.stages import flow
 from pipeline.stages.base import Stage, Worker
 from pipeline.stages.reduce import Job, reduce_video
 from pipeline.stages.track import track_part
-from pipeline.storage import tables
+from pipeline.storage import state, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store, opener
@@ -24,36 +24,45 @@ from pipeline.weights import Registry
 SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
 
 
-def process(video: Path, place: Path, *settings: str, files: Sequence[Path] = ()) -> int:
+def process(
+    video: Path,
+    place: Path,
+    *settings: str,
+    files: Sequence[Path] = (),
+    video_id: str = "v",
+    in_sequence: bool = False,
+) -> int:
     """Publish `video` at `place`; returns the number of chunks."""
-    job = make_durable(video, place, [SHARED_WEIGHTS, *files], settings)
-    tables.create(job.ledger.store, job.config.biometrics.keep)
-    reduce_video(job, lambda parts: [track_part(part) for part in parts])
+    job = make_durable(video, place, [SHARED_WEIGHTS, *files], settings, video_id)
+    store = job.ledger.store
+    state.write_recipe(store, "c", {"knobs": job.config.result_knobs()})
+    tables.create(store, job.config.biometrics.keep)
+    reduce_video(replace(job, in_sequence=in_sequence), lambda parts: [track_part(part) for part in parts])
     return len(job.spans)
 
 
-def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequence[str]) -> Job:
+def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequence[str], video_id: str = "v") -> Job:
     """Decode `video` and look at it; what is durable at `place` is not done again. Returns what the reduce asks for."""
     config = load(files, settings).on_device("cpu")
     registry = Registry.of(config, fetch)
     ledger = Ledger(Store(str(place)), flow.keys(config, registry))
     found = probe(opener(str(video)))
-    missing = flow.planned(found, config, ledger.durable().get("v", []))
+    missing = flow.planned(found, config, ledger.durable().get(video_id, []))
     pools = flow.pools(config, registry, ledger, "run") if missing else []
     workers = [
         Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
         for pool in pools
     ]
     for span in missing:
-        rows = [pa.Table.from_pylist([json.loads(flow.span_row("v", str(video), found, span))])]
+        rows = [pa.Table.from_pylist([json.loads(flow.span_row(video_id, str(video), found, span))])]
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
     return Job(
-        video_id="v",
+        video_id=video_id,
         uri=video.name,
         probe=found,
-        spans=tuple(ledger.durable()["v"]),
+        spans=tuple(ledger.durable()[video_id]),
         csv_names=(f"csv/{video.name}.csv",),
         ledger=ledger,
         config=config,

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -5,7 +6,7 @@ import pytest
 
 from pipeline.errors import DataError, UserError
 from pipeline.storage import sources
-from pipeline.storage.sources import Source, content_id, list_sources
+from pipeline.storage.sources import Source, content_id, in_order, list_sources
 
 
 @pytest.fixture
@@ -121,3 +122,97 @@ def test_a_root_has_one_name_wherever_it_is_typed(folder: Path, monkeypatch: pyt
     absolute = list_sources([str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt"], "/nowhere")
     assert relative.roots == absolute.roots == (str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt")
     assert relative.sources == absolute.sources
+
+
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+def write_list(path: Path, frame: pd.DataFrame) -> str:
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return f"@{path}"
+
+
+def pieces(*named: str, sequence: str | None = None) -> list[tuple[str | None, str]]:
+    """(sequence, name) of each source, in the order in which they were named."""
+    found = sorted(list_sources(named, "/nowhere", sequence).sources, key=lambda source: source.place)
+    return [(source.sequence, source.name) for source in found]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_list_says_which_files_follow_one_another_and_when_they_begin(folder: Path, suffix: str) -> None:
+    times = ["2024-05-01T12:00:00+02:00", "2024-05-01 10:05:00", None]
+    frame = pd.DataFrame(
+        {"uri": ["b/c.MKV", "a.mp4", "b/photo.jpg"], "sequence": ["cam", "cam", None], "recorded_at": times}
+    )
+    named = write_list(folder / f"l.{suffix}", frame)
+    assert pieces(named) == [("cam", "c.MKV"), ("cam", "a.mp4"), (None, "photo.jpg")]
+    found = {source.name: source.recorded_at for source in list_sources([named], "/nowhere").sources}
+    assert found == {
+        "c.MKV": datetime(2024, 5, 1, 10, tzinfo=UTC),
+        "a.mp4": datetime(2024, 5, 1, 10, 5, tzinfo=UTC),
+        "photo.jpg": None,
+    }
+
+
+def test_sequences_may_be_numbers_and_times_stamps(folder: Path) -> None:
+    moment = datetime(2024, 5, 1, 10, tzinfo=UTC)
+    frame = pd.DataFrame({"uri": ["a.mp4"], "sequence": [2], "recorded_at": [pd.Timestamp(moment)]})
+    (found,) = list_sources([write_list(folder / "l.parquet", frame)], "/nowhere").sources
+    assert (found.sequence, found.recorded_at) == ("2", moment)
+
+
+def test_each_folder_is_a_sequence_of_its_videos_but_a_list_knows_better(folder: Path) -> None:
+    for name in ("9.mp4", "10.mp4"):
+        (folder / "b" / name).write_bytes(b"x")
+    found = {name: of for of, name in pieces(str(folder), sequence="folder")}
+    b = str(folder / "b")
+    assert found == {"a.mp4": str(folder), "b/9.mp4": b, "b/10.mp4": b, "b/c.MKV": b, "b/photo.jpg": None}
+    listed = write_list(folder / "l.csv", pd.DataFrame({"uri": ["b"], "sequence": ["cam"]}))
+    assert pieces(str(folder / "a.mp4"), listed, sequence="folder") == [
+        (str(folder), "a.mp4"),
+        ("cam", "9.mp4"),
+        ("cam", "10.mp4"),
+        ("cam", "c.MKV"),
+        ("cam", "photo.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"sequence": [0.5, 1.5]}, "column `sequence` must hold names or whole numbers, holds double"),
+        ({"sequence": [True, False]}, "holds bool"),
+        ({"recorded_at": [1.5, 2.5]}, "column `recorded_at` must hold times"),
+        ({"recorded_at": ["noon", "2024-05-01"]}, "recorded_at of a.mp4 must be times, as .*, got 'noon'"),
+        ({"uri": ["a.mp4", "a.mp4"], "sequence": ["x", "y"]}, "a.mp4 is named in two sequences, x and y"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_so_is_refused(folder: Path, columns: dict[str, list[object]], told: str) -> None:
+    frame = pd.DataFrame({"uri": ["a.mp4", "b/c.MKV"]} | columns)
+    with pytest.raises(UserError, match=told):
+        list_sources([write_list(folder / "l.parquet", frame)], "/nowhere")
+
+
+def test_there_is_one_other_way_to_name_sequences(folder: Path) -> None:
+    with pytest.raises(UserError, match="--sequence cam1: there is one way, folder"):
+        list_sources([str(folder)], "/nowhere", "cam1")
+
+
+@pytest.mark.parametrize(
+    ("known", "named", "ordered"),
+    [
+        ("", "abc", "abc"),
+        ("abc", "de", "abcde"),  # a list of the new files alone
+        ("abcde", "abc", "abcde"),  # the first list again
+        ("abc", "abxcd", "abxcd"),  # the list has grown
+        ("abc", "ca", "cab"),
+        ("abcd", "bd", "abcd"),
+    ],
+)
+def test_a_sequence_grows_as_lists_say(known: str, named: str, ordered: str) -> None:
+    assert "".join(in_order("cam", list(known), list(named))) == ordered
+
+
+def test_the_files_of_a_folder_are_in_order_of_their_names() -> None:
+    names = [f"/cam/{name}.mp4" for name in ("part-1", "part-2", "Part-9", "part-10")]
+    assert in_order("/cam", [names[3], names[1]], [names[2], names[0]]) == names

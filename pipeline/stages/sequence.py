@@ -1,0 +1,331 @@
+"""Sequences: files that follow one another in one camera's stream, and who of one file is who in the next.
+
+A sequence is linked once its videos are published, from what the working area remembers of their tracklets; its part of
+the dataset `sequences` is replaced, and no other table changes. That part says itself of which files under which
+configurations it was made: whatever becomes of one of them makes it stale, and nothing else does.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import rows
+from pipeline.config import restored
+from pipeline.cores.likeness import WIDE, Likeness, Likenesses
+from pipeline.cores.link import IdentityParams, Tracklet
+from pipeline.cores.sequence import FilePerson, Span, lay_out, merged, number_sequence
+from pipeline.errors import UserError
+from pipeline.stages.publish import make, read_likenesses
+from pipeline.storage import state as books
+from pipeline.storage import tables
+from pipeline.storage.ledger import summarised, summary_name
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+
+REVISION = 1
+"""Counts up when the code changes what comes out for the same files."""
+NOTE = "rollcall.sequence"
+SCHEMA = rows.DATASETS["sequences"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a sequence. listed_at: when it begins, as a list says. video: its row of `videos` if it is done."""
+
+    position: int
+    listed_at: datetime | None
+    video: Mapping[str, Any] | None
+
+    @property
+    def key(self) -> list[Any]:
+        """What the rows of a sequence depend on."""
+        video = self.video or {}
+        listed_at = self.listed_at.isoformat() if self.listed_at else None
+        return [self.position, video.get("video_id"), video.get("config_id"), listed_at]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceJob:
+    """A sequence that is to be linked, under the knobs that its last file was made with."""
+
+    name: str
+    members: tuple[Member, ...]
+    identity: IdentityParams
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an output knows of a sequence. linkable: files that those to come can still be linked with.
+
+    persons, times: of the last linking; None: there was none of these files.
+    """
+
+    sequence: str
+    files: int
+    done: int
+    linkable: int
+    persons: int | None
+    times: str | None
+
+    def __str__(self) -> str:
+        told = f"{self.sequence}: {self.done} of {self.files} files done"
+        told += f", {self.persons} persons, times {self.times}" if self.persons is not None else ", not linked yet"
+        lost = self.done - self.linkable
+        return told + (f"; {lost} of {self.done} files can no longer be linked" if lost else "")
+
+
+def find_work(state: State) -> list[SequenceJob]:
+    """The sequences with a file that is done of which something has changed since they were linked."""
+    return [
+        SequenceJob(name, members, _identity(state.store, members), state.store)
+        for name, members in _members(state).items()
+        if _done(members) and not _is_current(_note(state.store, _name(name)), members)
+    ]
+
+
+def link_sequence(job: SequenceJob) -> None:
+    """Link the persons of a sequence and publish them."""
+    starts_us, times = lay_out([_span(member) for member in job.members])
+    known = _known(job)
+    persons: list[FilePerson] = []
+    columns: dict[str, list[Any]] = {"position": [], "video_id": [], "person_id": []}
+    for file, video, seen in _seen(job, starts_us.tolist()):
+        for person_id in range(1, video["num_persons"] + 1):
+            number = known.get((video["video_id"], person_id), 0)
+            persons.append(FilePerson(file, number, seen.get(person_id)))
+            columns["position"].append(job.members[file].position)
+            columns["video_id"].append(video["video_id"])
+            columns["person_id"].append(person_id)
+    numbers = number_sequence(persons, job.identity, _likenesses(job))
+    told = columns | {"sequence": [job.name] * len(persons), "sequence_person_id": numbers}
+    note = {"revision": REVISION, "sequence": job.name, "made_of": _made_of(job.members), "times": times.value}
+    _write(job.store, _name(job.name), note, make(SCHEMA, told))
+
+
+def withdraw(store: Store, video_ids: Collection[str]) -> None:
+    """Take the rows of videos that are about to change out of all sequences, which are then stale."""
+    for name in _names(store):
+        note = _note(store, name)
+        kept = [key for key in note["made_of"] if key[1] not in video_ids]
+        if len(kept) != len(note["made_of"]):
+            table = tables.read_file(store, name, SCHEMA)
+            stays = [video_id not in video_ids for video_id in table["video_id"].to_pylist()]
+            _write(store, name, note | {"made_of": kept}, table.filter(pa.array(stays, pa.bool_())))
+
+
+def drop_ended(state: State) -> None:
+    """Remove the rows of sequences of which no file is done any more."""
+    there = {_name(sequence) for sequence, members in _members(state).items() if _done(members)}
+    for name in _names(state.store):
+        if name not in there:
+            state.store.delete(name)
+
+
+def close(state: State, sequences: Collection[str]) -> None:
+    """Forget what links of files to come need, but of videos that are in another sequence, or kept with biometrics."""
+    ids = {name: {video["video_id"] for video in _done(members)} for name, members in _members(state).items()}
+    needed = keeping(state).union(*(own for name, own in ids.items() if name not in sequences))
+    for video_id in sorted(set().union(*(ids.get(name, set()) for name in sequences)) - needed):
+        state.store.delete(summary_name(video_id))
+
+
+def keeping(state: State) -> set[str]:
+    """The videos whose biometrics are kept on purpose."""
+    names = set(state.store.names("embeddings"))
+    return {video_id for video_id in state.done() if f"embeddings/{video_id}.parquet" in names}
+
+
+def standings(state: State) -> list[Standing]:
+    """How all sequences stand."""
+    linkable = summarised(state.store)
+    found = []
+    for sequence, members in _members(state).items():
+        note, done = _note(state.store, _name(sequence)), _done(members)
+        persons = None
+        if _is_current(note, members):
+            numbers = tables.read_file(state.store, _name(sequence), SCHEMA)
+            persons = len(set(numbers["sequence_person_id"].to_pylist()))
+        num_linkable = sum(video["video_id"] in linkable for video in done)
+        found.append(Standing(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
+    return found
+
+
+# --- files and their times -------------------------------------------------------------------------------------------
+
+
+def _members(state: State) -> dict[str, tuple[Member, ...]]:
+    """The files of every sequence in order; a content that is there twice counts at its first place."""
+    found = {}
+    for sequence, sources in state.sequences().items():
+        members: dict[str, Member] = {}
+        for row in sources:
+            video = state.videos.get(row["video_id"])
+            done = video if video is not None and video["status"] == "done" else None
+            members.setdefault(row["video_id"] or row["uri"], Member(row["position"], row["recorded_at"], done))
+        found[sequence] = tuple(members.values())
+    return found
+
+
+def _done(members: Sequence[Member]) -> list[Mapping[str, Any]]:
+    return [member.video for member in members if member.video is not None]
+
+
+def _made_of(members: Sequence[Member]) -> list[Any]:
+    return [member.key for member in members]
+
+
+def _identity(store: Store, members: Sequence[Member]) -> IdentityParams:
+    config_id = _done(members)[-1]["config_id"]
+    where = store.full(f"recipes/{config_id}.json")
+    recipe = books.read_recipe(store, config_id)
+    if recipe is None:
+        raise UserError(
+            f"{where} is missing, which says how files of a sequence were made; run `process` on them again"
+        )
+    return restored(recipe["knobs"], where).identity
+
+
+def _span(member: Member) -> Span:
+    def microseconds(moment: datetime | None) -> int | None:
+        return None if moment is None else round(moment.timestamp() * 1e6)
+
+    video = member.video
+    if video is None:
+        return Span(None, None, None)
+    return Span(microseconds(member.listed_at), microseconds(video["recorded_at"]), round(video["duration_s"] * 1e6))
+
+
+# --- persons ---------------------------------------------------------------------------------------------------------
+
+
+def _seen(job: SequenceJob, starts_us: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any], dict[int, Tracklet]]]:
+    """Of each file that is done its number, its row of `videos`, and by person_id what is known of its persons."""
+    summaries = {
+        file: _read_summary(job.store, member.video["video_id"])
+        for file, member in enumerate(job.members)
+        if member.video is not None
+    }
+    spaces = _spaces(job)
+    shot, size, end_us = 0, None, 0
+    for file, member in enumerate(job.members):
+        video = member.video
+        if video is None:
+            size = None
+            continue
+        # Nothing goes on over a missing file, a long pause, or into another picture.
+        is_far = starts_us[file] - end_us > job.identity.max_gap_s * 1e6
+        shot += is_far or size != (video["width"], video["height"])
+        size, end_us = (video["width"], video["height"]), starts_us[file] + round(video["duration_s"] * 1e6)
+        yield file, video, _persons(job.store, video, summaries[file], file, shot, starts_us[file] * 1000, spaces)
+        shot += video["num_shots"] - 1
+
+
+def _spaces(job: SequenceJob) -> dict[str, str]:
+    """By kind of embedding its space. Vectors of two spaces are never compared: those of the last file count."""
+    tables_ = [_told_likenesses(job, video) for video in _done(job.members)]
+    return {row["kind"]: row["space"] for table in tables_ for row in table.to_pylist()}
+
+
+def _likenesses(job: SequenceJob) -> Likenesses:
+    """What the files of a sequence say that a similarity is worth."""
+    spaces = _spaces(job)
+    found: dict[str, list[Likeness]] = {}
+    for video in _done(job.members):
+        table = _told_likenesses(job, video)
+        said = read_likenesses(table)
+        for row in table.to_pylist():
+            if row["space"] == spaces[row["kind"]]:
+                found.setdefault(row["kind"], []).append(said[row["kind"]])
+    return {**WIDE, **{kind: Likeness.pooled(own) for kind, own in found.items()}}
+
+
+def _told_likenesses(job: SequenceJob, video: Mapping[str, Any]) -> pa.Table:
+    return tables.read_one(job.store, "likenesses", video["video_id"])
+
+
+def _persons(
+    store: Store,
+    video: Mapping[str, Any],
+    summary: Sequence[Mapping[str, Any]] | None,
+    file: int,
+    first_shot: int,
+    start_ns: int,
+    spaces: Mapping[str, str],
+) -> dict[int, Tracklet]:
+    """By person_id; none where what was known of the file has gone."""
+    if summary is None:
+        return {}
+    columns = ["person_id", "shot", "num_frames", "num_faces"]
+    table = tables.read_one(store, "tracklets", video["video_id"], columns).to_pylist()
+    parts: dict[int, list[tuple[Tracklet, int, int]]] = {}
+    for row, known in zip(table, summary, strict=True):
+        vectors = {
+            kind: np.array(known[kind], np.float32)
+            if known[kind] is not None and known[f"{kind}_space"] == spaces.get(kind)
+            else None
+            for kind in ("body", "face")
+        }
+        tracklet = Tracklet(
+            shot=first_shot + row["shot"] - 1,
+            intervals=np.array([[file, file + 1]], np.int64),
+            head_ns=np.array(known["head_ns"], np.int64) + start_ns,
+            head_boxes=np.array(known["head_boxes"], np.float32),
+            tail_ns=np.array(known["tail_ns"], np.int64) + start_ns,
+            tail_boxes=np.array(known["tail_boxes"], np.float32),
+            body=vectors["body"],
+            face=vectors["face"],
+            mean_box=np.zeros(4),  # no matter: that two persons of a file are two people is decided
+        )
+        parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))
+    return {person_id: merged(*zip(*own, strict=True)) for person_id, own in parts.items()}
+
+
+def _read_summary(store: Store, video_id: str) -> list[dict[str, Any]] | None:
+    """The rows of rows.SUMMARY of a video, by tracklet_id; None where they have gone."""
+    try:
+        return tables.read_file(store, summary_name(video_id), rows.SUMMARY).to_pylist()
+    except FileNotFoundError:
+        return None
+
+
+# --- what is published -----------------------------------------------------------------------------------------------
+
+
+def _known(job: SequenceJob) -> dict[tuple[str, int], int]:
+    """The numbers that persons of files which are as they were then were given when the sequence was linked last."""
+    name = _name(job.name)
+    if not (made_of := _note(job.store, name).get("made_of")):
+        return {}
+    before = {(key[1], key[2]) for key in made_of}
+    same = {video["video_id"] for video in _done(job.members) if (video["video_id"], video["config_id"]) in before}
+    table = tables.read_file(job.store, name, SCHEMA).to_pylist()
+    return {(row["video_id"], row["person_id"]): row["sequence_person_id"] for row in table if row["video_id"] in same}
+
+
+def _is_current(note: Mapping[str, Any], members: Sequence[Member]) -> bool:
+    return note.get("revision") == REVISION and note["made_of"] == _made_of(members)
+
+
+def _note(store: Store, name: str) -> dict[str, Any]:
+    """What the published part of a sequence says of itself; empty where there is none."""
+    return json.loads(tables.read_note(store, name, NOTE) or "{}")
+
+
+def _write(store: Store, name: str, note: Mapping[str, Any], table: pa.Table) -> None:
+    schema = SCHEMA.with_metadata((SCHEMA.metadata or {}) | {NOTE.encode(): json.dumps(note).encode()})
+    tables.write(store, name, schema, [table])
+
+
+def _name(sequence: str) -> str:
+    return f"sequences/{hashlib.sha256(sequence.encode()).hexdigest()[:20]}.parquet"
+
+
+def _names(store: Store) -> list[str]:
+    return [name for name in store.names("sequences") if name != f"sequences/{tables.SCHEMA_FILE}"]
