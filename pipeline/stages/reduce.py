@@ -53,6 +53,9 @@ MS_PER_FRAME, MS_PER_DETECTION = 0.8, 0.25
 """OccluBoost on one core (tests/bench/tracking_at_scale.py)."""
 ROWS_OF_VECTORS = 1024
 """Embeddings are written so many at a time."""
+MIN_FACE_WEIGHT = 1.0
+"""Summed quality below which a tracklet's faces do not say who it is: that of one perfect face. Small and soft faces of
+different people are as alike as one person's (.9 in a street, MobileFaceNet)."""
 NOMINAL_FPS = 25
 
 
@@ -302,7 +305,8 @@ class SeenFaces:
     """The F faces of a video, chunk by chunk.
 
     table: SHOWN_OF_FACES. chunks: (F,) rising. frames: (F,) of the video. tracklets: (F,), -1 none.
-    means, steadiness: for each tracklet with face embeddings their mean, weighted by quality, and cores.likeness of it.
+    means, steadiness: for each tracklet with enough face embeddings (MIN_FACE_WEIGHT) their mean, weighted by quality,
+    and cores.likeness of it.
     """
 
     table: pa.Table
@@ -336,6 +340,7 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
     means: dict[int, NDArray[np.float32]] = {}
     steadiness: dict[int, float] = {}
     looks: dict[int, Looks] = defaultdict(Looks)
+    weights: dict[int, float] = defaultdict(float)
     for chunk in range(len(job.spans)):
         faces = _faces_of(job, chunk)
         tables_.append(pa.table([faces.field(field.name) for field in SHOWN_OF_FACES], pa.schema(SHOWN_OF_FACES)))
@@ -351,12 +356,13 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
             quality = tables_[-1]["quality"].cast(pa.float64()).to_numpy()
             own = np.flatnonzero(judged & (tracklets[-1] >= 0) & vectors.any(axis=1))
             for i in own[np.argsort(frames[-1][own], kind="stable")].tolist():
-                frame = int(frames[-1][i])
-                looks[int(tracklets[-1][i])].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
+                tracklet, frame = int(tracklets[-1][i]), int(frames[-1][i])
+                looks[tracklet].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
+                weights[tracklet] += quality[i]
         end = timeline.first_frames[chunk + 1]
         for tracklet in [one for one in looks if tracked.last_frames[one] < end or chunk + 1 == len(job.spans)]:
             (look,) = looks.pop(tracklet).parts(None)
-            if look.total.any():
+            if weights.pop(tracklet) >= MIN_FACE_WEIGHT:
                 means[tracklet], steadiness[tracklet] = unit(look.total), look.steadiness
     return SeenFaces(
         pa.concat_tables(tables_),
