@@ -139,7 +139,7 @@ def log_distance(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log(np.maximum(1 - similarity, MIN_DISTANCE))
 
 
-def steadiness(vectors: NDArray[np.float32]) -> float:
+def steadiness(vectors: NDArray[np.floating]) -> float:
     """Cosine of the mean of the first and the last third of (L, D) embeddings of one tracklet; nan if L < 3.
 
     A third apart, because neighbours in time are more alike than the same person is after a pause.

@@ -577,8 +577,8 @@ def _judge(
     face = likenesses["face"].ratio(links.face_similarity)
     body = likenesses["body"].ratio(links.body_similarity)
     gate = params.gap_motion + params.gap_motion_per_s * links.gap_s
-    looks = np.where(by_face, face, 0) + np.where(by_body, body, 0)
-    total = looks + np.where(gap, _motion_ratio(links.motion, gate), 0)
+    looks = np.where(by_face, face, 0.0) + np.where(by_body, body, 0.0)
+    total = looks + np.where(gap, _motion_ratio(links.motion, gate), 0.0)
     odds = np.select([gap, by_face], [0.0, likenesses["face"].prior_odds], likenesses["body"].prior_odds)
 
     # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.
@@ -597,7 +597,8 @@ def _judge(
         ["too late", "other size", "no appearance", "too late", "other face", "unlike", "too far", "unsure"],
         "",
     )
-    return np.round(np.where(blind, np.nan, total), 3), verdicts
+    total[blind] = np.nan
+    return np.round(total, 3), verdicts
 
 
 def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:
