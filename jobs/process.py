@@ -33,7 +33,7 @@ from pipeline.stages.reduce import Job
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
-from pipeline.storage.ledger import Ledger, drop_older, drop_older_summaries, summary_name
+from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summary_name
 from pipeline.storage.sources import Listing, list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
@@ -171,7 +171,7 @@ def _run(
         raise
     if close_sequences:
         sequences.close(state, {source.sequence for source in listing.sources if source.sequence})
-    _drop_old_work(book)
+    _clear_work(book)
     book.close("done", registry)
     _say_results(book, found)
     return len(book.faults) + len(book.failed)
@@ -396,7 +396,7 @@ class Book:
 
     def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
         self.failed[video_id] = fault
-        self.store.delete_tree(f"_work/{video_id}")
+        books.hide_video(self.store, video_id)  # it may be done under another configuration
         self.store.delete(summary_name(video_id))
         for dataset in (*VIDEO_TABLES, "embeddings"):
             self.store.delete(f"{dataset}/{video_id}.parquet")
@@ -450,13 +450,22 @@ def _ending_cleanly():  # noqa: ANN202
         ray.shutdown()
 
 
-def _drop_old_work(book: Book) -> None:
-    """What interrupted runs left behind, and what sequences wait for, once its time to live has passed.
+def _clear_work(book: Book) -> None:
+    """Remove what is left in the working area of videos that this configuration is through with, and what interrupted
+    runs of others left behind and sequences wait for, once its time to live has passed. What a published video keeps,
+    it keeps.
 
-    What a published video keeps, it keeps.
+    A video leaves work behind where a run was killed after its last table, and where it was given up: other chunks of
+    it were on their way then, and their workers wrote on.
     """
+    done = book.state.done()
+    through = {video_id for video_id, row in book.state.videos.items() if row["config_id"] == book.config_id}
+    if book.config.biometrics.keep:
+        through -= set(done)
+    for video_id in sorted(through & {name.split("/")[1] for name in book.store.names(WORK)}):
+        book.store.delete_tree(f"{WORK}/{video_id}")
     limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)
-    drop_older(book.store, limit, spared=book.state.done())
+    drop_older(book.store, limit, spared=done)
     drop_older_summaries(book.store, limit, spared=sequences.keeping(book.state))
 
 

@@ -1,12 +1,16 @@
 """Small true examples: the durable chunks of a video that nobody has filmed."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Quantised
@@ -31,8 +35,9 @@ FPS = 25
 class Walker:
     """Somebody who walks right at `speed` px/s from `x`, seen in [start_s, end_s) but for `hidden` spans of seconds.
 
-    look: number of the appearance; equal numbers look alike, 1.3 looks rather like 1 and a bit like 2. age,
-    female_prob: of every face, one a second. face: likewise what the face embedding sees; None: there is none.
+    look: number of the appearance; equal numbers look alike, 1.3 looks rather like 1 and a bit like 2; None: there is
+    no embedding. age, female_prob: of every face, one a second. face: likewise what the face embedding sees. weak:
+    spans of seconds in which the detector is unsure.
     """
 
     start_s: float
@@ -40,11 +45,12 @@ class Walker:
     x: float
     speed: float = 30.0
     y: float = 100.0
-    look: float = 0
+    look: float | None = 0
     hidden: tuple[tuple[float, float], ...] = ()
     age: float | None = None
     female_prob: float = 0.9
     face: float | None = None
+    weak: tuple[tuple[float, float], ...] = ()
 
     def box(self, time_s: float) -> list[float] | None:
         if not self.start_s <= time_s < self.end_s or any(a <= time_s < b for a, b in self.hidden):
@@ -52,26 +58,44 @@ class Walker:
         x = round(self.x + self.speed * (time_s - self.start_s), 1)
         return [x, self.y, x + 60, self.y + 180] if 0 <= x <= WIDTH - 60 else None
 
+    def score(self, time_s: float) -> float:
+        return 0.3 if any(a <= time_s < b for a, b in self.weak) else 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """walkers: who is seen. cuts: times of hard cuts, in s. shift_ns: delay of odd frames, for variable frame rates."""
+    """walkers: who is seen. cuts: times of hard cuts, in s. shift_ns: delay of odd frames, for variable frame rates.
+
+    fps, analysed_fps: frames a second, and how many of them the detector sees. holes: spans of seconds without a frame;
+    time 0 has one. damaged: cells that a decoder complained of. strangers: times of faces on nobody.
+    """
 
     duration_s: float
     walkers: Sequence[Walker]
     cuts: Sequence[float] = ()
     shift_ns: int = 0
     seed: int = 0
+    fps: int = FPS
+    analysed_fps: int = 8
+    holes: Sequence[tuple[float, float]] = ()
+    damaged: Sequence[int] = ()
+    strangers: Sequence[float] = ()
+
+    def times_ns(self) -> list[int]:
+        times = [
+            i * 10**9 // self.fps + (self.shift_ns if i % 2 else 0) for i in range(round(self.duration_s * self.fps))
+        ]
+        return [t for t in times if not t or not any(a * 10**9 <= t < b * 10**9 for a, b in self.holes)]
 
     def frames(self) -> list[dict[str, Any]]:
         found = []
         previous: tuple[int, int] | None = None
-        for i in range(round(self.duration_s * FPS)):
-            time_ns = i * 10**9 // FPS + (self.shift_ns if i % 2 else 0)
+        times_ns = self.times_ns()
+        cuts_ns = [Fraction(str(cut)) * 10**9 for cut in self.cuts]
+        for time_ns, following_ns in pairwise([*times_ns, times_ns[-1] + 1] if times_ns else []):
             time_s = Fraction(time_ns, 10**9)
-            slot = (int(time_s), slot_of(time_s, Fraction(1), Fraction(8)))
-            following = Fraction((i + 1) * 10**9 // FPS, 10**9)
-            cut = any(time_s < Fraction(str(c)) <= following for c in self.cuts)
+            slot = (int(time_s), slot_of(time_s, Fraction(1), Fraction(self.analysed_fps)))
+            cut = any(time_ns < cut_ns <= following_ns for cut_ns in cuts_ns)
             found.append(
                 {"time_ns": time_ns, "cell": slot[0], "analysed": slot != previous}
                 | dict.fromkeys(("hue", "saturation", "lightness"), (90 if cut else 2) * PIXELS)
@@ -83,26 +107,42 @@ class Film:
 
     def vector(self, look: float, number: int) -> dict[str, Any]:
         """An embedding near that of the look; the noise depends on the detection alone."""
-        whole, share = int(look), look - int(look)
-        here, there = (np.random.default_rng(1000 + whole + step).normal(size=32) for step in (0, 1))
-        centre = (1 - share) * here + share * there
-        noise = np.random.default_rng((self.seed, whole, number)).normal(size=32) * 0.15
-        one = Quantised.of((centre + noise).astype(np.float32)[None])
-        return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
+        return _vector(self.seed, look, number)
+
+
+@lru_cache(maxsize=1 << 14)
+def _vector(seed: int, look: float, number: int) -> dict[str, Any]:
+    whole, share = int(look), look - int(look)
+    centre = (1 - share) * _centre(whole) + share * _centre(whole + 1)
+    noise = np.random.default_rng((seed, whole, number)).normal(size=32) * 0.15
+    one = Quantised.of((centre + noise).astype(np.float32)[None])
+    return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
+
+
+@cache
+def _centre(look: int) -> NDArray[np.float64]:
+    return np.random.default_rng(1000 + look).normal(size=32)
+
+
+@cache
+def configured(*settings: str) -> Config:
+    return load(settings=settings).on_device("cpu")
 
 
 def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
     """Make the chunks of `film` durable at `place`, cut at the cells `borders`, ready to be reduced."""
-    config: Config = load(settings=settings).on_device("cpu")
+    config = configured(*settings)
     store = Store(place)
     tables.create(store, config.biometrics.keep)
     ledger = Ledger(store, Keys("o", "e"))
-    starts = [0, *borders]
-    spans: list[Span] = list(zip(starts, [*borders, -1], strict=True))
+    spans: list[Span] = list(pairwise([0, *borders, -1]))
     frames = film.frames()
-    for first, end in spans:
-        own = [i for i, frame in enumerate(frames) if first <= frame["cell"] and (end < 0 or frame["cell"] < end)]
-        ledger.commit(video_id, (first, end), *_chunk(film, frames, own))
+    for span in spans:
+        ledger.commit(video_id, span, *chunk(film, frames, span))
+    return job_of(film, spans, ledger, config, video_id)
+
+
+def job_of(film: Film, spans: Sequence[Span], ledger: Ledger, config: Config, video_id: str = "v") -> Job:
     return Job(
         video_id=video_id,
         uri=f"/in/{video_id}.mp4",
@@ -153,8 +193,8 @@ def probe(film: Film) -> Probe:
         rotation=0,
         sample_aspect=Fraction(1),
         codec="h264",
-        fps=Fraction(FPS),
-        time_base=Fraction(1, FPS),
+        fps=Fraction(film.fps),
+        time_base=Fraction(1, film.fps),
         start_pts=0,
         duration_s=film.duration_s,
         keyframe_ns=(),
@@ -166,30 +206,39 @@ def probe(film: Film) -> Probe:
     )
 
 
-def _chunk(film: Film, frames: list[dict[str, Any]], own: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+def chunk(film: Film, frames: Sequence[dict[str, Any]], span: Span) -> tuple[pa.Table, pa.Table]:
+    """What `Ledger.commit` takes: the cells `span` of a film that has these `frames`."""
+    own = [i for i, frame in enumerate(frames) if span[0] <= frame["cell"] and (span[1] < 0 or frame["cell"] < span[1])]
     detections: list[dict[str, Any]] = []
     faces: list[dict[str, Any]] = []
     for place, i in enumerate(own):
         if not frames[i]["analysed"]:
             continue
+        time_s = frames[i]["time_ns"] / 1e9
+        opens_cell = not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]
         for number, walker in enumerate(film.walkers):
-            box = walker.box(frames[i]["time_ns"] / 1e9)
+            box = walker.box(time_s)
             if box is None:
                 continue
-            if walker.age is not None and (not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]):
+            if walker.age is not None and opens_cell:
                 faces.append(_face(walker, len(detections), place, box))
                 if walker.face is not None:
                     faces[-1]["embedding"] = film.vector(500 + walker.face, i * 100 + number)
-            vector = film.vector(walker.look, i * 100 + number)
-            detections.append({"frame": place, "box": box, "score": 0.9, "bodiless": False, "embedding": vector})
-    head = {"warning": None, "width": WIDTH, "height": HEIGHT, "thumbnail_pixels": PIXELS}
+            vector = None if walker.look is None else film.vector(walker.look, i * 100 + number)
+            score = walker.score(time_s)
+            detections.append({"frame": place, "box": box, "score": score, "bodiless": False, "embedding": vector})
+        if any(int(time_s) == int(stranger) for stranger in film.strangers) and opens_cell:
+            faces.append(_face(Walker(0, 0, 0, age=40.0), None, place, [300.0, 10.0]))
+    cells = [cell for cell in film.damaged if span[0] <= cell and (span[1] < 0 or cell < span[1])]
+    head = {"warning": json.dumps(cells) if cells else None, "width": WIDTH, "height": HEIGHT}
     observed = pa.Table.from_pylist(
-        [head | {"frames": [frames[i] for i in own], "detections": detections}], schema=rows.OBSERVED
+        [head | {"thumbnail_pixels": PIXELS, "frames": [frames[i] for i in own], "detections": detections}],
+        schema=rows.OBSERVED,
     )
     return observed, pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)
 
 
-def _face(walker: Walker, detection: int, frame: int, box: list[float]) -> dict[str, Any]:
+def _face(walker: Walker, detection: int | None, frame: int, box: list[float]) -> dict[str, Any]:
     x, y = box[0] + 15, box[1]
     return {
         "detection": detection,

@@ -214,6 +214,8 @@ def _publish_tracked(
         schema = rows.BIOMETRIC_DATASETS["embeddings"]
         embeddings = _embeddings(job, timeline, tracked, faces, tracklets.ids)
         tables.write(store, f"embeddings/{job.video_id}.parquet", schema, embeddings)
+    else:
+        store.delete(f"embeddings/{job.video_id}.parquet")  # an earlier publication may have kept them
     if job.config.biometrics.keep or job.in_sequence:
         summaries = make(rows.SUMMARY, _summary_columns(job, ordered))
         tables.write(store, summary_name(job.video_id), rows.SUMMARY, [summaries])
@@ -347,9 +349,10 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
         frames.append(numbers(faces, "frame") + timeline.first_frames[chunk])
         on = faces.field("detection").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         found = boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
-        by_detection = np.full(1 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
+        # One longer than it need be: -1, a face on nobody, is its last place.
+        by_detection = np.full(2 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
         by_detection[found["detection"]] = tracked.tracklets(found)
-        tracklets.append(np.where(on >= 0, by_detection[on], -1))
+        tracklets.append(by_detection[on])
         vectors = unit_vectors(faces)
         if vectors is not None:
             judged = tables_[-1]["judged"].fill_null(False).to_numpy().astype(np.bool_)

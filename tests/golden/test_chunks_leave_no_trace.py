@@ -17,6 +17,7 @@ from tests.shared import SHARED, needs_shared
 pytestmark = needs_shared
 
 CLIPS = SHARED / "clips"
+EVERY_CLIP = [*sorted(CLIPS.glob("*.*")), *sorted((SHARED / "gt" / "mot").glob("*/*.mp4"))]
 
 
 def keyframe_every_second(folder: Path) -> Path:
@@ -71,3 +72,11 @@ def test_chunks_of_one_and_two_seconds_leave_no_trace(tmp_path: Path) -> None:
 )
 def test_chunks_of_4_10_and_30_seconds_leave_no_trace(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     compare(make(tmp_path), tmp_path, (4, 10, 30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", EVERY_CLIP, ids=lambda clip: clip.stem)
+def test_chunks_of_2_5_10_and_600_seconds_of_every_clip_leave_no_trace(tmp_path: Path, clip: Path) -> None:
+    """Whole clips, with a keyframe every second; small, so that networks are quick."""
+    video = clips.re_encode(clip, tmp_path / "every-second.mp4", width=400)
+    compare(video, tmp_path, (2, 5, 10), "observe.fps=4", "observe.detector.image_size=320")

@@ -1,12 +1,16 @@
-"""Number of workers, a second run, an interruption: none changes a byte that a user reads, save in `runs`, run.json."""
+"""Workers, lengths of chunks, interruptions: none changes a byte that a user reads, save in `runs` and run.json.
+
+What is tried is drawn anew each time; ROLLCALL_DRAW=NUMBER, which a failure prints, draws the same again.
+"""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 import pytest
@@ -29,6 +33,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture
+def random(request: pytest.FixtureRequest) -> Random:
+    """Chance, another for each test and each run."""
+    number = os.environ.get("ROLLCALL_DRAW") or secrets.token_hex(4)
+    print(f"ROLLCALL_DRAW={number}")
+    return Random(f"{number} {request.node.name}")
+
+
+def drawn(random: Random) -> list[str]:
+    """Settings of speed and safety."""
+    choices = {
+        "chunk.max_seconds": [1, 2, 3, 5, 600],
+        "observe.decode_threads": [1, 2],
+        "run.observe.workers": [1, 2],
+        "run.enrich.workers": [1, 2],
+        "run.max_reduces": [1, 2, 8],
+        "run.reduce_cpus": [0.5, 1],
+    }
+    settings = [f"{knob}={random.choice(values)}" for knob, values in choices.items()]
+    print(*settings)
+    return settings
+
+
 def command(folder: Path, output: Path, *settings: str) -> list[str]:
     chosen = ["chunk.max_seconds=2", "observe.fps=4", *settings]
     options = [word for setting in chosen for word in ("--set", setting)]
@@ -41,6 +68,13 @@ def command(folder: Path, output: Path, *settings: str) -> list[str]:
 def process(folder: Path, output: Path, *settings: str) -> None:
     done = subprocess.run(command(folder, output, *settings), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def durable(place: Path) -> set[str]:
+    """The objects that a run has made to last: of chunks, and of published videos."""
+    walked = (Path(folder, name).relative_to(place) for folder, _, names in os.walk(place) for name in names)
+    paths = (path for path in walked if path.suffix == ".parquet" and path.name != "schema.parquet")
+    return {path.as_posix() for path in paths if path.parts[0] not in ("sources", "runs")}
 
 
 def lasting(place: Path) -> dict[str, bytes]:
@@ -59,29 +93,36 @@ def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return lasting(place)
 
 
-@pytest.mark.parametrize("settings", [["run.observe.workers=2"], ["run.enrich.workers=2"], ["chunk.max_seconds=600"]])
+@pytest.mark.parametrize("number", range(3))
 def test_workers_and_chunks_leave_no_trace(
-    folder: Path, reference: dict[str, bytes], tmp_path: Path, settings: Sequence[str]
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, random: Random, number: int
 ) -> None:
-    process(folder, tmp_path, *settings)
+    process(
+        folder, tmp_path, *drawn(random), *(["run.observe.workers=2", "run.enrich.workers=2"] if not number else [])
+    )
     assert lasting(tmp_path) == reference
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
 def test_an_interrupted_run_goes_on_where_it_was(
-    folder: Path, reference: dict[str, bytes], tmp_path: Path, how: signal.Signals
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, random: Random, how: signal.Signals
 ) -> None:
+    """The first run ends when so many objects are durable; the second may have other settings."""
+    num_objects = random.randint(1, 24)
+    print(f"killed after {num_objects} objects")
     run = subprocess.Popen(
-        command(folder, tmp_path),
+        command(folder, tmp_path, *drawn(random), f"chunk.max_seconds={random.choice([1, 2])}"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    while not list(tmp_path.glob("_work/*/enriched-*/*.parquet")):
+    seen: set[str] = set()
+    while len(seen) < num_objects and "videos" not in {name.split("/")[0] for name in seen}:
         assert run.poll() is None, run.communicate()
-        time.sleep(0.1)
+        seen |= durable(tmp_path)
+        time.sleep(0.02)
     run.send_signal(how)
     said, complained = run.communicate(timeout=60)
     if how is signal.SIGINT:
@@ -90,9 +131,16 @@ def test_an_interrupted_run_goes_on_where_it_was(
         assert "Traceback" not in complained
 
     time.sleep(3)  # workers of a killed driver need a moment to die
-    durable = len(list(tmp_path.glob("_work/*/observed-*/*.parquet")))
-    published = len(pd.read_parquet(tmp_path / "videos"))
-    assert durable or published
-    process(folder, tmp_path)
+    left = durable(tmp_path)
+    complete = {name for name in left if "/enriched-" in name and _other(tmp_path, name).exists()}
+    published = {name for name in left if name.startswith("videos/")}
+    assert left
+    process(folder, tmp_path, *drawn(random))
     assert lasting(tmp_path) == reference
-    assert published or pd.read_parquet(tmp_path / "runs").chunks_reused.sum() >= 1
+    assert published or not complete or pd.read_parquet(tmp_path / "runs").chunks_reused.sum() >= 1
+
+
+def _other(place: Path, enriched: str) -> Path:
+    """The other object of a chunk."""
+    path = place / enriched
+    return next(path.parents[1].glob(f"observed-*/{path.name}"), place / "nowhere")

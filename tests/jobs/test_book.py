@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jobs.process import Account, Book
+from jobs.process import Account, Book, _clear_work
 from pipeline.config import load
 from pipeline.stages import catalog
 from pipeline.stages.catalog import Fault
@@ -104,6 +104,28 @@ def test_a_video_that_fails_under_a_new_configuration_leaves_no_rows_of_the_old_
     for name in ("detections", "persons", "tracklets", "shots"):
         assert len(pd.read_parquet(store.full(name))) == 0
     assert not store.exists("csv/a.mp4.csv")
+
+
+def test_the_work_of_a_video_that_is_given_up_goes_when_no_worker_writes_there_any_more(store: Store) -> None:
+    one, _ = run(store, {"bad.mp4": "w"})
+    store.put("_work/w/attempts/run.observe.0.1", b"")
+    give_up(one, "w")
+    assert store.names("_work/w")
+    _clear_work(one)
+    assert not store.names("_work")
+
+
+def test_work_that_a_done_video_has_left_goes_unless_biometrics_are_kept(store: Store) -> None:
+    store.put("_work/v/observed-o/00000000-end.parquet", b"killed before it was cleared")
+    one, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    _clear_work(one)
+    assert store.names("_work/v"), "chunks of an interrupted run under another configuration"
+    one, _ = run(store, {"a.mp4": "v"})
+    one.config = load(settings=["biometrics.keep=true"]).on_device("cpu")
+    _clear_work(one)
+    assert store.names("_work/v")
+    _clear_work(run(store, {"a.mp4": "v"})[0])
+    assert not store.names("_work")
 
 
 def test_a_source_that_cannot_be_read_has_no_content_and_says_why(store: Store) -> None:

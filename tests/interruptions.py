@@ -1,0 +1,96 @@
+"""Where work is killed between any two lasting changes, as by SIGKILL, and a reader looks after each of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+
+from pipeline.storage.store import Store
+
+UNFINISHED = ".deed.parquet.0badcafe.partial"
+
+
+class Killed(BaseException):
+    """No exception handler is told of a real one, and none may write afterwards."""
+
+
+class FragileStore(Store):
+    """changes_left: so many lasting changes are made, and the next one kills; None: as many as are asked for.
+
+    The change that kills is not made, but leaves what a killed one would: an unfinished file, or half of a tree gone.
+    From then on every change raises Killed. Pickled it becomes a Store. looks: called after every change.
+    """
+
+    def __init__(self, uri: str, changes_left: int | None, looks: Callable[[], None] = lambda: None) -> None:
+        super().__init__(uri)
+        self.changes_left, self.num_changes = changes_left, 0
+        self._looks = looks
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        if self._is_last():
+            with super().writing(f"{name.rpartition('/')[0]}/{UNFINISHED}") as file:
+                file.write(b"PAR1 and no more")
+            self._die()
+        with super().writing(name) as file:
+            yield file
+        self._changed()
+
+    def move(self, name: str, target: str) -> None:
+        if self._is_last():
+            self._die()
+        super().move(name, target)
+        self._changed()
+
+    def delete(self, name: str) -> None:
+        if self._is_last():
+            self._die()
+        super().delete(name)
+        self._changed()
+
+    def delete_tree(self, below: str) -> None:
+        if self._is_last():
+            for name in self.names(below)[::2]:
+                super().delete(name)
+            self._die()
+        super().delete_tree(below)
+        self._changed()
+
+    def _is_last(self) -> bool:
+        return self.changes_left is not None and self.num_changes >= self.changes_left
+
+    def _die(self) -> None:
+        self.changes_left = 0
+        self._looks()
+        raise Killed
+
+    def _changed(self) -> None:
+        self.num_changes += 1
+        self._looks()
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """Every file that a user reads."""
+    paths = (path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {
+        name: path.read_bytes() for path in paths if not (name := path.relative_to(place).as_posix()).startswith("_")
+    }
+
+
+def read_whole(place: Path, video_id: str, publications: Mapping[bytes, Mapping[str, bytes]]) -> None:
+    """Fail if `videos` says of a video that it is done, and not every table is that of one of the `publications`.
+
+    publications: by the bytes of the video's file in `videos`, all files of the video.
+    """
+    row = place / "videos" / f"{video_id}.parquet"
+    if not row.exists():
+        return
+    said = row.read_bytes()
+    promised = publications.get(said, {})
+    wrong = [name for name in promised if not (place / name).exists() or (place / name).read_bytes() != promised[name]]
+    if row.read_bytes() != said:
+        return  # it changed while this reader was reading
+    assert not wrong, f"a part was seen: {wrong}"
+    assert promised or not (pd.read_parquet(row).status == "done").any(), "an unknown publication was seen"

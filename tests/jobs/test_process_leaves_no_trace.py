@@ -1,0 +1,418 @@
+"""The first law of identity for a whole run of `process`, without Ray and without models.
+
+The driver, its books, the planner, the adapter of the map's stages, the commit, the reduce and the tables are real. In
+place of Ray stands a scheduler that advances any worker at any time, lets workers die, and gives their rows to new
+ones; in place of pictures and models stand fake films.
+"""
+
+import json
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from jobs.process import work_through
+from pipeline import rows
+from pipeline.config import Config
+from pipeline.errors import DataError
+from pipeline.stages import catalog, flow, run
+from pipeline.stages.base import PoolOfStages, Stage, Worker
+from pipeline.stages.catalog import Content
+from pipeline.stages.observe import CHUNK_ROWS
+from pipeline.storage import tables
+from pipeline.storage.sources import Listing, Source
+from pipeline.storage.store import Store
+from pipeline.weights import Registry
+from tests.builders import Film, chunk, configured, probe
+from tests.fake_films import films, in_haste, in_steps, knobs
+from tests.interruptions import FragileStore, Killed, contents, read_whole
+
+WHOLE = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """keyframes: cells that begin with one. enterable: in the middle. rotten: (stage, cell) that fails, but not under
+    the settings of before."""
+
+    film: Film
+    keyframes: tuple[int, ...]
+    enterable: bool
+    rotten: tuple[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A run of `process`. killed_at: so many lasting changes are made; None: it ends well. seed: of every chance.
+
+    workers: of each of the two pools. deaths: which calls of a stage, counted, end the worker's process.
+    frames_per_part, frames_per_window: see films.in_steps.
+    """
+
+    settings: tuple[str, ...] = ("chunk.max_seconds=600",)
+    workers: tuple[int, int] = (1, 1)
+    seed: int = 0
+    deaths: frozenset[int] = frozenset()
+    frames_per_part: int = WHOLE
+    frames_per_window: int = WHOLE
+    killed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """settings_before: of a configuration under which everything was published before."""
+
+    videos: tuple[Video, ...]
+    settings: tuple[str, ...]
+    settings_before: tuple[str, ...] | None
+    attempts: tuple[Attempt, ...]
+
+
+@st.composite
+def videos(draw: st.DrawFn) -> Video:
+    film = draw(films())
+    film = replace(film, walkers=tuple(replace(walker, look=walker.look or 1) for walker in film.walkers))
+    cells = st.integers(0, int(film.duration_s) + 1)
+    return Video(
+        film,
+        keyframes=tuple(sorted(draw(st.frozensets(cells)))),
+        enterable=draw(st.integers(0, 4)) > 0,
+        rotten=draw(st.one_of(*[st.none()] * 3, st.tuples(st.sampled_from(["observe", "find_faces"]), cells))),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    attempts = st.builds(
+        Attempt,
+        settings=st.tuples(
+            st.sampled_from([1, 2, 3, 600]).map("chunk.max_seconds={}".format),
+            st.sampled_from([1, 2, 8]).map("run.max_reduces={}".format),
+        ),
+        workers=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        seed=st.integers(0, 99),
+        deaths=st.frozensets(st.integers(0, 20), max_size=2),  # fewer than run.max_attempts
+        frames_per_part=st.sampled_from([1, 1, 5, WHOLE]),
+        frames_per_window=st.sampled_from([7, WHOLE]),
+        killed_at=st.one_of(st.integers(0, 40), st.integers(20, 120)),
+    )
+    shown, chosen = tuple(draw(st.lists(videos(), min_size=1, max_size=3))), draw(knobs())
+    before = draw(st.sampled_from([None, None, None, False, True]))
+    if before and any(video.rotten for video in shown):
+        before = False  # what it kept would do instead of what fails now
+    other = (*chosen[:-2], "person.min_faces=3", f"biometrics.keep={before}".lower())
+    return Case(
+        videos=shown,
+        settings=chosen,
+        settings_before=None if before is None else other,
+        attempts=(*draw(st.lists(attempts, max_size=3)), replace(draw(attempts), killed_at=None)),
+    )
+
+
+# --- fake stages -----------------------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """A worker's process is gone, and its last words with it."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """What the stages of one run share. videos: by uri. num_calls: of stages so far."""
+
+    videos: Mapping[str, Video]
+    attempt: Attempt
+    num_calls: int = 0
+    random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.attempt.seed)
+
+    def call(self) -> None:
+        self.num_calls += 1
+        if self.num_calls - 1 in self.attempt.deaths:
+            raise Died
+
+
+def pools(scene: Scene, made: Sequence[PoolOfStages]) -> list[PoolOfStages]:
+    """The pools of a configuration with fakes for all stages but the commit."""
+    fakes = {"observe": _observe, "find_faces": _find_faces, "estimate": _estimate}
+
+    def fake(stage: Stage) -> Stage:
+        if stage.name == "commit":
+            return replace(stage, build=lambda: _called(scene, stage.build()))
+        return replace(stage, build=lambda: partial(fakes[stage.name], scene))
+
+    return [replace(pool, stages=tuple(fake(stage) for stage in pool.stages)) for pool in made]
+
+
+def _called(scene: Scene, core: Callable[[pa.Table], pa.Table]) -> Callable[[pa.Table], pa.Table]:
+    def call(row: pa.Table) -> pa.Table:
+        done = core(row)
+        scene.call()  # it may die when everything is durable
+        return done
+
+    return call
+
+
+def _observe(scene: Scene, row: pa.Table) -> Iterator[pa.Table]:
+    """Chunks of a film; the faces that are in it travel as the only candidate."""
+    span = row.to_pylist()[0]
+    video = scene.videos[span["uri"]]
+    frames = video.film.frames()
+    ends = [*span["borders"], span["end_cell"]][1:]
+    for first, end in zip(span["borders"], ends, strict=True):
+        if first in span["durable"]:
+            continue
+        scene.call()
+        faces: object = DataError("no face")
+        if not _is_rotten(video, "find_faces", first, end):
+            observed, enriched = chunk(video.film, frames, (first, end))
+            faces = enriched["faces"].to_pylist()[0]
+        else:
+            observed, _ = chunk(video.film, frames, (first, end))
+        if _is_rotten(video, "observe", first, end):
+            raise DataError("no picture")
+        candidate = {"detection": 0, "crop": pickle.dumps(faces), "x": 0.0, "y": 0.0, "scale": 1.0}
+        columns = {name: span.get(name) for name in rows.CHUNK.names} | {"first_cell": first, "end_cell": end}
+        columns |= observed.to_pylist()[0] | {"candidates": [candidate]}
+        schema = rows.join(rows.CHUNK, pa.schema([f for f in CHUNK_ROWS if f.name not in rows.CHUNK.names]))
+        yield pa.Table.from_pylist([columns], schema=schema)
+
+
+def _find_faces(scene: Scene, row: pa.Table) -> pa.Table:
+    scene.call()
+    faces = pickle.loads(row["candidates"].to_pylist()[0][0]["crop"])
+    if isinstance(faces, DataError):
+        raise faces
+    return pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)
+
+
+def _estimate(scene: Scene, row: pa.Table) -> pa.Table:
+    scene.call()
+    return row.select(rows.FACES.names)
+
+
+def _is_rotten(video: Video, stage: str, first: int, end: int) -> bool:
+    if video.rotten is None or video.rotten[0] != stage:
+        return False
+    return first <= video.rotten[1] and (end < 0 or video.rotten[1] < end)
+
+
+# --- in place of Ray -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Seat:
+    """A worker of a pool, and the row that it is at, if any. num_out: so much has come of it.
+
+    num_known: so much of what is to come is there already, from a worker that died; Ray drops it.
+    """
+
+    worker: Worker
+    row: pa.Table | None = None
+    out: Iterator[pa.Table] = field(default_factory=lambda: iter(()))
+    num_out: int = 0
+    num_known: int = 0
+
+
+def map_anyhow(scene: Scene, spans: Sequence[str], pools: Sequence[PoolOfStages], arrivals: Any) -> None:
+    """As run._map: rows through the pools, in any order."""
+    try:
+        waiting: list[list[pa.Table]] = [[] for _ in pools]
+        waiting[0] = [pa.Table.from_pylist([json.loads(span)]) for span in spans]
+        seats = [[Seat(Worker(pool)) for _ in range(n)] for pool, n in zip(pools, scene.attempt.workers, strict=True)]
+        while True:
+            able = [(at, seat) for at, of in enumerate(seats) for seat in of if seat.row is not None or waiting[at]]
+            if not able:
+                break
+            at, seat = scene.random.choice(able)
+            if seat.row is None:
+                seat.row = waiting[at].pop(scene.random.randrange(len(waiting[at])))
+                seat.out, seat.num_out, seat.num_known = seat.worker(seat.row), 0, 0
+            for row in _advance(scene, pools[at], seat):
+                if at + 1 < len(pools):
+                    waiting[at + 1].append(row)
+                else:
+                    arrivals.put(row)
+        arrivals.put(None)
+    except BaseException as error:
+        arrivals.put(error)
+
+
+def _advance(scene: Scene, pool: PoolOfStages, seat: Seat) -> Iterator[pa.Table]:
+    """What comes next out of a worker, if anything. A new one begins with the row of a dead one."""
+    assert seat.row is not None
+    try:
+        row = next(seat.out, None)
+    except Died:
+        seat.worker = Worker(pool)
+        seat.num_known = max(seat.num_known, seat.num_out)
+        seat.out, seat.num_out = seat.worker(seat.row), 0
+        return
+    if row is None:
+        seat.row = None
+        return
+    seat.num_out += 1
+    if seat.num_out > seat.num_known:
+        yield row
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A function of Ray that is carried out when somebody waits for it."""
+
+    function: Callable[..., Any]
+
+    def options(self, **_: object) -> "Remote":
+        return self
+
+    def remote(self, *arguments: Any) -> "Task":
+        return Task(partial(self.function, *arguments))
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    work: Callable[[], Any]
+    results: list[Any] = field(default_factory=list)
+
+    def carry_out(self) -> Any:
+        if not self.results:
+            self.results.append(self.work())
+        return self.results[0]
+
+
+class FakeRay:
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def wait(self, tasks: list[Task], num_returns: int, timeout: float) -> tuple[list[Task], list[Task]]:
+        ready = self._random.sample(tasks, self._random.randint(1 if timeout else 0, num_returns))
+        for task in ready:
+            task.carry_out()
+        return ready, [task for task in tasks if task not in ready]
+
+    def get(self, tasks: Any) -> Any:
+        if isinstance(tasks, Task):
+            return tasks.carry_out()
+        for task in self._random.sample(tasks, len(tasks)):
+            task.carry_out()
+        return [task.carry_out() for task in tasks]
+
+
+# --- the law ---------------------------------------------------------------------------------------------------------
+
+
+def process(folder: Path, case: Case, chosen: Sequence[str], attempt: Attempt, store: Store) -> None:
+    scene = Scene({str(folder / f"{i}.mp4"): video for i, video in enumerate(case.videos)}, attempt)
+    listing = Listing(
+        tuple(Source(uri=uri, name=Path(uri).name, named_by=str(folder), etag="e") for uri in scene.videos),
+        0,
+        (str(folder),),
+    )
+    config: Config = configured(*chosen, *attempt.settings)
+    fakes = {
+        "_map": partial(map_anyhow, scene),
+        "_reduce": Remote(run._reduce._function),  # type: ignore[attr-defined]
+        "_track_remote": Remote(run._track),
+        "ray": FakeRay(scene.random),
+        "start_ray": lambda _: None,
+        "check_room": lambda *_: None,
+        "POLL_S": 0.001,
+    }
+    made = flow.pools
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fakes.items():
+            patch.setattr(run, name, value)
+        patch.setattr(flow, "pools", lambda *told: pools(scene, made(*told)))
+        patch.setattr(catalog, "probe_all", partial(_probe_all, scene))
+        with in_steps(attempt.frames_per_part, attempt.frames_per_window):
+            work_through(listing, config, Registry.of(config, lambda _: iter(())), store)
+
+
+def _probe_all(scene: Scene, wanted: Sequence[Content]) -> dict[str, Any]:
+    found = {}
+    for content in wanted:
+        video = scene.videos[content.uri]
+        keyframes = tuple(cell * 10**9 for cell in video.keyframes)
+        found[content.video_id] = replace(probe(video.film), keyframe_ns=keyframes, enterable=video.enterable)
+    return found
+
+
+def lasting(place: Path) -> dict[str, bytes]:
+    """What does not tell of single runs."""
+    return {name: bytes_ for name, bytes_ in contents(place).items() if name.split("/")[0] not in ("runs", "run.json")}
+
+
+def publications(of: dict[str, bytes]) -> dict[str, dict[bytes, dict[str, bytes]]]:
+    """By video, for interruptions.read_whole."""
+    files = [name for name in of if name.startswith("videos/") and name != f"videos/{tables.SCHEMA_FILE}"]
+    own = {file: {name: of[name] for name in of if name.endswith(file.removeprefix("videos"))} for file in files}
+    return {Path(file).stem: {of[file]: own[file]} for file in files}
+
+
+def leaves_no_trace(case: Case, folder: Path) -> None:
+    for number in range(len(case.videos)):
+        (folder / f"{number}.mp4").write_text(f"film {number}")
+    process(folder, case, case.settings, Attempt(), Store(str(folder / "whole")))
+    expected = lasting(folder / "whole")
+    promised = publications(expected)
+
+    place = folder / "many"
+    if case.settings_before is not None:
+        sound = replace(case, videos=tuple(replace(video, rotten=None) for video in case.videos))
+        process(folder, sound, case.settings_before, Attempt(), Store(str(place)))
+        for video_id, before in publications(lasting(place)).items():
+            promised[video_id] |= before
+
+    def look() -> None:
+        for video_id, known in promised.items():
+            read_whole(place, video_id, known)
+
+    num_killed = 0
+    for attempt in case.attempts:
+        try:
+            process(folder, case, case.settings, attempt, FragileStore(str(place), attempt.killed_at, look))
+        except Killed:
+            num_killed += 1
+    found = lasting(place)
+    of_before = {name for name in found if name.startswith("recipes/") or name.endswith(tables.SCHEMA_FILE)}
+    differing = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
+    assert not differing - (of_before - expected.keys()), sorted(differing)
+    if "biometrics.keep=false" in case.settings:
+        left = [path for path in (place / "_work").rglob("*") if path.is_file() and not path.name.startswith(".")]
+        assert not left, left
+    event(f"killed {num_killed} times")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_haste() -> Iterator[None]:
+    with in_haste():
+        yield
+
+
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@QUICK
+@given(case=cases())
+def test_workers_their_deaths_and_interruptions_leave_no_trace(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        leaves_no_trace(case, Path(folder))
+
+
+@pytest.mark.slow
+@settings(QUICK, max_examples=500)
+@given(case=cases())
+def test_workers_their_deaths_and_interruptions_leave_no_trace_in_hundreds_of_cases(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        leaves_no_trace(case, Path(folder))
