@@ -52,6 +52,7 @@ class Observe(Strict):
     fps: float = Field(ge=0)
     thumbnail_px: int = Field(ge=16)
     decode_threads: int = Field(ge=1)
+    camera_motion: bool
     whole_frame_faces: bool
     detector: Detector
     body: Body
@@ -85,7 +86,7 @@ class Estimate(Strict):
 
 
 class Track(Strict):
-    tracker: Literal["bytetrack", "ocsort", "botsort", "boosttrack", "occluboost", "deepocsort", "sfsort"]
+    tracker: Literal["bytetrack", "ocsort", "botsort", "boosttrack", "occluboost", "hybridsort", "deepocsort", "sfsort"]
     min_score: float = Field(ge=0, le=1)
     memory_s: float = Field(gt=0)
     duplicate_iou: float = Field(gt=0, le=1)

@@ -54,6 +54,9 @@ FRAME = pa.struct(
         ("hue", pa.int64()),
         ("saturation", pa.int64()),
         ("lightness", pa.int64()),
+        # Of the camera, from the last analysed frame to the NEXT frame: real and imaginary parts of a and b in
+        # z -> a * z + b of complex px x + iy; null where that is not analysed, the camera stands still or is not asked.
+        ("motion", pa.list_(pa.float64())),
     ]
 )
 DETECTION = pa.struct(

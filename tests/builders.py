@@ -1,6 +1,7 @@
 """Small true examples: the durable chunks of a video that nobody has filmed."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -52,10 +53,11 @@ class Walker:
     face: float | None = None
     weak: tuple[tuple[float, float], ...] = ()
 
-    def box(self, time_s: float) -> list[float] | None:
+    def box(self, time_s: float, camera_x: float = 0) -> list[float] | None:
+        """What a camera sees that has gone right by `camera_x` px."""
         if not self.start_s <= time_s < self.end_s or any(a <= time_s < b for a, b in self.hidden):
             return None
-        x = round(self.x + self.speed * (time_s - self.start_s), 1)
+        x = round(self.x + self.speed * (time_s - self.start_s) - camera_x, 1)
         return [x, self.y, x + 60, self.y + 180] if 0 <= x <= WIDTH - 60 else None
 
     def score(self, time_s: float) -> float:
@@ -68,6 +70,7 @@ class Film:
 
     fps, analysed_fps: frames a second, and how many of them the detector sees. holes: spans of seconds without a frame;
     time 0 has one. damaged: cells that a decoder complained of. strangers: times of faces on nobody.
+    swing_px: how far the camera pans to the right and to the left, every 2 s.
     """
 
     duration_s: float
@@ -80,6 +83,7 @@ class Film:
     holes: Sequence[tuple[float, float]] = ()
     damaged: Sequence[int] = ()
     strangers: Sequence[float] = ()
+    swing_px: float = 0
 
     def times_ns(self) -> list[int]:
         times = [
@@ -87,8 +91,12 @@ class Film:
         ]
         return [t for t in times if not t or not any(a * 10**9 <= t < b * 10**9 for a, b in self.holes)]
 
+    def camera_x(self, time_ns: int) -> float:
+        return self.swing_px * math.sin(math.pi * time_ns / 1e9)
+
     def frames(self) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
+        looked_at_ns = 0
         previous: tuple[int, int] | None = None
         times_ns = self.times_ns()
         cuts_ns = [Fraction(str(cut)) * 10**9 for cut in self.cuts]
@@ -100,6 +108,11 @@ class Film:
                 {"time_ns": time_ns, "cell": slot[0], "analysed": slot != previous}
                 | dict.fromkeys(("hue", "saturation", "lightness"), (90 if cut else 2) * PIXELS)
             )
+            if slot != previous:
+                step = self.camera_x(looked_at_ns) - self.camera_x(time_ns)
+                if len(found) > 1 and step:
+                    found[-2]["motion"] = [1.0, 0.0, step, 0.0]
+                looked_at_ns = time_ns
             previous = slot
         if found:
             found[-1] |= dict.fromkeys(("hue", "saturation", "lightness"))
@@ -137,6 +150,8 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id
     ledger = Ledger(store, Keys("o", "e"))
     spans: list[Span] = list(pairwise([0, *borders, -1]))
     frames = film.frames()
+    if not config.observe.camera_motion:
+        frames = [frame | {"motion": None} for frame in frames]
     for span in spans:
         ledger.commit(video_id, span, *chunk(film, frames, span))
     return job_of(film, spans, ledger, config, video_id)
@@ -217,7 +232,7 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: Span) -> tuple[pa.
         time_s = frames[i]["time_ns"] / 1e9
         opens_cell = not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]
         for number, walker in enumerate(film.walkers):
-            box = walker.box(time_s)
+            box = walker.box(time_s, film.camera_x(frames[i]["time_ns"]))
             if box is None:
                 continue
             if walker.age is not None and opens_cell:

@@ -80,10 +80,10 @@ class Tracklet:
 
     shot: its shot's index. intervals: (M, 2) int64, rising half-open runs of frames of the video in which it has a row,
     filled and held ones included. head_ns, head_boxes: (H,), (H, 4): its first boxes, END_S of them; tail_ns,
-    tail_boxes: its last ones. body, face: mean unit vectors, each of one embedding space, or None. mean_box: (4,).
-    body_steadiness, face_steadiness: how alike it stays (cores.likeness.steadiness), nan where that is not known. ends:
-    the shots in which it begins and ends, where it goes over several and `shot` is a number that no other has; None:
-    its shot.
+    tail_boxes: its last ones; all of them as a camera that stands still sees them. body, face: mean unit vectors, each
+    of one embedding space, or None. body_steadiness, face_steadiness: how alike it stays (cores.likeness.steadiness),
+    nan where that is not known. first_box, mean_box: (4,) in the picture. ends: the shots in which it begins and
+    ends, where it goes over several and `shot` is a number that no other has; None: its shot.
     """
 
     shot: int
@@ -94,6 +94,7 @@ class Tracklet:
     tail_boxes: NDArray[np.float32]
     body: NDArray[np.float32] | None
     face: NDArray[np.float32] | None
+    first_box: NDArray[np.float32]
     mean_box: NDArray[np.float64]
     body_steadiness: float = float("nan")
     face_steadiness: float = float("nan")
@@ -137,26 +138,31 @@ def summarise(
     faces: Sequence[NDArray[np.float32] | None],
     steadiness: NDArray[np.float64] | None = None,
     mean_boxes: NDArray[np.float64] | None = None,
+    steady_boxes: NDArray[np.float32] | None = None,
 ) -> list[Tracklet]:
     """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each.
 
     steadiness: (T, 2) of body and face, nan where it is not known. mean_boxes: (T, 4), where `knots` are but the ends.
+    steady_boxes: (K, 4) those of `knots` as a camera that stands still sees them, where it does not.
     """
     if steadiness is None:
         steadiness = np.full((len(bodies), 2), np.nan)
+    if steady_boxes is None:
+        steady_boxes = knots.boxes
     end_ns = int(END_S * 1e9)
     tracklets = []
     for index, (body, face) in enumerate(zip(bodies, faces, strict=True)):
         first, stop = np.searchsorted(knots.tracklets, (index, index + 1))
-        times_ns, boxes = shot.times_ns[knots.frames[first:stop] - shot.start], knots.boxes[first:stop]
+        times_ns, boxes = shot.times_ns[knots.frames[first:stop] - shot.start], steady_boxes[first:stop]
+        seen = knots.boxes[first:stop]
         head = slice(0, np.searchsorted(times_ns, times_ns[0] + end_ns, side="right"))
         tail = slice(np.searchsorted(times_ns, times_ns[-1] - end_ns), None)
         first, stop = np.searchsorted(occupied.tracklets, (index, index + 1))
         spans = np.stack([occupied.starts[first:stop], occupied.ends[first:stop]], axis=1)
         steady = steadiness[index].tolist()
-        mean_box = boxes.mean(axis=0, dtype=np.float64) if mean_boxes is None else mean_boxes[index]
+        mean_box = seen.mean(axis=0, dtype=np.float64) if mean_boxes is None else mean_boxes[index]
         ends = (times_ns[head], boxes[head], times_ns[tail], boxes[tail])
-        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, mean_box, *steady))
+        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, seen[0], mean_box, *steady))
     return tracklets
 
 
@@ -182,7 +188,7 @@ def link(
 
 def _appearance(tracklet: Tracklet) -> tuple:
     """Sorts as cores.number does; the rest only tells tracklets apart that no detector would give."""
-    left, top, right, bottom = tracklet.head_boxes[0].tolist()
+    left, top, right, bottom = tracklet.first_box.tolist()
     vectors = [b"" if vector is None else vector.tobytes() for vector in (tracklet.body, tracklet.face)]
     ends = (tracklet.tail_ns.tolist(), tracklet.tail_boxes.tolist(), tracklet.head_boxes.tolist())
     return (int(tracklet.intervals[0, 0]), left, top, right, bottom, tracklet.intervals.tolist(), ends, vectors)

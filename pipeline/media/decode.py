@@ -3,7 +3,8 @@
 Laws:
 - Each frame is owned by one cell, by its exact time, and so by one chunk. Where decoding begins cannot change a pixel
   of it.
-- The difference between two neighbours is a fact of the earlier one's owner, who decodes one frame more for it.
+- The difference between two neighbours, and how the camera moves to an analysed one, is a fact of the earlier one's
+  owner, who decodes one frame more for it; the first frame of a cell is analysed, and so is that one.
 - Which frames are analysed is a function of the frames of one cell.
 - A frame whose time stamp does not rise above all before it is not displayed, except in a video without usable stamps
   (Probe.stamped), where the order of output counts.
@@ -30,6 +31,7 @@ from cv2.typing import MatLike
 from pipeline.arrays import Picture
 from pipeline.cores.plan import OPEN_END, cell_of, exact, slot_of
 from pipeline.errors import DataError
+from pipeline.media.camera import camera_motion
 from pipeline.media.container import Fault, Opener, decode_carefully, decode_from, decode_whole
 from pipeline.media.probe import FALL_BACK_S, NS, Probe, read_picture
 
@@ -46,7 +48,9 @@ class DecodedFrame:
 
     picture: as displayed; None unless analysed. differences: PySceneDetect's sums of absolute differences of hue,
     saturation and lightness to the next frame of the video, over `SpanDecoder.thumbnail_pixels` pixels; None for the
-    last frame of the video.
+    last frame of the video. motion: of the camera, from the last analysed frame to the next frame, in complex px x + iy
+    as displayed: the real and imaginary parts of a and b in z -> a * z + b. None where the next frame is not analysed,
+    the camera stands still or nothing can be told, and unless asked for.
     """
 
     time_ns: int
@@ -54,6 +58,7 @@ class DecodedFrame:
     analysed: bool
     picture: Picture | None
     differences: tuple[int, int, int] | None
+    motion: tuple[float, float, float, float] | None = None
 
 
 class SpanDecoder:
@@ -76,11 +81,13 @@ class SpanDecoder:
         cell_seconds: float,
         thumbnail_px: int,
         threads: int,
+        camera_motion: bool = False,
         careful: bool = False,
     ) -> None:
         self._open_source, self._probe = open_source, probe
         self._first_cell, self._end_cell = first_cell, end_cell
         self._fps, self._cell_s = exact(fps), exact(cell_seconds)
+        self._camera_motion = camera_motion
         # One pass over a whole video has no neighbour to agree with, and is too dear to be repeated.
         self._careful = careful or not probe.enterable
         self._threads = 1 if self._careful else threads
@@ -105,16 +112,19 @@ class SpanDecoder:
             return
         waiting: DecodedFrame | None = None
         planes: list[MatLike] = []
+        looked_at: MatLike = np.empty((0, 0), np.uint8)
         slot = (-1, -1)
         for frame, time_s in self._from_first_cell():
             cell = cell_of(time_s, self._cell_s)
             before, planes = planes, self._hue_saturation_lightness(frame)
-            if waiting is not None:
-                yield replace(waiting, differences=_difference(before, planes))
-            if self._is_beyond(cell):
-                return
             before_slot, slot = slot, (cell, slot_of(time_s, self._cell_s, self._fps) if self._fps else -1)
             analysed = not self._fps or slot != before_slot
+            if waiting is not None:
+                motion = self._motion(looked_at, planes[2]) if self._camera_motion and analysed else None
+                yield replace(waiting, differences=_difference(before, planes), motion=motion)
+            if self._is_beyond(cell):
+                return
+            looked_at = planes[2] if analysed else looked_at
             picture = self._picture(frame) if analysed else None
             waiting = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
         if waiting is not None:
@@ -197,6 +207,17 @@ class SpanDecoder:
         width, height = self._thumbnail_size
         thumbnail = self._to_thumbnail.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
         return list(cv2.split(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2HSV)))
+
+    def _motion(self, earlier: MatLike, later: MatLike) -> tuple[float, float, float, float] | None:
+        turns = self._probe.rotation // 90
+        similarity = camera_motion(
+            np.ascontiguousarray(np.rot90(earlier, turns)), np.ascontiguousarray(np.rot90(later, turns))
+        )
+        if similarity is None:
+            return None
+        (real, _, x), (imaginary, _, y) = similarity.tolist()
+        px = max(self._probe.width, self._probe.height) / max(self._thumbnail_size)
+        return round(real, 6), round(imaginary, 6), round(x * px, 3), round(y * px, 3)
 
 
 def damaged_cells(warnings: Iterable[str | None]) -> list[int]:

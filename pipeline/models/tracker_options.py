@@ -33,6 +33,12 @@ OPTIONS: Mapping[str, Callable[[float, int], Options]] = {
         "gta_max_gap": 40,
         **ANY_SHAPE,
     },
+    "hybridsort": lambda score, updates: {
+        "det_thresh": score,
+        "track_thresh": score,
+        "max_age": updates,
+        "cmc_method": None,
+    },
     "deepocsort": lambda score, updates: {"det_thresh": score, "max_age": updates, "cmc_off": True},
     "sfsort": lambda score, updates: {
         "high_th": score,
@@ -52,6 +58,7 @@ MEMORY: Mapping[str, Callable[[Options], int]] = {
     "boosttrack": lambda options: options["max_age"] + 1,
     # Those buried by its global association can come back, and are counted from their burial.
     "occluboost": lambda options: options["max_age"] + 1 + (options["gta_max_gap"] + 1) * options["gta_enabled"],
+    "hybridsort": lambda options: options["max_age"] + 1,
     "deepocsort": lambda options: options["max_age"] + 1,
     "sfsort": lambda options: max(options["central_timeout"], options["marginal_timeout"], 1),
 }

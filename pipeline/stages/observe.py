@@ -127,6 +127,7 @@ class SpanObserver:
             cell_seconds=self._config.chunk.cell_seconds,
             thumbnail_px=observe.thumbnail_px,
             threads=observe.decode_threads,
+            camera_motion=observe.camera_motion,
             careful=is_careful,
         )
         with contextlib.closing(ahead(decoder, self._models.detector.batch)) as frames:  # pyright: ignore[reportArgumentType]
@@ -196,7 +197,7 @@ class ChunkSheet:
             probe.kind == "image"
         )  # by content, so that a picture's numbers do not depend on where it is found
         self._embeds_all = models.embedder is not None and config.observe.body.embed == "all"
-        self._frames: list[tuple[int | bool | None, ...]] = []
+        self._frames: list[tuple[Any, ...]] = []
         self._pending: list[tuple[int, int, int, Picture]] = []  # frame, cell, step in the cell, picture
         self._people: list[tuple[int, Detections, int]] = []  # frame, people, how many of them have bodies
         self._cell = CellOfPeople()
@@ -215,7 +216,8 @@ class ChunkSheet:
             self._cell_step += 2 if self._is_cut else 1  # chains join neighbouring numbers only
             self._is_cut = False
             self._pending.append((len(self._frames), frame.cell, self._cell_step, frame.picture))
-        self._frames.append((frame.time_ns, frame.cell, frame.analysed, *(frame.differences or (None, None, None))))
+        differences = frame.differences or (None, None, None)
+        self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion))
         if frame.differences is not None:
             self._is_cut |= sum(frame.differences) >= 3 * CUT * self._thumbnail_pixels
         if len(self._pending) == self._models.detector.batch:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config
+from pipeline.cores.camera import Steady
 from pipeline.cores.fill import Intervals, Knots, ShotFrames, intervals, rows_between
 from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link import END_S, Tracklet, calibrate, link, summarise
@@ -94,14 +95,15 @@ class Timeline:
     """Every frame of a video, at least one, and where each chunk begins in it.
 
     times_ns: (F,) int64, rising. analysed: (F,) bool. num_detections: (F,) int32. differences: (F, 3) int64, hue,
-    saturation, lightness to the next frame. first_frames: (C + 1,) int64: chunk c holds the frames [first_frames[c],
-    first_frames[c + 1]).
+    saturation, lightness to the next frame. steady: where the camera moves. first_frames: (C + 1,) int64: chunk c holds
+    the frames [first_frames[c], first_frames[c + 1]).
     """
 
     times_ns: NDArray[np.int64]
     analysed: NDArray[np.bool_]
     num_detections: NDArray[np.int32]
     differences: NDArray[np.int64]
+    steady: Steady
     first_frames: NDArray[np.int64]
     width: int
     height: int
@@ -123,12 +125,13 @@ class PartOfShot:
     """Frames that one tracker sees.
 
     shot: its index. frames, times_ns: (A,) int64, the analysed ones from a first detection to the last before a pause.
-    updates_before: as of cores.pauses.Segment. min_frames: a track with fewer boxes is no tracklet.
+    steady: of them. updates_before: as of cores.pauses.Segment. min_frames: a track with fewer boxes is no tracklet.
     """
 
     shot: int
     frames: NDArray[np.int64]
     times_ns: NDArray[np.int64]
+    steady: Steady
     updates_before: int
     min_frames: int
 
@@ -217,7 +220,7 @@ def _publish_tracked(
     else:
         store.delete(f"embeddings/{job.video_id}.parquet")  # an earlier publication may have kept them
     if job.config.biometrics.keep or job.in_sequence:
-        summaries = make(rows.SUMMARY, _summary_columns(job, ordered))
+        summaries = make(rows.SUMMARY, _summary_columns(job, timeline, ordered))
         tables.write(store, summary_name(job.video_id), rows.SUMMARY, [summaries])
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
@@ -226,7 +229,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     """All frames of a video, the last of which lasts `frame_ns`. Raises DataError where there is none."""
     if not is_whole(job.spans):
         raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
-    times_ns, analysed, seen, differences, counts = [], [], [], [], []
+    times_ns, analysed, seen, differences, moved, motions, counts = [], [], [], [], [], [], []
     warnings: list[str | None] = []
     size, pixels = (0, 0), 1
     for span in job.spans:
@@ -238,6 +241,9 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
         analysed.append(frames.field("analysed").to_numpy(zero_copy_only=False).astype(np.bool_))
         columns = [frames.field(name).fill_null(0) for name in ("hue", "saturation", "lightness")]
         differences.append(np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1))
+        motion = frames.field("motion")
+        moved.append(np.flatnonzero(motion.is_valid()) + sum(counts))
+        motions.append(motion.drop_null().flatten().to_numpy().reshape(-1, 4))
         seen.append(np.bincount(numbers(flat(chunk["detections"]), "frame"), minlength=len(frames)))
         counts.append(len(frames))
         warnings.append(chunk["warning"][0].as_py())
@@ -251,6 +257,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
         np.concatenate(analysed),
         np.concatenate(seen).astype(np.int32),
         np.concatenate(differences).astype(np.int64),
+        Steady.of(np.concatenate(moved), np.concatenate(motions), *size),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         *size,
         pixels,
@@ -285,7 +292,8 @@ def plan_parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]
         ):
             own = slice(first + one.start, first + one.end)
             min_frames = min(track.min_frames, end - first)
-            waiting.append(PartOfShot(shot, frames[own], times_ns[own], one.updates_before, min_frames))
+            steady = timeline.steady.within(frames[own])
+            waiting.append(PartOfShot(shot, frames[own], times_ns[own], steady, one.updates_before, min_frames))
             work_ms += MS_PER_FRAME * (one.end - one.start)
             work_ms += MS_PER_DETECTION * int(num_detections[one.start : one.end].sum())
             if work_ms >= MS_PER_PART:
@@ -392,7 +400,9 @@ def summarise_shots(
     """What the linker knows of every tracklet."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
     means = [faces.means.get(index) for index in range(len(tracked))]
-    steady = np.stack([tracked.steadiness, [faces.steadiness.get(index, np.nan) for index in range(len(tracked))]], 1)
+    steadiness = np.stack(
+        [tracked.steadiness, [faces.steadiness.get(index, np.nan) for index in range(len(tracked))]], 1
+    )
     end_ns = int(END_S * 1e9)
     first_ns, last_ns = timeline.times_ns[tracked.first_frames], timeline.times_ns[tracked.last_frames]
     box_sums, num_boxes = np.zeros((len(tracked), 4)), np.zeros(len(tracked))
@@ -420,10 +430,12 @@ def summarise_shots(
         occupied = Intervals(all_runs[-1][:, 0] - first, *all_runs[-1][:, 1:].T)
         own = slice(first, stop)
         mean_boxes = np.round(box_sums[own] / num_boxes[own, None], 1)
-        summaries += summarise(shot, frames, knots, occupied, bodies[own], means[own], steady[own], mean_boxes)
+        steady_boxes = timeline.steady.boxes(knots.frames, knots.boxes)
+        vectors = (bodies[own], means[own], steadiness[own])
+        summaries += summarise(shot, frames, knots, occupied, *vectors, mean_boxes, steady_boxes)
     ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
-        np.array([summary.head_boxes[0] for summary in summaries], np.float32).reshape(-1, 4),
+        np.array([summary.first_box for summary in summaries], np.float32).reshape(-1, 4),
     )
     return Summaries(ids, np.concatenate(all_runs), summaries)
 
@@ -546,10 +558,11 @@ def _embeddings(
         yield table("face", on, (faces.frames[first + shown] + 1).tolist(), vectors[shown])
 
 
-def _summary_columns(job: Chunks, tracklets: Sequence[Tracklet]) -> dict[str, Any]:
+def _summary_columns(job: Chunks, timeline: Timeline, tracklets: Sequence[Tracklet]) -> dict[str, Any]:
     columns: dict[str, Any] = {"tracklet_id": np.arange(1, len(tracklets) + 1)}
-    for name in ("head_ns", "head_boxes", "tail_ns", "tail_boxes"):
+    for name in ("head_ns", "head_boxes", "tail_ns"):
         columns[name] = [getattr(tracklet, name).tolist() for tracklet in tracklets]
+    columns["tail_boxes"] = [timeline.steady.at_end(tracklet.tail_boxes).tolist() for tracklet in tracklets]
     for kind in ("body", "face"):
         vectors = [getattr(tracklet, kind) for tracklet in tracklets]
         columns[kind] = [None if vector is None else vector.tolist() for vector in vectors]

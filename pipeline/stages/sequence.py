@@ -281,6 +281,7 @@ def _persons(
             tail_boxes=np.array(known["tail_boxes"], np.float32),
             body=vectors["body"],
             face=vectors["face"],
+            first_box=np.array(known["head_boxes"][0], np.float32),
             mean_box=np.zeros(4),  # no matter: that two persons of a file are two people is decided
         )
         parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))

@@ -74,7 +74,8 @@ def _track_piece(
         chunk, seen, own, vectors = chunks.frame(frame)
         keep = suppress(seen, duplicate_iou)
         embeddings = vectors[keep] if vectors is not None else None
-        ids, kept = tracker.update(time_ns / 1e9, seen.boxes[keep], seen.scores[keep], embeddings)
+        boxes = piece.steady.boxes(frame, seen.boxes[keep])
+        ids, kept = tracker.update(time_ns / 1e9, boxes, seen.scores[keep], embeddings)
         at = keep[kept]
         numbers_ = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
         blocks.add(

@@ -46,7 +46,7 @@ def person(
     boxes = np.array([[x, 0, x + 60, 180]] * 2, np.float32)
     intervals = np.array([[file, file + 1]])
     head_ns, tail_ns = ((times * S).astype(np.int64) for times in (head, tail))
-    seen = Tracklet(shot, intervals, head_ns, boxes, tail_ns, boxes, at(body), at(face), np.zeros(4))
+    seen = Tracklet(shot, intervals, head_ns, boxes, tail_ns, boxes, at(body), at(face), boxes[0], np.zeros(4))
     return FilePerson(file, known, None if lost else seen)
 
 

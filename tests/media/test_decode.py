@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,12 +21,12 @@ from pipeline.media.probe import Opener, Probe, probe
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
-Told = tuple[int, int, bool, tuple[int, int, int] | None, str | None]
+Told = tuple[int, int, bool, tuple[int, int, int] | None, str | None, tuple[float, ...] | None]
 
 
 def tell(frame: DecodedFrame) -> Told:
     picture = None if frame.picture is None else hashlib.sha256(frame.picture.tobytes()).hexdigest()
-    return frame.time_ns, frame.cell, frame.analysed, frame.differences, picture
+    return frame.time_ns, frame.cell, frame.analysed, frame.differences, picture, frame.motion
 
 
 def decode(
@@ -43,6 +44,7 @@ def decode(
             cell_seconds=1,
             thumbnail_px=64,
             threads=threads,
+            camera_motion=True,
             careful=careful,
         )
         try:
@@ -150,6 +152,21 @@ def test_a_cut_exactly_on_a_chunk_border_is_told_by_the_earlier_chunk(tmp_path: 
     sums = [sum(frame[3] or ()) for frame in told]
     assert int(np.argmax(sums)) == 49
     assert told[-1][3] is None
+
+
+@pytest.mark.parametrize(("degrees", "step"), [(0, -20 + 0j), (90, 0 + 20j), (180, 20 + 0j), (270, 0 - 20j)])
+def test_how_the_camera_moves_is_told_before_each_analysed_frame(tmp_path: Path, degrees: int, step: complex) -> None:
+    """A camera pans right by 4 px a frame; every fifth frame is analysed. Told in px as displayed, turned or not."""
+    wide = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 900, 3), np.uint8), (0, 0), 8)
+    wide = cv2.normalize(wide, wide, 0, 255, cv2.NORM_MINMAX)
+    views = (np.ascontiguousarray(wide[:, 4 * index : 4 * index + 320]) for index in range(75))
+    path = clips.write_video(tmp_path / "a.mp4", views, keyframe_every=25)
+    told = assert_exact(clips.rotated(path, tmp_path / "b.mp4", degrees) if degrees else path, lengths=(1, 2))
+    motions = [frame[5] for frame in told]
+    assert [motion is not None for motion in motions] == [index % 5 == 4 and index != 74 for index in range(75)]
+    for real, imaginary, x, y in filter(None, motions):
+        corner = complex(real, imaginary) * (160 + 100j) + complex(x, y)
+        assert abs(corner - (160 + 100j) - step) < 2
 
 
 def test_chunks_of_an_edit_list_are_exact_and_show_what_is_displayed(tmp_path: Path) -> None:

@@ -194,6 +194,12 @@ def test_where_chunks_begin_and_end_changes_no_row(
     assert whole(observed(observer(*knobs), *apart)) == expected
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_how_the_camera_moves_is_only_told_where_it_is_asked_for(decoders: list[ScriptedDecoder], asked: bool) -> None:
+    observed(observer(f"observe.camera_motion={str(asked).lower()}"), span(0))
+    assert [decoder.knobs["camera_motion"] for decoder in decoders] == [asked]
+
+
 def test_a_chunk_is_one_row_of_the_schema(decoders: list[ScriptedDecoder]) -> None:
     (chunk,) = observed(observer(), span(0))
     row = as_row(chunk)
@@ -209,6 +215,7 @@ def test_a_chunk_is_one_row_of_the_schema(decoders: list[ScriptedDecoder]) -> No
         "hue": 1,
         "saturation": 2,
         "lightness": 3,
+        "motion": None,
     }
 
 

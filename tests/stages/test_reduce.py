@@ -1,6 +1,8 @@
 """From durable chunks to tables, without Ray and without a model: whatever is wrong here is the reduce's own fault."""
 
+import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,50 @@ def test_tracking_apart_what_pauses_divide_changes_no_byte(
     reduce_video(job(ON_AND_OFF, [5, 10, 20], str(tmp_path / "two"), *settings), backwards)
     assert numbers == [0, 1, 2, 3, 4]  # four stretches with people, one of them with a cut inside
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+SWINGING = Film(
+    9.0,
+    [
+        Walker(0.0, 9.0, x=400, speed=-8, look=1, hidden=((2.1, 5.2),)),
+        Walker(1.0, 9.0, x=180, speed=8, look=2, hidden=((4.0, 4.7),)),
+    ],
+    shift_ns=3_000_000,
+    swing_px=170,
+)
+
+
+@pytest.mark.parametrize("tracker", ["occluboost", "bytetrack"])
+def test_people_are_followed_past_a_camera_that_pans(tmp_path: Path, tracker: str) -> None:
+    settings = [f"track.tracker={tracker}", "track.min_score=0.5"]
+    told = reduce(SWINGING, tmp_path / "told", (), *settings)
+    untold = reduce(SWINGING, tmp_path / "untold", (), *settings, "observe.camera_motion=false")
+    assert told["tracklets"].person_id.tolist() == [1, 2, 1]  # one of them is away for longer than the tracker's memory
+    assert told["links"].joined.tolist() == [True]
+    assert len(untold["tracklets"]) > 3
+    for tables in (told, untold):  # boxes stand where they are in the picture
+        for row in tables["detections"].query("not interpolated").itertuples():
+            camera_x = SWINGING.camera_x(round(row.time_s * 1e9))
+            assert row.bb_xmin in [box[0] for walker in SWINGING.walkers if (box := walker.box(row.time_s, camera_x))]
+
+
+def test_chunks_and_parts_leave_no_trace_where_the_camera_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = replace(ON_AND_OFF, swing_px=60)
+    reduce(film, tmp_path / "one")
+    reduce(film, tmp_path / "many", range(1, 30))
+    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
+    sizes: list[int] = []
+
+    def spread(parts: Sequence[Part]) -> list[Tracked]:
+        sizes.extend(len(piece.steady.frames) - len(piece.frames) for part in parts for piece in part.pieces)
+        return [track_part(pickle.loads(pickle.dumps(part))) for part in parts]
+
+    reduce_video(job(film, [5, 10, 20], str(tmp_path / "parts")), spread)
+    assert len(sizes) > 3
+    assert max(sizes) <= 0  # of each part's own frames alone
+    assert contents(tmp_path / "one") == contents(tmp_path / "many") == contents(tmp_path / "parts")
 
 
 def unbroken(times_s: NDArray[np.float64], seen: NDArray[np.bool_], **_: Any) -> list[Segment]:

@@ -162,6 +162,19 @@ def test_the_three_ways_agree(output: Path) -> None:
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.parametrize("settings", [ON_SCORES[2], ON_EMBEDDINGS[0], ON_CHUNKS[0]], ids=" ".join)
+def test_a_camera_that_moves_is_taken_out_again(tmp_path: Path, settings: list[str]) -> None:
+    film, keep = replace(CROWD, swing_px=15), ["biometrics.keep=true"]
+    publish(film, [5], str(tmp_path / "one"), *keep)
+    publish(film, [], str(tmp_path / "anew"), *keep, *settings)
+    relink(str(tmp_path / "one"), settings)
+    tables_of = [
+        {name: held for name, held in contents(tmp_path / place).items() if "_work" not in name}
+        for place in ("one", "anew")
+    ]
+    assert differing(*tables_of) == []
+
+
 def test_there_and_back_again_changes_no_byte(output: Path) -> None:
     before = contents(output)
     relink(str(output), ["identity.wrong_joins=0.0001", "person.min_faces=5"])

@@ -1,0 +1,47 @@
+"""How the camera moved between two frames, from their thumbnails.
+
+Corners are followed by sparse optical flow (Lucas and Kanade, in pyramids) and one similarity is fitted to most of them
+(RANSAC), as BoxMOT's sparse optical flow does; people move otherwise, and are outvoted. What it says depends on the two
+thumbnails alone.
+"""
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+
+CORNERS = {"maxCorners": 300, "qualityLevel": 0.01, "minDistance": 5, "blockSize": 3}
+FLOW = {
+    "winSize": (21, 21),
+    "maxLevel": 3,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
+}
+OUTLIER_PX = 1.0
+MIN_CORNERS = 8
+MIN_SHARE = 0.2
+"""Of the corners that must agree, as BoxMOT has it; a cut has fewer."""
+STILL_PX = 0.5
+"""A thumbnail none of whose corners moves so far is of a camera that stands still: small errors would add up."""
+
+
+def camera_motion(earlier: MatLike, later: MatLike) -> NDArray[np.float64] | None:
+    """(2, 3) similarity that takes px of one (h, w) uint8 thumbnail to those of a later one.
+
+    None where the camera stands still, or where too little can be followed to tell.
+    """
+    corners = cv2.goodFeaturesToTrack(earlier, **CORNERS)
+    if corners is None or len(corners) < MIN_CORNERS:
+        return None
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(earlier, later, corners, None, **FLOW)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    found = status.ravel() == 1
+    if found.sum() < MIN_CORNERS:
+        return None
+    similarity, inliers = cv2.estimateAffinePartial2D(
+        corners[found], moved[found], method=cv2.RANSAC, ransacReprojThreshold=OUTLIER_PX
+    )
+    if similarity is None or inliers.sum() < MIN_CORNERS or inliers.mean() < MIN_SHARE:
+        return None
+    height, width = earlier.shape
+    ends = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+    shift = ends @ similarity[:, :2].T + similarity[:, 2] - ends
+    return None if np.abs(shift).max() < STILL_PX else np.asarray(similarity, np.float64)
