@@ -14,8 +14,7 @@ first, so that cores.relink finds the same ones among those that are written dow
 """
 
 from bisect import bisect
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -497,23 +496,29 @@ class _Groups:
 
     def __init__(self, intervals: Sequence[NDArray[np.int64]]) -> None:
         self.of = np.arange(len(intervals))
-        self._intervals = list(intervals)
-        self._extents = [(int(each[0, 0]), int(each[-1, 1])) for each in intervals]
+        self._borders: list[list[int]] = [each.ravel().tolist() for each in intervals]
+        self._first = np.array([each[0, 0] for each in intervals], np.int64)
+        self._end = np.array([each[-1, 1] for each in intervals], np.int64)
         self._together: list[dict[int, bool]] = [{} for _ in intervals]
 
-    def seen_together(self, a: int, b: int) -> bool:
-        """Whether two groups share a frame: then they are two people."""
-        (start_a, end_a), (start_b, end_b) = self._extents[a], self._extents[b]
-        if end_a <= start_b or end_b <= start_a:
-            return False
-        if b not in self._together[a]:
-            found = _overlap(self._intervals[a], self._intervals[b])
-            self._together[a][b] = self._together[b][a] = found
-        return self._together[a][b]
+    def seen_together(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(P,) whether two groups share a frame: then they are two people."""
+        found = (self._end[a] > self._first[b]) & (self._end[b] > self._first[a])
+        near = np.flatnonzero(found)
+        pairs = zip(a[near].tolist(), b[near].tolist(), strict=True)
+        found[near] = [self._are_seen_together(*pair) for pair in pairs]
+        return found
+
+    def _are_seen_together(self, a: int, b: int) -> bool:
+        known = self._together[a].get(b)
+        if known is None:
+            known = _overlap(self._borders[a], self._borders[b])
+            self._together[a][b] = self._together[b][a] = known
+        return known
 
     def merge(self, a: int, b: int) -> None:
         """Make one person of two groups, unless they are two people."""
-        if self.seen_together(a, b):
+        if self._are_seen_together(a, b):
             return
         keep, gone = min(a, b), max(a, b)
         apart = {other for group in (keep, gone) for other, seen in self._together[group].items() if seen}
@@ -524,17 +529,19 @@ class _Groups:
         for other in apart:  # who was seen with one of them was seen with both
             self._together[keep][other] = self._together[other][keep] = True
 
-        both = np.concatenate([self._intervals[keep], self._intervals[gone]])
-        self._intervals[keep] = both[np.argsort(both[:, 0])]
-        self._extents[keep] = (int(both[:, 0].min()), int(both[:, 1].max()))
+        borders = self._borders[keep] = sorted(self._borders[keep] + self._borders[gone])
+        self._first[keep], self._end[keep] = borders[0], borders[-1]
         self.of[self.of == gone] = keep
 
 
-def _overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
-    """Whether two rising lists of half-open intervals have a frame in common."""
-    after = np.searchsorted(b[:, 1], a[:, 0], side="right")  # the first of b that ends after a's start
-    inside = after < len(b)
-    return bool((b[after[inside], 0] < a[inside, 1]).any())
+def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two rising lists of half-open intervals, start, end, start, end…, have a frame in common."""
+    fewer, more = (a, b) if len(a) < len(b) else (b, a)
+    for start, end in zip(fewer[::2], fewer[1::2], strict=True):
+        place = bisect(more, start)
+        if place % 2 or (place < len(more) and more[place] < end):
+            return True
+    return False
 
 
 def join(
@@ -564,9 +571,8 @@ def join(
 
     ends = groups.of[links.a], groups.of[links.b]
     joined = ends[0] == ends[1]
-    together = [a != b and groups.seen_together(a, b) for a, b in zip(ends[0].tolist(), ends[1].tolist(), strict=True)]
     why = np.select(
-        [joined & (verdicts == ""), joined, np.array(together, np.bool_), verdicts == ""],
+        [joined & (verdicts == ""), joined, groups.seen_together(*ends), verdicts == ""],
         ["alike", "through others", "seen together", "unsure"],
         verdicts,
     )
@@ -616,11 +622,6 @@ def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDA
     return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
 
 
-def _relative(distance: NDArray[np.float64], threshold: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """1 at the threshold; rounded, so that what lies on it is not decided by the last bit."""
-    return np.round(distance / np.maximum(threshold, 1e-9), 6)
-
-
 def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64], groups: _Groups) -> None:
     """Bridge gaps: of all ways to give each tracklet at most one successor and one predecessor, the best."""
     if len(rows):
@@ -664,25 +665,24 @@ class _Evidence:
         self.surety = params.surety
         self.odds_against = -likeness.prior_odds
 
-    def between(self, groups: _Groups) -> dict[tuple[int, int], tuple[float, bool]]:
-        """For each pair of groups (a < b) with a known pair: the log-likelihood ratio, and whether enough is known.
+    def between(self, groups: _Groups) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Of each pair of groups a < b with a known pair: a * N + b, rising; log-likelihood ratio; is enough known?
 
         Where few of many pairs are known, they are the nearest ones, and flatter.
         """
+        different = groups.of[self._a] != groups.of[self._b]  # and who is one person once remains so
+        self._a, self._b, self._similarity = self._a[different], self._b[different], self._similarity[different]
         ends = groups.of[self._a], groups.of[self._b]
-        different = ends[0] != ends[1]
-        low, high = np.minimum(*ends)[different], np.maximum(*ends)[different]
-        pairs = low * len(groups.of) + high
-        order = np.lexsort((-self._similarity[different], pairs))
+        pairs = np.minimum(*ends) * len(groups.of) + np.maximum(*ends)
+        order = np.lexsort((-self._similarity, pairs))
         keys, starts, index, count = np.unique(pairs[order], return_index=True, return_inverse=True, return_counts=True)
         nearer = np.arange(len(order)) - starts[index] < (count[index] + 1) // 2
-        totals = np.bincount(index[nearer], self._similarity[different][order][nearer], minlength=len(keys))
+        totals = np.bincount(index[nearer], self._similarity[order][nearer], minlength=len(keys))
         means = np.round(totals / ((count + 1) // 2), 3)
-        low, high = np.divmod(keys, len(groups.of) or 1)
+        low, high = np.divmod(keys, max(len(groups.of), 1))
         sizes = np.bincount(groups.of[self._compared], minlength=len(groups.of))
         enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), self._candidates)
-        names = zip(low.tolist(), high.tolist(), strict=True)
-        return dict(zip(names, zip(self._likeness.ratio(means).tolist(), enough.tolist(), strict=True), strict=True))
+        return keys, self._likeness.ratio(means), enough
 
 
 def _join_rounds(evidence: _Evidence, other: _Evidence | None, groups: _Groups) -> None:
@@ -693,45 +693,58 @@ def _join_rounds(evidence: _Evidence, other: _Evidence | None, groups: _Groups) 
     merged = True
     while merged:
         merged = False
-        known = evidence.between(groups)
-        more = {} if other is None else other.between(groups)
-        ratios = {pair: ratio + more.get(pair, (0.0, True))[0] for pair, (ratio, _) in known.items()}
-        unlike = {pair for pair, (ratio, _) in known.items() if ratio < 0}
-        unlike |= {pair for pair, (ratio, _) in more.items() if ratio < -evidence.surety}
-        alike = [
-            (-ratios[pair], pair)
-            for pair, (_, enough) in known.items()
-            if enough and pair not in unlike and not groups.seen_together(*pair)
-        ]
-        partners = _partners(alike, unlike, groups, evidence)
-        for _, (a, b) in sorted(alike):
-            if partners.get(a) == b and partners.get(b) == a:
-                groups.merge(a, b)
-                merged = True
+        keys, ratios, enough = evidence.between(groups)
+        unlike = keys[ratios < 0]
+        if other is not None:
+            more_keys, more, _ = other.between(groups)
+            _, ours, theirs = np.intersect1d(keys, more_keys, assume_unique=True, return_indices=True)
+            ratios[ours] += more[theirs]
+            unlike = np.union1d(unlike, more_keys[more < -evidence.surety])
+        alike = np.flatnonzero(enough & ~np.isin(keys, unlike))
+        a, b = np.divmod(keys[alike], max(len(groups.of), 1))
+        apart = groups.seen_together(a, b)
+        for pair in _partners(a[~apart], b[~apart], ratios[alike][~apart], unlike, groups, evidence):
+            groups.merge(*pair)
+            merged = True
 
 
 def _partners(
-    alike: Sequence[tuple[float, tuple[int, int]]],
-    unlike: Set[tuple[int, int]],
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    ratios: NDArray[np.float64],
+    unlike: NDArray[np.int64],
     groups: _Groups,
     evidence: _Evidence,
-) -> dict[int, int]:
-    """The nearest partner of each group that has one, where it is sure enough that it is no other.
+) -> list[tuple[int, int]]:
+    """Those pairs (P,) of groups a < b of which each is the other's nearest, and surely enough; the most alike first.
 
-    Against it stand the prior odds, and whoever is alike as well but another person than the nearest.
+    Against it stand the prior odds, and whoever is alike as well but another person than the nearest. unlike: rising
+    a * N + b of pairs that are two people by their looks.
     """
-    options: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    for worth, (a, b) in alike:
-        options[a].append((worth, b))
-        options[b].append((worth, a))
-    partners = {}
-    for group, found in options.items():
-        (nearest, partner), *others = sorted(found)
-        against = [evidence.odds_against]
-        for worth, rival in others:
-            pair = (min(partner, rival), max(partner, rival))
-            if pair in unlike or groups.seen_together(*pair):
-                against.append(-worth)
-        if round(-nearest - float(np.logaddexp.reduce(against)), 3) >= evidence.surety:
-            partners[group] = partner
-    return partners
+    count = len(groups.of)
+    ends, others, worths = np.append(a, b), np.append(b, a), np.append(ratios, ratios)
+    order = np.lexsort((others, -worths, ends))
+    ends, others, worths = ends[order], others[order], worths[order]
+    starts = np.searchsorted(ends, ends)
+    nearest = np.full(count, -1)
+    nearest[ends] = others[starts]
+    mutual = nearest[nearest[ends]] == ends
+
+    rivals = np.flatnonzero(mutual & (others != nearest[ends]))
+    partner, rival = nearest[ends[rivals]], others[rivals]
+    keys = np.minimum(partner, rival) * count + np.maximum(partner, rival)
+    is_other = np.isin(keys, unlike)
+    is_other[~is_other] = groups.seen_together(partner[~is_other], rival[~is_other])
+    rivals = rivals[is_other]
+
+    def is_sure(place: int) -> bool:
+        first, stop = np.searchsorted(rivals, (place, np.searchsorted(ends, ends[place], side="right")))
+        against = np.append(evidence.odds_against, worths[rivals[first:stop]])
+        return round(float(worths[place]) - float(np.logaddexp.reduce(against)), 3) >= evidence.surety
+
+    sure = np.zeros(count, np.bool_)
+    firsts = np.flatnonzero(mutual & (others == nearest[ends]))
+    sure[ends[firsts]] = [is_sure(place) for place in firsts.tolist()]
+    own = np.flatnonzero((nearest[a] == b) & (nearest[b] == a) & sure[a] & sure[b])
+    own = own[np.lexsort((b[own], a[own], -ratios[own]))]
+    return list(zip(a[own].tolist(), b[own].tolist(), strict=True))

@@ -20,7 +20,8 @@ def suppress(detections: Detections, duplicate_iou: float) -> NDArray[np.int64]:
     """Indices of the detections to keep, ascending.
 
     Greedy, surest first; of equal scores the one further left, then further up, goes first. A box is dropped where a
-    surer kept one overlaps it by `duplicate_iou` or more, or nearly contains it at a similar height.
+    surer kept one overlaps it by `duplicate_iou` or more, or nearly contains it at a similar height. A box without
+    width or height is nobody, and BoxMOT refuses it: the detectors here give none, but what is stored may have one.
     """
     boxes, scores = detections.boxes, detections.scores
     iou = pairwise_iou(boxes, boxes)
@@ -29,7 +30,7 @@ def suppress(detections: Detections, duplicate_iou: float) -> NDArray[np.int64]:
     duplicate = (iou >= duplicate_iou) | (inside & (heights[None, :] >= SIMILAR_HEIGHT * heights[:, None]))
     order = np.lexsort((boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], -scores))
     kept: list[int] = []
-    for index in order:
+    for index in order[area(boxes[order]) > 0]:
         if not duplicate[kept, index].any():
             kept.append(int(index))
     return np.array(sorted(kept), np.int64)

@@ -49,12 +49,12 @@ def find_shots(
         return []
     # The content score of a frame: the mean of three mean differences to the frame BEFORE it; the first frame has none.
     scores = np.concatenate([[0.0], (hue + saturation + lightness)[:-1] / pixels / 3])
-    detector = StoredContentDetector(iter(scores.tolist()), threshold=threshold, min_shot_s=min_shot_s)
+    detector = StoredContentDetector(map(float, scores), threshold=threshold, min_shot_s=min_shot_s)
     nothing = np.empty((0, 0, 3), np.uint8)
     # Times are exact; the rate only serves PySceneDetect's frame counts, which a length in seconds does not use.
     rate = Fraction(1000)
     cuts: list[int] = []
-    for time_ns in times_ns.tolist():
+    for time_ns in map(int, times_ns):
         found = detector.process_frame(FrameTimecode(Timecode(time_ns, Fraction(1, NS)), rate), nothing)
         cuts += [cut.pts for cut in found]
     starts = np.searchsorted(times_ns, cuts).tolist()

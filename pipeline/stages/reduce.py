@@ -531,14 +531,15 @@ def _embeddings(
 ) -> Iterator[pa.Table]:
     """The rows of `embeddings`: one body vector per tracklet, the mean; one face vector per judged face."""
 
-    def table(kind: str, on: Sequence[int | None], frames: Sequence[int | None], vectors: Any) -> pa.Table:
+    def table(kind: str, on: Sequence[int | None], frames: Sequence[int | None], vectors: NDArray[Any]) -> pa.Table:
+        offsets = pa.array(np.arange(len(on) + 1) * vectors.shape[1], pa.int32())
         columns: dict[str, Any] = {
             "video_id": [job.video_id] * len(on),
             "tracklet_id": on,
             "frame_num": frames,
             "kind": [kind] * len(on),
             "space": [job.spaces.get(kind)] * len(on),
-            "vector": [vector.tolist() for vector in vectors],
+            "vector": pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(vectors).ravel())),
         }
         return make(rows.BIOMETRIC_DATASETS["embeddings"], columns)
 

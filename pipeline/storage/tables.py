@@ -15,6 +15,8 @@ from pipeline import rows
 from pipeline.storage.store import Store
 
 ROWS_PER_GROUP = 65_536
+ROWS_OF_CSV = 4_096
+"""Lines of text are made so many at a time."""
 SCHEMA_FILE = "schema.parquet"
 
 
@@ -108,7 +110,7 @@ def write_csv(store: Store, video_id: str, name: str) -> None:
     """The seeds' file of a published video: a person in a frame per line, whole pixels, LF ends."""
     with row_groups(store, f"detections/{video_id}.parquet") as groups, store.writing(name) as file:
         file.write(f"{rows.CSV_HEADER}\n".encode())
-        for group in groups:
+        for group in (part.slice(start, ROWS_OF_CSV) for part in groups for start in range(0, len(part), ROWS_OF_CSV)):
             column = {field: group[field].to_numpy() for field in group.schema.names if field.startswith("bb_")}
             left, top = np.rint(column["bb_xmin"]), np.rint(column["bb_ymin"])
             height = np.maximum(np.rint(column["bb_ymin"] + column["bb_height"]) - top, 1)

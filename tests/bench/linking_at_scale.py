@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import load
+from pipeline.cores.likeness import MIN_DISTANCE
 from pipeline.cores.link import Tracklet, link
 
 SIZES = (500, 1000, 2000, 5000)
@@ -27,6 +28,8 @@ FPS, ANALYSED_FPS = 25, 8
 BODY_SIZE, FACE_SIZE = 512, 128
 SHOT_S = (4.0, 30.0)
 """Shortest and longest shot of an edited video."""
+STEADY = (-2.5, 0.6)
+"""Mean and deviation of the logarithm of the cosine distance of a tracklet's first third to its last."""
 MAX_PAUSE_S = 6.0
 """Between two tracklets of a person in a shot: more than `identity.max_gap_s`."""
 
@@ -115,8 +118,11 @@ def _tracklet(
     hole = (first + end) // 2
     intervals = [[first, hole], [hole + 30, end]] if rng.random() < 0.33 and end > hole + 31 else [[first, end]]
     spans = np.array(intervals, np.int64)
-    ends = (times_ns[head], boxes[head], times_ns[tail], boxes[tail])
-    return Tracklet(shot, spans, *ends, body, face, boxes[0], boxes.mean(axis=0, dtype=np.float64))
+    steady = 1 - np.exp(rng.normal(*STEADY, size=2)).clip(MIN_DISTANCE, 1)
+    ends = times_ns[head], boxes[head], times_ns[tail], boxes[tail]
+    mean_box = boxes.mean(axis=0, dtype=np.float64)
+    face_steadiness = float("nan") if face is None else float(steady[1])
+    return Tracklet(shot, spans, *ends, body, face, boxes[0], mean_box, float(steady[0]), face_steadiness)
 
 
 def _units(rng: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Memory and time of tracking, and of the whole reduce, for one shot of some hours that nobody has filmed.
 
-    python -m tests.bench.tracking_at_scale [--hours 1 2 3] [--ray 1 3] [--place DIR] [--json FILE] [--set KEY=VALUE …]
+    python -m tests.bench.tracking_at_scale [--hours 1 2 3] [--ray 1 2 3] [--place DIR] [--json FILE] [--set K=V …]
 
 The shot: 25 frames a second, 8 of them analysed, 5 people on average who come and go, misses and weak detections, every
 ten minutes or so a pause of a minute or so, embeddings of 512 int8 values for every detection, and for a face of
@@ -8,8 +8,9 @@ everybody every two seconds. Its durable chunks of 30 s are written one by one (
 
 Prints for each of --hours, in a fresh process on one core: seconds of CPU of the tracking and of the rest of the
 reduce (cuts, faces, links, tables), and by how much the peak of memory (ru_maxrss) grew in each over a process that has
-just reduced one minute; for each of --ray the seconds on the clock with the parts spread over two cores by Ray, whose
-workers have loaded the trackers before, and whether every table has the same bytes. Then a day, in proportion.
+just reduced one minute; for each of --ray the same of two cores, over which Ray spreads the parts, its workers having
+loaded the trackers before: seconds on the clock, and of CPU, workers included. Ends with status 1 if a table of the two
+has other bytes. Then what a day would take, by the slope between the shortest and the longest.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import load
+from pipeline.cores.likeness import WIDE
 from pipeline.stages import reduce as reducing
 from pipeline.stages import run
 from pipeline.stages.reduce import Chunks, Part
@@ -129,6 +132,7 @@ def simulate(hours: float, place: str, *settings: str) -> Chunks:
         ledger=ledger,
         config=config,
         spaces={"body": "looks", "face": "faces"},
+        priors=WIDE,
     )
 
 
@@ -169,15 +173,25 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def cpu_s() -> float:
+    """s of this process and of all that it has started and that still live: Ray's workers."""
+    own = psutil.Process()
+    return sum(sum(each.cpu_times()[:2]) for each in (own, *own.children(recursive=True)))
+
+
 def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -> dict[str, Any]:
     """Reduce the shot at `place`; how long it took, what it needed, and a digest of what came out."""
     chunks = simulate(hours, place, *settings)
     marks: list[tuple[float, float, float]] = []
 
+    num_parts = 0
+
     def mark() -> None:
-        marks.append((peak_mb(), time.process_time(), time.perf_counter()))
+        marks.append((peak_mb(), cpu_s(), time.perf_counter()))
 
     def spread(parts: Sequence[Part]) -> list[Tracked]:
+        nonlocal num_parts
+        num_parts = len(parts)
         mark()
         found = list(track_all(parts))
         mark()
@@ -200,12 +214,13 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
     files = [path for path in sorted(Path(out).rglob("*")) if path.is_file()]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     num_tracklets = len(tables.read_one(Store(out), "tracklets", "v", ["tracklet_id"]))
-    peaks, cpu_s, clock_s = (np.diff(column).tolist() for column in zip(*marks, strict=True))
+    peaks, cpus_s, clock_s = (np.diff(column).tolist() for column in zip(*marks, strict=True))
     return {
         "hours": hours,
-        "tracking": {"grown_mb": peaks[1], "cpu_s": cpu_s[1], "clock_s": clock_s[1]},
-        "rest": {"grown_mb": peaks[0] + peaks[2], "cpu_s": cpu_s[0] + cpu_s[2], "clock_s": clock_s[0] + clock_s[2]},
+        "tracking": {"grown_mb": peaks[1], "cpu_s": cpus_s[1], "clock_s": clock_s[1]},
+        "rest": {"grown_mb": peaks[0] + peaks[2], "cpu_s": cpus_s[0] + cpus_s[2], "clock_s": clock_s[0] + clock_s[2]},
         "baseline_mb": marks[0][0],
+        "num_parts": num_parts,
         "num_tracklets": num_tracklets,
         "digest": digest,
     } | counts
@@ -243,24 +258,30 @@ def lines(found: Sequence[dict[str, Any]], spread: Sequence[dict[str, Any]]) -> 
     for one in spread:
         (alone,) = (each for each in found if each["hours"] == one["hours"])
         same = "the same bytes" if alone["digest"] == one["digest"] else "OTHER BYTES"
+        clock_s, cpus_s = ([each["tracking"][name] for each in (alone, one)] for name in ("clock_s", "cpu_s"))
         yield (
-            f"{one['hours']:g} h, tracking on the clock: {alone['tracking']['clock_s']:.1f} s on one core, "
-            f"{one['tracking']['clock_s']:.1f} s on two; {same}"
+            f"{one['hours']:g} h in {one['num_parts']} parts, tracking on one core and on two: {clock_s[0]:.0f} and "
+            f"{clock_s[1]:.0f} s on the clock, {cpus_s[0]:.0f} and {cpus_s[1]:.0f} s of CPU; {same}"
         )
-    longest = max(found, key=lambda one: one["hours"])
-    day = 24 / longest["hours"]
-    grown_mb = longest["tracking"]["grown_mb"] + longest["rest"]["grown_mb"]
-    yield (
-        f"a day in proportion: {longest['tracking']['cpu_s'] * day / 60:.0f} min of one core to track, "
-        f"{longest['rest']['cpu_s'] * day / 60:.1f} min for the rest, at most {grown_mb * day:.0f} MB more"
-    )
+    if len(found) > 1:
+        shortest, *_, longest = sorted(found, key=lambda one: one["hours"])
+
+        def per_day(name: str) -> list[float]:
+            hours = longest["hours"] - shortest["hours"]
+            return [24 / hours * (longest[step][name] - shortest[step][name]) for step in ("tracking", "rest")]
+
+        tracking_s, rest_s = per_day("cpu_s")
+        yield (
+            f"a day more, by the slope: {tracking_s / 60:.0f} min of one core to track, {rest_s / 60:.1f} min for the "
+            f"rest, {sum(per_day('grown_mb')):.0f} MB"
+        )
 
 
 def main() -> None:
     """Print the tables, and write the figures as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--ray", type=float, nargs="*", default=[1, 3])
+    parser.add_argument("--ray", type=float, nargs="*", default=[1, 2, 3])
     parser.add_argument("--place", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--set", dest="settings", action="append", default=[])
@@ -281,6 +302,8 @@ def main() -> None:
                 spread.append(apart(hours, at, True, arguments.settings))
             print(*lines(found, spread), sep="\n", flush=True)
             print()
+            if len({one["digest"] for one in found + spread if one["hours"] == hours}) > 1:
+                sys.exit("the tables of one core and of two differ")
     if arguments.json:
         arguments.json.write_text(json.dumps({"one core": found, "two cores": spread}, indent=1))
 

@@ -50,6 +50,11 @@ def test_equal_scores_are_told_apart_by_place_not_by_order() -> None:
     assert suppress(people(right, left), IOU).tolist() == [1]
 
 
+@pytest.mark.parametrize("box", [(30, 0, 30, 100), (30, 50, 80, 50), (80, 0, 30, 100), (30, 0, float("nan"), 100)])
+def test_a_box_without_width_or_height_goes_and_drops_nobody(box: tuple[float, float, float, float]) -> None:
+    assert suppress(people((*box, 0.9), (20, 0, 70, 100, 0.8)), IOU).tolist() == [1]
+
+
 def test_nobody_is_nobody() -> None:
     assert suppress(people(), IOU).tolist() == []
 

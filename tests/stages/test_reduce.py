@@ -325,3 +325,19 @@ def test_boxes_stay_inside_the_picture(tmp_path: Path) -> None:
     assert (rows.bb_xmin >= 0).all()
     assert (rows.bb_xmin + rows.bb_width <= WIDTH).all()
     assert (rows.bb_ymin + rows.bb_height <= HEIGHT).all()
+
+
+class Line(Walker):
+    """Of whom a detector gave boxes without width."""
+
+    def box(self, time_s: float) -> list[float] | None:
+        found = super().box(time_s)
+        return found and [found[0], found[1], found[0], found[3]]
+
+
+def test_a_stored_box_without_width_changes_no_byte(tmp_path: Path) -> None:
+    films = [[*TWO_AND_A_CUT.walkers, *more] for more in ([], [Line(2.0, 12.0, x=100, look=3)])]
+    one, other = (replace(TWO_AND_A_CUT, walkers=walkers) for walkers in films)
+    reduce(one, tmp_path / "one")
+    reduce(other, tmp_path / "other")
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
