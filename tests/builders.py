@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from pipeline.storage.ledger import Keys, Ledger, Span
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.weights import Registry
 
 WIDTH, HEIGHT, PIXELS = 640, 480, 1000
 FPS = 25
@@ -135,6 +137,11 @@ def _vector(seed: int, look: float, number: int) -> dict[str, Any]:
 @cache
 def _centre(look: int) -> NDArray[np.float64]:
     return np.random.default_rng(1000 + look).normal(size=32)
+
+
+def registry() -> Registry:
+    """What there is of models: none is asked for."""
+    return Registry({}, cache=Path("nowhere"), fetch=lambda _: iter(()))
 
 
 @cache

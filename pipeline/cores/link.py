@@ -562,8 +562,8 @@ def join(
     scores, verdicts = _judge(links, near, params, likenesses)
 
     open_gaps = np.flatnonzero((links.kind == GAP) & (verdicts == ""))
-    apart = [not groups.seen_together(int(links.a[row]), int(links.b[row])) for row in open_gaps]
-    _join_gaps(links, open_gaps[np.array(apart, np.bool_)], scores - params.surety, groups)
+    open_gaps = open_gaps[~groups.seen_together(links.a[open_gaps], links.b[open_gaps])]
+    _join_gaps(links, open_gaps, scores - params.surety, groups)
     face = _Evidence(links, links.face_similarity, likenesses["face"], params)
     _join_rounds(face, None, groups)
     body = _Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
@@ -590,7 +590,7 @@ def _judge(
     body = likenesses["body"].ratio(links.body_similarity)
     gate = params.gap_motion + params.gap_motion_per_s * links.gap_s
     looks = np.where(by_face, face, 0.0) + np.where(by_body, body, 0.0)
-    total = looks + np.where(gap, _motion_ratio(links.motion, gate), 0.0)
+    total: NDArray[np.float64] = looks + np.where(gap, _motion_ratio(links.motion, gate), 0.0)
     odds = np.select([gap, by_face], [0.0, likenesses["face"].prior_odds], likenesses["body"].prior_odds)
 
     # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.

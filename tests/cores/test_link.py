@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from pipeline.config import load
 from pipeline.cores.fill import Knots, ShotFrames, intervals
-from pipeline.cores.likeness import Likeness
+from pipeline.cores.likeness import Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet, _appearance, calibrate, join, link, score, summarise
 
 FRAME_NS = 40_000_000  # 25 Hz
 PARAMS = load().identity
-KNOWN = dict.fromkeys(("body", "face"), Likeness.from_distances((0.03, 0.5), (0.4, 0.5)))
+KNOWN: Likenesses = {kind: Likeness.from_distances((0.03, 0.5), (0.4, 0.5)) for kind in ("body", "face")}
 """An embedder for which 20 degrees are surely one person, 40 surely two, and of 25 it is not sure."""
 
 

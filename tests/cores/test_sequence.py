@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.cores.likeness import Likeness
+from pipeline.cores.likeness import Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet
 from pipeline.cores.sequence import FilePerson, Span, Times, lay_out, merged, number_sequence
 
@@ -19,7 +19,7 @@ PARAMS = IdentityParams(
     candidates=10,
     wrong_joins=0.05,
 )
-KNOWN = dict.fromkeys(("body", "face"), Likeness.from_distances((0.08, 0.6), (0.6, 0.5)))
+KNOWN: Likenesses = {kind: Likeness.from_distances((0.08, 0.6), (0.6, 0.5)) for kind in ("body", "face")}
 S = 10**9
 
 

@@ -36,8 +36,8 @@ WALK = rows(*((frame, 1, 0) for frame in range(1, 9)), *((frame, 2, 50) for fram
     ],
 )
 def test_b_cubed_by_hand(found: str, truth: str, precision: float, recall: float) -> None:
-    ids = [np.array([ord(letter) for letter in word], np.int64) for word in (found, truth)]
-    assert b_cubed(*ids) == pytest.approx((precision, recall))
+    one, other = (np.array([ord(letter) for letter in word], np.int64) for word in (found, truth))
+    assert b_cubed(one, other) == pytest.approx((precision, recall))
 
 
 def test_b_cubed_of_nothing_is_none() -> None:

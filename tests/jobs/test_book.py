@@ -16,7 +16,7 @@ from pipeline.stages.track import track_part
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from tests.builders import Film, Walker, job
+from tests.builders import Film, Walker, job, registry
 
 FILM = Film(2.0, [Walker(0, 2, x=20)])
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def book(store: Store, config_id: str = "c") -> Book:
-    return Book(State.load(store), load().on_device("cpu"), config_id, "run", {})
+    return Book(State.load(store), load().on_device("cpu"), config_id, "run", registry())
 
 
 def listing(*names: str) -> Listing:

@@ -158,7 +158,7 @@ def test_a_cut_exactly_on_a_chunk_border_is_told_by_the_earlier_chunk(tmp_path: 
 def test_how_the_camera_moves_is_told_before_each_analysed_frame(tmp_path: Path, degrees: int, step: complex) -> None:
     """A camera pans right by 4 px a frame; every fifth frame is analysed. Told in px as displayed, turned or not."""
     wide = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 900, 3), np.uint8), (0, 0), 8)
-    wide = cv2.normalize(wide, wide, 0, 255, cv2.NORM_MINMAX)
+    wide = np.asarray(cv2.normalize(wide, wide, 0, 255, cv2.NORM_MINMAX), np.uint8)
     views = (np.ascontiguousarray(wide[:, 4 * index : 4 * index + 320]) for index in range(75))
     path = clips.write_video(tmp_path / "a.mp4", views, keyframe_every=25)
     told = assert_exact(clips.rotated(path, tmp_path / "b.mp4", degrees) if degrees else path, lengths=(1, 2))

@@ -191,7 +191,7 @@ def in_order(rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 def test_a_track_that_never_ends_is_no_growing_memory() -> None:
-    track = tracker("deepocsort")
+    track, ids = tracker("deepocsort"), np.zeros(0, np.int64)
     for number in range(REMEMBERED + 50):
         boxes = np.array([place(2, number)], np.float32)
         ids, _ = track.update(number * STEP_S, boxes, np.array([0.9], np.float32), APPEARANCES[2:3])

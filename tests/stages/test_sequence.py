@@ -23,7 +23,7 @@ from pipeline.storage.ledger import drop_older_summaries
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from tests.builders import Film, Walker, job, with_recipe
+from tests.builders import Film, Walker, job, registry, with_recipe
 from tests.golden.by_hand import contents
 
 WHOLE = Film(
@@ -125,7 +125,7 @@ def forget(store: Store, *videos: str) -> None:
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
-    _clear_work(Book(State.load(store), load().on_device("cpu"), "c", "run", {}))
+    _clear_work(Book(State.load(store), load().on_device("cpu"), "c", "run", registry()))
 
 
 def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
@@ -303,7 +303,7 @@ def test_kept_biometrics_keep_it_too(store: Store) -> None:
 def test_pruning_takes_a_file_out_of_its_sequence(linked: Store) -> None:
     state = State.load(linked)
     state.sources["/in/a.mp4"]["current"] = False
-    book = Book(state, load().on_device("cpu"), "c", "run", {})
+    book = Book(state, load().on_device("cpu"), "c", "run", registry())
     book.prune()
     link(book.state)
     assert [(row[0], row[1]) for row in rows(linked)] == [(1, "b"), (1, "b"), (2, "c"), (2, "c"), (2, "c")]
