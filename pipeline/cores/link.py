@@ -36,8 +36,8 @@ MOTION_MEMORY_S = 2.0
 MAX_SIZE_RATIO = 1.5
 """Of the heights on either side of a gap; occlusion of the legs explains about so much."""
 STRANGER_AREA = 10.0
-"""Square body heights over which a stranger may appear instead: a picture is about so large where people are half as
-high as it is wide. A path predicted well is evidence against that; see `_motion_ratio`."""
+"""Square body heights over which a stranger may appear instead: so large is a picture of 16 by 9 in which people are .4 of
+its height. A path predicted well is evidence against that; see `_motion_ratio`."""
 GATE_SIGMAS = 2.45
 """The gate of motion holds 19 of 20 returns, which is so many deviations of a normal distribution in the plane."""
 MAX_OVERLAP = 0.3
@@ -618,7 +618,7 @@ def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDA
 
     Who returns is spread normally around that place, a stranger evenly over STRANGER_AREA.
     """
-    variance = (gate / GATE_SIGMAS) ** 2
+    variance = np.maximum(gate / GATE_SIGMAS, 0.001) ** 2
     return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
 
 
