@@ -59,8 +59,8 @@ WIDTH, HEIGHT = 960, 540
 FACES = "estimate.face_embedding=mobilefacenet"
 KEEP = "biometrics.keep=true"
 FRAME_NS = round(1e9 / RATE)
-FIX_PX = 6
-"""How far from where it was looked at a box may be; other kinds of CPU give other last bits."""
+FIX_PX = 12
+"""How far from where it was looked at a box may be: other last bits of another CPU can begin or end a track elsewhere."""
 
 Cut = tuple[str, float, float]
 """A clip by name, and what is seen of it, in s."""
