@@ -3,9 +3,9 @@
 What a cosine distance is worth depends on the embedder, the light, the clothes of the day. A video says it itself:
 the first and the last third of one tracklet are one person, two tracklets that share a frame are two. Both kinds of
 distances are close to log-normal, so that two means and two deviations describe them; where a video has little to say,
-they are drawn towards those that its embedder ships with. With equal variance, the mean of the two, the log-likelihood
-ratio is linear in the logarithm of the distance, and so never falls while people become more alike (linear discriminant
-analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 4.3).
+they are drawn towards those that its embedder ships with. The log-likelihood ratio of the two normal distributions
+(quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 4.3) is held
+where it would fall again for people who are more alike.
 """
 
 from collections.abc import Mapping, Sequence

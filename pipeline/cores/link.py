@@ -36,8 +36,8 @@ MOTION_MEMORY_S = 2.0
 MAX_SIZE_RATIO = 1.5
 """Of the heights on either side of a gap; occlusion of the legs explains about so much."""
 STRANGER_AREA = 10.0
-"""Square body heights over which a stranger may appear instead: so large is a picture of 16 by 9 in which people are .4 of
-its height. A path predicted well is evidence against that; see `_motion_ratio`."""
+"""Square body heights over which a stranger may appear instead: so large is a picture of 16 by 9 in which people are .4
+of its height. A path predicted well is evidence against that; see `_motion_ratio`."""
 GATE_SIGMAS = 2.45
 """The gate of motion holds 19 of 20 returns, which is so many deviations of a normal distribution in the plane."""
 MAX_OVERLAP = 0.3
@@ -64,8 +64,8 @@ class IdentityParams:
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates must be at least 1, got {self.candidates}")
-        if not 0 < self.wrong_joins < 1:
-            raise ValueError(f"wrong_joins must be between 0 and 1, got {self.wrong_joins:g}")
+        if not 0 < self.wrong_joins <= 0.5:
+            raise ValueError(f"wrong_joins must be more than 0 and at most 0.5, got {self.wrong_joins:g}")
 
     @property
     def surety(self) -> float:

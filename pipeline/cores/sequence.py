@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likenesses
-from pipeline.cores.link import IdentityParams, Tracklet, calibrate, link
+from pipeline.cores.link import IdentityParams, Tracklet, link
 
 CLOCK_US = 1_000_000
 """Containers state whole seconds: files that lie no further apart follow one another without a gap."""
@@ -88,6 +88,7 @@ def merged(parts: Sequence[Tracklet], body_weights: Sequence[float], face_weight
         intervals=np.unique(np.concatenate([part.intervals for part in parts]), axis=0),
         head_ns=first.head_ns,
         head_boxes=first.head_boxes,
+        first_box=first.first_box,
         body=_mean([part.body for part in parts], body_weights),
         face=_mean([part.face for part in parts], face_weights),
         ends=((first.ends or (first.shot,))[0], (last.ends or (last.shot,))[-1]),
@@ -115,8 +116,10 @@ def number_sequence(persons: Sequence[FilePerson], params: IdentityParams, prior
                 one = replace(one, shot=-1 - len(summaries))
             with_all_lost = [np.array([[apart, apart + 1]])] if key[0] == "lost" else []
             summaries[key] = replace(one, intervals=np.concatenate([one.intervals, *with_all_lost]))
-    found = list(summaries.values())
-    _, labels = link(found, params, calibrate(found, priors))
+    # Whom their file keeps apart cannot be joined: they take no candidate's place.
+    most = int(np.bincount([person.file for person in persons]).max(initial=0))
+    own = replace(params, candidates=params.candidates + most)
+    _, labels = link(list(summaries.values()), own, priors)
     label_of: dict[tuple[str, int], object] = dict(zip(summaries, labels.tolist(), strict=True))
     groups: dict[object, list[int]] = {}
     for key, places in elements.items():

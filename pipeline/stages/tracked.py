@@ -26,7 +26,7 @@ BOX = np.dtype(
     ]
 )
 """A row of a block. A frame's rows may stand in two blocks."""
-Boxes = NDArray[np.void]
+BoxRows = NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Block:
 
     first_frame: int
     last_frame: int
-    rows: Boxes | str
+    rows: BoxRows | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Tracked:
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def tracklets(self, rows: Boxes) -> NDArray[np.int64]:
+    def tracklets(self, rows: BoxRows) -> NDArray[np.int64]:
         """(K,) index of the tracklet of each row, -1 where it belongs to none."""
         if not len(self):
             return np.full(len(rows), -1)
@@ -123,7 +123,7 @@ class BlockWriter:
         """All blocks; the last one holds its rows itself."""
         return (*self._blocks, *([self._block(self._rows[: self._used].copy())] if self._used else []))
 
-    def _block(self, rows: Boxes | str) -> Block:
+    def _block(self, rows: BoxRows | str) -> Block:
         frames = self._rows["frame"]
         return Block(int(frames[0]), int(frames[self._used - 1]), rows)
 
@@ -136,9 +136,9 @@ class BlockReader:
         self._blocks = blocks
         self._first = np.array([block.first_frame for block in blocks], np.int64)
         self._last = np.array([block.last_frame for block in blocks], np.int64)
-        self._read: dict[int, Boxes] = {}
+        self._read: dict[int, BoxRows] = {}
 
-    def between(self, first_frame: int, end_frame: int) -> Boxes:
+    def between(self, first_frame: int, end_frame: int) -> BoxRows:
         """The rows of the frames [first_frame, end_frame), in order of frames."""
         start, end = np.searchsorted(self._last, first_frame), np.searchsorted(self._first, end_frame)
         self._read = {i: self._read[i] if i in self._read else self._rows(i) for i in range(start, end)}
@@ -148,6 +148,6 @@ class BlockReader:
             found.append(rows[own])
         return np.concatenate(found)
 
-    def _rows(self, index: int) -> Boxes:
+    def _rows(self, index: int) -> BoxRows:
         rows = self._blocks[index].rows
         return np.frombuffer(self._ledger.tracked(rows), BOX) if isinstance(rows, str) else rows

@@ -60,7 +60,7 @@ FACES = "estimate.face_embedding=mobilefacenet"
 KEEP = "biometrics.keep=true"
 FRAME_NS = round(1e9 / RATE)
 FIX_PX = 12
-"""How far from where it was looked at a box may be: other last bits of another CPU can begin or end a track elsewhere."""
+"""How far from where it was looked at a box may be: last bits of another CPU can begin or end a track elsewhere."""
 
 Cut = tuple[str, float, float]
 """A clip by name, and what is seen of it, in s."""

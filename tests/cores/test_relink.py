@@ -117,7 +117,7 @@ def test_of_equally_near_candidates_the_first_ones_are_taken() -> None:
     [
         ({"max_gap_s": 6.0}, ["max_gap_s"]),
         ({"shot_max_s": 121, "candidates": 11}, ["shot_max_s", "candidates"]),
-        ({"max_gap_s": 1.0, "wrong_joins": 0.9, "gap_motion": 2}, []),
+        ({"max_gap_s": 1.0, "wrong_joins": 0.5, "gap_motion": 2}, []),
     ],
 )
 def test_limits_that_were_widened_are_named(change: dict[str, float], told: list[str]) -> None:

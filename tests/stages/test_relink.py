@@ -43,7 +43,7 @@ CROWD = Film(
 )
 ON_SCORES = [
     ["identity.wrong_joins=1e-6"],
-    ["identity.wrong_joins=0.9"],
+    ["identity.wrong_joins=0.5"],
     ["identity.gap_motion=0.1"],
     ["identity.gap_motion_per_s=0"],
     ["identity.wrong_joins=1e-9"],
