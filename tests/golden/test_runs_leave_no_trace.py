@@ -117,6 +117,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # Who runs the tests in the background has made them deaf to it; no thread runs here that a fork could hurt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     seen: set[str] = set()
     while len(seen) < num_objects and "videos" not in {name.split("/")[0] for name in seen}:
