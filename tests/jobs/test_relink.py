@@ -1,9 +1,6 @@
 """`relink` from the command line, on what `process` has left."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,23 +9,13 @@ import pytest
 
 from jobs.demo import make_clip
 from tests.builders import Film, Walker, publish
+from tests.commands import rollcall
 from tests.golden.by_hand import contents
 
 ROOT = Path(__file__).parents[2]
 FILM = Film(
     6.0, [Walker(0, 2, x=20, look=1, age=30.0), Walker(2, 4, x=200, look=1.1), Walker(4, 6, x=90, look=2)], cuts=[2, 4]
 )
-
-
-def rollcall(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"jobs.{command}", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
 
 
 def test_it_tells_what_it_did(tmp_path: Path) -> None:

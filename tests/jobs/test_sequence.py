@@ -1,7 +1,6 @@
 """Sequences from the command line: the folder of a camera, linked, told of, and closed."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +10,10 @@ import pytest
 
 from jobs.demo import make_clip
 from tests import clips
+from tests.commands import rollcall
 from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
-
-
-def rollcall(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"jobs.{command}", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
 
 
 @pytest.fixture(scope="module")
