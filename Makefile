@@ -21,13 +21,16 @@ setup: $(READY) ## set up .venv with the rollcall command
 # uv comes with pip, at the version and hash of the lock; the rest comes with uv, which is many times faster, or with pip
 # where only pip knows the way to a package index.
 $(READY): requirements.lock pyproject.toml
-	@python=$$(for name in python3.11 python3.12 python3 python; do \
-	    "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo "$$name" && break; \
-	  done) || { echo "Python 3.11 or 3.12 is needed and was not found on the PATH" >&2; exit 1; }; \
-	  test -x $(RUN)/python || "$$python" -m venv .venv
+	@wanted='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; \
+	  $(RUN)/python -c "$$wanted" 2>/dev/null || { \
+	    python=$$(type -aP python3.11 python3.12 python3 python | while read -r name; do \
+	      "$$name" -c "$$wanted" 2>/dev/null </dev/null && echo "$$name" && break; \
+	    done) || true; \
+	    test "$$python" || { echo "Python 3.11 or 3.12 with its module venv is needed and was not found on the PATH" >&2; exit 1; }; \
+	    "$$python" -m venv --clear .venv; }
 	@awk '/^[^ #]/ {found = /^uv==/} found' requirements.lock > .venv/uv.lock
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
-	$(RUN)/uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock \
+	$(RUN)/uv pip sync --quiet --compile-bytecode --python $(RUN)/python --require-hashes requirements.lock \
 	  || $(RUN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -56,8 +59,9 @@ format: $(READY) ## put the code into its format
 bench: $(READY) ## measure Ray's share of the time: CLIP=FILE, and CONFIG=FILE for other models
 	$(RUN)/rollcall bench overhead $(if $(CLIP),--clip $(CLIP)) $(if $(CONFIG),--config $(CONFIG))
 
+# One version of a package for every Python: otherwise Python 3.12 has other pixels and numbers than 3.11.
 lock: ## resolve pyproject.toml anew into requirements.lock
-	$(RUN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+	$(RUN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
@@ -61,6 +61,11 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
         av.open(file, "r", options=options, metadata_errors="replace") as container,
     ):
         yield container
+
+
+def fraction(value: Any) -> Fraction | None:
+    """A rational number of PyAV as a Fraction, None for none or 0. PyAV's own type differs between its versions."""
+    return Fraction(value.numerator, value.denominator) if value else None
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -229,7 +234,7 @@ def opened_at(
     while True:
         with opened(open_source) as container:
             stream = _prepared(container, stream_index, threads, strict=strict)
-            offset = target_pts - int(back_s / (stream.time_base or Fraction(1)))
+            offset = target_pts - int(back_s / (fraction(stream.time_base) or 1))
             from_start = offset <= start_pts
             found = None
             with suppress(FFmpegError):

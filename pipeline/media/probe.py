@@ -31,6 +31,7 @@ from pipeline.media.container import (
     Opener,
     decode,
     demux,
+    fraction,
     is_entry,
     opened,
     opened_at,
@@ -196,20 +197,20 @@ def _probe_video(open_source: Opener, container: InputContainer) -> Probe:
         kinds = sorted({stream.type for stream in container.streams})
         raise DataError(f"holds no video, only {' and '.join(kinds) or 'nothing that is known'}")
     formats = set(container.format.name.split(","))
-    time_base, delay, head = stream.time_base, *_head(container, stream)
+    time_base, delay, head = fraction(stream.time_base), *_head(container, stream)
     if not head or not time_base:
         raise DataError(f"no frame of its {stream.codec_context.name} video can be decoded")
     first, stamps = head[0], [frame.pts for frame in head]
     stamped = None in stamps or any(b <= a for a, b in pairwise(cast(list[int], stamps)))
     start_pts = first.pts or 0
 
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
     rotation = round(first.rotation / 90) % 4 * 90
     across, down = max(1, round(first.width * aspect)), first.height
     width, height = (down, across) if rotation % 180 else (across, down)
     _check_size(width, height)
 
-    fps = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+    fps = fraction(stream.average_rate) or fraction(stream.guessed_rate) or DEFAULT_RATE
     duration_s = _duration(container, stream, time_base)
     keys = [key + delay if "mov" in formats else key for key in _index(container, stream, duration_s, time_base)]
     size = _size(open_source)
@@ -295,7 +296,7 @@ def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: F
     num_packets, highest, fall, base = 0, start_pts, 0, Fraction(1)
     end_s = Fraction(0)
     with opened(open_source) as container:
-        base = container.streams[stream_index].time_base or Fraction(1)
+        base = fraction(container.streams[stream_index].time_base) or Fraction(1)
         for packet in demux(container, None):
             if isinstance(packet, Fault) or not packet.size:
                 continue
@@ -305,8 +306,8 @@ def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: F
                     highest = max(highest, packet.pts)
                     fall = max(fall, highest - packet.pts)
                     keys += [packet.pts] if packet.is_keyframe else []
-            if packet.pts is not None and packet.time_base:
-                end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base - start_pts * base)
+            if packet.pts is not None and (packet_base := fraction(packet.time_base)):
+                end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet_base - start_pts * base)
     video_end_s = max(
         (highest - start_pts) * base + 1 / fps, num_packets / fps if highest == start_pts else Fraction(0)
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.media.container import fraction
 from pipeline.media.probe import Probe, describe_warnings, probe, read_picture
 from tests import clips
 from tests.shared import SHARED, needs_shared
@@ -32,6 +33,23 @@ def test_a_probe_survives_json(tmp_path: Path) -> None:
     assert Probe.from_json(found.to_json()) == found
     assert found.fps == Fraction(30000, 1001)
     assert Probe.from_json(found.without_keyframes().to_json()).keyframe_ns == ()
+
+
+class OtherRational:
+    """A rational number of a type that neither fractions nor json know, as in other versions of PyAV."""
+
+    def __init__(self, numerator: int, denominator: int) -> None:
+        self.numerator, self.denominator = numerator, denominator
+
+    def __bool__(self) -> bool:
+        return self.numerator != 0
+
+
+def test_a_rational_number_of_any_type_is_a_fraction() -> None:
+    assert fraction(OtherRational(30000, 1001)) == Fraction(30000, 1001)
+    assert type(fraction(OtherRational(30000, 1001))) is Fraction
+    assert fraction(OtherRational(0, 1)) is None
+    assert fraction(None) is None
 
 
 def test_a_file_object_is_as_good_as_a_path(tmp_path: Path) -> None:
