@@ -67,9 +67,9 @@ def clean(
     ] = None,
 ) -> None:
     """Take out what is unfit for training, and say how many pictures each rule took out."""
-    from pipeline.datasets import csv_labels
-    from pipeline.datasets.clean import LABELS, RULES
-    from pipeline.datasets.clean import clean as cleaned
+    from pipeline.corpora import csv_labels
+    from pipeline.corpora.clean import LABELS, RULES
+    from pipeline.corpora.clean import clean as cleaned
 
     table = _load(source, pictures, corrections)
     if unknown := [name for name in rule or [] if name not in RULES]:
@@ -97,12 +97,12 @@ def plot(
     if output.suffix.lower() != ".png":
         raise UserError(f"--output must be a .png, got {output}")
     try:
-        from pipeline.plots import plot_ages
+        from pipeline.evaluation.plots import plot_ages
     except ImportError as error:
         raise missing(error) from error
 
-    from pipeline.datasets.clean import LABELS
-    from pipeline.datasets.clean import clean as cleaned
+    from pipeline.corpora.clean import LABELS
+    from pipeline.corpora.clean import clean as cleaned
 
     table = _load(source, pictures, corrections)
     drawn, removed = cleaned(table, [name for name in LABELS if name != "no gender"])
@@ -121,7 +121,7 @@ def split(source: Source, output: Csv, pictures: Pictures = None, corrections: C
     No person and no copy of a picture is on two sides. The split is a function of the pictures and their names alone.
     """
     try:
-        from pipeline.datasets import splits
+        from pipeline.corpora import splits
     except ImportError as error:
         raise missing(error) from error
 
@@ -159,8 +159,8 @@ def align(
 
     from jobs.process import decide_device
     from pipeline.config import load
-    from pipeline.datasets.align import JOURNAL, WRITTEN
-    from pipeline.datasets.align import align as cut_chips
+    from pipeline.corpora.align import JOURNAL, WRITTEN
+    from pipeline.corpora.align import align as cut_chips
     from pipeline.models.loading import Loader
     from pipeline.storage.blobs import fetch
     from pipeline.weights import Registry
@@ -206,8 +206,8 @@ def faces(
 
     from jobs.process import decide_device
     from pipeline.config import load
-    from pipeline.datasets.face_boxes import write_face_boxes
-    from pipeline.datasets.people import read_named
+    from pipeline.corpora.face_boxes import write_face_boxes
+    from pipeline.corpora.people import read_named
     from pipeline.models.loading import Loader
     from pipeline.storage.blobs import fetch
     from pipeline.weights import Registry
@@ -240,7 +240,7 @@ def missing(error: ImportError) -> UserError:
 
 
 def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.DataFrame":
-    from pipeline.datasets.loading import load_faces
+    from pipeline.corpora.loading import load_faces
 
     return load_faces(source, pictures=pictures, corrected_by=corrections)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from numpy.typing import NDArray
 
-    from pipeline.datasets.corrections import Correction
+    from pipeline.corpora.corrections import Correction
 
 PAGE = Path(__file__).with_name("review.html")
 MAX_POST_BYTES = 16_384
@@ -141,7 +141,7 @@ class Queue:
 
         Raises UserError, and writes nothing, where a value cannot be read.
         """
-        from pipeline.datasets import corrections, csv_labels
+        from pipeline.corpora import corrections, csv_labels
 
         item = self.items[place]
         age = csv_labels.age_text(*csv_labels.read_age(age, "the form"))
@@ -164,10 +164,11 @@ def open_queue(
     """The data set in the order of review, with the decisions that `output` already holds. Raises UserError."""
     import numpy as np
 
-    from pipeline.datasets import corrections, doubt
-    from pipeline.datasets.clean import NO_PICTURE, clean
-    from pipeline.datasets.csv_labels import age_text
-    from pipeline.datasets.loading import load_faces
+    from pipeline.corpora import corrections
+    from pipeline.corpora import review_order as doubt
+    from pipeline.corpora.clean import NO_PICTURE, clean
+    from pipeline.corpora.csv_labels import age_text
+    from pipeline.corpora.loading import load_faces
 
     table = load_faces(data, pictures=pictures)
     held = corrections.read(output) if output.exists() else []
@@ -308,7 +309,8 @@ def _contradicted(table: "pd.DataFrame", labels: list[str], facts: list[dict[str
     """(N,) which labels the copies of the picture contradict; what these say is added to the facts."""
     import numpy as np
 
-    from pipeline.datasets import doubt, splits
+    from pipeline.corpora import review_order as doubt
+    from pipeline.corpora import splits
 
     console.say(f"looking for copies among {len(table):,} pictures")
     groups = splits.groups(table["path"].tolist())

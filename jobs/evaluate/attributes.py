@@ -17,13 +17,13 @@ from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.pictures import read_picture
 from jobs.process import decide_device
 from pipeline.config import Config, load
-from pipeline.datasets import splits
-from pipeline.datasets.loading import load_faces
+from pipeline.corpora import splits
+from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
+from pipeline.evaluation.plots import plot_speed
 from pipeline.models.estimator import Estimator
 from pipeline.models.loading import Loader
-from pipeline.plots import plot_speed
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 

@@ -18,7 +18,7 @@ from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.process import decide_device
 from pipeline.arrays import Detections, Picture
 from pipeline.config import load
-from pipeline.datasets.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot
+from pipeline.corpora.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot
 from pipeline.errors import UserError
 from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
 from pipeline.models.loading import Loader

@@ -15,9 +15,9 @@ from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.pictures import read_picture
 from pipeline.arrays import Picture
 from pipeline.config import load
-from pipeline.datasets import cuhk03
-from pipeline.datasets.mot import read_mot
-from pipeline.datasets.people import PICTURE_SUFFIXES
+from pipeline.corpora import cuhk03
+from pipeline.corpora.mot import read_mot
+from pipeline.corpora.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.evaluation import reid as evaluation
 from pipeline.media.decode import SpanDecoder

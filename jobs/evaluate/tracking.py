@@ -18,7 +18,7 @@ from jobs.console import console, say
 from jobs.datasets import missing
 from jobs.options import ConfigFiles, Identity, Ids
 from pipeline.config import load
-from pipeline.datasets.mot import MotRows, not_mot, parse_mot
+from pipeline.corpora.mot import MotRows, not_mot, parse_mot
 from pipeline.errors import UserError
 from pipeline.evaluation.tracking import Figures, Pair, analysed_frames, score
 from pipeline.storage.blobs import fetch

@@ -14,12 +14,12 @@ from jobs.pictures import read_picture
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
-from pipeline.datasets import utkface
+from pipeline.corpora import utkface
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.estimator import AttributeEstimator
 from pipeline.models.loading import has_gpu
-from pipeline.training.attributes import Recipe, finish, read_faces, settings_of, train
+from pipeline.training.attributes import AttributeTrainingParams, finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 
 NAME = "starter-attributes"
@@ -42,10 +42,14 @@ def attributes(
             show_default=False,
         ),
     ],
-    epochs: Annotated[int, typer.Option(help="How often all pictures are seen.", min=1)] = Recipe().epochs,
-    batch: Annotated[int, typer.Option(help="Pictures in a step.", min=2)] = Recipe().batch,
-    learning_rate: Annotated[float, typer.Option(help="The largest one.", min=0)] = Recipe().learning_rate,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.", min=0)] = Recipe().seed,
+    epochs: Annotated[
+        int, typer.Option(help="How often all pictures are seen.", min=1)
+    ] = AttributeTrainingParams().epochs,
+    batch: Annotated[int, typer.Option(help="Pictures in a step.", min=2)] = AttributeTrainingParams().batch,
+    learning_rate: Annotated[
+        float, typer.Option(help="The largest one.", min=0)
+    ] = AttributeTrainingParams().learning_rate,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.", min=0)] = AttributeTrainingParams().seed,
     mirrored: Annotated[
         bool, typer.Option(help="Let the estimator look at every face and at its mirror image: twice the time.")
     ] = True,
@@ -57,8 +61,8 @@ def attributes(
 ) -> None:
     """Train the starter estimator of age and gender, calibrate, test and write it, with its registry entry."""
     use_threads(threads)
-    recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-    run = Run(output, settings_of(recipe))
+    params = AttributeTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    run = Run(output, settings_of(params))
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -67,16 +71,16 @@ def attributes(
             f"{data} has too few pictures: none falls to {', '.join(sorted(missing))}; name a larger data set"
         )
     training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
-    if len(training) < recipe.batch:
-        raise UserError(f"--batch {recipe.batch} is more than the {len(training)} faces to train on; lower it")
-    with watching(len(training) // recipe.batch * recipe.epochs) as advance:
+    if len(training) < params.batch:
+        raise UserError(f"--batch {params.batch} is more than the {len(training)} faces to train on; lower it")
+    with watching(len(training) // params.batch * params.epochs) as advance:
         network = train(
-            training, validation, recipe, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU)
+            training, validation, params, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU)
         )
 
     say("calibrating")
     path = output / f"{NAME}.safetensors"
-    finish(network, recipe, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
+    finish(network, params, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
     estimator = AttributeEstimator(path, batch=BATCH, device="cpu", half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
@@ -92,7 +96,7 @@ def attributes(
         output,
         kind="attributes",
         licence=licence,
-        seen=f"{recipe.side_px} px, RGB, 0..255",
+        seen=f"{params.side_px} px, RGB, 0..255",
         note=f"Trained by `rollcall train attributes` on {len(training)} faces of {data.name}.",
     )
     write_entries(output, {own: entry}, "estimate.estimator")

@@ -15,7 +15,7 @@ from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.config import load
-from pipeline.datasets import people
+from pipeline.corpora import people
 from pipeline.errors import UserError
 from pipeline.evaluation.detector import average_precision, match
 from pipeline.models.person_detector import STRIDE, PersonDetector, write_network
@@ -23,8 +23,8 @@ from pipeline.storage.blobs import fetch
 from pipeline.training import loop
 from pipeline.training.detector import (
     ARCHITECTURE,
+    DetectorTrainingParams,
     Example,
-    Recipe,
     Trainer,
     as_detector,
     blended,
@@ -33,7 +33,7 @@ from pipeline.training.detector import (
 )
 from pipeline.weights import Registry, sha256_of
 
-DEFAULTS = Recipe(epochs=20)
+DEFAULTS = DetectorTrainingParams(epochs=20)
 EVALUATED_AT = 416
 TEACHER_AT = 640
 LICENCE = "AGPL-3.0 AND none-stated"
@@ -131,7 +131,7 @@ def detector(
     if teacher != "none":
         registry = Registry.of(load(config or [], settings or [], profile), fetch)
         master = teacher_path(registry, teacher, name.kind)
-    recipe = Recipe(
+    params = DetectorTrainingParams(
         epochs=epochs,
         batch=batch,
         sizes=sizes,
@@ -149,13 +149,13 @@ def detector(
         examples += pseudo_labelled(pictures, PersonDetector(master, image_size=TEACHER_AT, **knobs))
     if len(examples) < batch:
         raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower it")
-    told = asdict(recipe) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
+    told = asdict(params) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
     told |= {"start": sha256_of(start)} if start else {}
     told |= {"name": name.value} if name != Target.PERSON else {}
     run = loop.Run(output, told)
     _write_tests(tests, output)
     network = PersonDetector(master, image_size=TEACHER_AT, **knobs) if master else None
-    trainer = Trainer(examples, recipe, network, start, name.value)
+    trainer = Trainer(examples, params, network, start, name.value)
 
     def figures(average: Any) -> dict[str, float]:
         return _figures(as_detector(average, image_size=EVALUATED_AT, **knobs), tests) if tests else {}
@@ -180,7 +180,7 @@ def detector(
     write_entries(output, {own: entry}, name.knob)
 
 
-def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.Labelled]]:
+def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.LabelledPicture]]:
     """What is trained on, and what is held out."""
     labelled = people.read_people(data)
     away = people.held_out(people.near_duplicates([each.picture for each in labelled]), share, split_seed)
@@ -190,7 +190,7 @@ def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example],
     return examples, [each for each, out in zip(labelled, away, strict=True) if out]
 
 
-def _write_tests(tests: Sequence[people.Labelled], output: Path) -> None:
+def _write_tests(tests: Sequence[people.LabelledPicture], output: Path) -> None:
     folder = output / "held-out"
     folder.mkdir(exist_ok=True)
     with (output / "held-out.csv").open("w", newline="") as file:
@@ -203,7 +203,7 @@ def _write_tests(tests: Sequence[people.Labelled], output: Path) -> None:
             rows.writerows([each.path.name, *(round(float(x), 2) for x in box)] for box in each.boxes)
 
 
-def _figures(finder: PersonDetector, tests: Sequence[people.Labelled]) -> dict[str, float]:
+def _figures(finder: PersonDetector, tests: Sequence[people.LabelledPicture]) -> dict[str, float]:
     found = finder([each.picture for each in tests])
     ap = average_precision([match(each, truth.boxes) for each, truth in zip(found, tests, strict=True)])
     return {"ap50": float(ap[0]), "ap": float(np.mean(ap))}

@@ -17,7 +17,7 @@ from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
 from pipeline.config import load
-from pipeline.datasets.loading import load_faces
+from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.aligned import UTKFACE
@@ -30,7 +30,7 @@ from pipeline.training import heads as training
 from pipeline.training.loop import Run, use_threads
 from pipeline.weights import FACE_EMBEDDERS, Entry, Registry, sha256_of
 
-DEFAULTS = training.Recipe()
+DEFAULTS = training.HeadTrainingParams()
 
 
 class Shown(StrEnum):
@@ -74,8 +74,10 @@ def heads(
     if shown == Shown.FACE:
         view = View(UTKFACE, network.view.half_range)
         network = FaceEmbedder(path, batch=64, device="cpu", half=False, view=view)
-    recipe = training.Recipe(epochs=epochs, patience=patience, batch=batch, learning_rate=learning_rate, seed=seed)
-    told = asdict(recipe) | {"dropouts": list(recipe.dropouts), "data": str(data), "limit": limit}
+    params = training.HeadTrainingParams(
+        epochs=epochs, patience=patience, batch=batch, learning_rate=learning_rate, seed=seed
+    )
+    told = asdict(params) | {"dropouts": list(params.dropouts), "data": str(data), "limit": limit}
     run = Run(output, told | {"embedder": sha256_of(path), "shown": shown.value})
     faces = _known(load_faces(data), limit, seed)
     faces = faces.assign(side=split_of(faces, output))
@@ -91,7 +93,7 @@ def heads(
         )
     sides = {side: (faces["side"] == side).to_numpy() for side in ("train", "validation", "test")}
     with watching(epochs) as advance:
-        trained = training.train(vectors[sides["train"]], vectors[sides["validation"]], recipe, run, advance)
+        trained = training.train(vectors[sides["train"]], vectors[sides["validation"]], params, run, advance)
     weights = output / "heads.safetensors"
 
     def write(calibration: Calibration) -> None:

@@ -15,7 +15,7 @@ from jobs.pictures import read_picture
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
-from pipeline.datasets.loading import load_faces
+from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.classics import ClassicFile, build_classic
@@ -25,7 +25,7 @@ from pipeline.training import networks as training
 from pipeline.training.loop import Run, use_threads
 from pipeline.weights import sha256_of
 
-DEFAULTS = training.Recipe()
+DEFAULTS = training.NetworkTrainingParams()
 
 
 class Network(StrEnum):
@@ -62,13 +62,13 @@ def networks(
     chosen = list(range(folds)) if fold is None else fold
     if not set(chosen) <= set(range(folds)):
         raise UserError(f"--fold must be 0 … {folds - 1}, got {', '.join(map(str, chosen))}")
-    recipe = training.Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    params = training.NetworkTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     faces = training.known(load_faces(data))
     if limit is not None and limit < len(faces):
         faces = faces.sample(limit, random_state=seed).sort_index()
     output.mkdir(parents=True, exist_ok=True)
     parts = split_of(faces, output, {str(part): 1 / folds for part in range(folds)}).astype(int)
-    told = asdict(recipe) | {"network": network.value, "init": None if init is None else sha256_of(init)}
+    told = asdict(params) | {"network": network.value, "init": None if init is None else sha256_of(init)}
     told |= {"data": str(data), "limit": limit, "folds": folds}
     say(f"{network.value} from {'random weights' if init is None else init}, {len(faces)} faces in {folds} parts")
     rows, entries = [], {}
@@ -76,7 +76,7 @@ def networks(
         place = output / f"fold-{part}"
         sides = {"test": parts == part, "validation": parts == (part + 1) % folds}
         sides["train"] = ~(sides["test"] | sides["validation"])
-        figures, file = _fold(network.value, faces, sides, recipe, Run(place, told | {"fold": part}), init, crops)
+        figures, file = _fold(network.value, faces, sides, params, Run(place, told | {"fold": part}), init, crops)
         rows.append({"fold": part, **{name: figures[name] for name in ("mae", "cs5", "gender_accuracy")}})
         say(f"fold {part}, {sides['test'].sum()} faces: {json.dumps(figures)}")
         name = f"{network.value}-{part}"
@@ -94,18 +94,18 @@ def _fold(
     name: str,
     faces: pd.DataFrame,
     sides: dict[str, "pd.Series[bool]"],
-    recipe: training.Recipe,
+    params: training.NetworkTrainingParams,
     run: Run,
     init: Path | None,
     crops: int,
 ) -> tuple[dict[str, float | int | None], Path]:
     """Train, calibrate, write and test; returns the figures on the test side, and the file."""
-    network = training.start(name, crops, recipe, init)
+    network = training.start(name, crops, params, init)
     labelled = {
         side: training.read(faces[sides[side]], read_picture, network.stored_px) for side in ("train", "validation")
     }
-    with watching(recipe.epochs) as advance:
-        training.train(network, labelled["train"], labelled["validation"], recipe, run, advance)
+    with watching(params.epochs) as advance:
+        training.train(network, labelled["train"], labelled["validation"], params, run, advance)
     path = run.folder / "network.safetensors"
     raw = Runner(network, batch=training.BATCH, device="cpu", half=False)
     calibration = training.calibrated(raw, labelled["validation"])

@@ -15,8 +15,8 @@ from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, teacher_path, w
 from jobs.train.watch import watching
 from pipeline.arrays import Picture
 from pipeline.config import load
-from pipeline.datasets import cuhk03
-from pipeline.datasets.people import read_people, read_rgb, read_unlabelled
+from pipeline.corpora import cuhk03
+from pipeline.corpora.people import read_people, read_rgb, read_unlabelled
 from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
 from pipeline.models.person_detector import PersonDetector
@@ -25,7 +25,7 @@ from pipeline.training import loop
 from pipeline.training import reid as training
 from pipeline.weights import Registry, sha256_of
 
-DEFAULTS = training.Recipe()
+DEFAULTS = training.ReidTrainingParams()
 DETECTED_AT = 640
 MIN_SCORE = 0.5
 LONG_SIDE = 1280
@@ -70,20 +70,22 @@ def reid(
     if unlabelled and detector is None:
         raise UserError("--unlabelled needs a --detector, which finds the people")
     registry = Registry.of(load(config or [], settings or []), fetch)
-    recipe = training.Recipe(epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed)
+    params = training.ReidTrainingParams(
+        epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed
+    )
     augmentation = training.Augmentation()
     master = None if teacher is None else training.read_teacher(teacher_path(registry, teacher, "reid"))
     labelled = cuhk03.load(data)
     away = cuhk03.held_out(labelled.people, held_out)
     validating = cuhk03.held_out(labelled.people, held_out + validated) - away
-    told = asdict(recipe) | {"augmentation": {k: _plain(v) for k, v in asdict(augmentation).items()}}
+    told = asdict(params) | {"augmentation": {k: _plain(v) for k, v in asdict(augmentation).items()}}
     told |= {"teacher": teacher, "held_out": held_out, "validated": validated}
     told |= {"people": [str(each) for each in people or []], "unlabelled": [str(each) for each in unlabelled or []]}
     told |= {"detector": detector, "per_second": per_second}
     run = loop.Run(output, told)
     others = _kept(output / "unlabelled.npy", lambda: _others(registry, people, unlabelled, detector, per_second))
     trainer = training.Trainer(
-        _people(labelled[~np.isin(labelled.people, [*away, *validating])]), others, recipe, augmentation, master
+        _people(labelled[~np.isin(labelled.people, [*away, *validating])]), others, params, augmentation, master
     )
     with watching(trainer.steps_per_epoch * epochs) as advance:
         network = training.train(trainer, run, _people(labelled[np.isin(labelled.people, [*validating])]), advance)
@@ -104,7 +106,7 @@ def reid(
     write_entries(output, {own: replace(entry, embedding_space=space)}, "observe.body.weights")
 
 
-def _people(crops: cuhk03.Crops) -> training.People:
+def _people(crops: cuhk03.PersonCrops) -> training.People:
     pictures = [read_rgb(path) for path in crops.paths]
     return training.People(
         training.crops_of(pictures, [_whole(each) for each in pictures]), crops.people, crops.cameras

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from jobs.console import say
-from pipeline.datasets import splits
+from pipeline.corpora import splits
 from pipeline.errors import UserError
 
 FILE = "split.csv"
 
 
 def split_of(faces: pd.DataFrame, folder: Path, shares: Mapping[str, float] = splits.SHARES) -> pd.Series:
-    """The side of each face, see pipeline.datasets.splits; kept in `folder`, as a run that goes on needs the same."""
+    """The side of each face, see pipeline.corpora.splits; kept in `folder`, as a run that goes on needs the same."""
     path = folder / FILE
     if not path.exists():
         say("looking for copies among the pictures, which decide the split")

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.boxes import pairwise_iou
 from pipeline.cores.plan import analysed, exact
-from pipeline.datasets.mot import MotRows
+from pipeline.corpora.mot import MotRows
 
 MIN_IOU = 0.5
 QUIET = {"PRINT_CONFIG": False}

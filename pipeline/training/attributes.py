@@ -53,7 +53,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class AttributeTrainingParams:
     """What a training is a function of, beside its pictures.
 
     small_px for the first `small_share` of the epochs, then side_px. The label distribution is Gaussian, its standard
@@ -84,7 +84,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledFaces:
     """N faces: pictures (N, P, P, 3) uint8 RGB; ages (N,) float32 years; is_female (N,) bool."""
 
     pictures: NDArray[np.uint8]
@@ -94,22 +94,22 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.ages)
 
-    def resized(self, side_px: int) -> "Labelled":
-        return Labelled(resize(self.pictures, side_px), self.ages, self.is_female)
+    def resized(self, side_px: int) -> "LabelledFaces":
+        return LabelledFaces(resize(self.pictures, side_px), self.ages, self.is_female)
 
 
-def read_faces(table: pd.DataFrame, read: Callable[[Path], Picture]) -> Labelled:
+def read_faces(table: pd.DataFrame, read: Callable[[Path], Picture]) -> LabelledFaces:
     """The labelled faces of `table`, at READ_PX; those without a label, or older than the network's last year, go."""
     known = table[(table["age"] < YEARS) & table["gender"].notna()]
     pictures = np.empty((len(known), READ_PX, READ_PX, 3), np.uint8)
     for path, target in zip(known["path"], pictures, strict=True):
         target[:] = resize(read(Path(path))[None], READ_PX)[0]
-    return Labelled(pictures, known["age"].to_numpy(np.float32), (known["gender"] == "F").to_numpy())
+    return LabelledFaces(pictures, known["age"].to_numpy(np.float32), (known["gender"] == "F").to_numpy())
 
 
 def finish(
     network: AttributeNet,
-    recipe: Recipe,
+    params: AttributeTrainingParams,
     validation: pd.DataFrame,
     read: Callable[[Path], Picture],
     path: Path,
@@ -118,12 +118,12 @@ def finish(
     batch: int,
 ) -> Calibration:
     """Calibrate `network` on the faces of `validation`, as they are and made small, and write its file to `path`."""
-    AttributeFile(side_px=recipe.side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
+    AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
     # What is calibrated is what the file says: its weights have half the digits.
     estimator = AttributeEstimator(path, batch=batch, device="cpu", half=False)
     known = validation[(validation["age"] < YEARS) & validation["gender"].notna()]
     calibration = calibrate(raw_of(estimator, known, read, batch=batch), KNOTS, AGE_GROUPS)
-    AttributeFile(side_px=recipe.side_px, mirrored=mirrored, calibration=calibration).write(path, network)
+    AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=calibration).write(path, network)
     return calibration
 
 
@@ -151,44 +151,44 @@ def resize(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
 
 
 def train(
-    training: Labelled,
-    validation: Labelled,
-    recipe: Recipe,
+    training: LabelledFaces,
+    validation: LabelledFaces,
+    params: AttributeTrainingParams,
     run: Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
     device: str = "cpu",
 ) -> AttributeNet:
-    """Train until `recipe.epochs`, going on where `run` stands; returns the averaged network of the last epoch, on the
+    """Train until `params.epochs`, going on where `run` stands; returns the averaged network of the last epoch, on the
     CPU.
 
-    The pictures show UTKFACE's window and are of at least 4/3 of the recipe's side. `validation` is for the history
+    The pictures show UTKFACE's window and are of at least 4/3 of the params's side. `validation` is for the history
     alone. `advance` is told after each step how many are done and the last figures.
     """
-    seed(recipe.seed)
-    network = AttributeNet(recipe.dropout).to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    average = averaged(network, recipe.ema)
-    optimizer = torch.optim.AdamW(decayed(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+    seed(params.seed)
+    network = AttributeNet(params.dropout).to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    average = averaged(network, params.ema)
+    optimizer = torch.optim.AdamW(decayed(network, params.weight_decay), lr=params.learning_rate, fused=True)
     progress = run.resume(network=network, average=average, optimizer=optimizer)
     stored, told = training, dict[str, float]()
     clock = _Clock(progress)
-    while progress.epoch < recipe.epochs:
-        side = side_of(progress.epoch, recipe)
+    while progress.epoch < params.epochs:
+        side = side_of(progress.epoch, params)
         if stored.pictures.shape[1] != round(STORED * side):
             stored = training.resized(round(STORED * side))
-        rng = np.random.default_rng([recipe.seed, progress.epoch])
+        rng = np.random.default_rng([params.seed, progress.epoch])
         network.train()
         losses = []
-        steps = len(training) // recipe.batch
-        for step, (crops, ages, is_female) in enumerate(batches(stored, side, recipe, rng)):
-            done = (progress.epoch + step / steps) / recipe.epochs
-            set_rate(optimizer, recipe.learning_rate, cosine(done, warm_up=recipe.warm_up))
-            shares = mixing(recipe, rng) if done < 1 - recipe.plain_share else 1.0
-            losses.append(_step(network, optimizer, crops, ages, is_female, shares, recipe))
+        steps = len(training) // params.batch
+        for step, (crops, ages, is_female) in enumerate(batches(stored, side, params, rng)):
+            done = (progress.epoch + step / steps) / params.epochs
+            set_rate(optimizer, params.learning_rate, cosine(done, warm_up=params.warm_up))
+            shares = mixing(params, rng) if done < 1 - params.plain_share else 1.0
+            losses.append(_step(network, optimizer, crops, ages, is_female, shares, params))
             average.update_parameters(network)
             advance(progress.epoch * steps + step + 1, told)
         figures = {"loss": float(np.mean(losses)), "learning_rate": optimizer.param_groups[0]["lr"], "side_px": side}
         progress = clock.tick(progress)
-        if progress.epoch % VALIDATED_EVERY == 0 or progress.epoch == recipe.epochs:
+        if progress.epoch % VALIDATED_EVERY == 0 or progress.epoch == params.epochs:
             figures |= validate(average.module, validation, side)
             told = {name: figures[name] for name in ("mae", "gender_accuracy")}
         run.save(progress, figures, network=network, average=average, optimizer=optimizer)
@@ -196,25 +196,25 @@ def train(
     return network.cpu().eval()
 
 
-def side_of(epoch: int, recipe: Recipe) -> int:
+def side_of(epoch: int, params: AttributeTrainingParams) -> int:
     """The side of the pictures in `epoch`, px."""
-    return recipe.small_px if epoch < round(recipe.small_share * recipe.epochs) else recipe.side_px
+    return params.small_px if epoch < round(params.small_share * params.epochs) else params.side_px
 
 
 def batches(
-    stored: Labelled, side_px: int, recipe: Recipe, rng: np.random.Generator
+    stored: LabelledFaces, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]]:
     """One epoch's whole batches, in an order of its own: (B, side, side, 3) crops, (B,) ages, (B,) is_female."""
     order = rng.permutation(len(stored))
-    for start in range(0, len(order) - recipe.batch + 1, recipe.batch):
-        chosen = order[start : start + recipe.batch]
-        crops = np.stack([augment(stored.pictures[index], side_px, recipe, rng) for index in chosen])
+    for start in range(0, len(order) - params.batch + 1, params.batch):
+        chosen = order[start : start + params.batch]
+        crops = np.stack([augment(stored.pictures[index], side_px, params, rng) for index in chosen])
         yield crops, stored.ages[chosen], stored.is_female[chosen]
 
 
-def augment(picture: Picture, side_px: int, recipe: Recipe, rng: np.random.Generator) -> Picture:
+def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator) -> Picture:
     """A (side_px, side_px, 3) cut of `picture`: turned, shifted, mirrored, tinted, perhaps degraded, perhaps erased."""
-    settings = recipe.augmentation
+    settings = params.augmentation
     crop = cv2.warpAffine(
         picture,
         _jitter(picture.shape[0], side_px, settings, rng),
@@ -224,7 +224,7 @@ def augment(picture: Picture, side_px: int, recipe: Recipe, rng: np.random.Gener
     )
     crop = _colour(np.asarray(crop, np.uint8), settings, rng)
     if rng.random() < settings.degraded:
-        crop = degrade(crop, recipe.degradation, rng)
+        crop = degrade(crop, params.degradation, rng)
     if rng.random() < settings.erased:
         area = rng.uniform(*settings.erased_share) * side_px**2
         stretch = np.exp(rng.uniform(-1, 1) * np.log(2.5))
@@ -244,15 +244,15 @@ def label_distributions(ages: Tensor, sigma: tuple[float, float]) -> Tensor:
     return torch.softmax(-0.5 * ((years - ages[:, None]) / spreads[:, None]) ** 2, dim=1)
 
 
-def mixing(recipe: Recipe, rng: np.random.Generator) -> float:
+def mixing(params: AttributeTrainingParams, rng: np.random.Generator) -> float:
     """The share of its own that each picture of a batch keeps in mixup (Zhang et al. 2018); 1: not mixed."""
-    if rng.random() >= recipe.mixed:
+    if rng.random() >= params.mixed:
         return 1.0
-    share = rng.beta(recipe.mixup, recipe.mixup)
+    share = rng.beta(params.mixup, params.mixup)
     return float(max(share, 1 - share))
 
 
-def validate(network: nn.Module, faces: Labelled, side_px: int) -> dict[str, float]:
+def validate(network: nn.Module, faces: LabelledFaces, side_px: int) -> dict[str, float]:
     """Mean absolute error, the same of faces of 32 px, and the share of right genders, by bfloat16."""
     figures = {}
     for name, pictures in (("", faces.pictures), ("_32px", resize(faces.pictures, 32))):
@@ -276,9 +276,9 @@ def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) ->
     return ages, women
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """`recipe` in JSON types."""
-    return {name: _plain(value) for name, value in asdict(recipe).items()}
+def settings_of(params: AttributeTrainingParams) -> dict[str, Any]:
+    """`params` in JSON types."""
+    return {name: _plain(value) for name, value in asdict(params).items()}
 
 
 def _plain(value: Any) -> Any:
@@ -294,13 +294,13 @@ def _step(
     ages: NDArray[np.float32],
     is_female: NDArray[np.bool_],
     share: float,
-    recipe: Recipe,
+    params: AttributeTrainingParams,
 ) -> float:
     device = _device(network)
     samples = _samples(crops).to(device)
     years = torch.from_numpy(ages).to(device)
-    targets = label_distributions(years, recipe.sigma)
-    women = torch.from_numpy(is_female).to(device).float() * (1 - recipe.smoothing) + recipe.smoothing / 2
+    targets = label_distributions(years, params.sigma)
+    women = torch.from_numpy(is_female).to(device).float() * (1 - params.smoothing) + params.smoothing / 2
     if share < 1:
         samples, targets, years, women = (share * x + (1 - share) * x.flip(0) for x in (samples, targets, years, women))
     with torch.autocast(device.type, torch.bfloat16):
@@ -308,8 +308,8 @@ def _step(
     logs = torch.log_softmax(age_logits.float(), dim=1)
     expected = logs.exp() @ torch.arange(YEARS, dtype=torch.float32, device=device)
     divergence = nn.functional.kl_div(logs, targets, reduction="batchmean")
-    loss = divergence + recipe.expectation * (expected - years).abs().mean()
-    loss = loss + recipe.gender * nn.functional.binary_cross_entropy_with_logits(women_logits.float(), women)
+    loss = divergence + params.expectation * (expected - years).abs().mean()
+    loss = loss + params.gender * nn.functional.binary_cross_entropy_with_logits(women_logits.float(), women)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -42,7 +42,7 @@ MAX_ZOOM = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class DetectorTrainingParams:
     """What a training is a function of, beside its pictures.
 
     sizes: px, sides of the square inputs, one drawn for each batch. quick_start: the share of the steps on features
@@ -252,7 +252,7 @@ def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch
 
 
 class Trainer:
-    """One run of a recipe over examples, with a teacher or without one.
+    """One run of a params over examples, with a teacher or without one.
 
     teacher: is used up, its network turns to bfloat16. start: weights to begin from, of `write_network`. target: the
     name of the class that the boxes are of.
@@ -262,19 +262,19 @@ class Trainer:
     def __init__(
         self,
         examples: Sequence[Example],
-        recipe: Recipe,
+        params: DetectorTrainingParams,
         teacher: PersonDetector | None = None,
         start: Path | None = None,
         target: str = "person",
     ) -> None:
-        self.examples, self.recipe = examples, recipe
-        self.network = new_network(recipe.seed, target)
+        self.examples, self.params = examples, params
+        self.network = new_network(params.seed, target)
         if start is not None:
-            known = fill(new_network(recipe.seed), read_checkpoint(start), start)
+            known = fill(new_network(params.seed), read_checkpoint(start), start)
             self.network.load_state_dict(known.state_dict())
-        self.average = loop.averaged(self.network, recipe.ema_decay)
+        self.average = loop.averaged(self.network, params.ema_decay)
         self.optimizer = torch.optim.AdamW(
-            loop.decayed(self.network, recipe.weight_decay), lr=recipe.learning_rate, fused=True
+            loop.decayed(self.network, params.weight_decay), lr=params.learning_rate, fused=True
         )
         self._features = Features(self.network)
         self._teacher: Any = None
@@ -291,7 +291,7 @@ class Trainer:
 
         self._criterion = v8DetectionLoss(self.network)
         self._criterion.bce = SoftBackground()  # type: ignore[assignment]
-        self.steps_per_epoch = len(examples) // recipe.batch
+        self.steps_per_epoch = len(examples) // params.batch
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -299,24 +299,24 @@ class Trainer:
 
     def epoch(self, index: int) -> Iterator[dict[str, float]]:
         """Train for epoch `index`, 0..; yields the losses of each step."""
-        rng = np.random.default_rng([self.recipe.seed, index])
+        rng = np.random.default_rng([self.params.seed, index])
         order = rng.permutation(len(self.examples))
         self.network.train()
         for step in range(self.steps_per_epoch):
-            done = (index + step / self.steps_per_epoch) / self.recipe.epochs
-            some = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
+            done = (index + step / self.steps_per_epoch) / self.params.epochs
+            some = order[step * self.params.batch : (step + 1) * self.params.batch]
             yield self._step(some.tolist(), done, rng)
 
     def _step(self, some: list[int], done: float, rng: np.random.Generator) -> dict[str, float]:
-        recipe = self.recipe
-        size = int(rng.choice(recipe.sizes))
-        mosaic = recipe.mosaic if done < 1 - recipe.calm else 0.1
+        params = self.params
+        size = int(rng.choice(params.sizes))
+        mosaic = params.mosaic if done < 1 - params.calm else 0.1
         inputs = [
-            compose(self.examples, each, size, mosaic=rng.random() < mosaic, close=recipe.close, rng=rng)
+            compose(self.examples, each, size, mosaic=rng.random() < mosaic, close=params.close, rng=rng)
             for each in some
         ]
         pictures = torch.from_numpy(np.stack([each[0] for each in inputs])).permute(0, 3, 1, 2)
-        loop.set_rate(self.optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
         with torch.autocast("cpu", torch.bfloat16):
             outputs = self.network(pictures.float() / 255)
         outputs = {key: outputs[key].float() for key in ("boxes", "scores")} | {"feats": outputs["feats"]}
@@ -331,21 +331,21 @@ class Trainer:
     def _loss(
         self, outputs: dict[str, Any], pictures: torch.Tensor, inputs: list[Any], done: float, size: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        recipe = self.recipe
+        params = self.params
         loss, figures = torch.zeros(()), {}
         soft = torch.zeros_like(outputs["scores"]).permute(0, 2, 1)
         if self._teacher is not None:
             with torch.inference_mode():
                 theirs = self._teacher(pictures.to(torch.bfloat16) / 255)
             score = theirs["scores"][:, self._target].float().sigmoid()
-            share = torch.tensor([recipe.background if each[2] else 1.0 for each in inputs])
+            share = torch.tensor([params.background if each[2] else 1.0 for each in inputs])
             soft = (score * share[:, None])[..., None]
             figures["features"] = feature_loss(self._features.last, self._teachers_features.last)
-            loss = loss + recipe.feature_gain * max(1 - done, 0.1) * figures["features"]
-            if done < recipe.quick_start:
+            loss = loss + params.feature_gain * max(1 - done, 0.1) * figures["features"]
+            if done < params.quick_start:
                 return loss, figures
             figures["distribution"] = distribution_loss(outputs["boxes"], theirs["boxes"], score)
-            loss = loss + recipe.distribution_gain * figures["distribution"]
+            loss = loss + params.distribution_gain * figures["distribution"]
         self._criterion.bce.soft = soft
         owner = np.repeat(np.arange(len(inputs)), [len(each[1]) for each in inputs])
         corners = torch.from_numpy(np.vstack([each[1] for each in inputs])) / size
@@ -378,7 +378,7 @@ def train(
     """
     progress = run.resume(**trainer.parts())
     advance(progress.epoch * trainer.steps_per_epoch, {})
-    while progress.epoch < trainer.recipe.epochs:
+    while progress.epoch < trainer.params.epochs:
         start, sums, count = time.monotonic(), {}, 0
         for losses in trainer.epoch(progress.epoch):
             count += 1
@@ -387,7 +387,7 @@ def train(
                 sums[key] = sums.get(key, 0.0) + value
         progress.epoch += 1
         row: dict[str, float | str] = {key: value / count for key, value in sums.items()}
-        if progress.epoch % EVALUATE_EVERY == 0 or progress.epoch == trainer.recipe.epochs:
+        if progress.epoch % EVALUATE_EVERY == 0 or progress.epoch == trainer.params.epochs:
             row |= figures(trainer.average.module)
         progress.seconds += time.monotonic() - start
         run.save(progress, row, **trainer.parts())

@@ -35,7 +35,7 @@ STACKS = ("age", "gender", "buckets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class HeadTrainingParams:
     """What a training is a function of, beside its vectors.
 
     patience: epochs without a better stack, then it ends. huber_years: errors below count by their square. dropouts: of
@@ -131,7 +131,7 @@ class Best:
 def train(
     training: Vectors,
     validation: Vectors,
-    recipe: Recipe,
+    params: HeadTrainingParams,
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
 ) -> Heads:
@@ -139,32 +139,32 @@ def train(
 
     advance: told of the number of epochs done, and their figures.
     """
-    loop.seed(recipe.seed)
+    loop.seed(params.seed)
     dimensions = training.vectors.shape[1]
-    heads = Heads(dimensions, recipe.dropouts)
+    heads = Heads(dimensions, params.dropouts)
     with torch.no_grad():  # a vector of length one has small numbers: as if each had a variance of one
         for stack in STACKS:
             getattr(heads, stack)[0].weight *= dimensions**0.5
-    optimizer = torch.optim.AdamW(loop.decayed(heads, recipe.weight_decay), lr=recipe.learning_rate)
+    optimizer = torch.optim.AdamW(loop.decayed(heads, params.weight_decay), lr=params.learning_rate)
     best = Best(heads)
     progress = run.resume(heads=heads, optimizer=optimizer, best=best)
-    while progress.epoch < recipe.epochs and progress.epoch - max(best.epochs.values()) < recipe.patience:
+    while progress.epoch < params.epochs and progress.epoch - max(best.epochs.values()) < params.patience:
         start = time.monotonic()
-        rng = np.random.default_rng([recipe.seed, progress.epoch])
+        rng = np.random.default_rng([params.seed, progress.epoch])
         heads.train()
         order = rng.permutation(len(training.ages))
-        for first in range(0, len(order), recipe.batch):
-            chosen = order[first : first + recipe.batch]
-            done = (progress.epoch + first / len(order)) / recipe.epochs
-            loop.set_rate(optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        for first in range(0, len(order), params.batch):
+            chosen = order[first : first + params.batch]
+            done = (progress.epoch + first / len(order)) / params.epochs
+            loop.set_rate(optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
             seen = np.where(rng.random(len(chosen))[:, None] < 0.5, training.mirrored[chosen], training.vectors[chosen])
             years, logits, buckets = heads.logits(torch.from_numpy(seen))
-            losses = _losses(years, logits, buckets, training.ages[chosen], training.is_female[chosen], recipe)
+            losses = _losses(years, logits, buckets, training.ages[chosen], training.is_female[chosen], params)
             optimizer.zero_grad(set_to_none=True)
             sum(losses.values(), torch.zeros(())).backward()
             optimizer.step()
         progress.epoch += 1
-        figures = _figures(heads, validation, recipe)
+        figures = _figures(heads, validation, params)
         best.take(
             heads, {"age": figures["mae"], "gender": figures["gender"], "buckets": figures["buckets"]}, progress.epoch
         )
@@ -188,23 +188,23 @@ def _losses(
     buckets: Tensor,
     ages: NDArray[np.float32],
     is_female: NDArray[np.bool_],
-    recipe: Recipe,
+    params: HeadTrainingParams,
 ) -> dict[str, Tensor]:
     truth = torch.from_numpy(ages)
     bucket = (truth / BUCKET_YEARS).long().clamp(0, BOSCH_BUCKETS - 1)
     return {
-        "age": functional.huber_loss(years, truth.clamp(max=BOSCH_YEARS), delta=recipe.huber_years)
-        / recipe.huber_years,
+        "age": functional.huber_loss(years, truth.clamp(max=BOSCH_YEARS), delta=params.huber_years)
+        / params.huber_years,
         "gender": functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(is_female).float()),
         "buckets": functional.cross_entropy(buckets, bucket),
     }
 
 
 @torch.inference_mode()
-def _figures(heads: Heads, faces: Vectors, recipe: Recipe) -> dict[str, float]:
+def _figures(heads: Heads, faces: Vectors, params: HeadTrainingParams) -> dict[str, float]:
     heads.eval()
     years, logits, buckets = heads.logits(torch.from_numpy(faces.vectors))
-    losses = _losses(years, logits, buckets, faces.ages, faces.is_female, recipe)
+    losses = _losses(years, logits, buckets, faces.ages, faces.is_female, params)
     return {
         "mae": float(np.abs(years.numpy() - faces.ages).mean()),
         "gender_accuracy": float(((logits.numpy() > 0) == faces.is_female).mean()),

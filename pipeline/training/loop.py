@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from pipeline.errors import UserError
-from pipeline.plots import plot_history
+from pipeline.evaluation.plots import plot_history
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
@@ -38,10 +38,10 @@ class Progress:
 class Run:
     """The folder of a training run: what it holds is loaded by `resume` and replaced by `save`."""
 
-    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        """`recipe`: what the run is a function of, JSON types only; a folder of another one is refused (UserError)."""
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """`settings`: what the run is a function of, JSON types only; a folder of another one is refused (UserError)."""
         self.folder = folder
-        self._recipe = dict(recipe)
+        self._settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self, **parts: Any) -> Progress:
@@ -51,11 +51,11 @@ class Run:
             (self.folder / HISTORY).unlink(missing_ok=True)
             return Progress()
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != self._recipe:
+        if state["recipe"] != self._settings:
             differing = sorted(
                 key
-                for key in state["recipe"].keys() | self._recipe.keys()
-                if state["recipe"].get(key) != self._recipe.get(key)
+                for key in state["recipe"].keys() | self._settings.keys()
+                if state["recipe"].get(key) != self._settings.get(key)
             )
             raise UserError(
                 f"{path} is of a run with other settings ({', '.join(differing)}); "
@@ -70,7 +70,7 @@ class Run:
         """End an epoch: a row of `figures` in the history, then the checkpoint, whole or not at all."""
         self._write_history({"epoch": progress.epoch, "seconds": round(progress.seconds, 1), **figures})
         state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {"recipe": self._recipe, "rng": torch.get_rng_state()}
+        state |= {"recipe": self._settings, "rng": torch.get_rng_state()}
         state |= {"epoch": progress.epoch, "seconds": progress.seconds}
         draft = self.folder / f".{CHECKPOINT}.{os.getpid()}"
         torch.save(state, draft)

@@ -1,6 +1,6 @@
 """Training the networks of the earlier systems (pipeline.models.classics), each by its own losses.
 
-A crop of the network's side is cut from a picture 256/227 as large, anywhere, and mirrored half of the time: the recipe
+A crop of the network's side is cut from a picture 256/227 as large, anywhere, and mirrored half of the time: the params
 of Levi and Hassner, here for all. InceptionV3 and MobileNetV2 learn 101 ages and two genders by cross-entropy, SSR-Net
 by the mean absolute error, Levi and Hassner's networks eight age groups and two genders by cross-entropy; an age
 between two groups is of the nearer one. The weights are kept that have the least error of age on the validation faces.
@@ -27,7 +27,7 @@ from pipeline.models.attributes import YEARS, Calibration
 from pipeline.models.classics import GROUPS, Classic, LeviHassner, SsrNets, build_classic, read_imagenet
 from pipeline.models.networks import Runner
 from pipeline.training import loop
-from pipeline.training.attributes import Labelled, resize
+from pipeline.training.attributes import LabelledFaces, resize
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.heads import KNOTS
 
@@ -36,7 +36,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class NetworkTrainingParams:
     """What a training is a function of, beside its pictures."""
 
     epochs: int = 30
@@ -66,9 +66,9 @@ class Best:
         self.mae, self.epoch, self.weights = state["mae"], state["epoch"], state["weights"]
 
 
-def start(name: str, crops: int, recipe: Recipe, init: Path | None) -> Classic:
-    """A network of classics.NAMES with weights by the recipe's seed, those of ImageNet from the file `init`."""
-    torch.manual_seed(recipe.seed)
+def start(name: str, crops: int, params: NetworkTrainingParams, init: Path | None) -> Classic:
+    """A network of classics.NAMES with weights by the params's seed, those of ImageNet from the file `init`."""
+    torch.manual_seed(params.seed)
     network = build_classic(name, crops)
     return network if init is None else read_imagenet(network, init)
 
@@ -78,12 +78,12 @@ def known(faces: pd.DataFrame) -> pd.DataFrame:
     return faces[(faces["age"] < YEARS) & faces["gender"].notna()]
 
 
-def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: int) -> Labelled:
+def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: int) -> LabelledFaces:
     """`faces`, columns path, age and gender, squashed to `side_px`."""
     pictures = np.empty((len(faces), side_px, side_px, 3), np.uint8)
     for path, target in zip(faces["path"], pictures, strict=True):
         target[:] = resize(read_picture(Path(path))[None], side_px)[0]
-    return Labelled(pictures, faces["age"].to_numpy(np.float32), (faces["gender"] == "F").to_numpy())
+    return LabelledFaces(pictures, faces["age"].to_numpy(np.float32), (faces["gender"] == "F").to_numpy())
 
 
 def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -108,9 +108,9 @@ def losses(
 
 def train(
     network: Classic,
-    training: Labelled,
-    validation: Labelled,
-    recipe: Recipe,
+    training: LabelledFaces,
+    validation: LabelledFaces,
+    params: NetworkTrainingParams,
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
 ) -> Classic:
@@ -118,15 +118,15 @@ def train(
 
     Pictures are of its stored_px. advance: told of the number of epochs done, and their figures.
     """
-    loop.seed(recipe.seed)
+    loop.seed(params.seed)
     cv2.setNumThreads(1)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(loop.decayed(network, recipe.weight_decay), lr=recipe.learning_rate)
+    optimizer = torch.optim.AdamW(loop.decayed(network, params.weight_decay), lr=params.learning_rate)
     best = Best(network)
     progress = run.resume(network=network, optimizer=optimizer, best=best)
-    while progress.epoch < recipe.epochs:
+    while progress.epoch < params.epochs:
         start = time.monotonic()
-        figures = _epoch(network, optimizer, training, recipe, progress.epoch) | validate(network, validation)
+        figures = _epoch(network, optimizer, training, params, progress.epoch) | validate(network, validation)
         progress.epoch += 1
         best.take(network, figures["mae"], progress.epoch)
         progress.seconds += time.monotonic() - start
@@ -137,19 +137,23 @@ def train(
 
 
 def _epoch(
-    network: Classic, optimizer: torch.optim.Optimizer, faces: Labelled, recipe: Recipe, number: int
+    network: Classic,
+    optimizer: torch.optim.Optimizer,
+    faces: LabelledFaces,
+    params: NetworkTrainingParams,
+    number: int,
 ) -> dict[str, float]:
-    rng = np.random.default_rng([recipe.seed, number])
+    rng = np.random.default_rng([params.seed, number])
     torch.manual_seed(int(rng.integers(2**31)))  # of dropout
     network.train()
     sums = {"age_loss": 0.0, "gender_loss": 0.0}
     order = rng.permutation(len(faces))
-    size = min(recipe.batch, len(order))
+    size = min(params.batch, len(order))
     steps = len(order) // size
     for step in range(steps):
         chosen = order[step * size : (step + 1) * size]
-        done = (number + step / steps) / recipe.epochs
-        loop.set_rate(optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        done = (number + step / steps) / params.epochs
+        loop.set_rate(optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
         crops = np.stack([cut_anywhere(faces.pictures[index], network.side_px, rng) for index in chosen])
         samples = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
         with torch.autocast("cpu", torch.bfloat16):
@@ -171,7 +175,7 @@ def cut_anywhere(picture: Picture, side_px: int, rng: np.random.Generator) -> Pi
     return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 
-def validate(network: Classic, faces: Labelled) -> dict[str, float]:
+def validate(network: Classic, faces: LabelledFaces) -> dict[str, float]:
     """mae, years, and gender_accuracy of the crop from the middle; of Levi and Hassner's also the share of faces in
     their age group, and in it or next to it."""
     network.eval()
@@ -186,7 +190,7 @@ def validate(network: Classic, faces: Labelled) -> dict[str, float]:
     return figures
 
 
-def _judge(network: Classic, faces: Labelled) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Years, logits of a woman, and the likeliest class of age."""
     margin = (network.stored_px - network.side_px) // 2
     inside = slice(margin, margin + network.side_px)
@@ -200,7 +204,9 @@ def _judge(network: Classic, faces: Labelled) -> tuple[NDArray[Any], NDArray[Any
     return means, logits, tops
 
 
-def calibrated(raw: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], faces: Labelled) -> Calibration:
+def calibrated(
+    raw: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], faces: LabelledFaces
+) -> Calibration:
     """The Calibration of `raw`, pictures of the network's stored_px -> raw ages, spreads and logits, on `faces`."""
     means, spreads, logits = (np.asarray(each, np.float64) for each in raw(faces.pictures))
     ages = faces.ages.astype(np.float64)

@@ -65,7 +65,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class ReidTrainingParams:
     """What a training is a function of, beside its crops.
 
     An epoch has as many crops as there are. Of a batch without a teacher all, of one with it half are people_per_batch
@@ -222,27 +222,27 @@ class Trainer:
         self,
         labelled: People,
         unlabelled: NDArray[np.uint8],
-        recipe: Recipe,
+        params: ReidTrainingParams,
         augmentation: Augmentation,
         teacher: nn.Module | None,
     ) -> None:
         """unlabelled: (M, 256, 128, 3), of use with a teacher only; the last twentieth validates."""
-        loop.seed(recipe.seed)
-        self.recipe, self._augmentation = recipe, augmentation
+        loop.seed(params.seed)
+        self.params, self._augmentation = params, augmentation
         self._labelled = labelled
         self._names = np.unique(labelled.people, return_inverse=True)[1]
-        order = np.random.default_rng(recipe.seed).permutation(len(unlabelled))
+        order = np.random.default_rng(params.seed).permutation(len(unlabelled))
         count = round(len(unlabelled) * (1 - VALIDATED))
         self._unlabelled, self._validation = unlabelled[order[:count]], unlabelled[order[count:]]
         self.network = build_osnet(ARCHITECTURE).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.average = loop.averaged(self.network, recipe.ema_decay)
+        self.average = loop.averaged(self.network, params.ema_decay)
         self.classifier = nn.Linear(DIMENSIONS, int(self._names.max()) + 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
         self._stages = stages_of(self.network)
         self._teacher = None if teacher is None else stages_of(teacher.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
-        groups = [*loop.decayed(self.network, recipe.weight_decay), *loop.decayed(self.classifier, recipe.weight_decay)]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        size = recipe.people_per_batch * recipe.crops_per_person * (1 if teacher is None else 2)
+        groups = [*loop.decayed(self.network, params.weight_decay), *loop.decayed(self.classifier, params.weight_decay)]
+        self.optimizer = torch.optim.AdamW(groups, lr=params.learning_rate)
+        size = params.people_per_batch * params.crops_per_person * (1 if teacher is None else 2)
         self.steps_per_epoch = max(1, (len(labelled.crops) + len(self._unlabelled)) // size)
 
     def parts(self) -> dict[str, Any]:
@@ -256,12 +256,12 @@ class Trainer:
 
     def epoch(self, number: int) -> Iterator[dict[str, float]]:
         """Train the epoch `number`, from 0; yields the losses of each step."""
-        rng = np.random.default_rng([self.recipe.seed, number])
+        rng = np.random.default_rng([self.params.seed, number])
         self.network.train()
-        people = _people_in_turn(self._names, self.recipe, rng)
+        people = _people_in_turn(self._names, self.params, rng)
         others = _in_turn(len(self._labelled.crops) + len(self._unlabelled), rng)
         for step in range(self.steps_per_epoch):
-            done = (number + step / self.steps_per_epoch) / self.recipe.epochs
+            done = (number + step / self.steps_per_epoch) / self.params.epochs
             chosen = next(people)
             crops = [self._labelled.crops[index] for index in chosen]
             if self._teacher is not None:
@@ -276,7 +276,7 @@ class Trainer:
     def _step(
         self, crops: Sequence[Picture], people: Tensor, done: float, rng: np.random.Generator
     ) -> dict[str, float]:
-        recipe = self.recipe
+        params = self.params
         alike = [seen_alike(crop, self._augmentation, rng) for crop in crops]
         others = rng.integers(0, len(alike), len(alike))
         spoilt, are_whole = zip(
@@ -284,17 +284,17 @@ class Trainer:
             strict=True,
         )
         whole = torch.tensor(are_whole)
-        loop.set_rate(self.optimizer, recipe.learning_rate, loop.cosine(done, warm_up=recipe.warm_up))
+        loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(done < recipe.settled)
+                module.train(done < params.settled)
         losses: dict[str, Tensor] = {}
         with torch.autocast("cpu", torch.bfloat16):
             theirs: list[Tensor] = []
             if self._teacher is not None:
                 with torch.no_grad():
                     theirs = _run(self._teacher, samples(alike))
-            staged = bool(theirs) and done < recipe.staged
+            staged = bool(theirs) and done < params.staged
             ours = _run(self._stages, samples(alike if staged else spoilt), theirs if staged else None)
         if theirs:
             # What is hidden cannot be in the maps; what the vector says of it, the rest has to tell.
@@ -305,14 +305,14 @@ class Trainer:
         if not staged:
             named = ours[-1][: len(people)].float()
             losses["identity"] = functional.cross_entropy(
-                self.classifier(named), people, label_smoothing=recipe.smoothing
+                self.classifier(named), people, label_smoothing=params.smoothing
             )
-            losses["triplet"] = triplet_loss(named, people, recipe.margin)
+            losses["triplet"] = triplet_loss(named, people, params.margin)
         gains = {
-            "features": recipe.feature_gain,
-            "vectors": recipe.vector_gain,
-            "identity": recipe.identity_gain if theirs else 1.0,
-            "triplet": recipe.triplet_gain,
+            "features": params.feature_gain,
+            "vectors": params.vector_gain,
+            "identity": params.identity_gain if theirs else 1.0,
+            "triplet": params.triplet_gain,
         }
         loss = sum((gains[name] * value for name, value in losses.items()), torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
@@ -357,7 +357,7 @@ def train(
     """
     progress = run.resume(**trainer.parts())
     advance(progress.epoch * trainer.steps_per_epoch, {})
-    while progress.epoch < trainer.recipe.epochs:
+    while progress.epoch < trainer.params.epochs:
         start = time.monotonic()
         sums: dict[str, float] = {}
         for count, losses in enumerate(trainer.epoch(progress.epoch), start=1):
@@ -397,13 +397,15 @@ def _run(stages: nn.ModuleList, inputs: Tensor, fed: Sequence[Tensor] | None = N
     return outputs
 
 
-def _people_in_turn(names: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _people_in_turn(
+    names: NDArray[np.int64], params: ReidTrainingParams, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
     """Batches of crops: each person once before anybody comes again; whoever has few crops gives some twice."""
     crops = [np.flatnonzero(names == name) for name in range(int(names.max()) + 1)]
     turns = _in_turn(len(crops), rng)
-    count = recipe.crops_per_person
+    count = params.crops_per_person
     while True:
-        people = [crops[next(turns)] for _ in range(recipe.people_per_batch)]
+        people = [crops[next(turns)] for _ in range(params.people_per_batch)]
         yield np.concatenate([rng.choice(each, count, replace=len(each) < count) for each in people])
 
 

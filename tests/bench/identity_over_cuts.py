@@ -39,7 +39,7 @@ from pipeline import rows
 from pipeline.arrays import Picture
 from pipeline.boxes import pairwise_iou
 from pipeline.config import digest, load
-from pipeline.datasets.mot import MotRows, read_mot
+from pipeline.corpora.mot import MotRows, read_mot
 from pipeline.evaluation.tracking import b_cubed, matched
 from pipeline.media.draw import encode_png
 from pipeline.stages import flow

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import load
 from pipeline.cores.plan import NS, analysed, exact
-from pipeline.datasets.mot import MotRows, read_mot
+from pipeline.corpora.mot import MotRows, read_mot
 from pipeline.evaluation.tracking import Pair, score
 from pipeline.media.camera import camera_motion
 from tests.bench.tracking_on_mot import (

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.datasets.mot import MotRows, parse_mot
+from pipeline.corpora.mot import MotRows, parse_mot
 from tests.bench.identity_over_cuts import (
     FILMS,
     HELD_OUT,

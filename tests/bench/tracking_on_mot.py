@@ -37,7 +37,7 @@ from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import Config, load
 from pipeline.cores.plan import NS, analysed, cell_of, exact
-from pipeline.datasets.mot import MotRows, read_mot
+from pipeline.corpora.mot import MotRows, read_mot
 from pipeline.evaluation.tracking import Figures, Pair, score
 from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import probe

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.datasets.mot import MotRows, parse_mot
+from pipeline.corpora.mot import MotRows, parse_mot
 from pipeline.evaluation.tracking import Pair, analysed_frames, b_cubed, matched, score
 
 

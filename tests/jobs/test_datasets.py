@@ -8,10 +8,10 @@ from skimage import data
 from typer.testing import CliRunner
 
 from jobs.datasets import FORMS, app
-from pipeline.datasets import csv_labels, splits
-from pipeline.datasets.loading import LOADERS
+from pipeline.corpora import csv_labels, splits
+from pipeline.corpora.loading import LOADERS
 from pipeline.errors import UserError
-from pipeline.plots import plot_ages
+from pipeline.evaluation.plots import plot_ages
 from tests.shared import SHARED, needs_shared
 
 
@@ -111,8 +111,8 @@ def test_align_cuts_chips_of_single_faces_with_the_default_detector(tmp_path: Pa
 
 def test_a_package_that_is_not_there_is_named_with_the_remedy(utkface: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    monkeypatch.delitem(__import__("sys").modules, "pipeline.datasets.splits")
-    monkeypatch.delattr("pipeline.datasets.splits", raising=False)
+    monkeypatch.delitem(__import__("sys").modules, "pipeline.corpora.splits")
+    monkeypatch.delattr("pipeline.corpora.splits", raising=False)
     with pytest.raises(UserError, match=r"needs the package imagehash; get it by: pip install 'rollcall\[train\]'"):
         CliRunner().invoke(app, ["split", str(utkface), "--output", "x.csv"], catch_exceptions=False)
 

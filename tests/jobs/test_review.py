@@ -19,9 +19,9 @@ from flask.testing import FlaskClient
 from typer.testing import CliRunner
 
 from jobs.review import Queue, app, create_app, hosts_of, open_queue
-from pipeline.datasets import corrections
-from pipeline.datasets.corrections import Correction
-from pipeline.datasets.loading import load_faces
+from pipeline.corpora import corrections
+from pipeline.corpora.corrections import Correction
+from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 
 KEY = "secret"

@@ -7,13 +7,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jobs.pictures import read_picture as read
-from pipeline.datasets import utkface
+from pipeline.corpora import utkface
 from pipeline.media.pictures import encode_jpeg
 from pipeline.models.attributes import AttributeNet, load_attributes
 from pipeline.training.attributes import (
+    AttributeTrainingParams,
     Augmentation,
-    Labelled,
-    Recipe,
+    LabelledFaces,
     augment,
     finish,
     label_distributions,
@@ -29,10 +29,10 @@ from pipeline.training.loop import Run
 PLAIN = Augmentation(
     degraded=0, erased=0, scale=(1, 1), aspect=0, degrees=0, shift=0, brightness=0, contrast=0, tint=0, grey=0
 )
-TINY = Recipe(epochs=3, batch=8, side_px=48, small_px=32, learning_rate=3e-3, ema=0.9)
+TINY = AttributeTrainingParams(epochs=3, batch=8, side_px=48, small_px=32, learning_rate=3e-3, ema=0.9)
 
 
-def faces(count: int) -> Labelled:
+def faces(count: int) -> LabelledFaces:
     """The brighter the older; women are red, men are blue."""
     rng = np.random.default_rng(0)
     ages = rng.integers(0, 100, count).astype(np.float32)
@@ -41,7 +41,7 @@ def faces(count: int) -> Labelled:
     pictures[:] = (60 + ages[:, None, None, None]) + rng.normal(0, 5, (count, 64, 64, 1))
     pictures[..., 0] += np.where(is_female, 60, 0).astype(np.uint8)[:, None, None]
     pictures[..., 2] += np.where(is_female, 0, 60).astype(np.uint8)[:, None, None]
-    return Labelled(pictures, ages, is_female)
+    return LabelledFaces(pictures, ages, is_female)
 
 
 def weights(network: AttributeNet) -> torch.Tensor:
@@ -56,19 +56,19 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
         if done == 5:  # in the second epoch
             raise KilledError
 
-    recipe = settings_of(TINY)
-    whole = train(faces(32), faces(4), TINY, Run(tmp_path / "whole", recipe))
+    params = settings_of(TINY)
+    whole = train(faces(32), faces(4), TINY, Run(tmp_path / "whole", params))
     with pytest.raises(KilledError):
-        train(faces(32), faces(4), TINY, Run(tmp_path / "broken", recipe), kill)
-    again = train(faces(32), faces(4), TINY, Run(tmp_path / "broken", recipe))
+        train(faces(32), faces(4), TINY, Run(tmp_path / "broken", params), kill)
+    again = train(faces(32), faces(4), TINY, Run(tmp_path / "broken", params))
     assert_allclose(weights(again), weights(whole), rtol=1e-4, atol=1e-6)
     columns = (tmp_path / "whole/history.csv").read_text().splitlines()[0].split(",")
     assert {"loss", "mae", "gender_accuracy", "mae_32px"} <= set(columns)
 
 
 def test_ages_and_genders_are_learnt(tmp_path: Path) -> None:
-    recipe = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
-    network = train(faces(64), faces(8), recipe, Run(tmp_path, settings_of(recipe)))
+    params = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
+    network = train(faces(64), faces(8), params, Run(tmp_path, settings_of(params)))
     figures = validate(network, faces(64), 32)
     assert figures["gender_accuracy"] == 1
     assert figures["mae"] < 12  # a guess in the middle: 25
@@ -85,14 +85,14 @@ def test_label_distributions_are_gaussians_that_widen_with_age() -> None:
 
 
 def test_small_pictures_come_first() -> None:
-    recipe = Recipe(epochs=10, small_share=0.4, small_px=64, side_px=96)
-    assert [side_of(epoch, recipe) for epoch in (0, 3, 4, 9)] == [64, 64, 96, 96]
+    params = AttributeTrainingParams(epochs=10, small_share=0.4, small_px=64, side_px=96)
+    assert [side_of(epoch, params) for epoch in (0, 3, 4, 9)] == [64, 64, 96, 96]
 
 
 def test_augmentation_is_a_function_of_the_generator_and_varies() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    recipe = Recipe(augmentation=Augmentation(degraded=1, erased=1))
-    crops = [augment(picture, 48, recipe, np.random.default_rng(number)) for number in (1, 1, 2)]
+    params = AttributeTrainingParams(augmentation=Augmentation(degraded=1, erased=1))
+    crops = [augment(picture, 48, params, np.random.default_rng(number)) for number in (1, 1, 2)]
     assert (crops[0].shape, crops[0].dtype) == ((48, 48, 3), np.uint8)
     assert_array_equal(crops[0], crops[1])
     assert (crops[0] != crops[2]).mean() > 0.5
@@ -102,14 +102,15 @@ def test_without_augmentation_a_crop_is_the_picture_or_its_mirror_image() -> Non
     picture = faces(1).pictures[0].copy()
     picture[:, :32] //= 2
     found = {
-        augment(picture, 64, Recipe(augmentation=PLAIN), np.random.default_rng(number)).tobytes() for number in range(9)
+        augment(picture, 64, AttributeTrainingParams(augmentation=PLAIN), np.random.default_rng(number)).tobytes()
+        for number in range(9)
     }
     assert found == {picture.tobytes(), picture[:, ::-1].tobytes()}
 
 
 def test_mixing_keeps_most_of_a_picture() -> None:
     rng = np.random.default_rng(0)
-    shares = np.array([mixing(Recipe(mixed=0.5), rng) for _ in range(400)])
+    shares = np.array([mixing(AttributeTrainingParams(mixed=0.5), rng) for _ in range(400)])
     assert 0.4 < (shares == 1).mean() < 0.75
     assert shares.min() >= 0.5
 

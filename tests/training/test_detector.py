@@ -21,8 +21,8 @@ from pipeline.training import loop
 from pipeline.training.detector import (
     ARCHITECTURE,
     REG_MAX,
+    DetectorTrainingParams,
     Example,
-    Recipe,
     SoftBackground,
     Trainer,
     _photometric,
@@ -151,8 +151,8 @@ def teacher(tmp_path: Path) -> Path:
 
 def run_to_the_end(folder: Path, teacher: Path, stop_after: int | None = None) -> dict[str, Any]:
     examples = [white_box(seed, labelled=seed < 3) for seed in range(4)]
-    recipe = Recipe(epochs=3, quick_start=0.4, **TINY)
-    trainer = Trainer(examples, recipe, PersonDetector(teacher, image_size=64, **KNOBS))
+    params = DetectorTrainingParams(epochs=3, quick_start=0.4, **TINY)
+    trainer = Trainer(examples, params, PersonDetector(teacher, image_size=64, **KNOBS))
     run = loop.Run(folder, {})
 
     def advance(done: int, losses: Any) -> None:
@@ -181,12 +181,12 @@ def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
         network.names = {0: "person"}  # type: ignore[assignment]
         write_network(network, layout, tmp_path / "teacher", {})
         with pytest.raises(UserError, match="must be a yolov8n"):
-            Trainer([], Recipe(epochs=1), PersonDetector(tmp_path / "teacher", image_size=64, **KNOBS))
+            Trainer([], DetectorTrainingParams(epochs=1), PersonDetector(tmp_path / "teacher", image_size=64, **KNOBS))
 
 
 def test_a_training_may_begin_from_written_weights(tmp_path: Path) -> None:
     write_network(new_network(9), ARCHITECTURE, tmp_path / "weights", {})
-    mine = Trainer([], Recipe(epochs=1, seed=2), None, tmp_path / "weights").network
+    mine = Trainer([], DetectorTrainingParams(epochs=1, seed=2), None, tmp_path / "weights").network
     assert_allclose(mine.model[0].conv.weight.detach(), new_network(9).model[0].conv.weight.detach(), atol=1e-3)
     assert mine.model[0].conv.weight.requires_grad
     assert not mine.model[22].dfl.conv.weight.requires_grad
@@ -203,10 +203,10 @@ def test_weights_are_blended_with_those_of_the_start(tmp_path: Path) -> None:
 
 
 def test_it_learns_to_find_white_boxes(tmp_path: Path) -> None:
-    recipe = Recipe(
+    params = DetectorTrainingParams(
         epochs=12, batch=4, sizes=(96,), mosaic=0.0, calm=0.0, quick_start=0.0, learning_rate=4e-3, ema_decay=0.9
     )
-    trainer = Trainer([white_box(seed) for seed in range(32)], recipe)
+    trainer = Trainer([white_box(seed) for seed in range(32)], params)
     network = train(trainer, loop.Run(tmp_path, {}), lambda average: {}, lambda done, losses: None)
     finder = as_detector(network, image_size=96, **KNOBS)
     found = finder([white_box(seed).picture for seed in range(100, 104)])

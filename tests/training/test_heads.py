@@ -39,7 +39,7 @@ def faces(count: int, seed: int) -> heads.Vectors:
     return heads.Vectors(vectors, vectors, ages, is_female)
 
 
-RECIPE = heads.Recipe(epochs=4, batch=32)
+RECIPE = heads.HeadTrainingParams(epochs=4, batch=32)
 
 
 def test_a_run_that_goes_on_gives_what_an_unbroken_one_gives(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_a_run_that_goes_on_gives_what_an_unbroken_one_gives(tmp_path: Path) -> 
 
 
 def test_heads_learn_what_vectors_tell(tmp_path: Path) -> None:
-    recipe = heads.Recipe(epochs=25, batch=32, patience=25)
-    heads.train(faces(600, 0), faces(100, 1), recipe, Run(tmp_path, {}))
+    params = heads.HeadTrainingParams(epochs=25, batch=32, patience=25)
+    heads.train(faces(600, 0), faces(100, 1), params, Run(tmp_path, {}))
     last = pd.read_csv(tmp_path / "history.csv").iloc[-1]
     assert last["mae"] < 12  # ages are spread over 90 years: 22 without an idea of them
     assert last["gender_accuracy"] > 0.97
@@ -68,8 +68,8 @@ def test_it_ends_where_no_stack_gets_better(tmp_path: Path) -> None:
     """Labels that have nothing to do with the vectors."""
     noise, other = faces(60, 0), faces(60, 3)
     noise = heads.Vectors(noise.vectors, noise.mirrored, other.ages, other.is_female)
-    recipe = heads.Recipe(epochs=300, batch=32, patience=4, learning_rate=0.01)
-    heads.train(noise, faces(60, 1), recipe, Run(tmp_path, {}))
+    params = heads.HeadTrainingParams(epochs=300, batch=32, patience=4, learning_rate=0.01)
+    heads.train(noise, faces(60, 1), params, Run(tmp_path, {}))
     assert len(pd.read_csv(tmp_path / "history.csv")) < 100
 
 

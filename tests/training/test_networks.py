@@ -12,20 +12,20 @@ from pipeline.models.attributes import Calibration
 from pipeline.models.classics import ClassicFile, SsrNets, Torchvision, build_classic, load_classic, read_imagenet
 from pipeline.models.estimator import load_estimator
 from pipeline.training import networks
-from pipeline.training.attributes import Labelled
+from pipeline.training.attributes import LabelledFaces
 from pipeline.training.loop import Run
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
-def faces(count: int, side_px: int, seed: int = 0) -> Labelled:
+def faces(count: int, side_px: int, seed: int = 0) -> LabelledFaces:
     rng = np.random.default_rng(seed)
     ages = rng.integers(0, 100, count).astype(np.float32)
-    return Labelled(rng.integers(0, 256, (count, side_px, side_px, 3), np.uint8), ages, rng.random(count) < 0.5)
+    return LabelledFaces(rng.integers(0, 256, (count, side_px, side_px, 3), np.uint8), ages, rng.random(count) < 0.5)
 
 
 def test_a_run_that_goes_on_gives_what_an_unbroken_one_gives(tmp_path: Path) -> None:
-    recipe = networks.Recipe(epochs=3, batch=4)
+    params = networks.NetworkTrainingParams(epochs=3, batch=4)
 
     def run(folder: str, stop_after: int | None = None) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_a_run_that_goes_on_gives_what_an_unbroken_one_gives(tmp_path: Path) -> 
 
         training, validation = faces(8, 72), faces(4, 72, 1)
         return networks.train(
-            build_classic("ssrnet"), training, validation, recipe, Run(tmp_path / folder, {}), stop
+            build_classic("ssrnet"), training, validation, params, Run(tmp_path / folder, {}), stop
         ).state_dict()
 
     whole = run("a")
@@ -53,7 +53,9 @@ def test_a_step_moves_every_weight_that_is_learned(name: str, tmp_path: Path) ->
     before = {key: tensor.clone() for key, tensor in network.named_parameters()}
     some = faces(4, network.stored_px)
     epochs = 1 if name != "ssrnet" else 3  # its relus are shut by some pictures
-    trained = networks.train(network, some, some, networks.Recipe(epochs=epochs, batch=4), Run(tmp_path, {}))
+    trained = networks.train(
+        network, some, some, networks.NetworkTrainingParams(epochs=epochs, batch=4), Run(tmp_path, {})
+    )
     moved = [key for key, tensor in trained.named_parameters() if not torch.equal(tensor, before[key])]
     assert len(moved) > 0.9 * len(before)
     header = (tmp_path / "history.csv").read_text().splitlines()[0]

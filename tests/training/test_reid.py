@@ -31,7 +31,7 @@ def teacher() -> torch.nn.Module:
     return build_osnet(reid.ARCHITECTURE).eval().requires_grad_(False)
 
 
-RECIPE = reid.Recipe(epochs=2, people_per_batch=2, crops_per_person=2, staged=0.5)
+RECIPE = reid.ReidTrainingParams(epochs=2, people_per_batch=2, crops_per_person=2, staged=0.5)
 NOBODY = np.zeros((0, reid.HEIGHT, reid.WIDTH, 3), np.uint8)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets import cuhk03
+from pipeline.corpora import cuhk03
 from pipeline.errors import UserError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import faces
+from pipeline.corpora import faces
 from pipeline.errors import UserError
 
 FOLDS = "fold_*_data.txt"

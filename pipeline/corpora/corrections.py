@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import csv_labels
+from pipeline.corpora import csv_labels
 from pipeline.errors import UserError
 
 COLUMNS = ("path", "age", "gender", "drop", "note")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import faces
+from pipeline.corpora import faces
 from pipeline.errors import UserError
 
 _NAME = re.compile(r"(?P<person>\d{3})A(?P<age>\d{2})[a-z]?\.jpe?g", re.IGNORECASE | re.ASCII)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.mot import parse_mot, read_mot
+from pipeline.corpora.mot import parse_mot, read_mot
 from pipeline.errors import UserError
 
 

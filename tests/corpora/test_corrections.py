@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.datasets import corrections, faces
-from pipeline.datasets.corrections import Correction
-from pipeline.datasets.loading import load_faces
+from pipeline.corpora import corrections, faces
+from pipeline.corpora.corrections import Correction
+from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 
 

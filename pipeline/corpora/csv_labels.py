@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import faces
+from pipeline.corpora import faces
 from pipeline.errors import UserError
 
 COLUMNS = ("path", "age", "gender")

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.arrays import Picture
-from pipeline.datasets.mot import read_mot
+from pipeline.corpora.mot import read_mot
 from pipeline.errors import UserError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -29,7 +29,7 @@ former, or their 64-bit perceptual hashes differ in at most the latter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class LabelledPicture:
     """A picture and the people in it.
 
     path: where the picture came from. picture: (H, W, 3) uint8 RGB. boxes: (N, 4) float32 xyxy px.
@@ -40,13 +40,13 @@ class Labelled:
     boxes: NDArray[np.float32]
 
 
-def read_people(folder: Path) -> list[Labelled]:
+def read_people(folder: Path) -> list[LabelledPicture]:
     """Read `folder`/images and `folder`/labels in YOLO form (class x y width height, shares of the picture; every class
     counts as a person), by name; a picture without a label file is empty. Raises UserError."""
     return [_labelled(path, folder / "labels" / f"{path.stem}.txt") for path in list_pictures(folder / "images")]
 
 
-def _labelled(path: Path, labels: Path) -> Labelled:
+def _labelled(path: Path, labels: Path) -> LabelledPicture:
     picture = read_rgb(path)
     rows = np.zeros((0, 5), np.float32)
     if labels.exists():
@@ -58,7 +58,7 @@ def _labelled(path: Path, labels: Path) -> Labelled:
     height, width = picture.shape[:2]
     centre, half = rows[:, 1:3], rows[:, 3:5] / 2
     boxes = np.hstack([centre - half, centre + half]).clip(0, 1) * np.array([width, height] * 2, np.float32)
-    return Labelled(path, picture, boxes.astype(np.float32))
+    return LabelledPicture(path, picture, boxes.astype(np.float32))
 
 
 def read_rgb(path: Path) -> Picture:

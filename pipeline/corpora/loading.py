@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import adience, corrections, csv_labels, faces, fgnet, imdb_wiki, utkface
+from pipeline.corpora import adience, corrections, csv_labels, faces, fgnet, imdb_wiki, utkface
 from pipeline.errors import UserError
 
 LOADERS: Mapping[str, Callable[[Path, Path | None], pd.DataFrame]] = {
@@ -23,7 +23,7 @@ def load_faces(
     """The table (`faces.COLUMNS`) of a data set: UTKFace's or FG-NET's folder, Adience's folds, a .mat or a CSV.
 
     pictures: the folder of the pictures where the labels lie elsewhere. corrected_by: a CSV of corrections (see
-    pipeline.datasets.corrections), applied before any cleaning. Raises UserError.
+    pipeline.corpora.corrections), applied before any cleaning. Raises UserError.
     """
     path = Path(source)
     table = LOADERS[form_of(path)](path, None if pictures is None else faces.folder(pictures))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Detections, Faces, Picture
-from pipeline.datasets.face_boxes import Counts, write_face_boxes
-from pipeline.datasets.people import read_named, read_people
+from pipeline.corpora.face_boxes import Counts, write_face_boxes
+from pipeline.corpora.people import read_named, read_people
 from pipeline.errors import UserError
 from pipeline.media.draw import encode_png
 from pipeline.media.film import write_mp4

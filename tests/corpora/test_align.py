@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from skimage import data
 
 from pipeline.arrays import Faces, Picture
-from pipeline.datasets import faces
-from pipeline.datasets.align import JOURNAL, LABELS, align, chip_name, chip_template
-from pipeline.datasets.csv_labels import load
+from pipeline.corpora import faces
+from pipeline.corpora.align import JOURNAL, LABELS, align, chip_name, chip_template
+from pipeline.corpora.csv_labels import load
 from pipeline.errors import UserError
 from pipeline.media.faces import align_face
 

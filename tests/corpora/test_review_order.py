@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.datasets import faces
-from pipeline.datasets.doubt import certainty, contradicted, order, read_predictions
+from pipeline.corpora import faces
+from pipeline.corpora.review_order import certainty, contradicted, order, read_predictions
 from pipeline.errors import UserError
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from pipeline.datasets import faces, utkface
-from pipeline.datasets.splits import SHARES, groups, joined, split, split_faces
+from pipeline.corpora import faces, utkface
+from pipeline.corpora.splits import SHARES, groups, joined, split, split_faces
 from pipeline.errors import UserError
 from tests.shared import SHARED, needs_shared
 

@@ -29,7 +29,7 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
+class CopyThresholds:
     """When two pictures are copies: re-compressed, re-scaled, re-cropped, re-coloured, marked or mirrored.
 
     max_bits: candidates are pairs whose perceptual hashes (64 bits) differ in so many bits at most.
@@ -80,7 +80,7 @@ def joined(groups: NDArray[np.int64], others: Sequence[Hashable]) -> NDArray[np.
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def groups(paths: Sequence[Path | str], likeness: Likeness = Likeness()) -> NDArray[np.int64]:
+def groups(paths: Sequence[Path | str], thresholds: CopyThresholds = CopyThresholds()) -> NDArray[np.int64]:
     """Which pictures are copies of one another, directly or by a chain: (N,) numbers from 0, by first appearance.
 
     Perceptual hashes (imagehash.phash) of the picture and of its mirror image give candidates; the correlation of fine
@@ -88,7 +88,7 @@ def groups(paths: Sequence[Path | str], likeness: Likeness = Likeness()) -> NDAr
     minute on one core. Raises UserError for a file that is no picture.
     """
     hashes, thumbnails = _read(paths)
-    one, other = copies(hashes, thumbnails, likeness)
+    one, other = copies(hashes, thumbnails, thresholds)
     labels = _components(one, other, len(paths))
     first = np.unique(labels, return_index=True)[1]
     order = np.argsort(np.argsort(first))
@@ -96,7 +96,7 @@ def groups(paths: Sequence[Path | str], likeness: Likeness = Likeness()) -> NDAr
 
 
 def copies(
-    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], likeness: Likeness
+    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], thresholds: CopyThresholds
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The pairs (P,), (P,) of copies, the first always the smaller index.
 
@@ -114,24 +114,24 @@ def copies(
         block = hashes[start : start + _BLOCK, :1]
         for mirrored in (0, 1):
             bits = np.bitwise_count(block ^ hashes[None, start:, mirrored])
-            rows, columns = np.nonzero(np.triu(bits <= likeness.max_bits, k=1))
+            rows, columns = np.nonzero(np.triu(bits <= thresholds.max_bits, k=1))
             for row, column in zip((rows + start).tolist(), (columns + start).tolist(), strict=True):
                 second = np.ascontiguousarray(detail(column)[:, ::-1]) if mirrored else detail(column)
-                if are_copies(detail(row), second, likeness):
+                if are_copies(detail(row), second, thresholds):
                     found.append((row, column))
     pairs = np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
-def are_copies(one: NDArray[np.float32], other: NDArray[np.float32], likeness: Likeness) -> bool:
+def are_copies(one: NDArray[np.float32], other: NDArray[np.float32], thresholds: CopyThresholds) -> bool:
     """Whether two pictures' fine details, (64, 64), are of one photograph; what has no detail is a copy of nothing."""
     edge = slice(_MAX_SHIFT_PX, -_MAX_SHIFT_PX)
     if one[edge, edge].std() < 0.05 or other[edge, edge].std() < 0.05:
         return False
     shifted = float(cv2.matchTemplate(one, other[edge, edge], cv2.TM_CCOEFF_NORMED).max())
-    if shifted >= likeness.min_correlation:
+    if shifted >= thresholds.min_correlation:
         return True
-    return shifted >= likeness.retry_correlation and _aligned_correlation(one, other) >= likeness.min_correlation
+    return shifted >= thresholds.retry_correlation and _aligned_correlation(one, other) >= thresholds.min_correlation
 
 
 def fine_detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets import faces
+from pipeline.corpora import faces
 
 GENDERS = {"0": "M", "1": "F"}
 GROUPS = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"}

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.arrays import Faces, Picture
-from pipeline.datasets import csv_labels
+from pipeline.corpora import csv_labels
 from pipeline.errors import UserError
 from pipeline.media.faces import TEMPLATE, align_face
 from pipeline.media.pictures import encode_jpeg, resize_to_long_side

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.arrays import Picture
-from pipeline.datasets.people import (
+from pipeline.corpora.people import (
     frames_of,
     held_out,
     near_duplicates,

@@ -13,7 +13,7 @@ import scipy.io
 from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
-from pipeline.datasets import faces
+from pipeline.corpora import faces
 from pipeline.errors import UserError
 
 GENDERS = {0.0: "F", 1.0: "M"}

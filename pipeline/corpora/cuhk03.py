@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.people import PICTURE_SUFFIXES
+from pipeline.corpora.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError
 
 CAMERA_INDICES = 5
@@ -23,19 +23,19 @@ _NAME = re.compile(r"(?P<person>\d+)_(?P<index>\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crops:
+class PersonCrops:
     """N crops. paths: their files. people: (N,) int64 numbers. cameras: (N,) int64, 0 or 1."""
 
     paths: list[Path]
     people: NDArray[np.int64]
     cameras: NDArray[np.int64]
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> "Crops":
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> "PersonCrops":
         kept = [path for path, keep in zip(self.paths, chosen, strict=True) if keep]
-        return Crops(kept, self.people[chosen], self.cameras[chosen])
+        return PersonCrops(kept, self.people[chosen], self.cameras[chosen])
 
 
-def load(folder: Path | str) -> Crops:
+def load(folder: Path | str) -> PersonCrops:
     """All crops in `folder`, by name. UserError if there are none, or a picture has another name."""
     root = Path(folder)
     paths = sorted(path for path in root.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
@@ -46,7 +46,7 @@ def load(folder: Path | str) -> Crops:
         if name is None:
             raise UserError(f"{path} is not named person_index, as 0012_05.jpg is; remove or rename it")
     people, indices = np.array([[int(part) for part in name.groups()] for name in names if name], np.int64).T
-    return Crops(paths, people, (indices >= CAMERA_INDICES).astype(np.int64))
+    return PersonCrops(paths, people, (indices >= CAMERA_INDICES).astype(np.int64))
 
 
 def held_out(people: Iterable[int], num_held_out: int) -> set[int]:

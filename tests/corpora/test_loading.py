@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import scipy.io
 
-from pipeline.datasets import adience, csv_labels, faces, fgnet, imdb_wiki, utkface
-from pipeline.datasets.clean import NO_PICTURE, RULES, clean
-from pipeline.datasets.loading import form_of, load_faces
+from pipeline.corpora import adience, csv_labels, faces, fgnet, imdb_wiki, utkface
+from pipeline.corpora.clean import NO_PICTURE, RULES, clean
+from pipeline.corpora.loading import form_of, load_faces
 from pipeline.errors import UserError
 from tests.shared import SHARED, needs_shared
 
