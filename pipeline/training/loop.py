@@ -39,7 +39,7 @@ class Run:
     """The folder of a training run: what it holds is loaded by `resume` and replaced by `save`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """`settings`: what the run is a function of, JSON types only; a folder of another one is refused (UserError)."""
+        """settings: everything the run depends on, in JSON types. `resume` refuses a folder of a run with others."""
         self.folder = folder
         self._settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
