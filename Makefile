@@ -23,9 +23,9 @@ setup: $(READY) ## set up .venv with the rollcall command
 $(READY): requirements.lock pyproject.toml
 	@wanted='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; \
 	  $(RUN)/python -c "$$wanted" 2>/dev/null || { \
-	    python=$$(type -aP python3.11 python3.12 python3 python | while read -r name; do \
+	    python=$$(type -aP python3 python python3.11 python3.12 | while read -r name; do \
 	      "$$name" -c "$$wanted" 2>/dev/null </dev/null && echo "$$name" && break; \
-	    done) || true; \
+	    done || true); \
 	    test "$$python" || { echo "Python 3.11 or 3.12 with its module venv is needed and was not found on the PATH" >&2; exit 1; }; \
 	    "$$python" -m venv --clear .venv; }
 	@awk '/^[^ #]/ {found = /^uv==/} found' requirements.lock > .venv/uv.lock
