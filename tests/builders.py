@@ -40,7 +40,7 @@ class Walker:
 
     look: number of the appearance; equal numbers look alike, 1.3 looks rather like 1 and a bit like 2; None: there is
     no embedding. age, female_prob: of every face, one a second. face: likewise what the face embedding sees. weak:
-    spans of seconds in which the detector is unsure.
+    spans of seconds in which the detector is unsure. sure: its score otherwise.
     """
 
     start_s: float
@@ -54,6 +54,7 @@ class Walker:
     female_prob: float = 0.9
     face: float | None = None
     weak: tuple[tuple[float, float], ...] = ()
+    sure: float = 0.9
 
     def box(self, time_s: float, camera_x: float = 0) -> list[float] | None:
         """What a camera sees that has gone right by `camera_x` px."""
@@ -63,7 +64,7 @@ class Walker:
         return [x, self.y, x + 60, self.y + 180] if 0 <= x <= WIDTH - 60 else None
 
     def score(self, time_s: float) -> float:
-        return 0.3 if any(a <= time_s < b for a, b in self.weak) else 0.9
+        return 0.3 if any(a <= time_s < b for a, b in self.weak) else self.sure
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Tracker:
     OCCLUBOOST_START on). memory_s: s, whom it has not seen for so long is forgotten. step_s: s between analysed frames.
     options: more, by BoxMOT's own names; they win. updates_before: how many updates one that saw the shot from its
     start would have had, the last `memory` of them, or all, empty. This one does the same from here on: after a few
-    empty updates, since trackers confirm a track at once in the first frames of a shot.
+    empty updates, since trackers confirm a track at once in the first frames of a shot. is_brief: the shot is too short
+    for a track to prove itself, and every detection of min_score starts one.
     Raises UserError for options that the tracker does not know, or that need pictures.
     """
 
@@ -51,6 +52,7 @@ class Tracker:
         step_s: float,
         options: Mapping[str, Any],
         updates_before: int = 0,
+        is_brief: bool = False,
     ) -> None:
         if name not in OPTIONS:
             raise UserError(f"track.tracker must be one of {', '.join(OPTIONS)}, got {name!r}")
@@ -63,7 +65,7 @@ class Tracker:
         self._hole_updates = hole_updates(remembered)
         self._last_s: float | None = None
         self._updates_before = updates_before
-        chosen = resolve(name, min_score, remembered, options)
+        chosen = resolve(name, min_score, remembered, options, is_brief=is_brief)
         try:
             self._tracker: Any = create_tracker(TrackerSpec(name=name, options=tuple(sorted(chosen.items()))))
         except (TypeError, ValueError) as error:

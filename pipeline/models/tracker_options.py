@@ -51,6 +51,13 @@ OPTIONS: Mapping[str, Callable[[float, int], Options]] = {
 }
 """How each tracker names the score from which on a detection may start a track, its memory, and what wants pictures."""
 
+IN_BRIEF_SHOTS: Mapping[str, Callable[[float], Options]] = {
+    "occluboost": lambda score: {"new_track_thresh": score, "confirm_hits": 1}
+}
+"""Settings for a shot that is too short for a track to prove itself: the detector's working point alone decides there.
+OccluBoost would start no track below OCCLUBOOST_START, and show none below .68 before its second box. The other
+trackers start tracks at track.min_score in the first frame anyway."""
+
 MEMORY: Mapping[str, Callable[[Options], int]] = {
     "bytetrack": lambda options: _scaled_buffer(options) + 2,  # one update to mark a track as removed, one to drop it
     "ocsort": lambda options: options["max_age"] + 1,
@@ -66,10 +73,16 @@ MEMORY: Mapping[str, Callable[[Options], int]] = {
 from a fresh one by its count of updates alone. tests/models/test_tracker.py holds every one of them against that."""
 
 
-def resolve(name: str, min_score: float, memory_updates: int, options: Mapping[str, Any]) -> Options:
-    """What BoxMOT is told: our settings, and over them what the user says by BoxMOT's own names."""
+def resolve(
+    name: str, min_score: float, memory_updates: int, options: Mapping[str, Any], *, is_brief: bool = False
+) -> Options:
+    """What BoxMOT is told: our settings, and over them what the user says by BoxMOT's own names.
+
+    is_brief: the shot has too few analysed frames for a track to prove itself (IN_BRIEF_SHOTS).
+    """
     timed = {} if name == "sfsort" else {"variable_dt": True}  # sfsort has no motion model
-    return {**OPTIONS[name](min_score, memory_updates), **timed, **options}
+    brief = IN_BRIEF_SHOTS[name](min_score) if is_brief and name in IN_BRIEF_SHOTS else {}
+    return {**OPTIONS[name](min_score, memory_updates), **timed, **brief, **options}
 
 
 def memory_updates(memory_s: float, step_s: float) -> int:

@@ -126,6 +126,7 @@ class PartOfShot:
 
     shot: its index. frames, times_ns: (A,) int64, the analysed ones from a first detection to the last before a pause.
     steady: of them. updates_before: as of cores.pauses.Segment. min_frames: a track with fewer boxes is no tracklet.
+    is_brief: the shot has so few analysed frames that a track cannot prove itself.
     """
 
     shot: int
@@ -134,6 +135,7 @@ class PartOfShot:
     steady: Steady
     updates_before: int
     min_frames: int
+    is_brief: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +295,10 @@ def plan_parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]
             own = slice(first + one.start, first + one.end)
             min_frames = min(track.min_frames, end - first)
             steady = timeline.steady.within(frames[own])
-            waiting.append(PartOfShot(shot, frames[own], times_ns[own], steady, one.updates_before, min_frames))
+            is_brief = end - first < max(track.min_frames, 2)
+            waiting.append(
+                PartOfShot(shot, frames[own], times_ns[own], steady, one.updates_before, min_frames, is_brief)
+            )
             work_ms += MS_PER_FRAME * (one.end - one.start)
             work_ms += MS_PER_DETECTION * int(num_detections[one.start : one.end].sum())
             if work_ms >= MS_PER_PART:

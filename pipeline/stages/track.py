@@ -49,11 +49,11 @@ def track_part(part: Part) -> Tracked:
     blocks = BlockWriter(partial(job.ledger.put_tracked, job.video_id, part.number))
     tracks = _Tracks(part.number * TRACKS_PER_PART, job.priors["body"] if job.config.track.split else None)
     for piece in part.pieces:
-        _track_piece(piece, _tracker(job.config, part.step_s, piece.updates_before), chunks, blocks, tracks)
+        _track_piece(piece, _tracker(job.config, part.step_s, piece), chunks, blocks, tracks)
     return tracks.tracked(blocks)
 
 
-def _tracker(config: Config, step_s: float, updates_before: int = 0) -> Tracker:
+def _tracker(config: Config, step_s: float, piece: PartOfShot | None = None) -> Tracker:
     track = config.track
     return Tracker(
         track.tracker,
@@ -61,7 +61,8 @@ def _tracker(config: Config, step_s: float, updates_before: int = 0) -> Tracker:
         memory_s=track.memory_s,
         step_s=step_s,
         options=track.options,
-        updates_before=updates_before,
+        updates_before=piece.updates_before if piece else 0,
+        is_brief=piece is not None and piece.is_brief,
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.cores.pauses import Segment
 from pipeline.errors import DataError
+from pipeline.models.tracker_options import OPTIONS
 from pipeline.rows import DATASETS, VIDEO_TABLES
 from pipeline.stages import reduce as reducing
 from pipeline.stages import track, tracked
@@ -297,6 +298,34 @@ def test_a_video_of_one_frame_has_its_people(tmp_path: Path) -> None:
     assert tables["videos"].duration_s.tolist() == [1 / FPS]
 
 
+UNSURE = [
+    Walker(0, 60, x=20 + 90 * n, speed=0, look=n, sure=sure) for n, sure in enumerate([0.9, 0.6, 0.5, 0.41, 0.39])
+]
+
+
+@pytest.mark.parametrize("tracker", sorted(OPTIONS))
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_in_a_brief_shot_everybody_above_the_working_point_exists(
+    tmp_path: Path, tracker: str, num_frames: int
+) -> None:
+    film = Film(num_frames / 8, UNSURE, fps=8)
+    rows = reduce(film, tmp_path, (), f"track.tracker={tracker}", "track.min_score=0.4")["detections"]
+    found = sorted(zip(rows.frame_num.tolist(), rows.bb_xmin.tolist(), strict=True))
+    assert found == [(frame + 1, x) for frame in range(num_frames) for x in (20, 110, 200, 290)]
+
+
+def test_a_brief_shot_between_long_ones_has_the_people_of_its_only_analysed_frame(tmp_path: Path) -> None:
+    film = Film(4.0, [replace(walker, start_s=2.0, end_s=2.12) for walker in UNSURE], cuts=[2.0, 2.12])
+    rows = reduce(film, tmp_path, (), "track.min_score=0.4", "cuts.min_shot_s=0.1")["detections"]
+    assert sorted(set(rows.bb_xmin)) == [20, 110, 200, 290]
+    assert set(rows.frame_num) == {51, 52, 53}
+
+
+def test_whoever_sets_the_score_of_new_tracks_himself_gets_it_in_pictures_too(tmp_path: Path) -> None:
+    rows = reduce(Film(1 / 8, UNSURE, fps=8), tmp_path, (), "track.options.new_track_thresh=0.55")["detections"]
+    assert sorted(rows.bb_xmin) == [20, 110]
+
+
 def test_a_video_without_a_frame_is_a_fault_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a single frame"):
         reduce(Film(0.0, []), tmp_path)
@@ -322,10 +351,15 @@ def test_the_working_area_goes_with_publication_unless_biometrics_are_kept(tmp_p
 
 
 def test_boxes_stay_inside_the_picture(tmp_path: Path) -> None:
-    rows = reduce(Film(4.0, [Walker(0, 4, x=0, speed=150)]), tmp_path)["detections"]
+    walker = Walker(0, 4, x=0, speed=150)
+    rows = reduce(Film(4.0, [walker]), tmp_path)["detections"]
     assert (rows.bb_xmin >= 0).all()
     assert (rows.bb_xmin + rows.bb_width <= WIDTH).all()
     assert (rows.bb_ymin + rows.bb_height <= HEIGHT).all()
+    # No two of the four numbers are alike, so that swapped axes are seen.
+    np.testing.assert_allclose(rows.bb_xmin, 150 * rows.time_s, atol=2)
+    assert rows.bb_xmin.max() > HEIGHT
+    assert rows[["bb_ymin", "bb_width", "bb_height"]].drop_duplicates().values.tolist() == [[100, 60, 180]]
 
 
 class Line(Walker):
