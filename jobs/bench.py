@@ -29,7 +29,7 @@ from jobs import console
 from jobs.demo import CLIP, make_clip
 from jobs.errors import run as run_app
 from jobs.options import STARTER, ConfigFiles
-from jobs.process import decide_device, verified_models
+from jobs.prepare import decide_device, verified_models
 from pipeline import rows
 from pipeline.config import Config, load
 from pipeline.errors import DataError, UserError
@@ -37,6 +37,7 @@ from pipeline.media.decode import ahead
 from pipeline.media.probe import probe
 from pipeline.stages import flow, run
 from pipeline.stages.base import PoolOfStages, Splitter
+from pipeline.stages.events import VideoDone, VideoFailed, Work
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part, reduce_video
 from pipeline.stages.tracked import Tracked
@@ -95,7 +96,7 @@ def _overhead(clip: Path, config: Config, registry: Registry, folder: Path) -> d
     load_before = os.getloadavg()[0]
     plain_store, ray_store = Store(str(folder / "plain")), Store(str(folder / "pipeline"))
 
-    def prepared(store: Store) -> tuple[run.Work, run.Work, list[PoolOfStages]]:
+    def prepared(store: Store) -> tuple[Work, Work, list[PoolOfStages]]:
         ledger = Ledger(store, flow.keys(config, registry))
         warm_up = _work(str(local_path(WARM_UP)), config, registry, ledger)
         return (
@@ -137,7 +138,7 @@ def _overhead(clip: Path, config: Config, registry: Registry, folder: Path) -> d
     }
 
 
-def time_plain_loop(warm_up: run.Work, work: run.Work, pools: Sequence[PoolOfStages]) -> Timing:
+def time_plain_loop(warm_up: Work, work: Work, pools: Sequence[PoolOfStages]) -> Timing:
     """Publish both without Ray; what the second one took."""
     loop = PlainLoop(pools)
     loop(warm_up)
@@ -152,7 +153,7 @@ class PlainLoop:
         self._observe: Splitter = first.build()
         self._rest = [(stage.name, stage.build()) for stage in rest]
 
-    def __call__(self, work: run.Work) -> Timing:
+    def __call__(self, work: Work) -> Timing:
         timing, started = Timing(), time.perf_counter()
         spans = []
         for observed in ahead(self._observed(work, timing), 1):
@@ -168,7 +169,7 @@ class PlainLoop:
         timing.stages["reduce"] = timing.seconds - timing.map_seconds
         return timing
 
-    def _observed(self, work: run.Work, timing: Timing) -> Iterator[pa.Table]:
+    def _observed(self, work: Work, timing: Timing) -> Iterator[pa.Table]:
         for row in work.rows:
             before = time.perf_counter()
             for chunk in self._observe(_span(row)):
@@ -177,22 +178,20 @@ class PlainLoop:
                 before = time.perf_counter()
 
 
-def _time_pipeline(
-    warm_up: run.Work, work: run.Work, pools: Sequence[PoolOfStages], config: Config, go: Path
-) -> Timing:
+def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
     """Publish both through Ray; what the second one took. go: a file that does not exist, the word go."""
     timing, started = Timing(), 0.0
     try:
         run.start_ray(config)
         run.check_room(config, pools)
         for event in run.run([warm_up, work], _waiting(pools, warm_up, go), config):
-            if isinstance(event, run.VideoFailed):
+            if isinstance(event, VideoFailed):
                 raise UserError(f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}")
-            if isinstance(event, run.VideoDone) and event.published.video_id == warm_up.job.video_id:
+            if isinstance(event, VideoDone) and event.published.video_id == warm_up.job.video_id:
                 if not go.exists():  # with several workers the picture may come twice
                     go.touch()
                     started = time.perf_counter()
-            elif isinstance(event, run.VideoDone):
+            elif isinstance(event, VideoDone):
                 timing.seconds = time.perf_counter() - started
                 timing.stages["reduce"] = event.seconds
                 timing.stages["observe"] -= sum(float(file.read_text()) for file in go.parent.glob("waited-*"))
@@ -205,7 +204,7 @@ def _time_pipeline(
     return timing
 
 
-def _waiting(pools: Sequence[PoolOfStages], warm_up: run.Work, go: Path) -> list[PoolOfStages]:
+def _waiting(pools: Sequence[PoolOfStages], warm_up: Work, go: Path) -> list[PoolOfStages]:
     """The pools, whose first stage lets all but the warm-up wait for the word go."""
     first, *rest = pools
     observe, *others = first.stages
@@ -240,7 +239,7 @@ def _span(row: RowOfSpan) -> pa.Table:
     return pa.Table.from_pylist([json.loads(row)], rows.SPAN)
 
 
-def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> run.Work:
+def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
     """All of a video, nothing of it being durable."""
     try:
         video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
@@ -259,7 +258,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> run.W
         priors=flow.priors(flow.told_likenesses(config, registry)),
     )
     spans = flow.planned(probed, config, [])
-    return run.Work(job=job, rows=tuple(flow.span_row(video_id, uri, probed, span) for span in spans))
+    return Work(job=job, rows=tuple(flow.span_row(video_id, uri, probed, span) for span in spans))
 
 
 def differing_files(one: Store, other: Store) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from jobs.errors import run
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.process import check_tracking
+from jobs.prepare import check_tracking
 from pipeline.config import CONF, Config, flatten, layers, load
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry

@@ -157,7 +157,7 @@ def align(
 
     from rich.progress import Progress
 
-    from jobs.process import decide_device
+    from jobs.prepare import decide_device
     from pipeline.config import load
     from pipeline.corpora.align import JOURNAL, WRITTEN
     from pipeline.corpora.align import align as cut_chips
@@ -204,7 +204,7 @@ def faces(
     """
     from rich.progress import Progress
 
-    from jobs.process import decide_device
+    from jobs.prepare import decide_device
     from pipeline.config import load
     from pipeline.corpora.face_boxes import write_face_boxes
     from pipeline.corpora.people import read_named

@@ -18,7 +18,8 @@ from rich.table import Table
 from jobs import console
 from jobs.errors import run as run_app
 from jobs.options import STARTER
-from jobs.process import QUARANTINED, verified_models, work_through
+from jobs.prepare import verified_models
+from jobs.process import QUARANTINED, work_through
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.errors import UserError

@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs import console
 from jobs.errors import run as run_app
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
-from jobs.process import check_tracking, decide_device
+from jobs.prepare import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.stages import catalog, flow

@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from jobs import console
+from jobs.book import versions
 from jobs.errors import run as run_app
-from jobs.process import check_tracking, versions
+from jobs.prepare import check_tracking
 from pipeline.config import load, restored
 from pipeline.errors import UserError
 from pipeline.stages import sequence as sequences

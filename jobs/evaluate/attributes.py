@@ -15,7 +15,7 @@ from rich.table import Table
 from jobs.console import say
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.pictures import read_picture
-from jobs.process import decide_device
+from jobs.prepare import decide_device
 from pipeline.config import Config, load
 from pipeline.corpora import splits
 from pipeline.corpora.loading import load_faces

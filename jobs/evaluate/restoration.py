@@ -15,7 +15,7 @@ from jobs.console import say
 from jobs.evaluate.attributes import PLAIN_WIDTH, Side, entry_of, open_estimator, read_faces, sides_of
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.pictures import read_picture
-from jobs.process import decide_device
+from jobs.prepare import decide_device
 from pipeline.config import Config, load
 from pipeline.errors import UserError
 from pipeline.evaluation.restoration import ENLARGEMENTS, Restore, compare, summary

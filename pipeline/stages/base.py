@@ -1,8 +1,8 @@
-"""The one place where a core meets Ray.
+"""Stages as values, and the worker that carries out those of a pool. Nothing here knows Ray.
 
 A stage extends a row, and one row is one chunk: it is given the columns it `needs` and returns those it `adds`; those
-it `drops` are gone afterwards. It cannot see, change or lose any other column. Consecutive stages of one pool share an
-actor.
+it `drops` are gone afterwards. It cannot see, change or lose any other column. Consecutive stages of one pool share a
+worker.
 """
 
 import os
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 
 from pipeline.errors import DataError
 from pipeline.rows import CHUNK, blank, conform
@@ -144,23 +143,6 @@ class Worker:
             for field in stage.adds:
                 refused = refused.append_column(field, pa.nulls(1, field.type))
         yield refused
-
-
-def extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
-    """Put the stages of `pool` at the end of `dataset`, in actors of their own."""
-    return dataset.map_batches(
-        Worker,
-        fn_constructor_args=(pool,),
-        batch_format="pyarrow",
-        batch_size=1,
-        num_cpus=pool.resources.num_cpus,
-        num_gpus=pool.resources.num_gpus,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=pool.resources.min_workers,
-            max_size=pool.resources.max_workers,
-            initial_size=pool.resources.min_workers,
-        ),
-    )
 
 
 class _Watchdog:

@@ -13,9 +13,8 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -25,12 +24,13 @@ import ray.data
 
 from pipeline.config import Config, Pool
 from pipeline.errors import DataError, UserError
-from pipeline.stages.base import PoolOfStages, extend
+from pipeline.stages.base import PoolOfStages, Worker
+from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part, Published, reduce_video
 from pipeline.stages.sequence import SequenceJob, link_sequence
 from pipeline.stages.tracked import Tracked
-from pipeline.storage.ledger import Span, is_whole
+from pipeline.storage.ledger import is_whole
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 WAIT_FOR_ACTORS_S = 600
@@ -38,42 +38,6 @@ ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5
 CONNECT_S = 10
 PART_RETRIES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkDone:
-    """A chunk became durable. timings: stage -> (seconds, GPU-seconds)."""
-
-    video_id: str
-    span: Span
-    num_frames: int
-    timings: Mapping[str, tuple[float, float]]
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoDone:
-    published: Published
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoFailed:
-    video_id: str
-    stage: str
-    reason: str
-
-
-Event = ChunkDone | VideoDone | VideoFailed
-
-
-@dataclass(slots=True)
-class Work:
-    """What is left of one video. job.spans are the chunks that are durable already; rows are the spans to decode."""
-
-    job: Job
-    rows: tuple[RowOfSpan, ...]
-    durable: set[Span] = field(default_factory=set)
 
 
 def cluster_address(config: Config) -> str | None:
@@ -231,7 +195,7 @@ def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "q
         )
         dataset = ray.data.from_items([json.loads(span) for span in spans], override_num_blocks=len(spans))
         for pool in pools:
-            dataset = extend(dataset, pool)
+            dataset = _extend(dataset, pool)
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in cast(Iterator[pa.Table], batches):
             for i in range(batch.num_rows):
@@ -239,6 +203,23 @@ def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "q
         arrivals.put(None)
     except BaseException as error:
         arrivals.put(error)
+
+
+def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
+    """Put the stages of `pool` at the end of `dataset`, in actors of their own."""
+    return dataset.map_batches(
+        Worker,
+        fn_constructor_args=(pool,),
+        batch_format="pyarrow",
+        batch_size=1,
+        num_cpus=pool.resources.num_cpus,
+        num_gpus=pool.resources.num_gpus,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=pool.resources.min_workers,
+            max_size=pool.resources.max_workers,
+            initial_size=pool.resources.min_workers,
+        ),
+    )
 
 
 def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Table | None]:

@@ -14,8 +14,8 @@ from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.stages import flow
 from pipeline.stages.base import Limits, PoolOfStages, Resources, Stage
+from pipeline.stages.events import Work
 from pipeline.stages.reduce import reduce_video
-from pipeline.stages.run import Work
 from pipeline.stages.track import track_part
 from pipeline.storage.store import Store
 from tests import builders, clips

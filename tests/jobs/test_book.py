@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jobs.process import Account, Book, _clear_work
+from jobs.book import Account, Book, clear_work
 from pipeline.config import load
 from pipeline.stages import catalog
 from pipeline.stages.catalog import Fault
+from pipeline.stages.events import VideoFailed
 from pipeline.stages.reduce import reduce_video
-from pipeline.stages.run import VideoFailed
 from pipeline.stages.track import track_part
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
@@ -111,20 +111,20 @@ def test_the_work_of_a_video_that_is_given_up_goes_when_no_worker_writes_there_a
     store.put("_work/w/attempts/run.observe.0.1", b"")
     give_up(one, "w")
     assert store.names("_work/w")
-    _clear_work(one)
+    clear_work(one)
     assert not store.names("_work")
 
 
 def test_work_that_a_done_video_has_left_goes_unless_biometrics_are_kept(store: Store) -> None:
     store.put("_work/v/observed-o/00000000-end.parquet", b"killed before it was cleared")
     one, _ = run(store, {"a.mp4": "v"}, config_id="d")
-    _clear_work(one)
+    clear_work(one)
     assert store.names("_work/v"), "chunks of an interrupted run under another configuration"
     one, _ = run(store, {"a.mp4": "v"})
     one.config = load(settings=["biometrics.keep=true"]).on_device("cpu")
-    _clear_work(one)
+    clear_work(one)
     assert store.names("_work/v")
-    _clear_work(run(store, {"a.mp4": "v"})[0])
+    clear_work(run(store, {"a.mp4": "v"})[0])
     assert not store.names("_work")
 
 

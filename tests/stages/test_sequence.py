@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from jobs.process import Book, _clear_work
+from jobs.book import Book, clear_work
 from jobs.relink import relink
 from pipeline.config import load
 from pipeline.stages import sequence as sequences
@@ -125,7 +125,7 @@ def forget(store: Store, *videos: str) -> None:
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
-    _clear_work(Book(State.load(store), load().on_device("cpu"), "c", "run", registry()))
+    clear_work(Book(State.load(store), load().on_device("cpu"), "c", "run", registry()))
 
 
 def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:

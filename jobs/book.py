@@ -1,0 +1,266 @@
+"""The book of a run: what is known of every source and video, what this run has done about each, and what it cost."""
+
+import json
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.cores.plan import disjoint
+from pipeline.media.probe import Probe
+from pipeline.rows import VIDEO_TABLES
+from pipeline.stages import catalog, flow
+from pipeline.stages import sequence as sequences
+from pipeline.stages.catalog import Content, Fault, Standing
+from pipeline.stages.events import ChunkDone, Event, VideoDone, Work
+from pipeline.stages.reduce import Job
+from pipeline.storage import state as books
+from pipeline.storage import tables
+from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summary_name
+from pipeline.storage.sources import Listing
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+from pipeline.weights import Registry
+
+SAVE_EVERY_S = 10
+NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
+
+
+@dataclass(slots=True)
+class Account:
+    """What one video has cost in this run."""
+
+    started_at: datetime
+    reused: int
+    done: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Book:
+    """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
+
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. linked: sequences, likewise.
+    """
+
+    state: State
+    config: Config
+    config_id: str
+    run_id: str
+    registry: Registry
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    faults: dict[str, Fault] = field(default_factory=dict)
+    failed: dict[str, Fault] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    records: list[dict[str, Any]] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def store(self) -> Store:
+        return self.state.store
+
+    def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
+        """Enter the sources as this run finds them."""
+        self.state.name_sources(listing)
+        for uri, found in ids.items():
+            row = self.state.sources[uri]
+            if row["video_id"] != found:
+                self.store.delete(row["csv"])  # it is of another content
+            if isinstance(found, Fault):
+                self.faults[uri] = found
+                told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
+                self.state.set_source(uri, video_id=None, **told)
+            else:
+                self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
+        self.state.follow_videos()
+
+    def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
+        """The contents that this run works on; of those that are done, only the CSV of a source may be missing."""
+        wanted = []
+        for content in found:
+            standing = catalog.standing(content, self.state, self.config_id)
+            if standing is Standing.DONE:
+                for name in self.state.csv_names(content.video_id):
+                    if not self.store.exists(name):
+                        tables.write_csv(self.store, content.video_id, name)
+            elif standing is not Standing.QUARANTINED or retry_quarantined:
+                wanted.append(content)
+        return wanted
+
+    def work(self, wanted: Sequence[Content], probes: dict[str, Probe | Fault], ledger: Ledger) -> list[Work]:
+        """What is left of each video, longest first: a long one that begins last would keep the cluster waiting."""
+        durable = ledger.durable()
+        pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
+        work = []
+        for content in wanted:
+            probed = probes[content.video_id]
+            if isinstance(probed, Fault):
+                self._quarantine(content.video_id, content.uri, probed)
+                continue
+            spans = durable.get(content.video_id, [])
+            left = flow.planned(probed, self.config, spans)
+            job = Job(
+                video_id=content.video_id,
+                uri=content.uri,
+                probe=probed,
+                spans=tuple(disjoint(spans)),
+                csv_names=tuple(self.state.csv_names(content.video_id)),
+                ledger=ledger,
+                config=self.config,
+                config_id=self.config_id,
+                spaces=flow.spaces(self.config, self.registry),
+                priors=flow.priors(flow.told_likenesses(self.config, self.registry)),
+                in_sequence=content.video_id in pieces,
+            )
+            self.accounts[content.video_id] = Account(datetime.now(UTC), reused=len(job.spans))
+            rows = tuple(flow.span_row(content.video_id, content.uri, probed, span) for span in left)
+            work.append(Work(job=job, rows=rows))
+        return sorted(work, key=lambda one: (-one.job.probe.duration_s, one.job.uri))
+
+    def note(self, event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            account = self.accounts[event.video_id]
+            account.done += 1
+            account.attempts = max(account.attempts, event.attempts)
+            for stage, (seconds, gpu_seconds) in event.timings.items():
+                self._spend(account, stage, seconds, gpu_seconds)
+        elif isinstance(event, VideoDone):
+            video_id = event.published.video_id
+            self._spend(self.accounts[video_id], "reduce", event.seconds, 0.0)
+            self.published[video_id] = self.state.videos[video_id] = event.published.row
+            self._record(video_id)
+        else:
+            row = next(row for row in self.state.sources.values() if row["video_id"] == event.video_id)
+            self._quarantine(event.video_id, row["uri"], Fault(event.stage, event.reason))
+            self._record(event.video_id)
+        if time.monotonic() - self._saved > SAVE_EVERY_S:
+            self.save_sources()
+
+    def save_sources(self) -> None:
+        self.state.follow_videos()
+        self.state.save_sources()
+        if self.records:
+            books.write_run(self.store, self.run_id, self.records)
+        self._saved = time.monotonic()
+
+    def prune(self) -> None:
+        """Remove the sources that are not current, and the videos that no current one names."""
+        gone = {uri for uri, row in self.state.sources.items() if not row["current"]}
+        for uri in sorted(gone):
+            self.store.delete(self.state.sources.pop(uri)["csv"])
+        named = {row["video_id"] for row in self.state.sources.values()}
+        for video_id in sorted(set(self.state.videos) - named):
+            for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
+                self.store.delete(f"{dataset}/{video_id}.parquet")
+            self.store.delete_tree(f"_work/{video_id}")
+            self.store.delete(summary_name(video_id))
+            del self.state.videos[video_id]
+        self.state.close_ranks()
+
+    def close(self, status: str, registry: Registry) -> None:
+        """Write what is left to write, run.json last."""
+        self.save_sources()
+        counts = defaultdict(int)
+        for row in self.state.videos.values():
+            counts[row["status"]] += 1
+        seconds = {
+            stage: {"seconds": round(s, 3), "gpu_seconds": round(g, 3)}
+            for stage, (s, g) in sorted(self.stage_seconds.items())
+        }
+        told = {
+            "run_id": self.run_id,
+            "status": status,
+            "started_at": self.started_at.isoformat(),
+            "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
+            "versions": versions(),
+            "config_id": self.config_id,
+            "configuration": self.config.plain(),
+            "models": flow.models(self.config, registry),
+            "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
+            "this_run": {"published": len(self.published), "quarantined": len(self.failed) + len(self.faults)},
+            "chunks": {
+                "done": sum(account.done for account in self.accounts.values()),
+                "reused": sum(account.reused for account in self.accounts.values()),
+            },
+            "stages": seconds,
+        }
+        if self.linked:
+            told["sequences"] = [asdict(one) for one in self.standings()]
+        self.store.put("run.json", json.dumps(told, indent=2).encode())
+
+    def standings(self) -> list[sequences.Standing]:
+        """The sequences that were linked in this run."""
+        return [one for one in sequences.standings(self.state) if one.sequence in self.linked]
+
+    def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
+        self.failed[video_id] = fault
+        books.hide_video(self.store, video_id)  # it may be done under another configuration
+        self.store.delete(summary_name(video_id))
+        for dataset in (*VIDEO_TABLES, "embeddings"):
+            self.store.delete(f"{dataset}/{video_id}.parquet")
+        for name in self.state.csv_names(video_id):
+            self.store.delete(name)
+        row = books.quarantined_row(video_id, uri, self.config_id, fault.stage, fault.reason)
+        self.state.videos[video_id] = row
+        books.write_video(self.store, row)
+
+    def _spend(self, account: Account, stage: str, seconds: float, gpu_seconds: float) -> None:
+        account.seconds += seconds
+        account.gpu_seconds += gpu_seconds
+        self.stage_seconds[stage][0] += seconds
+        self.stage_seconds[stage][1] += gpu_seconds
+
+    def _record(self, video_id: str) -> None:
+        account, prices = self.accounts[video_id], self.config.run
+        cost = None
+        if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
+            cost = account.seconds * (prices.cpu_hour_price or 0) + account.gpu_seconds * (prices.gpu_hour_price or 0)
+            cost = round(cost / 3600, 6)
+        self.records.append(
+            {
+                "run_id": self.run_id,
+                "video_id": video_id,
+                "started_at": account.started_at,
+                "seconds": round(account.seconds, 3),
+                "gpu_seconds": round(account.gpu_seconds, 3),
+                "cost": cost,
+                "attempts": max(account.attempts, 1),
+                "num_chunks": account.done + account.reused,
+                "chunks_reused": account.reused,
+            }
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of what a run depends on, for run.json."""
+    named = {name: version(name) for name in NAMED_VERSIONS}
+    return {"rollcall": version("rollcall"), "python": platform.python_version()} | named
+
+
+def clear_work(book: Book) -> None:
+    """Remove what is left in the working area of videos that this configuration is through with, and what interrupted
+    runs of others left behind and sequences wait for, once its time to live has passed. What a published video keeps,
+    it keeps.
+
+    A video leaves work behind where a run was killed after its last table, and where it was given up: other chunks of
+    it were on their way then, and their workers wrote on.
+    """
+    done = book.state.done()
+    through = {video_id for video_id, row in book.state.videos.items() if row["config_id"] == book.config_id}
+    if book.config.biometrics.keep:
+        through -= set(done)
+    for video_id in sorted(through & {name.split("/")[1] for name in book.store.names(WORK)}):
+        book.store.delete_tree(f"{WORK}/{video_id}")
+    limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)
+    drop_older(book.store, limit, spared=done)
+    drop_older_summaries(book.store, limit, spared=sequences.keeping(book.state))
