@@ -1,7 +1,14 @@
 """Adience: tab-separated folds, `fold_0_data.txt` to `fold_4_data.txt` (https://talhassner.github.io, project Adience).
 
-A row is a face in a photo of an album: user_id (the album), original_image, face_id (who of the album), age (a range
-as `(25, 32)`, an exact number, or `None`) and gender (m, f, u or nothing). Licence: research only.
+Each row is one face in one photo of an album:
+
+- user_id: the album
+- original_image: the photo
+- face_id: the person within the album
+- age: a range such as `(25, 32)`, a number, or `None`
+- gender: m, f, u, or empty
+
+Licence: research only.
 """
 
 import re
@@ -15,17 +22,20 @@ from pipeline.errors import UserError
 FOLDS = "fold_*_data.txt"
 COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
 PREFIXES = {"aligned": "landmark_aligned_face", "faces": "coarse_tilt_aligned_face"}
-"""How the archive's two folders begin the names of their pictures."""
+"""The prefix of the picture names in each of the archive's two folders."""
 
 _RANGE = re.compile(r"\((\d+), ?(\d+)\)", re.ASCII)
 
 
 def load(source: Path | str, pictures: Path | None = None) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of one fold or of a folder of folds, with the fold's number as a column of its own.
+    """Return the table (`faces.COLUMNS`) of one fold or of a folder of folds, plus a column `fold`.
 
-    A range stays one: age_low and age_high are its ends, age its middle; an exact age stays exact. A person is who a
-    face_id of an album is. pictures: the archive's folder `aligned` or `faces`, by default `aligned` beside the folds;
-    no picture is looked for. Raises UserError.
+    For a range, age_low and age_high are its ends and age is its middle. A person is one face_id of one album. The
+    function does not check that the pictures exist.
+
+    pictures: the archive's folder `aligned` or `faces`. The default is `aligned` beside the folds.
+
+    Raises UserError if there is no fold or a fold cannot be read.
     """
     path = Path(source)
     folds = [path] if path.is_file() else sorted(faces.folder(path).glob(FOLDS))

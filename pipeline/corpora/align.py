@@ -1,7 +1,7 @@
-"""Face chips for training, from raw pictures: every face upright and of one size, one face to a picture.
+"""Cut aligned face chips for training from raw pictures: one upright face of one size per picture.
 
-A picture with no face, or with several, has no chip: nobody could say whose age it shows. The journal `alignment.csv`
-has a row for every picture, written when it is done, so that a run that was stopped goes on.
+A picture without a face, or with several, gets no chip, because nobody could say whose age it shows. The journal
+`alignment.csv` gets a row when a picture is done, so a stopped run continues where it was.
 """
 
 import csv
@@ -25,7 +25,7 @@ JOURNAL, LABELS = "alignment.csv", "labels.csv"
 WRITTEN = "written"
 
 _FACE_PX, _FACE_TOP_PX = 214.0, 172.0
-"""Of the template's 512 px: side and upper edge of the square from the brows to the lower lip."""
+"""Side and top of the square from the eyebrows to the lower lip, in the template's 512 px."""
 _MAX_SIDE_PX = 2048
 _BATCH = 8
 _JPEG_QUALITY = 95
@@ -37,7 +37,12 @@ class FaceDetector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture: `reason` is WRITTEN, or says why there is no chip. num_faces: -1 if not looked at."""
+    """The result for one picture.
+
+    name: the picture.
+    reason: WRITTEN, or why there is no chip.
+    num_faces: faces found. -1 if the picture could not be read.
+    """
 
     name: str
     reason: str
@@ -45,9 +50,10 @@ class Outcome:
 
 
 def chip_template(padding: float) -> NDArray[np.float64]:
-    """(5, 2) where a chip has its landmarks, as shares of its side: brows to lower lip, with `padding` of that around.
+    """Return the (5, 2) positions of the landmarks in a chip, as shares of its side.
 
-    At .4, the eyes are a third of the side apart, at two fifths of its height.
+    The chip shows the square from the eyebrows to the lower lip, with `padding` of its side added all around. With a
+    padding of .4 the eyes are a third of the side apart, at two fifths of its height.
     """
     side = _FACE_PX * (1 + 2 * padding)
     middle = np.array([TEMPLATE[:2, 0].mean(), _FACE_TOP_PX + _FACE_PX / 2])
@@ -57,11 +63,12 @@ def chip_template(padding: float) -> NDArray[np.float64]:
 def align(
     table: pd.DataFrame, detector: FaceDetector, output: Path, *, size: int, padding: float
 ) -> Iterator[list[Outcome]]:
-    """Write a chip of `size` px for every picture of `table` that shows one face, below `output` under its name.
+    """Write a chip of `size` px below `output` for every picture of `table` that shows exactly one face.
 
-    Yields what became of the pictures, batch by batch, those of an earlier run first. At the end `labels.csv` names
-    the chips with their labels (`csv_labels`). Raises UserError if `output` holds chips of another size, or if two
-    pictures would have one chip.
+    Yields the outcomes batch by batch, beginning with those of an earlier run. At the end it writes `labels.csv`, which
+    holds the labels of the chips in the form of `csv_labels`.
+
+    Raises UserError if `output` holds chips of another size, or if two pictures would get the same chip.
     """
     done = _resume(output, size)
     chips = table["name"].map(chip_name)
@@ -95,9 +102,10 @@ def align(
 
 
 def chip_name(name: str) -> str:
-    """The chip's name: the picture's own if it is a JPEG, so that a data set labelled by its names stays so.
+    """Return the chip's name, which is always below the output folder.
 
-    It is always below the output, also where a CSV names its pictures by absolute paths or by `..`.
+    A JPEG keeps its name, so a corpus that is labelled by file names stays labelled. Absolute paths and `..` from a CSV
+    are cut off.
     """
     path = PurePosixPath(name)
     inward = "/".join(part for part in path.parts if part not in (path.anchor, ".."))
@@ -105,7 +113,7 @@ def chip_name(name: str) -> str:
 
 
 def _read(path: Path) -> Picture | None:
-    """The picture, upright, RGB, at most _MAX_SIDE_PX long; None if there is none."""
+    """Return the picture upright, RGB, at most _MAX_SIDE_PX long, or None if it cannot be read."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     return None if picture is None else resize_to_long_side(np.asarray(picture, np.uint8), _MAX_SIDE_PX)
 
@@ -116,7 +124,7 @@ def _write(path: Path, chip: Picture) -> None:
 
 
 def _resume(output: Path, size: int) -> dict[str, Outcome]:
-    """What an earlier run has done; a last line that it did not finish is taken back."""
+    """Return the outcomes of an earlier run, and cut off an unfinished last line of its journal."""
     journal = output / JOURNAL
     output.mkdir(parents=True, exist_ok=True)
     if not journal.exists():

@@ -1,4 +1,4 @@
-"""Rules that say which labelled faces are unfit to train on or to measure by; each says how many it took out."""
+"""Rules that remove labelled faces which are unfit for training or evaluation, and count what each rule removed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ def _outside(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _faceless(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """No face was found where the archive was made; data sets without face scores are of faces alone."""
+    """Return True where the archive's own detector found no face. A corpus without face scores holds only faces."""
     return ~np.isfinite(table["face_score"].to_numpy()) if "face_score" in table else np.zeros(len(table), bool)
 
 
 def _crowded(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """There is a second face, so that nobody knows whose age it is."""
+    """Return True where there is a second face, so nobody knows whose age the label is."""
     second = table.get("second_face_score")
     return np.zeros(len(table), bool) if second is None else second.notna().to_numpy()
 
@@ -39,14 +39,14 @@ RULES: Mapping[str, Callable[[pd.DataFrame], NDArray[np.bool_]]] = {
     "no gender": lambda table: table["gender"].isna().to_numpy(),
     NO_PICTURE: _pictureless,
 }
-"""What each rule takes out: (N,) bool of a table of N. They apply in this order."""
+"""Each rule maps a table of N rows to (N,) bool: the rows to remove. The rules apply in this order."""
 
 LABELS = tuple(name for name in RULES if name != NO_PICTURE)
-"""The rules that need the labels alone."""
+"""The rules that need only the labels."""
 
 
 def clean(table: pd.DataFrame, rules: Sequence[str] = LABELS) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows that all `rules` (of RULES) leave, and how many each took out of what those before it had left."""
+    """Return the rows that pass all `rules`, and how many rows each rule removed from those before it left."""
     removed: dict[str, int] = {}
     for name in rules:
         unfit = RULES[name](table)

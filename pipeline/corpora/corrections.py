@@ -1,11 +1,11 @@
-"""Corrections of labels: a CSV that a review writes and every loader applies (columns path, age, gender, drop, note).
+"""Corrections of labels: a CSV that `rollcall review` writes and that every loader applies.
 
-- path: the picture's name in its data set (`faces.COLUMNS`), or its whole path
-- age, gender: what is right, in the form of `csv_labels`; empty where the label stands
-- drop: 1 where the picture is not to be used, else empty or 0
-- note: anything
+- path: the picture's name in its corpus (`faces.COLUMNS`), or its full path
+- age, gender: the correct value in the form of `csv_labels`. Empty: the label stands.
+- drop: 1 to leave the picture out. Empty or 0: keep it.
+- note: free text
 
-A row that changes nothing says that the label was looked at and stands. The last row of a picture counts.
+A row that changes nothing records that somebody checked the label. If a picture has several rows, the last one counts.
 """
 
 import csv
@@ -26,7 +26,7 @@ COLUMNS = ("path", "age", "gender", "drop", "note")
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A row: what a reviewer said of one picture, as text."""
+    """One row: a reviewer's verdict on one picture, as text."""
 
     path: str
     age: str = ""
@@ -36,9 +36,9 @@ class Correction:
 
 
 def apply(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
-    """The table with corrected labels and without dropped pictures.
+    """Return the table with corrected labels and without dropped pictures.
 
-    Raises UserError, with the line, for a picture that the table does not have and for a value that cannot be read.
+    Raises UserError, with the line, for an unknown picture or a value that cannot be read.
     """
     row_by_key = {path: row for row, path in enumerate(table["path"])} | {n: row for row, n in enumerate(table["name"])}
     table = table.reset_index(drop=True).copy()
@@ -61,7 +61,7 @@ def apply(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
 
 
 def read(path: Path | str) -> list[tuple[int, Correction]]:
-    """Every row with its line, in order. A last line without its end was never wholly written: it is not read."""
+    """Return every row with its line number, in order. A last line without a line end is incomplete and is ignored."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def read(path: Path | str) -> list[tuple[int, Correction]]:
 
 
 def append(path: Path | str, correction: Correction) -> None:
-    """Write one more row; it is on the disk when this returns."""
+    """Append one row. It is on disk when the function returns."""
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+b") as stream:

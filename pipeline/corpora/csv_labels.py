@@ -1,10 +1,9 @@
-"""Any labelled faces: a CSV with the columns path, age and gender, one row per picture.
+"""Labelled faces from a CSV with the columns path, age and gender, one row per picture.
 
-- path: absolute, or below the CSV's folder
-- age: years, or an inclusive range as 25-32 or (25, 32); empty where it is not known
-- gender: M or F, male or female in any case; empty or N where it is not known
-
-and, where there are such columns, group and person.
+- path: absolute, or relative to the CSV's folder
+- age: years, or an inclusive range such as 25-32 or (25, 32). Empty: unknown.
+- gender: M or F, or male or female in any case. Empty or N: unknown.
+- group, person: optional columns.
 """
 
 import math
@@ -26,10 +25,12 @@ _RANGE = re.compile(rf"\(?{_NUMBER}\s*[-–,]\s*{_NUMBER}\)?", re.ASCII)
 
 
 def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of the CSV `path`, whose relative paths are below `pictures`, by default its folder.
+    """Return the table (`faces.COLUMNS`) of the CSV `path`.
 
-    Raises UserError: a column or a picture is missing, a picture is named twice, or a value cannot be read (with its
-    line).
+    pictures: the folder that relative paths start from. The default is the CSV's folder.
+
+    Raises UserError, with the line, if a column or picture is missing, a picture is named twice, or a value cannot be
+    read.
     """
     file = Path(path)
     root = pictures or file.parent
@@ -63,7 +64,7 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
 
 
 def read_age(text: str, where: str) -> tuple[float, float]:
-    """The ends of an age or of a range of ages; NaN, NaN if the text is empty. UserError says `where` it stands."""
+    """Return both ends of an age or age range, or (NaN, NaN) for empty text. Raises UserError that names `where`."""
     text = text.strip()
     if not text:
         return float("nan"), float("nan")
@@ -76,7 +77,7 @@ def read_age(text: str, where: str) -> tuple[float, float]:
 
 
 def read_gender(text: str, where: str) -> str | None:
-    """'M', 'F' or None; UserError says `where` another text stands."""
+    """Return 'M', 'F' or None. Raises UserError that names `where`."""
     if text.strip().lower() not in GENDERS:
         raise UserError(f"{where}: gender must be M, F, male, female, or empty, got {text!r}")
     return GENDERS[text.strip().lower()]
@@ -87,7 +88,7 @@ def _optional(rows: pd.DataFrame, name: str) -> list[str | None] | None:
 
 
 def write(table: pd.DataFrame, path: Path | str) -> None:
-    """Write labelled faces as a CSV that `load` reads. A picture below the CSV's folder is named from there."""
+    """Write labelled faces as a CSV that `load` reads. Pictures below the CSV's folder get relative paths."""
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     home = file.parent.resolve()
@@ -105,5 +106,5 @@ def write(table: pd.DataFrame, path: Path | str) -> None:
 
 
 def age_text(low: float, high: float) -> str:
-    """An age, a range, or nothing, as `read_age` reads it."""
+    """Return an age, a range, or empty text, in the form that `read_age` reads."""
     return "" if math.isnan(low) else f"{low:g}" if low == high else f"{low:g}-{high:g}"

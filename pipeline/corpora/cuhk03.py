@@ -1,7 +1,8 @@
-"""Crops of people under two cameras, named as CUHK03's: `person_index.jpg`, index 0-4 one camera, 5-9 the other.
+"""Crops of people under two cameras, named like CUHK03's: `person_index.jpg`. Indices 0-4 are one camera, 5-9 the
+other.
 
-Li et al., DeepReID, CVPR 2014. Licence: non-commercial research only. Who is held out depends on the person's number
-alone: the `num_held_out` people whose sha256 of that number, in decimal without leading zeros, is smallest.
+Li et al., DeepReID, CVPR 2014. Licence: non-commercial research only. The held-out people depend only on their numbers:
+    the `num_held_out` people with the smallest sha256 of the number (decimal, without leading zeros).
 """
 
 import hashlib
@@ -17,14 +18,19 @@ from pipeline.corpora.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError
 
 CAMERA_INDICES = 5
-"""Crops of one camera at most; a higher index is of the other."""
+"""The most crops per camera. A higher index belongs to the other camera."""
 
 _NAME = re.compile(r"(?P<person>\d+)_(?P<index>\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PersonCrops:
-    """N crops. paths: their files. people: (N,) int64 numbers. cameras: (N,) int64, 0 or 1."""
+    """N crops of people.
+
+    paths: N files.
+    people: (N,) int64. Number of the person.
+    cameras: (N,) int64. 0 or 1.
+    """
 
     paths: list[Path]
     people: NDArray[np.int64]
@@ -36,7 +42,7 @@ class PersonCrops:
 
 
 def load(folder: Path | str) -> PersonCrops:
-    """All crops in `folder`, by name. UserError if there are none, or a picture has another name."""
+    """Return all crops in `folder`, ordered by name. Raises UserError if there are none or a name has another form."""
     root = Path(folder)
     paths = sorted(path for path in root.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
@@ -50,7 +56,7 @@ def load(folder: Path | str) -> PersonCrops:
 
 
 def held_out(people: Iterable[int], num_held_out: int) -> set[int]:
-    """The people who are never trained on. UserError where that leaves nobody to train on."""
+    """Return the people who are never used for training. Raises UserError if nobody would be left to train on."""
     ranked = sorted({int(person) for person in people}, key=lambda person: hashlib.sha256(b"%d" % person).hexdigest())
     if not 0 <= num_held_out < len(ranked):
         raise UserError(f"held-out people must be fewer than the {len(ranked)} there are, got {num_held_out}")

@@ -1,7 +1,7 @@
-"""Training data for a face detector, out of pictures of people: crops of persons, and where in them the faces are.
+"""Make training data for a face detector from pictures of people: person crops with face boxes.
 
-Written in YOLO form, as `rollcall train detector` reads it: images/NAME.jpg and labels/NAME.txt, a line
-`0 x y width height` for each face, shares of the crop. A crop without a face is an example too, and has an empty file.
+The output has the YOLO form that `rollcall train detector` reads: images/NAME.jpg and labels/NAME.txt, with a line `0 x
+y width height` per face, as shares of the crop. A crop without a face is an example too and gets an empty file.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was written of one picture."""
+    """How many crops and faces were written for one picture."""
 
     crops: int
     faces: int
@@ -35,10 +35,11 @@ def write_face_boxes(
     min_width_px: float,
     margin: float,
 ) -> Iterator[Counts]:
-    """Cut every person of each named picture out, with `margin` (of the box) around, and label the faces in the crop.
+    """Cut every person out of each named picture, with `margin` (a share of the box) around, and label the faces.
 
-    min_score, min_width_px: of the people that count. Yields after each picture. Faces reaching over the crop's border
-    are cut there.
+    Yields the counts after each picture. A face that reaches over the border of its crop is cut there.
+
+    min_score, min_width_px: people below either are ignored.
     """
     for folder in ("images", "labels"):
         (output / folder).mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def _grown(boxes: Boxes, margin: float) -> Boxes:
 
 
 def _yolo(boxes: Boxes, crop: Picture) -> str:
-    """(N, 4) xyxy px -> a line each: class 0, centre, width and height as shares of the crop."""
+    """Return one line per box of (N, 4) xyxy px: class 0, centre, width and height as shares of the crop."""
     height, width = crop.shape[:2]
     corners = (boxes / np.array([width, height] * 2)).clip(0, 1)
     lines = [

@@ -1,15 +1,15 @@
-"""Labelled faces: the one table that every loader gives.
+"""Labelled faces: the one table that every loader returns.
 
-A row is a picture of a face. Columns (`COLUMNS`), one missing value for "not known", None or NaN:
+Each row is a picture of a face. Unknown values are None or NaN. Columns (`COLUMNS`):
 
-- path: str, where the picture lies
-- name: str, the same below the data set's folder with `/` between, unique: what splits and corrections go by
-- age: float, years; the middle of [age_low, age_high] where the label is a range
-- age_low, age_high: float, years, both inclusive; equal where the label is exact
+- path: str. Where the picture is.
+- name: str. Path below the corpus folder with `/` between, unique. Splits and corrections refer to it.
+- age: float, years. The middle of [age_low, age_high].
+- age_low, age_high: float, years, inclusive. Equal if the label is exact.
 - gender: 'M' or 'F'
-- group: str, the data set's own label of ethnic group
-- person: str, who it is, in the data set's own terms; one person is never on both sides of a split
-- source: str, the data set
+- group: str. The corpus's own label of ethnic group.
+- person: str. The person, in the corpus's own terms. A person is never on both sides of a split.
+- source: str. The corpus.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def folder(path: Path | str) -> Path:
-    """`path` as a Path; UserError if there is no such folder."""
+    """Return `path` as a Path. Raises UserError if it is not a folder."""
     root = Path(path)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; name the folder that holds the data set's pictures")
@@ -33,7 +33,7 @@ def folder(path: Path | str) -> Path:
 
 
 def pictures(root: Path) -> list[str]:
-    """Names below `root` of all pictures, ordered; hidden files and folders are passed over; UserError if none."""
+    """Return the sorted names of all pictures below `root`, without hidden ones. Raises UserError if there are none."""
     found = sorted(
         name.as_posix()
         for name in (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -45,12 +45,15 @@ def pictures(root: Path) -> list[str]:
 
 
 def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.DataFrame:
-    """The rows of a text table, all values as text; UserError if it cannot be read, or lacks one of `columns`."""
+    """Return the rows of a text table, with all values as text.
+
+    Raises UserError if the file cannot be read or lacks one of `columns`.
+    """
     try:
         rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {file}") from error
-    except (ValueError, OSError) as error:  # pandas' and Unicode's errors are ValueErrors
+    except (ValueError, OSError) as error:  # errors of pandas and of Unicode are ValueErrors
         raise UserError(f"{file} cannot be read as a table in UTF-8 ({error})") from error
     if missing := [name for name in columns if name not in rows]:
         raise UserError(f"{file} must have the columns {', '.join(columns)}; there is no {', '.join(missing)}")
@@ -69,7 +72,7 @@ def table(
     group: Iterable[str | None] | None = None,
     person: Iterable[str | None] | None = None,
 ) -> pd.DataFrame:
-    """Columns as a table; ages without ranges are exact, groups and people may be unknown."""
+    """Return the columns as a table. Ages without ranges are exact; group and person may be unknown."""
     exact = np.array(list(age), np.float64)
     none = [None] * len(names)
     return pd.DataFrame(

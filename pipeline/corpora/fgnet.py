@@ -1,6 +1,6 @@
 """FG-NET: 1,002 pictures of 82 people, named by person and age: `001A02.JPG`, or `001A43a.JPG` if an age has several.
 
-Its labels know no gender. Licence: research only.
+Its labels have no gender. Licence: research only.
 """
 
 import re
@@ -16,11 +16,13 @@ PATH_COLUMN = "full_path"
 
 
 def load(source: Path | str, pictures: Path | None = None) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of FG-NET.
+    """Return the table (`faces.COLUMNS`) of FG-NET.
 
-    source: the folder of its pictures, or a CSV with a column full_path of their names and, where it has one, age: the
-    name's age counts, and a differing one is an error. pictures: of a CSV, the folder that its paths are below, by
-    default its own; no picture is looked for. Raises UserError.
+    source: the folder of its pictures, or a CSV with a column full_path and optionally a column age. The age in the
+        file name counts. The function does not check that pictures named by a CSV exist.
+    pictures: the folder that the CSV's paths start from. The default is the CSV's folder.
+
+    Raises UserError if a name has another form, or the CSV states another age than the name.
     """
     path = Path(source)
     if path.is_file():
@@ -52,5 +54,5 @@ def _listed(path: Path) -> list[str]:
 
 
 def is_name(name: str) -> bool:
-    """Whether a picture is named as FG-NET's are."""
+    """Return whether a file name has FG-NET's form."""
     return _NAME.fullmatch(name) is not None

@@ -1,8 +1,16 @@
 """IMDB-WIKI: `imdb.mat` and `wiki.mat` (https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki).
 
-Each is one struct named imdb or wiki whose fields hold an entry per picture: dob (MATLAB's serial day of birth),
-photo_taken (a year), full_path (below the archive's folder), gender (0 female, 1 male, NaN unknown), name, face_score
-(-Inf: no face was found) and second_face_score (NaN: there is no second face). Licence: non-commercial research only.
+Each file holds one struct, imdb or wiki, whose fields have one entry per picture:
+
+- dob: MATLAB's serial day of birth
+- photo_taken: year of the photo
+- full_path: path below the archive's folder
+- gender: 0 female, 1 male, NaN unknown
+- name: name of the person
+- face_score: -Inf if no face was found
+- second_face_score: NaN if there is no second face
+
+Licence: non-commercial research only.
 """
 
 from pathlib import Path
@@ -24,10 +32,14 @@ _FIRST_OF_YEAR_1 = 367  # MATLAB's serial number of 1 January of the year 1
 
 
 def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of a .mat file, with face_score and second_face_score as columns of their own.
+    """Return the table (`faces.COLUMNS`) of a .mat file, plus the columns face_score and second_face_score.
 
-    Age is the year of the photo less the year of birth, whatever that gives: cleaning drops what cannot be. pictures:
-    the archive's folder, by default where the file lies. No picture is looked for. Raises UserError.
+    The age is the year of the photo minus the year of birth, even where that is impossible; `clean` removes such rows.
+    The function does not check that the pictures exist.
+
+    pictures: the archive's folder. The default is the folder of the file.
+
+    Raises UserError if the file cannot be read.
     """
     file = Path(path)
     kind, entries = _read(file)
@@ -48,7 +60,7 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
 
 
 def _read(file: Path) -> tuple[str, dict[str, NDArray]]:
-    """Which of SOURCES the file is, and its fields, (N,) each."""
+    """Return the key of SOURCES that the file holds, and its fields as arrays of length N."""
     if not file.is_file():
         raise UserError(f"there is no file {file}")
     try:
@@ -67,7 +79,7 @@ def _read(file: Path) -> tuple[str, dict[str, NDArray]]:
 
 
 def _years(days: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The (N,) years of MATLAB's serial days; NaN where there is none."""
+    """Return the (N,) years of MATLAB's serial days, NaN where there is none."""
     since = np.where(np.isnan(days), 0, days).astype(np.int64) - _FIRST_OF_YEAR_1
     dates = np.datetime64("0001-01-01") + since.astype("timedelta64[D]")
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970

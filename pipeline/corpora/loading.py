@@ -1,4 +1,4 @@
-"""From the path of a data set to its table of labelled faces, whatever its form."""
+"""Load the table of labelled faces of any known corpus from its path."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,10 +20,12 @@ LOADERS: Mapping[str, Callable[[Path, Path | None], pd.DataFrame]] = {
 def load_faces(
     source: Path | str, *, pictures: Path | str | None = None, corrected_by: Path | str | None = None
 ) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of a data set: UTKFace's or FG-NET's folder, Adience's folds, a .mat or a CSV.
+    """Return the table (`faces.COLUMNS`) of a corpus: a UTKFace or FG-NET folder, Adience folds, a .mat file or a CSV.
 
-    pictures: the folder of the pictures where the labels lie elsewhere. corrected_by: a CSV of corrections (see
-    pipeline.corpora.corrections), applied before any cleaning. Raises UserError.
+    pictures: the folder of the pictures, if it is not beside the labels.
+    corrected_by: a CSV of corrections (`pipeline.corpora.corrections`), applied before any cleaning.
+
+    Raises UserError if the corpus cannot be read.
     """
     path = Path(source)
     table = LOADERS[form_of(path)](path, None if pictures is None else faces.folder(pictures))
@@ -31,7 +33,7 @@ def load_faces(
 
 
 def form_of(source: Path) -> str:
-    """Which of LOADERS reads `source`; UserError if none does."""
+    """Return the key of LOADERS that reads `source`. Raises UserError if none does."""
     if source.is_file():
         suffix = source.suffix.lower()
         if suffix == ".csv":

@@ -1,9 +1,9 @@
-"""Boxes in the text form of MOTChallenge (Dendorfer et al., IJCV 2021), a person in a frame per line.
+"""Boxes in the text form of MOTChallenge (Dendorfer et al., IJCV 2021): one person in one frame per line.
 
     frame (from 1), id, left, top, width, height, seventh, …
 
-The seventh column is the confidence in results; in ground truths 0 marks a row that does not count. Those after it are
-not read.
+The seventh column is the confidence in results. In ground truth, 0 marks a row that does not count. Further columns are
+ignored.
 """
 
 import math
@@ -21,7 +21,13 @@ MIN_COLUMNS = 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MotRows:
-    """R boxes. frames: (R,) int64 from 1. ids: (R,) int64. boxes: (R, 4) float32 xyxy px. counts: (R,) bool."""
+    """R boxes.
+
+    frames: (R,) int64, from 1.
+    ids: (R,) int64.
+    boxes: (R, 4) float32 xyxy px.
+    counts: (R,) bool. False for rows that ground truth marks as ignored.
+    """
 
     frames: NDArray[np.int64]
     ids: NDArray[np.int64]
@@ -36,7 +42,7 @@ class MotRows:
 
 
 def parse_mot(text: str) -> MotRows:
-    """The rows of a MOT text. Raises ValueError, which names the line."""
+    """Return the rows of a MOT text. Raises ValueError that names the line."""
     lines = [_numbers(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     table = np.array(lines, np.float64).reshape(-1, COLUMNS)
     left_top, size = table[:, 2:4], table[:, 4:6]
@@ -45,7 +51,7 @@ def parse_mot(text: str) -> MotRows:
 
 
 def read_mot(path: Path) -> MotRows:
-    """The rows of a MOT text file. Raises UserError."""
+    """Return the rows of a MOT text file. Raises UserError."""
     try:
         return parse_mot(path.read_text())
     except (OSError, ValueError) as error:
@@ -53,7 +59,7 @@ def read_mot(path: Path) -> MotRows:
 
 
 def not_mot(place: str, error: Exception) -> UserError:
-    """What to tell about a text that cannot be read."""
+    """Return the UserError for a text that cannot be read as MOT."""
     if isinstance(error, OSError):
         return UserError(f"{place} cannot be read: {error.strerror or error}; name a MOT text")
     return UserError(f"{place} is not in MOT form: {error}; rows are frame,id,left,top,width,height,counts,…")

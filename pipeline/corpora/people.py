@@ -1,7 +1,7 @@
-"""Pictures with boxes of people: labels in YOLO form, frames of videos without labels, and a held-out part.
+"""Pictures with person boxes: YOLO labels, frames of unlabelled videos, and a held-out part.
 
-Many pictures of a data set are frames of a few videos. They are split by groups of near-duplicates, so that no scene
-stands on both sides.
+Many pictures of a corpus are frames of a few videos. They are split by groups of near-duplicates, so no scene is on
+both sides.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,17 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 THUMBNAIL_PX = 24
 MIN_CORRELATION = 0.8
 MAX_HASH_DISTANCE = 12
-"""Pictures are near-duplicates if their grey thumbnails, or a thumbnail and a mirrored one, correlate by more than the
-former, or their 64-bit perceptual hashes differ in at most the latter."""
+"""Two pictures are near-duplicates if their grey thumbnails (one of them possibly mirrored) correlate by more than
+MIN_CORRELATION, or their 64-bit perceptual hashes differ in at most MAX_HASH_DISTANCE bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledPicture:
     """A picture and the people in it.
 
-    path: where the picture came from. picture: (H, W, 3) uint8 RGB. boxes: (N, 4) float32 xyxy px.
+    path: where the picture came from.
+    picture: (H, W, 3) uint8 RGB.
+    boxes: (N, 4) float32 xyxy px.
     """
 
     path: Path
@@ -41,8 +43,11 @@ class LabelledPicture:
 
 
 def read_people(folder: Path) -> list[LabelledPicture]:
-    """Read `folder`/images and `folder`/labels in YOLO form (class x y width height, shares of the picture; every class
-    counts as a person), by name; a picture without a label file is empty. Raises UserError."""
+    """Return the pictures of `folder`/images with the boxes of `folder`/labels, ordered by name.
+
+    Labels have the YOLO form: class x y width height, as shares of the picture. Every class counts as a person. A
+        picture without a label file has no people. Raises UserError.
+    """
     return [_labelled(path, folder / "labels" / f"{path.stem}.txt") for path in list_pictures(folder / "images")]
 
 
@@ -62,7 +67,7 @@ def _labelled(path: Path, labels: Path) -> LabelledPicture:
 
 
 def read_rgb(path: Path) -> Picture:
-    """Read an image file as (H, W, 3) RGB; raises UserError."""
+    """Return an image file as (H, W, 3) uint8 RGB. Raises UserError."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise UserError(f"{path} cannot be decoded as a picture; remove it or repair it")
@@ -70,9 +75,9 @@ def read_rgb(path: Path) -> Picture:
 
 
 def read_frames(path: Path, *, per_second: float, long_side: int) -> list[Picture]:
-    """Frames of a video, `per_second` of them as far as it has as many, scaled down to `long_side` px.
+    """Return frames of a video, at most `per_second` of them per second, scaled down to `long_side` px.
 
-    Raises UserError if the file is no video.
+    Raises UserError if the file is not a video.
     """
     fps = cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS)
     step = max(1.0, fps / per_second)
@@ -93,7 +98,7 @@ def _scaled_down(picture: Picture, long_side: int) -> Picture:
 
 
 def read_unlabelled(paths: list[Path], *, per_second: float, long_side: int) -> list[Picture]:
-    """The pictures and frames of files and folders, by name. Raises UserError."""
+    """Return the pictures and frames of files and folders, ordered by name. Raises UserError."""
     pictures: list[Picture] = []
     for path in paths:
         if not path.exists():
@@ -107,7 +112,7 @@ def read_unlabelled(paths: list[Path], *, per_second: float, long_side: int) -> 
 
 
 def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, Picture]]:
-    """The same at full size, one after the other, each with a name of its own, fit for a file. Raises UserError."""
+    """Yield pictures and frames at full size, each with a unique name that is fit for a file. Raises UserError."""
     for number, path in enumerate(paths):
         if not path.exists():
             raise UserError(f"{path} does not exist; name pictures, videos, or folders of them")
@@ -126,7 +131,7 @@ def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, P
 
 
 def near_duplicates(pictures: list[Picture]) -> NDArray[np.int64]:
-    """The group, 0.., of each picture; near-duplicates, also over third pictures, share one."""
+    """Return (N,) int64 group numbers from 0. Near-duplicates share a group, also through third pictures."""
     thumbnails = np.stack([_thumbnail(picture) for picture in pictures])
     flat, mirrored = (each.reshape(len(each), -1) for each in (thumbnails, thumbnails[:, :, ::-1]))
     alike = (flat @ flat.T > MIN_CORRELATION) | (flat @ mirrored.T > MIN_CORRELATION)
@@ -137,7 +142,7 @@ def near_duplicates(pictures: list[Picture]) -> NDArray[np.int64]:
 
 
 def _thumbnail(picture: Picture) -> NDArray[np.float32]:
-    """(H, W, 3) -> (24, 24) grey with mean 0 and norm 1."""
+    """Return (24, 24) float32 grey with mean 0 and norm 1 for an (H, W, 3) picture."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
@@ -145,7 +150,7 @@ def _thumbnail(picture: Picture) -> NDArray[np.float32]:
 
 
 def held_out(groups: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which pictures are held out: whole groups in seeded order, as long as `share` of all is not exceeded."""
+    """Return which pictures are held out, (N,) bool: whole groups in seeded order, at most `share` of all pictures."""
     chosen = np.zeros(len(groups), bool)
     sizes = np.bincount(groups)
     left = round(share * len(groups))
@@ -158,14 +163,21 @@ def held_out(groups: NDArray[np.int64], share: float, seed: int) -> NDArray[np.b
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """The labelled boxes of a picture. boxes: (N, 4) float32 xyxy px. ignored: (M, 4), neither right nor wrong."""
+    """The labelled boxes of one picture.
+
+    boxes: (N, 4) float32 xyxy px.
+    ignored: (M, 4) float32 xyxy px. Detections on these count neither as right nor as wrong.
+    """
 
     boxes: NDArray[np.float32]
     ignored: NDArray[np.float32]
 
 
 def read_truth_csv(path: Path, names: list[str]) -> list[Truth]:
-    """Read rows `image,xmin,ymin,xmax,ymax` for pictures by name; one without rows is empty. Raises UserError."""
+    """Return the boxes of pictures by name from rows `image,xmin,ymin,xmax,ymax`.
+
+    A picture without rows has no boxes. Raises UserError.
+    """
     columns = ["image", "xmin", "ymin", "xmax", "ymax"]
     try:
         table = pd.read_csv(path, dtype={"image": str})
@@ -191,14 +203,17 @@ def read_truth_csv(path: Path, names: list[str]) -> list[Truth]:
 
 
 def read_truth_mot(path: Path) -> list[Truth]:
-    """Read a MOT text file: the frames up to the last that has a row; rows whose 7th column is 0 are ignored boxes."""
+    """Return the boxes of each frame of a MOT text file, up to the last frame with a row.
+
+    Rows whose seventh column is 0 become ignored boxes. Raises UserError.
+    """
     rows = read_mot(path)
     here = [rows[rows.frames == frame] for frame in range(1, rows.frames.max(initial=0) + 1)]
     return [Truth(each.boxes[each.counts], each.boxes[~each.counts]) for each in here]
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, by name; raises UserError if there are none."""
+    """Return the pictures of a folder, ordered by name. Raises UserError if there are none."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise UserError(f"{folder} has no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); name a folder of them")
@@ -206,7 +221,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def frames_of(path: Path) -> Iterator[Picture]:
-    """All frames of a video, (H, W, 3) RGB; raises UserError if the file is no video."""
+    """Yield all frames of a video as (H, W, 3) uint8 RGB. Raises UserError if the file is not a video."""
     video = cv2.VideoCapture(str(path))
     empty = True
     while (read := video.read())[0]:

@@ -1,4 +1,4 @@
-"""Which labels to look at first: ages 0 to 20 before all others, and within each the least certain first."""
+"""The order in which labels are reviewed: ages 0 to 20 first, and the least certain first within each part."""
 
 import math
 from pathlib import Path
@@ -10,29 +10,34 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 
 YOUNG = 20
-"""Labels of up to so many years come first: there a year weighs most, and most labels are wrong (seed data sets)."""
+"""Labels up to this age, in years, come first: a year matters most there, and most wrong labels were found there."""
 COPY_YEARS = 5
-"""Copies of one picture whose ages lie farther apart contradict each other."""
+"""Two copies of one picture contradict each other if their ages are farther apart than this."""
 PREDICTED = ("path", "predicted_age", "age_low", "age_high", "female_prob")
 
-_Z_80 = 1.2815515655446004  # standard deviations from the middle of a normal distribution to the end of its middle 80 %
+_Z_80 = 1.2815515655446004  # standard deviations from the mean of a normal distribution to the ends of its central 80 %
 
 
 def order(table: pd.DataFrame, certainty: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(N,) rows of `table` in the order of review; equals by name, and rows of unknown (NaN) certainty last."""
+    """Return the (N,) rows of `table` in the order of review. Ties go by name; rows of unknown (NaN) certainty come
+    last."""
     is_older = ~(table["age_low"] <= YOUNG).to_numpy()
     names = np.argsort(np.argsort(table["name"].to_numpy(str)))
     return np.lexsort([names, np.where(np.isnan(certainty), 2.0, certainty), is_older])
 
 
 def certainty(table: pd.DataFrame, predictions: pd.DataFrame) -> NDArray[np.float64]:
-    """How far predictions bear each label out: (N,) in 0..1, NaN where there is no prediction.
+    """Return how well predictions support each label: (N,) in 0..1, NaN where there is no prediction.
 
-    It is the lesser of two: the chance that a prediction with this 80 % interval misses the age by as much as it does
-    (two-sided, the halves of the interval read as those of a normal distribution; a label that is a range is missed
-    from its nearer end), and the probability of the label's gender. A label that is not known is borne out by nothing.
+    The certainty is the smaller of two probabilities:
 
-    predictions: PREDICTED, one row for each of the N pictures, NaN where there is none.
+    - the two-sided probability that a prediction with this 80 % interval is off by at least as much. Each half of the
+      interval is read as half of a normal distribution. For a range, the distance to its nearer end counts.
+    - the predicted probability of the labelled gender
+
+    An unknown label has certainty 0.
+
+    predictions: a table with the columns PREDICTED, one row per picture, NaN where there is no prediction.
     """
     predicted = predictions["predicted_age"].to_numpy(np.float64)
     nearest = np.clip(predicted, table["age_low"].to_numpy(np.float64), table["age_high"].to_numpy(np.float64))
@@ -46,9 +51,9 @@ def certainty(table: pd.DataFrame, predictions: pd.DataFrame) -> NDArray[np.floa
 
 
 def contradicted(table: pd.DataFrame, groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N,) whether a copy of the picture has another gender, or an age that is more than COPY_YEARS away.
+    """Return (N,) bool: True where a copy of the picture has another gender, or an age more than COPY_YEARS away.
 
-    groups: (N,) which pictures are copies of one another (`splits.groups`).
+    groups: (N,) groups of copies (`splits.groups`).
     """
     by_group = table.groupby(np.asarray(groups))
     years = by_group["age"].transform("max") - by_group["age"].transform("min")
@@ -56,9 +61,10 @@ def contradicted(table: pd.DataFrame, groups: NDArray[np.int64]) -> NDArray[np.b
 
 
 def read_predictions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """PREDICTED for each row of `table`, from a file that `rollcall evaluate attributes` wrote; NaN where it has none.
+    """Return the columns PREDICTED for each row of `table`, from a file that `rollcall evaluate attributes` wrote.
 
-    Of several estimators the first counts; figures of shrunk copies are passed over. Raises UserError.
+    Rows without a prediction are NaN. If the file holds several estimators, the first one counts. Rows of shrunk copies
+    are ignored. Raises UserError.
     """
     try:
         found = pd.read_csv(path, dtype={"path": str})

@@ -1,7 +1,7 @@
 """Splits that never put one person, or two copies of one picture, on both sides.
 
-They are a function of the pictures alone: the same files give the same split on every machine, and a picture that comes
-later moves no other one, unless it joins two groups.
+A split depends only on the pictures: the same files give the same split on every machine. A new picture moves no other
+    picture, unless it joins two groups.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from pipeline.errors import UserError
 SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 _THUMBNAIL_PX = 64
-_HASHED_PX = 32  # what imagehash.phash shrinks to, for 8 x 8 bits
+_HASHED_PX = 32  # the size to which imagehash.phash shrinks a picture for 8 x 8 bits
 _MAX_SHIFT_PX = 6
 _BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyThresholds:
-    """When two pictures are copies: re-compressed, re-scaled, re-cropped, re-coloured, marked or mirrored.
+    """Thresholds for two pictures to be copies: re-compressed, scaled, cropped, re-coloured, marked or mirrored.
 
-    max_bits: candidates are pairs whose perceptual hashes (64 bits) differ in so many bits at most.
-    min_correlation: least correlation of their fine detail, where the one lies best on the other.
-    retry_correlation: from here on a pair gets a second try, turned, sheared and scaled onto each other.
+    max_bits: candidate pairs differ in at most this many bits of their 64-bit perceptual hashes.
+    min_correlation: least correlation of the fine detail at the best shift.
+    retry_correlation: from here on a pair gets a second try with rotation, shear and scale.
 
-    Set by eye on UTKFace: all 51 pairs of a correlation of .90 to .95, and all 13 that the second try adds, are copies;
-    of those from .85 to .89, three in four are strangers.
+    The values were set by eye on UTKFace. All 51 pairs with a correlation of .90 to .95 are copies, and so are all 13
+    pairs that the second try adds. Three in four pairs from .85 to .89 are different photographs.
     """
 
     max_bits: int = 12
@@ -46,10 +46,11 @@ class CopyThresholds:
 
 
 def split(names: Sequence[str], groups: NDArray[np.int64], shares: Mapping[str, float] = SHARES) -> NDArray[np.str_]:
-    """The side of each of N pictures, (N,) str: a key of `shares`, which sum to 1.
+    """Return the side of each of N pictures, (N,) str: a key of `shares`.
 
-    names: a picture's name in its data set, or who it shows: of a group the smallest counts, by its SHA-256.
-    groups: (N,) pictures of one group stay together.
+    names: (N,) names of the pictures, or of the people they show. The smallest name of a group decides, by its SHA-256.
+    groups: (N,) int64. Pictures of one group stay together.
+    shares: share of the pictures by side. They sum to 1.
     """
     if abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) < 0:
         raise ValueError(f"shares must be at least 0 and sum to 1, got {dict(shares)}")
@@ -61,9 +62,9 @@ def split(names: Sequence[str], groups: NDArray[np.int64], shares: Mapping[str, 
 
 
 def split_faces(table: pd.DataFrame, shares: Mapping[str, float] = SHARES) -> NDArray[np.str_]:
-    """`split` of a table of labelled faces: by person where the data set names people, else by copies of one picture.
+    """Return the `split` of a table of labelled faces: by person, and by copies of one picture.
 
-    Both hold where it names some of them. Where everybody is named no picture is read.
+    If the corpus names every person, no picture is read.
     """
     known = table["person"].notna().to_numpy()
     copies = np.arange(len(table), dtype=np.int64) if known.all() else groups(table["path"].tolist())
@@ -72,7 +73,7 @@ def split_faces(table: pd.DataFrame, shares: Mapping[str, float] = SHARES) -> ND
 
 
 def joined(groups: NDArray[np.int64], others: Sequence[Hashable]) -> NDArray[np.int64]:
-    """(N,) groups of what is together in `groups`, or in `others`, or by a chain of both."""
+    """Return (N,) groups that join what `groups` or `others` join, also through chains of both."""
     second = pd.factorize(np.asarray(others))[0]
     first = np.unique(groups, return_inverse=True)[1]
     num = int(first.max(initial=-1)) + 1
@@ -81,11 +82,13 @@ def joined(groups: NDArray[np.int64], others: Sequence[Hashable]) -> NDArray[np.
 
 
 def groups(paths: Sequence[Path | str], thresholds: CopyThresholds = CopyThresholds()) -> NDArray[np.int64]:
-    """Which pictures are copies of one another, directly or by a chain: (N,) numbers from 0, by first appearance.
+    """Return (N,) int64 groups of copies, numbered from 0 by first appearance.
 
-    Perceptual hashes (imagehash.phash) of the picture and of its mirror image give candidates; the correlation of fine
-    detail decides, so that faces that merely look alike stay apart. Time grows with N²: 20,811 faces take a
-    minute on one core. Raises UserError for a file that is no picture.
+    Perceptual hashes (imagehash.phash) of the picture and of its mirror image give candidate pairs. The correlation of
+    fine detail decides, so faces that merely look alike stay apart. The time grows with N²: 20,811 faces take a minute
+    on one core.
+
+    Raises UserError for a file that is not a picture.
     """
     hashes, thumbnails = _read(paths)
     one, other = copies(hashes, thumbnails, thresholds)
@@ -98,9 +101,10 @@ def groups(paths: Sequence[Path | str], thresholds: CopyThresholds = CopyThresho
 def copies(
     hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], thresholds: CopyThresholds
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs (P,), (P,) of copies, the first always the smaller index.
+    """Return the pairs of copies as two (P,) arrays of indices, the smaller index first.
 
-    hashes: (N, 2), as it is and mirrored; thumbnails: (N, 64, 64) grey.
+    hashes: (N, 2) uint64. The picture's hash and that of its mirror image.
+    thumbnails: (N, 64, 64) uint8 grey.
     """
     details: dict[int, NDArray[np.float32]] = {}
 
@@ -124,7 +128,7 @@ def copies(
 
 
 def are_copies(one: NDArray[np.float32], other: NDArray[np.float32], thresholds: CopyThresholds) -> bool:
-    """Whether two pictures' fine details, (64, 64), are of one photograph; what has no detail is a copy of nothing."""
+    """Return whether the fine details, (64, 64) each, show one photograph. A picture without detail has no copies."""
     edge = slice(_MAX_SHIFT_PX, -_MAX_SHIFT_PX)
     if one[edge, edge].std() < 0.05 or other[edge, edge].std() < 0.05:
         return False
@@ -135,7 +139,7 @@ def are_copies(one: NDArray[np.float32], other: NDArray[np.float32], thresholds:
 
 
 def fine_detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Edges and texture of a (64, 64) grey picture at even strength: what is left without shading and contrast."""
+    """Return the edges and texture of a (64, 64) grey picture at even strength, without shading and contrast."""
     grey = cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), 1.0)
     high = grey - cv2.GaussianBlur(grey, (0, 0), 4.0)
     strength = np.sqrt(cv2.GaussianBlur(high * high, (0, 0), 6.0))
@@ -143,13 +147,13 @@ def fine_detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _aligned_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Correlation once `other` lies on `one` by the best affine map (ECC: Evangelidis, Psarakis 2008); -1 if none."""
+    """Return the correlation after the best affine alignment (ECC: Evangelidis, Psarakis 2008); -1 if there is none."""
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
     start = np.eye(2, 3, dtype=np.float32)
     everywhere = np.full(one.shape, 255, np.uint8)
     try:
         _, turn = cv2.findTransformECC(one, other, start, cv2.MOTION_AFFINE, stop, everywhere, 3)
-    except cv2.error:  # it does not converge: they have nothing in common
+    except cv2.error:  # no convergence: the pictures have nothing in common
         return -1.0
     flags = cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(other, turn, one.shape[::-1], flags=flags | cv2.INTER_LINEAR)
@@ -160,11 +164,11 @@ def _aligned_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -
 
 
 def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Hashes (N, 2) of the pictures and of their mirror images, and grey thumbnails (N, 64, 64)."""
+    """Return (N, 2) hashes of the pictures and of their mirror images, and (N, 64, 64) grey thumbnails."""
     hashes = np.zeros((len(paths), 2), np.uint64)
     thumbnails = np.zeros((len(paths), _THUMBNAIL_PX, _THUMBNAIL_PX), np.uint8)
     for index, path in enumerate(paths):
-        # Not with PIL's open, which Ultralytics replaces by one that wants a plugin for what it does not know.
+        # OpenCV reads the file, because Ultralytics replaces PIL's `open` by one that asks for a plugin.
         read = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).exists() else None
         if read is None:
             cause = "cannot be read as a picture" if Path(path).exists() else "does not exist"
@@ -178,11 +182,11 @@ def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.u
 
 
 def _components(one: NDArray[np.int64], other: NDArray[np.int64], num: int) -> NDArray[np.int64]:
-    """(num,) labels of the connected parts of the graph with these edges."""
+    """Return (num,) labels of the connected components of the graph with these edges."""
     edges = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(num, num))
     return np.asarray(connected_components(edges, directed=False)[1], np.int64)
 
 
 def _position(key: str) -> float:
-    """A number in [0, 1) that is spread evenly, by the key's SHA-256."""
+    """Return a number in [0, 1) from the key's SHA-256, evenly spread."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48

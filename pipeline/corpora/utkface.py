@@ -1,4 +1,5 @@
-"""UTKFace: aligned faces whose labels are their names, `age_gender_race_date.jpg` (https://susanqq.github.io/UTKFace).
+"""UTKFace: aligned faces whose file names are their labels, `age_gender_race_date.jpg`
+    (https://susanqq.github.io/UTKFace).
 
 Licence: non-commercial research only.
 """
@@ -12,16 +13,16 @@ from pipeline.corpora import faces
 
 GENDERS = {"0": "M", "1": "F"}
 GROUPS = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"}
-"""By the data set's documentation; Others: such as Hispanic, Latino, Middle Eastern."""
+"""The corpus's own names. Others includes Hispanic, Latino and Middle Eastern."""
 
 _NAME = re.compile(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?:(?P<group>[0-4])_)?(?P<date>\d{8,})", re.ASCII)
 
 
 def load(folder: Path | str) -> pd.DataFrame:
-    """The table (`faces.COLUMNS`) of all pictures below `folder`, in the order of their names.
+    """Return the table (`faces.COLUMNS`) of all pictures below `folder`, ordered by name.
 
-    A name without the race, of which the release holds three, has no group. A picture whose name is of another form
-    has no age and no gender: cleaning counts it. Ages are as the names have them, up to 116.
+    A name without the race has no group; the release holds three. A picture whose name has another form has no age and
+    no gender, and `clean` counts it. Ages go up to 116, as the names state them.
     """
     root = faces.folder(folder)
     found = faces.pictures(root)
@@ -37,5 +38,5 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 
 def is_name(name: str) -> bool:
-    """Whether a picture is named as UTKFace's are."""
+    """Return whether a file name has UTKFace's form."""
     return _NAME.match(name) is not None
