@@ -1,6 +1,6 @@
-"""How well ages and genders are judged: figures with intervals, pooled and by groups, from every single prediction.
+"""Measure age and gender estimates: figures with intervals, pooled and by group, from every single prediction.
 
-Intervals hold 95 % and are percentile bootstraps over pictures (Efron 1979).
+The intervals are 95 % percentile bootstraps over pictures (Efron 1979).
 """
 
 import time
@@ -26,13 +26,13 @@ ECE_BINS = 15
 CS_YEARS = 5
 QUANTILES = (0.025, 0.975)
 AGE_GROUPS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
-"""First years of the groups that figures are given by."""
+"""First years of the age groups."""
 FACE_SIZES = (0, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""First sides, px, of the groups of pictures by their own size: the shorter side counts."""
+"""First sides, in px, of the groups by picture size. The shorter side counts."""
 COPIES_PX = (16, 24, 32, 48, 64)
-"""Sides of the small copies that a model card tells of."""
+"""Sides of the small copies that a model card reports."""
 COLUMNS = ("path", "age", "gender", "predicted_age", "age_low", "age_high", "female_prob", "seconds")
-"""Of every prediction; estimator, group, face_px and copy_px follow them."""
+"""The columns of every prediction. estimator, group, face_px and copy_px follow them."""
 
 
 def judge(
@@ -43,12 +43,12 @@ def judge(
     batch: int,
     copies_px: Sequence[int] = (),
 ) -> Iterator[pd.DataFrame]:
-    """Judge `faces`, batch by batch, none left out; see `aligned` for what it takes.
+    """Judge all `faces`, batch by batch. `aligned` explains the arguments.
 
-    Yields COLUMNS, group, face_px (the picture's shorter side) and copy_px (0: the picture as it is). seconds: of the
-    estimator alone, for a face in its batch.
+    Yields COLUMNS, group, face_px (the picture's shorter side) and copy_px (0 for the picture itself). seconds is the
+    time of the estimator alone, per face.
     """
-    estimator(np.zeros((batch, ALIGNED_PX, ALIGNED_PX, 3), np.uint8))  # what happens at the first call alone
+    estimator(np.zeros((batch, ALIGNED_PX, ALIGNED_PX, 3), np.uint8))  # warm up: the first call is slower
     for rows, pictures in aligned(faces, read, batch=batch, copies_px=copies_px):
         started = time.perf_counter()
         estimates = estimator(pictures)
@@ -67,10 +67,11 @@ def judge(
 def aligned(
     faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int, copies_px: Sequence[int] = ()
 ) -> Iterator[tuple[pd.DataFrame, NDArray[np.uint8]]]:
-    """`faces` as the pipeline would align them: rows, with face_px and copy_px, and (N, 224, 224, 3) pictures.
+    """Align `faces` as the pipeline would: yield rows with face_px and copy_px, and (N, 224, 224, 3) pictures.
 
-    faces: columns path, age, gender, group; pictures that show UTKFACE's window. read: raises where a picture cannot be
-    read. copies_px: sides that pictures are scaled down to, besides; a picture that is no larger is not copied.
+    faces: columns path, age, gender and group. The pictures show UTKFACE's window.
+    read: reads a picture, and raises if it cannot be read.
+    copies_px: sides of additional shrunk copies. A picture that is not larger gets no copy.
     """
     for start in range(0, len(faces), batch):
         rows = faces.iloc[start : start + batch][["path", "age", "gender", "group"]]
@@ -88,8 +89,10 @@ def aligned(
 
 
 def summary(judged: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, Any]:
-    """Figures of one estimator's predictions (rows of `judge`): `pooled`, and `by` age_group, gender, group, face_px
-    and copy_px, label -> figures."""
+    """Return the figures of one estimator's predictions (rows of `judge`).
+
+    `pooled` has all of them. `by` has them by age_group, gender, group, face_px and copy_px: label -> figures.
+    """
     own, copies = judged[judged["copy_px"] == 0], judged[judged["copy_px"] > 0]
     groups = {
         "age_group": own.groupby(_binned(own["age"], AGE_GROUPS), observed=True),
@@ -107,10 +110,10 @@ def summary(judged: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, Any
 
 
 def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> dict[str, float | int | None]:
-    """pictures, seconds (mean per face), and mae, cs5, gender_accuracy, ece, coverage80, each with NAME_low and _high.
+    """Return pictures, seconds (mean per face), and mae, cs5, gender_accuracy, ece and coverage80.
 
-    What has no label, or of which the estimator says nothing, counts for no figure of its kind; None where there is
-    none.
+    Each figure has NAME_low and NAME_high. Rows without a label or an estimate do not count. A figure without rows is
+    None.
     """
     aged = rows[rows["age"].notna() & rows["predicted_age"].notna()]
     gendered = rows[rows["gender"].notna() & rows["female_prob"].notna()]
@@ -133,7 +136,7 @@ def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> 
 
 
 def calibration_error(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Expected calibration error: how far probabilities and frequencies lie apart over ECE_BINS of equal width."""
+    """Return the expected calibration error: the distance of probabilities from frequencies over ECE_BINS equal bins."""
     bins = np.minimum((probs * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = np.bincount(bins, probs, ECE_BINS) - np.bincount(bins, truth, ECE_BINS)
     return float(np.abs(gaps).sum() / len(probs))
@@ -142,7 +145,7 @@ def calibration_error(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> f
 def bootstrap(
     samples: Sequence[NDArray[Any]], figure: Callable[..., float], *, resamples: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """The interval of `figure` of paired (N,) samples; NaN, NaN if there are none."""
+    """Return the interval of `figure` over paired (N,) samples, or (NaN, NaN) if there are none."""
     num = len(samples[0])
     if not num or not resamples:
         return float("nan"), float("nan")
@@ -159,7 +162,7 @@ def _rounded(value: float) -> float | None:
 
 
 def _binned(values: pd.Series, starts: Sequence[int]) -> pd.Series:
-    """The group of each value by the groups' first values: '0-2', '3-9', …, '70+'."""
+    """Return the label of each value's group: '0-2', '3-9', …, '70+'."""
     labels = [f"{low}-{high - 1}" for low, high in pairwise(starts)] + [f"{starts[-1]}+"]
     return pd.cut(values, [*starts, np.inf], right=False, labels=labels)
 

@@ -1,7 +1,7 @@
-"""How well boxes are found: average precision, and precision and recall at a working threshold.
+"""Measure a detector: average precision, and precision and recall at a working threshold.
 
-A detection is right if it overlaps a labelled box by an IoU of at least .5 (for `ap`, .5 to .95), each label once, the
-best score first.
+A detection is correct if it overlaps a labelled box with an IoU of at least .5 (for `ap`, .5 to .95). Each label counts
+once, for the detection with the best score.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,11 @@ IOUS = np.arange(0.5, 1.0, 0.05)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What was found in one picture against its labels.
+    """The detections of one picture, compared with its labels.
 
-    right: (N, 10) bool, detection n matches a label at IOUS; rows by falling score. scores: (N,). num_labels: labels.
+    right: (N, 10) bool. Detection n matches a label at each of IOUS. Rows by falling score.
+    scores: (N,).
+    num_labels: number of labels.
     """
 
     right: NDArray[np.bool_]
@@ -30,7 +32,7 @@ class Matches:
 
 
 def match(found: Detections, labels: NDArray[np.float32], ignored: NDArray[np.float32] | None = None) -> Matches:
-    """Compare detections with (M, 4) labels; one that misses all and overlaps an `ignored` box by .5 is left out."""
+    """Compare detections with (M, 4) labels. A false detection that overlaps an `ignored` box by .5 is left out."""
     overlap = geometry.pairwise_iou(found.boxes, labels)
     right = np.zeros((len(found), len(IOUS)), bool)
     for column, iou in enumerate(IOUS):
@@ -47,7 +49,7 @@ def match(found: Detections, labels: NDArray[np.float32], ignored: NDArray[np.fl
 
 
 def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
-    """(10,) average precision at IOUS over pictures, as Ultralytics computes it; 0 where nothing was found."""
+    """Return (10,) average precision at IOUS over pictures, as Ultralytics computes it. It is 0 without detections."""
     from ultralytics.utils.metrics import ap_per_class
 
     right = np.vstack([each.right for each in matches])
@@ -60,7 +62,7 @@ def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
 
 
 def precision_recall(matches: Sequence[Matches], threshold: float) -> tuple[float, float]:
-    """At IoU .5, of detections with a score of at least `threshold`; a precision of nothing is 1."""
+    """Return precision and recall at IoU .5 for scores of at least `threshold`. Without detections the precision is 1."""
     right = sum(int(each.right[each.scores >= threshold, 0].sum()) for each in matches)
     found = sum(int((each.scores >= threshold).sum()) for each in matches)
     labels = sum(each.num_labels for each in matches)
@@ -69,7 +71,7 @@ def precision_recall(matches: Sequence[Matches], threshold: float) -> tuple[floa
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Average precision at IoU .5 and over .5 to .95; precision and recall at the working threshold, IoU .5."""
+    """Return average precision at IoU .5 and over .5 to .95, and precision and recall at the threshold and IoU .5."""
 
     ap50: float
     ap: float
@@ -78,14 +80,14 @@ class Figures:
 
 
 def figures(matches: Sequence[Matches], threshold: float) -> Figures:
-    """All figures of some pictures, rounded to four digits."""
+    """Return all figures of some pictures, rounded to four digits."""
     ap = average_precision(matches)
     precision, recall = precision_recall(matches, threshold)
     return Figures(*(round(float(each), 4) for each in (ap[0], ap.mean(), precision, recall)))
 
 
 def curve(matches: Sequence[Matches]) -> list[dict[str, float]]:
-    """Precision and recall at every threshold from .05 to .95."""
+    """Return precision and recall at every threshold from .05 to .95."""
     rows = []
     for threshold in np.arange(0.05, 0.96, 0.05).round(2).tolist():
         precision, recall = precision_recall(matches, threshold)
@@ -96,7 +98,7 @@ def curve(matches: Sequence[Matches]) -> list[dict[str, float]]:
 def intervals(
     matches: Sequence[Matches], threshold: float, *, resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile bootstraps over pictures (Efron 1979); too narrow where pictures are frames of one video."""
+    """Return 95 % percentile bootstraps over pictures (Efron 1979). They are too narrow for frames of one video."""
     rng = np.random.default_rng(seed)
     drawn = [
         asdict(figures([matches[index] for index in rng.integers(0, len(matches), len(matches))], threshold))

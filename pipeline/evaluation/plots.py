@@ -1,4 +1,4 @@
-"""Figures as PNG files, drawn without a screen."""
+"""Draw figures as PNG files, without a screen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,10 +35,10 @@ def plot_history(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def plot_ages(labels: pd.DataFrame, path: Path) -> None:
-    """Draw how many pictures each year of age has, by gender.
+    """Draw the number of pictures per year of age, by gender.
 
-    labels: columns age_low, age_high (years, inclusive; NaN: unknown) and gender ('M', 'F' or None). A label that is a
-    range is hatched, spread evenly over its years.
+    labels: columns age_low and age_high (years, inclusive; NaN: unknown) and gender ('M', 'F' or None). A range is
+        hatched and spread evenly over its years.
     """
     known = labels[labels["age_low"].notna()]
     if known.empty:
@@ -73,10 +73,10 @@ def plot_ages(labels: pd.DataFrame, path: Path) -> None:
 
 
 def plot_speed(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw time per face against accuracy: a point with its interval for each estimator.
+    """Draw accuracy over time per face: one point with its interval per estimator.
 
-    figures: name -> seconds, and mae and gender_accuracy with NAME_low and NAME_high, as `evaluate attributes` has
-    them.
+    figures: name -> seconds, and mae and gender_accuracy with NAME_low and NAME_high, as `evaluate attributes` writes
+        them.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     for panel, key, title in zip(

@@ -1,6 +1,6 @@
-"""How well vectors of people's crops tell who is whom: rank-1 and mAP over cameras, AUC within a video.
+"""Measure how well vectors of person crops tell identity: rank-1 and mAP across cameras, AUC within a video.
 
-Similarity is the cosine; vectors have length one.
+The similarity is the cosine of unit vectors.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4000
-"""Of the similarity, -1..1: ties within a bin count half, so that an AUC is exact to about 1e-4."""
+"""Bins of the similarity, -1..1. Ties within a bin count half, so an AUC is exact to about 1e-4."""
 QUANTILES = (0.025, 0.975)
-"""Intervals hold 95 %."""
+"""The intervals are 95 % intervals."""
 BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Q queries that have a true match in the gallery. people: (Q,). precisions: (Q,) average ones. hits: (Q,) of the
-    first rank."""
+    """Q queries that have a true match in the gallery.
+
+    people: (Q,).
+    precisions: (Q,) average precision.
+    hits: (Q,) bool. Whether the first rank is correct.
+    """
 
     people: NDArray[np.int64]
     precisions: NDArray[np.float64]
@@ -34,10 +38,12 @@ def rank(
     queries: NDArray[np.bool_],
     gallery: NDArray[np.bool_],
 ) -> Ranking:
-    """Rank the gallery for each query by falling similarity; crops of the same person and camera are left out of it.
+    """Rank the gallery for each query by falling similarity, without crops of the same person and camera.
 
-    vectors: (N, D) of length one. The protocol of Market-1501 (Zheng et al., ICCV 2015): average precision is the mean
-    of the precision at each true match. A query without a true match is left out.
+    The protocol is that of Market-1501 (Zheng et al., ICCV 2015): average precision is the mean of the precision at
+    each true match. A query without a true match is left out.
+
+    vectors: (N, D) unit vectors.
     """
     found, precisions, hits = [], [], []
     places = np.flatnonzero(gallery)
@@ -58,7 +64,7 @@ def rank(
 
 
 def ranking_figures(ranking: Ranking, *, resamples: int, rng: np.random.Generator) -> dict[str, object]:
-    """rank1 and map with their 95 % intervals, people resampled; None where no query has a match."""
+    """Return rank1 and map with 95 % intervals from resampled people, or None if no query has a match."""
     figures: dict[str, object] = {"queries": len(ranking.people)}
     for name, values in (("rank1", ranking.hits.astype(float)), ("map", ranking.precisions)):
         figures |= {name: float(values.mean()) if len(values) else None}
@@ -69,7 +75,7 @@ def ranking_figures(ranking: Ranking, *, resamples: int, rng: np.random.Generato
 def _mean_interval(
     values: NDArray[np.floating], groups: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> tuple[float, float] | None:
-    """The interval of a mean over values that come in groups: groups are drawn, with all their values."""
+    """Return the interval of a mean over grouped values. Whole groups are resampled."""
     _, index = np.unique(groups, return_inverse=True)
     if not len(values) or not resamples:
         return None
@@ -81,8 +87,11 @@ def _mean_interval(
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """How alike the crops of T tracks are: (T, T, BINS) numbers of pairs by similarity; a < b, and a = b on the
-    diagonal."""
+    """Similarities of the crops of T tracks.
+
+    counts: (T, T, BINS) numbers of pairs by similarity. a < b for pairs of two tracks; the diagonal has pairs of one
+        track.
+    """
 
     counts: NDArray[np.float64]
 
@@ -90,14 +99,14 @@ class Pairs:
 def count_pairs(
     vectors: NDArray[np.float32], tracks: NDArray[np.int64], times_s: NDArray[np.floating], *, min_gap_s: float
 ) -> Pairs:
-    """Count pairs of crops of one video that lie `min_gap_s` or more apart; vectors (N, D) of length one."""
+    """Count pairs of crops of one video that are at least `min_gap_s` apart. vectors: (N, D) unit vectors."""
     names, index = np.unique(tracks, return_inverse=True)
     counts = np.zeros((len(names), len(names), BINS))
     for start in range(0, len(vectors), BLOCK):
         some = slice(start, start + BLOCK)
         similarities = vectors[some] @ vectors.T
         bins = ((similarities + 1) * (BINS / 2)).astype(np.int64).clip(0, BINS - 1)
-        # Each pair once, from its later crop.
+        # Each pair counts once, at its later crop.
         later, earlier = np.nonzero(times_s[some, None] - times_s[None, :] >= min_gap_s - 1e-9)
         a, b = np.sort([index[some][later], index[earlier]], axis=0)
         np.add.at(counts, (a, b, bins[later, earlier]), 1)
@@ -105,9 +114,9 @@ def count_pairs(
 
 
 def auc_figures(videos: Mapping[str, Pairs], *, resamples: int, rng: np.random.Generator) -> dict[str, object]:
-    """auc of every video, and of all their pairs together under `pooled`, each with a 95 % interval, tracks resampled.
+    """Return the AUC of every video, and of all pairs under `pooled`, each with a 95 % interval from resampled tracks.
 
-    The AUC is the probability that a pair of one track is more alike than a pair of two tracks of the same video.
+    The AUC is the probability that a pair of one track is more similar than a pair of two tracks of the same video.
     """
     figures: dict[str, object] = {}
     for name, chosen in [*((name, [name]) for name in videos), ("pooled", list(videos))]:
@@ -126,7 +135,7 @@ def auc_figures(videos: Mapping[str, Pairs], *, resamples: int, rng: np.random.G
 
 
 def _weighed(pairs: Pairs, rng: np.random.Generator | None) -> NDArray[np.float64]:
-    """(2, BINS) pairs of one track and of two, every track once, or as often as it is drawn."""
+    """Return (2, BINS) counts of pairs of one track and of two, with each track weighted by how often it is drawn."""
     count = len(pairs.counts)
     weights = np.ones(count) if rng is None else np.bincount(rng.integers(0, count, count), minlength=count)
     diagonal = np.arange(count)
@@ -143,13 +152,13 @@ def _auc(same: NDArray[np.floating], other: NDArray[np.floating]) -> float | Non
 
 
 def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, D) vectors of length one."""
+    """Return (N, D) unit vectors."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def cover(frames: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(R,) share of each of (R, 4) xyxy boxes that lies in the other box of its frame that covers it most."""
+    """Return the (R,) largest share of each of (R, 4) xyxy boxes that another box of its frame covers."""
     shares = np.zeros(len(boxes))
     for frame in np.unique(frames):
         here = np.flatnonzero(frames == frame)

@@ -1,6 +1,6 @@
-"""Does restoration help? The same faces, made small, judged as they are and restored.
+"""Measure whether restoration helps: the same shrunken faces, judged as they are and restored.
 
-Every face is its own control: what counts is the difference between two estimates of one face, and its interval.
+Each face is its own control: the difference between its two estimates counts, with its interval.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +19,14 @@ from pipeline.models.estimator import Estimator
 ALIGNED_PX, RESTORED_PX = 224, 512
 """Sides of the aligned faces that `process` judges as they are, and of those that it restores."""
 EYE_SHARE = 0.385
-"""Distance of the eyes over the side of UTKFACE's window: 126 of 512 px of the aligned face, .64 of which is wide."""
+"""Eye distance over the side of UTKFACE's window: 126 of 512 px of the aligned face, of which the window is .64 wide.
+"""
 RESAMPLES, SEED = 2000, 0
 
 ENLARGEMENTS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 
 Restore = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(N, 512, 512, 3) uint8 RGB aligned faces -> the same, restored."""
+"""Maps (N, 512, 512, 3) uint8 RGB aligned faces to restored ones of the same shape."""
 
 
 def compare(
@@ -38,12 +39,13 @@ def compare(
     enlargement: str = "bilinear",
     batch: int,
 ) -> Iterator[pd.DataFrame]:
-    """Judge `faces` (columns path, age, gender), batch by batch, at each size with and without restoration.
+    """Judge `faces`, batch by batch, at each size with and without restoration.
 
-    faces: pictures that show UTKFACE's window. sizes_px: sides that they are scaled down to; larger than the picture:
-    left out. restore: None means that only the `enlargement`, one of ENLARGEMENTS, is what is tried.
-    Yields a row for each face and size: path, age, gender, size_px, age_plain, female_plain, age_restored,
-    female_restored.
+    Yields a row per face and size: path, age, gender, size_px, age_plain, female_plain, age_restored, female_restored.
+
+    faces: columns path, age and gender. The pictures show UTKFACE's window.
+    sizes_px: sides to shrink to. Sizes larger than the picture are skipped.
+    restore: None compares only the `enlargement`, one of ENLARGEMENTS.
     """
     for start in range(0, len(faces), batch):
         rows = faces.iloc[start : start + batch]
@@ -66,10 +68,10 @@ def compare(
 
 
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """For each size_px: figures without and with restoration, and the differences with their 95 % intervals.
+    """Return figures without and with restoration for each size_px, and the differences with 95 % intervals.
 
-    Columns: num_faces, eye_distance_px, mae_plain, mae_restored, mae_change, _low, _high, and the same for
-    gender_accuracy. A negative mae_change and a positive gender_accuracy_change are for restoration.
+    Columns: num_faces, eye_distance_px, and mae_plain, mae_restored, mae_change, mae_low, mae_high, and the same for
+        gender_accuracy. Restoration helps if mae_change is negative or gender_accuracy_change is positive.
     """
     lines = []
     for size, rows in judged.groupby("size_px"):
@@ -97,7 +99,7 @@ ARMS = ("plain", "restored")
 
 
 def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Percentile bootstrap of the mean; a single or constant difference has no width."""
+    """Return the percentile bootstrap of the mean. A single or constant difference has no width."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return float(differences.mean()), float(differences.mean())
     drawn = bootstrap(
@@ -107,7 +109,7 @@ def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _aligned(crops: Sequence[Picture], side_px: int, enlargement: str) -> NDArray[np.uint8]:
-    """Crops of any size that show UTKFACE's window -> (N, side_px, side_px, 3) aligned faces."""
+    """Convert crops of any size that show UTKFACE's window to (N, side_px, side_px, 3) aligned faces."""
     window_px = round((UTKFACE.right - UTKFACE.left) * side_px), round((UTKFACE.bottom - UTKFACE.top) * side_px)
     filled = [
         np.asarray(cv2.resize(crop, window_px, interpolation=ENLARGEMENTS[enlargement]), np.uint8) for crop in crops

@@ -1,7 +1,7 @@
-"""How well people are followed: HOTA, CLEAR and identity figures as TrackEval computes them, and B-cubed identity.
+"""Measure tracking: HOTA, CLEAR and identity figures as TrackEval computes them, and B-cubed identity.
 
-As in MOTChallenge (Dendorfer et al., IJCV 2021) found boxes are first matched to all of the truth, and those that fall
-on a row that does not count are left out, neither right nor wrong.
+As in MOTChallenge (Dendorfer et al., IJCV 2021), result boxes are first matched to all ground truth. Boxes that match a
+row that does not count are left out.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,11 @@ Figures = dict[str, float | int | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """What was found in a video, and what there is. Of the truth only rows that count do, of what was found all.
+    """The result and the ground truth of one video.
 
-    frames: (F,) int64, rising; rows of other frames are left out.
+    found: all result rows.
+    truth: ground truth, including rows that do not count.
+    frames: (F,) int64, rising. Rows of other frames are left out.
     """
 
     found: MotRows
@@ -36,18 +38,20 @@ class Pair:
 
     @classmethod
     def of_all_frames(cls, found: MotRows, truth: MotRows) -> "Pair":
-        """From the first frame to the last that either has a row in."""
+        """Return a pair that covers the first to the last frame with a row in either."""
         last = max(found.frames.max(initial=0), truth.frames.max(initial=0))
         return cls(found, truth, np.arange(1, last + 1))
 
 
 def score(pairs: Mapping[str, Pair]) -> dict[str, Figures]:
-    """The figures of each video by name, and under the key `pooled` TrackEval's combination of all.
+    """Return the figures of each video by name, and TrackEval's combination of all under `pooled`.
 
-    Of each: hota, deta and assa, means over 19 IoUs (Luiten et al., IJCV 2021); the others at IoU .5: idf1 (Ristani et
-    al., 2016), mota and id_switches (Bernardin and Stiefelhagen, 2008), precision and recall of boxes,
-    b_cubed_precision and b_cubed_recall of ids on matched boxes (None without any), num_ids_found, num_ids_there,
-    num_frames.
+    - hota, deta, assa: means over 19 IoUs (Luiten et al., IJCV 2021)
+    - idf1: at IoU .5 (Ristani et al., 2016)
+    - mota, id_switches: at IoU .5 (Bernardin and Stiefelhagen, 2008)
+    - precision, recall: of boxes at IoU .5
+    - b_cubed_precision, b_cubed_recall: of ids on matched boxes. None without any.
+    - num_ids_found, num_ids_there, num_frames: counts
     """
     from trackeval.metrics import CLEAR, HOTA, Identity
 
@@ -60,7 +64,7 @@ def score(pairs: Mapping[str, Pair]) -> dict[str, Figures]:
 
 
 def matched(iou: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of (N, M) overlaps that belong together: each once, at least .5, the most overlap in all."""
+    """Return rows and columns of the best one-to-one matching of (N, M) overlaps of at least MIN_IOU."""
     near = np.where(iou >= MIN_IOU, iou, 0)
     rows, columns = linear_sum_assignment(near, maximize=True)
     hit = near[rows, columns] > 0
@@ -70,11 +74,11 @@ def matched(iou: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.in
 def b_cubed(
     found: NDArray[np.int64], truth: NDArray[np.int64], over: NDArray[np.bool_] | None = None
 ) -> tuple[float, float] | None:
-    """Precision and recall of ids (N,) against true ids (N,), one of each per item; None of no item.
+    """Return B-cubed precision and recall of (N,) ids against (N,) true ids, or None without items.
 
-    Of an item: the share of the items of its found id that have its true id, and the reverse; means over items (Bagga
-    and Baldwin, 1998), or over those of `over` (N,) alone. Unlike IDF1 it credits every part of a person who was
-    divided, each by its size.
+    The precision of an item is the share of the items with its id that have its true id; recall is the reverse. The
+    result is the mean over items (Bagga and Baldwin, 1998), or over the items of `over`, (N,) bool. Unlike IDF1 it
+    credits every part of a divided person by its size.
     """
     if not len(found) or (over is not None and not over.any()):
         return None
@@ -94,9 +98,11 @@ def analysed_frames(
     cell_seconds: float,
     fps: float,
 ) -> NDArray[np.int64]:
-    """Which frames of a video were analysed, from 1, told by the rows of a published table.
+    """Return the analysed frames of a video, from 1, as the rows of a published table show them.
 
-    frames, times_s: (R,) of its rows. Frames without rows are taken to come at an even pace between those.
+    Frames without rows are assumed to be evenly spaced between the others.
+
+    frames, times_s: (R,) of the table's rows.
     """
     known, first = np.unique(np.concatenate([frames, [1, num_frames + 1]]), return_index=True)
     known_s = np.concatenate([times_s, [0, duration_s]])[first]
@@ -107,7 +113,11 @@ def analysed_frames(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sequence:
-    """data: what TrackEval's metrics take, ids dense from 0. found, truth: (K,) ids of the K matched boxes."""
+    """One video in TrackEval's terms.
+
+    data: the input of TrackEval's metrics. Ids are dense from 0.
+    found, truth: (K,) ids of the K matched boxes.
+    """
 
     data: dict[str, Any]
     found: NDArray[np.int64]
@@ -156,14 +166,14 @@ def _sequence(pair: Pair) -> _Sequence:
 
 
 def _by_frame(rows: MotRows, frames: NDArray[np.int64]) -> list[MotRows]:
-    """The rows of each of `frames`."""
+    """Return the rows of each of `frames`."""
     ordered = rows[np.argsort(rows.frames, kind="stable")]
     starts, ends = (np.searchsorted(ordered.frames, frames, side=side) for side in ("left", "right"))
     return [ordered[np.arange(start, end)] for start, end in zip(starts, ends, strict=True)]
 
 
 def _joined(sequences: list[_Sequence]) -> _Sequence:
-    """The matches of all videos, each with ids of its own."""
+    """Return the matches of all videos, with ids that are unique over videos."""
     first_found = np.cumsum([0, *(each.num_found for each in sequences)])
     first_truth = np.cumsum([0, *(each.num_there for each in sequences)])
     found = [each.found + first for each, first in zip(sequences, first_found, strict=False)]

@@ -1,7 +1,7 @@
-"""Training of the starter estimator of age and gender (pipeline.models.attributes) on aligned faces.
+"""Train the starter estimator of age and gender (pipeline.models.attributes) on aligned faces.
 
-Label distributions and the expectation's L1 as in DLDL-v2 (Gao et al. 2018), small pictures first, degradations of
-surveillance video on a share of the pictures, mixup, averaged weights.
+The recipe: label distributions and the L1 loss of the expectation as in DLDL-v2 (Gao et al. 2018), small pictures
+    first, the degradations of surveillance video on some of the pictures, mixup, and averaged weights.
 """
 
 import time
@@ -26,18 +26,27 @@ from pipeline.training.degrade import Degradation, degrade
 from pipeline.training.loop import Progress, Run, averaged, cosine, decayed, seed, set_rate
 
 STORED = 4 / 3
-"""Side of the pictures that augmentation cuts from, over the network's."""
+"""Side of the pictures that augmentation cuts from, relative to the network's side."""
 READ_PX = 128
 VALIDATED_EVERY = 4
-"""Epochs."""
+"""Number of epochs between two validations."""
 KNOTS = (0.0, 2.0, 6.0, 12.0, 18.0, 23.0, 27.0, 32.0, 40.0, 52.0, 65.0, 80.0)
 COPIES_WEIGHT = 0.5
-"""Of a face's small copies, together, beside 1 of the face as it is."""
+"""Weight of all small copies of a face together. The face itself has weight 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Chances and ranges; pairs are ends. scale: how much larger a face is drawn; aspect, shift: shares of the side."""
+    """Probabilities and ranges of the augmentation. Pairs are the ends of a range.
+
+    degraded: probability of a degradation.
+    scale: factor by which a face is enlarged.
+    aspect, shift: shares of the side.
+    degrees: largest rotation.
+    brightness, contrast, tint: largest relative change.
+    grey, erased: probabilities.
+    erased_share: erased share of the area.
+    """
 
     degraded: float = 0.4
     scale: tuple[float, float] = (0.9, 1.25)
@@ -54,11 +63,14 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeTrainingParams:
-    """What a training is a function of, beside its pictures.
+    """Everything that a training depends on, besides its pictures.
 
-    small_px for the first `small_share` of the epochs, then side_px. The label distribution is Gaussian, its standard
-    deviation sigma[0] + sigma[1] * age years. expectation, gender: weights of the losses beside the divergence's 1.
-    mixed: how often a batch is mixed, by Beta(mixup, mixup); never in the last `plain_share` of the epochs.
+    small_px, small_share: side of the pictures in the first `small_share` of the epochs. side_px follows.
+    sigma: the label distribution is Gaussian with the standard deviation sigma[0] + sigma[1] * age, in years.
+    expectation, gender: weights of these losses. The divergence has weight 1.
+    mixed: probability that a batch is mixed.
+    mixup: parameter of the Beta distribution of the mixing share.
+    plain_share: share of the last epochs without mixing.
     """
 
     seed: int = 0
@@ -85,7 +97,12 @@ class AttributeTrainingParams:
 
 @dataclass(frozen=True, slots=True)
 class LabelledFaces:
-    """N faces: pictures (N, P, P, 3) uint8 RGB; ages (N,) float32 years; is_female (N,) bool."""
+    """N labelled faces.
+
+    pictures: (N, P, P, 3) uint8 RGB.
+    ages: (N,) float32 years.
+    is_female: (N,) bool.
+    """
 
     pictures: NDArray[np.uint8]
     ages: NDArray[np.float32]
@@ -99,7 +116,8 @@ class LabelledFaces:
 
 
 def read_faces(table: pd.DataFrame, read: Callable[[Path], Picture]) -> LabelledFaces:
-    """The labelled faces of `table`, at READ_PX; those without a label, or older than the network's last year, go."""
+    """Return the labelled faces of `table` at READ_PX, without unlabelled ones and without ages beyond the network's
+    range."""
     known = table[(table["age"] < YEARS) & table["gender"].notna()]
     pictures = np.empty((len(known), READ_PX, READ_PX, 3), np.uint8)
     for path, target in zip(known["path"], pictures, strict=True):
@@ -117,9 +135,9 @@ def finish(
     mirrored: bool,
     batch: int,
 ) -> Calibration:
-    """Calibrate `network` on the faces of `validation`, as they are and made small, and write its file to `path`."""
+    """Calibrate `network` on the faces of `validation` and on small copies of them, and write its file to `path`."""
     AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
-    # What is calibrated is what the file says: its weights have half the digits.
+    # The calibration runs on the written file, because its weights have half the digits.
     estimator = AttributeEstimator(path, batch=batch, device="cpu", half=False)
     known = validation[(validation["age"] < YEARS) & validation["gender"].notna()]
     calibration = calibrate(raw_of(estimator, known, read, batch=batch), KNOTS, AGE_GROUPS)
@@ -128,7 +146,7 @@ def finish(
 
 
 def raw_of(estimator: AttributeEstimator, faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int) -> Raw:
-    """What `estimator` says of labelled faces as they are, weight 1, and of their COPIES_PX, COPIES_WEIGHT in all."""
+    """Return the raw outputs of `estimator` for labelled faces (weight 1) and their COPIES_PX (COPIES_WEIGHT together)."""
     parts = [
         (*estimator.raw(pictures), rows["age"], rows["gender"] == "F", rows["copy_px"])
         for rows, pictures in aligned(faces, read, batch=batch, copies_px=COPIES_PX)
@@ -140,7 +158,7 @@ def raw_of(estimator: AttributeEstimator, faces: pd.DataFrame, read: Callable[[P
 
 
 def resize(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """(N, P, P, 3) -> (N, side_px, side_px, 3); averages where pixels are lost, interpolates where they are made."""
+    """Resize (N, P, P, 3) to (N, side_px, side_px, 3) by averaging when shrinking and interpolating when enlarging."""
     if pictures.shape[1] == side_px:
         return pictures
     how = cv2.INTER_AREA if pictures.shape[1] > side_px else cv2.INTER_LINEAR
@@ -158,11 +176,13 @@ def train(
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
     device: str = "cpu",
 ) -> AttributeNet:
-    """Train until `params.epochs`, going on where `run` stands; returns the averaged network of the last epoch, on the
-    CPU.
+    """Train until `params.epochs` and return the averaged network of the last epoch, on the CPU.
 
-    The pictures show UTKFACE's window and are of at least 4/3 of the params's side. `validation` is for the history
-    alone. `advance` is told after each step how many are done and the last figures.
+    The training continues from the checkpoint of `run`.
+
+    training: pictures that show UTKFACE's window, at least 4/3 of `params.side_px` wide.
+    validation: faces for the history only.
+    advance: called after each step with the number of steps done and the latest figures.
     """
     seed(params.seed)
     network = AttributeNet(params.dropout).to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -197,14 +217,14 @@ def train(
 
 
 def side_of(epoch: int, params: AttributeTrainingParams) -> int:
-    """The side of the pictures in `epoch`, px."""
+    """Return the side of the pictures in `epoch`, in px."""
     return params.small_px if epoch < round(params.small_share * params.epochs) else params.side_px
 
 
 def batches(
     stored: LabelledFaces, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]]:
-    """One epoch's whole batches, in an order of its own: (B, side, side, 3) crops, (B,) ages, (B,) is_female."""
+    """Yield the full batches of one epoch in random order: (B, side, side, 3) crops, (B,) ages, (B,) is_female."""
     order = rng.permutation(len(stored))
     for start in range(0, len(order) - params.batch + 1, params.batch):
         chosen = order[start : start + params.batch]
@@ -213,7 +233,8 @@ def batches(
 
 
 def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator) -> Picture:
-    """A (side_px, side_px, 3) cut of `picture`: turned, shifted, mirrored, tinted, perhaps degraded, perhaps erased."""
+    """Return a (side_px, side_px, 3) crop of `picture`: rotated, shifted, mirrored, tinted, sometimes degraded or
+    erased."""
     settings = params.augmentation
     crop = cv2.warpAffine(
         picture,
@@ -238,14 +259,14 @@ def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng
 
 
 def label_distributions(ages: Tensor, sigma: tuple[float, float]) -> Tensor:
-    """(B,) years -> (B, 101) Gaussians of standard deviation sigma[0] + sigma[1] * age, each summing to 1."""
+    """Return (B, 101) Gaussians with the standard deviation sigma[0] + sigma[1] * age for (B,) years. Each sums to 1."""
     years = torch.arange(YEARS, dtype=torch.float32, device=ages.device)
     spreads = sigma[0] + sigma[1] * ages
     return torch.softmax(-0.5 * ((years - ages[:, None]) / spreads[:, None]) ** 2, dim=1)
 
 
 def mixing(params: AttributeTrainingParams, rng: np.random.Generator) -> float:
-    """The share of its own that each picture of a batch keeps in mixup (Zhang et al. 2018); 1: not mixed."""
+    """Return the share of its own that each picture keeps in mixup (Zhang et al. 2018). 1 means that nothing is mixed."""
     if rng.random() >= params.mixed:
         return 1.0
     share = rng.beta(params.mixup, params.mixup)
@@ -253,7 +274,7 @@ def mixing(params: AttributeTrainingParams, rng: np.random.Generator) -> float:
 
 
 def validate(network: nn.Module, faces: LabelledFaces, side_px: int) -> dict[str, float]:
-    """Mean absolute error, the same of faces of 32 px, and the share of right genders, by bfloat16."""
+    """Return the mean absolute error, that of faces shrunk to 32 px, and the gender accuracy, computed in bfloat16."""
     figures = {}
     for name, pictures in (("", faces.pictures), ("_32px", resize(faces.pictures, 32))):
         logits, women = predict(network, resize(pictures, side_px))
@@ -265,7 +286,7 @@ def validate(network: nn.Module, faces: LabelledFaces, side_px: int) -> dict[str
 
 @torch.inference_mode()
 def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) -> tuple[Tensor, Tensor]:
-    """(N, S, S, 3) -> (N, 101) and (N,) logits, float32, computed in bfloat16."""
+    """Return (N, 101) and (N,) float32 logits for (N, S, S, 3) pictures, computed in bfloat16."""
     network.eval()
     device = _device(network)
     outputs: list[tuple[Tensor, Tensor]] = []
@@ -277,7 +298,7 @@ def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) ->
 
 
 def settings_of(params: AttributeTrainingParams) -> dict[str, Any]:
-    """`params` in JSON types."""
+    """Return `params` in JSON types."""
     return {name: _plain(value) for name, value in asdict(params).items()}
 
 
@@ -322,12 +343,12 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def _samples(crops: NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, channels last in memory."""
+    """Convert (B, S, S, 3) uint8 to (B, 3, S, S) float32, channels last in memory."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
 
 
 def _jitter(stored_px: int, side_px: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The (2, 3) matrix from the stored picture to the crop."""
+    """Return the (2, 3) matrix from the stored picture to the crop."""
     low, high = settings.scale
     scale = low * (high / low) ** rng.random() * side_px / stored_px
     stretch = np.exp(rng.uniform(-1, 1) * settings.aspect)
@@ -352,7 +373,7 @@ def _colour(crop: Picture, settings: Augmentation, rng: np.random.Generator) -> 
 
 
 class _Clock:
-    """Counts the seconds of finished epochs."""
+    """Count the seconds of finished epochs."""
 
     def __init__(self, progress: Progress) -> None:
         self._started = time.monotonic() - progress.seconds

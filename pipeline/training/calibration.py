@@ -1,4 +1,4 @@
-"""What the raw numbers of an estimator of age and gender mean, fitted on faces that it was not trained on."""
+"""Fit what the raw outputs of an age and gender estimator mean, on faces that it was not trained on."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,14 @@ from pipeline.cores.vote import Z_80
 from pipeline.models.attributes import Calibration, log_spread
 
 COVERAGE = 0.81
-"""What is aimed at, over all faces and within each age group: 80 %, and a little for what is lost on other faces."""
+"""The coverage to aim at, over all faces and within each age group: 80 %, plus a little for what is lost on new faces.
+"""
 SOFTNESSES = (0.5, 0.2, 0.1)
-"""How soft the edge of an interval is while coverage is fitted, as a share of its half width: step by step harder, as a
-hard edge has no slope to go down."""
+"""Softness of an interval's edge while coverage is fitted, as a share of its half width. It shrinks step by step,
+because a hard edge has no gradient."""
 GROUP_WEIGHT, WHOLE_WEIGHT, SCALE_RIDGE = 400.0, 2000.0, 5e-2
-"""By five-fold cross-validation on the validation faces of UTKFace: of ridges .01, .05, .1, .2 the one whose age groups
-were best covered in the folds that were left out."""
+"""Chosen by five-fold cross-validation on UTKFace's validation faces: of the ridges .01, .05, .1 and .2, this one
+covered the age groups of the left-out folds best."""
 SHIFT_RIDGE = 2e-3
 EXPONENTS = (0.0, 3.0)
 OPTIONS = {"maxiter": 300}
@@ -25,7 +26,13 @@ OPTIONS = {"maxiter": 300}
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """N judged faces: raw ages and their spreads, years; logits of a woman; truths; the weight of each, (N,) all."""
+    """N judged faces. All arrays are (N,).
+
+    means, spreads: raw ages and their standard deviations, in years.
+    logits: of a woman.
+    ages, is_female: the labels.
+    weights: weight of each face.
+    """
 
     means: NDArray[np.float64]
     spreads: NDArray[np.float64]
@@ -36,12 +43,15 @@ class Raw:
 
 
 def calibrate(raw: Raw, knots: tuple[float, ...], starts: tuple[int, ...]) -> Calibration:
-    """Fit all constants. knots: see Calibration. starts: first years of the groups that are to be covered alike.
+    """Fit all constants of a Calibration.
 
-    Ages are shifted for the least absolute error; their standard errors are then fitted so that COVERAGE of the truths
-    lie within Z_80 of them: the pinball loss of that quantile (Koenker and Bassett 1978) of the relative error, and the
-    squared distance of each age group's coverage from it. The logit is scaled and shifted by maximum likelihood
+    Ages are shifted to the least absolute error. Their standard errors are then fitted so that COVERAGE of the labels
+    lie within Z_80 of them. The loss is the pinball loss of that quantile of the relative error (Koenker and Bassett
+    1978), plus the squared distance of each age group's coverage. The logit is scaled and shifted by maximum likelihood
     (Platt 1999).
+
+    knots: see Calibration.
+    starts: first years of the age groups that should be covered equally.
     """
     shifts = fit_shifts(raw, knots)
     scales, exponents = fit_scales(raw, knots, shifts, starts)
@@ -50,7 +60,7 @@ def calibrate(raw: Raw, knots: tuple[float, ...], starts: tuple[int, ...]) -> Ca
 
 
 def fit_shifts(raw: Raw, knots: tuple[float, ...]) -> tuple[float, ...]:
-    """Years to add at each knot for the least mean absolute error; large ones are dear."""
+    """Return the years to add at each knot for the least mean absolute error. A ridge keeps them small."""
     basis = hat_functions(raw.means, knots)
     share = raw.weights / raw.weights.sum()
 
@@ -64,13 +74,13 @@ def fit_shifts(raw: Raw, knots: tuple[float, ...]) -> tuple[float, ...]:
 def fit_scales(
     raw: Raw, knots: tuple[float, ...], shifts: tuple[float, ...], starts: tuple[int, ...]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The logarithmic scale, and the exponent of the spread, at each knot."""
+    """Return the logarithmic scale, and the exponent of the spread, at each knot."""
     basis = hat_functions(raw.means, knots)
     features = np.concatenate([basis, basis * log_spread(raw.spreads)[:, None]], axis=1)
     errors = np.abs(raw.means + basis @ np.array(shifts) - raw.ages)
     wanted = np.log(
         np.maximum(errors, 0.05) / Z_80
-    )  # of the logarithm of the standard error, for an error to be covered
+    )  # the logarithm of the standard error at which the error is just covered
     share = raw.weights / raw.weights.sum()
     group = np.searchsorted(starts, raw.ages, side="right") - 1
     members = np.stack([np.where(group == each, raw.weights, 0) for each in np.unique(group)])
@@ -97,14 +107,14 @@ def fit_scales(
 
     bounds = [(-5.0, 5.0)] * num + [EXPONENTS] * num
     found = np.concatenate([np.zeros(num), np.ones(num)])
-    for softness in (None, *SOFTNESSES):  # the pinball loss alone is convex: a start
+    for softness in (None, *SOFTNESSES):  # start from the pinball loss alone, which is convex
         found = minimize(loss, found, (softness,), jac=True, method="L-BFGS-B", bounds=bounds, options=OPTIONS).x
     found = np.round(found, 4).tolist()
     return tuple(found[:num]), tuple(found[num:])
 
 
 def fit_logits(raw: Raw) -> tuple[float, float]:
-    """Slope and offset of the logit of a woman."""
+    """Return the slope and offset for the logit of a woman."""
     signs = np.where(raw.is_female, 1.0, -1.0)
     share = raw.weights / raw.weights.sum()
 
@@ -116,5 +126,5 @@ def fit_logits(raw: Raw) -> tuple[float, float]:
 
 
 def hat_functions(values: NDArray[np.float64], knots: tuple[float, ...]) -> NDArray[np.float64]:
-    """(N, K): what each knot contributes to the interpolation between knots at `values`."""
+    """Return (N, K) weights of each knot in the linear interpolation at `values`."""
     return np.stack([np.interp(values, knots, row) for row in np.eye(len(knots))], axis=1)

@@ -1,6 +1,6 @@
-"""What surveillance video does to a face: few pixels, blur, little light, noise, compression.
+"""Degrade a face like surveillance video does: few pixels, blur, little light, noise, compression.
 
-Pictures are (H, W, 3) uint8 RGB; every choice is drawn from the generator that is given.
+Pictures are (H, W, 3) uint8 RGB. Every choice is drawn from the generator that the caller passes.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,16 @@ ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:
-    """How often each thing happens to a picture, and how bad it gets; pairs are ends of what is drawn.
+    """Probability and strength of each degradation. Pairs are the ends of a range.
 
-    face_px: the side of the small picture that the camera saw, drawn evenly on a logarithmic scale.
-    blur_px: standard deviation of a lens out of focus, px of the small picture. motion_px: length of a movement.
-    light: what is left of the brightness. gamma: exponent of the tone curve. noise: standard deviation, 0..255.
-    quality: of JPEG; `again` is how often a picture that was compressed is compressed once more, after enlarging.
+    face_px: side of the small picture that the camera saw, log-uniform.
+    blur_px: standard deviation of defocus, px of the small picture.
+    motion_px: length of a motion blur, px of the small picture.
+    light: factor of the brightness.
+    gamma: exponent of the tone curve.
+    noise: standard deviation, in 0..255.
+    quality: JPEG quality.
+    again: probability of a second compression after enlarging.
     """
 
     small: float = 0.85
@@ -43,7 +47,7 @@ class Degradation:
 
 
 def degrade(picture: Picture, settings: Degradation, rng: np.random.Generator) -> Picture:
-    """`picture`, (S, S, 3), as a camera far away would have recorded it; the same size."""
+    """Return `picture`, (S, S, 3), as a distant camera would have recorded it, at the same size."""
     side = picture.shape[0]
     seen: Any = picture
     if rng.random() < settings.small:
@@ -70,7 +74,7 @@ def degrade(picture: Picture, settings: Degradation, rng: np.random.Generator) -
 
 
 def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:
-    """A straight movement over `length_px` at `angle` (radians), as the (K, K) kernel of its blur; sums to 1."""
+    """Return the (K, K) blur kernel of a straight movement over `length_px` at `angle` (radians). It sums to 1."""
     side = 2 * int(np.ceil(length_px / 2)) + 1
     kernel = np.zeros((side, side), np.float32)
     steps = np.linspace(-0.5, 0.5, 4 * side) * length_px
@@ -81,11 +85,11 @@ def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:
 
 
 def compress(picture: Picture, quality: int) -> Picture:
-    """`picture` after JPEG of `quality`, 1..100."""
+    """Return `picture` after JPEG compression at `quality`, 1..100."""
     _, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def _tones(gain: float, gamma: float) -> NDArray[np.uint8]:
-    """The (256,) uint8 table of a tone curve."""
+    """Return the (256,) uint8 table of a tone curve."""
     return np.rint(255 * (gain * (np.arange(256) / 255) ** gamma).clip(0, 1)).astype(np.uint8)

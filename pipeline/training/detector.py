@@ -1,10 +1,13 @@
-"""Training a small detector, of people or of faces, from random weights; one trained on more may be its teacher.
+"""Train a small detector of people or faces from random weights, optionally with a teacher.
 
-The network is YOLOv8n in shape, with one class. Three losses: the labels' (task-aligned assignment, IoU, distribution
-focal loss; Ultralytics), in which the background's target is the teacher's score instead of 0, so that a person without
-a label is not unlearned; the divergence from the teacher's box distributions, where it sees a person (Zheng et al.,
-"Localization Distillation", 2022); and 1 - the correlation with the teacher's features after each block, which have the
-same widths (Romero et al., "FitNets", 2015; Cao et al., "PKD", 2022). The features alone are learned first.
+The network has the shape of YOLOv8n, with one class. There are three losses:
+
+- the labels' loss (task-aligned assignment, IoU, distribution focal loss; Ultralytics). The target of the background is
+  the teacher's score instead of 0, so an unlabelled person is not unlearned.
+- the divergence from the teacher's box distributions where it finds a person (Zheng et al., "Localization
+  Distillation", 2022)
+- 1 minus the correlation with the teacher's features after each block, which have the same widths (Romero et al.,
+  "FitNets", 2015; Cao et al., "PKD", 2022). The first steps learn only these.
 """
 
 import copy
@@ -34,22 +37,24 @@ BLOCKS = (2, 4, 6, 8, 9, 12, 15, 18, 21)
 """The layers of YOLOv8 whose outputs follow the teacher's: C2f and SPPF of the backbone, C2f of the neck."""
 REG_MAX = 16
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
-"""Of Ultralytics' configuration."""
+"""The gains of Ultralytics' configuration."""
 PSEUDO_SCORE = 0.5
-"""On pictures without labels, what the teacher finds at this score or more is a label."""
+"""On unlabelled pictures, a teacher's detection with at least this score becomes a label."""
 EVALUATE_EVERY = 4
 MAX_ZOOM = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorTrainingParams:
-    """What a training is a function of, beside its pictures.
+    """Everything that a training depends on, besides its pictures.
 
-    sizes: px, sides of the square inputs, one drawn for each batch. quick_start: the share of the steps on features
-    alone. mosaic: the share of inputs made of four pictures; calm: the share of the last steps with few of them. close:
-    of the pictures, those that are zoomed in on a person, most of whom are then cut off. feature_gain: of the features'
-    loss, falls to a tenth. background: the target of background where the teacher sees a person, as a share of its
-    score, on labelled pictures.
+    sizes: px. Sides of the square inputs; one is drawn per batch.
+    quick_start: share of the steps that learn only features.
+    mosaic: share of inputs that are made of four pictures.
+    calm: share of the last steps with few mosaics.
+    close: probability of zooming in on a person, most of whom is then cut off.
+    feature_gain: gain of the feature loss. It falls to a tenth.
+    background: target of the background on labelled pictures, as a share of the teacher's score.
     """
 
     epochs: int
@@ -73,7 +78,9 @@ class DetectorTrainingParams:
 class Example:
     """A picture to train on.
 
-    picture: (H, W, 3) uint8 RGB. boxes: (N, 4) float32 xyxy px. labelled: by people, not by the teacher.
+    picture: (H, W, 3) uint8 RGB.
+    boxes: (N, 4) float32 xyxy px.
+    labelled: True if people labelled it, False if the teacher did.
     """
 
     picture: Picture
@@ -87,9 +94,9 @@ class Example:
 def compose(
     examples: Sequence[Example], first: int, size: int, *, mosaic: bool, close: float, rng: np.random.Generator
 ) -> tuple[Picture, NDArray[np.float32], bool]:
-    """One augmented (size, size, 3) input: `examples[first]` alone, or with three others of its kind around a point.
+    """Return one augmented (size, size, 3) input, its (N, 4) boxes in px, and whether people labelled it.
 
-    Returns it, (N, 4) boxes px, and whether people labelled it.
+    The input shows `examples[first]`, alone or in a mosaic with three others of its kind.
     """
     canvas = np.full((size, size, 3), GREY, np.uint8)
     labelled = examples[first].labelled
@@ -110,15 +117,16 @@ def compose(
 
 
 def _view(example: Example, window: Picture, close: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw `example` scaled, shifted and perhaps mirrored into `window`; returns the boxes that it shows.
+    """Draw `example` scaled, shifted and sometimes mirrored into `window`, and return the visible boxes.
 
-    With a probability of `close` somebody's upper body fills the window, if that enlarges the picture by 5 at most.
+    With the probability `close` somebody's upper body fills the window, if that enlarges the picture by at most
+    MAX_ZOOM.
     """
     height, width = example.picture.shape[:2]
     out_height, out_width = window.shape[:2]
     scale = np.sqrt(out_width * out_height / (width * height)) * np.exp(rng.uniform(np.log(0.5), np.log(1.8)))
     stretch = np.exp(rng.uniform(-0.1, 0.1))
-    if width == height and rng.random() < 0.5:  # a picture squashed to a square looked like this
+    if width == height and rng.random() < 0.5:  # the picture may have been squashed to a square
         stretch *= rng.uniform(1.0, 16 / 9) ** 0.5
     x_scale, y_scale = scale * stretch, scale / stretch
     x, y = (
@@ -138,7 +146,7 @@ def _view(example: Example, window: Picture, close: float, rng: np.random.Genera
         matrix[0] = [-x_scale, 0, out_width - 1 - x]
         boxes[:, [0, 2]] = out_width - boxes[:, [2, 0]]
     method = cv2.INTER_AREA if scale < 0.6 else cv2.INTER_LINEAR
-    if scale < 0.6:  # warpAffine does not average: shrink first
+    if scale < 0.6:  # warpAffine does not average, so shrink first
         small = cv2.resize(example.picture, None, fx=x_scale, fy=y_scale, interpolation=method)
         matrix[:, :2] = matrix[:, :2] @ np.diag([width / small.shape[1], height / small.shape[0]])
     else:
@@ -155,7 +163,7 @@ def _view(example: Example, window: Picture, close: float, rng: np.random.Genera
 
 
 def _photometric(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Colours, and at times blur, noise, darkness and JPEG, as surveillance video has them."""
+    """Change the colours, and sometimes add blur, noise, darkness and JPEG, as in surveillance video."""
     hue, saturation, value = rng.uniform(-1, 1, 3) * (5, 0.6, 0.4)
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
     levels = np.arange(256)
@@ -184,7 +192,7 @@ def _photometric(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def new_network(seed: int, target: str = "person") -> Any:
-    """An untrained network of ARCHITECTURE with one class, `target`; Ultralytics' DetectionModel."""
+    """Return an untrained DetectionModel (Ultralytics) of ARCHITECTURE with one class, `target`."""
     torch.manual_seed(seed)
     network = new_model(ARCHITECTURE, 1)
     network.names = {0: target}
@@ -193,13 +201,13 @@ def new_network(seed: int, target: str = "person") -> Any:
 
 
 def _widths(network: Any) -> list[tuple[str, int]]:
-    """Kind and channels of each of BLOCKS; of another network, of those that are like them."""
+    """Return type and channels of each of BLOCKS, as far as another network has such blocks."""
     blocks: list[Any] = [block for index, block in enumerate(network.model) if index in BLOCKS]
     return [(type(block).__name__, block.cv2.conv.out_channels) for block in blocks if hasattr(block, "cv2")]
 
 
 class Features:
-    """The outputs of BLOCKS at the last forward pass of a network."""
+    """The outputs of BLOCKS at a network's last forward pass."""
 
     def __init__(self, network: Any) -> None:
         self.last: dict[int, torch.Tensor] = {}
@@ -214,7 +222,7 @@ class Features:
 
 
 def feature_loss(student: dict[int, torch.Tensor], teacher: dict[int, torch.Tensor]) -> torch.Tensor:
-    """1 - the correlation of the student's channels with the teacher's, mean over channels and blocks."""
+    """Return 1 minus the correlation of the student's channels with the teacher's, averaged over channels and blocks."""
     losses = []
     for index, target in teacher.items():
         mine, its = student[index].float(), target.float()
@@ -226,7 +234,7 @@ def feature_loss(student: dict[int, torch.Tensor], teacher: dict[int, torch.Tens
 
 
 class SoftBackground(nn.Module):
-    """Binary cross-entropy in which the background's target is `soft` (B, anchors, 1), set before each call."""
+    """Binary cross-entropy whose background target is `soft`, (B, anchors, 1), set before each call."""
 
     soft: torch.Tensor
 
@@ -236,7 +244,8 @@ class SoftBackground(nn.Module):
 
 
 def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
-    """Divergence of box distributions (B, 4 * REG_MAX, anchors) weighted by the teacher's `score` (B, anchors)."""
+    """Return the divergence of box distributions (B, 4 * REG_MAX, anchors), weighted by the teacher's `score` (B,
+    anchors)."""
     some = score > 0.05
     weight = score[some]
     if not len(weight):
@@ -252,11 +261,13 @@ def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch
 
 
 class Trainer:
-    """One run of a params over examples, with a teacher or without one.
+    """One training over `examples`, with or without a teacher.
 
-    teacher: is used up, its network turns to bfloat16. start: weights to begin from, of `write_network`. target: the
-    name of the class that the boxes are of.
-    Raises UserError if the teacher's blocks are not the student's, or `start` does not fit.
+    teacher: the trainer takes it over and converts its network to bfloat16.
+    start: a file of `write_network` with the initial weights.
+    target: name of the class.
+
+    Raises UserError if the teacher's blocks differ from the student's, or `start` does not fit.
     """
 
     def __init__(
@@ -285,7 +296,7 @@ class Trainer:
                     f"the teacher must be a {ARCHITECTURE} in shape, as features are compared; name another"
                 )
             self._teacher = teacher.network.to(torch.bfloat16)
-            self._teacher.model[-1].training = True  # the head's raw outputs
+            self._teacher.model[-1].training = True  # the head returns raw outputs
             self._teachers_features = Features(self._teacher)
         from ultralytics.utils.loss import v8DetectionLoss
 
@@ -294,11 +305,11 @@ class Trainer:
         self.steps_per_epoch = len(examples) // params.batch
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the parts of a checkpoint."""
         return {"network": self.network, "average": self.average, "optimizer": self.optimizer}
 
     def epoch(self, index: int) -> Iterator[dict[str, float]]:
-        """Train for epoch `index`, 0..; yields the losses of each step."""
+        """Train epoch `index`, from 0, and yield the losses of each step."""
         rng = np.random.default_rng([self.params.seed, index])
         order = rng.permutation(len(self.examples))
         self.network.train()
@@ -357,7 +368,7 @@ class Trainer:
 
 
 def pseudo_labelled(pictures: Sequence[Picture], teacher: PersonDetector) -> list[Example]:
-    """Pictures without labels, with what the teacher is sure of."""
+    """Label pictures with the teacher's confident detections."""
     found = teacher(pictures)
     return [
         Example(picture, each.boxes[each.scores >= PSEUDO_SCORE], labelled=False)
@@ -371,10 +382,10 @@ def train(
     figures: Callable[[Any], dict[str, float]],
     advance: Callable[[int, dict[str, float]], None],
 ) -> Any:
-    """Train to the end, from `run`'s checkpoint if there is one; returns the averaged network.
+    """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network.
 
-    figures: of the averaged network, for the history, every EVALUATE_EVERY epochs. advance: told of the
-    number of steps done, and the losses of the last.
+    figures: computes the averaged network's figures for the history, every EVALUATE_EVERY epochs.
+    advance: called after each step with the number of steps done and its losses.
     """
     progress = run.resume(**trainer.parts())
     advance(progress.epoch * trainer.steps_per_epoch, {})
@@ -395,8 +406,11 @@ def train(
 
 
 def blended(network: Any, start: Path, share: float) -> Any:
-    """`network` with the mean of its weights and those of `start`, which have the `share`: between the two lie networks
-    that know what each of them knows (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot models", 2022)."""
+    """Return `network` with the weighted mean of its weights and those of `start`, which have the weight `share`.
+
+    Networks between the two keep what each of them knows (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot
+    models", 2022).
+    """
     old = read_checkpoint(start)
     state = {
         name: torch.lerp(tensor.float(), old[name].float(), share) if tensor.is_floating_point() else tensor
@@ -408,7 +422,7 @@ def blended(network: Any, start: Path, share: float) -> Any:
 
 
 def as_detector(network: Any, **knobs: Any) -> PersonDetector:
-    """What `network` would find in use; knobs: PersonDetector's."""
+    """Return a PersonDetector around `network`. knobs: arguments of PersonDetector."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights"
         write_network(network, ARCHITECTURE, path, {})

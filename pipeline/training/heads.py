@@ -1,7 +1,7 @@
-"""Heads on the vectors of a face embedder: age by Huber's loss, gender by cross-entropy, twelve age buckets likewise.
+"""Train heads on the vectors of a face embedder: age (Huber loss), gender and twelve age buckets (cross-entropy).
 
-Vectors are computed once, of each picture and of its mirror image, and kept under a name that says what they are a
-function of. The three stacks share nothing, so each stops where it was best on the validation faces.
+The vectors of each picture and of its mirror image are computed once and cached under a name that covers everything
+they depend on. The three stacks share nothing, so each stops at its best epoch on the validation faces.
 """
 
 import copy
@@ -28,18 +28,19 @@ from pipeline.training import loop
 from pipeline.training.calibration import Raw, calibrate
 
 BUCKET_YEARS = 10
-"""Width of a bucket; the last takes all who are older."""
+"""Width of a bucket. The last one holds everybody who is older."""
 KNOTS = (5.0, 15.0, 25.0, 35.0, 45.0, 55.0, 65.0, 80.0)
-"""Raw ages, years, at which the calibration is fitted."""
+"""Raw ages, in years, at which the calibration is fitted."""
 STACKS = ("age", "gender", "buckets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadTrainingParams:
-    """What a training is a function of, beside its vectors.
+    """Everything that a training depends on, besides its vectors.
 
-    patience: epochs without a better stack, then it ends. huber_years: errors below count by their square. dropouts: of
-    age and gender; the earlier system's were .1 and .5.
+    patience: number of epochs without a better stack after which the training ends.
+    huber_years: smaller errors count quadratically.
+    dropouts: of the age and gender stacks. The earlier system had .1 and .5.
     """
 
     epochs: int = 80
@@ -55,8 +56,13 @@ class HeadTrainingParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """N faces: vectors (N, D) float32 of length one, mirrored the same of mirror images; ages (N,) float32 years;
-    is_female (N,) bool."""
+    """N faces.
+
+    vectors: (N, D) float32 unit vectors.
+    mirrored: (N, D) float32 unit vectors of the mirror images.
+    ages: (N,) float32 years.
+    is_female: (N,) bool.
+    """
 
     vectors: NDArray[np.float32]
     mirrored: NDArray[np.float32]
@@ -77,10 +83,13 @@ def embed(
     batch: int,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Vectors:
-    """The vectors of all `faces` (columns path, name, age, gender; pictures that show UTKFACE's window).
+    """Return the vectors of all `faces`, from the cache if they are there.
 
-    They are kept in `folder`/vectors-HASH.npz, of the sha256 `weights`, the view, and the names and sizes of the files.
-    advance: told how many faces are done.
+    The cache is `folder`/vectors-HASH.npz. The hash covers the sha256 `weights`, the view, and the names and sizes of
+    the files.
+
+    faces: columns path, name, age and gender. The pictures show UTKFACE's window.
+    advance: called with the number of faces done.
     """
     ages, is_female = faces["age"].to_numpy(np.float32), (faces["gender"] == "F").to_numpy()
     names = [f"{row.name} {Path(str(row.path)).stat().st_size}" for row in faces.itertuples(index=False)]
@@ -105,7 +114,10 @@ def embed(
 
 
 class Best:
-    """The weights of each stack where it was best. losses: on the validation faces, by stack."""
+    """The weights of each stack at its best epoch.
+
+    losses: stack -> its loss on the validation faces.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.losses = dict.fromkeys(STACKS, float("inf"))
@@ -113,7 +125,7 @@ class Best:
         self.weights = copy.deepcopy(network.state_dict())
 
     def take(self, network: nn.Module, losses: Mapping[str, float], epoch: int) -> None:
-        """Keep the stacks of `network` that are better."""
+        """Keep the stacks of `network` that have improved."""
         for stack in STACKS:
             if losses[stack] < self.losses[stack]:
                 self.losses[stack], self.epochs[stack] = losses[stack], epoch
@@ -135,14 +147,14 @@ def train(
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
 ) -> Heads:
-    """Train to the end, from `run`'s checkpoint if there is one; returns the best stacks.
+    """Train to the end, from the checkpoint of `run` if there is one, and return the best stacks.
 
-    advance: told of the number of epochs done, and their figures.
+    advance: called with the number of epochs done and their figures.
     """
     loop.seed(params.seed)
     dimensions = training.vectors.shape[1]
     heads = Heads(dimensions, params.dropouts)
-    with torch.no_grad():  # a vector of length one has small numbers: as if each had a variance of one
+    with torch.no_grad():  # unit vectors have small components; this scales them as if each had a variance of one
         for stack in STACKS:
             getattr(heads, stack)[0].weight *= dimensions**0.5
     optimizer = torch.optim.AdamW(loop.decayed(heads, params.weight_decay), lr=params.learning_rate)
@@ -176,7 +188,10 @@ def train(
 
 
 def calibrated(raw: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]], validation: Vectors) -> Any:
-    """The Calibration of `raw`, vectors -> ages, spreads and logits of a woman, on the validation faces."""
+    """Return the Calibration of `raw` on the validation faces.
+
+    raw: maps vectors to ages, spreads and logits of a woman.
+    """
     means, spreads, logits = (np.asarray(each, np.float64) for each in raw(validation.vectors))
     ages = validation.ages.astype(np.float64)
     return calibrate(Raw(means, spreads, logits, ages, validation.is_female, np.ones(len(ages))), KNOTS, AGE_GROUPS)

@@ -1,8 +1,8 @@
-"""What every training here shares: seeds, the schedule, averaged weights, checkpoints that a killed run goes on from.
+"""The parts that all trainings share: seeds, the schedule, averaged weights, and checkpoints.
 
-A run is a folder: `checkpoint.pt` (the last finished epoch, replaced by renaming), `history.csv` (a row per epoch) and
-`history.png`. The same command goes on where the checkpoint stands, with the numbers that an unbroken run would give as
-far as the order of additions allows.
+A run is a folder with `checkpoint.pt` (the last finished epoch, replaced by renaming), `history.csv` (a row per epoch)
+and `history.png`. The same command continues from the checkpoint. It gives the numbers of an uninterrupted run, as far
+as the order of additions allows.
 """
 
 import csv
@@ -29,23 +29,32 @@ HISTORY = "history.csv"
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; `epoch` counts finished epochs, `seconds` the time spent on them, over all attempts."""
+    """The progress of a run.
+
+    epoch: number of finished epochs.
+    seconds: time spent on them, over all attempts.
+    """
 
     epoch: int = 0
     seconds: float = 0.0
 
 
 class Run:
-    """The folder of a training run: what it holds is loaded by `resume` and replaced by `save`."""
+    """The folder of a training run."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """settings: everything the run depends on, in JSON types. `resume` refuses a folder of a run with others."""
+        """settings: everything that the run depends on, in JSON types. `resume` refuses a folder with other settings."""
         self.folder = folder
         self._settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self, **parts: Any) -> Progress:
-        """Load the checkpoint, if there is one, into `parts`: anything with state_dict and load_state_dict."""
+        """Load the checkpoint, if there is one, into `parts`.
+
+        parts: objects with state_dict and load_state_dict.
+
+        Raises UserError if the checkpoint belongs to a run with other settings.
+        """
         path = self.folder / CHECKPOINT
         if not path.exists():
             (self.folder / HISTORY).unlink(missing_ok=True)
@@ -67,7 +76,7 @@ class Run:
         return Progress(state["epoch"], state["seconds"])
 
     def save(self, progress: Progress, figures: Mapping[str, float | str], **parts: Any) -> None:
-        """End an epoch: a row of `figures` in the history, then the checkpoint, whole or not at all."""
+        """Finish an epoch: add `figures` to the history, then replace the checkpoint atomically."""
         self._write_history({"epoch": progress.epoch, "seconds": round(progress.seconds, 1), **figures})
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"recipe": self._settings, "rng": torch.get_rng_state()}
@@ -77,7 +86,7 @@ class Run:
         draft.replace(self.folder / CHECKPOINT)
 
     def _write_history(self, row: Mapping[str, float | str]) -> None:
-        """Append `row`; rows of this epoch and later, of an attempt that died before its checkpoint, go."""
+        """Append `row`, and remove rows of this and later epochs that an attempt left which died before its checkpoint."""
         path = self.folder / HISTORY
         rows: list[dict[str, Any]] = []
         if path.exists():
@@ -94,36 +103,36 @@ class Run:
 
 
 def use_threads(number: int) -> None:
-    """Threads of torch and of OpenCV in this process."""
+    """Set the number of threads of torch and OpenCV in this process."""
     torch.set_num_threads(number)
     cv2.setNumThreads(number)
 
 
 def seed(number: int) -> np.random.Generator:
-    """Seed torch and Python; returns a generator for everything that numpy draws."""
+    """Seed torch and Python, and return a generator for everything that numpy draws."""
     random.seed(number)
     torch.manual_seed(number)
     return np.random.default_rng(number)
 
 
 def cosine(done: float, *, warm_up: float, end: float = 0.01) -> float:
-    """The share of the peak learning rate at `done` (0..1): a linear warm-up, then half a cosine down to `end`."""
+    """Return the share of the peak learning rate at `done` (0..1): a linear warm-up, then half a cosine down to `end`."""
     if done < warm_up:
         return max(done / warm_up, 1e-3)
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, peak: float, share: float) -> None:
-    """Set the learning rate of all groups; a group's own `scale` (default 1) multiplies it."""
+    """Set the learning rate of all groups. A group's own `scale` (default 1) multiplies it."""
     for group in optimizer.param_groups:
         group["lr"] = peak * share * group.get("scale", 1.0)
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and of the statistics of batch normalisation.
+    """Return an exponential moving average of the weights and of the batch normalisation statistics.
 
-    Its decay grows from 0 with the number of updates (min(decay, (1 + n) / (10 + n)), as in TensorFlow's
-    ExponentialMovingAverage), so that the first random weights are forgotten at once.
+    The decay grows with the number of updates (min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    ExponentialMovingAverage), so the random initial weights are forgotten at once.
     """
 
     def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
@@ -134,7 +143,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 
 
 def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: weights of layers decay, biases and norms do not."""
+    """Return parameter groups for an optimizer: weights of layers decay, biases and norms do not."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

@@ -1,9 +1,9 @@
-"""Training the networks of the earlier systems (pipeline.models.classics), each by its own losses.
+"""Train the networks of the earlier systems (pipeline.models.classics), each with its own losses.
 
-A crop of the network's side is cut from a picture 256/227 as large, anywhere, and mirrored half of the time: the params
-of Levi and Hassner, here for all. InceptionV3 and MobileNetV2 learn 101 ages and two genders by cross-entropy, SSR-Net
-by the mean absolute error, Levi and Hassner's networks eight age groups and two genders by cross-entropy; an age
-between two groups is of the nearer one. The weights are kept that have the least error of age on the validation faces.
+A random crop of the network's side is cut from a picture 256/227 as large and mirrored half of the time, as Levi and
+Hassner do. InceptionV3 and MobileNetV2 learn 101 ages and two genders by cross-entropy, and SSR-Net learns by the mean
+absolute error. Levi and Hassner's networks learn eight age groups and two genders by cross-entropy; an age between two
+groups belongs to the nearer one. The weights with the smallest age error on the validation faces are kept.
 """
 
 import copy
@@ -32,12 +32,12 @@ from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.heads import KNOTS
 
 BATCH = 32
-"""Of validation."""
+"""Batch size of the validation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkTrainingParams:
-    """What a training is a function of, beside its pictures."""
+    """Everything that a training depends on, besides its pictures."""
 
     epochs: int = 30
     batch: int = 32
@@ -48,14 +48,14 @@ class NetworkTrainingParams:
 
 
 class Best:
-    """The weights with the least error of age, years, and the epoch that they are of."""
+    """The weights with the smallest age error, that error in years, and its epoch."""
 
     def __init__(self, network: nn.Module) -> None:
         self.mae, self.epoch = float("inf"), 0
         self.weights = copy.deepcopy(network.state_dict())
 
     def take(self, network: nn.Module, mae: float, epoch: int) -> None:
-        """Keep `network` if it is better."""
+        """Keep the weights of `network` if it is better."""
         if mae < self.mae:
             self.mae, self.epoch, self.weights = mae, epoch, copy.deepcopy(network.state_dict())
 
@@ -67,19 +67,19 @@ class Best:
 
 
 def start(name: str, crops: int, params: NetworkTrainingParams, init: Path | None) -> Classic:
-    """A network of classics.NAMES with weights by the params's seed, those of ImageNet from the file `init`."""
+    """Return a network of classics.NAMES with random weights, or with those of ImageNet from the file `init`."""
     torch.manual_seed(params.seed)
     network = build_classic(name, crops)
     return network if init is None else read_imagenet(network, init)
 
 
 def known(faces: pd.DataFrame) -> pd.DataFrame:
-    """The faces with a gender and an age of the networks' range."""
+    """Return the faces with a gender and an age in the networks' range."""
     return faces[(faces["age"] < YEARS) & faces["gender"].notna()]
 
 
 def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: int) -> LabelledFaces:
-    """`faces`, columns path, age and gender, squashed to `side_px`."""
+    """Return `faces` (columns path, age, gender), squashed to `side_px`."""
     pictures = np.empty((len(faces), side_px, side_px, 3), np.uint8)
     for path, target in zip(faces["path"], pictures, strict=True):
         target[:] = resize(read_picture(Path(path))[None], side_px)[0]
@@ -87,7 +87,7 @@ def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: 
 
 
 def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(N,) years -> the age group, 0 … 7, that each is in or nearest to; of two the younger."""
+    """Return the age group, 0..7, that each of (N,) years is in or nearest to. Ties go to the younger group."""
     first, last = np.array(GROUPS, np.float32).T
     beyond = np.maximum(first - ages[:, None], ages[:, None] - last).clip(0)
     return np.argmin(beyond, axis=1)
@@ -96,7 +96,7 @@ def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
 def losses(
     network: Classic, ages: Tensor, genders: Tensor, years: NDArray[np.float32], is_female: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
-    """Of age and gender, for what `network.outputs` gave and the truth."""
+    """Return the losses of age and gender for the outputs of `network.outputs` and the labels."""
     women = torch.from_numpy(is_female)
     if isinstance(network, SsrNets):
         age_loss = functional.l1_loss(ages.float(), torch.from_numpy(years))
@@ -114,9 +114,9 @@ def train(
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
 ) -> Classic:
-    """Train `network` to the end, from `run`'s checkpoint if there is one; returns it with the best weights.
+    """Train `network` to the end, from the checkpoint of `run` if there is one, and return it with the best weights.
 
-    Pictures are of its stored_px. advance: told of the number of epochs done, and their figures.
+    The pictures have the side network.stored_px. advance: called with the number of epochs done and their figures.
     """
     loop.seed(params.seed)
     cv2.setNumThreads(1)
@@ -144,7 +144,7 @@ def _epoch(
     number: int,
 ) -> dict[str, float]:
     rng = np.random.default_rng([params.seed, number])
-    torch.manual_seed(int(rng.integers(2**31)))  # of dropout
+    torch.manual_seed(int(rng.integers(2**31)))  # for dropout
     network.train()
     sums = {"age_loss": 0.0, "gender_loss": 0.0}
     order = rng.permutation(len(faces))
@@ -169,15 +169,17 @@ def _epoch(
 
 
 def cut_anywhere(picture: Picture, side_px: int, rng: np.random.Generator) -> Picture:
-    """A (side_px, side_px, 3) crop of `picture`, mirrored half of the time."""
+    """Return a random (side_px, side_px, 3) crop of `picture`, mirrored half of the time."""
     top, left = rng.integers(0, picture.shape[0] - side_px + 1, 2)
     crop = picture[top : top + side_px, left : left + side_px]
     return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 
 def validate(network: Classic, faces: LabelledFaces) -> dict[str, float]:
-    """mae, years, and gender_accuracy of the crop from the middle; of Levi and Hassner's also the share of faces in
-    their age group, and in it or next to it."""
+    """Return mae (years) and gender_accuracy of the central crop.
+
+    For Levi and Hassner's networks also return the share of faces in their age group, and in it or next to it.
+    """
     network.eval()
     means, logits, tops = _judge(network, faces)
     figures = {
@@ -191,7 +193,7 @@ def validate(network: Classic, faces: LabelledFaces) -> dict[str, float]:
 
 
 def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Years, logits of a woman, and the likeliest class of age."""
+    """Return the years, the logits of a woman, and the likeliest age class."""
     margin = (network.stored_px - network.side_px) // 2
     inside = slice(margin, margin + network.side_px)
 
@@ -207,7 +209,7 @@ def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArra
 def calibrated(
     raw: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], faces: LabelledFaces
 ) -> Calibration:
-    """The Calibration of `raw`, pictures of the network's stored_px -> raw ages, spreads and logits, on `faces`."""
+    """Return the Calibration of `raw` on `faces`. raw: maps pictures of stored_px to raw ages, spreads and logits."""
     means, spreads, logits = (np.asarray(each, np.float64) for each in raw(faces.pictures))
     ages = faces.ages.astype(np.float64)
     return calibrate(Raw(means, spreads, logits, ages, faces.is_female, np.ones(len(ages))), KNOTS, AGE_GROUPS)

@@ -1,12 +1,14 @@
-"""Training a body embedder, an OSNet (Zhou et al., ICCV 2019), from random weights.
+"""Train a body embedder, an OSNet (Zhou et al., ICCV 2019), from random weights, optionally with a teacher.
 
-Labelled crops teach who is whom: cross-entropy with label smoothing, and the batch-hard triplet loss (Hermans et al.,
-2017) on P people with K crops each. A teacher of the same architecture, if there is one, teaches what a few hundred
-people cannot: the cosine to its vectors (Hinton et al., 2015) and its features after each stage (FitNets, Romero et
-al., 2015), also on crops of whom nobody knows. At first each stage learns alone, from the teacher's features of the
-stage before, which random weights below cannot spoil; then the whole network runs. Teacher and student see the same
-crop, mirrored, shifted and tinted alike; the student alone sees it occluded, erased, blurred and scaled down, and so
-learns to say of a hidden person what the teacher says of a visible one.
+Labelled crops teach identity: cross-entropy with label smoothing, and the batch-hard triplet loss (Hermans et al.,
+    2017) on P people with K crops each.
+
+A teacher of the same architecture adds what a few hundred people cannot teach: the cosine to its vectors (Hinton et
+    al., 2015) and its features after each stage (FitNets, Romero et al., 2015), also on unlabelled crops. In the first
+    steps each stage learns alone, from the teacher's features of the stage before, so random weights below cannot spoil
+    it; then the whole network runs. Teacher and student see the same crop, mirrored, shifted and tinted alike. Only the
+    student sees it occluded, erased, blurred and scaled down, so it learns to say of a hidden person what the teacher
+    says of a visible one.
 """
 
 import time
@@ -32,20 +34,24 @@ from pipeline.training import loop
 ARCHITECTURE = "osnet_x0_25"
 HEIGHT, WIDTH = 256, 128
 MIN_HEIGHT_PX = 40
-"""Smaller people of pictures without names are left out."""
+"""Smaller people in unlabelled pictures are left out."""
 VALIDATED = 0.05
-"""Share of the crops without names on which the likeness to the teacher is measured, and which are not trained on."""
+"""Share of the unlabelled crops that measure the similarity to the teacher and are not trained on."""
 BATCH = 64
-"""Of evaluation."""
+"""Batch size of the evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Shares of crops that a thing happens to, and its ranges.
+    """Probabilities and ranges of the augmentation.
 
-    shift, zoom: shares of the crop's size. light, contrast, saturation: largest change of the factor 1. occluded:
-    another crop is pasted over one side, `cover` of the width. erased_share: of the crop's area. small_px: height of
-    the crop that the camera saw. blur_px: standard deviation.
+    shift, zoom: shares of the crop's size.
+    light, contrast, saturation: largest change of the factor 1.
+    occluded: probability that another crop is pasted over one side.
+    cover: share of the width that it covers.
+    erased_share: share of the crop's area.
+    small_px: height of the crop that the camera saw.
+    blur_px: standard deviation.
     """
 
     mirrored: float = 0.5
@@ -66,12 +72,15 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReidTrainingParams:
-    """What a training is a function of, beside its crops.
+    """Everything that a training depends on, besides its crops.
 
-    An epoch has as many crops as there are. Of a batch without a teacher all, of one with it half are people_per_batch
-    people with crops_per_person crops each. staged: the share of all steps in which each stage learns alone. settled:
-    the share after which batch normalisation goes by what it has averaged, as the teacher's does: the statistics of a
-    small batch are not those of the next, and no weights make up for that. The others are factors of the losses.
+    An epoch has as many crops as the corpus. Without a teacher the whole batch is labelled, with one half of it.
+
+    people_per_batch, crops_per_person: the labelled part of a batch.
+    staged: share of the steps in which each stage learns alone.
+    settled: share of the steps after which batch normalisation uses its running averages, as the teacher's does. The
+        statistics of a small batch differ from those of the next, and no weights make up for that.
+    feature_gain, vector_gain, identity_gain, triplet_gain: factors of the losses.
     """
 
     epochs: int = 14
@@ -94,7 +103,12 @@ class ReidTrainingParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class People:
-    """N crops (N, 256, 128, 3) uint8 RGB; people: (N,) int64, who each shows; cameras: (N,) int64."""
+    """N labelled crops.
+
+    crops: (N, 256, 128, 3) uint8 RGB.
+    people: (N,) int64. The person each crop shows.
+    cameras: (N,) int64.
+    """
 
     crops: NDArray[np.uint8]
     people: NDArray[np.int64]
@@ -102,7 +116,7 @@ class People:
 
 
 def read_teacher(path: Path) -> nn.Module:
-    """The teacher in `path`, of the same architecture, as features are compared. Raises UserError."""
+    """Return the teacher in `path`. Raises UserError if it has another architecture."""
     network, architecture = load_osnet(path)
     if architecture != ARCHITECTURE:
         raise UserError(f"{path} holds an {architecture}; the teacher must be an {ARCHITECTURE}")
@@ -110,12 +124,12 @@ def read_teacher(path: Path) -> nn.Module:
 
 
 def crops_found(pictures: Sequence[Picture], detector: PersonDetector) -> NDArray[np.uint8]:
-    """The people that `detector` finds in pictures, (N, 256, 128, 3)."""
+    """Return (N, 256, 128, 3) crops of the people that `detector` finds in pictures."""
     return crops_of(pictures, [found.boxes for found in detector(pictures)])
 
 
 def crops_of(pictures: Sequence[Picture], boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """The (N, 4) boxes of each picture, squashed, (N, 256, 128, 3); boxes lower than MIN_HEIGHT_PX are left out."""
+    """Return (N, 256, 128, 3) crops of the boxes of each picture, without boxes lower than MIN_HEIGHT_PX."""
     parts = [np.zeros((0, HEIGHT, WIDTH, 3), np.uint8)]
     for picture, some in zip(pictures, boxes, strict=True):
         parts.append(cut_bodies(picture, some[some[:, 3] - some[:, 1] >= MIN_HEIGHT_PX], HEIGHT, WIDTH))
@@ -126,7 +140,7 @@ def crops_of(pictures: Sequence[Picture], boxes: Sequence[NDArray[np.float32]]) 
 
 
 def seen_alike(crop: Picture, settings: Augmentation, rng: np.random.Generator) -> Picture:
-    """`crop` as teacher and student see it: mirrored, shifted, zoomed, tinted."""
+    """Return `crop` as teacher and student see it: mirrored, shifted, zoomed, tinted."""
     height, width = crop.shape[:2]
     zoom = 1 + rng.uniform(-1, 1) * settings.zoom
     x, y = rng.uniform(-1, 1, 2) * settings.shift * (width, height) + (1 - zoom) / 2 * np.array([width, height])
@@ -137,7 +151,7 @@ def seen_alike(crop: Picture, settings: Augmentation, rng: np.random.Generator) 
     light, contrast, saturation = (
         1 + rng.uniform(-1, 1) * each for each in (settings.light, settings.contrast, settings.saturation)
     )
-    # Tones by a table, then colours away from or towards grey.
+    # Change the tones with a table, then move the colours away from or towards grey.
     values = np.arange(256, dtype=np.float32) * light
     tones = ((values - 127.5) * contrast + 127.5).clip(0, 255).astype(np.uint8)
     toned = np.asarray(cv2.LUT(moved, tones), np.uint8)
@@ -146,9 +160,9 @@ def seen_alike(crop: Picture, settings: Augmentation, rng: np.random.Generator) 
 
 
 def spoiled(crop: Picture, other: Picture, settings: Augmentation, rng: np.random.Generator) -> tuple[Picture, bool]:
-    """`crop` as the student alone sees it: perhaps behind `other`, erased in part, of few pixels, blurred.
+    """Return `crop` as only the student sees it: sometimes occluded by `other`, erased, small, blurred.
 
-    Returns it, and whether it is whole, neither occluded nor erased.
+    Also return whether the crop is complete, that is neither occluded nor erased.
     """
     height, width = crop.shape[:2]
     spoilt, is_whole = crop.copy(), True
@@ -156,7 +170,7 @@ def spoiled(crop: Picture, other: Picture, settings: Augmentation, rng: np.rando
         is_whole = False
         cover = round(rng.uniform(*settings.cover) * width)
         top = round(rng.uniform(0, 0.5) * height)
-        start = round(rng.uniform(0, 0.5) * width)  # the other one's near side begins inside its crop
+        start = round(rng.uniform(0, 0.5) * width)  # the occluder's near side begins inside its own crop
         part = other[: height - top, start : start + cover]
         if rng.random() < 0.5:
             spoilt[top:, : part.shape[1]] = part[:, ::-1]
@@ -182,7 +196,7 @@ def spoiled(crop: Picture, other: Picture, settings: Augmentation, rng: np.rando
 
 
 def stages_of(network: Any) -> nn.ModuleList:
-    """An OSNet as the five stages that run one after the other: three maps, and what makes the vector."""
+    """Return the five consecutive stages of an OSNet: four with feature maps, and one that makes the vector."""
     pools = (getattr(network, name, nn.Identity()) for name in ("pool2", "pool3"))
     return nn.ModuleList(
         [
@@ -196,17 +210,20 @@ def stages_of(network: Any) -> nn.ModuleList:
 
 
 def feature_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """The mean square difference in units of the teacher's variance."""
+    """Return the mean squared difference in units of the teacher's variance."""
     return functional.mse_loss(ours.float(), theirs.float()) / theirs.float().var().clamp_min(1e-6)
 
 
 def vector_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """One less the mean cosine of (B, D) vectors."""
+    """Return 1 minus the mean cosine of (B, D) vectors."""
     return 1 - functional.cosine_similarity(ours.float(), theirs.float()).mean()
 
 
 def triplet_loss(vectors: Tensor, people: Tensor, margin: float) -> Tensor:
-    """Batch-hard: for each crop its farthest of the same person and its nearest of another; (B, D) vectors."""
+    """Return the batch-hard triplet loss of (B, D) vectors.
+
+    It compares each crop with its farthest crop of the same person and its nearest crop of another.
+    """
     unit = functional.normalize(vectors.float())
     distances = (2 - 2 * unit @ unit.T).clamp_min(1e-6).sqrt()
     same = people[:, None] == people[None, :]
@@ -216,7 +233,7 @@ def triplet_loss(vectors: Tensor, people: Tensor, margin: float) -> Tensor:
 
 
 class Trainer:
-    """A network, its averaged copy and what changes them."""
+    """A network, its averaged copy, and the optimizer that changes them."""
 
     def __init__(
         self,
@@ -226,7 +243,7 @@ class Trainer:
         augmentation: Augmentation,
         teacher: nn.Module | None,
     ) -> None:
-        """unlabelled: (M, 256, 128, 3), of use with a teacher only; the last twentieth validates."""
+        """unlabelled: (M, 256, 128, 3). Used only with a teacher. The last twentieth is for validation."""
         loop.seed(params.seed)
         self.params, self._augmentation = params, augmentation
         self._labelled = labelled
@@ -246,7 +263,7 @@ class Trainer:
         self.steps_per_epoch = max(1, (len(labelled.crops) + len(self._unlabelled)) // size)
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the parts of a checkpoint."""
         return {
             "network": self.network,
             "average": self.average,
@@ -255,7 +272,7 @@ class Trainer:
         }
 
     def epoch(self, number: int) -> Iterator[dict[str, float]]:
-        """Train the epoch `number`, from 0; yields the losses of each step."""
+        """Train epoch `number`, from 0, and yield the losses of each step."""
         rng = np.random.default_rng([self.params.seed, number])
         self.network.train()
         people = _people_in_turn(self._names, self.params, rng)
@@ -269,7 +286,7 @@ class Trainer:
             yield self._step(crops, torch.from_numpy(self._names[chosen]), done, rng)
 
     def _any(self, index: int) -> Picture:
-        """A crop among all, named or not."""
+        """Return a crop by its index among all crops, the labelled ones first."""
         count = len(self._labelled.crops)
         return self._labelled.crops[index] if index < count else self._unlabelled[index - count]
 
@@ -297,7 +314,7 @@ class Trainer:
             staged = bool(theirs) and done < params.staged
             ours = _run(self._stages, samples(alike if staged else spoilt), theirs if staged else None)
         if theirs:
-            # What is hidden cannot be in the maps; what the vector says of it, the rest has to tell.
+            # Occluded parts cannot show in the feature maps, so those are compared only for complete crops.
             seen = torch.ones_like(whole) if staged or not whole.any() else whole
             pairs = zip(ours[:-1], theirs[:-1], strict=True)
             losses["features"] = sum((feature_loss(a[seen], b[seen]) for a, b in pairs), torch.zeros(()))
@@ -323,8 +340,11 @@ class Trainer:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def figures(self, held_out: People) -> dict[str, float]:
-        """Of the averaged network: rank-1 and mAP of `held_out` from its first camera to its second, and the mean
-        cosine to the teacher's vectors on the crops that validate."""
+        """Return figures of the averaged network.
+
+        They are rank-1 and mAP of `held_out` from its first camera to its second, and the mean cosine to the teacher's
+        vectors on the validation crops.
+        """
         network = self.average.module.eval()
         figures: dict[str, float] = {}
         if len(held_out.crops):
@@ -351,9 +371,11 @@ def train(
     held_out: People,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, losses: None,
 ) -> nn.Module:
-    """Train to the end, from `run`'s checkpoint if there is one; returns the averaged network of the last epoch.
+    """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network of the last
+    epoch.
 
-    held_out: for the history alone. advance: told of the number of steps done, and the losses of the last.
+    held_out: crops for the history only.
+    advance: called after each step with the number of steps done and its losses.
     """
     progress = run.resume(**trainer.parts())
     advance(progress.epoch * trainer.steps_per_epoch, {})
@@ -373,7 +395,7 @@ def train(
 
 @torch.inference_mode()
 def vectors_of(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 256, 128, 3) -> (N, 512), computed in bfloat16."""
+    """Return (N, 512) vectors of (N, 256, 128, 3) crops, computed in bfloat16."""
     parts = [np.zeros((0, DIMENSIONS), np.float32)]
     for start in range(0, len(crops), BATCH):
         with torch.autocast("cpu", torch.bfloat16):
@@ -382,14 +404,14 @@ def vectors_of(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float
 
 
 def samples(crops: Sequence[Picture] | NDArray[np.uint8]) -> Tensor:
-    """B crops (256, 128, 3) uint8 RGB -> (B, 3, 256, 128) as the network was to see them, channels last in memory."""
+    """Convert B crops (256, 128, 3) uint8 RGB to normalised (B, 3, 256, 128) float32, channels last in memory."""
     pictures = torch.from_numpy(np.stack(list(crops))).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return pictures.sub_(mean).div_(std)
 
 
 def _run(stages: nn.ModuleList, inputs: Tensor, fed: Sequence[Tensor] | None = None) -> list[Tensor]:
-    """What each stage says, fed with the stage before, or with `fed` instead of it."""
+    """Return the output of each stage, fed with the stage before it, or with `fed` instead."""
     outputs: list[Tensor] = []
     for index, stage in enumerate(stages):
         before = inputs if index == 0 else outputs[-1] if fed is None else fed[index - 1]
@@ -400,7 +422,7 @@ def _run(stages: nn.ModuleList, inputs: Tensor, fed: Sequence[Tensor] | None = N
 def _people_in_turn(
     names: NDArray[np.int64], params: ReidTrainingParams, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    """Batches of crops: each person once before anybody comes again; whoever has few crops gives some twice."""
+    """Yield batches of crops. Each person appears once before anybody repeats; people with few crops repeat some."""
     crops = [np.flatnonzero(names == name) for name in range(int(names.max()) + 1)]
     turns = _in_turn(len(crops), rng)
     count = params.crops_per_person
@@ -410,6 +432,6 @@ def _people_in_turn(
 
 
 def _in_turn(count: int, rng: np.random.Generator) -> Iterator[int]:
-    """0 … count - 1 in a random order, again and again."""
+    """Yield 0..count - 1 in random order, again and again."""
     while True:
         yield from rng.permutation(count).tolist()
