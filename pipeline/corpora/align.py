@@ -83,13 +83,13 @@ def align(
         batch = left.iloc[start : start + _BATCH]
         names, pictures = batch["name"].tolist(), [_read(Path(path)) for path in batch["path"]]
         readable = [picture for picture in pictures if picture is not None]
-        found = iter(detector(readable) if readable else [])
+        detections = iter(detector(readable) if readable else [])
         outcomes = []
         for name, picture in zip(names, pictures, strict=True):
             if picture is None:
                 outcomes.append(Outcome(name, "no picture that can be read", -1))
                 continue
-            faces = next(found)
+            faces = next(detections)
             if len(faces) == 1:
                 _write(output / chip_name(name), align_face(picture, faces.landmarks[0], size, template))
             reason = {0: "no face", 1: WRITTEN}.get(len(faces), "several faces")

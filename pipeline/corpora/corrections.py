@@ -71,12 +71,12 @@ def read(path: Path | str) -> list[tuple[int, Correction]]:
     header = next(rows, None)
     if header is not None and tuple(header) != COLUMNS:
         raise UserError(f"{file} must have the columns {', '.join(COLUMNS)}, got {', '.join(header)}")
-    found: list[tuple[int, Correction]] = []
+    corrections: list[tuple[int, Correction]] = []
     for row in rows:
         if len(row) != len(COLUMNS):
             raise UserError(f"{file}, line {rows.line_num}: must have {len(COLUMNS)} values, got {len(row)}")
-        found.append((rows.line_num, Correction(*row)))
-    return found
+        corrections.append((rows.line_num, Correction(*row)))
+    return corrections
 
 
 def append(path: Path | str, correction: Correction) -> None:

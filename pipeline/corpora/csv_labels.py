@@ -37,11 +37,11 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
     rows = faces.read_rows(file, COLUMNS)
     if rows.empty:
         raise UserError(f"{file} has no row below its header; name a CSV with a row for each picture")
-    found: list[tuple[float, float, str | None]] = []
+    labels: list[tuple[float, float, str | None]] = []
     for line, (age, gender) in enumerate(zip(rows.age, rows.gender, strict=True), 2):
         where = f"{file}, line {line}"
         low, high = read_age(age, where)
-        found.append((low, high, read_gender(gender, where)))
+        labels.append((low, high, read_gender(gender, where)))
     names = rows.path.tolist()
     for line, name in enumerate(names, 2):
         if not name or not (root / name).is_file():
@@ -53,10 +53,10 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
     return faces.table(
         root,
         names,
-        age=[(low + high) / 2 for low, high, _ in found],
-        age_low=[low for low, _, _ in found],
-        age_high=[high for _, high, _ in found],
-        gender=[gender for _, _, gender in found],
+        age=[(low + high) / 2 for low, high, _ in labels],
+        age_low=[low for low, _, _ in labels],
+        age_high=[high for _, high, _ in labels],
+        gender=[gender for _, _, gender in labels],
         group=_optional(rows, "group"),
         person=_optional(rows, "person"),
         source=file.stem,

@@ -48,11 +48,11 @@ def write_face_boxes(
         wide = people.boxes[:, 2] - people.boxes[:, 0] >= min_width_px
         crops = [cut_out(picture, box) for box in _grown(people[wide & (people.scores >= min_score)].boxes, margin)]
         crops = [crop for crop in crops if crop.size]
-        found = find_faces(crops) if crops else []
-        for number, (crop, faces) in enumerate(zip(crops, found, strict=True)):
+        detections = find_faces(crops) if crops else []
+        for number, (crop, faces) in enumerate(zip(crops, detections, strict=True)):
             (output / "images" / f"{name}_{number}.jpg").write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
             (output / "labels" / f"{name}_{number}.txt").write_text(_yolo(faces.boxes, crop))
-        yield Counts(len(crops), sum(len(faces) for faces in found))
+        yield Counts(len(crops), sum(len(faces) for faces in detections))
 
 
 def _grown(boxes: Boxes, margin: float) -> Boxes:

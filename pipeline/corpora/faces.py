@@ -34,14 +34,14 @@ def folder(path: Path | str) -> Path:
 
 def pictures(root: Path) -> list[str]:
     """Return the sorted names of all pictures below `root`, without hidden ones. Raises UserError if there are none."""
-    found = sorted(
+    names = sorted(
         name.as_posix()
         for name in (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not any(part.startswith(".") for part in name.parts)
     )
-    if not found:
+    if not names:
         raise UserError(f"no picture ({', '.join(SUFFIXES)}) in {root}; name the folder that holds the pictures")
-    return found
+    return names
 
 
 def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.DataFrame:

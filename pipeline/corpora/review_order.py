@@ -67,14 +67,14 @@ def read_predictions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     are ignored. Raises UserError.
     """
     try:
-        found = pd.read_csv(path, dtype={"path": str})
+        predictions = pd.read_csv(path, dtype={"path": str})
     except (OSError, ValueError) as error:
         raise UserError(f"the predictions {path} cannot be read ({error})") from error
-    if missing := [name for name in PREDICTED if name not in found]:
+    if missing := [name for name in PREDICTED if name not in predictions]:
         raise UserError(f"{path} must have the columns {', '.join(PREDICTED)}; there is no {', '.join(missing)}")
-    if "copy_px" in found:
-        found = found[found["copy_px"] == 0]
-    by_path = found.drop_duplicates("path").set_index("path")[list(PREDICTED[1:])]
+    if "copy_px" in predictions:
+        predictions = predictions[predictions["copy_px"] == 0]
+    by_path = predictions.drop_duplicates("path").set_index("path")[list(PREDICTED[1:])]
     by_path = by_path.set_index(pd.Index([str(Path(name).resolve()) for name in by_path.index]))
     by_path = by_path[~by_path.index.duplicated()]
     matched = by_path.reindex([str(Path(name).resolve()) for name in table["path"]]).reset_index(names="path")

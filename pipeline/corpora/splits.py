@@ -113,7 +113,7 @@ def copies(
             details[index] = fine_detail(thumbnails[index])
         return details[index]
 
-    found: list[tuple[int, int]] = []
+    pairs_found: list[tuple[int, int]] = []
     for start in range(0, len(hashes), _BLOCK):
         block = hashes[start : start + _BLOCK, :1]
         for mirrored in (0, 1):
@@ -122,8 +122,8 @@ def copies(
             for row, column in zip((rows + start).tolist(), (columns + start).tolist(), strict=True):
                 second = np.ascontiguousarray(detail(column)[:, ::-1]) if mirrored else detail(column)
                 if are_copies(detail(row), second, thresholds):
-                    found.append((row, column))
-    pairs = np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
+                    pairs_found.append((row, column))
+    pairs = np.unique(np.array(pairs_found, np.int64).reshape(-1, 2), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -157,10 +157,10 @@ def _aligned_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -
         return -1.0
     flags = cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(other, turn, one.shape[::-1], flags=flags | cv2.INTER_LINEAR)
-    seen = cv2.warpAffine(everywhere, turn, one.shape[::-1], flags=flags | cv2.INTER_NEAREST) > 0
-    if seen.mean() < 0.5 or laid[seen].std() < 0.05:
+    is_covered = cv2.warpAffine(everywhere, turn, one.shape[::-1], flags=flags | cv2.INTER_NEAREST) > 0
+    if is_covered.mean() < 0.5 or laid[is_covered].std() < 0.05:
         return -1.0
-    return float(np.corrcoef(one[seen], laid[seen])[0, 1])
+    return float(np.corrcoef(one[is_covered], laid[is_covered])[0, 1])
 
 
 def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:

@@ -25,11 +25,11 @@ def load(folder: Path | str) -> pd.DataFrame:
     no gender, and `clean` counts it. Ages go up to 116, as the names state them.
     """
     root = faces.folder(folder)
-    found = faces.pictures(root)
-    labels = [_NAME.match(Path(name).name) for name in found]
+    names = faces.pictures(root)
+    labels = [_NAME.match(Path(name).name) for name in names]
     return faces.table(
         root,
-        found,
+        names,
         age=[float(match["age"]) if match else None for match in labels],
         gender=[GENDERS[match["gender"]] if match else None for match in labels],
         group=[GROUPS.get(match["group"]) if match else None for match in labels],

@@ -120,7 +120,7 @@ def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> 
     errors = np.asarray(np.abs(aged["predicted_age"] - aged["age"]), np.float64)
     covered = np.asarray((aged["age_low"] <= aged["age"]) & (aged["age"] <= aged["age_high"]))
     probs, is_female = gendered["female_prob"].to_numpy(np.float64), (gendered["gender"] == "F").to_numpy()
-    found: dict[str, float | int | None] = {"pictures": len(rows), "seconds": _rounded(rows["seconds"].mean())}
+    values_by_name: dict[str, float | int | None] = {"pictures": len(rows), "seconds": _rounded(rows["seconds"].mean())}
     samples: dict[str, tuple[tuple[NDArray[Any], ...], Callable[..., float]]] = {
         "mae": ((errors,), np.mean),
         "cs5": ((errors <= CS_YEARS,), np.mean),
@@ -131,12 +131,12 @@ def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> 
     for name, (values, figure) in samples.items():
         low, high = bootstrap(values, figure, resamples=resamples, rng=rng)
         value = figure(*values) if len(values[0]) else float("nan")
-        found |= {name: _rounded(value), f"{name}_low": _rounded(low), f"{name}_high": _rounded(high)}
-    return found
+        values_by_name |= {name: _rounded(value), f"{name}_low": _rounded(low), f"{name}_high": _rounded(high)}
+    return values_by_name
 
 
 def calibration_error(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error: the distance of probabilities from frequencies over ECE_BINS equal bins."""
+    """Return the expected calibration error: how far probabilities and frequencies differ in ECE_BINS equal bins."""
     bins = np.minimum((probs * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = np.bincount(bins, probs, ECE_BINS) - np.bincount(bins, truth, ECE_BINS)
     return float(np.abs(gaps).sum() / len(probs))

@@ -31,21 +31,21 @@ class Matches:
     num_labels: int
 
 
-def match(found: Detections, labels: NDArray[np.float32], ignored: NDArray[np.float32] | None = None) -> Matches:
+def match(detections: Detections, labels: NDArray[np.float32], ignored: NDArray[np.float32] | None = None) -> Matches:
     """Compare detections with (M, 4) labels. A false detection that overlaps an `ignored` box by .5 is left out."""
-    overlap = geometry.pairwise_iou(found.boxes, labels)
-    right = np.zeros((len(found), len(IOUS)), bool)
+    overlap = geometry.pairwise_iou(detections.boxes, labels)
+    right = np.zeros((len(detections), len(IOUS)), bool)
     for column, iou in enumerate(IOUS):
         free = np.ones(len(labels), bool)
-        for row in range(len(found)):
+        for row in range(len(detections)):
             candidates = np.where(free, overlap[row], 0)
             best = int(candidates.argmax()) if len(labels) else 0
             if len(labels) and candidates[best] >= iou:
                 right[row, column], free[best] = True, False
-    keep = np.ones(len(found), bool)
-    if ignored is not None and len(ignored) and len(found):
-        keep = right[:, 0] | (geometry.pairwise_iou(found.boxes, ignored).max(1) < IOUS[0])
-    return Matches(right[keep], found.scores[keep], len(labels))
+    keep = np.ones(len(detections), bool)
+    if ignored is not None and len(ignored) and len(detections):
+        keep = right[:, 0] | (geometry.pairwise_iou(detections.boxes, ignored).max(1) < IOUS[0])
+    return Matches(right[keep], detections.scores[keep], len(labels))
 
 
 def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
@@ -62,11 +62,11 @@ def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
 
 
 def precision_recall(matches: Sequence[Matches], threshold: float) -> tuple[float, float]:
-    """Return precision and recall at IoU .5 for scores of at least `threshold`. Without detections the precision is 1."""
+    """Return precision and recall at IoU .5 for scores from `threshold` on. Without detections the precision is 1."""
     right = sum(int(each.right[each.scores >= threshold, 0].sum()) for each in matches)
-    found = sum(int((each.scores >= threshold).sum()) for each in matches)
+    num_detections = sum(int((each.scores >= threshold).sum()) for each in matches)
     labels = sum(each.num_labels for each in matches)
-    return right / found if found else 1.0, right / labels if labels else 0.0
+    return right / num_detections if num_detections else 1.0, right / labels if labels else 0.0
 
 
 @dataclass(frozen=True, slots=True)

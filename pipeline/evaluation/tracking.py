@@ -196,11 +196,11 @@ def _figures(results: list[dict[str, Any]], sequence: _Sequence) -> Figures:
         "precision": clear["CLR_Pr"],
         "recall": clear["CLR_Re"],
     }
-    told: Figures = {name: round(float(value), DIGITS) for name, value in shares.items()}
-    told |= {"b_cubed_precision": None, "b_cubed_recall": None}
+    figures: Figures = {name: round(float(value), DIGITS) for name, value in shares.items()}
+    figures |= {"b_cubed_precision": None, "b_cubed_recall": None}
     if cubed:
-        told |= {"b_cubed_precision": round(cubed[0], DIGITS), "b_cubed_recall": round(cubed[1], DIGITS)}
-    return told | {
+        figures |= {"b_cubed_precision": round(cubed[0], DIGITS), "b_cubed_recall": round(cubed[1], DIGITS)}
+    return figures | {
         "id_switches": int(clear["IDSW"]),
         "num_ids_found": sequence.num_found,
         "num_ids_there": sequence.num_there,

@@ -146,7 +146,8 @@ def finish(
 
 
 def raw_of(estimator: AttributeEstimator, faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int) -> Raw:
-    """Return the raw outputs of `estimator` for labelled faces (weight 1) and their COPIES_PX (COPIES_WEIGHT together)."""
+    """Return the raw outputs of `estimator` for labelled faces (weight 1) and their COPIES_PX (COPIES_WEIGHT
+    together)."""
     parts = [
         (*estimator.raw(pictures), rows["age"], rows["gender"] == "F", rows["copy_px"])
         for rows, pictures in aligned(faces, read, batch=batch, copies_px=COPIES_PX)
@@ -189,7 +190,7 @@ def train(
     average = averaged(network, params.ema)
     optimizer = torch.optim.AdamW(decayed(network, params.weight_decay), lr=params.learning_rate, fused=True)
     progress = run.resume(network=network, average=average, optimizer=optimizer)
-    stored, told = training, dict[str, float]()
+    stored, latest = training, dict[str, float]()
     clock = _Clock(progress)
     while progress.epoch < params.epochs:
         side = side_of(progress.epoch, params)
@@ -205,12 +206,12 @@ def train(
             shares = mixing(params, rng) if done < 1 - params.plain_share else 1.0
             losses.append(_step(network, optimizer, crops, ages, is_female, shares, params))
             average.update_parameters(network)
-            advance(progress.epoch * steps + step + 1, told)
+            advance(progress.epoch * steps + step + 1, latest)
         figures = {"loss": float(np.mean(losses)), "learning_rate": optimizer.param_groups[0]["lr"], "side_px": side}
         progress = clock.tick(progress)
         if progress.epoch % VALIDATED_EVERY == 0 or progress.epoch == params.epochs:
             figures |= validate(average.module, validation, side)
-            told = {name: figures[name] for name in ("mae", "gender_accuracy")}
+            latest = {name: figures[name] for name in ("mae", "gender_accuracy")}
         run.save(progress, figures, network=network, average=average, optimizer=optimizer)
     network.load_state_dict(average.module.state_dict())
     return network.cpu().eval()

@@ -106,11 +106,13 @@ def fit_scales(
         return float(value), slope
 
     bounds = [(-5.0, 5.0)] * num + [EXPONENTS] * num
-    found = np.concatenate([np.zeros(num), np.ones(num)])
+    constants = np.concatenate([np.zeros(num), np.ones(num)])
     for softness in (None, *SOFTNESSES):  # start from the pinball loss alone, which is convex
-        found = minimize(loss, found, (softness,), jac=True, method="L-BFGS-B", bounds=bounds, options=OPTIONS).x
-    found = np.round(found, 4).tolist()
-    return tuple(found[:num]), tuple(found[num:])
+        constants = minimize(
+            loss, constants, (softness,), jac=True, method="L-BFGS-B", bounds=bounds, options=OPTIONS
+        ).x
+    constants = np.round(constants, 4).tolist()
+    return tuple(constants[:num]), tuple(constants[num:])
 
 
 def fit_logits(raw: Raw) -> tuple[float, float]:

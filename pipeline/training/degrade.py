@@ -49,28 +49,28 @@ class Degradation:
 def degrade(picture: Picture, settings: Degradation, rng: np.random.Generator) -> Picture:
     """Return `picture`, (S, S, 3), as a distant camera would have recorded it, at the same size."""
     side = picture.shape[0]
-    seen: Any = picture
+    degraded: Any = picture
     if rng.random() < settings.small:
         low, high = settings.face_px
         small = min(side, round(low * (high / low) ** rng.random()))
-        seen = cv2.resize(seen, (small, small), interpolation=SHRINKING[rng.integers(len(SHRINKING))])
+        degraded = cv2.resize(degraded, (small, small), interpolation=SHRINKING[rng.integers(len(SHRINKING))])
     if rng.random() < settings.blurred:
-        seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(*settings.blur_px))
+        degraded = cv2.GaussianBlur(degraded, (0, 0), rng.uniform(*settings.blur_px))
     if rng.random() < settings.moved:
-        seen = cv2.filter2D(seen, -1, motion_kernel(rng.uniform(*settings.motion_px), rng.uniform(0, np.pi)))
+        degraded = cv2.filter2D(degraded, -1, motion_kernel(rng.uniform(*settings.motion_px), rng.uniform(0, np.pi)))
     if rng.random() < settings.dim:
-        seen = cv2.LUT(seen, _tones(rng.uniform(*settings.light), rng.uniform(*settings.gamma)))
+        degraded = cv2.LUT(degraded, _tones(rng.uniform(*settings.light), rng.uniform(*settings.gamma)))
     if rng.random() < settings.noisy:
-        grain = rng.standard_normal(seen.shape, np.float32) * rng.uniform(*settings.noise)
-        seen = (seen + grain).clip(0, 255).astype(np.uint8)
+        grain = rng.standard_normal(degraded.shape, np.float32) * rng.uniform(*settings.noise)
+        degraded = (degraded + grain).clip(0, 255).astype(np.uint8)
     compressed = rng.random() < settings.compressed
     if compressed:
-        seen = compress(seen, int(rng.uniform(*settings.quality)))
-    if seen.shape[0] != side:
-        seen = cv2.resize(seen, (side, side), interpolation=ENLARGING[rng.integers(len(ENLARGING))])
+        degraded = compress(degraded, int(rng.uniform(*settings.quality)))
+    if degraded.shape[0] != side:
+        degraded = cv2.resize(degraded, (side, side), interpolation=ENLARGING[rng.integers(len(ENLARGING))])
     if compressed and rng.random() < settings.again:
-        seen = compress(seen, int(rng.uniform(*settings.quality)))
-    return np.asarray(seen, np.uint8)
+        degraded = compress(degraded, int(rng.uniform(*settings.quality)))
+    return np.asarray(degraded, np.uint8)
 
 
 def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:

@@ -369,10 +369,10 @@ class Trainer:
 
 def pseudo_labelled(pictures: Sequence[Picture], teacher: PersonDetector) -> list[Example]:
     """Label pictures with the teacher's confident detections."""
-    found = teacher(pictures)
+    detections = teacher(pictures)
     return [
         Example(picture, each.boxes[each.scores >= PSEUDO_SCORE], labelled=False)
-        for picture, each in zip(pictures, found, strict=True)
+        for picture, each in zip(pictures, detections, strict=True)
     ]
 
 

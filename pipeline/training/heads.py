@@ -93,8 +93,8 @@ def embed(
     """
     ages, is_female = faces["age"].to_numpy(np.float32), (faces["gender"] == "F").to_numpy()
     names = [f"{row.name} {Path(str(row.path)).stat().st_size}" for row in faces.itertuples(index=False)]
-    told = "\n".join([weights, repr(embedder.view), *names])
-    path = folder / f"vectors-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
+    signature = "\n".join([weights, repr(embedder.view), *names])
+    path = folder / f"vectors-{hashlib.sha256(signature.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
         parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for start in range(0, len(faces), batch):
@@ -169,8 +169,10 @@ def train(
             chosen = order[first : first + params.batch]
             done = (progress.epoch + first / len(order)) / params.epochs
             loop.set_rate(optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
-            seen = np.where(rng.random(len(chosen))[:, None] < 0.5, training.mirrored[chosen], training.vectors[chosen])
-            years, logits, buckets = heads.logits(torch.from_numpy(seen))
+            vectors = np.where(
+                rng.random(len(chosen))[:, None] < 0.5, training.mirrored[chosen], training.vectors[chosen]
+            )
+            years, logits, buckets = heads.logits(torch.from_numpy(vectors))
             losses = _losses(years, logits, buckets, training.ages[chosen], training.is_female[chosen], params)
             optimizer.zero_grad(set_to_none=True)
             sum(losses.values(), torch.zeros(())).backward()

@@ -315,9 +315,9 @@ class Trainer:
             ours = _run(self._stages, samples(alike if staged else spoilt), theirs if staged else None)
         if theirs:
             # Occluded parts cannot show in the feature maps, so those are compared only for complete crops.
-            seen = torch.ones_like(whole) if staged or not whole.any() else whole
+            compared = torch.ones_like(whole) if staged or not whole.any() else whole
             pairs = zip(ours[:-1], theirs[:-1], strict=True)
-            losses["features"] = sum((feature_loss(a[seen], b[seen]) for a, b in pairs), torch.zeros(()))
+            losses["features"] = sum((feature_loss(a[compared], b[compared]) for a, b in pairs), torch.zeros(()))
             losses["vectors"] = vector_loss(ours[-1], theirs[-1])
         if not staged:
             named = ours[-1][: len(people)].float()
@@ -349,15 +349,15 @@ class Trainer:
         figures: dict[str, float] = {}
         if len(held_out.crops):
             vectors = normalised(vectors_of(network, held_out.crops))
-            found = rank(
+            ranking = rank(
                 vectors,
                 held_out.people,
                 held_out.cameras,
                 queries=held_out.cameras == 0,
                 gallery=held_out.cameras == 1,
             )
-            if len(found.people):
-                figures |= {"rank1": float(found.hits.mean()), "map": float(found.precisions.mean())}
+            if len(ranking.people):
+                figures |= {"rank1": float(ranking.hits.mean()), "map": float(ranking.precisions.mean())}
         if self._teacher is not None and len(self._validation):
             theirs = vectors_of(nn.Sequential(*self._teacher), self._validation)
             ours = vectors_of(network, self._validation)
