@@ -260,14 +260,16 @@ def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng
 
 
 def label_distributions(ages: Tensor, sigma: tuple[float, float]) -> Tensor:
-    """Return (B, 101) Gaussians with the standard deviation sigma[0] + sigma[1] * age for (B,) years. Each sums to 1."""
+    """Return (B, 101) Gaussians with the standard deviation sigma[0] + sigma[1] * age for (B,) years. Each sums to
+    1."""
     years = torch.arange(YEARS, dtype=torch.float32, device=ages.device)
     spreads = sigma[0] + sigma[1] * ages
     return torch.softmax(-0.5 * ((years - ages[:, None]) / spreads[:, None]) ** 2, dim=1)
 
 
 def mixing(params: AttributeTrainingParams, rng: np.random.Generator) -> float:
-    """Return the share of its own that each picture keeps in mixup (Zhang et al. 2018). 1 means that nothing is mixed."""
+    """Return the share of its own that each picture keeps in mixup (Zhang et al. 2018). 1 means that nothing is
+    mixed."""
     if rng.random() >= params.mixed:
         return 1.0
     share = rng.beta(params.mixup, params.mixup)

@@ -222,7 +222,8 @@ class Features:
 
 
 def feature_loss(student: dict[int, torch.Tensor], teacher: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Return 1 minus the correlation of the student's channels with the teacher's, averaged over channels and blocks."""
+    """Return 1 minus the correlation of the student's channels with the teacher's, averaged over channels and
+    blocks."""
     losses = []
     for index, target in teacher.items():
         mine, its = student[index].float(), target.float()

@@ -43,7 +43,8 @@ class Run:
     """The folder of a training run."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """settings: everything that the run depends on, in JSON types. `resume` refuses a folder with other settings."""
+        """settings: everything that the run depends on, in JSON types. `resume` refuses a folder with other
+        settings."""
         self.folder = folder
         self._settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,8 @@ class Run:
         draft.replace(self.folder / CHECKPOINT)
 
     def _write_history(self, row: Mapping[str, float | str]) -> None:
-        """Append `row`, and remove rows of this and later epochs that an attempt left which died before its checkpoint."""
+        """Append `row`, and remove rows of this and later epochs that an attempt left which died before its
+        checkpoint."""
         path = self.folder / HISTORY
         rows: list[dict[str, Any]] = []
         if path.exists():
@@ -116,7 +118,8 @@ def seed(number: int) -> np.random.Generator:
 
 
 def cosine(done: float, *, warm_up: float, end: float = 0.01) -> float:
-    """Return the share of the peak learning rate at `done` (0..1): a linear warm-up, then half a cosine down to `end`."""
+    """Return the share of the peak learning rate at `done` (0..1): a linear warm-up, then half a cosine down to
+    `end`."""
     if done < warm_up:
         return max(done / warm_up, 1e-3)
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
