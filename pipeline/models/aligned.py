@@ -1,7 +1,7 @@
-"""What each network sees of an aligned face: a window of it, squashed to the network's square.
+"""The part of an aligned face that each network sees: a window, squashed to the network's input.
 
-An aligned face is square: the similarity transform that brings the five landmarks onto the FFHQ template of facexlib
-(at 512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
+An aligned face is square. The similarity transform brings the five landmarks onto the FFHQ template of facexlib (at
+512 px: eyes at (193, 240) and (319, 240), nose (257, 314), corners of the mouth (201, 371) and (313, 371)).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle on the aligned face; borders as fractions of its side, below 0 or above 1 where it reaches out."""
+    """A rectangle on the aligned face.
+
+    left, top, right, bottom: fractions of the face's side. They are below 0 or above 1 where the window reaches out.
+    """
 
     left: float
     top: float
@@ -21,9 +24,9 @@ class Window:
     bottom: float
 
     def cut(self, faces: NDArray[np.uint8], width_px: int, height_px: int | None = None) -> NDArray[np.uint8]:
-        """(N, S, S, 3) aligned faces -> (N, height_px, width_px, 3), a square without a height; the aspect is not kept.
+        """Cut the window out of (N, S, S, 3) aligned faces: (N, height_px, width_px, 3), square by default.
 
-        What lies beyond the face's square repeats its border.
+        The aspect ratio is not kept. Outside the face's square the border is repeated.
         """
         side = faces.shape[1]
         left, top, right, bottom = (round(part * side) for part in (self.left, self.top, self.right, self.bottom))
@@ -32,9 +35,9 @@ class Window:
         return _squash(np.pad(inside, beyond, mode="edge"), width_px, height_px or width_px)
 
     def fill(self, crops: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-        """The way back: (N, H, W, 3) pictures that show this window -> (N, side_px, side_px, 3) aligned faces.
+        """Make (N, side_px, side_px, 3) aligned faces from (N, H, W, 3) pictures that show this window.
 
-        The window must lie inside the face's square; around it the crop's border is repeated.
+        This is the inverse of `cut`. The window must lie inside the face's square. The border is repeated around it.
         """
         left, top, right, bottom = (round(part * side_px) for part in (self.left, self.top, self.right, self.bottom))
         faces = np.empty((len(crops), side_px, side_px, 3), np.uint8)
@@ -45,8 +48,8 @@ class Window:
 
 
 UTKFACE = Window(left=0.19, top=0.29, right=0.83, bottom=0.91)
-"""Where the pictures of UTKFace, which end at the face, lie: the median of 2,998 of them, by RetinaFace's landmarks
-(python -m tests.bench.ssrnet_on_utkface)."""
+"""The window that UTKFace's pictures show: the median of 2,998 pictures by RetinaFace's landmarks (python -m
+tests.bench.ssrnet_on_utkface)."""
 
 
 def _squash(pictures: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
@@ -57,7 +60,7 @@ def _squash(pictures: NDArray[np.uint8], width_px: int, height_px: int) -> NDArr
 
 
 def _resize(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Averages where pixels are lost, interpolates where they are made."""
+    """Resize by averaging when shrinking and interpolating when enlarging."""
     shrinks = picture.shape[0] * picture.shape[1] > width * height
     resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.astype(np.uint8, copy=False)

@@ -1,7 +1,7 @@
-"""The starter estimator of age and gender: one compact residual network, its calibration, and the file that holds both.
+"""The starter estimator of age and gender: a compact residual network, its calibration, and the file of both.
 
-Age is a distribution over whole years (Gao et al. 2018, "Age Estimation Using Expectation of Label Distribution
-Learning"): its mean is the estimate, its spread says how far that is off.
+The age is a distribution over whole years (Gao et al. 2018, "Age Estimation Using Expectation of Label Distribution
+Learning"). Its mean is the estimate, and its spread predicts the error.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ from pipeline.errors import UserError
 from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
 
 YEARS = 101
-"""Whole years 0 … 100, one class each."""
+"""Number of age classes: whole years 0 to 100."""
 WIDTHS, DEPTHS, STEM, FEATURES = (48, 96, 192, 256), (2, 2, 2, 1), 32, 384
 SE_SHARE = 4
 STD_YEARS = (0.2, 30.0)
-"""Least and largest standard error that is told of an age."""
+"""Smallest and largest standard error of an age, in years."""
 MEAN, STD = 127.5, 64.0
-"""Of pixel values, 0..255: what comes in is about a standard normal."""
+"""Mean and deviation of pixel values, 0..255. They bring the input close to a standard normal distribution."""
 
 
 class Excitation(nn.Module):
-    """Weighs channels by what the whole map shows (Hu et al. 2018, "Squeeze-and-Excitation Networks")."""
+    """Weights channels by the content of the whole map (Hu et al. 2018, "Squeeze-and-Excitation Networks")."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Excitation(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, excitation, and the way around them, averaged where the map shrinks (ResNet-D)."""
+    """Two 3x3 convolutions, excitation, and a shortcut that averages where the map shrinks (ResNet-D)."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class AttributeNet(nn.Module):
-    """2.9 million weights, 142 million multiply-adds at 96 px; takes squares of any side of 32 px and more."""
+    """The network: 2.9 million weights, 142 million multiply-adds at 96 px. It takes squares from 32 px on."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class AttributeNet(nn.Module):
         self.heads = nn.Linear(FEATURES, YEARS + 1)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) RGB, 0..255 -> (B, 101) logits of the years 0 … 100, (B,) logit of a woman."""
+        """Map (B, 3, S, S) RGB, 0..255, to (B, 101) logits of the years 0 to 100 and (B,) logits of a woman."""
         features = self.maps((crops - MEAN) / STD).mean((2, 3))
         logits = self.heads(self.dropout(features))
         return logits[:, :YEARS], logits[:, YEARS]
@@ -93,10 +93,11 @@ class AttributeNet(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What the network's raw numbers mean; fitted by pipeline.training.calibration.
+    """The meaning of the network's raw outputs. pipeline.training.calibration fits it.
 
-    knots: K ages, years, between which all is interpolated. shifts: (K,) years, added to the raw age.
-    scales, exponents: (K,) the standard error, years, is exp(scale) * spread ** exponent, within STD_YEARS.
+    knots: (K,) ages in years, between which everything is interpolated linearly.
+    shifts: (K,) years to add to the raw age.
+    scales, exponents: (K,). The standard error is exp(scale) * spread ** exponent years, within STD_YEARS.
     slope, offset: the logit of a woman is slope * raw + offset.
     """
 
@@ -109,30 +110,30 @@ class Calibration:
 
     @classmethod
     def neutral(cls) -> Self:
-        """Numbers as the network says them."""
+        """Return a calibration that changes nothing."""
         return cls(knots=(0.0,), shifts=(0.0,), scales=(0.0,), exponents=(1.0,), slope=1.0, offset=0.0)
 
     def age(self, means: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) raw ages -> (N,) years, 0 … 100."""
+        """Return (N,) years, 0 to 100, for (N,) raw ages."""
         return np.clip(means + np.interp(means, self.knots, self.shifts), 0, YEARS - 1)
 
     def age_std(self, means: NDArray[np.floating], spreads: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) raw ages and spreads -> (N,) years, the standard error to expect."""
+        """Return (N,) expected standard errors in years for (N,) raw ages and spreads."""
         scales, exponents = (np.interp(means, self.knots, each) for each in (self.scales, self.exponents))
         return np.exp(scales + exponents * log_spread(spreads)).clip(*STD_YEARS)
 
     def female_prob(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) raw logits -> (N,) probabilities."""
+        """Return (N,) probabilities for (N,) raw logits."""
         return expit(self.slope * logits + self.offset)
 
 
 def log_spread(spreads: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The logarithm of raw spreads, years; below 0.1 years all are alike."""
+    """Return the logarithm of raw spreads in years. Spreads below 0.1 years count as 0.1."""
     return np.log(np.maximum(spreads, 0.1), dtype=np.float64)
 
 
 def read_calibration(told: Mapping[str, Any]) -> Calibration:
-    """A Calibration from JSON. Raises KeyError, TypeError or ValueError."""
+    """Return a Calibration from JSON. Raises KeyError, TypeError or ValueError."""
     knots, shifts, scales, exponents = (
         tuple(map(float, told[name])) for name in ("knots", "shifts", "scales", "exponents")
     )
@@ -144,19 +145,24 @@ def read_calibration(told: Mapping[str, Any]) -> Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeFile:
-    """What weights/starter-attributes.safetensors holds beside tensors. mirrored: mirror images are asked as well."""
+    """The metadata of weights/starter-attributes.safetensors.
+
+    side_px: side of the network's input.
+    mirrored: whether the estimator also judges the mirror image.
+    calibration: of the raw outputs.
+    """
 
     side_px: int
     mirrored: bool
     calibration: Calibration
 
     def write(self, path: Path, network: AttributeNet) -> None:
-        """Write the file, in float16."""
+        """Write the file in float16."""
         write_checkpoint(path, network.state_dict(), {"kind": "attributes", **asdict(self)}, half=True)
 
 
 def load_attributes(path: Path) -> tuple[AttributeNet, AttributeFile]:
-    """The network in `path`, ready to run, and what its file says. Raises UserError."""
+    """Return the network in `path`, ready to run, and its metadata. Raises UserError."""
     facts = read_facts(path)
     if facts.get("kind") != "attributes":
         raise UserError(f"weights {path} hold no estimator of kind attributes; `rollcall train attributes` writes one")
@@ -164,7 +170,7 @@ def load_attributes(path: Path) -> tuple[AttributeNet, AttributeFile]:
 
 
 def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 101) logits of years -> (B,) mean and (B,) standard deviation of the distribution, years."""
+    """Return (B,) mean and (B,) standard deviation, in years, of the distributions with (B, 101) logits."""
     shares = torch.softmax(logits.float(), dim=1)
     years = torch.arange(YEARS, dtype=torch.float32, device=logits.device)
     means = (shares * years).sum(1)
@@ -172,9 +178,9 @@ def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def judge(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, S, S, 3) uint8 RGB -> (B,) raw ages, their spreads, logits of a woman.
+    """Return (B,) raw ages, their spreads and logits of a woman for (B, S, S, 3) uint8 RGB faces.
 
-    mirrored: logits are the means of those of the picture and of its mirror image.
+    mirrored: average the logits of the picture and of its mirror image.
     """
     samples = crops.permute(0, 3, 1, 2).float()
     if not mirrored:

@@ -1,7 +1,7 @@
-"""Crops of people -> vectors that are alike for the same clothes, by the re-identification networks of BoxMOT.
+"""Embed crops of people with the re-identification networks of BoxMOT: similar clothes give similar vectors.
 
-The library's own wrapper goes by the name of the weights' file and sizes batches by their input; here the network is
-told from the tensors, and batches have one fixed shape.
+BoxMOT's own wrapper identifies the network by the file name and sizes batches by their input. Here the tensors
+identify the network, and batches have one fixed shape.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,14 @@ FAMILY = "osnet_"
 DIMENSIONS = 512
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of ImageNet, RGB, as BoxMOT's ReID applies them."""
+"""Mean and deviation of ImageNet, RGB, as BoxMOT's ReID applies them."""
 
 
 class BodyEmbedder:
     """OSNet (Zhou et al., ICCV 2019) of any width, plain, IBN or AIN.
 
-    batch: crops in a forward pass; the last is padded.
+    batch: number of crops in a forward pass. The last one is padded.
+
     Raises UserError if the file holds no OSNet.
     """
 
@@ -37,7 +38,7 @@ class BodyEmbedder:
         self.batch = batch
         network, architecture = load_osnet(path)
         self.height, self.width = get_backbone_spec(architecture).default_img_size
-        # As pictures lie in memory: a third faster on a CPU.
+        # Channels last is the layout of pictures, and a third faster on a CPU.
         self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
@@ -45,11 +46,11 @@ class BodyEmbedder:
         self._run_alone = Runner(self._forward, batch=1, device=device, half=half)
 
     def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
-        """Cut (N, 4) `boxes` out of `picture`, squashed to what the network reads: (N, 256, 128, 3) uint8 RGB."""
+        """Cut (N, 4) `boxes` out of `picture` and squash them to the network's input: (N, 256, 128, 3) uint8 RGB."""
         return cut_bodies(picture, boxes, self.height, self.width)
 
     def __call__(self, crops: NDArray[np.uint8], *, alone: bool = False) -> NDArray[np.float32]:
-        """(N, 256, 128, 3) uint8 RGB -> (N, D) float32 of length one; `alone`: in batches of one."""
+        """Return (N, D) float32 unit vectors for (N, 256, 128, 3) uint8 RGB crops. alone: use batches of one."""
         if not len(crops):
             return np.zeros((0, DIMENSIONS), np.float32)
         (vectors,) = (self._run_alone if alone else self._run)(crops)
@@ -64,7 +65,7 @@ class BodyEmbedder:
 def cut_bodies(picture: Picture, boxes: Boxes, height: int, width: int) -> NDArray[np.uint8]:
     """Cut (N, 4) `boxes` out of `picture` and squash them: (N, height, width, 3) uint8 RGB.
 
-    As BoxMOT's ReID cuts them, to whole pixels; a box outside the picture gives black.
+    Boxes are cut to whole pixels, as BoxMOT's ReID does. A box outside the picture gives black.
     """
     crops = np.zeros((len(boxes), height, width, 3), np.uint8)
     corners = boxes.round().astype(np.int64).clip(0, [picture.shape[1], picture.shape[0]] * 2)
@@ -75,21 +76,21 @@ def cut_bodies(picture: Picture, boxes: Boxes, height: int, width: int) -> NDArr
 
 
 def load_osnet(path: Path) -> tuple[torch.nn.Module, str]:
-    """The OSNet in a file of torch or safetensors, ready to run, and its name in BoxMOT. Raises UserError."""
+    """Return the OSNet in a torch or safetensors file, ready to run, and its name in BoxMOT. Raises UserError."""
     tensors = _tensors(path)
     architecture = _architecture(tensors, path)
     return fill(build_osnet(architecture), tensors, path), architecture
 
 
 def build_osnet(architecture: str) -> torch.nn.Module:
-    """An OSNet of BoxMOT with random weights, (B, 3, H, W) -> (B, 512); without the layer that names people."""
+    """Return an OSNet of BoxMOT with random weights, (B, 3, H, W) -> (B, 512), without the classifier."""
     network = build_backbone(architecture, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
     del network.classifier
     return network
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, without the layer that names the people it was trained on."""
+    """Return the tensors of a checkpoint without the classifier of the people it was trained on."""
     checkpoint = read_checkpoint(path)
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
     named = ((str(name).removeprefix("module."), tensor) for name, tensor in state.items())
@@ -97,7 +98,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _architecture(tensors: Mapping[str, Any], path: Path) -> str:
-    """The OSNet whose tensors have these names and shapes."""
+    """Return the OSNet whose tensors have these names and shapes."""
     shapes = {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
     names = [name for name in registered_backbone_names() if name.startswith(FAMILY)]
     for name in names:

@@ -1,10 +1,10 @@
-"""The networks of the earlier systems, on pictures as UTKFace's are: each judges age and gender in one module.
+"""The age and gender networks of the earlier systems, on pictures like UTKFace's. One module judges both.
 
-InceptionV3 (Szegedy et al., CVPR 2016) at 140 px and MobileNetV2 (Sandler et al., CVPR 2018) at 96 px, of torchvision,
-with a 2-way gender and a 101-way age, whose expectation is the age (Rothe et al., DEX, 2015); SSR-Net (Yang et al.,
-IJCAI 2018) at 64 px, one network for age and one for gender; the networks of Levi and Hassner (CVPR Workshops 2015) at
-227 px, one for the eight age groups of Adience and one for gender. Groups become years by the expectation of their
-middles, coarse where a group is wide.
+- InceptionV3 (Szegedy et al., CVPR 2016) at 140 px and MobileNetV2 (Sandler et al., CVPR 2018) at 96 px, from
+  torchvision, with a 2-way gender and a 101-way age. The expectation is the age (Rothe et al., DEX, 2015).
+- SSR-Net (Yang et al., IJCAI 2018) at 64 px: one network for age and one for gender.
+- The networks of Levi and Hassner (CVPR Workshops 2015) at 227 px: one for the eight age groups of Adience and one
+  for gender. The expectation of the groups' middles is the age, so it is coarse where a group is wide.
 """
 
 from abc import ABC, abstractmethod
@@ -24,19 +24,24 @@ from pipeline.models.ssrnet import SsrNet
 KIND = "network"
 NAMES = ("inceptionv3", "mobilenetv2", "ssrnet", "levi-hassner")
 STORED = 256 / 227
-"""Side of the pictures that crops are cut from, over the network's: Levi and Hassner's, here for all."""
+"""Side of the pictures that crops are cut from, relative to the network's side. It is Levi and Hassner's ratio, used
+for all."""
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of ImageNet, RGB in 0..1: torchvision's."""
+"""Mean and deviation of ImageNet, RGB in 0..1, as in torchvision."""
 ADIENCE_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
-"""BGR in 0..255, of the authors' release."""
+"""Mean of the authors' release, BGR in 0..255."""
 GROUPS = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 """First and last years of Adience's age groups (Eidinger et al., 2014)."""
 MIDDLES = tuple((first + last) / 2 for first, last in GROUPS)
 
 
 class Classic(nn.Module, ABC):
-    """A network of NAMES. side_px: of its square input. stored_px: of the pictures that `forward` takes."""
+    """A network of NAMES.
+
+    side_px: side of its square input.
+    stored_px: side of the pictures that `forward` takes.
+    """
 
     def __init__(self, side_px: int) -> None:
         super().__init__()
@@ -45,21 +50,21 @@ class Classic(nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, side_px, side_px) RGB, 0..255 -> what age and gender are learned by; see `raw`."""
+        """Return the outputs that training uses for (B, 3, side_px, side_px) RGB, 0..255. `raw` interprets them."""
 
     def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`outputs` -> (B,) years, (B,) their spreads, years, (B,) logits of a woman."""
+        """Convert `outputs` to (B,) years, their spreads in years, and logits of a woman."""
         return *moments(ages), (genders[:, 1] - genders[:, 0]).float()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, stored_px, stored_px, 3) uint8 RGB -> see `raw`: the crop from the middle is judged."""
+        """Judge the central crop of (B, stored_px, stored_px, 3) uint8 RGB pictures. The result is that of `raw`."""
         margin = (self.stored_px - self.side_px) // 2
         inside = slice(margin, margin + self.side_px)
         return self.raw(*self.outputs(pictures[:, inside, inside].permute(0, 3, 1, 2).float()))
 
 
 class Torchvision(Classic):
-    """A network of torchvision's for ImageNet, with two other outputs."""
+    """An ImageNet network of torchvision with two other outputs."""
 
     mean: Tensor
     std: Tensor
@@ -80,13 +85,13 @@ class Torchvision(Classic):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """-> (B, 101) logits of the years, (B, 2) of man and woman."""
+        """Return (B, 101) logits of the years and (B, 2) logits of man and woman."""
         features = self.trunk((samples - self.mean) / self.std)
         return self.age(features), self.gender(features)
 
 
 class SsrNets(Classic):
-    """Two SSR-Nets; without a distribution, the spread of an age is 1."""
+    """Two SSR-Nets. They give no distribution, so the spread of an age is 1."""
 
     def __init__(self) -> None:
         super().__init__(64)
@@ -94,7 +99,7 @@ class SsrNets(Classic):
         self.gender = SsrNet(1)
 
     def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """-> (B,) years, (B,) 0 (woman) .. 1 (man), both a little beyond."""
+        """Return (B,) years and (B,) gender from 0 (woman) to 1 (man). Both can lie slightly outside their range."""
         turned = samples.flip(1)
         return self.age(turned), self.gender(turned)
 
@@ -103,7 +108,8 @@ class SsrNets(Classic):
 
 
 class LeviHassner(Classic):
-    """Two networks of three convolutions and two full layers each. crops: 10 are averaged, or 1 from the middle."""
+    """Two networks with three convolutions and two dense layers each. crops: average 10 crops, or use 1 from the
+    middle."""
 
     mean: Tensor
     middles: Tensor
@@ -117,7 +123,7 @@ class LeviHassner(Classic):
         self.register_buffer("middles", torch.tensor(MIDDLES), persistent=False)
 
     def outputs(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """-> (B, 8) logits of the groups, (B, 2) of man and woman."""
+        """Return (B, 8) logits of the groups and (B, 2) logits of man and woman."""
         turned = samples.flip(1) - self.mean
         return self.age(turned), self.gender(turned)
 
@@ -128,7 +134,8 @@ class LeviHassner(Classic):
         return means, spreads, (genders[:, 1] - genders[:, 0]).float()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As Classic's; of ten crops, four corners and the middle and their mirror images, the probabilities' mean."""
+        """Judge like Classic. With ten crops (four corners, the middle, and their mirror images) average the
+        probabilities."""
         if self.crops == 1:
             return super().forward(pictures)
         far, middle = self.stored_px - self.side_px, (self.stored_px - self.side_px) // 2
@@ -144,19 +151,23 @@ class LeviHassner(Classic):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassicFile:
-    """name: one of NAMES. crops: of Levi and Hassner's networks, 10 or 1."""
+    """The metadata of a network's file.
+
+    name: one of NAMES.
+    crops: 10 or 1, for Levi and Hassner's networks.
+    """
 
     name: str
     crops: int
     calibration: Calibration
 
     def write(self, path: Path, network: nn.Module) -> None:
-        """Write the file, in float16."""
+        """Write the file in float16."""
         write_checkpoint(path, network.state_dict(), {"kind": KIND, **asdict(self)}, half=True)
 
 
 def build_classic(name: str, crops: int = 10) -> Classic:
-    """A network of NAMES with random weights."""
+    """Return a network of NAMES with random weights."""
     if name == "ssrnet":
         return SsrNets()
     if name == "levi-hassner":
@@ -165,7 +176,7 @@ def build_classic(name: str, crops: int = 10) -> Classic:
 
 
 def load_classic(path: Path) -> tuple[Classic, ClassicFile]:
-    """The network in `path`, ready to run, and what its file says. Raises UserError."""
+    """Return the network in `path`, ready to run, and its metadata. Raises UserError."""
     facts = read_facts(path)
     try:
         if facts["kind"] != KIND or facts["name"] not in NAMES or facts["crops"] not in (1, 10):
@@ -180,7 +191,7 @@ def load_classic(path: Path) -> tuple[Classic, ClassicFile]:
 
 
 def read_imagenet(network: Classic, path: Path) -> Classic:
-    """Put the ImageNet weights of torchvision's network, a file of its own, into the trunk. Raises UserError."""
+    """Load torchvision's ImageNet weights from a file into the trunk. Raises UserError."""
     if not isinstance(network, Torchvision):
         raise UserError(f"--init {path}: only inceptionv3 and mobilenetv2 have weights of ImageNet; leave it out")
     left_out = ("fc.", "classifier.", "AuxLogits.")
@@ -190,7 +201,7 @@ def read_imagenet(network: Classic, path: Path) -> Classic:
 
 
 def _levi_hassner(num_classes: int) -> nn.Sequential:
-    """Section 3 of the paper; weights start Gaussian with a deviation of .01, as there."""
+    """Build the network of the paper's section 3. Weights start Gaussian with a deviation of .01, as in the paper."""
     layers: list[nn.Module] = []
     for width_in, width, kernel, stride, padding in ((3, 96, 7, 4, 0), (96, 256, 5, 1, 2), (256, 384, 3, 1, 1)):
         layers += [nn.Conv2d(width_in, width, kernel, stride, padding), nn.ReLU()]

@@ -1,6 +1,6 @@
-"""Age and gender of aligned faces.
+"""Estimate age and gender of aligned faces.
 
-Each estimator knows its own window, size, colour order and normalisation, and how far its ages are off.
+Each estimator knows its own window, input size, colour order, normalisation, and the errors of its ages.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 
 class Estimator(Protocol):
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
-        """Judge (N, S, S, 3) uint8 RGB aligned faces, of any size S."""
+        """Estimate age and gender of (N, S, S, 3) uint8 RGB aligned faces of any size S."""
         ...
 
 
@@ -54,25 +54,27 @@ def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: 
 
 
 WHOLE = "network"
-"""The part of an estimator that is one file."""
+"""Part name of an estimator that is a single file."""
 KINDS = {"attributes": {WHOLE}, "heads": {"embedder", "heads"}, "network": {WHOLE}, "ssrnet": {"age", "gender"}}
-"""Kind -> its parts."""
+"""Kind -> names of its parts."""
 
 BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
-"""As the heads were fed: RetinaFace's box, which lies at (.22, .19, .76, .92) of the aligned face (the median of 118
-faces), and 30 % of it on each side, as far as the aligned face reaches; half range 127.5, not Sandberg's 128."""
+"""The window that the heads were trained on: RetinaFace's box, at (.22, .19, .76, .92) of the aligned face (the
+    median of 118 faces), plus 30 % of it on each side, as far as the aligned face reaches. The half range is 127.5,
+    not Sandberg's 128."""
 BOSCH_YEARS = 116
 BOSCH_AGE_STD = 10.0
-"""Years. Assumed, not measured, as FaceNet's weights were out of reach: what estimators of its kind make on UTKFace."""
+"""Standard error in years. It is assumed, not measured, because FaceNet's weights were not available. Estimators of
+this kind have it on UTKFace."""
 BOSCH_BUCKETS = 12
 
 
 class AttributeEstimator:
-    """The starter estimator, see pipeline.models.attributes; it sees of a face what UTKFace's pictures show."""
+    """The starter estimator (pipeline.models.attributes). It sees the window of UTKFace's pictures."""
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
         network, self._file = load_attributes(path)
-        # As pictures lie in memory: faster on a CPU.
+        # Channels last is the layout of pictures, and faster on a CPU.
         self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._run = Runner(self._forward, batch=batch, device=device, half=half)
 
@@ -82,7 +84,7 @@ class AttributeEstimator:
         return _calibrated(self._file.calibration, *self.raw(faces))
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
+        """Return (N,) raw ages, their spreads and logits of a woman for calibration. faces: (N, S, S, 3), N > 0."""
         means, spreads, logits = self._run(UTKFACE.cut(faces, self._file.side_px))
         return means, spreads, logits
 
@@ -93,7 +95,7 @@ class AttributeEstimator:
 class Heads(nn.Module):
     """Three stacks of dense layers on one embedding, (B, `dimensions`): age, gender and age buckets.
 
-    dropouts: of age and of gender between the layers, in training alone.
+    dropouts: of the age and gender stacks. They act only in training.
     """
 
     def __init__(self, dimensions: int = DIMENSIONS, dropouts: tuple[float, float] = (0.0, 0.0)) -> None:
@@ -104,24 +106,24 @@ class Heads(nn.Module):
         self.gender = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_gender)
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> (B,) years, (B,) probability of a woman, (B, 12) probabilities of the buckets."""
+        """Return (B,) years, (B,) probabilities of a woman, and (B, 12) probabilities of the buckets."""
         years, logits, buckets = self.logits(embeddings)
         return years, torch.sigmoid(logits), torch.softmax(buckets, dim=1)
 
     def logits(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> (B,) years, (B,) logit of a woman, (B, 12) logits of the buckets."""
+        """Return (B,) years, (B,) logits of a woman, and (B, 12) logits of the buckets."""
         years = torch.sigmoid(self.age(embeddings))[:, 0] * BOSCH_YEARS
         return years, self.gender(embeddings)[:, 0], self.buckets(embeddings)
 
 
-# The file's layers (Keras 2.8), by the stack they make: dense_17 … 22, 23 … 27 and 28 … 33.
+# The file's layers (Keras 2.8) by stack: dense_17 to 22, 23 to 27, and 28 to 33.
 HEAD_LAYERS = {"age": range(17, 23), "buckets": range(23, 28), "gender": range(28, 34)}
 
 
 class BoschHeads:
     """The heads of the Bosch age and gender pipeline (seed B) on FaceNet's embeddings.
 
-    Its program rounded ages up; here they are what the network says.
+    Its program rounded ages up. Here they are the network's outputs.
     """
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
@@ -129,7 +131,8 @@ class BoschHeads:
         self._run = Runner(self._network, batch=batch, device=device, half=half)
 
     def __call__(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """(N, 512), N > 0 -> (N,) years, (N,) probability of a woman, (N, 12) probabilities of the age buckets."""
+        """Return (N,) years, (N,) probabilities of a woman, and (N, 12) probabilities of the buckets. vectors: (N,
+        512), N > 0."""
         return self._run(embeddings)
 
 
@@ -169,13 +172,13 @@ class HeadsEstimator:
     def raw(
         self, embeddings: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """(N, D), N > 0 -> (N,) raw ages, ones, logits of a woman: for calibration."""
+        """Return (N,) raw ages, ones, and logits of a woman for calibration. vectors: (N, D), N > 0."""
         years, logits, _ = self._run(embeddings)
         return years, np.ones_like(years), logits
 
 
 class NetworkEstimator:
-    """A network of `rollcall train networks`, see pipeline.models.classics."""
+    """A network of `rollcall train networks` (pipeline.models.classics)."""
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
         network, self._file = load_classic(path)
@@ -189,25 +192,27 @@ class NetworkEstimator:
         return _calibrated(self._file.calibration, *self.raw(faces))
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """(N, S, S, 3) aligned faces, N > 0 -> (N,) raw ages, their spreads, logits of a woman: for calibration."""
+        """Return (N,) raw ages, their spreads and logits of a woman for calibration. faces: (N, S, S, 3), N > 0."""
         means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))
         return means, spreads, logits
 
 
 SSRNET_WINDOW = Window(left=-0.1, top=-0.05, right=1.1, bottom=1.15)
-"""IMDB-WIKI's pictures show a face and 40 % around, wider than the aligned face. Age error of the wiki and imdb nets
-on 2,998 faces of UTKFace: 9.4 and 10.5 years here, 10.1 and 11.0 in the aligned face as it is, 11.5 and 12.6 in its
-middle 80 %; gender 87 %. This and the next two: python -m tests.bench.ssrnet_on_utkface --windows."""
+"""The window of IMDB-WIKI's pictures: a face and 40 % around it, wider than the aligned face. The age errors of the
+wiki and imdb networks on 2,998 faces of UTKFace are 9.4 and 10.5 years here, 10.1 and 11.0 on the whole aligned
+face, and 11.5 and 12.6 on its middle 80 %; gender is right for 87 %. This and the next two constants: python -m
+tests.bench.ssrnet_on_utkface --windows."""
 SSRNET_AGE_STD = 13.9
-"""Years. Four of five ages of UTKFace, both networks, are off by less than 1.28 times this. It is so much because
-SSR-Net says 20 and more of every child, and depends little on the age that is said (10 to 16)."""
+"""Standard error in years. Four of five ages of UTKFace are off by less than 1.28 times this, for both networks. It
+is large because SSR-Net says 20 or more for every child. It hardly depends on the predicted age (10 to 16)."""
 SSRNET_GENDER = (4.28, -0.64)
-"""Slope and offset of the logit of a woman against .5 less what the network says, which is sure even where it is wrong.
-Expected calibration error on UTKFace, the half that was not fitted: .123 as it comes, .010 so."""
+"""Slope and offset of the logit of a woman, as a function of .5 minus the network's output. The raw output is
+confident even where it is wrong: the expected calibration error on the half of UTKFace that was not fitted is .123,
+and .010 with these constants."""
 
 
 class SsrNetEstimator:
-    """SSR-Net, an age and a gender network. BGR, 64 px, 0..255."""
+    """SSR-Net: an age and a gender network. BGR, 64 px, 0..255."""
 
     def __init__(self, age: Path, gender: Path, *, batch: int, device: str, half: bool) -> None:
         networks = (load_ssrnet(age, YEARS), load_ssrnet(gender, 1))
@@ -240,7 +245,7 @@ def _calibrated(
 def _estimates(
     years: NDArray[np.floating], stds: NDArray[np.floating], female_probs: NDArray[np.floating]
 ) -> Estimates:
-    """Round: ages and their errors to 0.1 year, probabilities to 0.001."""
+    """Round ages and their errors to 0.1 year and probabilities to 0.001."""
     return Estimates(
         np.round(years, 1).astype(np.float32),
         np.round(stds, 1).astype(np.float32),
@@ -249,7 +254,7 @@ def _estimates(
 
 
 def _dense_stack(*sizes: int, dropout: float) -> nn.Sequential:
-    """Dense layers of `sizes`, the first what comes in, with ReLU between them."""
+    """Return dense layers with ReLU between them. sizes: width of the input and of each layer."""
     layers: list[nn.Module] = []
     for size_in, size_out in pairwise(sizes):
         layers += [nn.Linear(size_in, size_out), nn.Sequential(nn.ReLU(), nn.Dropout(dropout))]
@@ -257,7 +262,7 @@ def _dense_stack(*sizes: int, dropout: float) -> nn.Sequential:
 
 
 def _read_heads(path: Path) -> dict[str, Tensor]:
-    """The tensors of `path` by our names; kernels with the output first. Raises UserError."""
+    """Return the tensors of `path` under our names, with kernels as (output, input). Raises UserError."""
     try:
         with h5py.File(path) as file:
             state = {}

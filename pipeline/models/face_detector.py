@@ -1,8 +1,8 @@
-"""Find faces in pictures: five kinds of detector behind one interface.
+"""Find faces in pictures: five kinds of detectors behind one interface.
 
-Each has its own colour order and normalisation beside it. A detector takes RGB crops of any size and gives, for each,
-`arrays.Faces` in the crop's own pixels, best first. What it says of a crop depends on that crop alone. Boxes may reach
-over the crop's border.
+Each detector states its colour order and normalisation. It takes RGB crops of any size and returns `arrays.Faces` in
+the crop's pixels, best first. The result for a crop depends on that crop alone. Boxes may reach over the crop's
+border.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,13 @@ from pipeline.models.networks import Runner, fill, read_checkpoint
 from pipeline.models.person_detector import STRIDE, PersonDetector
 
 MAX_UPSCALE = 4.0
-"""How far a small crop is enlarged, at most. Of 202 faces with their shoulders, 5 px between the eyes, in 320 px, were
-found at enlargements of 1, 2, 4 and 10: .19, .94, .99, 1.00 (RetinaFace mobile0.25), .80, .97, 1.00, .99 (YuNet)."""
+"""Largest enlargement of a small crop. 202 faces with their shoulders, 5 px between the eyes, were searched in 320
+px at enlargements of 1, 2, 4 and 10. RetinaFace mobile0.25 found .19, .94, .99 and 1.00 of them, and YuNet .80, .97,
+1.00 and .99."""
 MAX_FACES = 300
-"""In a picture, of yolo-face: Ultralytics' default."""
+"""Most faces in a picture for yolo-face: Ultralytics' default."""
 NMS_IOU = 0.4
-"""Of both RetinaFace packages, and near YuNet's own .3."""
+"""NMS threshold of both RetinaFace packages, close to YuNet's .3."""
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 """boxes (N, 4), scores (N,), landmarks (N, 5, 2), in pixels of the detector's input."""
@@ -49,10 +50,12 @@ def load_face_detector(
 ) -> FaceDetector:
     """Load the face detector `kind`, one of KINDS.
 
-    path: its weights; None for mtcnn alone, whose weights are part of the facenet-pytorch package.
-    input_px: side of the square that a crop is fitted into. batch: crops in a batch; mtcnn, yunet and yolo-face take
-    one a time.
-    half: float16 where the network is a RetinaFace on a GPU. Raises UserError.
+    path: its weights. None only for mtcnn, whose weights are part of the facenet-pytorch package.
+    input_px: side of the square that a crop is fitted into.
+    batch: number of crops in a batch. mtcnn, yunet and yolo-face take one at a time.
+    half: use float16 for RetinaFace on a GPU.
+
+    Raises UserError if the file holds no such network.
     """
     if kind not in KINDS:
         raise UserError(f"face detector kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -77,11 +80,12 @@ def load_face_detector(
 
 class RetinaFaceNetwork(Protocol):
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """(B, S, S, 3) uint8 RGB -> outputs of B rows each; the first is (B, A), the face scores of the A anchors."""
+        """Return outputs of B rows each for (B, S, S, 3) uint8 RGB. The first is (B, A): the face scores of the A
+        anchors."""
         ...
 
     def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
-        """What one sample's `outputs` say at the anchors of these numbers."""
+        """Decode one sample's `outputs` at the anchors with these numbers."""
         ...
 
 
@@ -119,8 +123,8 @@ class RetinaFace:
 class RetinaFaceR50Network:
     """RetinaFace on ResNet-50, in the layout of the retina-face package.
 
-    RGB, 0..255, as that package feeds it: its first layer, `bn_data`, holds the normalisation. Anchors and decoding are
-    those of its detect_faces; the heads of stride 32 come first.
+    The input is RGB, 0..255, as in that package: the first layer, `bn_data`, holds the normalisation. Anchors and
+        decoding are those of its detect_faces. The heads of stride 32 come first.
     """
 
     def __init__(self, path: Path, *, input_px: int, device: str) -> None:
@@ -154,13 +158,13 @@ R50_ANCHORS = {
     16: [[-56.0, -56.0, 71.0, 71.0], [-24.0, -24.0, 39.0, 39.0]],
     8: [[-8.0, -8.0, 23.0, 23.0], [0.0, 0.0, 15.0, 15.0]],
 }
-"""Stride -> two squares around its first place (retinaface/RetinaFace.py, _anchors_fpn)."""
+"""Stride -> the two squares around its first position (retinaface/RetinaFace.py, _anchors_fpn)."""
 
 
 class RetinaFaceMobileNetwork:
-    """RetinaFace on MobileNet-0.25, in the layout of facexlib (and of Pytorch_Retinaface, whose release it is).
+    """RetinaFace on MobileNet-0.25, in the layout of facexlib and of Pytorch_Retinaface, which released it.
 
-    BGR, 0..255, less the mean of ImageNet's three channels; priors and decoding from facexlib.
+    The input is BGR, 0..255, minus ImageNet's mean of each channel. Priors and decoding are facexlib's.
     """
 
     def __init__(self, path: Path, *, input_px: int, device: str) -> None:
@@ -188,8 +192,10 @@ class RetinaFaceMobileNetwork:
 
 
 class Mtcnn:
-    """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises. One crop a call, as its later
-    networks pool the proposals of a batch."""
+    """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises.
+
+    It takes one crop per call, because its later networks pool the proposals of a batch.
+    """
 
     def __init__(self, *, input_px: int, min_score: float, device: str) -> None:
         self._network = MTCNN(thresholds=[0.6, 0.7, min_score], keep_all=True, device=torch.device(device)).eval()
@@ -209,7 +215,7 @@ class Mtcnn:
 
 
 class Yunet:
-    """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop a call."""
+    """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop per call."""
 
     def __init__(self, path: Path, *, input_px: int, min_score: float) -> None:
         try:
@@ -236,8 +242,10 @@ class Yunet:
 
 
 class YoloFace:
-    """A detector of Ultralytics with a class `face`, as `rollcall train detector --name face` makes it. RGB, 0..1. One
-    crop a call. It finds no landmarks: they are nan."""
+    """An Ultralytics detector with a class `face`, as `rollcall train detector --name face` makes it. RGB, 0..1.
+
+    It takes one crop per call. It finds no landmarks: they are nan.
+    """
 
     def __init__(self, path: Path, *, input_px: int, min_score: float, device: str, half: bool) -> None:
         self._find = PersonDetector(
@@ -263,9 +271,9 @@ KINDS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet", "yolo-face
 
 
 def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
-    """Put `crop` into the left upper corner of a black square of `side_px`; returns it and square px per crop px.
+    """Put `crop` into the upper left corner of a black square of `side_px`, and return the square and its scale.
 
-    Small crops are enlarged, at most MAX_UPSCALE times.
+    Small crops are enlarged, at most MAX_UPSCALE times. The scale is px of the square per px of the crop.
     """
     height, width = crop.shape[:2]
     scale = min(side_px / max(height, width), MAX_UPSCALE)
@@ -277,9 +285,9 @@ def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
 
 
 def _faces(found: Found, scale: float, min_score: float) -> Faces:
-    """Scale back to the crop, round, drop the unsure and the doubled, and order: best first, then from left to right.
+    """Scale back to the crop, round, drop weak and duplicate faces, and order: best first, then from left to right.
 
-    Everything is rounded before it decides, and equal scores are decided by place.
+    Every value is rounded before it decides anything. Position decides between equal scores.
     """
     boxes = np.round(found[0] / scale, 1).astype(np.float32)
     scores = np.round(found[1], 3).astype(np.float32)

@@ -1,7 +1,10 @@
-"""Aligned faces -> vectors: the faces of one person lie close together.
+"""Embed aligned faces: the vectors of one person's faces lie close together.
 
-The networks: facenet-pytorch's InceptionResnetV1 with David Sandberg's weights 20180402-114759 (VGGFace2), RGB, 160 px,
-512 numbers; MobileFaceNet, RGB, 112x96 px, 128 numbers. Which one a file holds is told from its tensors.
+- InceptionResnetV1 of facenet-pytorch with David Sandberg's weights 20180402-114759 (VGGFace2): RGB, 160 px, 512
+  numbers
+- MobileFaceNet: RGB, 112x96 px, 128 numbers
+
+The tensors of a file identify its network.
 """
 
 from collections.abc import Mapping
@@ -20,36 +23,40 @@ from pipeline.models.networks import Runner, fill, read_checkpoint
 
 SIDE_PX = 160
 DIMENSIONS = 512
-"""Both of FaceNet."""
+"""Input size and dimensions of FaceNet."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How the network is shown a face: what part of it, and (x - 127.5) / `half_range` of its grey values."""
+    """The part of a face that the network sees, and its normalisation.
+
+    window: the part of the aligned face.
+    half_range: grey values become (x - 127.5) / half_range.
+    """
 
     window: Window
     half_range: float
 
 
 IDENTITY = View(Window(left=0.19, top=0.17, right=0.78, bottom=0.93), half_range=128.0)
-"""As FaceNet was trained, for telling people apart.
+"""FaceNet's view for identification.
 
-Sandberg cut out MTCNN's box and a margin, squashed that to 182 px, and trained on random 160 px of it; facenet-pytorch
-measured LFW with the box and a tenth more (`margin=14`), which is as much. MTCNN's box lies at (.22, .21, .75, .90) of
-the aligned face, the median of 118 faces in news pictures (FDDB); this is that box and a tenth more. Both projects'
-`fixed_image_standardization` has this half range.
+Sandberg cut out MTCNN's box with a margin, squashed it to 182 px, and trained on random 160 px of it.
+facenet-pytorch measured LFW with the box and a tenth more (`margin=14`), which is as much. MTCNN's box lies at (.22,
+.21, .75, .90) of the aligned face, the median of 118 faces in news pictures (FDDB). This window is that box and a
+tenth more. Both projects' `fixed_image_standardization` has this half range.
 """
 MOBILEFACENET_IDENTITY = View(Window(left=0.182, top=0.123, right=0.820, bottom=0.867), half_range=128.0)
-"""As MobileFaceNet was trained: where SphereFace's template of 96x112 px (github.com/wy1iu/sphereface, preprocess) lies
-on the aligned face. Verification on 400 faces of ten clips, the same track a second apart against others: AUC .983,
-.979 with a tenth more or less of the face, .977 and .971 with .04 further down and up; in BGR .975.
+"""MobileFaceNet's view: where SphereFace's template of 96x112 px (github.com/wy1iu/sphereface, preprocess) lies on
+the aligned face. Verification on 400 faces of ten clips (the same track a second apart against others) has an AUC of
+.983. It is .979 with a tenth more or less of the face, .977 and .971 with .04 further down and up, and .975 in BGR.
 Source: python -m tests.bench.mobilefacenet_view."""
 
 
 class FaceEmbedder:
-    """Faces to vectors, in batches of `batch`. view: IDENTITY or MOBILEFACENET_IDENTITY if None.
+    """Embed faces in batches of `batch`. view: None means IDENTITY or MOBILEFACENET_IDENTITY.
 
-    Raises UserError where `path` does not hold one of the networks.
+    Raises UserError if `path` holds neither network.
     """
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool, view: View | None = None) -> None:
@@ -69,7 +76,7 @@ class FaceEmbedder:
         self._run = Runner(self._forward, batch=batch, device=device, half=half)
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, S, S, 3) uint8 RGB aligned faces -> (N, `dimensions`) float32 of length one."""
+        """Return (N, `dimensions`) float32 unit vectors for (N, S, S, 3) uint8 RGB aligned faces."""
         if not len(faces):
             return np.zeros((0, self.dimensions), np.float32)
         (vectors,) = self._run(self.view.window.cut(faces, self._width, self._height))

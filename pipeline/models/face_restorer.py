@@ -1,6 +1,6 @@
-"""Make faces and kept pictures sharper: GFPGAN on aligned faces, Real-ESRGAN on the rest of a picture.
+"""Sharpen faces and kept pictures: GFPGAN on aligned faces, Real-ESRGAN on the rest of a picture.
 
-Pictures are RGB. What comes out is for looking at and for estimates, never for identity: details are invented.
+Pictures are RGB. The results are for viewing and for estimates, never for identity, because details are invented.
 """
 
 import sys
@@ -28,18 +28,18 @@ from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean  # noqa: E402
 
 FACE_PX = 512
 FACTOR = 2
-"""How much larger an upsampled picture is."""
+"""Enlargement of an upsampled picture."""
 
 
 class FaceRestorer:
     """GFPGAN 1.3 and 1.4 (Wang et al., CVPR 2021, "clean" architecture), in batches of `batch`.
 
-    RGB in [-1, 1]. The noise of its generator is the one stored with the weights, so that a face always gives the same
-    picture. Raises UserError where `path` does not hold the network.
+    The input is RGB in [-1, 1]. The generator uses the noise that is stored with the weights, so a face always gives
+    the same picture. Raises UserError if `path` does not hold the network.
     """
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
-        # As gfpgan.GFPGANer sets it up for `arch="clean", channel_multiplier=2`.
+        # gfpgan.GFPGANer uses these settings for `arch="clean", channel_multiplier=2`.
         network = GFPGANv1Clean(
             out_size=FACE_PX,
             num_style_feat=512,
@@ -55,7 +55,7 @@ class FaceRestorer:
         self._run = Runner(self._forward, batch=batch, device=device, half=half)
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(N, 512, 512, 3) uint8 RGB faces, aligned to the FFHQ template -> the same, restored."""
+        """Restore (N, 512, 512, 3) uint8 RGB faces that are aligned to the FFHQ template."""
         if not len(faces):
             return faces
         (restored,) = self._run(faces)
@@ -64,7 +64,7 @@ class FaceRestorer:
     def _forward(self, faces: Tensor) -> Tensor:
         inputs = (
             faces.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-        )  # the network wants channels first in memory
+        )  # the network expects channels first in memory
         images, _ = self._network(inputs, return_rgb=False, randomize_noise=False)
         return _as_pictures((images.float() + 1) / 2)
 
@@ -72,8 +72,10 @@ class FaceRestorer:
 class PictureUpsampler:
     """Real-ESRGAN x2plus (Wang et al., ICCVW 2021) on whole pictures, tile by tile. RGB in [0, 1].
 
-    tile_px: side of the square tiles, a multiple of 2 and more than twice BORDER_PX. Each tile sees BORDER_PX of its
-    neighbours, so that no seam shows, and memory does not grow with the picture. batch: tiles in a batch.
+    Each tile sees BORDER_PX of its neighbours, so there are no seams, and memory does not grow with the picture.
+
+    tile_px: side of the square tiles. A multiple of 2 and more than twice BORDER_PX.
+    batch: number of tiles in a batch.
     """
 
     def __init__(self, path: Path, *, tile_px: int, batch: int, device: str, half: bool) -> None:
@@ -86,7 +88,7 @@ class PictureUpsampler:
             raise ValueError(f"tile_px must be even and more than {2 * BORDER_PX}, got {tile_px}")
 
     def __call__(self, picture: Picture) -> Picture:
-        """(H, W, 3) uint8 RGB -> (2H, 2W, 3)."""
+        """Enlarge (H, W, 3) uint8 RGB to (2H, 2W, 3)."""
         height, width = picture.shape[:2]
         step, tile = self._step_px, self._tile_px
         corners = [(top, left) for top in range(0, height, step) for left in range(0, width, step)]
@@ -109,10 +111,13 @@ BORDER_PX = 10
 
 
 def paste_faces(picture: Picture, faces: NDArray[np.uint8], alignments: NDArray[np.floating]) -> Picture:
-    """Put aligned faces back where they came from.
+    """Paste aligned faces back into their picture.
 
-    picture: (H, W, 3). faces: (N, S, S, 3). alignments: (N, 2, 3), the maps from px of `picture` to px of a face, as
-    faces were aligned. A face fades out over the outer tenth of its square. Later faces cover earlier ones.
+    A face fades out over the outer tenth of its square. Later faces cover earlier ones.
+
+    picture: (H, W, 3).
+    faces: (N, S, S, 3).
+    alignments: (N, 2, 3). Maps px of `picture` to px of a face.
     """
     height, width = picture.shape[:2]
     pasted = picture.astype(np.float32)
@@ -126,14 +131,14 @@ def paste_faces(picture: Picture, faces: NDArray[np.uint8], alignments: NDArray[
 
 
 def _fading(side_px: int) -> NDArray[np.float32]:
-    """(S, S) weights: 1 inside, down to 0 over the outer tenth on each side."""
+    """Return (S, S) weights: 1 inside, falling to 0 over the outer tenth on each side."""
     distance = np.minimum(np.arange(side_px), np.arange(side_px)[::-1])
     ramp = np.clip(distance / (0.1 * side_px), 0, 1).astype(np.float32)
     return np.minimum(ramp[:, None], ramp[None, :])
 
 
 def _trained(path: Path) -> dict[str, Tensor]:
-    """The averaged weights of a BasicSR checkpoint."""
+    """Return the averaged weights of a BasicSR checkpoint."""
     checkpoint = read_checkpoint(path)
     if "params_ema" not in checkpoint:
         raise UserError(
@@ -144,5 +149,5 @@ def _trained(path: Path) -> dict[str, Tensor]:
 
 
 def _as_pictures(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> (B, H, W, 3) uint8."""
+    """Convert (B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)

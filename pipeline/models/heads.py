@@ -1,4 +1,4 @@
-"""What a file of `rollcall train heads` says of itself: which vectors it is for, and what its numbers mean."""
+"""The metadata of a file of `rollcall train heads`: the vectors it needs, and the meaning of its outputs."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,13 @@ KIND = "heads"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadsFile:
-    """dimensions: of the vectors. view: how the embedder is shown a face. embedder: the sha256 of its file."""
+    """The metadata of a heads file.
+
+    dimensions: of the vectors.
+    view: the embedder's view of a face.
+    embedder: sha256 of the embedder's file.
+    calibration: of the raw outputs.
+    """
 
     dimensions: int
     view: View
@@ -29,7 +35,7 @@ class HeadsFile:
 
 
 def read_heads_file(path: Path) -> HeadsFile:
-    """What `path` says. Raises UserError."""
+    """Return the metadata of `path`. Raises UserError."""
     facts = read_facts(path)
     try:
         if facts["kind"] != KIND:

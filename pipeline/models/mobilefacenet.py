@@ -1,7 +1,7 @@
 """MobileFaceNet (Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification", CCBR 2018).
 
-Names of the layers as in github.com/Xiaoccer/MobileFaceNet_Pytorch, whose checkpoints these are: the paper's table 1
-with depthwise convolutions of 7x6, for faces of 112x96 px (height x width), and a vector of 128.
+The layers have the names of github.com/Xiaoccer/MobileFaceNet_Pytorch, whose checkpoints this loads: the paper's
+table 1 with depthwise convolutions of 7x6, for faces of 112x96 px (height x width), and a vector of 128.
 """
 
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from torch.nn import functional
 HEIGHT_PX, WIDTH_PX = 112, 96
 DIMENSIONS = 128
 TELLING = "linear7.conv.weight"
-"""A tensor that these checkpoints have."""
+"""A tensor that identifies these checkpoints."""
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 """Expansion, channels, blocks and first stride of each row of the table."""
 
 
 class Convolution(nn.Module):
-    """A convolution, depthwise or not, with batch normalisation, and PReLU unless it is linear."""
+    """A convolution, optionally depthwise, with batch normalisation, and PReLU unless it is linear."""
 
     def __init__(
         self, width_in: int, width: int, kernel: int | tuple[int, int], *, stride: int = 1, padding: int = 0,
@@ -33,7 +33,7 @@ class Convolution(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expand, convolve each channel, project; added to what came in where sizes agree."""
+    """Expand, convolve each channel, project. The input is added where the sizes agree."""
 
     def __init__(self, width_in: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Bottleneck(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """(B, 3, 112, 96) -> (B, 128) of length one."""
+    """Return (B, 128) unit vectors for (B, 3, 112, 96)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How every torch network here is read and run: no code in a checkpoint, no gradients, batches of one fixed shape."""
+"""Read and run every torch network: no code from checkpoints, no gradients, batches of one fixed shape."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 Network = TypeVar("Network", bound=nn.Module)
 
 FACTS = "rollcall"
-"""The key of a safetensors file's metadata under which ours say what their loader needs."""
+"""The metadata key of a safetensors file that holds what our loaders need."""
 
 UNREADABLE = (
     OSError,
@@ -30,12 +30,15 @@ UNREADABLE = (
     pickle.UnpicklingError,
     safetensors.SafetensorError,
 )
-"""What the libraries raise for files of other kinds: torch's unpickler also stumbles over text."""
+"""The exceptions that the libraries raise for files of other kinds. Torch's unpickler also fails on text."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the tensors of a checkpoint of torch or of a safetensors file, told by their bytes: the cache names files by
-    their hash. A file that wants to run code is refused. Raises UserError."""
+    """Return the tensors of a torch checkpoint or a safetensors file.
+
+    The bytes identify the format, because the cache names files by their hash. Raises UserError, also for a file
+    that would run code.
+    """
     try:
         if is_safetensors(path):
             return safetensors.torch.load_file(path)
@@ -45,7 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a safetensors file of ours says of itself, for its loader; empty for other files. Raises UserError."""
+    """Return the metadata of one of our safetensors files, or an empty mapping for other files. Raises UserError."""
     try:
         if not is_safetensors(path):
             return {}
@@ -56,20 +59,20 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, half: bool) -> None:
-    """Write a safetensors file, whole or not at all; `facts`: JSON, for read_facts. `half`: float16."""
+    """Write a safetensors file atomically. facts: JSON metadata for read_facts. half: use float16."""
     kept = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    # save_file would make a file that its owner alone may read.
+    # save_file would make a file that only its owner can read.
     draft.write_bytes(safetensors.torch.save(kept, {"format": "pt", FACTS: json.dumps(facts, sort_keys=True)}))
     draft.replace(path)
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a header of JSON follows eight bytes of its length; archives and pickles begin otherwise."""
+    """Return whether a JSON header follows eight bytes with its length. Archives and pickles begin otherwise."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK"
@@ -77,7 +80,7 @@ def is_safetensors(path: Path) -> bool:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, pickle.UnpicklingError):  # torch's advice is to let it run code
+    if isinstance(error, pickle.UnpicklingError):  # torch's own advice is to allow code
         reason = "it is no checkpoint of torch, or one that wants to run code"
     return UserError(f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`")
 
@@ -97,23 +100,24 @@ def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
 
 
 class Runner:
-    """A network at work on batches of one fixed shape.
+    """A network that runs on batches of one fixed shape.
 
-    The last batch is padded, so a sample's numbers do not depend on how many others came along: another batch size
-    would change its last bits.
+    The last batch is padded, so a sample's result does not depend on the number of samples. Another batch size would
+    change its last bits.
     """
 
     def __init__(
         self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], *, batch: int, device: str, half: bool
     ) -> None:
-        """`forward` maps (batch, …) on `device` to one or several tensors of `batch` rows; `half`: float16 autocast."""
+        """forward: maps (batch, …) on `device` to one or several tensors of `batch` rows. half: use float16
+        autocast."""
         self._forward = forward
         self._batch = batch
         self._device = torch.device(device)
         self._half = half
 
     def __call__(self, inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        """Run (N, …) inputs, N > 0; returns each output as (N, …), floats as float32."""
+        """Run (N, …) inputs, N > 0, and return each output as (N, …), floats as float32."""
         batches = [self._run(inputs[start : start + self._batch]) for start in range(0, len(inputs), self._batch)]
         return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 

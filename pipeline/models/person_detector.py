@@ -1,8 +1,7 @@
-"""Ultralytics' detectors as one forward pass: pictures of one size -> the people in each.
+"""Find people with Ultralytics' detectors, in one forward pass over pictures of one size.
 
-A sample's numbers do not depend on its place in a batch or on its neighbours: batches have one shape per picture size,
-and what they lack is padded. A .pt file is a pickle of a model: whoever calls has compared its hash with the
-registry's.
+A sample's result does not depend on its place in a batch or on its neighbours: batches have one shape per picture
+size and are padded. A .pt file is a pickle of a model. The caller has compared its hash with the registry.
 """
 
 import os
@@ -30,12 +29,16 @@ GREY = 114
 class PersonDetector:
     """Finds people with the network of an Ultralytics .pt file, or of a safetensors file of `write_network`.
 
-    image_size: px, long side of what the network sees, a multiple of 32. batch: pictures in a forward pass.
-    min_score: people below are dropped. nms_iou: of two boxes that overlap more, the weaker is dropped (networks that
-    end without suppression need none). max_per_frame: people in a picture. half: float16 up to the head, which stays
-    float32: at float16 a coordinate beyond 512 px is a multiple of half a pixel. target: the name of the class that is
-    found, if it is not people.
-    Raises UserError if the file is no detector of that class.
+    image_size: px. Long side of the network's input, a multiple of 32.
+    batch: number of pictures in a forward pass.
+    min_score: weaker detections are dropped.
+    nms_iou: of two boxes that overlap more, the weaker is dropped. Networks that end without NMS need none.
+    max_per_frame: most people in a picture.
+    half: use float16 up to the head. The head stays float32, because a float16 coordinate beyond 512 px is a
+        multiple of half a pixel.
+    target: name of the class to find.
+
+    Raises UserError if the file is not a detector of that class.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class PersonDetector:
         self._dtype = torch.float16 if half else torch.float32
         self._network, names = _load(path)
         self._target, self._num_classes = _class_named(target, names, path), len(names)
-        self._network.to(self._device, memory_format=torch.channels_last)  # as pictures lie: a quarter faster on a CPU
+        self._network.to(
+            self._device, memory_format=torch.channels_last
+        )  # channels last is the layout of pictures, and a quarter faster on a CPU
         if half:
             self._network.half()
             head = self._network.model[-1]
@@ -71,18 +76,18 @@ class PersonDetector:
 
     @property
     def network(self) -> Any:
-        """Ultralytics' network, fused."""
+        """Return Ultralytics' network, fused."""
         return self._network
 
     @property
     def target(self) -> int:
-        """Its class that is wanted."""
+        """Return the index of the wanted class."""
         return self._target
 
     def __call__(self, pictures: Sequence[Picture], *, alone: bool = False) -> list[Detections]:
-        """Find the people in each of `pictures`; `alone`: in batches of one, for a video that has one picture only.
+        """Return one Detections per picture, by falling score.
 
-        Returns one Detections for each, by falling score.
+        alone: use batches of one, for a video that is a single picture.
         """
         found: dict[int, Detections] = {}
         for size in dict.fromkeys(picture.shape for picture in pictures):
@@ -96,7 +101,7 @@ class PersonDetector:
 
     @torch.inference_mode()
     def _forward(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
-        from ultralytics.utils.nms import non_max_suppression  # when the environment is set, see _load
+        from ultralytics.utils.nms import non_max_suppression  # imported here, after _load has set the environment
 
         height, width = pictures[0].shape[:2]
         fit = Fit.of(width, height, self._image_size)
@@ -111,7 +116,7 @@ class PersonDetector:
             classes=[self._target],
             max_det=self._max_per_frame,
             nc=self._num_classes,
-            max_time_img=1e9,  # by default a slow machine silently gets fewer people
+            max_time_img=1e9,  # without this limit a slow machine would silently get fewer people
             end2end=bool(getattr(self._network, "end2end", False)),
         )
         return [self._detections(each.float().cpu().numpy(), fit) for each in rows[: len(pictures)]]
@@ -126,7 +131,7 @@ class PersonDetector:
 
 
 class Fit:
-    """How pictures of one size are laid into what the network sees: scaled, and centred between grey borders."""
+    """The layout of pictures of one size in the network's input: scaled, and centred between grey borders."""
 
     def __init__(self, width: int, height: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
         self.width, self.height = width, height
@@ -137,7 +142,7 @@ class Fit:
 
     @classmethod
     def of(cls, width: int, height: int, image_size: int) -> "Fit":
-        """Fit (height, width) pictures to a long side of `image_size`; the short one is padded to a multiple of 32."""
+        """Fit (height, width) pictures to a long side of `image_size`. The short side is padded to a multiple of 32."""
         scale = image_size / max(width, height)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         return cls(width, height, inner, (-(-inner[0] // STRIDE) * STRIDE, -(-inner[1] // STRIDE) * STRIDE))
@@ -151,16 +156,16 @@ class Fit:
         sample[self._top : bottom, self._left : right] = inner
 
     def back(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 4) boxes of the sample -> of the picture."""
+        """Convert (N, 4) boxes from the sample to the picture."""
         x, y = self.width / self._inner_width, self.height / self._inner_height
         offset = np.array([self._left, self._top] * 2, np.float32)
         return (boxes - offset) * np.array([x, y, x, y], np.float32)
 
 
 def library() -> Any:
-    """Ultralytics' module of models, which is not to be imported before this."""
-    # Ultralytics reads these when it is imported: it neither phones home, nor installs packages, nor writes into the
-    # home folder, and reads checkpoints by a list of known classes.
+    """Return Ultralytics' module of models. It must not be imported before this call."""
+    # Ultralytics reads these variables at import. They keep it from phoning home, installing packages and writing into
+    # the home folder, and restrict checkpoints to known classes.
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_VERBOSE"] = "false"
@@ -168,22 +173,25 @@ def library() -> Any:
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
     from ultralytics.nn import tasks
 
-    # Only known classes are read from a checkpoint; load_checkpoint has no argument for it.
+    # A checkpoint may only hold known classes. load_checkpoint has no argument for that.
     setattr(tasks, "SAFE_LOAD", True)  # noqa: B010
     return tasks
 
 
 def new_model(architecture: str, num_classes: int) -> Any:
-    """An untrained DetectionModel of Ultralytics' YAML `architecture`. Raises FileNotFoundError."""
+    """Return an untrained DetectionModel of Ultralytics' YAML `architecture`. Raises FileNotFoundError."""
     tasks = library()
     layers = tasks.yaml_model_load(architecture)
-    return tasks.DetectionModel({**layers, "nc": num_classes}, verbose=False)  # told by `nc=`, it prints that it obeys
+    return tasks.DetectionModel(
+        {**layers, "nc": num_classes}, verbose=False
+    )  # with `nc=` it would print that it overrides the number of classes
 
 
 def write_network(network: Any, architecture: str, path: Path, facts: Mapping[str, Any]) -> None:
     """Write an Ultralytics DetectionModel as safetensors in float16.
 
-    architecture: its YAML within Ultralytics. facts: JSON types, kept beside what the loader needs.
+    architecture: its YAML within Ultralytics.
+    facts: JSON metadata, stored beside what the loader needs.
     """
     names = {str(index): name for index, name in network.names.items()}
     write_checkpoint(path, network.state_dict(), {**facts, "architecture": architecture, "names": names}, half=True)
@@ -209,7 +217,7 @@ def _load_written(path: Path, facts: Mapping[str, Any]) -> tuple[Any, dict[int, 
 def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
     tasks = library()
     with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "weights.pt"  # the library goes by the suffix; the cache names files by their hash
+        named = Path(folder) / "weights.pt"  # the library goes by the suffix, and the cache names files by their hash
         named.symlink_to(Path(path).resolve())
         try:
             network, _ = tasks.load_checkpoint(str(named))

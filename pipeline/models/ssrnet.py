@@ -1,8 +1,8 @@
-"""SSR-Net (Yang et al., IJCAI 2018): a soft stagewise regression network of 0.04 million parameters, 64 px.
+"""SSR-Net (Yang et al., IJCAI 2018): a soft stagewise regression network with 0.04 million parameters, 64 px.
 
-Layers as published (github.com/shamangary/SSR-Net, demo/SSRNET_model.py, stages [3, 3, 3], lambda 1 and 1); the age
-network regresses onto 0..101 years, the gender network onto 0 (woman) .. 1 (man), as IMDB-WIKI counts. Input is BGR in
-0..255, without normalisation: trained on what cv2.imread gave.
+The layers are as published (github.com/shamangary/SSR-Net, demo/SSRNET_model.py, stages [3, 3, 3], lambda 1 and 1).
+The age network regresses onto 0..101 years, and the gender network onto 0 (woman) to 1 (man), as IMDB-WIKI counts.
+The input is BGR in 0..255 without normalisation, because it was trained on the output of cv2.imread.
 """
 
 from itertools import pairwise
@@ -19,7 +19,7 @@ from pipeline.models.networks import fill
 
 SIDE_PX = 64
 YEARS = 101
-"""The age network's range; the gender network's is 1."""
+"""The age network's range. The gender network's range is 1."""
 STAGES = 3
 BINS = 3
 """Bins of each stage: a third of the range, a ninth, a twenty-seventh."""
@@ -39,7 +39,7 @@ class Branch(nn.Module):
         self._pool = functional.avg_pool2d if is_smooth else functional.max_pool2d
 
     def forward(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(B, 3, 64, 64) -> per stage the tapped features (B, 160 or 90) and their mix (B, 3)."""
+        """Return the features of each stage, (B, 160) or (B, 90), and their mix, (B, 3), for (B, 3, 64, 64)."""
         features = []
         x = pictures
         for depth, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
@@ -47,7 +47,7 @@ class Branch(nn.Module):
             if depth < 3:
                 x = self._pool(x, 2)
             features.append(x)
-        # Stage 1 looks at the last features, 4x4; stages 2 and 3 at the second and first, pooled to 3x3.
+        # Stage 1 uses the last features, 4x4. Stages 2 and 3 use the second and first, pooled to 3x3.
         tapped = [
             functional.relu(self.taps[0](features[3])),
             self._pool(functional.relu(self.taps[1](features[1])), 4),
@@ -58,7 +58,7 @@ class Branch(nn.Module):
 
 
 class SsrNet(nn.Module):
-    """(B, 3, 64, 64) BGR in 0..255 -> (B,) in about 0..`span`."""
+    """Map (B, 3, 64, 64) BGR in 0..255 to (B,) values in about 0..`span`."""
 
     def __init__(self, span: float) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def load_ssrnet(path: Path, span: float) -> SsrNet:
     return fill(SsrNet(span), state, path)
 
 
-# Keras numbers layers in the order of their making: the relu branch, the tanh branch, then stage by stage.
+# Keras numbers layers in the order of their creation: the relu branch, the tanh branch, then stage by stage.
 LAYERS = {
     **{f"conv2d_{k + 1}": f"relu_branch.convolutions.{k}" for k in range(4)},
     **{f"conv2d_{k + 5}": f"tanh_branch.convolutions.{k}" for k in range(4)},
@@ -114,16 +114,16 @@ LAYERS = {
     **{f"local_delta_stage{k + 1}": f"shifts.{k}" for k in range(STAGES)},
     **{f"delta_s{k + 1}": f"widenings.{k}" for k in range(STAGES)},
 }
-"""Keras's name of a layer -> ours; the gender network's `pred_stage` are the age network's `pred_age_stage`."""
+"""Map Keras's layer name to ours. The gender network's `pred_stage` is the age network's `pred_age_stage`."""
 
 
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 WEIGHTED = {"kernel": "weight", "bias": "bias"}
-"""Keras's name of a layer's array -> torch's."""
+"""Map the name of a Keras layer's array to torch's."""
 
 
 def _layer(file: h5py.File, name: str) -> dict[str, Tensor]:
-    """One Keras layer as torch has it."""
+    """Convert one Keras layer to torch's form."""
     if not name.startswith("batch_normalization"):
         return {ours: _read(file, f"{name}/{name}/{theirs}:0") for theirs, ours in WEIGHTED.items()}
     tensors = {ours: _read(file, f"{name}/{name}/{theirs}:0") for theirs, ours in NORM.items()}
@@ -131,7 +131,7 @@ def _layer(file: h5py.File, name: str) -> dict[str, Tensor]:
 
 
 def _read(file: h5py.File, place: str) -> Tensor:
-    """(height, width, in, out) -> (out, in, height, width); (in, out) -> (out, in); (n,) as it is."""
+    """Transpose (height, width, in, out) to (out, in, height, width) and (in, out) to (out, in). Keep (n,)."""
     array = np.asarray(file[place])
     order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim]
     return torch.from_numpy(np.ascontiguousarray(array.transpose(order)))
