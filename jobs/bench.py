@@ -28,6 +28,7 @@ import typer
 from jobs import console
 from jobs.demo import CLIP, make_clip
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles
 from jobs.prepare import decide_device, verified_models
 from pipeline import rows
@@ -49,7 +50,7 @@ from pipeline.weights import Registry, local_path
 WARM_UP = "package:ultralytics/assets/bus.jpg"
 POLL_S = 0.01
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 class Benchmark(StrEnum):

@@ -8,13 +8,14 @@ from typing import Any
 import typer
 
 from jobs.errors import run
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.prepare import check_tracking
 from pipeline.config import CONF, Config, flatten, layers, load
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 
-app = typer.Typer(help="The effective configuration.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help="The effective configuration.", no_args_is_help=True, **PLAIN)
 
 KNOB = re.compile(r"^(?P<indent> *)(?P<key>\w+):[^#]*?(?: +# *(?P<comment>.*))?$")
 

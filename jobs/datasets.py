@@ -7,13 +7,14 @@ import typer
 
 from jobs import console
 from jobs.errors import run
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(help="Labelled faces: look at, clean, split, align.", no_args_is_help=True)
+app = typer.Typer(help="Labelled faces: look at, clean, split, align.", no_args_is_help=True, **PLAIN)
 
 FORMS = (
     ("utkface", "a folder of 25_1_0_20170116….jpg", "age, gender, ethnic group", "non-commercial research"),

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.options import STARTER
 from jobs.prepare import verified_models
 from jobs.process import QUARANTINED, work_through
@@ -82,7 +83,7 @@ STORY = (
     Shot("skimage/data/astronaut.png", (110, 20, 380), (90, 0, 400), (ASTRONAUT,)),
 )
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()

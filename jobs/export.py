@@ -8,11 +8,12 @@ import typer
 
 from jobs.console import say
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.options import Identity, Ids
 from pipeline.storage.exports import write_mot
 from pipeline.storage.state import State
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 class Format(StrEnum):

@@ -1,50 +1,121 @@
-"""Groups of commands that are imported when they are called: torch takes seconds, and `--help` should not."""
+"""Commands that are imported when they are called: Ray and torch take seconds, and `--help` should not.
+
+Help is told from a module's outline: its commands with their options, read from its source, without what it imports.
+"""
 
 import ast
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+
+from jobs.help import PLAIN, Group, told
+
+LIGHT = {*sys.stdlib_module_names, "typer", "jobs.options", "jobs.help", "jobs.later"}
+"""What an outline imports."""
+FOLLOWED = ("jobs", "pipeline.training")
+"""Of these it takes what their own outlines have: options that commands share, and the defaults of training."""
 
 
-def group(package: str, names: Sequence[str], about: str) -> typer.Typer:
-    """A Typer of the commands `names`, each the function of its name in the module of its name in `package`."""
+def group(
+    package: str,
+    names: Sequence[str],
+    about: str,
+    *,
+    epilog: str | None = None,
+    options: Callable[..., None] | None = None,
+) -> typer.Typer:
+    """A Typer of the commands `names`, each in the module of its name in `package`: its `app`, or else the function of
+    its name. epilog: what stands below its help. options: a callback with what can be said before a command."""
 
-    class Later(TyperGroup):
+    class Later(Group):
         def list_commands(self, ctx: Any) -> list[str]:
             return list(names)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             """What is told of a command; resolve_command has the one to be run."""
-            return TyperCommand(cmd_name, help=_docstring(package, cmd_name)) if cmd_name in names else None
+            return told(_named(outline(package, cmd_name), cmd_name)) if cmd_name in names else None
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, *rest = args
-            return (name, _load(package, name), rest) if name in names else super().resolve_command(ctx, args)
+            if name not in names:
+                return super().resolve_command(ctx, args)
+            if "--help" in (rest[: rest.index("--")] if "--" in rest else rest):
+                return name, self.get_command(ctx, name), rest
+            return name, _named(_app_of(vars(import_module(f"{package}.{name}")), name), name), rest
 
-    app = typer.Typer(cls=Later, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
-    app.callback()(_options)
+    app = typer.Typer(**{**PLAIN, "cls": Later}, help=about, epilog=epilog, no_args_is_help=True)
+    app.callback()(options or _no_options)
     return app
 
 
-def _load(package: str, name: str) -> Any:
-    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(getattr(import_module(f"{package}.{name}"), name))
-    return typer.main.get_command(alone)
+def outline(package: str, name: str) -> typer.Typer:
+    """The commands of a module: they can be asked for help, and do nothing. A package is imported: it holds a group."""
+    if _found(f"{package}.{name}").submodule_search_locations is not None:
+        return import_module(f"{package}.{name}").app
+    return _app_of(_names(f"{package}.{name}"), name)
 
 
-def _docstring(package: str, name: str) -> str:
-    """Of the command's function, read without importing its module."""
-    spec = find_spec(f"{package}.{name}")
-    assert spec is not None
-    assert spec.origin is not None
-    functions = [node for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.FunctionDef)]
-    return next(ast.get_docstring(node) or "" for node in functions if node.name == name)
+@cache
+def _names(module: str) -> dict[str, Any]:
+    """What the outline of a module defines: its constants, simple classes, and functions that do nothing."""
+    origin = str(_found(module).origin)
+    names: dict[str, Any] = {"__name__": module}
+    for node in ast.parse(Path(origin).read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module not in LIGHT:
+            names |= _followed(node)
+            continue
+        if isinstance(node, ast.Import) and not LIGHT.issuperset(alias.name for alias in node.names):
+            continue
+        if not isinstance(node, ast.ImportFrom | ast.Import | ast.FunctionDef | ast.ClassDef | ast.Assign):
+            continue
+        if isinstance(node, ast.FunctionDef):
+            told = ast.Expr(ast.Constant(ast.get_docstring(node) or ""))
+            node.body = [told, ast.parse("raise NotImplementedError").body[0]]
+        # What leans on something that is not imported is left out: no option of a command does.
+        with suppress(NameError, AttributeError):
+            exec(compile(ast.fix_missing_locations(ast.Module([node], [])), origin, "exec"), names)
+    return names
 
 
-def _options() -> None:
+def _followed(node: ast.ImportFrom) -> dict[str, Any]:
+    module = node.module or ""
+    if not module.startswith(FOLLOWED):
+        return {}
+    if _found(module).submodule_search_locations is not None:
+        return {each.asname or each.name: SimpleNamespace(**_names(f"{module}.{each.name}")) for each in node.names}
+    theirs = _names(module)
+    return {each.asname or each.name: theirs[each.name] for each in node.names if each.name in theirs}
+
+
+def _found(module: str) -> ModuleSpec:
+    spec = find_spec(module)
+    if spec is None:
+        raise ModuleNotFoundError(module)
+    return spec
+
+
+def _app_of(module: dict[str, Any], name: str) -> typer.Typer:
+    if "app" in module:
+        return module["app"]
+    alone = typer.Typer(**PLAIN)
+    alone.command(name)(module[name])
+    return alone
+
+
+def _named(app: typer.Typer, name: str) -> Any:
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def _no_options() -> None:
     """Nothing: a callback makes a group of what would be a single command."""

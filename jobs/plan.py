@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device
 from pipeline.config import Config, load
@@ -25,7 +26,7 @@ from pipeline.weights import Registry
 
 SHOWN = 50
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What several commands make sure of before they begin."""
 
-from jobs import console
-from pipeline.config import Config
-from pipeline.stages import run
+from pipeline.config import Config, cluster_address
+from pipeline.errors import UserError
+from pipeline.models.gpu import has_gpu
+from pipeline.models.tracker_options import compares_appearances
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 
@@ -17,20 +18,29 @@ def verified_models(config: Config) -> Registry:
 
 
 def check_tracking(config: Config) -> None:
-    """Before any work: what the tracker would refuse when all of it is done."""
-    from pipeline.stages.track import check_tracking  # torch and boxmot: some seconds
+    """Raises UserError where the tracker does not know its options, or would miss the appearances that it compares:
+    before any work, and not when all of it is done."""
+    track, body = config.track, config.observe.body
+    if compares_appearances(track.tracker, track.options) and (body.weights is None or body.embed != "all"):
+        raise UserError(
+            f"track.tracker {track.tracker} compares appearances of all detections: set observe.body.weights and "
+            f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
+        )
+    if track.options:
+        from pipeline.stages.track import check_options  # BoxMOT: some seconds, and seldom wanted
 
-    check_tracking(config)
+        check_options(config)
 
 
 def decide_device(config: Config) -> Config:
     """The configuration with `compute.device` cpu or cuda: a cluster is asked, this machine looked at."""
     if config.compute.device != "auto":
         return config
-    if address := run.cluster_address(config):
+    if address := cluster_address(config):
+        from jobs import console
+        from pipeline.stages import run  # Ray: a few seconds
+
         console.say(f"connecting to {address}")
         run.start_ray(config)
         return config.on_device("cuda" if run.count_gpus() else "cpu")
-    from pipeline.models.loading import has_gpu  # torch: a few seconds
-
     return config.on_device("cuda" if has_gpu() else "cpu")

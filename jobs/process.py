@@ -17,6 +17,7 @@ from rich.table import Table
 from jobs import console
 from jobs.book import Book, clear_work
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
 from pipeline.config import Config, load
@@ -37,7 +38,7 @@ SAVE_EVERY_S = 10
 SHOWN_VIDEOS = 25
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()

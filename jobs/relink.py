@@ -15,6 +15,7 @@ from rich.table import Table
 from jobs import console
 from jobs.book import versions
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from jobs.prepare import check_tracking
 from pipeline.config import load, restored
 from pipeline.errors import UserError
@@ -27,7 +28,7 @@ from pipeline.storage.store import Store
 
 SHOWN_VIDEOS = 25
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()

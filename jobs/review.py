@@ -17,6 +17,7 @@ import typer
 from jobs import console
 from jobs.datasets import missing
 from jobs.errors import run
+from jobs.help import PLAIN
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("review.html")
 MAX_POST_BYTES = 16_384
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()

@@ -10,11 +10,12 @@ from rich.table import Table
 
 from jobs import console
 from jobs.errors import run as run_app
+from jobs.help import PLAIN
 from pipeline.stages.sequence import standings
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()

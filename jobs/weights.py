@@ -9,6 +9,7 @@ from rich.progress import DownloadColumn, Progress, TaskID, TextColumn, Transfer
 from rich.table import Table
 
 from jobs.errors import run
+from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.config import Config, load
 from pipeline.errors import UserError
@@ -16,7 +17,7 @@ from pipeline.storage.blobs import fetch
 from pipeline.storage.store import Store
 from pipeline.weights import Registry, sha256_of
 
-app = typer.Typer(help="The registry of model weights.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help="The registry of model weights.", no_args_is_help=True, **PLAIN)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Registry entries; without any, what the configuration uses.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry of the registry.")]

@@ -179,6 +179,11 @@ class Config(Strict):
         }
 
 
+def cluster_address(config: Config) -> str | None:
+    """The Ray cluster to run on, None for this machine. `ray job submit` names its own in RAY_ADDRESS."""
+    return config.run.address or os.environ.get("RAY_ADDRESS")
+
+
 def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None) -> Config:
     """Layer conf/base.yaml, `profile`, `files` and `dotted.key=value` settings, later over earlier; check the whole.
 

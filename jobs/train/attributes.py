@@ -18,7 +18,7 @@ from pipeline.corpora import utkface
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.estimator import AttributeEstimator
-from pipeline.models.loading import has_gpu
+from pipeline.models.gpu import has_gpu
 from pipeline.training.attributes import AttributeTrainingParams, finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.boxes import Boxes, area, pairwise_intersection, pairwise_iou
 
@@ -131,6 +130,8 @@ def assign(
     Joint over all people and (distinct) faces of the frame (Hungarian method). Of two faces in one head's place the
     surer one is the head's; of two boxes around one body, the surer one gets the face.
     """
+    from scipy.optimize import linear_sum_assignment  # a second, which who only reads a configuration need not wait
+
     owners = np.full(len(faces), NO_ONE, np.int64)
     fits = head_scores(people, faces)
     # The score of a face counts twice: a detector that is half sure sees faces in collars and ears, and at times

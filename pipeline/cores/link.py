@@ -20,9 +20,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.boxes import overlap_of_smaller
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
@@ -631,6 +628,10 @@ def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64
 
 def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """Positions of the pairs that make the greatest sum of scores, each a and each b once; solved part by part."""
+    from scipy.optimize import linear_sum_assignment  # a second, which who only reads a configuration need not wait
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     _, left = np.unique(a, return_inverse=True)
     _, right = np.unique(b, return_inverse=True)
     num_left = int(left.max()) + 1

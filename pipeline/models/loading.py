@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from pipeline.models.face_restorer import FaceRestorer
 
 
-def has_gpu() -> bool:
-    """Whether this machine has a GPU that torch can use."""
-    return torch.cuda.is_available()
-
-
 class Loader:
     """Makes each model that a configuration names. `config.compute.device` must be decided: cpu or cuda."""
 

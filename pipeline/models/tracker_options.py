@@ -73,6 +73,15 @@ MEMORY: Mapping[str, Callable[[Options], int]] = {
 from a fresh one by its count of updates alone. tests/models/test_tracker.py holds every one of them against that."""
 
 
+COMPARING = frozenset({"botsort", "boosttrack", "occluboost", "hybridsort", "deepocsort"})
+"""Those that compare what people look like, unless they are told not to."""
+
+
+def compares_appearances(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a tracker wants an embedding with every box. tests/models/test_tracker.py holds it against BoxMOT."""
+    return name in COMPARING and bool(options.get("use_embeddings", True))
+
+
 def resolve(
     name: str, min_score: float, memory_updates: int, options: Mapping[str, Any], *, is_brief: bool = False
 ) -> Options:

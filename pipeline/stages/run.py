@@ -22,7 +22,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from pipeline.config import Config, Pool
+from pipeline.config import Config, Pool, cluster_address
 from pipeline.errors import DataError, UserError
 from pipeline.stages.base import PoolOfStages, Worker
 from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work
@@ -38,11 +38,6 @@ ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5
 CONNECT_S = 10
 PART_RETRIES = 3
-
-
-def cluster_address(config: Config) -> str | None:
-    """The cluster to run on, None for this machine. `ray job submit` names its own in RAY_ADDRESS."""
-    return config.run.address or os.environ.get("RAY_ADDRESS")
 
 
 def start_ray(config: Config) -> None:

@@ -14,7 +14,6 @@ from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
 from pipeline.cores.purity import Looks
 from pipeline.cores.suppress import suppress
-from pipeline.errors import UserError
 from pipeline.models.tracker import Tracker
 from pipeline.stages.reduce import (
     NOMINAL_FPS,
@@ -32,14 +31,9 @@ from pipeline.stages.tracked import BlockWriter, Tracked
 TRACKS_PER_PART = 1 << 32
 
 
-def check_tracking(config: Config) -> None:
-    """Raises UserError where the tracker does not know its options, or would miss the appearances that it compares."""
-    track, body = config.track, config.observe.body
-    if _tracker(config, 1 / NOMINAL_FPS).uses_embeddings and (body.weights is None or body.embed != "all"):
-        raise UserError(
-            f"track.tracker {track.tracker} compares appearances of all detections: set observe.body.weights and "
-            f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
-        )
+def check_options(config: Config) -> None:
+    """Raises UserError where the tracker does not know its options."""
+    _tracker(config, 1 / NOMINAL_FPS)
 
 
 def track_part(part: Part) -> Tracked:

@@ -63,7 +63,7 @@ def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa
     """
     names = [name for name in store.names(dataset) if name.endswith(".parquet")]
     schema = _schema(dataset, columns)
-    return pa.concat_tables([schema.empty_table(), *(read_file(store, name, schema) for name in names)])
+    return pa.concat_tables([pa.Table.from_batches([], schema), *(read_file(store, name, schema) for name in names)])
 
 
 def read_one(store: Store, dataset: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,25 +1,117 @@
+"""What a command imports: help next to nothing, a look at a configuration or an output no more than that needs."""
+
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from jobs import evaluate, train
-from jobs.later import _load
+from jobs import evaluate, main, train
+from jobs.later import _app_of, outline
+from pipeline.storage import tables
+from pipeline.storage.store import Store
+
+HEAVY = {"ray", "torch", "torchvision", "scipy", "pandas", "cv2", "boxmot", "ultralytics", "numpy", "pyarrow", "rich"}
+COMMANDS = [
+    *([name] for name in main.COMMANDS),
+    *(["train", name] for name in train.COMMANDS),
+    *(["evaluate", name] for name in evaluate.COMMANDS),
+    *(["config", name] for name in ("show", "validate", "schema")),
+    *(["weights", name] for name in ("list", "pull", "verify", "mirror")),
+    *(["datasets", name] for name in ("list", "clean", "plot", "split", "align", "faces")),
+]
+
+PROGRAM = """
+import io, json, sys
+from contextlib import redirect_stdout
+from jobs.main import app
+told = []
+for command in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with redirect_stdout(said):
+        try:
+            app(args=command)
+        except SystemExit as end:
+            assert not end.code, command
+    told.append([said.getvalue(), sorted(sys.modules)])
+print(json.dumps(told))
+"""
 
 
-@pytest.mark.parametrize("group", [train, evaluate], ids=lambda group: group.__name__)
-def test_help_tells_of_every_command_without_importing_it(group: object) -> None:
-    name = getattr(group, "__name__", "")
-    code = (
-        "import sys; from typer.testing import CliRunner; "
-        f"from {name} import app; print(CliRunner().invoke(app, ['--help']).output); print('torch' in sys.modules)"
+def carry_out(*commands: Sequence[str]) -> list[tuple[str, set[str]]]:
+    """What commands say, one after the other in one new process, and what is imported by then."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(commands)], capture_output=True, text=True, check=True
     )
-    *told, has_torch = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert has_torch == "False"
-    assert set(getattr(group, "COMMANDS", ())) <= set(told)
+    return [(said, set(modules)) for said, modules in json.loads(done.stdout.splitlines()[-1])]
 
 
-@pytest.mark.parametrize("package", [train, evaluate], ids=lambda group: group.__name__)
-def test_every_command_is_there(package: object) -> None:
-    for name in getattr(package, "COMMANDS", ()):
-        assert _load(getattr(package, "__name__", ""), name).name == name
+@pytest.fixture(scope="module")
+def helped() -> list[tuple[str, set[str]]]:
+    return carry_out(["--help"], *([*command, "--help"] for command in COMMANDS))
+
+
+def test_help_imports_no_job_and_nothing_heavy(helped: list[tuple[str, set[str]]]) -> None:
+    groups = {"jobs.train", "jobs.evaluate"}
+    mine = {"jobs.main", "jobs.later", "jobs.help", "jobs.errors", "jobs.options", *groups}
+    for command, (_, modules) in zip([[], *COMMANDS], helped, strict=True):
+        jobs = {name for name in modules if name.startswith("jobs.")} - mine
+        assert not modules & HEAVY | jobs, command
+
+
+def test_help_names_every_command_with_the_whole_of_its_first_sentence(helped: list[tuple[str, set[str]]]) -> None:
+    said = " ".join(helped[0][0].split())
+    for name in main.COMMANDS:
+        assert f" {name} " in said
+    assert "Make a clip of people who are known, find them in it, and say how well that went." in said
+    assert "COMMAND [ARGS]... Who appears" in said
+    assert said.count("...") == 1
+
+
+def told(command: Any) -> Any:
+    """Everything that help is made of."""
+    options = [(each.opts, each.default, each.required, getattr(each, "help", None)) for each in command.params]
+    return command.help, options, {name: told(each) for name, each in getattr(command, "commands", {}).items()}
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        *(("jobs", name) for name in main.COMMANDS if name not in ("train", "evaluate")),
+        *(("jobs.train", name) for name in train.COMMANDS),
+        *(("jobs.evaluate", name) for name in evaluate.COMMANDS),
+    ],
+)
+def test_an_outline_tells_of_a_command_what_is_so(package: str, name: str) -> None:
+    module = import_module(f"{package}.{name}")
+    assert told(get_command(outline(package, name))) == told(get_command(_app_of(vars(module), name)))
+
+
+def test_a_look_at_a_configuration_needs_neither_tables_nor_models() -> None:
+    for _, modules in carry_out(["config", "show"], ["config", "validate"], ["config", "schema"]):
+        assert not modules & HEAVY - {"numpy"}
+
+
+def test_a_look_at_an_output_needs_its_tables_and_no_models(tmp_path: Path) -> None:
+    tables.create(Store(str(tmp_path)), keep_biometrics=False)
+    ((said, modules),) = carry_out(["status", str(tmp_path), "--json"])
+    assert json.loads(said)["videos"]["done"] == 0
+    assert not modules & HEAVY - {"numpy", "pyarrow", "rich"}
+
+
+def test_a_plan_needs_neither_ray_nor_models(tmp_path: Path) -> None:
+    (tmp_path / "rotten.mp4").write_text("no film")
+    ((said, modules),) = carry_out(["plan", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert "rotten.mp4" in said
+    assert not modules & {"ray", "torch", "boxmot", "ultralytics"}
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    done = subprocess.run([sys.executable, "-m", "jobs.main", "proces"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "proces" in done.stderr

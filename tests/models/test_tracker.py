@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from pipeline.cores.pauses import segments
 from pipeline.errors import UserError
 from pipeline.models.tracker import REMEMBERED, Tracker
-from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memory_updates, resolve, silence_s
+from pipeline.models.tracker_options import (
+    COMPARING,
+    MEMORY,
+    OPTIONS,
+    compares_appearances,
+    hole_updates,
+    memory_updates,
+    resolve,
+    silence_s,
+)
 
 STEP_S = 0.125
 NAMES = sorted(OPTIONS)
@@ -244,3 +253,10 @@ def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog:
             follow(tracker(name), steady(5, 0, 1))
     captured = capfd.readouterr()
     assert (captured.out, captured.err, caplog.records) == ("", "", [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("use_embeddings", [None, False, True])
+def test_which_trackers_compare_appearances_is_known_without_making_one(name: str, use_embeddings: bool | None) -> None:
+    options = {} if use_embeddings is None or name not in COMPARING else {"use_embeddings": use_embeddings}
+    assert compares_appearances(name, options) == tracker(name, **options).uses_embeddings

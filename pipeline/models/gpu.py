@@ -1,0 +1,38 @@
+"""Whether this machine has a GPU for torch, asked of the driver's library: importing torch takes seconds."""
+
+import ctypes
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU here. CUDA_VISIBLE_DEVICES counts."""
+    build = _build()
+    if build["hip"]:
+        import torch  # AMD's cards answer elsewhere
+
+        return torch.cuda.is_available()
+    return bool(build["cuda"]) and _count_gpus(int(build["cuda"].split(".")[0])) > 0
+
+
+def _build() -> dict[str, str]:
+    """The versions of CUDA and of HIP that torch was built for; empty where it was built for none."""
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    text = Path(spec.origin).with_name("version.py").read_text()
+    found = {name: re.search(rf"^{name}\b[^=\n]*= *'([^']+)'", text, re.MULTILINE) for name in ("cuda", "hip")}
+    return {name: match[1] if match else "" for name, match in found.items()}
+
+
+def _count_gpus(cuda: int) -> int:
+    """GPUs that this process may use; 0 where there is no driver, or one that is older than this version of CUDA."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    version, count = ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version)) or version.value // 1000 < cuda:
+        return 0
+    return 0 if driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
