@@ -6,14 +6,16 @@ The defaults stand in conf/base.yaml and nowhere else: no class here has any.
 import difflib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipeline import schemas
 from pipeline.cores.candidates import CandidateParams
 from pipeline.cores.gate import GateParams
 from pipeline.cores.link import IdentityParams
@@ -23,6 +25,20 @@ from pipeline.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
 NO_PROFILES = ("base", "weights")
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
+ABSENT = object()
+EXAMPLES = {
+    "candidates.look": "yunet",
+    "track.options": "{match_thresh: 0.9}",
+    "licences.allow": "[MIT, Apache-2.0]",
+    "weights.mirror": "s3://bucket/weights",
+    "weights.extra": "{mine: {kind: yolo, uri: mine.pt, licence: MIT, sha256: null, note: trained here}}",
+    "run.address": "head:6379",
+    "run.restore": "{workers: 1, max_workers: 1, cpus: 0.5, gpus: auto}",
+    "run.cpu_hour_price": "0.05",
+    "run.gpu_hour_price": "2.5",
+}
+"""What somebody might set where conf/base.yaml has nothing that would show it."""
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
 """Knobs that change no row; every other one is a result knob. conf/base.yaml says the same beside each."""
 
@@ -68,8 +84,8 @@ class FaceFinder(Strict):
 class Restore(Strict):
     mode: Literal["off", "auto", "always"]
     weights: str
-    below_eye_distance_px: float
-    below_sharpness: float
+    below_eye_distance_px: float = Field(ge=0)
+    below_sharpness: float = Field(ge=0)
     every_cells: int = Field(ge=1)
     batch: int = Field(gt=0)
 
@@ -97,7 +113,7 @@ class Track(Strict):
 
 
 class Cuts(Strict):
-    threshold: float = Field(gt=0)
+    threshold: float = Field(gt=0, le=255)
     min_shot_s: float = Field(ge=0)
 
 
@@ -112,7 +128,7 @@ class Licences(Strict):
 class Weights(Strict):
     cache: str
     mirror: str | None
-    extra: dict[str, dict[str, Any]]
+    extra: dict[str, Any]
 
 
 class Compute(Strict):
@@ -125,7 +141,10 @@ class Pool(Strict):
     workers: int = Field(ge=1)
     max_workers: int = Field(ge=1)
     cpus: float = Field(gt=0)
-    gpus: float | Literal["auto"]
+    gpus: Annotated[float, Field(ge=0)] | Literal["auto"]
+
+
+Price = Annotated[float, Field(ge=0)]
 
 
 class Run(Strict):
@@ -137,8 +156,8 @@ class Run(Strict):
     max_reduces: int = Field(ge=1)
     max_attempts: int = Field(ge=1)
     chunk_deadline_s: float = Field(gt=0)
-    cpu_hour_price: float | None = Field(ge=0)
-    gpu_hour_price: float | None = Field(ge=0)
+    cpu_hour_price: Price | None
+    gpu_hour_price: Price | None
     work_ttl_days: float = Field(gt=0)
 
 
@@ -204,18 +223,65 @@ def restored(knobs: Mapping[str, Any], where: str, settings: Iterable[str] = ())
 def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:
     merged: dict[str, Any] = {}
     known: dict[str, Any] = {}
-    for where, over in layers:
+    read = list(layers)
+    for where, over in read:
         known = known or over
         _check_keys(over, known, where)
         merged = _merge(merged, over)
+    if odd := _no_number(merged, known):
+        raise _wrong({"loc": odd, "type": "no number"}, read)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        got = "" if ", got " in said else f", got {first.get('input')!r}"
-        raise UserError(f"configuration: {key}: {said}{got}") from None
+        raise _wrong(error.errors()[0], read) from None
+
+
+def _no_number(merged: Mapping[str, Any], known: Mapping[str, Any]) -> list[str] | None:
+    """The path of the first knob that pydantic would let pass: a truth value for a number, or no finite one."""
+    numbers = {key for key, value in flatten(known) if isinstance(value, int | float) and not isinstance(value, bool)}
+    for key, value in flatten(merged):
+        if (key in numbers and isinstance(value, bool)) or (isinstance(value, float) and not math.isfinite(value)):
+            return key.split(".")
+    return None
+
+
+def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
+    """An error of pydantic as a person reads it: who set the knob, what it must be, what it is, and an example."""
+    schema, path = Config.model_json_schema(), [str(part) for part in error["loc"]]
+    node, keys = schemas.node_at(schema, path)
+    is_missing, is_rule = error["type"] == "missing", error["type"] == "value_error"
+    said = error.get("msg", "").removeprefix("Value error, ")
+    if is_rule and said.split()[0] in schemas.properties(node, schema):
+        keys.append(said.split()[0])
+    if error["type"] == "extra_forbidden":
+        keys.append(path[-1])
+    dotted = ".".join(keys)
+    named = keys[:-1] if is_missing or is_rule else keys
+    where, over = [(where, over) for where, over in layers if _value_at(over, named, ABSENT) is not ABSENT][-1]
+    if error["type"] == "extra_forbidden":
+        return UserError(f"{where}: unknown key {dotted}{_nearest(path[-1], schemas.properties(node, schema))}")
+    if is_rule:
+        return UserError(f"{where}: {dotted} {said.removeprefix(keys[-1]).strip()}")
+    got = "" if is_missing else f", got {_typed(_value_at(over, keys, None))}"
+    usual = EXAMPLES.get(dotted) or _typed(_value_at(layers[0][1], keys, None))
+    example = f"{dotted}={usual}" if where.startswith("--set") else f"{dotted}: {usual}"
+    if is_missing and (whole := ".".join(named)) in EXAMPLES:
+        return UserError(f"{where}: {dotted} is missing; for example {whole}={EXAMPLES[whole]}")
+    rule = "is missing; it must be" if is_missing else "must be"
+    return UserError(f"{where}: {dotted} {rule} {schemas.wanted(node, schema)}{got}; for example {example}")
+
+
+def _typed(value: Any) -> str:
+    """A value as a person types it in YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n...")[0].strip()
+
+
+def _value_at(tree: Any, keys: Sequence[str], otherwise: Any) -> Any:
+    for key in keys:
+        if not isinstance(tree, Mapping) or key not in tree:
+            return otherwise
+        tree = tree[key]
+    return tree
 
 
 def layers(
@@ -283,14 +349,19 @@ def _check_keys(over: Mapping[str, Any], known: Mapping[str, Any], where: str, p
     for key, value in over.items():
         dotted = f"{prefix}{key}"
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1) or [k for k in _dotted(known) if k.endswith(f".{key}")]
-            hint = f"; did you mean {prefix}{nearest[0]}?" if nearest else f"; there are: {', '.join(known)}"
-            raise UserError(f"{where}: unknown key {dotted}{hint}")
+            elsewhere = [k for k in _dotted(known) if k.endswith(f".{key}")]
+            raise UserError(f"{where}: unknown key {dotted}{_nearest(key, known, elsewhere, prefix)}")
         below = known[key]
         if isinstance(below, Mapping) and below:
             if not isinstance(value, Mapping):
                 raise UserError(f"{where}: {dotted} must hold {', '.join(below)}, got {value!r}")
             _check_keys(value, below, where, f"{dotted}.")
+
+
+def _nearest(key: str, known: Iterable[str], elsewhere: Sequence[str] = (), prefix: str = "") -> str:
+    known = list(known)
+    nearest = [*difflib.get_close_matches(key, known, n=1), *elsewhere]
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else f"; there are: {', '.join(known)}"
 
 
 def _dotted(tree: Mapping[str, Any]) -> list[str]:

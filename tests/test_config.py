@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -6,6 +9,7 @@ import yaml
 from jobs.config import described_schema, knob_comments
 from pipeline.config import CONF, RUN_KNOBS, flatten, layers, load
 from pipeline.errors import UserError
+from pipeline.schemas import resolved
 
 SHARED_WEIGHTS = Path(__file__).parent / "conf" / "shared-weights.yaml"
 
@@ -40,9 +44,23 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
         ("observe.detector.weight=x", "did you mean observe.detector.weights?"),
         ("observe=4", "observe must hold fps, "),
         ("observe.fps", "--set takes dotted.key=value, got 'observe.fps'"),
-        ("observe.fps=-1", "configuration: observe.fps: "),
-        ("observe.body.embed=some", "configuration: observe.body.embed: "),
-        ("observe.detector.image_size=641", "got 641"),
+        ("observe.fps=-1", "--set observe.fps=-1: observe.fps must be a number of at least 0, got -1; for example"),
+        ("observe.fps=true", "must be a number of at least 0, got true; for example observe.fps=8"),
+        ("observe.fps=.inf", "must be a number of at least 0, got .inf"),
+        ("identity.max_gap_s=.nan", "must be a number of at least 0, got .nan"),
+        ("observe.body.embed=some", "observe.body.embed must be one of all, candidates, got some"),
+        ("observe.body.weights=4", "observe.body.weights must be text or null, got 4"),
+        ("observe.detector.image_size=641", "must be a multiple of 32, more than 0, got 641"),
+        ("candidates.jpeg_quality=101", "must be a whole number from 1 to 100, got 101"),
+        ("gate.max_roll_deg=181", "gate.max_roll_deg must be a number from 0 to 180, got 181"),
+        ("identity.wrong_joins=.7", "identity.wrong_joins must be a number more than 0 and at most 0.5, got 0.7"),
+        ("run.observe.gpus=some", "run.observe.gpus must be a number of at least 0 or auto, got some"),
+        ("run.cpu_hour_price=x", "must be a number of at least 0 or null, got x; for example run.cpu_hour_price=0.05"),
+        ("run.restore={workers: 1}", "run.restore.max_workers is missing; for example run.restore={workers: 1, max_w"),
+        ("run.restore={workers: 1, max_workers: 1, cpus: 1, gpus: 0, cpu: 3}", "unknown key run.restore.cpu; did you"),
+        ("chunk.cell_seconds=60", "chunk.max_seconds must be at least cell_seconds, 60, got 30; raise it, or lower"),
+        ("licences.allow=MIT", "licences.allow must be a list of text or null, got MIT; for example licences.allow=[M"),
+        ("track.options=3", "track.options must be a mapping of names and values, got 3"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_in_one_line_that_names_it(setting: str, told: str) -> None:
@@ -50,6 +68,39 @@ def test_a_wrong_key_or_value_is_refused_in_one_line_that_names_it(setting: str,
         load(settings=[setting])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_wrong_value_names_the_layer_that_set_it(tmp_path: Path) -> None:
+    files = write(tmp_path, "observe: {fps: fast}", "cuts: {threshold: 30}")
+    with pytest.raises(UserError) as error:
+        load(files, ["track.memory_s=3"], "full")
+    rule = "observe.fps must be a number of at least 0, got fast; for example observe.fps: 8"
+    assert str(error.value) == f"{files[0]}: {rule}"
+
+
+def leaves(node: dict[str, Any], schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The nodes of a JSON schema that hold no others, with dotted names."""
+    for choice in [resolved(node, schema), *node.get("anyOf", [])]:
+        for name, below in choice.get("properties", {}).items():
+            yield from leaves(below, schema, f"{path}.{name}")
+        if "type" in choice and "properties" not in choice:
+            yield path, choice
+
+
+def test_every_number_of_the_configuration_has_a_range_that_its_schema_states() -> None:
+    schema = described_schema()
+    numbers = [(path, node) for path, node in leaves(schema, schema) if node.get("type") in ("integer", "number")]
+    assert len(numbers) > 60
+    assert [path for path, node in numbers if "minimum" not in node and "exclusiveMinimum" not in node] == []
+
+
+def test_a_range_holds_where_there_is_no_configuration_too() -> None:
+    with pytest.raises(ValueError, match=r"wrong_joins must be at most 0\.5, got 0\.7"):
+        replace(load().identity, wrong_joins=0.7)
+    with pytest.raises(ValueError, match=r"min_gender_prob must be more than 0\.5, got 0\.5"):
+        replace(load().person, min_gender_prob=0.5)
+    with pytest.raises(ValueError, match="margin must be at least 0, got -1"):
+        replace(load().candidates, margin=-1)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "observe: {fsp: 4}"])

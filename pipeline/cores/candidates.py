@@ -6,11 +6,14 @@ decides is rounded first, and ties go to the earlier detection, so the choice de
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from pipeline.boxes import Boxes, area, clip, pairwise_intersection, pairwise_iou
+from pipeline.cores.ranges import Count, Distance, Share, check
 
 CUT = 27.0
 """Mean change of hue, saturation and lightness per pixel that breaks every chain: PySceneDetect's default for a cut.
@@ -28,18 +31,21 @@ AT_BORDER = 0.5
 class CandidateParams:
     """See `candidates` in conf/base.yaml."""
 
-    chain_iou: float
-    max_per_chain: int
+    chain_iou: Share
+    max_per_chain: Count
     look: str | None
-    look_score: float
-    look_px: int
-    min_width_px: float
-    min_score: float
-    top_fraction: float
-    margin: float
-    max_px: int
-    jpeg_quality: int
-    max_per_cell: int
+    look_score: Share
+    look_px: Annotated[int, Ge(32)]
+    min_width_px: Distance
+    min_score: Share
+    top_fraction: Annotated[float, Gt(0), Le(1)]
+    margin: Distance
+    max_px: Annotated[int, Ge(32)]
+    jpeg_quality: Annotated[int, Ge(1), Le(100)]
+    max_per_cell: Count
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def is_worth_a_look(boxes: Boxes, scores: NDArray[np.floating], params: CandidateParams) -> NDArray[np.bool_]:

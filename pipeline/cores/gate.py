@@ -5,11 +5,14 @@ before: boxes and landmarks come in steps of 0.1 px, scores in steps of 0.001.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from pipeline.boxes import Boxes, area, pairwise_intersection, pairwise_iou
+from pipeline.cores.ranges import Distance, Share, check
 
 NO_ONE = -1
 
@@ -53,13 +56,16 @@ NOSE_DEPTH = 0.85
 class GateParams:
     """See `gate` in conf/base.yaml."""
 
-    min_score: float
-    min_eye_distance_px: float
-    min_sharpness: float
-    max_yaw: float
-    max_roll_deg: float
-    min_inside: float
-    max_occluded: float
+    min_score: Share
+    min_eye_distance_px: Distance
+    min_sharpness: Distance
+    max_yaw: Share
+    max_roll_deg: Annotated[float, Ge(0), Le(180)]
+    min_inside: Share
+    max_occluded: Share
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,16 @@ first, so that cores.relink finds the same ones among those that are written dow
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
+from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
 from pipeline.boxes import overlap_of_smaller
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
+from pipeline.cores.ranges import Count, Distance, check
 
 GAP, SHOT = "gap", "shot"
 END_S = 1.0
@@ -51,18 +53,15 @@ Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 class IdentityParams:
     """See `identity` in conf/base.yaml."""
 
-    max_gap_s: float
-    gap_motion: float
-    gap_motion_per_s: float
-    shot_max_s: float
-    candidates: int
-    wrong_joins: float
+    max_gap_s: Distance
+    gap_motion: Distance
+    gap_motion_per_s: Distance
+    shot_max_s: Distance
+    candidates: Count
+    wrong_joins: Annotated[float, Gt(0), Le(0.5)]
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {self.candidates}")
-        if not 0 < self.wrong_joins <= 0.5:
-            raise ValueError(f"wrong_joins must be more than 0 and at most 0.5, got {self.wrong_joins:g}")
+        check(self)
 
     @property
     def surety(self) -> float:

@@ -12,6 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Annotated
+
+from annotated_types import Gt
+
+from pipeline.cores.ranges import check
 
 OPEN_END = -1
 NS = 1_000_000_000
@@ -23,14 +28,16 @@ STAMP_ERROR_S = Fraction(1, 2000)
 class ChunkParams:
     """cell_seconds: the atom of time, in s. max_seconds: about how long a chunk may be, in s."""
 
-    cell_seconds: float
-    max_seconds: float
+    cell_seconds: Annotated[float, Gt(0)]
+    max_seconds: Annotated[float, Gt(0)]
 
     def __post_init__(self) -> None:
-        if self.cell_seconds <= 0:
-            raise ValueError(f"cell_seconds must be positive, got {self.cell_seconds}")
+        check(self)
         if self.max_seconds < self.cell_seconds:
-            raise ValueError(f"max_seconds must be at least cell_seconds, got {self.max_seconds}")
+            raise ValueError(
+                f"max_seconds must be at least cell_seconds, {self.cell_seconds:g}, got {self.max_seconds:g}; "
+                "raise it, or lower cell_seconds"
+            )
 
 
 @dataclass(frozen=True, slots=True)

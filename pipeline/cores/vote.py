@@ -6,10 +6,13 @@ and the estimator's own bias, so many faces make an estimate surer only up to a 
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt, Le
 from numpy.typing import NDArray
+
+from pipeline.cores.ranges import Count, Distance, Share, check
 
 Gender = Literal["M", "F", "N"]
 
@@ -25,19 +28,15 @@ MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
 class PersonParams:
     """See `person` in conf/base.yaml."""
 
-    min_faces: int
-    min_weight: float
-    huber_years: float
-    correlation: float
-    min_gender_prob: float
+    min_faces: Count
+    min_weight: Distance
+    huber_years: Annotated[float, Gt(0)]
+    correlation: Share
+    min_gender_prob: Annotated[float, Gt(0.5), Le(1)]
+    """0.5 is a tie."""
 
     def __post_init__(self) -> None:
-        if not self.huber_years > 0:
-            raise ValueError(f"huber_years must be positive, got {self.huber_years}")
-        if not 0 <= self.correlation <= 1:
-            raise ValueError(f"correlation must be in [0, 1], got {self.correlation}")
-        if not 0.5 < self.min_gender_prob <= 1:
-            raise ValueError(f"min_gender_prob must be in (0.5, 1], got {self.min_gender_prob}; 0.5 is a tie")
+        check(self)
 
     def with_looks(self, num_looks: int) -> "PersonParams":
         """The same for a video of `num_looks` analysed frames: nobody can show more faces than there were looks."""

@@ -43,7 +43,7 @@ ROOMS = {
     "pipeline.media": {"pipeline/media", "pipeline/stages", "pipeline/models", "pipeline/corpora", "jobs"},
     "jobs": {"jobs"},
 }
-CORES_MAY = {"numpy", "scipy", "pipeline"}
+CORES_MAY = {"numpy", "scipy", "annotated_types", "pipeline"}
 
 
 def imports(path: Path) -> set[str]:

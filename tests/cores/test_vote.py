@@ -103,7 +103,6 @@ def test_too_few_faces_say_nothing() -> None:
     nothing = Vote(age=None, age_low=None, age_high=None, gender="N", female_prob=None)
     assert judge([30.0] * (PARAMS.min_faces - 1), qualities=1.0) == nothing
     assert judge([]) == nothing
-    assert judge([], params=replace(EAGER, min_faces=0)) == nothing
 
 
 def test_too_little_quality_says_nothing() -> None:

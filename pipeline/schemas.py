@@ -1,0 +1,65 @@
+"""What a JSON schema allows, in plain English."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Node = Mapping[str, Any]
+
+TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "a mapping of names and values",
+    "null": "null",
+}
+
+
+def wanted(node: Node, schema: Node) -> str:
+    """What a node allows, as in 'a number from 0 to 1'."""
+    if "anyOf" in node:
+        return " or ".join(wanted(each, schema) for each in node["anyOf"])
+    node = resolved(node, schema)
+    match node:
+        case {"enum": choices}:
+            return f"one of {', '.join(map(str, choices))}"
+        case {"const": choice}:
+            return str(choice)
+        case {"type": "array", "items": items}:
+            return f"a list of {wanted(items, schema)}"
+        case {"type": "object", "properties": properties}:
+            return f"a mapping of {', '.join(properties)}"
+    return _number(node) if node.get("type") in ("integer", "number") else TYPES[node["type"]]
+
+
+def _number(node: Node) -> str:
+    kind = f"a multiple of {node['multipleOf']:g}," if "multipleOf" in node else TYPES[node["type"]]
+    if "minimum" in node and "maximum" in node:
+        return f"{kind} from {node['minimum']:g} to {node['maximum']:g}"
+    limits = [f"of at least {node['minimum']:g}"] if "minimum" in node else []
+    limits += [f"more than {node['exclusiveMinimum']:g}"] if "exclusiveMinimum" in node else []
+    limits += [f"at most {node['maximum']:g}"] if "maximum" in node else []
+    return f"{kind} {' and '.join(limits)}".rstrip(" ,")
+
+
+def node_at(schema: Node, path: Sequence[str]) -> tuple[Node, list[str]]:
+    """How far a schema knows `path`: the node, and the keys that lead there. pydantic ends some with what it tried."""
+    node, keys = schema, []
+    for part in path:
+        if part not in properties(node, schema):
+            break
+        keys.append(part)
+        node = properties(node, schema)[part]
+    return node, keys
+
+
+def properties(node: Node, schema: Node) -> Node:
+    return resolved(node, schema).get("properties", {})
+
+
+def resolved(node: Node, schema: Node) -> Node:
+    """What a node refers to, also where null is the other choice."""
+    for each in (node, *node.get("anyOf", ())):
+        if "$ref" in each:
+            return schema["$defs"][each["$ref"].rsplit("/", 1)[1]]
+    return node
