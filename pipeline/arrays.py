@@ -1,6 +1,6 @@
-"""What cores and models hold in their hands: numpy, structure of arrays, frozen.
+"""The values that cores and models exchange: numpy, structures of arrays, frozen.
 
-Pictures are (H, W, 3) uint8 in RGB order everywhere; a model that was trained on another order converts for itself.
+Pictures are (H, W, 3) uint8 RGB everywhere. A model that was trained on another order converts them itself.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """People found in one picture, best first.
+    """People in one picture, best first.
 
-    boxes: (N, 4) float32, xyxy px of the displayed picture, rounded to 0.1.
+    boxes: (N, 4) float32 xyxy px of the displayed picture, rounded to 0.1.
     scores: (N,) float32 in [0, 1], rounded to 0.001.
     """
 
@@ -37,10 +37,12 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Faces found in one picture, best first, in that picture's pixels.
+    """Faces in one picture, best first, in the picture's pixels.
 
-    boxes: (N, 4) float32 xyxy. scores: (N,) float32 in [0, 1].
-    landmarks: (N, 5, 2) float32: left eye, right eye, nose, left and right corner of the mouth, as seen in the picture.
+    boxes: (N, 4) float32 xyxy.
+    scores: (N,) float32 in [0, 1].
+    landmarks: (N, 5, 2) float32. Left eye, right eye, nose, left and right corner of the mouth, as seen in the
+        picture.
     """
 
     boxes: NDArray[np.float32]
@@ -65,9 +67,9 @@ class Faces:
 class Estimates:
     """Age and gender of N faces.
 
-    ages: (N,) float32 years, rounded to 0.1; nan where there is none.
-    age_stds: (N,) float32 years: the standard error to expect of each age.
-    female_probs: (N,) float32 in [0, 1], rounded to 0.001; nan where there is none.
+    ages: (N,) float32 years, rounded to 0.1. nan where there is none.
+    age_stds: (N,) float32 years. Expected standard error of each age.
+    female_probs: (N,) float32 in [0, 1], rounded to 0.001. nan where there is none.
     """
 
     ages: NDArray[np.float32]
@@ -77,9 +79,10 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """N embeddings as int8 with one scale each: half a kilobyte instead of two, and the same tracks.
+    """N embeddings as int8 with one scale each. They take a quarter of the space, and the tracks stay the same.
 
-    codes: (N, D) int8. scales: (N,) float32: a vector is codes * scale.
+    codes: (N, D) int8.
+    scales: (N,) float32. A vector is codes * scale.
     """
 
     codes: NDArray[np.int8]
@@ -87,13 +90,13 @@ class Quantised:
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32]) -> Self:
-        """Quantise (N, D) vectors; the largest component of each becomes ±127."""
+        """Quantise (N, D) vectors. The largest component of each becomes ±127."""
         largest = np.abs(vectors).max(axis=1, initial=0)
         scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
         return cls(np.rint(vectors / scales[:, None]).astype(np.int8), scales)
 
     def vectors(self) -> NDArray[np.float32]:
-        """(N, D) float32, each of length one."""
+        """Return (N, D) float32 unit vectors."""
         vectors = self.codes.astype(np.float32) * self.scales[:, None]
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)

@@ -1,6 +1,7 @@
-"""Boxes as a camera that stands still would see them: a moving one is taken out before people are tracked.
+"""Boxes as a still camera would see them: camera motion is removed before people are tracked.
 
-Only turns and shifts are taken out, not the zoom, whose errors would multiply over a long shot. Sizes stay as they are.
+Only rotation and translation are removed. Errors of the zoom would multiply over a long shot. Box sizes stay the
+same.
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +15,10 @@ from pipeline.boxes import Boxes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steady:
-    """How px of each frame become those of the video's first: z -> turn * z + shift, of complex px x + iy.
+    """The map from px of each frame to px of the video's first frame: z -> turn * z + shift, with complex px x + iy.
 
-    frames: (K,) int64, rising, from which on until the next one each of them holds. turns: (K,) complex, of size 1.
+    frames: (K,) int64, rising. Each entry holds from its frame until the next one.
+    turns: (K,) complex, with absolute value 1.
     shifts: (K,) complex.
     """
 
@@ -26,28 +28,32 @@ class Steady:
 
     @classmethod
     def of(cls, frames: NDArray[np.int64], motions: NDArray[np.float64], width: int, height: int) -> Self:
-        """motions: (M, 4) as in rows.FRAME, from (M,) rising `frames` to those after them; else it stands still."""
+        """Return the map for a video.
+
+        frames: (M,) rising. The camera moves from each of them to the frame after it, and stands still otherwise.
+        motions: (M, 4) as in rows.FRAME.
+        """
         a, b = motions[:, 0] + 1j * motions[:, 1], motions[:, 2] + 1j * motions[:, 3]
         centre = complex(width, height) / 2
-        # What a zoom moves is told by the middle of the picture, which stays.
+        # A zoom leaves the middle of the picture in place, so the middle tells the shift.
         turns = a / np.abs(a)
         shifts = a * centre + b - turns * centre
         back = np.exp(-1j * np.cumsum(np.concatenate([[0.0], np.angle(turns)])))
         return cls(np.concatenate([[0], frames + 1]), back, np.cumsum(np.concatenate([[0j], -back[1:] * shifts])))
 
     def within(self, frames: NDArray[np.int64]) -> Self:
-        """What some frames need of it, at least one, rising."""
+        """Return the part that some frames need, at least one, rising."""
         first, last = np.searchsorted(self.frames, (frames[0], frames[-1]), side="right")
         own = slice(first - 1, last)
         return replace(self, frames=self.frames[own], turns=self.turns[own], shifts=self.shifts[own])
 
     def boxes(self, frames: NDArray[np.int64] | int, boxes: Boxes) -> Boxes:
-        """(N, 4) boxes of the `frames` they are seen in, with their centres moved; the sides stay upright."""
+        """Move the centres of (N, 4) boxes from their `frames` to the first frame. The sides stay upright."""
         place = np.searchsorted(self.frames, frames, side="right") - 1
         return _moved(boxes, self.turns[place], self.shifts[place])
 
     def at_end(self, boxes: Boxes) -> Boxes:
-        """(N, 4) boxes in px of the first frame as the last one sees their places: a file that follows begins there."""
+        """Move (N, 4) boxes from the first frame to the last one. A following file begins there."""
         back = np.conj(self.turns[-1])
         return _moved(boxes, back, -back * self.shifts[-1])
 

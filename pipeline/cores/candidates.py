@@ -1,7 +1,7 @@
-"""Choose, within one cell, the crops that are worth looking for a face in.
+"""Choose the crops of one cell in which a face is worth searching.
 
-Detections that overlap in neighbouring analysed frames form a chain; of each chain a few crops are kept. Whatever
-decides is rounded first, and ties go to the earlier detection, so the choice depends on the cell alone.
+Detections that overlap in neighbouring analysed frames form a chain, and a few crops of each chain are kept. Values
+are rounded before they decide, and ties go to the earlier detection, so the choice depends only on the cell.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from pipeline.cores.ranges import Count, Distance, Share, check
 CUT = 27.0
 """Mean change of hue, saturation and lightness per pixel that breaks every chain: PySceneDetect's default for a cut.
 
-Only chains depend on it, not the shots: one break too many costs a crop.
+Only chains depend on it, not shots. One break too many costs one crop.
 """
 BORDER_PX = 2
 MIN_SCORE_IN_FRONT = 0.4
-"""Weaker boxes hide no one: many are parts or doubles of others."""
+"""Weaker boxes hide nobody, because many are parts or duplicates of others."""
 AT_BORDER = 0.5
-"""What a crop is worth whose person goes on beyond the left, right or upper border of the picture."""
+"""Factor of a crop's quality if the person extends beyond the left, right or upper border of the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateParams:
-    """See `candidates` in conf/base.yaml."""
+    """The knobs `candidates` of conf/base.yaml."""
 
     chain_iou: Share
     max_per_chain: Count
@@ -49,15 +49,16 @@ class CandidateParams:
 
 
 def is_worth_a_look(boxes: Boxes, scores: NDArray[np.floating], params: CandidateParams) -> NDArray[np.bool_]:
-    """Whether people with (N, 4) `boxes` and (N,) `scores` are near and sure enough for a crop: (N,)."""
+    """Return (N,) bool: whether people with (N, 4) `boxes` and (N,) `scores` are large and sure enough for a crop."""
     widths = np.round(boxes[:, 2].astype(np.float64) - boxes[:, 0], 1)
     return (widths >= params.min_width_px) & (_steps(scores) >= params.min_score)
 
 
 def crop_boxes(boxes: Boxes, width: int, height: int, params: CandidateParams) -> Boxes:
-    """The upper part of each of (N, 4) `boxes` with a margin, in whole pixels inside the picture: (N, 4).
+    """Return the upper part of each of (N, 4) `boxes` with a margin, in whole pixels inside the picture: (N, 4).
 
-    It is at least as high as the box is wide: of heads and shoulders the upper half would end at the mouth.
+    It is at least as high as the box is wide, because the upper half of a head-and-shoulders box would end at the
+    mouth.
     """
     low = boxes.astype(np.float64)
     sizes = low[:, 2:] - low[:, :2]
@@ -73,10 +74,12 @@ def crop_boxes(boxes: Boxes, width: int, height: int, params: CandidateParams) -
 def visibility(
     boxes: Boxes, crops: Boxes, scores: NDArray[np.floating], width: int, height: int
 ) -> NDArray[np.float64]:
-    """How much of each of (N, 4) `crops`, of the people `boxes` of one frame, shows the person alone: (N,) in [0, 1].
+    """Return how much of each of (N, 4) `crops` shows only its person: (N,) in [0, 1]. boxes: all people of the
+    frame.
 
-    Less by the largest share that lies in the box of a nearer person (who stands lower in the picture), and where the
-    person goes on beyond the border. The lower border does not count: people in close-ups end there.
+    The value falls with the largest share inside the box of a nearer person (one who stands lower in the picture),
+    and where the person extends beyond the border. The lower border does not count, because people in close-ups end
+    there.
     """
     is_other = ~np.eye(len(boxes), dtype=bool)
     is_in_front = (boxes[:, None, 3] > boxes[None, :, 3]) & (_steps(scores) >= MIN_SCORE_IN_FRONT)[:, None] & is_other
@@ -89,16 +92,18 @@ def visibility(
 def rate(
     scores: NDArray[np.floating], crops: Boxes, sharpness: NDArray[np.floating], visible: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """The quality of N crops: score x log area x log sharpness x visibility: (N,), in steps of 0.001."""
+    """Return the quality of N crops: score x log area x log sharpness x visibility: (N,), in steps of 0.001."""
     return _steps(scores * np.log1p(area(crops).astype(np.float64)) * np.log1p(sharpness) * visible)
 
 
 def chain(frames: NDArray[np.int64], boxes: Boxes, min_iou: float) -> NDArray[np.int64]:
-    """Number the chains of one cell's detections: (N,) int64.
+    """Return the chain number of each of one cell's detections: (N,) int64.
 
-    frames: (N,), rising, the number of each detection's analysed frame; neighbours differ by one, so a cut is a number
-    left out. Two boxes of neighbouring frames are linked where each is the other's best and they overlap by at least
+    Two boxes of neighbouring frames are linked if each is the other's best match and their IoU is at least
     `min_iou`.
+
+    frames: (N,), rising. Number of each detection's analysed frame. Neighbours differ by one, and a cut skips a
+        number.
     """
     chains = np.arange(len(frames))
     spans = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames)) + 1)
@@ -118,11 +123,13 @@ def best_of_chains(
     qualities: NDArray[np.floating],
     params: CandidateParams,
 ) -> NDArray[np.int64]:
-    """The indices of the crops to keep, of each chain's first choice first, better ones before others: (K,).
+    """Return the indices of the crops to keep, (K,): the first choice of each chain, better ones first.
 
-    glances: (N,), how sure a cheap look was of a face, nan where nobody looked. Where any reaches look_score, the best
-    such, up to max_per_chain, by glance x quality; otherwise the one with the highest quality. What is not chosen among
-    some of a cell's detections is not chosen among all of them either, so crops can be dropped as the cell goes on.
+    If a quick face check reaches look_score, the best such crops are kept, up to max_per_chain, by score x quality.
+    Otherwise the crop with the highest quality is kept. A crop that is not chosen among some of a cell's detections
+    is not chosen among all of them, so crops can be dropped while the cell goes on.
+
+    glances: (N,) scores of the quick face check, nan without one.
     """
     sure = np.nan_to_num(_steps(glances), nan=-1.0)
     shows = sure >= params.look_score
@@ -141,10 +148,10 @@ def choose(
     qualities: NDArray[np.floating],
     params: CandidateParams,
 ) -> NDArray[np.int64]:
-    """The candidates of a whole cell: `best_of_chains`, at most max_per_cell of them, indices ascending."""
+    """Return the ascending indices of a whole cell's candidates: `best_of_chains`, at most max_per_cell."""
     return np.sort(best_of_chains(chains, glances, qualities, params)[: params.max_per_cell])
 
 
 def _steps(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """In steps of 0.001, so that the last bits decide nothing."""
+    """Round to steps of 0.001, so that the last bits decide nothing."""
     return np.round(np.asarray(values, np.float64), 3)

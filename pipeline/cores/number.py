@@ -1,7 +1,7 @@
-"""Number what a video holds, from 1, in order of first appearance.
+"""Number tracklets and persons from 1, in order of first appearance.
 
-What appears first has the smaller number; of two that appear in the same frame the one further left, then further up.
-Shots follow one another in time, so that a shot's number is its index plus one.
+Within one frame the order is from left to right, then from top to bottom. Shots follow one another in time, so a
+shot's number is its index plus one.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def number_tracklets(first_frames: NDArray[np.int64], first_boxes: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The number of each of N tracklets, 1..N.
+    """Return the number of each of N tracklets, 1..N.
 
-    first_frames: (N,) frame of the tracklet's first row, filled and held rows included.
+    first_frames: (N,) frame of the tracklet's first row, including filled and held rows.
     first_boxes: (N, 4) xyxy px of that row, as published (clipped to the picture).
     """
     left, top, right, bottom = first_boxes.T
@@ -21,9 +21,10 @@ def number_tracklets(first_frames: NDArray[np.int64], first_boxes: NDArray[np.fl
 
 
 def number_persons(tracklet_ids: NDArray[np.int64], persons: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of the person of each of N tracklets: persons count in the order of their first tracklet.
+    """Return the number of the person of each of N tracklets. Persons count in the order of their first tracklet.
 
-    tracklet_ids: (N,) from `number_tracklets`. persons: (N,) any labels; tracklets of one label are one person.
+    tracklet_ids: (N,) from `number_tracklets`.
+    persons: (N,) labels. Tracklets with the same label are one person.
     """
     _, person_index = np.unique(persons, return_inverse=True)
     first_ids = np.full(person_index.max(initial=-1) + 1, np.iinfo(np.int64).max)

@@ -1,8 +1,8 @@
-"""Where a shot can be tracked in segments: between two of them nobody is seen for longer than a tracker remembers.
+"""Split a shot into segments that can be tracked separately, at pauses longer than the tracker's memory.
 
-A tracker that has forgotten everybody differs from a fresh one in its count of updates alone, and that is given along:
-segments tracked apart, in any order, hold the very rows of the unbroken shot. Empty frames outside of segments need not
-be shown to any tracker.
+A tracker that has forgotten everybody differs from a fresh one only in its number of updates, and each segment
+states that number. So segments that are tracked separately, in any order, give the rows of the unbroken shot. No
+tracker needs the empty frames between segments.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Analysed frames [start, end) of a shot, the first and the last of them with a detection.
+    """Analysed frames [start, end) of a shot. The first and the last one have a detection.
 
-    updates_before: how often a tracker would have been updated before, had it seen the shot from its beginning.
+    updates_before: number of updates that a tracker would have had before, from the start of the shot.
     """
 
     start: int
@@ -26,17 +26,20 @@ class Segment:
 def segments(
     times_s: NDArray[np.float64], seen: NDArray[np.bool_], *, memory: int, silence_s: float, hole_updates: int
 ) -> list[Segment]:
-    """Divide a shot of A analysed frames at every pause.
+    """Split a shot of A analysed frames at every pause.
 
-    times_s: (A,) rising. seen: (A,) whether a frame has a detection. memory: empty updates after which a tracker knows
-    nobody. silence_s: between two frames further apart than that, the tracker is given `hole_updates` empty updates.
+    times_s: (A,) rising.
+    seen: (A,) bool. Whether a frame has a detection.
+    memory: number of empty updates after which a tracker remembers nobody.
+    silence_s: two frames farther apart than this are a hole, for which the tracker gets `hole_updates` empty
+        updates.
     """
     at = np.flatnonzero(seen)
     if not len(at):
         return []
     holes = np.concatenate([[0], np.cumsum(np.diff(times_s) > silence_s)])
     updates = np.arange(len(times_s)) + hole_updates * holes
-    breaks = np.flatnonzero(np.diff(updates[at]) > memory)  # of so many updates all but the last are empty
+    breaks = np.flatnonzero(np.diff(updates[at]) > memory)  # all of these updates but the last are empty
     starts, ends = at[np.concatenate([[0], breaks + 1])], at[np.append(breaks, len(at) - 1)] + 1
     return [
         Segment(start, end, before)

@@ -1,8 +1,9 @@
-"""Find where a tracklet goes over from one person to another: its looks then fall into two groups, one after the other.
+"""Find where a tracklet changes from one person to another, so that its appearance falls into two consecutive
+groups.
 
-A tracker that follows by place alone changes persons where two cross. The embeddings of a tracklet are gathered in
-windows of time, and neighbours are put together, the most alike first, until all that is left are borders at which the
-embedder's likeness says that two people meet (bottom-up segmentation; Keogh, Chu, Hart and Pazzani 2001).
+A tracker that uses only places swaps persons where two cross. The embeddings of a tracklet are collected in windows
+of time. Neighbouring windows are merged, the most similar first, until only borders are left at which the embedder's
+likeness says that two people meet (bottom-up segmentation; Keogh, Chu, Hart and Pazzani 2001).
 """
 
 from dataclasses import dataclass
@@ -14,22 +15,25 @@ from numpy.typing import NDArray
 from pipeline.cores.likeness import Likeness, steadiness
 
 WINDOW_NS = 500_000_000
-"""A change of person is found to half a second."""
+"""Width of a window. A change of person is located to half a second."""
 MIN_SIDE_NS = 1_000_000_000
-"""Whoever is seen for a shorter time on one side of a border may just have been covered by someone else."""
+"""Least time on each side of a border. In a shorter time somebody may just be occluded by another person."""
 MIN_SIDE_LOOKS = 4
 ODDS_AGAINST = 50.0
-"""To one, against a tracklet that changes person at a border: it does where the looks make it likelier than not. A
-tracklet has tens of borders; on two MOT sequences OccluBoost changed person in none of 43, ByteTrack in 7 of 37."""
+"""Prior odds, to one, against a change of person at a border. A tracklet has tens of borders. On two MOT sequences
+OccluBoost changed person in none of 43 tracklets, and ByteTrack in 7 of 37."""
 MAX_WINDOWS = 512
-"""Of one tracklet; then two and two become one, so that someone who stays for hours costs no more memory."""
+"""Most windows of a tracklet. Beyond that, pairs of windows are merged, so a person who stays for hours needs no
+more memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one person's part of a tracklet looks. start: its first frame. total: (D,) sum of unit vectors, not normed.
+    """The appearance of one person's part of a tracklet.
 
-    steadiness: see cores.likeness; nan where there is too little.
+    start: first frame.
+    total: (D,) sum of unit vectors, not normalised.
+    steadiness: see cores.likeness. nan if there are too few vectors.
     """
 
     start: int
@@ -38,7 +42,7 @@ class Look:
 
 
 class Looks:
-    """The embeddings of one tracklet, as they come, in bounded memory."""
+    """Collects the embeddings of one tracklet in bounded memory."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -49,7 +53,7 @@ class Looks:
         self._end_ns = 0
 
     def add(self, frame: int, time_ns: int, vector: NDArray[np.float32]) -> None:
-        """One detection's unit vector; frames rise."""
+        """Add the unit vector of one detection. Frames rise."""
         if not self._starts or time_ns - self._begun_ns[-1] >= self._window_ns:
             if len(self._starts) >= MAX_WINDOWS:
                 self._halve()
@@ -68,9 +72,9 @@ class Looks:
         self._starts, self._begun_ns = self._starts[::2], self._begun_ns[::2]
 
     def parts(self, likeness: Likeness | None) -> list[Look]:
-        """One for each person that the tracklet seems to be, in order; a single one where `likeness` is None.
+        """Return the part of each person that the tracklet seems to contain, in order.
 
-        Empty where nothing was added.
+        There is one part if `likeness` is None, and none if nothing was added.
         """
         if not self._starts:
             return []
@@ -86,13 +90,14 @@ class Looks:
 def _borders(
     totals: NDArray[np.float64], counts: NDArray[np.int64], begun_ns: NDArray[np.int64], likeness: Likeness
 ) -> list[int]:
-    """Rising indices of the windows with which another person begins. begun_ns: (W + 1,), the last is the end."""
+    """Return the rising indices of the windows at which another person begins. begun_ns: (W + 1,). The last is the
+    end."""
     sums, looks, edges = list(totals), counts.tolist(), begun_ns.tolist()
     borders = list(range(1, len(counts)))
     alike = [_similarity(one, following) for one, following in pairwise(sums)]
     while borders:
         short = (np.diff(edges) < MIN_SIDE_NS) | (np.array(looks) < MIN_SIDE_LOOKS)
-        # Whoever is too short to be asked goes to the neighbour that is more alike; then the surest go first.
+        # A part that is too short to decide joins its more similar neighbour. Then the surest merges come first.
         ratios = np.where(short[:-1] | short[1:], np.inf, likeness.ratio(np.array(alike)))
         best = int(np.lexsort((-np.array(alike), -ratios))[0])
         if ratios[best] <= -np.log(ODDS_AGAINST):

@@ -1,10 +1,10 @@
-"""Which of the links that are written down other parameters would have measured, and whether all of those are there.
+"""Select the stored links that other parameters would have scored, and check that none is missing.
 
-Links are bounded: of each tracklet the nearest few (`score`). Thresholds do not choose them, so any threshold can be
-moved on what is written down. Fewer candidates, a shorter `max_gap_s` or a shorter `shot_max_s` choose from the same
-pairs in the same order, and `select` finds what they would have chosen, to the last row. One thing can be wanting:
-where the list of bodies of a tracklet was full, one that is now too far away in time may have taken the place of one
-that is not. `num_crowded_out` counts these tracklets.
+Links are bounded: each tracklet has its nearest few (`score`). Thresholds do not choose them, so stored links allow
+    any threshold. Fewer candidates, a shorter `max_gap_s` or a shorter `shot_max_s` choose from the same pairs in
+    the same order, so `select` finds exactly the rows that they would choose. One thing can be missing: if the list
+    of a tracklet's bodies was full, one that is now too far away in time may have displaced one that is not.
+    `num_crowded_out` counts these tracklets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, apart_us, as_microseconds, best_gaps
 
 LIMITS = ("max_gap_s", "shot_max_s", "candidates")
-"""The parameters that choose what is measured; all others judge it."""
+"""The parameters that choose which pairs are scored. All others judge the scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """When N tracklets were seen, in order of first appearance.
+    """The times at which N tracklets were seen, in order of first appearance.
 
-    shots: (N,) int64. first_us, last_us: (N,) int64, the first and the last time that the tracker saw each.
-    intervals: N x (M, 2) int64, as of cores.link.Tracklet.
+    shots: (N,) int64.
+    first_us, last_us: (N,) int64. First and last time at which the tracker saw each.
+    intervals: N arrays (M, 2) int64, as in cores.link.Tracklet.
     """
 
     shots: NDArray[np.int64]
@@ -34,12 +35,12 @@ class Seen:
 
 
 def widened(before: IdentityParams, after: IdentityParams) -> list[str]:
-    """The names of the limits that were widened: what lies between the two was never measured."""
+    """Return the names of the limits that were widened. Pairs between the old and the new limit were never scored."""
     return [name for name in LIMITS if getattr(after, name) > getattr(before, name)]
 
 
 def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
-    """What `score` gives under `params`, whose limits are no wider than those under which `links` were measured."""
+    """Return what `score` gives under `params`. Its limits must not be wider than those of `links`."""
     soon = _late_us(links.gap_s) <= as_microseconds(params.max_gap_s)
     rows = np.flatnonzero((links.kind == GAP) & soon)
     gaps = np.zeros(len(links), np.bool_)
@@ -61,9 +62,10 @@ def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
 
 
 def num_crowded_out(links: Links, seen: Seen, before: IdentityParams, after: IdentityParams) -> int:
-    """How many tracklets lack a pair under `after`, because one further away than its `shot_max_s` took the place.
+    """Return the number of tracklets that lack a pair under `after`, because a pair beyond its `shot_max_s` took the
+    place.
 
-    `links` were measured under `before`, whose limits are no narrower than those of `after`.
+    `links` were scored under `before`, whose limits are not narrower than those of `after`.
     """
     known = ~np.isnan(links.body_similarity)
     has_body = np.zeros(len(seen.shots), np.bool_)
@@ -83,7 +85,7 @@ def _late_us(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _comparable(links: Links, seen: Seen, params: IdentityParams) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(L,) bool each: pairs of which `score` may compare the bodies, the faces, to find the nearest."""
+    """Return two (L,) bool arrays: the pairs whose bodies, and whose faces, `score` may compare to find the nearest."""
     late_us = _late_us(links.gap_s)
     elsewhere = seen.shots[links.a] != seen.shots[links.b]
     near = late_us <= as_microseconds(params.shot_max_s)
@@ -94,7 +96,7 @@ def _comparable(links: Links, seen: Seen, params: IdentityParams) -> tuple[NDArr
 def _nearest(
     links: Links, similarity: NDArray[np.float64], rows: NDArray[np.int64], candidates: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each tracklet of `rows` with the rows of the `candidates` most similar to it; of equal ones the earlier."""
+    """Yield each tracklet of `rows` with the rows of its `candidates` most similar ones. Ties go to the earlier."""
     own = np.concatenate([links.a[rows], links.b[rows]])
     other = np.concatenate([links.b[rows], links.a[rows]])
     rows = np.concatenate([rows, rows])
@@ -104,7 +106,7 @@ def _nearest(
 
 
 def _by(keys: NDArray[np.int64], values: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """The values of each key, in the order in which they come."""
+    """Return the values of each key, in order."""
     order = np.argsort(keys, kind="stable")
     found, starts = np.unique(keys[order], return_index=True)
     yield from zip(found.tolist(), np.split(values[order], starts[1:]), strict=False)

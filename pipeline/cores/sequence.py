@@ -1,12 +1,12 @@
-"""Who of the persons of consecutive files of one camera are one.
+"""Link the persons of consecutive files of one camera.
 
-A file has decided about its own persons: two of them are two people. So each is to the linker one long tracklet, and
-two of one file are seen together. Shots are counted over all files, and where the picture goes on uncut from one file
-to the next, so does the shot. What holds in a video holds here: inside a shot somebody is followed over a gap, and
-known again by the face; over a cut, a missing file or a long pause by the body too.
+Each file has decided about its own persons, so two persons of one file are two people. The linker therefore sees
+    each person as one long tracklet, and persons of one file as seen together. Shots are counted over all files, and
+    a shot continues where the picture continues without a cut. The rules are those inside a video: within a shot
+    people are linked over gaps and by the face, and over a cut, a missing file or a long pause by the body too.
 
-Where what is known of a file has gone, its persons keep the numbers that they were given. Whoever was found to be one
-of them stays that: such persons count as one, and no two of them are joined.
+If the summary of a file is gone, its persons keep their numbers. Persons that were joined with one of them stay
+    joined: they count as one, and two of them are never joined.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet, link
 
 CLOCK_US = 1_000_000
-"""Containers state whole seconds: files that lie no further apart follow one another without a gap."""
+"""Containers state whole seconds, so files that are this close follow one another without a gap."""
 
 
 class Times(StrEnum):
-    """How it is known when the files of a sequence began."""
+    """The source of the start times of a sequence's files."""
 
     LISTED = "as listed"
     RECORDED = "as recorded"
@@ -33,9 +33,10 @@ class Times(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One file of a sequence. listed_us, recorded_us: when it began, as a list and as its container say, if they do.
+    """One file of a sequence.
 
-    duration_us: None of a file that could not be processed.
+    listed_us, recorded_us: start time by the list and by the container, if stated.
+    duration_us: None if the file could not be processed.
     """
 
     listed_us: int | None
@@ -44,11 +45,11 @@ class Span:
 
 
 def lay_out(spans: Sequence[Span]) -> tuple[NDArray[np.int64], Times]:
-    """When each file begins, in us from the first: (N,) int64, rising; and how that is known.
+    """Return the start of each file in us from the first, (N,) int64, rising, and the source of these times.
 
-    Stated times are believed where every processed file has one and none begins before the one ahead of it has ended:
-    some muxers write when they finished, or one time for all. Otherwise the files follow without a gap, where one of
-    unknown length is taken to be as long as the longest.
+    Stated times count if every processed file has one and no file begins before the previous one has ended, because
+    some muxers write the end time, or one time for all. Otherwise the files follow without a gap. A file of unknown
+    length counts as long as the longest.
     """
     there = [number for number, span in enumerate(spans) if span.duration_us is not None]
     lengths = np.array([span.duration_us or 0 for span in spans], np.int64)
@@ -69,9 +70,11 @@ def lay_out(spans: Sequence[Span]) -> tuple[NDArray[np.int64], Times]:
 
 @dataclass(frozen=True, slots=True)
 class FilePerson:
-    """A person of one file. known: the number that it was given before, 0 for none.
+    """A person of one file.
 
-    seen: shots and times of the sequence, the file's number for a frame; None where what was known of it has gone.
+    known: the number that it got before. 0 for none.
+    seen: its tracklet with shots and times of the sequence, and the file's number as frame. None if its summary is
+        gone.
     """
 
     file: int
@@ -80,7 +83,7 @@ class FilePerson:
 
 
 def merged(parts: Sequence[Tracklet], body_weights: Sequence[float], face_weights: Sequence[float]) -> Tracklet:
-    """One tracklet of those of one person, none of which overlap: its first head, its last tail, weighted means."""
+    """Merge the tracklets of one person, which do not overlap: the first head, the last tail, weighted means."""
     first = min(parts, key=lambda part: int(part.head_ns[0]))
     last = max(parts, key=lambda part: int(part.tail_ns[-1]))
     return replace(
@@ -96,10 +99,12 @@ def merged(parts: Sequence[Tracklet], body_weights: Sequence[float], face_weight
 
 
 def number_sequence(persons: Sequence[FilePerson], params: IdentityParams, priors: Likenesses) -> NDArray[np.int64]:
-    """The number of each person in the sequence: (N,) int64 from 1, in order of first appearance.
+    """Return the number of each person in the sequence: (N,) int64 from 1, in order of first appearance.
 
-    persons: file after file, each file's in order of appearance. priors: what the files say that a similarity is worth.
-    Where all is known, numbers that were given before are not asked for.
+    If all summaries exist, earlier numbers are ignored.
+
+    persons: file after file, each file's in order of appearance.
+    priors: likenesses of the files.
     """
     lost = {person.known for person in persons if person.seen is None and person.known}
     apart = 1 + max((person.file for person in persons), default=0)
@@ -116,7 +121,7 @@ def number_sequence(persons: Sequence[FilePerson], params: IdentityParams, prior
                 one = replace(one, shot=-1 - len(summaries))
             with_all_lost = [np.array([[apart, apart + 1]])] if key[0] == "lost" else []
             summaries[key] = replace(one, intervals=np.concatenate([one.intervals, *with_all_lost]))
-    # Whom their file keeps apart cannot be joined: they take no candidate's place.
+    # Persons of one file cannot be joined, so they take no candidate's place.
     most = int(np.bincount([person.file for person in persons]).max(initial=0))
     own = replace(params, candidates=params.candidates + most)
     _, labels = link(list(summaries.values()), own, priors)

@@ -1,4 +1,4 @@
-"""Crops of people, small enough to be kept, and how much detail they show. Pictures are (H, W, 3) uint8 RGB."""
+"""Crops of people, small enough to keep, and their amount of detail. Pictures are (H, W, 3) uint8 RGB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ SHARPNESS_PX = 160
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of a picture. x, y: where its upper left corner lies, px. scale: its pixels per pixel of the picture."""
+    """A part of a picture.
+
+    x, y: px. Position of its upper left corner.
+    scale: its pixels per pixel of the picture.
+    """
 
     picture: Picture
     x: float
@@ -22,16 +26,18 @@ class Crop:
 
 
 def cut_small(picture: Picture, box: Sequence[float], max_px: int) -> Crop:
-    """Cut out the xyxy `box`, whole pixels inside the picture, and scale it down to `max_px` on the long side."""
+    """Cut out the xyxy `box`, whole pixels inside the picture, and scale it down to at most `max_px` on the long
+    side."""
     part = cut_out(picture, box)
     small = resize_to_long_side(part, max_px)
     return Crop(small, box[0], box[1], max(small.shape[:2]) / max(part.shape[:2]))
 
 
 def sharpness(picture: Picture) -> float:
-    """Variance of the Laplacian of grey values at no more than SHARPNESS_PX on the long side; rounded to 0.1.
+    """Return the variance of the Laplacian of grey values at no more than SHARPNESS_PX on the long side, rounded to
+    0.1.
 
-    Measured on the small picture it says how much detail a small model could see, not how large the crop is.
+    On the small picture it tells how much detail a small model could see, not how large the crop is.
     """
     grey = cv2.cvtColor(resize_to_long_side(picture, SHARPNESS_PX), cv2.COLOR_RGB2GRAY)
     return round(float(cv2.Laplacian(grey, cv2.CV_64F).var()), 1)

@@ -1,7 +1,7 @@
-"""Find the shots of a whole video from the stored differences of its neighbouring frames, as PySceneDetect finds them.
+"""Find the shots of a whole video from the stored differences of neighbouring frames, as PySceneDetect does.
 
-Contract: the detector is PySceneDetect's own, given the stored score of each frame instead of computing it. So cuts
-are decided over the whole video, whatever its chunks were, and a threshold can be moved without decoding.
+The detector is PySceneDetect's own. It gets the stored score of each frame instead of computing it. So cuts are
+decided over the whole video, whatever its chunks were, and a threshold can be changed without decoding.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ NS = 1_000_000_000
 
 
 class StoredContentDetector(ContentDetector):
-    """PySceneDetect's content detector, fed with scores: process_frame takes no picture, only the time."""
+    """PySceneDetect's content detector with given scores: process_frame takes no picture, only the time."""
 
     def __init__(self, scores: Iterator[float], *, threshold: float, min_shot_s: float) -> None:
         super().__init__(threshold=threshold, min_scene_len=float(min_shot_s))
@@ -37,21 +37,23 @@ def find_shots(
     threshold: float,
     min_shot_s: float,
 ) -> list[tuple[int, int]]:
-    """Half-open ranges of frame indices, one per shot, that cover all N frames in order; none for a video without
-    frames.
+    """Return half-open ranges of frame indices, one per shot, that cover all N frames in order.
 
-    times_ns: (N,) of the frames. hue, saturation, lightness: (N,) sums of absolute differences to the NEXT frame (the
-    last one's is ignored), over `pixels` pixels. threshold: of the content score, 0..255. min_shot_s: no shot is
-    shorter.
+    times_ns: (N,).
+    hue, saturation, lightness: (N,) sums of absolute differences to the NEXT frame over `pixels` pixels. The last
+        one is ignored.
+    threshold: of the content score, 0..255.
+    min_shot_s: least length of a shot.
     """
     num_frames = len(times_ns)
     if num_frames == 0:
         return []
-    # The content score of a frame: the mean of three mean differences to the frame BEFORE it; the first frame has none.
+    # The content score of a frame is the mean of three mean differences to the frame BEFORE it. The first frame has
+    # none.
     scores = np.concatenate([[0.0], (hue + saturation + lightness)[:-1] / pixels / 3])
     detector = StoredContentDetector(map(float, scores), threshold=threshold, min_shot_s=min_shot_s)
     nothing = np.empty((0, 0, 3), np.uint8)
-    # Times are exact; the rate only serves PySceneDetect's frame counts, which a length in seconds does not use.
+    # Times are exact. The rate only serves PySceneDetect's frame counts, which a length in seconds does not use.
     rate = Fraction(1000)
     cuts: list[int] = []
     for time_ns in map(int, times_ns):

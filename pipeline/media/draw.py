@@ -1,4 +1,4 @@
-"""Draw what was found into pictures, to be looked at."""
+"""Draw people into pictures."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -18,11 +18,11 @@ COLOURS = (
     (213, 94, 0),
     (204, 121, 167),
 )
-"""RGB, one after the other by ID: told apart with any colour vision (Okabe and Ito, 2008, without black)."""
+"""RGB, in turn by ID. People with any colour vision can tell them apart (Okabe and Ito, 2008, without black)."""
 
 
 def draw_people(picture: Picture, boxes: NDArray[np.floating], ids: Sequence[int], labels: Sequence[str]) -> Picture:
-    """A copy of `picture` with (N, 4) xyxy `boxes` in px, each in the colour of its ID, its label at the upper edge."""
+    """Return a copy of `picture` with (N, 4) xyxy `boxes` in px, in the colour of their IDs, with labels on top."""
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
     line_px = max(2, round(max(canvas.size) / 320))
@@ -33,14 +33,14 @@ def draw_people(picture: Picture, boxes: NDArray[np.floating], ids: Sequence[int
         left, _, right, bottom = pen.textbbox((0, 0), label, font=font)
         width, height = right - left + 3 * line_px, bottom + 2 * line_px
         x = min(max(box[0], 0), max(canvas.width - width, 0))
-        y = box[1] - height if box[1] >= height else box[1]  # inside where there is no room above
+        y = box[1] - height if box[1] >= height else box[1]  # inside if there is no room above
         pen.rectangle((x, y, x + width, y + height), fill=colour)
         pen.text((x + 1.5 * line_px, y + line_px), label, fill=(0, 0, 0), font=font)
     return np.asarray(canvas)
 
 
 def sheet(pictures: Sequence[Picture], columns: int, gap_px: int = 8) -> Picture:
-    """Pictures of one size in rows of `columns`, the last row in the middle, on white."""
+    """Arrange pictures of one size in rows of `columns` on white. The last row is centred."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     page = np.full((rows * (height + gap_px) + gap_px, columns * (width + gap_px) + gap_px, 3), 255, np.uint8)
@@ -54,7 +54,7 @@ def sheet(pictures: Sequence[Picture], columns: int, gap_px: int = 8) -> Picture
 
 
 def encode_png(picture: Picture) -> bytes:
-    """PNG of an RGB picture."""
+    """Encode an RGB picture as PNG."""
     file = BytesIO()
     Image.fromarray(picture).save(file, format="png", optimize=True)
     return file.getvalue()

@@ -1,6 +1,6 @@
-"""Make a video of still pictures: a camera that moves over one, and H.264 in MP4.
+"""Make a video of still pictures: a camera that moves over a picture, and H.264 in MP4.
 
-Contract: the same pictures give the same file, byte for byte: one encoding thread, and no date in it.
+The same pictures give the same file, byte for byte: there is one encoding thread, and no date in the file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +16,11 @@ from av.video.stream import VideoStream
 from pipeline.arrays import Picture
 
 Window = tuple[float, float, float]
-"""What the camera sees: left, top, width, in px of the picture; the height follows from the shape of the film."""
+"""The camera's view: left, top, width, in px of the picture. The height follows from the film's aspect ratio."""
 
 
 def pan(picture: Picture, start: Window, end: Window, *, num_frames: int, width: int, height: int) -> Iterator[Picture]:
-    """`num_frames` RGB pictures of (height, width, 3): the camera goes evenly from window `start` to window `end`."""
+    """Yield `num_frames` RGB pictures (height, width, 3) while the camera moves evenly from window `start` to `end`."""
     for left, top, seen in np.linspace(start, end, num_frames):
         scale = width / seen
         to_film = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
@@ -28,8 +28,8 @@ def pan(picture: Picture, start: Window, end: Window, *, num_frames: int, width:
 
 
 def write_mp4(file: IO[bytes], pictures: Iterable[Picture], *, fps: int, keyframe_every: int) -> None:
-    """Encode RGB pictures of one even size into a seekable file, with a keyframe in every `keyframe_every` frames."""
-    # mbtree: with it x264 gave a dozen versions of one small film, by what its memory held before.
+    """Encode RGB pictures of one even size into a seekable file, with a keyframe every `keyframe_every` frames."""
+    # With mbtree, x264 gave a dozen versions of one small film, depending on the previous content of its memory.
     options = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "threads=1:mbtree=0"}
     with av.open(file, "w", format="mp4") as output:
         stream: VideoStream | None = None
