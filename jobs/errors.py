@@ -21,7 +21,7 @@ def run(app: typer.Typer) -> NoReturn:
     debug = "--debug" in options or bool(os.environ.get("ROLLCALL_DEBUG"))
     rest = [argument for argument in options if argument != "--debug"] + arguments[len(options) :]
     try:
-        app(args=rest)
+        status = app(args=rest, standalone_mode=False)
     except UserError as error:
         if debug:
             traceback.print_exc()
@@ -36,4 +36,16 @@ def run(app: typer.Typer) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # Typer's errors have it, as Click's have; anything else is a bug
+            raise
+        if debug:
+            traceback.print_exc()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+        else:
+            from jobs.usage import told
+
+            print(f"rollcall: {told(error)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
