@@ -6,7 +6,7 @@ downloaded.
 
 import io
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pillow_heif
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.arrays import Picture
 
@@ -62,10 +67,14 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     sound_s: float = 0.0,
+    pixel_format: str | None = None,
+    colours: tuple[int, int, int] | None = None,
 ) -> Path:
     """Encode pictures of one size. stamps: pts of each in `time_base` (variable rate); None: one every 1/fps s.
 
     keyframe_every: frames; a scene cut starts no keyframe. sound_s: seconds of a tone beside the pictures.
+    pixel_format: of `pictures`, that are its planes then, and of the video. colours: primaries, transfer and matrix by
+    ITU-T H.273.
     """
     tuned = {"threads": "1"}
     if codec == "libx264":
@@ -88,7 +97,13 @@ def write_video(
                 assert isinstance(added, VideoStream)
                 stream = added
                 stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+                stream.pix_fmt = pixel_format or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+                if pixel_format:
+                    stream.height = picture.shape[0] * 2 // 3
+                if colours:
+                    context = stream.codec_context
+                    context.color_primaries, context.color_trc, context.colorspace = colours
+                    context.color_range = 1
                 stream.codec_context.time_base = base
                 stream.codec_context.gop_size = keyframe_every
                 if codec != "mjpeg":
@@ -96,7 +111,10 @@ def write_video(
                 if pixel_aspect:
                     stream.codec_context.sample_aspect_ratio = pixel_aspect
                 sound = _add_sound(output) if sound_s else None
-            frame = VideoFrame.from_ndarray(picture, "rgb24")
+            frame = VideoFrame.from_ndarray(picture, pixel_format or "rgb24")
+            if colours:
+                frame.color_primaries, frame.color_trc, frame.colorspace = colours
+                frame.color_range = 1
             frame.pts, frame.time_base = stamps[index] if stamps else index, base
             output.mux(stream.encode(frame))
         assert stream is not None, "a video needs pictures"
@@ -153,6 +171,32 @@ def re_encode(
             # AVI counts frames and has no stamps; MPEG-4 wants a rate of small numbers.
             defaults |= {"stamps": None, "time_base": None, "fps": fps.limit_denominator(1001)}
         return write_video(path, pictures, **{**defaults, **how})
+
+
+def two_videos(
+    path: Path, *, first: tuple[int, int] = (160, 96), second: tuple[int, int] = (96, 64), seconds: float = 2
+) -> Path:
+    """A file that shows two videos side by side, of (width, height) `first` and `second`."""
+    with av.open(str(path), "w") as output:
+        streams = []
+        for width, height in (first, second):
+            added = output.add_stream("mpeg2video" if path.suffix == ".mpg" else "libx264", rate=25)
+            assert isinstance(added, VideoStream)
+            added.width, added.height, added.pix_fmt = width, height, "yuv420p"
+            added.options = {"threads": "1"}
+            added.codec_context.gop_size = 25
+            streams.append(added)
+        scenes = zip(
+            *(scene(round(seconds * 25), width=width, height=height) for width, height in (first, second)), strict=True
+        )
+        for index, pictures in enumerate(scenes):
+            for stream, picture in zip(streams, pictures, strict=True):
+                frame = VideoFrame.from_ndarray(picture, "rgb24")
+                frame.pts, frame.time_base = index, 1 / RATE
+                output.mux(stream.encode(frame))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    return path
 
 
 def cut_into(source: Path, folder: Path, count: int) -> list[Path]:
@@ -233,15 +277,250 @@ def corrupt(
     return path
 
 
-def rotated(source: Path, path: Path, degrees: int) -> Path:
-    """An MP4 that is displayed turned counter-clockwise by 90, 180 or 270 degrees: the matrix of its track says so."""
-    one, minus = 1 << 16, -(1 << 16)
-    a, b, c, d = {90: (0, minus, one, 0), 180: (minus, 0, 0, minus), 270: (0, one, minus, 0)}[degrees]
+def rotated(source: Path, path: Path, degrees: int, *, mirrored: bool = False) -> Path:
+    """An MP4 that is displayed turned counter-clockwise by 0, 90, 180 or 270 degrees: the matrix of its track says so.
+
+    mirrored: left and right are exchanged before it is turned.
+    """
+    one = -1 if mirrored else 1
+    a, b, c, d = {0: (one, 0, 0, 1), 90: (0, -one, 1, 0), 180: (-one, 0, 0, -1), 270: (0, one, -1, 0)}[degrees]
     whole = bytearray(source.read_bytes())
     at = _find_box(whole, b"tkhd") + 4 + 40
-    whole[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    whole[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
     path.write_bytes(bytes(whole))
     return path
+
+
+def with_moved_stamps(source: Path, path: Path, moves: Mapping[int, int]) -> Path:
+    """A Matroska file in which the stamps of some packets, counted from 0, are moved by so many ms."""
+    whole = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for number, ticks in moves.items():
+        start = bytes(whole).find(bytes(packets[number]))
+        (stamp,) = struct.unpack(">h", whole[start - 3 : start - 1])
+        whole[start - 3 : start - 1] = struct.pack(">h", stamp + ticks)
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def promising(source: Path, path: Path, seconds: float) -> Path:
+    """A Matroska file whose header promises so many seconds."""
+    whole = bytearray(source.read_bytes())
+    at = whole.find(b"\x44\x89\x88") + 3  # Duration, in ms
+    whole[at : at + 8] = struct.pack(">d", seconds * 1000)
+    tag = whole.find(b"DURATION")
+    if tag >= 0:
+        tag = whole.find(b":", tag) - 2
+        minutes = int(seconds // 60)
+        told = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:012.9f}".encode()
+        whole[tag : tag + len(told)] = told
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def with_aperture(source: Path, path: Path, *, left: int, top: int, width: int, height: int) -> Path:
+    """An MP4 with its index at the end, of which a part of the stored picture is shown: a box `clap` says so."""
+    with av.open(str(source)) as container:
+        stored = container.streams.video[0]
+        right = Fraction(2 * left + width - stored.width, 2)
+        below = Fraction(2 * top + height - stored.height, 2)
+    numbers = [width, 1, height, 1, right.numerator, right.denominator, below.numerator, below.denominator]
+    aperture = _box(b"clap", struct.pack(">8i", *numbers))
+    whole = bytearray(source.read_bytes())
+    entry = whole.find(b"avc1", _find_box(whole, b"stsd"))
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = entry if name == b"avc1" else _find_box(whole, name)
+        (size,) = struct.unpack(">I", whole[at - 4 : at])
+        whole[at - 4 : at] = struct.pack(">I", size + len(aperture))
+    entry += 4 + 78
+    whole[entry:entry] = aperture
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def with_pixel_crop(source: Path, path: Path, *, left: int, top: int, right: int, bottom: int) -> Path:
+    """A Matroska file that shows a part of the stored picture: PixelCrop says so. Its first elements grow."""
+    crops = b"".join(
+        struct.pack(">HBH", kind, 0x82, px)
+        for kind, px in ((0x54CC, left), (0x54BB, top), (0x54DD, right), (0x54AA, bottom))
+    )
+    whole = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        stored = container.streams.video[0]
+        size = b"\xb0\x82" + struct.pack(">H", stored.width) + b"\xba\x82" + struct.pack(">H", stored.height)
+    at = whole.find(size)
+    if at < 0:
+        size = b"\xb0\x81" + bytes([stored.width]) + b"\xba\x81" + bytes([stored.height])
+        at = whole.find(size)
+    # A Void element of at least as many bytes stands before the tracks or behind them; the sizes around must grow.
+    for marker in (b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
+        place = whole.rfind(marker, 0, at) + len(marker)
+        length = 9 - whole[place].bit_length()
+        number = int.from_bytes(whole[place : place + length], "big") + len(crops)
+        whole[place : place + length] = number.to_bytes(length, "big")
+    whole[at:at] = crops
+    place = whole.find(b"\x18\x53\x80\x67") + 4
+    length = 9 - whole[place].bit_length()
+    number = int.from_bytes(whole[place : place + length], "big") + len(crops)
+    whole[place : place + length] = number.to_bytes(length, "big")
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def in_hdr(pictures: Iterable[Picture], transfer: int) -> Iterator[NDArray[np.uint16]]:
+    """The planes yuv420p10le of RGB pictures as HDR of BT.2020, white at 203 cd/m2. transfer: 16 PQ, 18 HLG."""
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    for picture in pictures:
+        shown = picture / 255.0
+        light = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4) @ to_2020.T
+        if transfer == 16:
+            power = np.clip(light * 0.0203, 0, 1) ** 0.1593017578125
+            coded = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+        else:
+            luminance = np.maximum(light @ [0.2627, 0.6780, 0.0593], 1e-6)[..., None] * 0.203
+            scene = light * 0.203 * luminance ** (1 / 1.2 - 1)
+            bright = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+            coded = np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
+        luma = coded @ [0.2627, 0.6780, 0.0593]
+        chroma = (coded[..., 2] - luma) / 1.8814, (coded[..., 0] - luma) / 1.4746
+        halved = [cv2.resize(plane, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for plane in chroma]
+        planes = [64 + 876 * luma, *(512 + 896 * plane for plane in halved)]
+        whole = np.concatenate([np.clip(np.round(plane), 4, 1019).astype(np.uint16).ravel() for plane in planes])
+        yield whole.reshape(-1, picture.shape[1])
+
+
+def changing_size(path: Path, parts: Sequence[Sequence[Picture]], *, codec: str = "libvpx") -> Path:
+    """One video stream whose parts have sizes of their own, as a recorded call has; 25 frames a second."""
+    with av.open(str(path), "w") as output:
+        added = output.add_stream(codec, rate=25)
+        assert isinstance(added, VideoStream)
+        added.height, added.width = parts[0][0].shape[:2]
+        added.pix_fmt = "yuv420p"
+        first = 0
+        for pictures in parts:
+            context = av.CodecContext.create(codec, "w")
+            assert isinstance(context, VideoCodecContext)
+            context.height, context.width = pictures[0].shape[:2]
+            context.pix_fmt, context.time_base, context.framerate = "yuv420p", Fraction(1, 25), Fraction(25)
+            context.bit_rate = 2_000_000
+            context.gop_size = 25
+            context.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "threads": "1"}
+            for number, picture in enumerate(pictures):
+                frame = VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+                frame.pts, frame.time_base = first + number, Fraction(1, 25)
+                _mux(output, added, context.encode(frame))
+            _mux(output, added, context.encode(None))
+            first += len(pictures)
+    return path
+
+
+def _mux(output: OutputContainer, stream: VideoStream, packets: Iterable[Packet]) -> None:
+    for packet in packets:
+        packet.stream = stream
+        output.mux(packet)
+
+
+def tiled_picture(
+    path: Path, picture: Picture, *, tile_px: int | None = None, properties: Sequence[bytes] = ()
+) -> Path:
+    """A HEIF (.heic) or AVIF (.avif) picture, of square tiles if `tile_px` is given.
+
+    properties: boxes that say how it is displayed, in this order; see `turned_by`, `mirrored_by` and `of_colours`.
+    """
+    height, width = picture.shape[:2]
+    across, down = tile_px or width, tile_px or height
+    columns, rows = -(-width // across), -(-height // down)
+    filled = cv2.copyMakeBorder(picture, 0, rows * down - height, 0, columns * across - width, cv2.BORDER_REPLICATE)
+    tiles = [
+        filled[y : y + down, x : x + across]
+        for y in range(0, rows * down, down)
+        for x in range(0, columns * across, across)
+    ]
+    payloads, setup = zip(*(_encoded_item(tile, path.suffix) for tile in tiles), strict=True)
+    kind, brand = (b"av01", b"avif") if path.suffix == ".avif" else (b"hvc1", b"heic")
+    grid = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, width, height)
+    is_grid = tile_px is not None
+    data = [grid, *payloads] if is_grid else list(payloads)
+    kinds = [b"grid", *[kind] * len(tiles)] if is_grid else [kind]
+    boxes = [
+        _box(b"ispe", struct.pack(">III", 0, width, height)),
+        _box(b"ispe", struct.pack(">III", 0, across, down)),
+        setup[0],
+        _box(b"pixi", struct.pack(">IBBBB", 0, 3, 8, 8, 8)),
+        *properties,
+    ]
+    shown = [4 + 1 + number for number in range(len(properties))]
+    links = [[1, 4, *shown], *[[2, 3, 4]] * len(tiles)] if is_grid else [[1, 3, 4, *shown]]
+    # The box that says which configuration decodes the item must be marked essential; so must what turns it.
+    essential = {3, *(number for number in shown if boxes[number - 1][4:8] in (b"irot", b"imir", b"clap"))}
+    association = struct.pack(">II", 0, len(links)) + b"".join(
+        struct.pack(">HB", number, len(ids)) + bytes(one | 0x80 if one in essential else one for one in ids)
+        for number, ids in enumerate(links, 1)
+    )
+    items = struct.pack(">IH", 0, len(kinds)) + b"".join(
+        _box(b"infe", struct.pack(">IHH4sB", 2 << 24 | int(number > 1), number, 0, item, 0))
+        for number, item in enumerate(kinds, 1)
+    )
+    references = struct.pack(">I", 0) + _box(
+        b"dimg", struct.pack(f">HH{len(tiles)}H", 1, len(tiles), *range(2, 2 + len(tiles)))
+    )
+
+    def meta(offset: int) -> bytes:
+        places = struct.pack(">IBBH", 0, 0x44, 0, len(data))
+        for number, one in enumerate(data, 1):
+            places += struct.pack(">HHHII", number, 0, 1, offset, len(one))
+            offset += len(one)
+        return _box(
+            b"meta",
+            struct.pack(">I", 0)
+            + _box(b"hdlr", struct.pack(">II4s12sB", 0, 0, b"pict", b"", 0))
+            + _box(b"pitm", struct.pack(">IH", 0, 1))
+            + _box(b"iloc", places)
+            + _box(b"iinf", items)
+            + (_box(b"iref", references) if is_grid else b"")
+            + _box(b"iprp", _box(b"ipco", b"".join(boxes)) + _box(b"ipma", association)),
+        )
+
+    head = _box(b"ftyp", brand + struct.pack(">I", 0) + brand + b"mif1miaf")
+    start = len(head) + len(meta(0)) + 8
+    path.write_bytes(head + meta(start) + _box(b"mdat", b"".join(data)))
+    return path
+
+
+def turned_by(quarters: int) -> bytes:
+    """The property that a picture is displayed turned counter-clockwise."""
+    return _box(b"irot", bytes([quarters]))
+
+
+def mirrored_by(axis: int) -> bytes:
+    """The property that a picture is displayed upside down (0), or with left and right exchanged (1)."""
+    return _box(b"imir", bytes([axis]))
+
+
+def of_colours(primaries: int, transfer: int, matrix: int) -> bytes:
+    """The property that says a picture's colours, by ITU-T H.273."""
+    return _box(b"colr", b"nclx" + struct.pack(">HHHB", primaries, transfer, matrix, 0x80))
+
+
+def _encoded_item(picture: Picture, suffix: str) -> tuple[bytes, bytes]:
+    """A picture as AV1 or HEVC, and the box that says how to decode it."""
+    whole = io.BytesIO()
+    if suffix == ".avif":
+        Image.fromarray(picture).save(whole, "AVIF", quality=90, subsampling="4:2:0", speed=10, range="full")
+        setup = b"av1C"
+    else:
+        pillow_heif.from_pillow(Image.fromarray(picture)).save(whole, quality=90)
+        setup = b"hvcC"
+    encoded = whole.getvalue()
+    at = encoded.find(setup) - 4
+    (size,) = struct.unpack(">I", encoded[at : at + 4])
+    data = encoded.find(b"mdat") + 4
+    return encoded[data:], encoded[at : at + size]
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def with_edit_list(source: Path, path: Path, *, skipped_s: float) -> Path:

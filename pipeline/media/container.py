@@ -23,6 +23,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.cores.stamps import LOOK_AHEAD
+
 Opener = Callable[[], str | BinaryIO]
 """Gives a fresh path or a fresh seekable binary file at each call; the file is closed by whoever opened it."""
 
@@ -30,6 +32,10 @@ MAX_ENTRIES = 8
 """Keyframes to try, one before the other, until decoding starts at the beginning of the file."""
 MAX_READ_ERRORS = 32
 """Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
+
+END_FRAMES = 4 + LOOK_AHEAD
+"""To decode behind the end of a span: the next frame is compared with the last one inside, it may be one or two later
+where time stamps are wrong, and it is judged by those that follow."""
 
 THREADED_CODECS = frozenset({"vp9", "av1", "libdav1d"})
 """Decoded by several threads if asked to. Others take one: with frame threads FFmpeg's H.264 decoder fails to tell
@@ -68,10 +74,15 @@ def fraction(value: Any) -> Fraction | None:
     return Fraction(value.numerator, value.denominator) if value else None
 
 
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The real videos: no cover pictures."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & pictures]
+
+
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The stream to watch; None if there are only sound, subtitles and cover pictures."""
-    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    streams = video_streams(container)
     best = container.streams.best("video")
     return best if isinstance(best, VideoStream) and best in streams else (streams[0] if streams else None)
 
@@ -102,9 +113,10 @@ def decode(
 ) -> Iterator[VideoFrame | Fault]:
     """The frames in the order in which the decoder puts them out; a Fault where it cannot.
 
-    end_pts: stop with the first frame at or after it. Frames before it may refer to frames behind it: of what the
-    decoder has in hand at the end, damage is told before the last frames.
+    end_pts: stop when END_FRAMES frames in a row lie at or after it: single time stamps may be wrong. Frames before it
+    may refer to frames behind it: of what the decoder has in hand at the end, damage is told before the last frames.
     """
+    beyond = 0
     for packet in packets:
         if isinstance(packet, Fault):
             yield packet
@@ -116,7 +128,10 @@ def decode(
             continue
         if packet.is_corrupt:
             yield Fault(packet.pts if packet.pts is not None else packet.dts)
-        if end_pts is not None and any(frame.pts is not None and frame.pts >= end_pts for frame in frames):
+        if end_pts is not None:
+            for frame in frames:
+                beyond = beyond + 1 if frame.pts is not None and frame.pts >= end_pts else 0
+        if beyond >= END_FRAMES:
             if packet.size:
                 frames += stream.codec_context.decode(None)
             yield from [Fault(frame.pts) for frame in frames if frame.is_corrupt]
@@ -128,7 +143,7 @@ def decode(
 def decode_whole(
     open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the start of the file to the first at or after `end_pts`; None: all. strict: see
+    """The frames from the start of the file to those at and after `end_pts`; None: all. strict: see
     `decode_from`."""
     with opened(open_source) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
@@ -147,8 +162,8 @@ def decode_from(
 ) -> Iterator[VideoFrame | Fault]:
     """The frames from the last sound keyframe at or before `target_pts` on, that one first, without its leading frames.
 
-    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop with the
-    first frame at or after it; None: at the end.
+    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop there,
+    see `decode`; None: at the end.
     """
     for _ in range(MAX_ENTRIES):
         with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict) as entry:

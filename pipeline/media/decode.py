@@ -6,7 +6,7 @@ Laws:
 - The difference between two neighbours, and how the camera moves to an analysed one, is a fact of the earlier one's
   owner, who decodes one frame more for it; the first frame of a cell is analysed, and so is that one.
 - Which frames are analysed is a function of the frames of one cell.
-- A frame whose time stamp does not rise above all before it is not displayed, except in a video without usable stamps
+- A frame with a wrong time stamp is not displayed (cores.stamps), except in a video without usable stamps
   (Probe.stamped), where the order of output counts.
 - What damaged video shows depends on how it is decoded. So the first sign of damage ends the pass with `Damaged`; the
   span is decoded again with careful=True: one thread, one keyframe earlier, errors concealed as FFmpeg does by
@@ -20,20 +20,23 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from typing import TypeVar
 
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from cv2.typing import MatLike
 
 from pipeline.arrays import Picture
-from pipeline.cores.plan import OPEN_END, cell_of, exact, slot_of
+from pipeline.cores.plan import NS, OPEN_END, cell_of, exact, slot_of
+from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.camera import camera_motion
 from pipeline.media.container import Fault, Opener, decode_carefully, decode_from, decode_whole
-from pipeline.media.probe import FALL_BACK_S, NS, Probe, read_picture
+from pipeline.media.probe import DAMAGED, Note, Probe, read_picture
+from pipeline.media.screen import Screen
+from pipeline.media.transport import joined
 
 Item = TypeVar("Item")
 
@@ -66,8 +69,7 @@ class SpanDecoder:
 
     fps: analysed frames a second, 0: all. threads: of the decoder; careful decoding, and a video that cannot be
     entered in the middle, take one. Raises Damaged (never where careful, or where careful decoding would be no other)
-    and DataError. warning: after the iteration, the damaged cells of the span as JSON (see damaged_cells), None if
-    there are none.
+    and DataError. warning: after the iteration, the notes of the span as JSON (see `notes`), None if there are none.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class SpanDecoder:
         camera_motion: bool = False,
         careful: bool = False,
     ) -> None:
-        self._open_source, self._probe = open_source, probe
+        self._open_source, self._probe = joined(open_source, probe.packet_bytes, probe.packet_ids), probe
         self._first_cell, self._end_cell = first_cell, end_cell
         self._fps, self._cell_s = exact(fps), exact(cell_seconds)
         self._camera_motion = camera_motion
@@ -92,8 +94,10 @@ class SpanDecoder:
         self._careful = careful or not probe.enterable
         self._threads = 1 if self._careful else threads
         self._thumbnail_size = _fitted(probe.width, probe.height, thumbnail_px, turned=probe.rotation % 180 != 0)
-        self._to_picture, self._to_thumbnail = VideoReformatter(), VideoReformatter()
-        self._damaged: set[int] = set()
+        turned = probe.rotation % 180 != 0
+        self._picture_screen = Screen(probe, (probe.height, probe.width) if turned else (probe.width, probe.height))
+        self._thumbnail_screen = Screen(probe, self._thumbnail_size)
+        self._notes: set[Note] = set()
 
     @property
     def thumbnail_pixels(self) -> int:
@@ -102,8 +106,8 @@ class SpanDecoder:
 
     @property
     def warning(self) -> str | None:
-        """The damaged cells that this span owns, as JSON; complete after the iteration."""
-        return json.dumps(sorted(tuple(self._damaged))) if self._damaged else None
+        """The notes about cells that this span owns, as JSON; complete after the iteration."""
+        return json.dumps(sorted(tuple(self._notes))) if self._notes else None
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self._probe.kind == "image":
@@ -124,6 +128,8 @@ class SpanDecoder:
                 yield replace(waiting, differences=_difference(before, planes), motion=motion)
             if self._is_beyond(cell):
                 return
+            if (resized := self._picture_screen.other_size(frame)) is not None:
+                self._note(cell, resized)
             looked_at = planes[2] if analysed else looked_at
             picture = self._picture(frame) if analysed else None
             waiting = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
@@ -132,31 +138,44 @@ class SpanDecoder:
 
     def _from_first_cell(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Displayed frames with their times, from the first that the span owns, as far as the caller reads."""
-        highest_s = Fraction(-1)
+        try:
+            for frame in self._counted() if self._probe.stamped else self._in_line():
+                if frame.time_s >= 0 and cell_of(frame.time_s, self._cell_s) >= self._first_cell:
+                    yield frame.item, frame.time_s
+        except FellBack as fall:
+            raise DataError(
+                f"time stamps jump back by {float(fall.by_s):.1f} s at {float(fall.at_s):.1f} s: "
+                "these seem to be several recordings in one file; split it, or copy it into another container"
+            ) from None
+
+    def _in_line(self) -> Iterator[Stamped[VideoFrame]]:
+        frames = self._stamped()
+        first = next(frames, None)
+        if first is not None:
+            entered = self._probe.enterable and 0 < first.time_s <= self._first_cell * self._cell_s
+            yield from in_line(chain([first], frames), entered=entered)
+
+    def _stamped(self) -> Iterator[Stamped[VideoFrame]]:
+        """Frames with the times that their stamps say; those without a stamp are left out."""
+        for frame in self._decoded():
+            time_s = None if frame.pts is None else self._probe.time_of(frame.pts)
+            if isinstance(frame, Fault):
+                self._note_damage(time_s)
+            elif time_s is not None:
+                if frame.is_corrupt:
+                    self._note_damage(time_s)
+                yield Stamped(frame, time_s, frame.key_frame and not frame.is_corrupt)
+
+    def _counted(self) -> Iterator[Stamped[VideoFrame]]:
+        """Frames with the times of an even rate."""
         num_shown = 0
         for frame in self._decoded():
-            if isinstance(frame, Fault):
-                self._note_damage(None if frame.pts is None else self._probe.time_of(frame.pts), num_shown)
-                continue
-            if self._probe.stamped:
-                time_s = num_shown / self._probe.fps
-            elif frame.pts is None:
-                continue
-            else:
-                time_s = self._probe.time_of(frame.pts)
-            if frame.is_corrupt:
-                self._note_damage(time_s, num_shown)
-            num_shown += 1
-            if time_s <= highest_s:
-                if highest_s - time_s > FALL_BACK_S:
-                    raise DataError(
-                        f"time stamps jump back by {float(highest_s - time_s):.1f} s at {float(highest_s):.1f} s: "
-                        "these seem to be several recordings in one file; split it, or copy it into another container"
-                    )
-                continue
-            highest_s = time_s
-            if cell_of(time_s, self._cell_s) >= self._first_cell:
-                yield frame, time_s
+            time_s = num_shown / self._probe.fps
+            if isinstance(frame, Fault) or frame.is_corrupt:
+                self._note_damage(time_s)
+            if not isinstance(frame, Fault):
+                num_shown += 1
+                yield Stamped(frame, time_s, frame.key_frame)
 
     def _decoded(self) -> Iterator[VideoFrame | Fault]:
         probe = self._probe
@@ -181,38 +200,29 @@ class SpanDecoder:
     def _pts_of(self, cell: int) -> Fraction:
         return self._probe.start_pts + cell * self._cell_s / self._probe.time_base
 
-    def _note_damage(self, time_s: Fraction | None, num_shown: int) -> None:
+    def _note_damage(self, time_s: Fraction | None) -> None:
         if not self._careful:
             raise Damaged
-        if self._probe.stamped:
-            time_s = num_shown / self._probe.fps
         if time_s is not None and time_s >= 0:
-            cell = cell_of(time_s, self._cell_s)
-            if cell >= self._first_cell and not self._is_beyond(cell):
-                self._damaged.add(cell)
+            self._note(cell_of(time_s, self._cell_s), DAMAGED)
+
+    def _note(self, cell: int, what: str) -> None:
+        if cell >= self._first_cell and not self._is_beyond(cell):
+            self._notes.add((cell, what))
 
     def _is_beyond(self, cell: int) -> bool:
         return self._end_cell != OPEN_END and cell >= self._end_cell
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        """(height, width, 3) RGB as displayed: stretched to square pixels and turned; all frames are of the first
-        one's size."""
-        turned = self._probe.rotation % 180 != 0
-        width, height = (self._probe.height, self._probe.width) if turned else (self._probe.width, self._probe.height)
-        upright = self._to_picture.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        return np.ascontiguousarray(np.rot90(np.asarray(upright, np.uint8), self._probe.rotation // 90))
+        """(height, width, 3) RGB as displayed."""
+        return self._probe.upright(self._picture_screen(frame, "rgb24"))
 
     def _hue_saturation_lightness(self, frame: VideoFrame) -> list[MatLike]:
         """The three planes that PySceneDetect compares, of the thumbnail as stored: turning it would change no sum."""
-        width, height = self._thumbnail_size
-        thumbnail = self._to_thumbnail.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
-        return list(cv2.split(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2HSV)))
+        return list(cv2.split(cv2.cvtColor(self._thumbnail_screen(frame, "bgr24"), cv2.COLOR_BGR2HSV)))
 
     def _motion(self, earlier: MatLike, later: MatLike) -> tuple[float, float, float, float] | None:
-        turns = self._probe.rotation // 90
-        similarity = camera_motion(
-            np.ascontiguousarray(np.rot90(earlier, turns)), np.ascontiguousarray(np.rot90(later, turns))
-        )
+        similarity = camera_motion(*(self._probe.upright(np.asarray(plane, np.uint8)) for plane in (earlier, later)))
         if similarity is None:
             return None
         (real, _, x), (imaginary, _, y) = similarity.tolist()
@@ -220,9 +230,9 @@ class SpanDecoder:
         return round(real, 6), round(imaginary, 6), round(x * px, 3), round(y * px, 3)
 
 
-def damaged_cells(warnings: Iterable[str | None]) -> list[int]:
-    """The damaged cells that the warnings of a video's chunks name, ascending."""
-    return sorted({cell for warning in warnings if warning for cell in json.loads(warning)})
+def notes(warnings: Iterable[str | None]) -> list[Note]:
+    """The notes in the warnings of a video's chunks, in order of time."""
+    return sorted({(int(cell), str(what)) for warning in warnings if warning for cell, what in json.loads(warning)})
 
 
 def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:

@@ -4,11 +4,15 @@ everywhere it runs.
 Contract: pictures are (H, W, 3) uint8 RGB; what comes back owns its memory.
 """
 
+import io
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.arrays import Picture
+from pipeline.media import iso
+from pipeline.media.tone import HLG, PQ, tone_map
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -29,6 +33,46 @@ def decode_jpeg(encoded: bytes) -> Picture:
     if picture is None:
         raise ValueError(f"must be a JPEG, got {len(encoded)} bytes that are none")
     return np.asarray(picture, np.uint8)
+
+
+def decode_picture(encoded: bytes) -> Picture:
+    """The RGB picture in an image file of any kind, as it is displayed: turned, mirrored, cropped, tone-mapped.
+
+    Raises ValueError with a reason.
+    """
+    file = io.BytesIO(encoded)
+    if iso.is_still(file):
+        return _decode_heif(file)
+    try:
+        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ValueError(error.err) from None
+    if picture is None:
+        raise ValueError("it is cut off, damaged, or of a kind that OpenCV does not read")
+    return np.asarray(picture, np.uint8)
+
+
+def _decode_heif(file: io.BytesIO) -> Picture:
+    """HEIF and AVIF pictures, whole also where they are stored as a grid of tiles."""
+    import pillow_heif
+    from PIL import Image, ImageOps
+
+    pillow_heif.register_heif_opener()
+    if iso.is_picture_cut_off(file):  # libheif leaves out the tiles that are missing
+        raise ValueError("it is cut off")
+    file.seek(0)
+    try:
+        with Image.open(file) as image:
+            is_avif = image.format == "AVIF"
+            stored = np.asarray(image.convert("RGB"), np.uint8)
+            left, top, right, bottom = iso.picture_insets(file, *image.size) if is_avif else iso.WHOLE
+            shown = Image.fromarray(stored[top : image.height - bottom, left : image.width - right])
+            shown.info["exif"] = image.info.get("exif", b"")
+            picture = np.asarray(ImageOps.exif_transpose(shown), np.uint8)
+    except Exception as error:  # whatever the two libraries raise for damaged bytes
+        raise ValueError(f"{error}") from None
+    transfer = iso.picture_transfer(file)
+    return tone_map(picture, transfer) if transfer in (PQ, HLG) else picture
 
 
 def cut_out(picture: Picture, box: ArrayLike) -> Picture:

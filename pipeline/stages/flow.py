@@ -24,7 +24,7 @@ from pipeline.weights import Registry
 
 GPU_SHARE = 0.5
 """What `gpus: auto` means where there is a GPU: two pools share a card."""
-REVISION = 3
+REVISION = 4
 """Counts up when the code changes what comes out for the same knobs and weights."""
 REDUCE_REVISION = 3
 """Likewise for the reduce alone: what is kept in the working area stays good."""

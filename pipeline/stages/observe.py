@@ -34,7 +34,7 @@ from pipeline.cores.candidates import (
 from pipeline.cores.heads import bodiless, head_and_shoulders
 from pipeline.cores.plan import OPEN_END
 from pipeline.media.crops import Crop, cut_small, sharpness
-from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, damaged_cells
+from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, notes
 from pipeline.media.pictures import encode_jpeg
 from pipeline.media.probe import Opener, Probe
 
@@ -144,10 +144,12 @@ class SpanObserver:
 
 def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:
     """What a span's warning says about one chunk: a chunk's row depends on no other chunk."""
-    cells = [
-        cell for cell in damaged_cells([of_span]) if first_cell <= cell and (end_cell == OPEN_END or cell < end_cell)
+    own = [
+        (cell, what)
+        for cell, what in notes([of_span])
+        if first_cell <= cell and (end_cell == OPEN_END or cell < end_cell)
     ]
-    return json.dumps(cells) if cells else None
+    return json.dumps(own) if own else None
 
 
 def as_row(chunk: Mapping[str, Any]) -> pa.Table:

@@ -27,8 +27,8 @@ from pipeline.cores.pauses import segments
 from pipeline.cores.purity import Looks
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
-from pipeline.media.decode import damaged_cells
-from pipeline.media.probe import Probe, describe_warnings
+from pipeline.media.decode import notes
+from pipeline.media.probe import Note, Probe, describe_warnings
 from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
 from pipeline.stages.publish import (
     Facts,
@@ -108,7 +108,7 @@ class Timeline:
     width: int
     height: int
     thumbnail_pixels: int
-    damaged_cells: tuple[int, ...]
+    notes: tuple[Note, ...]
     frame_ns: int
 
     def __len__(self) -> int:
@@ -263,7 +263,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         *size,
         pixels,
-        tuple(damaged_cells(warnings)),
+        tuple(notes(warnings)),
         frame_ns,
     )
 
@@ -583,7 +583,7 @@ def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:
         "video_id": job.video_id,
         "uri": job.uri,
         "status": "done",
-        "warning": describe_warnings(job.probe, timeline.damaged_cells, timeline.times_ns[-1], cell_seconds),
+        "warning": describe_warnings(job.probe, timeline.notes, timeline.times_ns, cell_seconds),
         "config_id": job.config_id,
         "width": timeline.width,
         "height": timeline.height,

@@ -38,6 +38,9 @@ PICTURE_SUFFIXES = frozenset(
         ".tiff",
         ".gif",
         ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
     }
 )
 KNOWN_SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES

@@ -16,8 +16,8 @@ import pytest
 from pipeline.cores.plan import ChunkParams, plan_spans
 from pipeline.errors import DataError
 from pipeline.media import container
-from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, damaged_cells
-from pipeline.media.probe import Opener, Probe, probe
+from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, notes
+from pipeline.media.probe import DAMAGED, Note, Opener, Probe, describe_warnings, probe
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
@@ -31,8 +31,8 @@ def tell(frame: DecodedFrame) -> Told:
 
 def decode(
     source: Path | Opener, probed: Probe, first: int = 0, end: int = -1, *, fps: float = 5, threads: int = 2
-) -> tuple[list[Told], list[int]]:
-    """What a span yields and its damaged cells, decoded again carefully where it is damaged, as observe does."""
+) -> tuple[list[Told], list[Note]]:
+    """What a span yields and its notes, decoded again carefully where it is damaged, as observe does."""
     open_source = source if callable(source) else (lambda: str(source))
     for careful in (False, True):
         decoder = SpanDecoder(
@@ -48,13 +48,13 @@ def decode(
             careful=careful,
         )
         try:
-            return [tell(frame) for frame in decoder], damaged_cells([decoder.warning])
+            return [tell(frame) for frame in decoder], notes([decoder.warning])
         except Damaged:
             assert not careful
     raise AssertionError("careful decoding must not raise Damaged")
 
 
-def in_chunks(path: Path, probed: Probe, seconds: float, **how: float) -> tuple[list[Told], list[int], int]:
+def in_chunks(path: Path, probed: Probe, seconds: float, **how: float) -> tuple[list[Told], list[Note], int]:
     spans = plan_spans(
         duration_s=probed.duration_s,
         keyframe_ns=probed.keyframe_ns,
@@ -226,14 +226,6 @@ def test_the_picture_is_what_is_displayed(tmp_path: Path) -> None:
     upright = clips.make_clip(tmp_path / "a.mp4", seconds=0.2, pixel_aspect=Fraction(2))
     turned = clips.rotated(upright, tmp_path / "b.mp4", 90)
 
-    def first_picture(path: Path) -> np.ndarray:
-        decoder = SpanDecoder(
-            lambda: str(path), probe(lambda: str(path)), 0, -1, fps=0, cell_seconds=1, thumbnail_px=64, threads=1
-        )
-        picture = next(iter(decoder)).picture
-        assert picture is not None
-        return picture
-
     flat = first_picture(upright)
     assert flat.shape == (96, 320, 3)
     assert np.array_equal(first_picture(turned), np.rot90(flat))
@@ -241,15 +233,211 @@ def test_the_picture_is_what_is_displayed(tmp_path: Path) -> None:
     assert np.abs(flat[:, ::2].astype(int) - meant).mean() < 12  # RGB, not BGR
 
 
-def test_every_picture_has_the_first_ones_size_when_the_video_changes_its_own(tmp_path: Path) -> None:
-    one = clips.make_clip(tmp_path / "a.ts", seconds=1)
-    other = clips.make_clip(tmp_path / "b.ts", seconds=1, width=128, height=128)
-    joined = tmp_path / "c.ts"
-    joined.write_bytes(one.read_bytes() + other.read_bytes())
-    probed = probe(lambda: str(joined))
-    decoder = SpanDecoder(lambda: str(joined), probed, 0, -1, fps=0, cell_seconds=1, thumbnail_px=64, threads=1)
-    shapes = [frame.picture.shape for frame in decoder if frame.picture is not None]
-    assert shapes == [(96, 160, 3)] * 50
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_display_matrix_turns_and_mirrors(tmp_path: Path, degrees: int, mirrored: bool) -> None:
+    plain = clips.make_clip(tmp_path / "a.mp4", seconds=3, keyframe_every=25)
+    stored = first_picture(plain)
+    path = clips.rotated(plain, tmp_path / "b.mp4", degrees, mirrored=mirrored)
+    shown = np.rot90(stored[:, ::-1] if mirrored else stored, degrees // 90)
+    assert np.array_equal(first_picture(path), shown)
+    assert_exact(path, lengths=(1,))
+
+
+def first_picture(path: Path) -> np.ndarray:
+    return pictures(path)[0]
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    decoder = SpanDecoder(
+        lambda: str(path), probe(lambda: str(path)), 0, -1, fps=0, cell_seconds=1, thumbnail_px=64, threads=1
+    )
+    return [frame.picture for frame in decoder if frame.picture is not None]
+
+
+def test_what_a_container_crops_is_not_shown(tmp_path: Path) -> None:
+    for suffix, crop in (
+        ("mp4", lambda a, b: clips.with_aperture(a, b, left=20, top=10, width=100, height=60)),
+        ("mkv", lambda a, b: clips.with_pixel_crop(a, b, left=20, top=10, right=40, bottom=26)),
+    ):
+        whole = clips.make_clip(tmp_path / f"a.{suffix}", seconds=3, keyframe_every=25)
+        path = crop(whole, tmp_path / f"b.{suffix}")
+        assert np.array_equal(first_picture(path), first_picture(whole)[10:70, 20:120]), suffix
+        assert_exact(path, lengths=(1,))
+    turned = clips.rotated(tmp_path / "b.mp4", tmp_path / "c.mp4", 90)
+    assert np.array_equal(first_picture(turned), np.rot90(first_picture(tmp_path / "b.mp4")))
+
+
+@pytest.mark.parametrize("sizes", [((160, 96), (96, 160)), ((80, 48), (160, 96))])
+@pytest.mark.parametrize("container", ["webm", "ts"])
+def test_a_frame_of_another_size_is_shown_in_its_own_shape_and_named(
+    tmp_path: Path, container: str, sizes: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """Two seconds of each; of pictures with a bright middle, which is as wide as high, whatever is done to them."""
+
+    def part(size: tuple[int, int]) -> list[np.ndarray]:
+        picture = np.full((size[1], size[0], 3), 40, np.uint8)
+        quarter = min(size) // 4
+        picture[size[1] // 2 - quarter : size[1] // 2 + quarter, size[0] // 2 - quarter : size[0] // 2 + quarter] = 220
+        return [picture] * 50
+
+    if container == "webm":
+        path = clips.changing_size(tmp_path / "a.webm", [part(size) for size in sizes])
+    else:
+        one, other = (
+            clips.write_video(tmp_path / f"{number}.ts", part(size), keyframe_every=25, **SHIFTED[number])
+            for number, size in enumerate(sizes)
+        )
+        path = tmp_path / "a.ts"
+        path.write_bytes(one.read_bytes() + other.read_bytes())
+    probed = probe(lambda: str(path))
+    assert (probed.width, probed.height) == (160, 96)
+    shown = pictures(path)
+    assert len(shown) == 100
+    for picture, size in ((shown[10], sizes[0]), (shown[90], sizes[1])):
+        assert picture.shape == (96, 160, 3)
+        bright = np.argwhere(picture[..., 1] > 130)
+        height, width = np.ptp(bright, axis=0) + 1
+        assert abs(height - width) <= 2
+        assert abs(width - min(size) // 4 * 2 * min(160 / size[0], 96 / size[1])) <= 2
+    told = decode(path, probed)[1]
+    odd = next(size for size in sizes if size != (160, 96))
+    cells = (0, 1) if odd == sizes[0] else (2, 3)
+    assert told == [(cell, f"{odd[0]}x{odd[1]}") for cell in cells]
+    assert_exact(path, lengths=(1, 2))
+    said = describe_warnings(probed, told, np.arange(100) * 40_000_000, 1)
+    assert said == (
+        f"the picture changes its size: {odd[0]}x{odd[1]} px from {cells[0]} s on; it is shown inside 160x96 px"
+    )
+
+
+SHIFTED: tuple[dict[str, Any], ...] = (
+    {"b_frames": 0},
+    {"b_frames": 0, "container_options": {"output_ts_offset": "2", "mpegts_start_pid": "0x200"}},
+)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])
+def test_hdr_is_shown_as_an_ordinary_screen_shows_it(tmp_path: Path, codec: str, transfer: int) -> None:
+    plain = [cv2.GaussianBlur(picture, (0, 0), 2) for picture in clips.scene(75, cuts=(40,))]
+    path = clips.write_video(
+        tmp_path / ("a.mp4" if codec == "libx265" else "a.mkv"),
+        clips.in_hdr(plain, transfer),  # type: ignore[arg-type]
+        codec=codec,
+        pixel_format="yuv420p10le",
+        colours=(9, transfer, 9),
+        keyframe_every=25,
+        options={"crf": "8"} | ({"preset": "10", "svtav1-params": "lp=1"} if codec == "libsvtav1" else {}),
+    )
+    shown = pictures(path)
+    assert len(shown) == 75
+    for index in (0, 50):
+        dim = plain[index].max(axis=2) < 200  # highlights are compressed
+        assert np.abs(shown[index].astype(int) - plain[index])[dim].mean() < 6
+    told = assert_exact(path, lengths=(1, 2))
+    # Cuts are found in what is shown too.
+    ordinary = clips.write_video(tmp_path / "b.mp4", plain, keyframe_every=25)
+    change = np.array([sum(frame[3] or ()) for frame in told])
+    same = np.array([sum(frame[3] or ()) for frame in decode(ordinary, probe(lambda: str(ordinary)))[0]])
+    assert int(change.argmax()) == 39
+    assert abs(change[39] / same[39] - 1) < 0.15
+
+
+@pytest.mark.parametrize("suffix", ["ts", "m2ts"])
+@pytest.mark.parametrize("ids", [("0x100", "0x200"), ("0x200", "0x100"), ("0x100", "0x1f1", "0x100")])
+def test_a_video_that_goes_on_under_another_packet_id_is_one_video(
+    tmp_path: Path, ids: tuple[str, ...], suffix: str
+) -> None:
+    path = tmp_path / f"joined.{suffix}"
+    for number, packet_id in enumerate(ids):
+        # The first part begins .08 s late, for its b-frames.
+        options = {"mpegts_start_pid": packet_id, "output_ts_offset": str(2 * number + 0.08 * (number > 0))}
+        if suffix == "m2ts":
+            options["mpegts_m2ts_mode"] = "1"
+        part = clips.make_clip(
+            tmp_path / f"{number}.ts", seconds=2, keyframe_every=25, cuts=(30,), container_options=options
+        )
+        with path.open("ab") as file:
+            file.write(part.read_bytes())
+    probed = probe(lambda: str(path))
+    assert probed.warning is None
+    told = assert_exact(path, lengths=(1, 2))
+    assert [frame[0] for frame in told] == [index * 40_000_000 for index in range(50 * len(ids))]
+    assert decode(path, probed)[1] == []
+
+
+def test_a_stretch_of_another_size_under_another_packet_id_is_shown_in_its_shape(tmp_path: Path) -> None:
+    options = {"mpegts_start_pid": "0x200", "output_ts_offset": "2.08"}
+    one = clips.make_clip(tmp_path / "a.ts", seconds=2, keyframe_every=25)
+    other = clips.make_clip(
+        tmp_path / "b.ts", seconds=2, keyframe_every=25, width=96, height=160, container_options=options
+    )
+    path = tmp_path / "c.ts"
+    path.write_bytes(one.read_bytes() + other.read_bytes())
+    assert len(assert_exact(path, lengths=(1, 2))) == 100
+    assert decode(path, probe(lambda: str(path)))[1] == [(2, "96x160"), (3, "96x160")]
+
+
+UNEVEN_MS = [round(index * 1000 / 30) for index in range(30)] + [1000 + 200 * index for index in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("number", "ms"), [(0, 5000), (1, 33), (4, -33), (15, 70), (29, 33), (30, -33), (30, 20000), (44, -1500), (58, 300)]
+)
+def test_one_wrong_time_stamp_costs_that_frame_and_no_other(tmp_path: Path, number: int, ms: int) -> None:
+    whole = uneven(tmp_path)
+    path = clips.with_moved_stamps(whole, tmp_path / "b.mkv", {number: ms})
+    probed = probe(lambda: str(path))
+    assert not probed.stamped
+    told = decode(path, probed, fps=0)[0]
+    every = decode(whole, probe(lambda: str(whole)), fps=0)[0]
+    right = [frame for index, frame in enumerate(every) if index != number]
+    zero_ns = UNEVEN_MS[1] * 10**6 if number == 0 else 0  # what is displayed first
+    own = {(frame[0] + zero_ns, frame[4]) for frame in told}
+    missing = [frame for frame in right if (frame[0], frame[4]) not in own]
+    # Whoever sees the stamps alone cannot know which of two neighbours is wrong.
+    assert len(missing) <= 1
+    assert all(abs(frame[0] - UNEVEN_MS[number] * 1e6) < 250e6 for frame in missing)
+    for seconds in (1, 2, 4):
+        assert in_chunks(path, probed, seconds, fps=0)[0] == told, seconds
+
+
+def uneven(folder: Path) -> Path:
+    return clips.write_video(
+        folder / "uneven.mkv",
+        clips.scene(60),
+        stamps=UNEVEN_MS,
+        time_base=Fraction(1, 1000),
+        keyframe_every=15,
+        b_frames=0,
+    )
+
+
+def test_several_wrong_time_stamps_cost_those_frames_and_no_other(tmp_path: Path) -> None:
+    path = clips.with_moved_stamps(uneven(tmp_path), tmp_path / "b.mkv", {4: -33, 20: 9000, 38: -700, 52: 400})
+    told = assert_exact(path)
+    assert [round(frame[0] / 1e6) for frame in told] == [
+        ms for index, ms in enumerate(UNEVEN_MS) if index not in (4, 20, 38, 52)
+    ]
+
+
+RAW: dict[str, dict[str, Any]] = {
+    "h264": {},
+    "hevc": {"codec": "libx265"},
+    "m4v": {"codec": "mpeg4", "b_frames": 0},
+    "mpeg2video": {"codec": "mpeg2video", "fps": Fraction(24)},
+}
+
+
+@pytest.mark.parametrize("container", RAW)
+def test_a_stream_without_a_container_has_the_rate_that_it_says(tmp_path: Path, container: str) -> None:
+    how = {"fps": Fraction(10), **RAW[container]}
+    path = clips.make_clip(tmp_path / "a.bin", container=container, seconds=2, **how)
+    probed = probe(lambda: str(path))
+    told = decode(path, probed)[0]
+    assert [frame[0] for frame in told] == [int(index / how["fps"] * 10**9) for index in range(int(2 * how["fps"]))]
+    assert probed.warning is None
 
 
 def test_a_picture_file_is_one_analysed_frame(tmp_path: Path) -> None:
@@ -296,8 +484,8 @@ def test_damage_is_raised_named_by_its_cell_and_decoded_again(tmp_path: Path) ->
     probed = probe(lambda: str(hurt))
     with pytest.raises(Damaged):
         list(SpanDecoder(lambda: str(hurt), probed, 2, 4, fps=1, cell_seconds=1, thumbnail_px=64, threads=1))
-    assert decode(hurt, probed)[1] == [3]
-    assert decode(hurt, probed, 2, 4)[1] == [3]
+    assert decode(hurt, probed)[1] == [(3, DAMAGED)]
+    assert decode(hurt, probed, 2, 4)[1] == [(3, DAMAGED)]
     assert decode(hurt, probed, 4, -1)[1] == []
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.media import probe as module
 from pipeline.media.container import fraction
-from pipeline.media.probe import Probe, describe_warnings, probe, read_picture
+from pipeline.media.probe import DAMAGED, Probe, describe_warnings, probe, read_picture
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
@@ -184,7 +185,7 @@ def test_a_file_that_was_cut_off_keeps_its_promised_length_or_says_that_it_may_b
     how: dict[str, Any] = {"container_options": {"movflags": "faststart"}} if suffix == "mp4" else {}
     whole = clips.make_clip(tmp_path / f"a.{suffix}", seconds=6, **how)
     found = look_at(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.51))
-    said = describe_warnings(found, [], 2_960_000_000, 1)
+    said = describe_warnings(found, [], np.array([0, 2_960_000_000]), 1)
     assert said is not None
     assert ("cut off" if suffix == "ts" else "ends early: 3.0 of 6.0 s") in said
 
@@ -192,13 +193,124 @@ def test_a_file_that_was_cut_off_keeps_its_promised_length_or_says_that_it_may_b
 def test_sound_that_goes_on_is_no_sign_of_a_missing_end(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "ts"):
         found = look_at(clips.make_clip(tmp_path / f"a.{suffix}", seconds=2, sound_s=6))
-        assert describe_warnings(found, [], 1_960_000_000, 1) is None
+        assert describe_warnings(found, [], np.array([0, 1_960_000_000]), 1) is None
 
 
 def test_warnings_name_stretches_and_not_single_cells(tmp_path: Path) -> None:
-    found = replace(look_at(clips.make_clip(tmp_path / "a.mp4")), duration_s=20.0)
-    said = describe_warnings(found, [4, 3, 9, 3], 12_260_000_000, 1)
+    found = replace(look_at(clips.make_clip(tmp_path / "a.mp4")), promised_s=20.0)
+    said = describe_warnings(found, [(cell, DAMAGED) for cell in (4, 3, 9, 3)], np.array([0, 12_260_000_000]), 1)
     assert said == "damaged at 3 to 5 s, 9 to 10 s; ends early: 12.3 of 20.0 s"
+
+
+def test_a_hole_in_the_clock_is_named(tmp_path: Path) -> None:
+    found = replace(look_at(clips.make_clip(tmp_path / "a.mp4")), promised_s=0.0)
+    seconds = np.array([0, 0.04, 0.08, 7200.0, 7200.04])
+    said = describe_warnings(found, [], (seconds * 1e9).astype(np.int64), 1)
+    assert said == "no picture at 0.1 to 7200.0 s: the clock jumps there"
+    assert describe_warnings(found, [], np.arange(20) * 600 * 10**9, 1) is None  # a picture every ten minutes
+
+
+def test_a_header_that_promises_hours_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = clips.make_clip(tmp_path / "a.mkv", seconds=4, keyframe_every=25)
+    path = clips.promising(plain, tmp_path / "b.mkv", 335_000)
+    for small_bytes in (64 << 20, 0):  # read through, and as if it were too large for that
+        monkeypatch.setattr(module, "SMALL_BYTES", small_bytes)
+        found = look_at(path)
+        assert found.duration_s == pytest.approx(4, abs=0.05)
+        assert len(found.keyframe_ns) == 4
+        said = describe_warnings(found, [], np.array([0, 3_960_000_000]), 1)
+        assert said == "ends early: 4.0 of 335000.0 s"
+
+
+def test_a_large_file_without_an_index_is_as_long_as_its_first_part_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(module, "RATE_BYTES", 10_000)
+    plain = clips.make_clip(tmp_path / "a.mkv", seconds=20, keyframe_every=25, container_options={"cues_to_front": "0"})
+    whole = clips.promising(plain, tmp_path / "b.mkv", 335_000).read_bytes()
+    (tmp_path / "b.mkv").write_bytes(whole.replace(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6a"))  # no cues
+    assert 5 < look_at(tmp_path / "b.mkv").duration_s < 60
+
+
+def test_the_index_of_a_file_that_was_cut_off_counts_up_to_its_end(tmp_path: Path) -> None:
+    whole = clips.make_clip(
+        tmp_path / "a.mp4", seconds=20, keyframe_every=25, container_options={"movflags": "faststart"}
+    )
+    found = look_at(clips.cut_off(whole, tmp_path / "b.mp4", 0.3))
+    assert 3 < found.duration_s < 8
+    assert found.promised_s == 20
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg"])
+def test_a_further_video_is_named(tmp_path: Path, suffix: str) -> None:
+    path = clips.two_videos(tmp_path / f"a.{suffix}")
+    found = look_at(path)
+    assert (found.width, found.height) == (160, 96)
+    assert found.warning is not None
+    assert found.warning.startswith("shows more than one video: stream ")
+    assert found.warning.endswith(" is not processed")
+
+
+def test_two_programmes_side_by_side_are_not_joined(tmp_path: Path) -> None:
+    path = clips.two_videos(tmp_path / "a.ts", first=(160, 96), second=(160, 96))
+    found = look_at(path)
+    assert found.duration_s == pytest.approx(2, abs=0.1)
+    assert len(found.packet_ids) == 1
+    assert "with packet id" in str(found.warning)
+
+
+def test_times_that_are_guessed_are_named(tmp_path: Path) -> None:
+    raw = look_at(clips.make_clip(tmp_path / "a.bin", container="mjpeg", codec="mjpeg"))
+    assert raw.warning == "times are guessed: the stream says no rate, 25 frames a second are assumed"
+    joined = tmp_path / "b.ts"
+    joined.write_bytes(clips.make_clip(tmp_path / "a.ts", seconds=2).read_bytes() * 2)
+    assert look_at(joined).warning == (
+        "times are guessed: its time stamps cannot be used, 25 frames a second are assumed"
+    )
+    assert look_at(clips.make_clip(tmp_path / "a.avi", b_frames=2)).warning is None  # frames count, and nothing else
+
+
+def test_a_first_stamp_of_another_clock_does_not_set_time_zero(tmp_path: Path) -> None:
+    stamps = [0, *(5000 * 25 + number for number in range(1, 50))]
+    found = look_at(clips.write_video(tmp_path / "a.mkv", clips.scene(50), stamps=stamps, b_frames=0))
+    assert found.time_of(found.start_pts) == 0
+    assert found.start_pts > 4_000_000
+
+
+@pytest.mark.parametrize("tile_px", [None, 64, 128])
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+def test_a_picture_of_tiles_is_shown_whole_and_upright(tmp_path: Path, suffix: str, tile_px: int | None) -> None:
+    picture = next(
+        iter(clips.scene(1, width=301, height=211) if tile_px is None else clips.scene(1, width=300, height=210))
+    )
+    picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+    for name, properties, shown in (
+        ("plain", [], picture),
+        ("turned", [clips.turned_by(1)], np.rot90(picture)),
+        ("mirrored", [clips.mirrored_by(1)], picture[:, ::-1]),
+        ("both", [clips.turned_by(3), clips.mirrored_by(0)], np.rot90(picture, 3)[::-1]),
+    ):
+        path = clips.tiled_picture(tmp_path / f"{name}{suffix}", picture, tile_px=tile_px, properties=properties)
+        found = look_at(path)
+        assert (found.kind, found.width, found.height) == ("image", shown.shape[1], shown.shape[0])
+        assert np.abs(read_picture(lambda path=path: str(path)).astype(int) - shown).mean() < 3, name
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+def test_a_picture_of_tiles_that_is_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
+    picture = next(iter(clips.scene(1, width=300, height=210)))
+    whole = clips.tiled_picture(tmp_path / f"a{suffix}", picture, tile_px=64)
+    with pytest.raises(DataError, match="the picture cannot be decoded"):
+        look_at(clips.cut_off(whole, tmp_path / f"b{suffix}", 0.8))
+
+
+def test_a_picture_in_hdr_is_tone_mapped(tmp_path: Path) -> None:
+    grey = np.full((96, 160, 3), 148, np.uint8)  # PQ's reference white, nearly
+    plain = clips.tiled_picture(tmp_path / "a.avif", grey)
+    hdr = clips.tiled_picture(tmp_path / "b.avif", grey, properties=[clips.of_colours(9, 16, 9)])
+    assert abs(int(np.median(read_picture(lambda: str(plain)))) - 148) <= 2
+    assert int(np.median(read_picture(lambda: str(hdr)))) > 225
 
 
 @needs_shared

@@ -15,7 +15,7 @@ from pipeline.arrays import Detections, Faces, Picture
 from pipeline.config import Config, load
 from pipeline.media.decode import Damaged, DecodedFrame
 from pipeline.media.pictures import decode_jpeg
-from pipeline.media.probe import Probe, probe
+from pipeline.media.probe import DAMAGED, Probe, probe
 from pipeline.stages import observe
 from pipeline.stages.observe import CHUNK_ROWS, SpanObserver, as_row
 from tests.shared import SHARED, needs_shared
@@ -29,18 +29,25 @@ PROBE = Probe(
     kind="video",
     width=WIDTH,
     height=HEIGHT,
+    stored=(WIDTH, HEIGHT),
+    insets=(0, 0, 0, 0),
+    mirrored=False,
     rotation=0,
     sample_aspect=Fraction(1),
+    transfer=0,
     codec="none",
     fps=Fraction(RATE),
     time_base=Fraction(1, RATE),
     start_pts=0,
     duration_s=CELLS,
+    promised_s=CELLS,
     keyframe_ns=(),
     enterable=True,
     stamped=False,
     recorded_at=None,
     stream=0,
+    packet_bytes=0,
+    packet_ids=(),
     warning=None,
 )
 
@@ -73,7 +80,7 @@ class ScriptedDecoder:
             if number == self.damaged:
                 if not self.careful:
                     raise Damaged
-                self.warning = json.dumps([number // RATE])
+                self.warning = json.dumps([(number // RATE, DAMAGED)])
             self.num_frames += 1
             picture = picture_of(number) if number % 2 == 0 else None
             change = (3000, 3000, 3000) if number == CUT_AFTER else (1, 2, 3)
@@ -331,7 +338,7 @@ def test_damage_makes_the_rest_be_decoded_carefully_and_nothing_come_twice(decod
     chunks = observed(observer(), span(0, 2, 4))
     assert [(each.first_cell, each.careful) for each in decoders] == [(0, False), (2, True)]
     assert [chunk["first_cell"] for chunk in chunks] == [0, 2, 4]
-    assert [chunk["warning"] for chunk in chunks] == [None, "[3]", None]
+    assert [chunk["warning"] for chunk in chunks] == [None, '[[3, "damaged"]]', None]
     assert whole(chunks) == expected
 
 

@@ -1,0 +1,67 @@
+"""From a stored frame to the picture that is shown: what the container crops, square pixels, HDR tone-mapped.
+
+Contract: all pictures of a video have one size. A frame of another size than the video's is shown whole, in its own
+shape, in the middle of that size. The result depends on the frame alone.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from pipeline.arrays import Picture
+from pipeline.media.probe import Probe
+from pipeline.media.tone import DEEP, HLG, PQ, ToneMapper, transfer_of
+
+
+class Screen:
+    """Shows frames of a video at `size`, (width, height) px, in the orientation in which they are stored."""
+
+    def __init__(self, probe: Probe, size: tuple[int, int]) -> None:
+        self._probe, self._size = probe, size
+        self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
+
+    def __call__(self, frame: VideoFrame, pixel_format: str) -> Picture:
+        """(height, width, 3) in `pixel_format`, rgb24 or bgr24."""
+        if (frame.width, frame.height) == self._probe.stored:
+            return self._cropped(frame, pixel_format)
+        width, height = self._fitted(frame)
+        canvas = np.zeros((self._size[1], self._size[0], 3), np.uint8)
+        left, top = (self._size[0] - width) // 2, (self._size[1] - height) // 2
+        canvas[top : top + height, left : left + width] = self._converted(frame, width, height, pixel_format)
+        return canvas
+
+    def other_size(self, frame: VideoFrame) -> str | None:
+        """The frame's size as displayed, WIDTHxHEIGHT, if it is not the video's."""
+        if (frame.width, frame.height) == self._probe.stored:
+            return None
+        across, down = round(frame.width * self._probe.sample_aspect), frame.height
+        return f"{down}x{across}" if self._probe.rotation % 180 else f"{across}x{down}"
+
+    def _cropped(self, frame: VideoFrame, pixel_format: str) -> Picture:
+        width, height = self._size
+        left, top, right, bottom = self._probe.insets
+        if not any(self._probe.insets):
+            return self._converted(frame, width, height, pixel_format)
+        across = Fraction(width, frame.width - left - right)
+        down = Fraction(height, frame.height - top - bottom)
+        whole = self._converted(frame, round(frame.width * across), round(frame.height * down), pixel_format)
+        left, top = round(left * across), round(top * down)
+        left, top = min(left, whole.shape[1] - width), min(top, whole.shape[0] - height)
+        return whole[top : top + height, left : left + width]
+
+    def _fitted(self, frame: VideoFrame) -> tuple[int, int]:
+        across, down = frame.width * self._probe.sample_aspect, frame.height
+        scale = min(Fraction(self._size[0]) / across, Fraction(self._size[1], down))
+        width, height = max(1, round(across * scale)), max(1, round(down * scale))
+        return min(width, self._size[0]), min(height, self._size[1])
+
+    def _converted(self, frame: VideoFrame, width: int, height: int, pixel_format: str) -> Picture:
+        transfer = transfer_of(frame, self._probe.transfer)
+        if transfer in (PQ, HLG):
+            deep = self._scaler.reformat(frame, width, height, DEEP, threads=1)
+            toned = self._tone_mapper(deep, transfer)
+            return np.asarray(self._from_deep.reformat(toned, format=pixel_format, threads=1).to_ndarray(), np.uint8)
+        converted = self._scaler.reformat(frame, width, height, pixel_format, threads=1)
+        return np.asarray(converted.to_ndarray(), np.uint8)

@@ -1,0 +1,218 @@
+"""MPEG transport streams whose video goes on under another packet id: read as if the id never changed.
+
+Contract: a `Joined` file has the bytes of the file below, but for the heads of video packets; so positions, seeking
+and decoding are as in a recording that was never cut. What a byte becomes does not depend on where reading began.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import BinaryIO, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.media.container import Opener
+
+SYNC = 0x47
+PACKET_BYTES = (188, 192, 204)
+"""Of plain streams, of those with a time code before each packet (M2TS), and of those with a checksum behind it."""
+HEAD_BYTES = 1 << 20
+VIDEO_KINDS = {0x01: "mpeg1", 0x02: "mpeg2", 0x10: "mpeg4", 0x1B: "h264", 0x24: "hevc", 0x33: "vvc", 0xEA: "vc1"}
+"""Of video by the stream type in a program map."""
+WHOLE_BYTES = 64 << 20
+"""Files up to here are looked through; of larger ones NUM_WINDOWS places of WINDOW_BYTES."""
+NUM_WINDOWS = 24
+WINDOW_BYTES = 1 << 20
+MIN_RUN = 8
+"""Frames of one id before a frame of another, on average; streams that take turns more often are shown side by
+side."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Of a transport stream, the kind of each video by its id, and whose frames begin, in the order of the file."""
+
+    kinds: dict[int, str] = field(default_factory=dict)
+    maps: set[int] = field(default_factory=set)
+    starts: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """packet_bytes: from one sync byte to the next. ids: of the video, in order of time; one or none: it never
+    changes. aside: ids of further videos, that are shown beside it."""
+
+    packet_bytes: int
+    ids: tuple[int, ...]
+    aside: tuple[int, ...]
+
+
+def look_at(file: BinaryIO, first_id: int) -> Layout | None:
+    """How the video with the packet id `first_id` goes on in a transport stream; None: the file is none."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    packet_bytes = _packet_bytes(np.frombuffer(file.read(HEAD_BYTES), np.uint8))
+    if packet_bytes is None:
+        return None
+    seen = _Seen()
+    if size <= WHOLE_BYTES:
+        places = range(0, size, WINDOW_BYTES)
+    else:
+        places = sorted({round(at) for at in np.linspace(0, size - WINDOW_BYTES, NUM_WINDOWS)})
+    carry, expected = b"", 0
+    for place in places:
+        file.seek(place)
+        block = (carry if place == expected else b"") + file.read(WINDOW_BYTES)
+        rest = _scan(block, packet_bytes, seen)
+        carry, expected = block[rest:], place + WINDOW_BYTES
+    kind = seen.kinds.get(first_id)
+    ids, aside = [first_id], []
+    for other in [one for one in dict.fromkeys(seen.starts) if one != first_id]:
+        follows = seen.kinds.get(other) == kind and _take_turns_seldom(seen.starts, {*ids, other}, other)
+        (ids if follows else aside).append(other)
+    return Layout(packet_bytes, tuple(ids), tuple(aside))
+
+
+def _take_turns_seldom(starts: Sequence[int], ids: set[int], other: int) -> bool:
+    """Whether the frames of `other` stand in long runs between those of the other `ids`."""
+    own = [one == other for one in starts if one in ids]
+    runs = 1 + sum(a != b for a, b in pairwise(own))
+    return min(own.count(True), own.count(False)) >= MIN_RUN * max(1, runs // 2)
+
+
+def _packet_bytes(block: NDArray[np.uint8]) -> int | None:
+    for length in PACKET_BYTES:
+        found = _packets(block, length)
+        if len(found) >= min(5, len(block) // length) and len(found) * length > 0.8 * len(block) - 2 * length:
+            return length
+    return None
+
+
+def _packets(block: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
+    """Where packets begin: a sync byte that is one of three in a row, at the right distance."""
+    margin = 2 * length
+    sync = np.zeros(len(block) + 2 * margin, np.bool_)
+    sync[margin : margin + len(block)] = block == SYNC
+    at = np.flatnonzero(sync)
+    before, behind = sync[at - length], sync[at + length]
+    in_row = (before & behind) | (before & sync[at - margin]) | (behind & sync[at + margin])
+    return at[in_row] - margin
+
+
+def _scan(block: bytes, length: int, seen: _Seen) -> int:
+    """Take down what the whole packets of a block say; where the first packet that is not whole begins."""
+    found = _packets(np.frombuffer(block, np.uint8), length).tolist()
+    end = 0
+    for at in found:
+        if at < end or at + 188 > len(block):
+            continue
+        end = at + length
+        if not block[at + 1] & 0x40:  # no table and no frame begins in this packet
+            continue
+        packet_id = (block[at + 1] & 0x1F) << 8 | block[at + 2]
+        control = block[at + 3] >> 4 & 3
+        payload = at + 4 + (1 + block[at + 4] if control & 2 else 0)
+        if not control & 1 or payload >= at + 188:
+            continue
+        body = block[payload : at + 188]
+        if packet_id == 0:
+            seen.maps |= set(_programs(body))
+        elif packet_id in seen.maps:
+            seen.kinds |= _videos(body)
+        elif packet_id in seen.kinds and body[:3] == b"\0\0\1":
+            seen.starts.append(packet_id)
+    return end or max(0, len(block) - 3 * length)
+
+
+def _section(body: bytes, table: int) -> bytes:
+    start = 1 + body[0]
+    if len(body) < start + 12 or body[start] != table:
+        return b""
+    length = (body[start + 1] & 0x0F) << 8 | body[start + 2]
+    return body[start : start + 3 + length - 4]
+
+
+def _programs(body: bytes) -> Iterable[int]:
+    section = _section(body, 0)
+    for at in range(8, len(section) - 3, 4):
+        if section[at : at + 2] != b"\0\0":
+            yield (section[at + 2] & 0x1F) << 8 | section[at + 3]
+
+
+def _videos(body: bytes) -> dict[int, str]:
+    section = _section(body, 2)
+    if not section:
+        return {}
+    kinds = {}
+    at = 12 + ((section[10] & 0x0F) << 8 | section[11])
+    while at + 5 <= len(section):
+        if section[at] in VIDEO_KINDS:
+            kinds[(section[at + 1] & 0x1F) << 8 | section[at + 2]] = VIDEO_KINDS[section[at]]
+        at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+    return kinds
+
+
+def joined(open_source: Opener, packet_bytes: int, ids: Sequence[int]) -> Opener:
+    """Open a transport stream as `Joined`, where there is more than one id."""
+    if len(ids) < 2:
+        return open_source
+
+    def open_joined() -> BinaryIO:
+        source = open_source()
+        return cast(BinaryIO, Joined(open(source, "rb") if isinstance(source, str) else source, packet_bytes, ids))
+
+    return open_joined
+
+
+class Joined(io.RawIOBase):
+    """A transport stream in which the packets of all `ids` have the first one's id, counted anew at keyframes."""
+
+    def __init__(self, file: BinaryIO, packet_bytes: int, ids: Sequence[int]) -> None:
+        super().__init__()
+        self._file, self._length = file, packet_bytes
+        self._ids = tuple(ids)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self._at, self._file.seek(0, 2) if whence == io.SEEK_END else 0)[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        # A packet is told by the sync bytes around it: two packets before what is asked for, and three behind.
+        before = min(self._at, 3 * self._length)
+        self._file.seek(self._at - before)
+        block = np.frombuffer(self._file.read(before + len(buffer) + 3 * self._length), np.uint8).copy()
+        at = _packets(block, self._length)
+        at = at[at + 5 < len(block)]
+        ids = (block[at + 1].astype(np.int64) & 0x1F) << 8 | block[at + 2]
+        old = at[np.isin(ids, self._ids[1:])]
+        block[old + 1] = block[old + 1] & 0xE0 | self._ids[0] >> 8
+        block[old + 2] = self._ids[0] & 0xFF
+        # Where decoding may begin nothing is missing though the packets are counted anew.
+        is_entry = (
+            (block[at + 1] & 0x40 > 0) & (block[at + 3] & 0x20 > 0) & (block[at + 4] > 0) & (block[at + 5] & 0x40 > 0)
+        )
+        block[at[is_entry & np.isin(ids, self._ids)] + 5] |= 0x80
+        wanted = block[before : before + len(buffer)]
+        buffer[: len(wanted)] = wanted.tobytes()
+        self._at += len(wanted)
+        return len(wanted)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
