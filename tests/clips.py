@@ -431,7 +431,7 @@ def tiled_picture(
     height, width = picture.shape[:2]
     across, down = tile_px or width, tile_px or height
     columns, rows = -(-width // across), -(-height // down)
-    filled = cv2.copyMakeBorder(picture, 0, rows * down - height, 0, columns * across - width, cv2.BORDER_REPLICATE)
+    filled = np.pad(picture, ((0, rows * down - height), (0, columns * across - width), (0, 0)), "edge")
     tiles = [
         filled[y : y + down, x : x + across]
         for y in range(0, rows * down, down)

@@ -12,7 +12,17 @@ ROOT = Path(__file__).parents[2]
 PYTHONS = ("3.11", "3.12")
 PIXELS_NUMBERS_FILES = (
     *("av", "boxmot", "facenet-pytorch", "facexlib", "fsspec", "gfpgan", "h5py", "imageio", "numpy", "onnxruntime"),
-    *("opencv-contrib-python-headless", "pandas", "pillow", "pyarrow", "ray", "retina-face", "s3fs", "safetensors"),
+    *(
+        "opencv-contrib-python-headless",
+        "pandas",
+        "pillow",
+        "pillow-heif",
+        "pyarrow",
+        "ray",
+        "retina-face",
+        "s3fs",
+        "safetensors",
+    ),
     *("scenedetect", "scikit-image", "scikit-learn", "scipy", "tifffile", "torch", "torchvision", "ultralytics"),
 )
 

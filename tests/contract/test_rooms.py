@@ -24,6 +24,7 @@ LIBRARIES = {
     "matplotlib": {"pipeline/evaluation/plots.py"},
     "flask": {"jobs/review.py"},
     "PIL": {"pipeline/media", "pipeline/corpora"},
+    "pillow_heif": {"pipeline/media"},
     "av": {"pipeline/media"},
     "scenedetect": {"pipeline/media"},
     "fsspec": {"pipeline/storage"},

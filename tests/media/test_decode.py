@@ -320,7 +320,7 @@ SHIFTED: tuple[dict[str, Any], ...] = (
 @pytest.mark.parametrize("transfer", [16, 18])
 @pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])
 def test_hdr_is_shown_as_an_ordinary_screen_shows_it(tmp_path: Path, codec: str, transfer: int) -> None:
-    plain = [cv2.GaussianBlur(picture, (0, 0), 2) for picture in clips.scene(75, cuts=(40,))]
+    plain = [np.asarray(cv2.GaussianBlur(picture, (0, 0), 2), np.uint8) for picture in clips.scene(75, cuts=(40,))]
     path = clips.write_video(
         tmp_path / ("a.mp4" if codec == "libx265" else "a.mkv"),
         clips.in_hdr(plain, transfer),  # type: ignore[arg-type]
