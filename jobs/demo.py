@@ -149,10 +149,12 @@ def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[i
     genders = [person["gender"] == known.gender for person, known in told if person["gender"] != "N"]
     ages = [
         known.ages[0] - AGE_TOLERANCE <= person["age"] <= known.ages[1] + AGE_TOLERANCE
+        and person["age_low"] <= known.ages[1] + 1  # whoever is 41 has not yet turned 42
+        and person["age_high"] >= known.ages[0]
         for person, known in told
         if person["age"] is not None and known.ages is not None
     ]
-    within = f"within {AGE_TOLERANCE} years of what is known"
+    within = f"within {AGE_TOLERANCE} years of what is known, which their intervals hold"
     lines = [
         (f"gender: {sum(genders)} of {len(genders)} named as known", all(genders) and len(genders) >= LEAST_JUDGED),
         (f"age: {sum(ages)} of {len(ages)} {within}", all(ages) and len(ages) >= LEAST_JUDGED),

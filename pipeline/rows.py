@@ -192,10 +192,14 @@ DATASETS: dict[str, pa.Schema] = {
         *_BB,
         ("score", REAL),
         ("interpolated", FLAG),
-        ("age_min", INT, "years"),
+        ("age_min", INT, "years"),  # the group of five years that age_actual falls into: no interval, see age_low
         ("age_max", INT, "years"),
         ("age_actual", INT, "years"),
         ("gender", TEXT),
+        ("age_low", REAL, "years"),  # this and the next three: the person's, as in `persons`
+        ("age_high", REAL, "years"),
+        ("age_why_not", TEXT),
+        ("gender_why_not", TEXT),
     ),
     "tracklets": _dataset(
         ("video_id", TEXT),
@@ -216,7 +220,7 @@ DATASETS: dict[str, pa.Schema] = {
         ("score", REAL),
         ("quality", REAL),
         ("judged", FLAG),
-        ("why_not", TEXT),
+        ("why_not", TEXT),  # null where judged; else one of cores.gate.WHY_NOT, which says what each means
         ("restored", FLAG),
         ("age", REAL, "years"),
         ("age_std", REAL, "years"),
@@ -231,10 +235,12 @@ DATASETS: dict[str, pa.Schema] = {
         ("num_tracklets", INT),
         ("num_faces", INT),
         ("age", REAL, "years"),
-        ("age_low", REAL, "years"),
+        ("age_low", REAL, "years"),  # age_low to age_high: an 80 % interval
         ("age_high", REAL, "years"),
         ("gender", TEXT),
         ("female_prob", REAL),
+        ("age_why_not", TEXT),  # null where there is an age; else one of cores.vote.WHY_NOT, which says what each means
+        ("gender_why_not", TEXT),  # null where gender is M or F; else likewise
     ),
     "links": _dataset(
         ("video_id", TEXT),

@@ -1,6 +1,7 @@
 """`rollcall train attributes`: the starter estimator of age and gender, from pictures to the file that ships."""
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from jobs.train.watch import watching
 from pipeline.corpora import utkface
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
+from pipeline.models.attributes import AttributeNet, load_attributes
 from pipeline.models.estimator import AttributeEstimator
 from pipeline.models.gpu import has_gpu
 from pipeline.training.attributes import AttributeTrainingParams, finish, read_faces, settings_of, train
@@ -53,6 +55,10 @@ def attributes(
     mirrored: Annotated[
         bool, typer.Option(help="Let the estimator look at every face and at its mirror image: twice the time.")
     ] = True,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Only calibrate and test the network of this file, without training.", dir_okay=False),
+    ] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
     device: Annotated[
@@ -62,7 +68,6 @@ def attributes(
     """Train the starter estimator of age and gender, calibrate, test and write it, with its registry entry."""
     use_threads(threads)
     params = AttributeTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-    run = Run(output, settings_of(params))
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -70,17 +75,17 @@ def attributes(
         raise UserError(
             f"{data} has too few pictures: none falls to {', '.join(sorted(missing))}; name a larger data set"
         )
-    training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
-    if len(training) < params.batch:
-        raise UserError(f"--batch {params.batch} is more than the {len(training)} faces to train on; lower it")
-    with watching(len(training) // params.batch * params.epochs) as advance:
-        network = train(
-            training, validation, params, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU)
-        )
+    if calibrate is None:
+        network = _train(sides, params, Run(output, settings_of(params)), device)
+        side_px, made = params.side_px, f"Trained by `rollcall train attributes` on {len(sides['train'])}"
+    else:
+        network, file = load_attributes(calibrate)
+        side_px = file.side_px
+        made = f"Calibrated by `rollcall train attributes --calibrate {calibrate}` on {len(sides['validation'])}"
 
     say("calibrating")
     path = output / f"{NAME}.safetensors"
-    finish(network, params, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
+    finish(network, side_px, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
     estimator = AttributeEstimator(path, batch=BATCH, device="cpu", half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
@@ -88,15 +93,27 @@ def attributes(
     found = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
     (output / "test.json").write_text(json.dumps(found, indent=1) + "\n")
     show({NAME: found})
-    seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
-    say(f"trained in {duration(seconds)}; {path}")
+    if calibrate is None:
+        seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
+        say(f"trained in {duration(seconds)}")
+    say(str(path))
     own = f"{output.resolve().name}-attributes"
     entry = entry_of(
         path,
         output,
         kind="attributes",
         licence=licence,
-        seen=f"{params.side_px} px, RGB, 0..255",
-        note=f"Trained by `rollcall train attributes` on {len(training)} faces of {data.name}.",
+        seen=f"{side_px} px, RGB, 0..255",
+        note=f"{made} pictures of {data.name}.",
     )
     write_entries(output, {own: entry}, "estimate.estimator")
+
+
+def _train(
+    sides: Mapping[str, pd.DataFrame], params: AttributeTrainingParams, run: Run, device: Device | None
+) -> AttributeNet:
+    training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
+    if len(training) < params.batch:
+        raise UserError(f"--batch {params.batch} is more than the {len(training)} faces to train on; lower it")
+    with watching(len(training) // params.batch * params.epochs) as advance:
+        return train(training, validation, params, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU))

@@ -19,14 +19,14 @@ NO_ONE = -1
 JUDGED = ""
 WHY_NOT = (
     "on no one",  # nobody's head is where this face is
-    "unsure",  # the detector's score
-    "too small",
-    "blurred",
-    "turned away",
-    "tilted",
+    "unsure",  # the face detector is not sure that it is a face: gate.min_score
+    "too small",  # between the eyes: gate.min_eye_distance_px
+    "blurred",  # out of focus, moved, or made unrecognisable: gate.min_sharpness, gate.min_detail
+    "turned away",  # towards a profile: gate.max_yaw
+    "tilted",  # lying or upside down: gate.max_roll_deg
     "no face",  # eyes, nose and mouth are not arranged like a face: the back of a head, a pattern
-    "cut off",  # at the border of the picture or of what was looked at
-    "hidden",  # behind another person
+    "cut off",  # at the border of the picture or of what was looked at: gate.min_inside
+    "hidden",  # behind another person: gate.max_occluded
 )
 """Why a face is not judged, in the order in which it is asked; the first that holds is given."""
 
@@ -59,6 +59,7 @@ class GateParams:
     min_score: Share
     min_eye_distance_px: Distance
     min_sharpness: Distance
+    min_detail: Distance
     max_yaw: Share
     max_roll_deg: Annotated[float, Ge(0), Le(180)]
     min_inside: Share
@@ -245,6 +246,7 @@ def judge(
     owners: NDArray[np.int64],
     scores: NDArray[np.floating],
     sharpness: NDArray[np.floating],
+    details: NDArray[np.floating],
     pose: Pose,
     insides: NDArray[np.float64],
     hidden: NDArray[np.float64],
@@ -252,13 +254,14 @@ def judge(
 ) -> NDArray[np.object_]:
     """Whether N faces may be judged: (N,) str, JUDGED or the first of WHY_NOT that holds.
 
-    sharpness: variance of the Laplacian of the aligned face. insides, hidden: of inside_shares and hidden_shares.
+    sharpness, details: of media.faces.face_sharpness and face_detail. insides, hidden: of inside_shares and
+    hidden_shares.
     """
     refused = [
         owners == NO_ONE,
         _steps(scores) < params.min_score,
         pose.eye_distances_px < params.min_eye_distance_px,
-        np.round(sharpness.astype(np.float64), 1) < params.min_sharpness,
+        (np.round(sharpness.astype(np.float64), 1) < params.min_sharpness) | (_steps(details) < params.min_detail),
         pose.yaws > params.max_yaw,
         pose.rolls_deg > params.max_roll_deg,
         ~pose.is_plausible,

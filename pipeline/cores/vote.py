@@ -1,8 +1,9 @@
 """One estimate per person, from the faces of the person.
 
-Every judged face has a say by its quality, whenever it was seen; one that contradicts the others loses influence
-(Huber), and below a stated amount of evidence nothing is said. The faces of one person share their light, their camera
-and the estimator's own bias, so many faces make an estimate surer only up to a point.
+Every judged face has a say by its quality and by how sure the estimator is of it, whenever it was seen; one that
+contradicts the others loses influence (Huber). Below a stated amount of evidence, and beyond a stated width of the
+interval, nothing is said. What an estimator gets wrong about a person it gets wrong on nearly every face: they share
+their features, their light and their camera. So many faces make an estimate little surer than one good face does.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +16,16 @@ from numpy.typing import NDArray
 from pipeline.cores.ranges import Count, Distance, Share, check
 
 Gender = Literal["M", "F", "N"]
+WhyNot = Literal["no face judged", "not asked", "too few faces", "unsure"]
+
+WHY_NOT: dict[WhyNot, str] = {
+    "no face judged": "nobody looked at a face of this person that could be judged; `faces` says of each why not",
+    "not asked": "faces were judged without an estimator: estimate.estimator is null",
+    "too few faces": "fewer than person.min_faces, or of less quality altogether than person.min_weight",
+    "unsure": "the interval of the age is wider than person.max_age_interval, or neither gender is as probable as "
+    "person.min_gender_prob",
+}
+"""Why nothing is said of a person, in the order in which it is asked; the first that holds is given."""
 
 OLDEST_YEARS = 110.0
 Z_80 = 1.2815515655446004
@@ -32,6 +43,7 @@ class PersonParams:
     min_weight: Distance
     huber_years: Annotated[float, Gt(0)]
     correlation: Share
+    max_age_interval: Annotated[float, Gt(0)]
     min_gender_prob: Annotated[float, Gt(0.5), Le(1)]
     """0.5 is a tie."""
 
@@ -39,8 +51,14 @@ class PersonParams:
         check(self)
 
     def with_looks(self, num_looks: int) -> "PersonParams":
-        """The same for a video of `num_looks` analysed frames: nobody can show more faces than there were looks."""
-        return replace(self, min_faces=min(self.min_faces, num_looks))
+        """The same for a video of `num_looks` analysed frames: nobody can show more faces than there were looks.
+
+        Where these are fewer than min_faces, as in a picture, min_weight does not hold: how good a face must be says
+        the gate, and how sure an estimate max_age_interval.
+        """
+        if num_looks >= self.min_faces:
+            return self
+        return replace(self, min_faces=max(1, num_looks), min_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +66,8 @@ class Vote:
     """What is said about one person.
 
     age, age_low, age_high: years, in steps of 0.1, low <= age <= high, an 80 % interval; None: abstained.
-    gender: M, F, or N where neither is sure enough. female_prob: in steps of 0.001; None: abstained.
+    gender: M, F, or N where there is none. female_prob: in steps of 0.001; None: abstained; it is told where gender is
+    N because neither is probable enough. age_why_not, gender_why_not: of WHY_NOT; None where there is an age, a gender.
     """
 
     age: float | None
@@ -56,6 +75,8 @@ class Vote:
     age_high: float | None
     gender: Gender
     female_prob: float | None
+    age_why_not: WhyNot | None
+    gender_why_not: WhyNot | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +102,21 @@ def vote(
     The order of the faces does not matter, to the last bit.
     """
     canonical = np.lexsort([female_probs, age_stds, ages, qualities])
-    weights = qualities[canonical].astype(np.float64)
-    age, low, high = _vote_age(
-        ages[canonical].astype(np.float64), age_stds[canonical].astype(np.float64), weights, params
+    years, stds, probs, weights = (
+        each[canonical].astype(np.float64) for each in (ages, age_stds, female_probs, qualities)
     )
-    gender, female_prob = _vote_gender(female_probs[canonical].astype(np.float64), weights, params)
-    return Vote(age=age, age_low=low, age_high=high, gender=gender, female_prob=female_prob)
+    age, age_why_not = _vote_age(years, stds, weights, params)
+    gender, female_prob, gender_why_not = _vote_gender(probs, stds, weights, params)
+    middle, low, high = age or (None, None, None)
+    return Vote(
+        age=middle,
+        age_low=low,
+        age_high=high,
+        gender=gender,
+        female_prob=female_prob,
+        age_why_not=age_why_not,
+        gender_why_not=gender_why_not,
+    )
 
 
 def age_columns(age: float | None) -> AgeColumns:
@@ -114,50 +144,70 @@ def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], to
 
 
 def _vote_age(
-    ages: NDArray[np.float64], stds: NDArray[np.float64], weights: NDArray[np.float64], params: PersonParams
-) -> tuple[float, float, float] | tuple[None, None, None]:
-    told = np.isfinite(ages) & np.isfinite(stds) & (weights > 0)
-    ages, stds, weights = ages[told], stds[told], weights[told]
-    if not _is_enough(weights, params):
-        return None, None, None
+    ages: NDArray[np.float64], stds: NDArray[np.float64], qualities: NDArray[np.float64], params: PersonParams
+) -> tuple[tuple[float, float, float] | None, WhyNot | None]:
+    told = np.isfinite(ages) & np.isfinite(stds)
+    if why_not := _too_little(told, qualities, params):
+        return None, why_not
+    ages, stds, qualities = ages[told], stds[told], qualities[told]
+    weights = qualities * _says(stds, params)
     age = huber_location(ages, weights, params.huber_years)
 
     # What an estimator of this spread leaves uncertain: the shared part of its error stays, however many the faces.
-    # Σ weights stands for the number of independent faces; unlike (Σw)²/Σw² it never falls when a face is added.
+    # Σ qualities stands for the number of independent faces; unlike (Σw)²/Σw² it never falls when a face is added.
     variance = float(weights @ stds**2 / weights.sum())
     alone = (1 - params.correlation) * variance
-    expected = params.correlation * variance + alone / weights.sum()
+    expected = params.correlation * variance + alone / qualities.sum()
 
     # Faces of one person should differ by `alone`. If they differ by more, the estimator is worse here than it says.
     influences = weights * _huber_weights(ages - age, params.huber_years)
     disagreement = float(influences @ (ages - age) ** 2 / influences.sum())
     margin = Z_80 * np.sqrt(expected + max(0.0, disagreement - alone))
+    if round(2 * float(margin), 1) > params.max_age_interval:
+        return None, "unsure"
 
     low, middle, high = np.round(np.clip([age - margin, age, age + margin], 0, OLDEST_YEARS), 1).tolist()
-    return middle, low, high
+    return (middle, low, high), None
 
 
 def _vote_gender(
-    probs: NDArray[np.float64], weights: NDArray[np.float64], params: PersonParams
-) -> tuple[Gender, float | None]:
-    told = np.isfinite(probs) & (weights > 0)
-    probs, weights = np.clip(probs[told], 1 - SUREST_PROB, SUREST_PROB), weights[told]
-    if not _is_enough(weights, params):
-        return "N", None
+    probs: NDArray[np.float64], stds: NDArray[np.float64], qualities: NDArray[np.float64], params: PersonParams
+) -> tuple[Gender, float | None, WhyNot | None]:
+    told = np.isfinite(probs)
+    if why_not := _too_little(told, qualities, params):
+        return "N", None, why_not
+    probs, stds, qualities = np.clip(probs[told], 1 - SUREST_PROB, SUREST_PROB), stds[told], qualities[told]
+    # Who cannot tell a face's age sees little of its gender either. Faces without an age count by their quality.
+    weights = qualities * (_says(stds, params) if np.isfinite(stds).all() else 1)
     # The sum of n faces' evidence whose errors correlate by rho is worth n / (1 + (n - 1) rho) faces: at most 1 / rho.
-    faces = weights.sum()
+    faces = qualities.sum()
     worth = faces / (1 + max(0.0, faces - 1) * params.correlation)
-    logit = worth * (weights @ np.log(probs / (1 - probs))) / faces
+    logit = worth * (weights @ np.log(probs / (1 - probs))) / weights.sum()
     female_prob = round(float(1 / (1 + np.exp(-logit))), 3)
     if female_prob >= params.min_gender_prob:
-        return "F", female_prob
+        return "F", female_prob, None
     if round(1 - female_prob, 3) >= params.min_gender_prob:
-        return "M", female_prob
-    return "N", female_prob
+        return "M", female_prob, None
+    return "N", female_prob, "unsure"
 
 
-def _is_enough(weights: NDArray[np.float64], params: PersonParams) -> bool:
-    return len(weights) >= max(1, params.min_faces) and round(float(weights.sum()), 3) >= params.min_weight
+def _too_little(told: NDArray[np.bool_], qualities: NDArray[np.float64], params: PersonParams) -> WhyNot | None:
+    """Why nothing can be said of a person from the faces that are `told`, if so."""
+    if not len(told):
+        return "no face judged"
+    if not told.any():
+        return "not asked"
+    enough = round(float(qualities[told].sum()), 3)
+    is_enough = told.sum() >= params.min_faces and enough > 0 and enough >= params.min_weight
+    return None if is_enough else "too few faces"
+
+
+def _says(stds: NDArray[np.float64], params: PersonParams) -> NDArray[np.float64]:
+    """How much faces with such standard errors say: the inverse of the squared error, but for what is tolerated anyway.
+
+    Without that a face that is taken for a baby's, sure to half a year, would outvote a hundred of an adult.
+    """
+    return 1 / (stds**2 + params.huber_years**2)
 
 
 def _huber_weights(residuals: NDArray[np.float64], tolerated: float) -> NDArray[np.float64]:

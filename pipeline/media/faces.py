@@ -29,6 +29,8 @@ OUTSIDE = (135, 133, 132)
 SHARPNESS_PX = 112
 CONTRAST, NOISE = 40.0, 2.0
 """Standard deviations of grey values, 0..255: of a well-lit face, and of mere noise in a dark one."""
+FLAT = 0.1
+"""Variance of grey values, that of rounding to whole ones: a face without more has no detail."""
 _CORE = (slice(40, 92), slice(34, 78))  # of 112 px: from the brows to the lips, without hair, background and border
 
 
@@ -83,6 +85,19 @@ def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY)
     detail = float(cv2.Laplacian(grey, cv2.CV_64F)[_CORE].var())
     return round(detail * CONTRAST**2 / (float(grey[_CORE].var()) + NOISE**2), 1)
+
+
+def face_detail(picture: Picture, landmarks: NDArray[np.floating]) -> float:
+    """How much of a face from brows to lips is finer than its eyes are; rounded to 0.001.
+
+    The energy of the aligned face at 112 px between Gaussians of 2 and 4 px, by that between 4 and 8 px: of a sharp
+    face .53 to 1.0, of one that is 16 px wide .36 to .62, 12 px .31 to .54, 8 px .23 to .44, 6 px .19 to .33 (nine in
+    ten of UTKFace's). Unlike the sharpness it takes no notice of noise and of blocks of JPEG, and none of contrast: a
+    face that somebody has made unrecognisable is smooth beneath them.
+    """
+    grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY).astype(np.float64)
+    fine, middle, coarse = (cv2.GaussianBlur(grey, (0, 0), blur_px) for blur_px in (2, 4, 8))
+    return round(float((fine - middle)[_CORE].var() / ((middle - coarse)[_CORE].var() + FLAT)), 3)
 
 
 def resize_face(face: Picture, size: int) -> Picture:

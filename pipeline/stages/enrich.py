@@ -17,7 +17,7 @@ from pipeline import rows
 from pipeline.arrays import Estimates, Faces, Picture, Quantised
 from pipeline.config import Config
 from pipeline.cores import gate
-from pipeline.media.faces import align_face, face_sharpness, resize_face
+from pipeline.media.faces import align_face, face_detail, face_sharpness, resize_face
 from pipeline.media.pictures import decode_jpeg, encode_jpeg
 
 FIND_FACES_NEEDS = rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES)
@@ -52,7 +52,8 @@ FaceEmbedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 class _Found:
     """N faces on the crops of one chunk, in px of the displayed picture.
 
-    crops: (N,) index of the candidate each was found on. boxes, landmarks, scores: as in arrays.Faces. sharpness: (N,).
+    crops: (N,) index of the candidate each was found on. boxes, landmarks, scores: as in arrays.Faces. sharpness,
+    details: (N,) of media.faces.
     """
 
     crops: NDArray[np.int64]
@@ -60,11 +61,10 @@ class _Found:
     landmarks: NDArray[np.float32]
     scores: NDArray[np.float32]
     sharpness: NDArray[np.float64]
+    details: NDArray[np.float64]
 
     def __getitem__(self, index: NDArray[np.int64]) -> "_Found":
-        return _Found(
-            self.crops[index], self.boxes[index], self.landmarks[index], self.scores[index], self.sharpness[index]
-        )
+        return _Found(*(getattr(self, name)[index] for name in _Found.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ class FindFaces:
             owner_by_face,
             found.scores,
             found.sharpness,
+            found.details,
             pose,
             insides[order],
             np.concatenate([*hidden, np.zeros(0)]),
@@ -167,16 +168,20 @@ class FindFaces:
             for index, picture, faces in zip(indices, pictures, self._detector(pictures), strict=True):
                 count = len(faces)
                 landmarks = crops.outward(index, faces.landmarks)
-                sharpness = [face_sharpness(picture, crops.inward(index, points)) for points in landmarks]
+                inward = [crops.inward(index, points) for points in landmarks]
+                clear = [
+                    np.array([measure(picture, points) for points in inward], np.float64)
+                    for measure in (face_sharpness, face_detail)
+                ]
                 boxes = crops.outward(index, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4)
                 scores = np.round(faces.scores, 3)
-                found.append(_Found(np.full(count, index), boxes, landmarks, scores, np.array(sharpness, np.float64)))
+                found.append(_Found(np.full(count, index), boxes, landmarks, scores, *clear))
                 whole = np.array([[0, 0], picture.shape[1::-1]], np.float32)
                 seen.append(np.tile(crops.outward(index, whole).reshape(1, 4), (count, 1)))
         if not found:
             nothing = np.zeros((0, 4), np.float32)
             points, numbers = np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
-            return _Found(np.zeros(0, np.int64), nothing, points, numbers, np.zeros(0)), nothing
+            return _Found(np.zeros(0, np.int64), nothing, points, numbers, np.zeros(0), np.zeros(0)), nothing
         columns = [np.concatenate([getattr(part, name) for part in found]) for name in _Found.__slots__]
         return _Found(*columns), np.concatenate(seen)
 

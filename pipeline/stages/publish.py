@@ -20,7 +20,9 @@ from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
 from pipeline.storage import state, tables
 from pipeline.storage.store import Store
 
-OF_PERSONS = ("person_id", "age_min", "age_max", "age_actual", "gender")
+TOLD_OF_FRAMES = ("age_low", "age_high", "age_why_not", "gender_why_not")
+"""What `detections` has of `persons` as it stands there, beside age_columns and gender."""
+OF_PERSONS = ("person_id", "age_min", "age_max", "age_actual", "gender", *TOLD_OF_FRAMES)
 """The columns of `detections`, `tracklets` and `faces` that say who somebody is, or is estimated to be."""
 
 
@@ -102,11 +104,17 @@ def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
         "age_actual": np.array([0, *(age.age_actual for age in ages)], np.int64),
         "gender": np.array(["", *(vote.gender for vote in people.votes)]),
     }
+    dataset = rows.DATASETS["detections"]
+    as_told = {
+        name: pa.array([None, *(getattr(vote, name) for vote in people.votes)], dataset.field(name).type)
+        for name in TOLD_OF_FRAMES
+    }
     for window in facts.detections():
         person = people.person_ids[window["tracklet_id"].to_numpy() - 1]
         order = np.lexsort((person, window["frame_num"].to_numpy()))
         person = person[order]
-        told = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
+        told: dict[str, Any] = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
+        told |= {name: by.take(pa.array(person)) for name, by in as_told.items()}
         yield _with("detections", window.take(pa.array(order)), told)
 
 
@@ -129,7 +137,7 @@ def _persons(facts: Facts, people: People) -> pa.Table:
         "num_tracklets": np.bincount(index, minlength=count),
         "num_faces": total("num_faces"),
     }
-    for name in ("age", "age_low", "age_high", "gender", "female_prob"):
+    for name in ("age", "age_low", "age_high", "gender", "female_prob", "age_why_not", "gender_why_not"):
         columns[name] = [getattr(vote, name) for vote in people.votes]
     return make(rows.DATASETS["persons"], columns)
 

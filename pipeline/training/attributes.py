@@ -127,7 +127,7 @@ def read_faces(table: pd.DataFrame, read: Callable[[Path], Picture]) -> Labelled
 
 def finish(
     network: AttributeNet,
-    params: AttributeTrainingParams,
+    side_px: int,
     validation: pd.DataFrame,
     read: Callable[[Path], Picture],
     path: Path,
@@ -136,12 +136,12 @@ def finish(
     batch: int,
 ) -> Calibration:
     """Calibrate `network` on the faces of `validation` and on small copies of them, and write its file to `path`."""
-    AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
+    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
     # The calibration runs on the written file, because its weights have half the digits.
     estimator = AttributeEstimator(path, batch=batch, device="cpu", half=False)
     known = validation[(validation["age"] < YEARS) & validation["gender"].notna()]
     calibration = calibrate(raw_of(estimator, known, read, batch=batch), KNOTS, AGE_GROUPS)
-    AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=calibration).write(path, network)
+    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=calibration).write(path, network)
     return calibration
 
 

@@ -94,8 +94,9 @@ def test_people_are_named_from_left_to_right_and_not_where_one_is_missing() -> N
     assert set(names_of([{1: 1}, {2: 1}, {3: 1}, {5: 1, 6: 1}, {}], [*rows, *seen((3, 6, 99))])) == {1, 2}
 
 
-def person(number: int, gender: str, age: float | None) -> dict[str, Any]:
-    return {"person_id": number, "gender": gender, "age": age}
+def person(number: int, gender: str, age: float | None, off: float = 15) -> dict[str, Any]:
+    low, high = (None, None) if age is None else (age - off, age + off)
+    return {"person_id": number, "gender": gender, "age": age, "age_low": low, "age_high": high}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,9 @@ def person(number: int, gender: str, age: float | None) -> dict[str, Any]:
         (person(2, "M", 60), person(5, "M", 30.9), [True, False]),
         (person(2, "F", 60), person(5, "M", 41), [False, True]),
         (person(2, "N", None), person(5, "M", 41), [False, False]),  # two judged are too few
+        (person(2, "M", 48, off=6), person(5, "M", 47, off=5), [True, True]),  # he is 41 until he turns 42
+        (person(2, "M", 48, off=6), person(5, "M", 47, off=4.9), [True, False]),  # sure of what is not so
+        (person(2, "M", 48, off=5.9), person(5, "M", 47, off=5), [True, False]),
     ],
 )
 def test_a_wrong_gender_or_age_is_called_wrong(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.media.faces import OUTSIDE, TEMPLATE, align_face, face_sharpness, resize_face, similarity
+from pipeline.config import load
+from pipeline.media.faces import OUTSIDE, TEMPLATE, align_face, face_detail, face_sharpness, resize_face, similarity
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
 
@@ -95,6 +96,36 @@ def test_sharpness_looks_at_the_face_and_not_at_what_is_around_it() -> None:
     (x0, y0), (x1, y1) = (landmarks.min(axis=0) - 34).astype(int), (landmarks.max(axis=0) + 34).astype(int)
     picture[y0:y1, x0:x1] = 90
     assert face_sharpness(picture, landmarks) < 1
+
+
+def textured(blur_px: float = 0) -> NDArray[np.uint8]:
+    """A picture with as much contrast at every size, as faces have."""
+    random = np.random.default_rng(3)
+    octaves = [random.normal(0, 18, (side, side)) for side in (4, 8, 16, 32, 64, 128)]
+    grey = 128 + sum(cv2.resize(each, (300, 300), interpolation=cv2.INTER_CUBIC) for each in octaves)
+    picture = np.clip(grey, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8) if blur_px else picture
+
+
+@pytest.mark.parametrize("noise", [0, 2])
+@pytest.mark.parametrize("quality", [40, 95])
+def test_a_face_blurred_on_purpose_has_no_detail_whatever_lies_over_it(noise: float, quality: int) -> None:
+    landmarks = placed(0.5, 0, (10, 10))
+
+    def detail(picture: NDArray[np.uint8]) -> float:
+        grain = np.random.default_rng(1).normal(0, noise, picture.shape) if noise else 0
+        encoded = cv2.imencode(".jpg", np.clip(picture + grain, 0, 255).astype(np.uint8), [1, quality])[1]
+        return face_detail(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8), landmarks)
+
+    assert detail(textured(14)) < load().gate.min_detail
+    assert detail(textured(1)) > 0.5
+
+
+def test_detail_takes_no_notice_of_light() -> None:
+    landmarks = placed(0.5, 0, (10, 10))
+    dim = (textured() // 4).astype(np.uint8)
+    assert face_detail(dim, landmarks) == pytest.approx(face_detail(textured(), landmarks), rel=0.1)
+    assert face_detail(np.full((300, 300, 3), 80, np.uint8), landmarks) == 0
 
 
 def test_a_resized_face_stays_aligned() -> None:

@@ -270,12 +270,20 @@ def test_one_estimate_per_person_stands_on_every_row(tmp_path: Path) -> None:
     assert (told.xs("nunique", axis=1, level=1) == 1).to_numpy().all()
     assert told.xs("first", axis=1, level=1).to_numpy().tolist() == [[30, 35, 30, "F"], [60, 65, 61, "M"]]
     assert tables["faces"].person_id.value_counts().sort_index().tolist() == persons.num_faces.tolist()
+    told = rows.merge(persons, on=["video_id", "person_id"], suffixes=("", "_of_person"))
+    for name in ("age_low", "age_high", "age_why_not", "gender_why_not"):
+        pd.testing.assert_series_equal(told[name], told[f"{name}_of_person"], check_names=False)
+    assert persons[["age_why_not", "gender_why_not"]].isna().to_numpy().all()
+    assert ((persons.age_low < persons.age_high - 5) & (rows.age_low.notna().all())).all()
 
 
 def test_nobody_is_judged_without_faces(tmp_path: Path) -> None:
     tables = reduce(Film(3.0, [Walker(0, 3, x=20)]), tmp_path)
     assert tables["persons"][["age", "age_low", "age_high", "female_prob"]].isna().to_numpy().all()
     assert tables["persons"].gender.tolist() == ["N"]
+    for table in (tables["persons"], tables["detections"]):
+        assert set(table.age_why_not) == set(table.gender_why_not) == {"no face judged"}
+        assert table[["age_low", "age_high"]].isna().to_numpy().all()
     assert set(
         tables["detections"][["age_min", "age_max", "age_actual", "gender"]].itertuples(index=False, name=None)
     ) == {(-1, -1, -1, "N")}

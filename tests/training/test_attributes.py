@@ -137,7 +137,7 @@ def test_what_is_written_is_calibrated_and_can_be_loaded(tmp_path: Path) -> None
     table = utkface.load(tmp_path)
     torch.manual_seed(0)
     path = tmp_path / "it.safetensors"
-    calibration = finish(AttributeNet().eval(), TINY, table, read, path, mirrored=True, batch=4)
+    calibration = finish(AttributeNet().eval(), TINY.side_px, table, read, path, mirrored=True, batch=4)
     _, file = load_attributes(path)
     assert (file.side_px, file.mirrored, file.calibration) == (48, True, calibration)
     assert any(shift != 0 for shift in calibration.shifts)
