@@ -218,6 +218,7 @@ def probe(film: Film) -> Probe:
         mirrored=False,
         rotation=0,
         sample_aspect=Fraction(1),
+        frames_say_aspect=False,
         transfer=0,
         codec="h264",
         fps=Fraction(film.fps),

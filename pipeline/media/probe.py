@@ -32,6 +32,7 @@ from pipeline.cores.plan import NS
 from pipeline.cores.stamps import FALL_BACK_S, FellBack, Stamped, in_line, is_lone_start
 from pipeline.errors import DataError
 from pipeline.media import iso, matroska
+from pipeline.media.aspect import TOLERANCE, PixelAspects
 from pipeline.media.container import (
     Fault,
     Opener,
@@ -82,7 +83,11 @@ KEYFRAME_GAP = Fraction(1, 2)
 """Seconds; of keyframes that are closer, as where every frame is one, only the first is remembered."""
 STATING_FORMATS = frozenset({"matroska", "mov", "avi", "flv", "asf"})
 """Their headers say how long the video is; FFmpeg guesses it from the bytes for others."""
+ASPECT_FORMATS = frozenset({"matroska", "mov", "asf", "mxf"})
+"""Their headers state the pixel aspect, and players believe them rather than the frames."""
 UNSET_CLOCK_YEAR = 1970
+LONG_S, LEAST_BYTES_PER_S = 3600, 500
+"""A longer video that cannot be entered and has fewer bytes has holes, and is planned as if it were shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,7 @@ class Probe:
     mirrored: left and right are exchanged before it is turned.
     rotation: degrees counter-clockwise, 0, 90, 180 or 270.
     sample_aspect: width of a stored pixel over its height.
+    frames_say_aspect: the container does not say it, and it may change from frame to frame.
     transfer: of colours by ITU-T H.273, where a frame has none.
     fps: frames a second on average.
     start_pts: of time zero, in time_base.
@@ -117,6 +123,7 @@ class Probe:
     mirrored: bool
     rotation: int
     sample_aspect: Fraction
+    frames_say_aspect: bool
     transfer: int
     codec: str
     fps: Fraction
@@ -255,6 +262,7 @@ def _probe_picture(open_source: Opener, codec: str) -> Probe:
         mirrored=False,
         rotation=0,
         sample_aspect=Fraction(1),
+        frames_say_aspect=False,
         transfer=0,
         codec=codec,
         fps=DEFAULT_RATE,
@@ -290,51 +298,39 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     stated_rate = next(filter(None, map(fraction, rates)), None)
     fps = stated_rate or DEFAULT_RATE
 
-    promised_s = _duration(container, stream, time_base)
     size = _size(open_source)
-    index = _index(container, stream, promised_s, time_base, size)
-    keys = [key + delay for key in index.keys] if "mov" in formats else index.keys
-    duration_s = promised_s
-    if keys and index.is_partial:
-        end_s = _end_behind(open_source, stream.index, index.keys[-1], start_pts)
-        keys, duration_s = ([], promised_s) if end_s is None else (keys, end_s)
-    falls_back = False
-    if not keys and (promised_s <= 0 or size <= SMALL_BYTES):
-        through = _read_through(open_source, stream.index, start_pts, fps)
-        falls_back, keys, duration_s = through.falls_back, through.keys, through.video_end_s
-        # A header that promises more than there is of sound and pictures shows that the file is cut off.
-        is_cut = bool(formats & STATING_FORMATS) and _is_short(float(through.end_s), float(promised_s))
-        promised_s = promised_s if is_cut else duration_s
-    elif not keys:
-        duration_s = min(duration_s, _likely_duration(open_source, stream.index, start_pts, size, promised_s))
-    stamped = stamped or falls_back
+    extent = _extent(open_source, container, stream, size=size, delay=delay, start_pts=start_pts, fps=fps)
+    stamped, duration_s = stamped or extent.falls_back, extent.duration_s
     # A keyframe with a wrong stamp misleads who enters there.
-    ordered = head[0].pts == start_pts and index.is_ordered and all(a < b for a, b in pairwise(keys))
-    keys = [key for key in sorted(keys) if key >= start_pts]
+    ordered = head[0].pts == start_pts and extent.is_ordered
+    keys = [key for key in sorted(extent.keys) if key >= start_pts]
     # About the middle; the end of the first group of pictures where that is longer.
     targets = [start_pts + int(duration_s / 2 / time_base), *([keys[1] + 1] if len(keys) > 1 else [])]
     entered = None if stamped or not ordered else _enter(open_source, stream.index, start_pts, targets)
 
+    if entered is None:
+        duration_s = min(duration_s, max(LONG_S, Fraction(size, LEAST_BYTES_PER_S)))
     # A sender may begin with a small picture; the larger one is what the video is.
     first = head[0]
     if entered is not None and entered.width * entered.height > first.width * first.height:
         first = entered
     insets = _insets(open_source, container, stream, first)
     aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
+    frames_say_aspect = not formats & ASPECT_FORMATS
+    if frames_say_aspect and abs((said := PixelAspects()(first)) / aspect - 1) > TOLERANCE:
+        aspect = said  # the decoder's last word, and not that of the first frame
     mirrored, rotation = _orientation(head[0])
     across = max(1, round((first.width - insets[0] - insets[2]) * aspect))
     down = first.height - insets[1] - insets[3]
     width, height = (down, across) if rotation % 180 else (across, down)
     _check_size(width, height)
     transfer = int(stream.codec_context.color_trc or 0)
+    is_cut_ts = "mpegts" in formats and all(size % packet for packet in (188, 192, 204))
+    is_guessed = stamped and "avi" not in formats  # frames of AVI count, and nothing else
     warnings = [
-        "ends in the middle of a packet: it may be cut off"
-        if "mpegts" in formats and all(size % packet for packet in (188, 192, 204))
-        else None,
+        "ends in the middle of a packet: it may be cut off" if is_cut_ts else None,
         _further_streams(container, stream, layout),
-        _guessed(fps, is_stated=stated_rate is not None, is_clockless=is_clockless)
-        if stamped and "avi" not in formats
-        else None,
+        _guessed(fps, is_stated=stated_rate is not None, is_clockless=is_clockless) if is_guessed else None,
         _unshown(first, transfer),
     ]
     return Probe(
@@ -346,13 +342,14 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
         mirrored=mirrored,
         rotation=rotation,
         sample_aspect=aspect,
+        frames_say_aspect=frames_say_aspect,
         transfer=transfer,
         codec=stream.codec_context.name,
         fps=fps,
         time_base=time_base,
         start_pts=start_pts,
         duration_s=round(float(duration_s), 3),
-        promised_s=round(float(promised_s), 3),
+        promised_s=round(float(extent.promised_s), 3),
         keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in _apart(keys, KEYFRAME_GAP / time_base)),
         enterable=entered is not None,
         stamped=stamped,
@@ -461,6 +458,51 @@ def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[Vid
 
 
 @dataclass(frozen=True, slots=True)
+class _Extent:
+    """How long a video is, in s, and its keyframes. is_ordered: their stamps rise as they stand in the file.
+    falls_back: so do not those of all frames."""
+
+    duration_s: Fraction
+    promised_s: Fraction
+    keys: list[int]
+    is_ordered: bool
+    falls_back: bool
+
+
+def _extent(
+    open_source: Opener,
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    size: int,
+    delay: int,
+    start_pts: int,
+    fps: Fraction,
+) -> _Extent:
+    """By the container's index if there is one, by reading a small file through, or by the header if it can be so."""
+    time_base = fraction(stream.time_base) or Fraction(1)
+    formats = set(container.format.name.split(","))
+    promised_s = _duration(container, stream, time_base)
+    index = _index(container, stream, promised_s, time_base, size)
+    keys = [key + delay for key in index.keys] if "mov" in formats else index.keys
+    duration_s = promised_s
+    if keys and index.is_partial:
+        end_s = _end_behind(open_source, stream.index, index.keys[-1], delay, start_pts)
+        keys, duration_s = ([], promised_s) if end_s is None else (keys, end_s)
+    falls_back = False
+    if not keys and (promised_s <= 0 or size <= SMALL_BYTES):
+        through = _read_through(open_source, stream.index, start_pts, fps)
+        falls_back, keys, duration_s = through.falls_back, through.keys, through.video_end_s
+        # A header that promises more than there is of sound and pictures shows that the file is cut off.
+        is_cut = bool(formats & STATING_FORMATS) and _is_short(float(through.end_s), float(promised_s))
+        promised_s = promised_s if is_cut else duration_s
+    elif not keys:
+        duration_s = min(duration_s, _likely_duration(open_source, stream.index, start_pts, size, promised_s))
+    ordered = index.is_ordered and all(a < b for a, b in pairwise(keys))
+    return _Extent(duration_s, promised_s, keys, ordered, falls_back)
+
+
+@dataclass(frozen=True, slots=True)
 class _Index:
     """keys: times of the keyframes by the container's index, of decoding in MP4; empty: it has none.
 
@@ -492,8 +534,9 @@ def _index(
     return _Index([key.timestamp for key in keys], ordered, reach_s < promised_s * LEAST_INDEXED)
 
 
-def _end_behind(open_source: Opener, stream_index: int, last_key: int, start_pts: int) -> Fraction | None:
-    """Where a video ends, in s from time zero, if little follows its last known keyframe; None: much does."""
+def _end_behind(open_source: Opener, stream_index: int, last_key: int, delay: int, start_pts: int) -> Fraction | None:
+    """Where a video ends, in s from time zero, if one group of pictures follows its last known keyframe; None: more
+    does. delay: see `_head`."""
     with opened(open_source) as container:
         stream = container.streams[stream_index]
         time_base = fraction(stream.time_base) or Fraction(1)
@@ -507,6 +550,8 @@ def _end_behind(open_source: Opener, stream_index: int, last_key: int, start_pts
             if num_bytes > END_BYTES:
                 return None
             if packet.stream_index == stream_index and packet.pts is not None:
+                if packet.is_keyframe and packet.pts > last_key + delay:
+                    return None
                 end = max(end, packet.pts + (packet.duration or 0))
     return (end - start_pts) * time_base
 

@@ -1,7 +1,7 @@
 """From a stored frame to the picture that is shown: what the container crops, square pixels, HDR tone-mapped.
 
 Contract: all pictures of a video have one size. A frame of another size than the video's is shown whole, in its own
-shape, in the middle of that size. The result depends on the frame alone.
+shape, in the middle of that size; so is one of another pixel aspect. The result depends on the frame alone.
 """
 
 from fractions import Fraction
@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from pipeline.arrays import Picture
+from pipeline.media.aspect import TOLERANCE, PixelAspects
 from pipeline.media.probe import Probe
 from pipeline.media.tone import DEEP, HLG, PQ, ToneMapper, transfer_of
 
@@ -20,13 +21,17 @@ class Screen:
 
     def __init__(self, probe: Probe, size: tuple[int, int]) -> None:
         self._probe, self._size = probe, size
+        self._aspects = PixelAspects()
         self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> Picture:
         """(height, width, 3) in `pixel_format`, rgb24 or bgr24."""
-        if (frame.width, frame.height) == self._probe.stored:
+        across, down = self._shape(frame)
+        if (across, down) == self._shape_of_video:
             return self._cropped(frame, pixel_format)
-        width, height = self._fitted(frame)
+        scale = min(Fraction(self._size[0]) / across, Fraction(self._size[1], down))
+        width = min(max(1, round(across * scale)), self._size[0])
+        height = min(max(1, round(down * scale)), self._size[1])
         canvas = np.zeros((self._size[1], self._size[0], 3), np.uint8)
         left, top = (self._size[0] - width) // 2, (self._size[1] - height) // 2
         canvas[top : top + height, left : left + width] = self._converted(frame, width, height, pixel_format)
@@ -34,10 +39,23 @@ class Screen:
 
     def other_size(self, frame: VideoFrame) -> str | None:
         """The frame's size as displayed, WIDTHxHEIGHT, if it is not the video's."""
-        if (frame.width, frame.height) == self._probe.stored:
+        shape = self._shape(frame)
+        if shape == self._shape_of_video:
             return None
-        across, down = round(frame.width * self._probe.sample_aspect), frame.height
+        across, down = round(shape[0]), shape[1]
         return f"{down}x{across}" if self._probe.rotation % 180 else f"{across}x{down}"
+
+    @property
+    def _shape_of_video(self) -> tuple[Fraction, int]:
+        width, height = self._probe.stored
+        return width * self._probe.sample_aspect, height
+
+    def _shape(self, frame: VideoFrame) -> tuple[Fraction, int]:
+        """Width and height in square pixels of the stored frame."""
+        aspect = self._probe.sample_aspect
+        if self._probe.frames_say_aspect and abs((said := self._aspects(frame)) / aspect - 1) > TOLERANCE:
+            aspect = said
+        return frame.width * aspect, frame.height
 
     def _cropped(self, frame: VideoFrame, pixel_format: str) -> Picture:
         width, height = self._size
@@ -50,12 +68,6 @@ class Screen:
         left, top = round(left * across), round(top * down)
         left, top = min(left, whole.shape[1] - width), min(top, whole.shape[0] - height)
         return whole[top : top + height, left : left + width]
-
-    def _fitted(self, frame: VideoFrame) -> tuple[int, int]:
-        across, down = frame.width * self._probe.sample_aspect, frame.height
-        scale = min(Fraction(self._size[0]) / across, Fraction(self._size[1], down))
-        width, height = max(1, round(across * scale)), max(1, round(down * scale))
-        return min(width, self._size[0]), min(height, self._size[1])
 
     def _converted(self, frame: VideoFrame, width: int, height: int, pixel_format: str) -> Picture:
         transfer = transfer_of(frame, self._probe.transfer)

@@ -379,6 +379,29 @@ def test_a_stretch_of_another_size_under_another_packet_id_is_shown_in_its_shape
     assert decode(path, probe(lambda: str(path)))[1] == [(2, "96x160"), (3, "96x160")]
 
 
+def test_a_broadcast_that_changes_its_pixel_aspect_is_shown_in_both_shapes(tmp_path: Path) -> None:
+    """4:3 and then 16:9, stored in as many pixels."""
+    parts = [
+        clips.make_clip(
+            tmp_path / f"{number}.ts",
+            seconds=2,
+            keyframe_every=25,
+            pixel_aspect=aspect,
+            container_options={"mpegts_start_pid": f"0x{number}00", "output_ts_offset": str(2.08 * number - 2.08)},
+        )
+        for number, aspect in enumerate((Fraction(1), Fraction(4, 3)), 1)
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    probed = probe(lambda: str(path))
+    assert (probed.width, probed.height) == (160, 96)
+    shown = pictures(path)
+    assert not shown[60][:10].any()  # 213x96 fits in above and below
+    assert shown[40][:10].any()
+    assert_exact(path, lengths=(1, 2))
+    assert decode(path, probed)[1] == [(2, "213x96"), (3, "213x96")]
+
+
 UNEVEN_MS = [round(index * 1000 / 30) for index in range(30)] + [1000 + 200 * index for index in range(30)]
 
 

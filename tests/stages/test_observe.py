@@ -34,6 +34,7 @@ PROBE = Probe(
     mirrored=False,
     rotation=0,
     sample_aspect=Fraction(1),
+    frames_say_aspect=False,
     transfer=0,
     codec="none",
     fps=Fraction(RATE),

@@ -1,0 +1,44 @@
+"""The pixel aspect that each frame says itself: broadcasters change it inside a stream, and PyAV does not show it."""
+
+from fractions import Fraction
+from typing import cast
+
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+UNIT_PX = 1000
+TOLERANCE = Fraction(1, 100)
+"""Of the pixel aspect; what differs less is rounding."""
+
+
+class PixelAspects:
+    """Tells frames' pixel aspects; keeps a filter for each size and format that it met."""
+
+    def __init__(self) -> None:
+        self._filters: dict[tuple[int, int, str], tuple[Graph, FilterContext, FilterContext]] = {}
+
+    def __call__(self, frame: VideoFrame) -> Fraction:
+        """Width of a stored pixel over its height, to 1/UNIT_PX; 1 where the frame does not say."""
+        key = frame.width, frame.height, frame.format.name
+        if key not in self._filters:
+            self._filters[key] = _filter(*key)
+        _, source, sink = self._filters[key]
+        source.push(frame)
+        return Fraction(cast(VideoFrame, sink.pull()).width, UNIT_PX)
+
+
+def _filter(width: int, height: int, pixel_format: str) -> tuple[Graph, FilterContext, FilterContext]:
+    """A few pixels of a frame, scaled to a width that says its pixel aspect."""
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=width, height=height, format=VideoFormat(pixel_format), time_base=Fraction(1, 1000))
+    few = graph.add("crop", w="16", h="16", x="0", y="0")
+    scale = graph.add("scale", w=f"max(1,round({UNIT_PX}*sar))", h="16", flags="neighbor", eval="frame")
+    sink = graph.add("buffersink")
+    source.link_to(few)
+    few.link_to(scale)
+    scale.link_to(sink)
+    graph.configure()
+    return graph, source, sink
