@@ -4,14 +4,13 @@ import json
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.cores.plan import disjoint
 from pipeline.media.probe import Probe
 from pipeline.rows import VIDEO_TABLES
 from pipeline.stages import catalog, flow
@@ -19,15 +18,18 @@ from pipeline.stages import sequence as sequences
 from pipeline.stages.catalog import Content, Fault, Standing
 from pipeline.stages.events import ChunkDone, Event, VideoDone, Work
 from pipeline.stages.reduce import Job
+from pipeline.stages.relink import Again
+from pipeline.stages.ways import Course, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
-from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summary_name
+from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import Registry
 
 SAVE_EVERY_S = 10
+OBSERVE, RELINK = "observe", "relink"
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
 
@@ -47,12 +49,12 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run. linked: sequences, likewise.
+    faults: by uri, sources without a content. failed: by video_id, given up in this run. not_relinked: by video_id, why
+    what is published of it did not do. linked: sequences. not_linked: by name, why a sequence is not.
     """
 
     state: State
-    config: Config
-    config_id: str
+    wanted: Wanted
     run_id: str
     registry: Registry
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -62,12 +64,22 @@ class Book:
     accounts: dict[str, Account] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     records: list[dict[str, Any]] = field(default_factory=list)
+    not_relinked: dict[str, str] = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
+    not_linked: dict[str, str] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
     def store(self) -> Store:
         return self.state.store
+
+    @property
+    def config(self) -> Config:
+        return self.wanted.config
+
+    @property
+    def config_id(self) -> str:
+        return self.wanted.config_id
 
     def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
         """Enter the sources as this run finds them."""
@@ -97,48 +109,69 @@ class Book:
                 wanted.append(content)
         return wanted
 
-    def work(self, wanted: Sequence[Content], probes: dict[str, Probe | Fault], ledger: Ledger) -> list[Work]:
+    def work(
+        self, chosen: Sequence[Content], courses: Mapping[str, Course], probes: Mapping[str, Probe | Fault]
+    ) -> list[Work | Again]:
         """What is left of each video, longest first: a long one that begins last would keep the cluster waiting."""
-        durable = ledger.durable()
         pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
-        work = []
-        for content in wanted:
-            probed = probes[content.video_id]
-            if isinstance(probed, Fault):
+        work: list[Work | Again] = []
+        for content in chosen:
+            course = courses[content.video_id]
+            if course.relink is not None:
+                again = Again(course.relink, course.way)
+                self._open_account(content, again.num_chunks)
+                work.append(again)
+            elif isinstance(probed := probes[content.video_id], Fault):
                 self._quarantine(content.video_id, content.uri, probed)
-                continue
-            spans = durable.get(content.video_id, [])
-            left = flow.planned(probed, self.config, spans)
-            job = Job(
-                video_id=content.video_id,
-                uri=content.uri,
-                probe=probed,
-                spans=tuple(disjoint(spans)),
-                csv_names=tuple(self.state.csv_names(content.video_id)),
-                ledger=ledger,
-                config=self.config,
-                config_id=self.config_id,
-                spaces=flow.spaces(self.config, self.registry),
-                priors=flow.priors(flow.told_likenesses(self.config, self.registry)),
-                in_sequence=content.video_id in pieces,
-            )
-            self.accounts[content.video_id] = Account(datetime.now(UTC), reused=len(job.spans))
-            rows = tuple(flow.span_row(content.video_id, content.uri, probed, span) for span in left)
-            work.append(Work(job=job, rows=rows))
-        return sorted(work, key=lambda one: (-one.job.probe.duration_s, one.job.uri))
+            else:
+                self._open_account(content, len(course.spans))
+                work.append(self._from_chunks(content, course, probed, content.video_id in pieces))
+        return sorted(work, key=lambda one: (-one.duration_s, one.uri))
+
+    def _from_chunks(self, content: Content, course: Course, probed: Probe, in_sequence: bool) -> Work:
+        """A video that is reduced from chunks, and what is to be done about those that are not durable."""
+        video_id, recipe = content.video_id, self.wanted.recipe
+        job = Job(
+            video_id=video_id,
+            uri=content.uri,
+            probe=probed,
+            spans=course.spans,
+            csv_names=tuple(self.state.csv_names(video_id)),
+            ledger=Ledger(self.store, course.keys),
+            config=self.config,
+            config_id=self.config_id,
+            spaces=recipe.spaces,
+            priors=flow.priors(recipe.likenesses),
+            in_sequence=in_sequence,
+        )
+        kept = [*course.spans, *(span for span, _ in course.faces)]
+        left = flow.planned(probed, self.config, kept)
+        return Work(
+            job,
+            rows=tuple(flow.span_row(video_id, content.uri, probed, span) for span in left),
+            faces=tuple(flow.faces_row(video_id, content.uri, span, key) for span, key in course.faces),
+        )
+
+    def _open_account(self, content: Content, num_reused: int) -> None:
+        self.accounts[content.video_id] = Account(datetime.now(UTC), reused=num_reused)
 
     def note(self, event: Event) -> None:
         if isinstance(event, ChunkDone):
             account = self.accounts[event.video_id]
-            account.done += 1
+            if OBSERVE in event.timings:
+                account.done += 1
+            else:  # only its faces were estimated again
+                account.reused += 1
             account.attempts = max(account.attempts, event.attempts)
             for stage, (seconds, gpu_seconds) in event.timings.items():
                 self._spend(account, stage, seconds, gpu_seconds)
         elif isinstance(event, VideoDone):
             video_id = event.published.video_id
-            self._spend(self.accounts[video_id], "reduce", event.seconds, 0.0)
+            self._spend(self.accounts[video_id], event.stage, event.seconds, 0.0)
             self.published[video_id] = self.state.videos[video_id] = event.published.row
             self._record(video_id)
+        elif event.stage == RELINK:
+            self.not_relinked[event.video_id] = event.reason
         else:
             row = next(row for row in self.state.sources.values() if row["video_id"] == event.video_id)
             self._quarantine(event.video_id, row["uri"], Fault(event.stage, event.reason))
@@ -196,6 +229,8 @@ class Book:
         }
         if self.linked:
             told["sequences"] = [asdict(one) for one in self.standings()]
+        if self.not_linked:
+            told["sequences_not_linked"] = self.not_linked
         self.store.put("run.json", json.dumps(told, indent=2).encode())
 
     def standings(self) -> list[sequences.Standing]:
@@ -259,6 +294,9 @@ def clear_work(book: Book) -> None:
     through = {video_id for video_id, row in book.state.videos.items() if row["config_id"] == book.config_id}
     if book.config.biometrics.keep:
         through -= set(done)
+    pieces = {row["video_id"] for members in book.state.sequences().values() for row in members}
+    for video_id in sorted((through & summarised(book.store)) - pieces):
+        book.store.delete(summary_name(video_id))  # its biometrics were kept before
     for video_id in sorted(through & {name.split("/")[1] for name in book.store.names(WORK)}):
         book.store.delete_tree(f"{WORK}/{video_id}")
     limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)

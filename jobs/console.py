@@ -59,6 +59,11 @@ def meter(num_videos: int, num_frames: int) -> Iterator[Meter]:
         yield Meter(num_videos, num_frames, bar)
 
 
+def count(number: int, noun: str) -> str:
+    """2, 'video' -> '2 videos'."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """3700 -> '1 h 02 min'."""
     minutes, rest = divmod(round(seconds), 60)

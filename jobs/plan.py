@@ -1,8 +1,9 @@
 """`rollcall plan`: what `process` would do, and why. Runs no model and writes nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -15,11 +16,12 @@ from jobs.prepare import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.stages import catalog, flow
+from pipeline.stages import sequence as sequences
 from pipeline.stages.catalog import Content, Fault, Standing
+from pipeline.stages.ways import Course, Stock, Wanted
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
-from pipeline.storage.ledger import Ledger
-from pipeline.storage.sources import list_sources
+from pipeline.storage.sources import Listing, list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import Registry
@@ -39,6 +41,11 @@ class Line:
     chunks: int = 0
     durable: int = 0
     seconds: float = 0.0
+    course: Course | None = None
+
+    @property
+    def seconds_to_decode(self) -> float:
+        return self.seconds * self.chunks / max(self.chunks + self.durable, 1)
 
 
 @app.command()
@@ -61,6 +68,7 @@ def plan(
     check_tracking(chosen)
     chosen = decide_device(chosen)
     state = State.load(store)
+    wanted = Wanted.of(chosen, registry)
 
     ids = catalog.identify(listing.sources, state)
     found = catalog.contents(ids)
@@ -69,35 +77,50 @@ def plan(
         for uri, fault in ids.items()
         if isinstance(fault, Fault)
     ]
-    lines += _lines(found, state, chosen, registry, store)
     lines += [
         Line(row["uri"], "vanished", f"{row['named_by']} no longer names it; its rows stay until process --prune")
         for row in state.vanished(listing)
     ]
+    replaced = {uri for uri, video_id in ids.items() if _had_another(state, uri, video_id)}
+    _foresee(state, listing, ids)
+    lines += _lines(found, state, wanted, replaced)
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
-    pieces = Counter(source.sequence for source in listing.sources if source.sequence)
-    if pieces:
-        console.say(f"sequences: {len(pieces)}, of {pieces.total()} files; they are linked when these are done")
+    _show_sequences(listing, state)
+    _show_steps(lines)
     _show_totals(lines, chosen, state, store)
 
 
-def _lines(found: Sequence[Content], state: State, config: Config, registry: Registry, store: Store) -> list[Line]:
-    config_id = flow.config_id(config, registry)
-    durable = Ledger(store, flow.keys(config, registry)).durable()
-    standings = {content.video_id: catalog.standing(content, state, config_id) for content in found}
+def _had_another(state: State, uri: str, video_id: str | Fault) -> bool:
+    """Whether a source had another content when it was last read."""
+    return (state.sources.get(uri) or {}).get("video_id") not in (None, video_id)
+
+
+def _foresee(state: State, listing: Listing, ids: Mapping[str, str | Fault]) -> None:
+    """Enter the sources into the books as `process` would, without writing anything."""
+    state.name_sources(listing)
+    for uri, video_id in ids.items():
+        state.set_source(uri, video_id=None if isinstance(video_id, Fault) else video_id)
+
+
+def _lines(found: Sequence[Content], state: State, wanted: Wanted, replaced: set[str]) -> list[Line]:
+    standings = {content.video_id: catalog.standing(content, state, wanted.config_id) for content in found}
     undone = [content for content in found if standings[content.video_id] in (Standing.NEW, Standing.CHANGED)]
-    probes = catalog.probe_all(undone)
+    courses = Stock(state).courses(undone, wanted)
+    probes = catalog.probe_all(content for content in undone if courses[content.video_id].relink is None)
     lines = []
     for content in found:
-        standing = standings[content.video_id]
-        row = state.videos.get(content.video_id, {})
+        standing, row = standings[content.video_id], state.videos.get(content.video_id, {})
         if standing is Standing.DONE:
             lines.append(Line(content.uri, "done", f"published with {row['num_persons']} persons"))
         elif standing is Standing.QUARANTINED:
             why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
             lines.append(Line(content.uri, "quarantined", why))
         else:
-            lines.append(_undone(content, standing, probes[content.video_id], config, durable, row, state))
+            course, probed = courses[content.video_id], probes.get(content.video_id)
+            line = _undone(content, standing, course, probed, wanted.config, row)
+            if replaced & set(content.uris):
+                line = replace(line, standing="changed", why=f"its content changed since it was last read; {line.why}")
+            lines.append(line)
         lines += [Line(uri, "same content", f"as {content.uri}") for uri in content.uris[1:]]
     return lines
 
@@ -105,30 +128,18 @@ def _lines(found: Sequence[Content], state: State, config: Config, registry: Reg
 def _undone(
     content: Content,
     standing: Standing,
-    probed: Probe | Fault,
+    course: Course,
+    probed: Probe | Fault | None,
     config: Config,
-    durable: dict[str, list[tuple[int, int]]],
-    row: dict[str, object],
-    state: State,
+    row: Mapping[str, Any],
 ) -> Line:
     if isinstance(probed, Fault):
         return Line(content.uri, "quarantined", f"{probed.stage}: {probed.reason}")
-    there = durable.get(content.video_id, [])
-    spans = flow.planned(probed, config, there)
-    chunks = sum(len(span.borders) - len(span.durable) for span in spans)
-    before = {(state.sources.get(uri) or {}).get("video_id") for uri in content.uris}
-    if before - {None, content.video_id}:
-        standing, why = Standing.CHANGED, "its content changed since it was last read"
-    elif standing is Standing.CHANGED:
-        why = f"configuration or weights changed (config_id {row['config_id']})"
-    else:
-        why = "seen for the first time" if not there else "an earlier run was interrupted"
-    stages = "observe, find_faces, " + ("restore_faces, " if config.restore.mode != "off" else "") + "estimate, reduce"
-    if not chunks:
-        stages = "reduce only: every chunk is durable"
-    elif row and not there:
-        stages += " (observe repeats: nothing of the video is kept in _work)"
-    return Line(content.uri, standing.value, f"{why}; {stages}", chunks, len(there), probed.duration_s)
+    if probed is None:
+        return Line(content.uri, standing.value, str(course), seconds=row["duration_s"], course=course)
+    kept = [*course.spans, *(span for span, _ in course.faces)]
+    chunks = sum(len(span.borders) - len(span.durable) for span in flow.planned(probed, config, kept))
+    return Line(content.uri, standing.value, str(course), chunks, len(kept), probed.duration_s, course)
 
 
 def _show(lines: Sequence[Line], num_other: int) -> None:
@@ -144,10 +155,27 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
         console.say(f"{num_other} other files left out: by name they are neither video nor picture")
 
 
+def _show_sequences(listing: Listing, state: State) -> None:
+    named = {source.sequence for source in listing.sources if source.sequence}
+    if named:
+        files = sum(one.files for one in sequences.standings(state) if one.sequence in named)
+        console.say(f"sequences: {len(named)}, of {files} files; they are linked when these are done")
+
+
+def _show_steps(lines: Sequence[Line]) -> None:
+    """What each change costs by itself, over all videos that it concerns."""
+    steps = Counter(str(step) for line in lines if line.course is not None for step in line.course.steps)
+    for step, count in sorted(steps.items(), key=lambda item: (-item[1], item[0])):
+        console.say(f"{step} ({console.count(count, 'video')})")
+
+
 def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Store) -> None:
     count = Counter(line.standing for line in lines)
     console.say(", ".join(f"{number} {standing}" for standing, number in sorted(count.items())) or "nothing named")
-    chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds for line in lines)
+    chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds_to_decode for line in lines)
+    steps = Counter((line.course.way, line.course.step) for line in lines if line.course is not None)
+    for (_, step), number in sorted(steps.items()):
+        console.say(f"{console.count(number, 'video')}: {step}")
     told = f"to do: {chunks} chunk{'s' * (chunks != 1)}, {console.duration(seconds)} of video"
     console.say(f"{told}, on {config.compute.device}")
     if not seconds:

@@ -4,11 +4,13 @@ import contextlib
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import ray
 import typer
@@ -20,11 +22,15 @@ from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
-from pipeline.config import Config, load
+from pipeline.config import Config, cluster_address, load
 from pipeline.stages import catalog, flow, run
 from pipeline.stages import sequence as sequences
+from pipeline.stages.base import PoolOfStages
 from pipeline.stages.catalog import Content, Standing
-from pipeline.stages.events import ChunkDone, Work
+from pipeline.stages.changes import Way
+from pipeline.stages.events import ChunkDone, Work, carry_out
+from pipeline.stages.relink import Again, track_here
+from pipeline.stages.ways import Course, Stock, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.ledger import Ledger
@@ -36,6 +42,10 @@ from pipeline.weights import Registry
 QUARANTINED = 3
 SAVE_EVERY_S = 10
 SHOWN_VIDEOS = 25
+RELINKED_PER_S = 2000
+"""Seconds of video that one core links again in a second."""
+RAY_PAYS_S = 60
+"""Work of so many seconds, where nothing else needs Ray, is done here: Ray takes half of that to start."""
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
 app = typer.Typer(**PLAIN)
@@ -122,29 +132,26 @@ def _run(
     tables.create(store, config.biometrics.keep)
     ids = catalog.identify(listing.sources, state)
     config = decide_device(config)
-    config_id = flow.config_id(config, registry)
+    wanted = Wanted.of(config, registry)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    books.write_recipe(store, config_id, flow.Recipe.of(config, registry).to_json())
-    book = Book(state, config, config_id, run_id, registry)
+    books.write_recipe(store, wanted.config_id, wanted.recipe.to_json())
+    book = Book(state, wanted, run_id, registry)
     found = catalog.contents(ids)
     book.open(listing, ids)
-    wanted = book.select(found, retry_quarantined)
-
-    ledger = Ledger(store, flow.keys(config, registry))
-    pools = flow.pools(config, registry, ledger, book.run_id)
-    with ThreadPoolExecutor(1) as meanwhile:
-        probing = meanwhile.submit(catalog.probe_all, wanted)
-        if wanted:
-            check_tracking(config)
-            console.say("starting Ray")
-            run.start_ray(config)
-            run.check_room(config, pools)
-        work = book.work(wanted, probing.result(), ledger)
+    chosen = book.select(found, retry_quarantined)
+    courses = Stock(state).courses(chosen, wanted)
+    _say_courses(courses.values())
+    pools = _Pools.of(wanted, registry, store, book.run_id)
+    work = _prepare(chosen, courses, pools, book)
     book.save_sources()
-    sequences.withdraw(store, {content.video_id for content in wanted})
+    sequences.withdraw(store, {content.video_id for content in chosen})
     try:
         if work:
-            _carry_out(work, pools, config, book)
+            _carry_out(work, pools, book)
+        if again := [content for content in chosen if content.video_id in book.not_relinked]:
+            _say_not_relinked(book)
+            work = _prepare(again, Stock(state).courses_anew(again, wanted), pools, book)
+            _carry_out(work, pools, book)
         if prune:
             book.prune()
         _link_sequences(book)
@@ -162,15 +169,50 @@ def _run(
     return len(book.faults) + len(book.failed)
 
 
-def _carry_out(work: Sequence[Work], pools: Sequence[Any], config: Config, book: Book) -> None:
-    seconds = sum(one.job.probe.duration_s for one in work)
-    num_frames = round(sum(one.job.probe.duration_s * float(one.job.probe.fps) for one in work))
-    reused = sum(len(one.job.spans) for one in work)
-    told = f"{len(work)} video{'s' * (len(work) != 1)}, {console.duration(seconds)}"
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """kept_faces: of chunks that need no pixels."""
+
+    whole: Sequence[PoolOfStages]
+    kept_faces: Sequence[PoolOfStages]
+
+    @classmethod
+    def of(cls, wanted: Wanted, registry: Registry, store: Store, run_id: str) -> "_Pools":
+        told = (wanted.config, registry, Ledger(store, wanted.recipe.keys), run_id)
+        return cls(flow.pools(*told), flow.pools_of_kept_faces(*told))
+
+
+def _prepare(chosen: Sequence[Content], courses: Mapping[str, Course], pools: _Pools, book: Book) -> list[Work | Again]:
+    """What is to be done about each content, once its container is probed; Ray starts meanwhile, where it is needed."""
+    config = book.config
+    with ThreadPoolExecutor(1) as meanwhile:
+        unknown = [content for content in chosen if courses[content.video_id].relink is None]
+        probing = meanwhile.submit(catalog.probe_all, unknown)
+        seconds = sum(course.relink.row["duration_s"] for course in courses.values() if course.relink is not None)
+        if unknown or seconds / RELINKED_PER_S > RAY_PAYS_S or (courses and cluster_address(config)):
+            if unknown:
+                check_tracking(config)
+            console.say("starting Ray")
+            run.start_ray(config)
+            run.check_room(config, pools.whole)
+        return book.work(chosen, courses, probing.result())
+
+
+def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
+    if run.is_running():
+        events = run.run(work, pools.whole, book.config, pools.kept_faces)
+    else:
+        events = (carry_out(one, track_here) for one in work if isinstance(one, Again))
+    mapped = [one for one in work if isinstance(one, Work) and (one.rows or one.faces)]
+    num_frames = round(sum(one.duration_s * float(one.job.probe.fps) for one in mapped))
+    seconds = sum(one.duration_s for one in work)
+    reused = sum(account.reused for account in book.accounts.values())
+    told = f"{console.count(len(work), 'video')}, {console.duration(seconds)}"
     there = f", {reused} chunks are there already" if reused else ""
-    console.say(f"processing {told} on {config.compute.device}{there}; loading models")
+    loading = "; loading models" if mapped else ""
+    console.say(f"processing {told} on {book.config.compute.device}{there}{loading}")
     with console.meter(len(work), num_frames) as meter:
-        for event in run.run(work, pools, config):
+        for event in events:
             book.note(event)
             if isinstance(event, ChunkDone):
                 meter.add_frames(event.num_frames)
@@ -185,7 +227,9 @@ def _link_sequences(book: Book) -> None:
     if jobs:
         book.linked = [job.name for job in jobs]
         console.say(f"linking {len(jobs)} sequence{'s' * (len(jobs) != 1)}")
-        run.link_sequences(jobs, book.config)
+        book.not_linked = run.link_sequences(jobs, book.config) if run.is_running() else sequences.link_here(jobs)
+        for name, why in book.not_linked.items():
+            console.say(f"sequence {name} is not linked: {why}")
 
 
 @contextlib.contextmanager
@@ -197,6 +241,18 @@ def _ending_cleanly():  # noqa: ANN202
     finally:
         signal.signal(signal.SIGTERM, before)
         ray.shutdown()
+
+
+def _say_courses(courses: Collection[Course]) -> None:
+    """How the videos are made that this output has in another form already, and why."""
+    told = Counter(str(course) for course in courses if course.way < Way.VIDEO or course.steps or course.note)
+    for way, count in told.most_common(SHOWN_VIDEOS):
+        console.say(f"{console.count(count, 'video')}: {way}")
+
+
+def _say_not_relinked(book: Book) -> None:
+    for video_id, why in book.not_relinked.items():
+        console.say(f"{book.state.videos[video_id]['uri']}: {why}; it is made again from the video")
 
 
 def _say_sources(listing: Listing) -> None:

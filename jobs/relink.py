@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,15 +19,17 @@ from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from jobs.prepare import check_tracking
 from pipeline.config import load, restored
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.stages import sequence as sequences
+from pipeline.stages.changes import Way
 from pipeline.stages.flow import Recipe
-from pipeline.stages.relink import RELINKED, Relink, Way, choose_way, kept_spans, relink_video
+from pipeline.stages.relink import RELINKED, Relink, choose_way, kept_spans, relink_video
 from pipeline.storage import state as books
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 
 SHOWN_VIDEOS = 25
+FAILED = 3
 
 app = typer.Typer(**PLAIN)
 
@@ -63,15 +66,22 @@ def relink(
     so_already = f", {kept} so already" if kept else ""
     console.say(f"{_videos(len(tasks))} to be made again, from {_told(ways)}{so_already}")
     sequences.withdraw(store, {task.video_id for task in tasks})
-    carry_out(tasks, ways, state)
+    num_failed = carry_out(tasks, ways, state)
     link_sequences(state)
+    if num_failed:
+        sys.exit(FAILED)
 
 
 def link_sequences(state: State) -> None:
     """Link the files of every sequence of which one has changed."""
-    for job in sequences.find_work(state):
-        sequences.link_sequence(job)
-        console.say(f"sequence {next(one for one in sequences.standings(state) if one.sequence == job.name)}")
+    jobs = sequences.find_work(state)
+    faults = sequences.link_here(jobs)
+    linked = {job.name for job in jobs} - faults.keys()
+    for one in sequences.standings(state):
+        if one.sequence in linked:
+            console.say(f"sequence {one}")
+    for name, why in faults.items():
+        console.say(f"sequence {name} is not linked: {why}")
 
 
 def check_settings(settings: Sequence[str]) -> None:
@@ -107,6 +117,7 @@ def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
                 store=store,
                 row=row,
                 recipe=recipe,
+                wanted=recipe.reduced_with(after),
                 before=before,
                 after=after,
                 csv_names=tuple(state.csv_names(row["video_id"])),
@@ -130,15 +141,19 @@ def choose_ways(tasks: Sequence[Relink]) -> list[Way]:
     return ways
 
 
-def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> None:
-    """Publish video after video, and keep the books however it ends."""
+def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> int:
+    """Publish video after video, and keep the books however it ends; returns how many stay as they were."""
     record = Record(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
     status = "failed"
     try:
         for task, way in zip(tasks, ways, strict=True):
             started_at, started = datetime.now(UTC), time.perf_counter()
-            books.write_recipe(task.store, task.config_id, task.recipe.reduced_with(task.after).to_json())
-            row = state.videos[task.video_id] = relink_video(task, way)
+            books.write_recipe(task.store, task.config_id, task.wanted.to_json())
+            try:
+                row = state.videos[task.video_id] = relink_video(task, way)
+            except DataError as fault:
+                record.failed[task.row["uri"]] = str(fault)
+                continue
             record.add(task, way, row, started_at, time.perf_counter() - started)
         status = "done"
     except KeyboardInterrupt:
@@ -148,16 +163,18 @@ def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> Non
     finally:
         record.write(state, status)
     record.show(state.store)
+    return len(record.failed)
 
 
 @dataclass(slots=True)
 class Record:
-    """What a run of `relink` leaves in `runs` and run.json."""
+    """What a run of `relink` leaves in `runs` and run.json. failed: by uri, why a video stays as it was."""
 
     run_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     rows: list[dict[str, Any]] = field(default_factory=list)
     done: list[tuple[Relink, Way, dict[str, Any]]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, task: Relink, way: Way, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
@@ -198,7 +215,7 @@ class Record:
             "configuration": task.after.plain(),
             "models": task.recipe.models,
             "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
-            "this_run": {"published": len(self.done), "quarantined": 0},
+            "this_run": {"published": len(self.done), "quarantined": 0, "failed": len(self.failed)},
             "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
             "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},
         }
@@ -208,16 +225,18 @@ class Record:
         table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")
         for task, way, row in self.done[:SHOWN_VIDEOS]:
             persons = f"{task.row['num_persons']} -> {row['num_persons']}"
-            table.add_row(task.row["uri"].rsplit("/", 1)[-1], way.value, persons)
+            table.add_row(task.row["uri"].rsplit("/", 1)[-1], way.made_of, persons)
         console.console.print(table)
         if len(self.done) > SHOWN_VIDEOS:
             console.say(f"… and {len(self.done) - SHOWN_VIDEOS} more videos")
+        for uri, why in self.failed.items():
+            console.say(f"stays as it was: {uri}: {why}; process makes it again from the video")
         persons = sum(row["num_persons"] for _, _, row in self.done)
         console.say(f"{_videos(len(self.done))} made again, {persons} persons, in {self.seconds:.1f} s -> {store.uri}")
 
 
 def _told(ways: Sequence[Way]) -> str:
-    return ", ".join(f"{way.value} ({count})" for way, count in sorted(Counter(ways).items())) or "nothing"
+    return ", ".join(f"{way.made_of} ({count})" for way, count in sorted(Counter(ways).items())) or "nothing"
 
 
 def _videos(count: int) -> str:

@@ -31,6 +31,17 @@ SPAN = pa.schema(
 )
 """What is decoded in one go: as a rule one chunk; a video that cannot be entered in the middle is one span of many."""
 
+KEPT_FACES = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("first_cell", pa.int64()),
+        ("end_cell", pa.int64()),  # -1: to the end of the video
+        ("enriched", pa.string()),  # the key of the durable object that has the faces
+    ]
+)
+"""A durable chunk whose kept faces are estimated again, without its pixels."""
+
 CHUNK = pa.schema(
     [
         ("video_id", pa.string()),

@@ -23,6 +23,7 @@ from pipeline.media.probe import Probe
 from pipeline.stages import flow
 from pipeline.stages.reduce import Job, reduce_video
 from pipeline.stages.track import track_part
+from pipeline.stages.ways import Wanted
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Keys, Ledger, Span
 from pipeline.storage.sources import Listing, Source
@@ -182,18 +183,26 @@ def job_of(film: Film, spans: Sequence[Span], ledger: Ledger, config: Config, vi
 
 def with_recipe(work: Job) -> Job:
     """The same job under the config_id that its configuration has; the output says what that stands for."""
-    keys = work.ledger.keys
-    work = replace(work, config_id=flow.reduced_id(keys, work.config, {}))
-    recipe = flow.Recipe(
-        knobs=work.config.result_knobs(),
-        keys=keys,
-        spaces=work.spaces,
+    work = replace(work, config_id=flow.reduced_id(work.ledger.keys, work.config, {}))
+    state.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
+    return work
+
+
+def recipe(config: Config) -> flow.Recipe:
+    """What `job` makes videos of."""
+    return flow.Recipe(
+        knobs=config.result_knobs(),
+        keys=Keys("o", "e"),
+        spaces={"body": "looks", "face": "faces"},
         likenesses={},
         models={"body": {"name": "looks", "sha256": "0", "licence": "MIT"}},
         reduce_revision=flow.REDUCE_REVISION,
     )
-    state.write_recipe(work.ledger.store, work.config_id, recipe.to_json())
-    return work
+
+
+def wanted(config_id: str, *settings: str) -> Wanted:
+    config = configured(*settings)
+    return Wanted(config, recipe(config), config_id)
 
 
 def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:

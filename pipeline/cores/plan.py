@@ -98,6 +98,18 @@ def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return chosen
 
 
+def beside(chosen: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of `others` that overlap none of `chosen`, both disjoint and ascending."""
+    starts = [first for first, _ in chosen]
+    found = []
+    for first, end in others:
+        place = bisect_right(starts, first)
+        is_free = not place or _ceiling(chosen[place - 1][1]) <= first
+        if is_free and (place == len(starts) or _ceiling(end) <= starts[place]):
+            found.append((first, end))
+    return found
+
+
 def plan_spans(
     *,
     duration_s: float,

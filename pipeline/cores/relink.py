@@ -34,11 +34,6 @@ class Seen:
     intervals: Sequence[NDArray[np.int64]]
 
 
-def widened(before: IdentityParams, after: IdentityParams) -> list[str]:
-    """Return the names of the limits that were widened. Pairs between the old and the new limit were never scored."""
-    return [name for name in LIMITS if getattr(after, name) > getattr(before, name)]
-
-
 def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
     """Return what `score` gives under `params`. Its limits must not be wider than those of `links`."""
     soon = _late_us(links.gap_s) <= as_microseconds(params.max_gap_s)

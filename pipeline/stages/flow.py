@@ -20,6 +20,7 @@ from pipeline.stages import enrich
 from pipeline.stages.base import Core, Limits, PoolOfStages, Resources, Splitter, Stage
 from pipeline.storage.ledger import Keys, Ledger, Span
 from pipeline.storage.store import opener
+from pipeline.storage.tables import damage_is_a_fault
 from pipeline.weights import Registry
 
 GPU_SHARE = 0.5
@@ -37,7 +38,7 @@ SHAPED_BY = {
 OBSERVED_ROLES = ("detector", "body", "look")
 
 RowOfSpan = str
-"""One row of rows.SPAN as JSON."""
+"""One row of rows.SPAN, or of rows.KEPT_FACES, as JSON."""
 ToldLikenesses = Mapping[str, Mapping[str, Sequence[float]]]
 """weights.Entry.likeness by kind of embedding, where there is one."""
 
@@ -116,6 +117,12 @@ def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfS
     return json.dumps({"video_id": video_id, "uri": uri, "probe": probe.without_keyframes().to_json()} | asdict(span))
 
 
+def faces_row(video_id: str, uri: str, span: Span, enriched: str) -> RowOfSpan:
+    """A row of rows.KEPT_FACES."""
+    told = {"video_id": video_id, "uri": uri, "first_cell": span[0], "end_cell": span[1], "enriched": enriched}
+    return json.dumps(told)
+
+
 def spaces(config: Config, registry: Registry) -> dict[str, str]:
     """The embedding spaces of a configuration: vectors of two spaces are never compared."""
     chosen = _embedders(config)
@@ -148,23 +155,7 @@ def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None
 
 def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
     """Consecutive stages of a pool share an actor; restoration has its own pool where the configuration says so."""
-    limits = Limits(
-        ledger=ledger,
-        run_id=run_id,
-        max_attempts=config.run.max_attempts,
-        deadline_s=config.run.chunk_deadline_s,
-    )
-
-    def pool(name: str, knobs: Pool, *stages: Stage) -> PoolOfStages:
-        auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
-        resources = Resources(
-            num_cpus=knobs.cpus,
-            num_gpus=auto if knobs.gpus == "auto" else knobs.gpus,
-            min_workers=knobs.workers,
-            max_workers=max(knobs.workers, knobs.max_workers),
-        )
-        return PoolOfStages(name=name, stages=stages, resources=resources, limits=limits)
-
+    pool = partial(_pool, config, ledger, run_id)
     observe = Stage(
         name="observe",
         build=partial(_observe, config, registry),
@@ -185,12 +176,7 @@ def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> li
         needs=enrich.RESTORE_FACES_NEEDS,
         adds=enrich.RESTORE_FACES_ADDS,
     )
-    estimate = Stage(
-        name="estimate",
-        build=partial(_estimate, config, registry),
-        needs=enrich.ESTIMATE_NEEDS,
-        adds=enrich.ESTIMATE_ADDS,
-    )
+    estimate = _estimate_stage(config, registry)
     commit = Stage(
         name="commit",
         build=partial(_commit, ledger, config.biometrics.keep),
@@ -209,6 +195,52 @@ def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> li
         pool("restore_faces", config.run.restore, restore_faces),
         pool("estimate", config.run.enrich, estimate, commit),
     ]
+
+
+def pools_of_kept_faces(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
+    """What makes new enriched objects out of faces that older ones have kept: rows of rows.KEPT_FACES go in."""
+    read_faces = Stage(
+        name="read_faces",
+        build=partial(_read_faces, ledger),
+        needs=rows.KEPT_FACES,
+        adds=rows.join(rows.ENRICHED, rows.COMMITTED),
+        splits=True,
+    )
+    commit = Stage(
+        name="commit",
+        build=partial(_commit_enriched, ledger, config.biometrics.keep),
+        needs=rows.join(_CHUNK_NEEDS, rows.ENRICHED, rows.COMMITTED),
+        adds=rows.COMMITTED,
+        drops=tuple(rows.ENRICHED.names),
+    )
+    stages = (read_faces, _estimate_stage(config, registry), commit)
+    return [_pool(config, ledger, run_id, "estimate", config.run.enrich, *stages)]
+
+
+def _pool(config: Config, ledger: Ledger, run_id: str, name: str, knobs: Pool, *stages: Stage) -> PoolOfStages:
+    auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
+    resources = Resources(
+        num_cpus=knobs.cpus,
+        num_gpus=auto if knobs.gpus == "auto" else knobs.gpus,
+        min_workers=knobs.workers,
+        max_workers=max(knobs.workers, knobs.max_workers),
+    )
+    limits = Limits(
+        ledger=ledger,
+        run_id=run_id,
+        max_attempts=config.run.max_attempts,
+        deadline_s=config.run.chunk_deadline_s,
+    )
+    return PoolOfStages(name=name, stages=stages, resources=resources, limits=limits)
+
+
+def _estimate_stage(config: Config, registry: Registry) -> Stage:
+    return Stage(
+        name="estimate",
+        build=partial(_estimate, config, registry),
+        needs=enrich.ESTIMATE_NEEDS,
+        adds=enrich.ESTIMATE_ADDS,
+    )
 
 
 _CHUNK_NEEDS = pa.schema([rows.CHUNK.field(name) for name in ("video_id", "first_cell", "end_cell")])
@@ -257,14 +289,46 @@ def _estimate(config: Config, registry: Registry) -> Core:
     return enrich.Estimate(config, load.estimator(), load.face_embedder())
 
 
+def _read_faces(ledger: Ledger) -> Splitter:
+    def read(row: pa.Table) -> Iterator[pa.Table]:
+        kept = row.to_pylist()[0]
+        video_id, span = kept["video_id"], (kept["first_cell"], kept["end_cell"])
+        source = replace(ledger, keys=replace(ledger.keys, enriched=kept["enriched"]))
+        with damage_is_a_fault():
+            enriched = source.enriched(video_id, span, rows.ENRICHED.names)
+            frames = source.observed(video_id, span, ["frames.list.element.cell"])["frames"][0]
+        columns = [pa.array([kept.get(field.name)], field.type) for field in rows.CHUNK]
+        chunk = pa.table(columns, schema=rows.CHUNK)
+        for name in enriched.column_names:
+            chunk = chunk.append_column(enriched.schema.field(name), enriched[name])
+        yield chunk.append_column(rows.COMMITTED[0], pa.array([len(frames)], pa.int64()))
+
+    return read
+
+
 def _commit(ledger: Ledger, keep_biometrics: bool) -> Core:
     def commit(row: pa.Table) -> pa.Table:
-        enriched = row.select(rows.ENRICHED.names)
-        if not keep_biometrics:
-            blank = rows.blank(rows.ALIGNED_FACES, 1)
-            enriched = enriched.set_column(enriched.column_names.index("aligned"), blank.schema[0], blank["aligned"])
-        span = (row["first_cell"][0].as_py(), row["end_cell"][0].as_py())
-        ledger.commit(row["video_id"][0].as_py(), span, row.select(rows.OBSERVED.names), enriched)
+        ledger.commit(*_chunk_of(row), row.select(rows.OBSERVED.names), _enriched(row, keep_biometrics))
         return pa.table({"num_frames": pa.array([len(row["frames"][0])], pa.int64())})
 
     return commit
+
+
+def _commit_enriched(ledger: Ledger, keep_biometrics: bool) -> Core:
+    def commit(row: pa.Table) -> pa.Table:
+        ledger.commit_enriched(*_chunk_of(row), _enriched(row, keep_biometrics))
+        return row.select(rows.COMMITTED.names)
+
+    return commit
+
+
+def _chunk_of(row: pa.Table) -> tuple[str, Span]:
+    return row["video_id"][0].as_py(), (row["first_cell"][0].as_py(), row["end_cell"][0].as_py())
+
+
+def _enriched(row: pa.Table, keep_biometrics: bool) -> pa.Table:
+    enriched = row.select(rows.ENRICHED.names)
+    if keep_biometrics:
+        return enriched
+    blank = rows.blank(rows.ALIGNED_FACES, 1)
+    return enriched.set_column(enriched.column_names.index("aligned"), blank.schema[0], blank["aligned"])

@@ -12,7 +12,6 @@ The new tables are written aside and take the place of the old ones when they ar
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -25,13 +24,15 @@ from pipeline.config import Config
 from pipeline.cores.fill import Knots
 from pipeline.cores.link import Links, join, microseconds
 from pipeline.cores.plan import disjoint
-from pipeline.cores.relink import Seen, num_crowded_out, select, widened
+from pipeline.cores.relink import Seen, num_crowded_out, select
 from pipeline.errors import UserError
-from pipeline.stages.flow import REDUCE_REVISION, SHAPED_BY, Recipe, priors, reduced_id
+from pipeline.stages.changes import Change, Way, compare, least
+from pipeline.stages.flow import SHAPED_BY, Recipe, priors, reduced_id
 from pipeline.stages.publish import Facts, conclude, facts_schema, publish, read_likenesses, reals
 from pipeline.stages.reduce import (
     Chunks,
     Part,
+    Published,
     Timeline,
     box_array,
     flat,
@@ -46,32 +47,27 @@ from pipeline.storage.store import Store
 
 RELINKED = SHAPED_BY["reduced"]
 """The sections of the configuration that act on what is stored."""
-KEEP = "`rollcall process` with biometrics.keep=true keeps them"
-
-
-class Way(StrEnum):
-    """What new tables are made of."""
-
-    SCORES = "scores"
-    EMBEDDINGS = "embeddings"
-    CHUNKS = "boxes and embeddings"
+KEPT_BY = "`rollcall process` with biometrics.keep=true keeps them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relink:
     """A published video that is to be made again.
 
-    row: its row of `videos`. recipe: of what it was made. before, after: the old and the new configuration. spans: its
-    durable chunks, if they are kept.
+    row: its row of `videos`. recipe: of what it was made. wanted: of what it is to be made. before, after: the old and
+    the new configuration. spans: its durable chunks, if they are kept. in_sequence: files that follow it will want to
+    know its persons.
     """
 
     store: Store
     row: Mapping[str, Any]
     recipe: Recipe
+    wanted: Recipe
     before: Config
     after: Config
     csv_names: tuple[str, ...]
     spans: tuple[Span, ...]
+    in_sequence: bool = False
 
     @property
     def video_id(self) -> str:
@@ -80,18 +76,41 @@ class Relink:
     @property
     def config_id(self) -> str:
         """What the video will be known by."""
-        return reduced_id(self.recipe.keys, self.after, self.recipe.likenesses)
+        return reduced_id(self.wanted.keys, self.after, self.wanted.likenesses)
 
     @property
-    def changed(self) -> list[str]:
-        """The knobs that differ, dotted."""
-        return changed_knobs(self.before, self.after)
+    def changes(self) -> list[Change]:
+        return compare(self.recipe, self.wanted)
 
 
-def changed_knobs(before: Config, after: Config) -> list[str]:
-    """The result knobs that two configurations have different values for, dotted."""
-    old, new = before.result_knobs(), after.result_knobs()
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The last step of a published video that needs no chunks to be made: it is linked again."""
+
+    relink: Relink
+    way: Way
+
+    @property
+    def video_id(self) -> str:
+        return self.relink.video_id
+
+    @property
+    def uri(self) -> str:
+        return self.relink.row["uri"]
+
+    @property
+    def duration_s(self) -> float:
+        return self.relink.row["duration_s"]
+
+    @property
+    def num_chunks(self) -> int:
+        return 0 if self.way is Way.SCORES else len(self.relink.spans)
+
+
+def publish_again(again: Again) -> Published:
+    """As reduce.reduce_video, for a video that is linked again. Raises DataError as `relink_video`."""
+    row = relink_video(again.relink, again.way)
+    return Published(video_id=again.video_id, row=row, num_chunks=again.num_chunks)
 
 
 def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[Span, ...]]:
@@ -103,51 +122,61 @@ def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[Span, ...]]:
 
 def choose_way(task: Relink) -> Way:
     """How a video is to be made again. Raises UserError where what is stored does not suffice."""
-    if not (lacking := _lacks_scores(task)):
+    needs = least(task.changes)
+    lacking = _lacks_scores(task, needs)
+    if not lacking:
         return Way.SCORES
-    if task.spans:
-        tracked_alike = not _knobs_of_tracking(task) and task.recipe.reduce_revision == REDUCE_REVISION
+    if task.spans and needs <= Way.CHUNKS:
         has_vectors = task.store.exists(f"embeddings/{task.video_id}.parquet")
-        return Way.EMBEDDINGS if tracked_alike and has_vectors else Way.CHUNKS
+        return Way.EMBEDDINGS if needs <= Way.EMBEDDINGS and has_vectors else Way.CHUNKS
     raise UserError(f"{task.row['uri']}: {lacking}")
 
 
 def relink_video(task: Relink, way: Way) -> dict[str, Any]:
-    """Publish a video again; returns its new row of `videos`."""
+    """Publish a video again; returns its new row of `videos`.
+
+    Raises DataError where what is stored of it cannot be read or does not fit together; its tables are as they were.
+    """
+    # Where a worker died at the end of this, the published tables are new ones, and no longer what to begin with.
+    state.finish_replacing(task.store, task.video_id)
+    if (row := state.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
+        return row
     place = state.aside(task.store, task.video_id)
-    task.store.delete_tree(place.uri.removeprefix(f"{task.store.uri}/"))
-    counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
+    with tables.damage_is_a_fault():
+        counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
     row = {**task.row, "config_id": task.config_id} | counts
+    if task.before.biometrics.keep and not task.after.biometrics.keep:
+        state.drop_biometrics(task.store, task.video_id)
     state.write_video(place, row)
     state.replace_video(task.store, task.video_id)
     return row
 
 
-def _lacks_scores(task: Relink) -> str:
-    """What new tables cannot be made of the published ones for; empty: they can."""
-    if others := _knobs_of_tracking(task):
-        return f"{', '.join(others)}: needs the boxes and embeddings of all frames, which are not kept; {KEEP}"
-    if task.recipe.reduce_revision != REDUCE_REVISION:
-        return f"it was published by another version of rollcall, and its embeddings are not kept; {KEEP}"
+def crowded_out(task: Relink) -> str:
+    """What a shorter `identity.shot_max_s` cannot be followed for on scores; empty: it can."""
     before, after = task.before.identity, task.after.identity
-    if wider := widened(before, after):
-        told = ", ".join(
-            f"identity.{name} from {getattr(before, name):g} to {getattr(after, name):g}" for name in wider
+    if after.shot_max_s >= before.shot_max_s:
+        return ""
+    links, seen = read_links(task.store, task.video_id), read_seen(task.store, task.video_id)
+    if count := num_crowded_out(links, seen, before, after):
+        return (
+            f"{count} of its tracklets had more candidates than the {before.candidates} that were written down, and "
+            f"the embeddings of the others are not kept"
         )
-        return f"{told}: needs the embeddings of its tracklets, which are not kept; {KEEP}"
-    if after.shot_max_s < before.shot_max_s:
-        links, seen = read_links(task.store, task.video_id), read_seen(task.store, task.video_id)
-        if count := num_crowded_out(links, seen, before, after):
-            return (
-                f"identity.shot_max_s={after.shot_max_s:g}: {count} of its tracklets had more candidates than the "
-                f"{before.candidates} that were written down, and the embeddings of the others are not kept; {KEEP}"
-            )
     return ""
 
 
-def _knobs_of_tracking(task: Relink) -> list[str]:
-    """The changed knobs that shape tracklets, not persons."""
-    return [key for key in task.changed if not key.startswith(("identity.", "person."))]
+def _lacks_scores(task: Relink, needs: Way) -> str:
+    """What new tables cannot be made of the published ones for; empty: they can."""
+    changes = [change for change in task.changes if change.needs is needs]
+    if needs >= Way.CHUNKS:
+        names = ", ".join(change.name for change in changes)
+        return f"{names}: needs the boxes and embeddings of all frames, which are not kept; {KEPT_BY}"
+    if needs is Way.EMBEDDINGS:
+        told = ", ".join(f"{change.name} from {change.before} to {change.after}" for change in changes)
+        return f"{told}: needs the embeddings of its tracklets, which are not kept; {KEPT_BY}"
+    crowded = crowded_out(task)
+    return crowded and f"identity.shot_max_s={task.after.identity.shot_max_s:g}: {crowded}; {KEPT_BY}"
 
 
 # --- from scores -----------------------------------------------------------------------------------------------------
@@ -247,19 +276,20 @@ def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
         csv_names=task.csv_names,
         ledger=Ledger(task.store, task.recipe.keys),
         config=task.after,
-        spaces=task.recipe.spaces,
-        priors=priors(task.recipe.likenesses),
+        spaces=task.wanted.spaces,
+        priors=priors(task.wanted.likenesses),
+        in_sequence=task.in_sequence,
     )
     timeline = read_timeline(chunks, 0)
     frame_ns = round(task.row["duration_s"] * 1e9) - int(timeline.times_ns[-1])
     timeline = replace(timeline, frame_ns=frame_ns)
     if way is Way.CHUNKS:
-        return publish_chunks(chunks, timeline, _track, place)
+        return publish_chunks(chunks, timeline, track_here, place)
     known = read_likenesses(tables.read_one(task.store, "likenesses", task.video_id))
     return publish_chunks(chunks, timeline, lambda _: [read_tracked(chunks, timeline)], place, known)
 
 
-def _track(parts: Sequence[Part]) -> Iterable[Tracked]:
+def track_here(parts: Sequence[Part]) -> Iterable[Tracked]:
     from pipeline.stages.track import track_part  # torch and boxmot: some seconds
 
     return [track_part(part) for part in parts]

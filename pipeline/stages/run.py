@@ -23,14 +23,14 @@ import ray
 import ray.data
 
 from pipeline.config import Config, Pool, cluster_address
-from pipeline.errors import DataError, UserError
+from pipeline.errors import UserError
 from pipeline.stages.base import PoolOfStages, Worker
-from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work
+from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work, carry_out
 from pipeline.stages.flow import RowOfSpan
-from pipeline.stages.reduce import Job, Part, Published, reduce_video
-from pipeline.stages.sequence import SequenceJob, link_sequence
+from pipeline.stages.reduce import Job, Part
+from pipeline.stages.relink import Again
+from pipeline.stages.sequence import SequenceJob, link_here
 from pipeline.stages.tracked import Tracked
-from pipeline.storage.ledger import is_whole
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 WAIT_FOR_ACTORS_S = 600
@@ -77,6 +77,11 @@ def _check_answers(address: str) -> None:
         raise UserError(f"no Ray cluster answers at {address}: {error}; check --address") from None
 
 
+def is_running() -> bool:
+    """Whether `start_ray` has been called."""
+    return ray.is_initialized()
+
+
 def count_gpus() -> float:
     """GPUs of the cluster that `start_ray` connected to."""
     return ray.cluster_resources().get("GPU", 0.0)
@@ -97,56 +102,63 @@ def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
             )
 
 
-def run(work: Sequence[Work], pools: Sequence[PoolOfStages], config: Config) -> Iterator[Event]:
-    """Carry out `work`, first of all what only has to be reduced. Leaves Ray running."""
-    yield from _Run(work, config).events(pools)
+def run(
+    work: Sequence[Work | Again],
+    pools: Sequence[PoolOfStages],
+    config: Config,
+    pools_of_kept_faces: Sequence[PoolOfStages] = (),
+) -> Iterator[Event]:
+    """Carry out `work`, first of all what needs no chunks to be made. Leaves Ray running."""
+    yield from _Run(work, config).events(pools, pools_of_kept_faces)
 
 
-def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> None:
-    """Link the files of each sequence, a task for each; starts Ray if it does not run. Leaves it running."""
-    if not ray.is_initialized():
-        start_ray(config)
+def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
+    """As sequence.link_here, a task for each."""
     cpus = config.run.reduce_cpus
-    waiting = [_link_sequence.options(num_cpus=cpus).remote(job) for job in jobs]
+    waiting = [_link_here.options(num_cpus=cpus).remote([job]) for job in jobs]
+    faults: dict[str, str] = {}
     while waiting:
         finished, waiting = ray.wait(waiting)
-        ray.get(finished)
+        for reference in finished:
+            faults |= ray.get(reference)
+    return faults
 
 
 class _Run:
-    def __init__(self, work: Sequence[Work], config: Config) -> None:
+    def __init__(self, work: Sequence[Work | Again], config: Config) -> None:
         self._config = config
-        self._by_id = {one.job.video_id: one for one in work}
-        for one in work:
-            one.durable.update(one.job.spans)
-        self._ready = deque(one for one in work if not one.rows)
+        self._by_id = {one.job.video_id: one for one in work if isinstance(one, Work)}
+        self._ready: deque[Job | Again] = deque(one for one in work if isinstance(one, Again))
+        self._ready.extend(one.job for one in self._by_id.values() if one.is_whole)
         self._reducing: dict[Any, str] = {}
         self._failed: set[str] = set()
 
-    def events(self, pools: Sequence[PoolOfStages]) -> Iterator[Event]:
+    def events(self, pools: Sequence[PoolOfStages], pools_of_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
         spans = [row for one in self._by_id.values() for row in one.rows]
+        faces = [row for one in self._by_id.values() for row in one.faces]
+        maps = [each for each in ((faces, pools_of_kept_faces), (spans, pools)) if each[0]]
         arrivals: queue.Queue[Any] = queue.Queue()
-        is_mapping = bool(spans)
-        if spans:
-            threading.Thread(target=_map, args=(spans, pools, arrivals), daemon=True).start()
-        while is_mapping or self._ready or self._reducing:
+        num_mapping = len(maps)
+        if maps:
+            threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
+        while num_mapping or self._ready or self._reducing:
             self._start_reduces()
-            if is_mapping:
+            if num_mapping:
                 for row in _arrived(arrivals, POLL_S):
                     if row is None:
-                        is_mapping = False
+                        num_mapping -= 1
                     else:
                         yield from self._take(_event(row))
-            yield from self._reduced(0 if is_mapping else POLL_S)
+            yield from self._reduced(0 if num_mapping else POLL_S)
         for video_id, one in self._by_id.items():
-            if video_id not in self._failed and not is_whole(sorted(one.durable)):
+            if video_id not in self._failed and not one.is_whole:
                 raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
 
     def _start_reduces(self) -> None:
         cpus = self._config.run.reduce_cpus
         while self._ready and len(self._reducing) < self._config.run.max_reduces:
-            job = self._ready.popleft().job
-            self._reducing[_reduce.options(num_cpus=cpus).remote(job, cpus)] = job.video_id
+            last = self._ready.popleft()
+            self._reducing[_reduce.options(num_cpus=cpus).remote(last, cpus)] = last.video_id
 
     def _take(self, event: ChunkDone | VideoFailed) -> Iterator[Event]:
         if event.video_id in self._failed:  # another chunk of it; once is enough
@@ -155,10 +167,8 @@ class _Run:
             self._failed.add(event.video_id)
         else:
             one = self._by_id[event.video_id]
-            one.durable.add(event.span)
-            if is_whole(sorted(one.durable)):
-                one.job = one.job.with_spans(tuple(sorted(one.durable)))
-                self._ready.append(one)
+            if one.take(event.span):
+                self._ready.append(one.job)
         yield event
 
     def _reduced(self, timeout_s: float) -> Iterator[Event]:
@@ -168,12 +178,16 @@ class _Run:
         finished, _ = ray.wait(waiting, num_returns=len(waiting) if timeout_s == 0 else 1, timeout=timeout_s)
         for reference in finished:
             video_id = self._reducing.pop(reference)
-            outcome, seconds = ray.get(reference)
-            if isinstance(outcome, Published):
-                yield VideoDone(published=outcome, seconds=seconds)
-            else:
+            outcome = ray.get(reference)
+            if isinstance(outcome, VideoFailed):
                 self._failed.add(video_id)
-                yield VideoFailed(video_id=video_id, stage="reduce", reason=outcome)
+            yield outcome
+
+
+def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
+    """One after the other: pools of two maps would not fit beside each other."""
+    for rows, pools in maps:
+        _map(rows, pools, arrivals)
 
 
 def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
@@ -244,18 +258,11 @@ def _event(row: pa.Table) -> ChunkDone | VideoFailed:
 
 
 @ray.remote(max_retries=PART_RETRIES)
-def _reduce(job: Job, part_cpus: float) -> tuple[Published | str, float]:
-    """Reduce one video. A fault of the data comes back as its reason; anything else is a bug and raises."""
-    import time
-
-    started = time.perf_counter()
-    try:
-        return reduce_video(job, partial(spread, part_cpus=part_cpus)), time.perf_counter() - started
-    except DataError as fault:
-        return str(fault), time.perf_counter() - started
+def _reduce(last: Job | Again, part_cpus: float) -> VideoDone | VideoFailed:
+    return carry_out(last, partial(spread, part_cpus=part_cpus))
 
 
-_link_sequence = ray.remote(max_retries=PART_RETRIES)(link_sequence)
+_link_here = ray.remote(max_retries=PART_RETRIES)(link_here)
 
 
 def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:

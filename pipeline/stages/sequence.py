@@ -20,7 +20,7 @@ from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet
 from pipeline.cores.sequence import FilePerson, Span, lay_out, merged, number_sequence
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.stages.publish import make, read_likenesses
 from pipeline.storage import state as books
 from pipeline.storage import tables
@@ -52,11 +52,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class SequenceJob:
-    """A sequence that is to be linked, under the knobs that its last file was made with."""
+    """A sequence that is to be linked."""
 
     name: str
     members: tuple[Member, ...]
-    identity: IdentityParams
     store: Store
 
 
@@ -84,37 +83,54 @@ class Standing:
 def find_work(state: State) -> list[SequenceJob]:
     """The sequences with a file that is done of which something has changed since they were linked."""
     return [
-        SequenceJob(name, members, _identity(state.store, members), state.store)
+        SequenceJob(name, members, state.store)
         for name, members in _members(state).items()
         if _done(members) and not _is_current(_note(state.store, _name(name)), members)
     ]
 
 
 def link_sequence(job: SequenceJob) -> None:
-    """Link the persons of a sequence and publish them."""
-    starts_us, times = lay_out([_span(member) for member in job.members])
-    known = _known(job)
-    persons: list[FilePerson] = []
-    columns: dict[str, list[Any]] = {"position": [], "video_id": [], "person_id": []}
-    for file, video, seen in _seen(job, starts_us.tolist()):
-        for person_id in range(1, video["num_persons"] + 1):
-            number = known.get((video["video_id"], person_id), 0)
-            persons.append(FilePerson(file, number, seen.get(person_id)))
-            columns["position"].append(job.members[file].position)
-            columns["video_id"].append(video["video_id"])
-            columns["person_id"].append(person_id)
-    numbers = number_sequence(persons, job.identity, _likenesses(job))
+    """Link the persons of a sequence, under the knobs that its last file was made with, and publish them.
+
+    Raises DataError where what is stored of its files does not suffice; what was published of it stays.
+    """
+    with tables.damage_is_a_fault():
+        identity = _identity(job.store, job.members)
+        starts_us, times = lay_out([_span(member) for member in job.members])
+        known = _known(job)
+        persons: list[FilePerson] = []
+        columns: dict[str, list[Any]] = {"position": [], "video_id": [], "person_id": []}
+        for file, video, seen in _seen(job, identity, starts_us.tolist()):
+            for person_id in range(1, video["num_persons"] + 1):
+                number = known.get((video["video_id"], person_id), 0)
+                persons.append(FilePerson(file, number, seen.get(person_id)))
+                columns["position"].append(job.members[file].position)
+                columns["video_id"].append(video["video_id"])
+                columns["person_id"].append(person_id)
+        numbers = number_sequence(persons, identity, _likenesses(job))
     told = columns | {"sequence": [job.name] * len(persons), "sequence_person_id": numbers}
     note = {"revision": REVISION, "sequence": job.name, "made_of": _made_of(job.members), "times": times.value}
     _write(job.store, _name(job.name), note, make(SCHEMA, told))
+
+
+def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:
+    """Link one sequence after the other; returns by name why some are not linked."""
+    faults = {}
+    for job in jobs:
+        try:
+            link_sequence(job)
+        except DataError as fault:
+            faults[job.name] = str(fault)
+    return faults
 
 
 def withdraw(store: Store, video_ids: Collection[str]) -> None:
     """Take the rows of videos that are about to change out of all sequences, which are then stale."""
     for name in _names(store):
         note = _note(store, name)
-        kept = [key for key in note["made_of"] if key[1] not in video_ids]
-        if len(kept) != len(note["made_of"]):
+        made_of = note.get("made_of", [])
+        kept = [key for key in made_of if key[1] not in video_ids]
+        if len(kept) != len(made_of):
             table = tables.read_file(store, name, SCHEMA)
             stays = [video_id not in video_ids for video_id in table["video_id"].to_pylist()]
             _write(store, name, note | {"made_of": kept}, table.filter(pa.array(stays, pa.bool_())))
@@ -184,12 +200,13 @@ def _made_of(members: Sequence[Member]) -> list[Any]:
 def _identity(store: Store, members: Sequence[Member]) -> IdentityParams:
     config_id = _done(members)[-1]["config_id"]
     where = store.full(f"recipes/{config_id}.json")
-    recipe = books.read_recipe(store, config_id)
-    if recipe is None:
-        raise UserError(
-            f"{where} is missing, which says how files of a sequence were made; run `process` on them again"
-        )
-    return restored(recipe["knobs"], where).identity
+    try:
+        recipe = books.read_recipe(store, config_id)
+        if recipe is None:
+            raise DataError(f"{where} is missing, which says how its last file was made; run `process` on that again")
+        return restored(recipe["knobs"], where).identity
+    except UserError as error:
+        raise DataError(str(error)) from error
 
 
 def _span(member: Member) -> Span:
@@ -205,7 +222,9 @@ def _span(member: Member) -> Span:
 # --- persons ---------------------------------------------------------------------------------------------------------
 
 
-def _seen(job: SequenceJob, starts_us: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any], dict[int, Tracklet]]]:
+def _seen(
+    job: SequenceJob, identity: IdentityParams, starts_us: Sequence[int]
+) -> Iterator[tuple[int, Mapping[str, Any], dict[int, Tracklet]]]:
     """Of each file that is done its number, its row of `videos`, and by person_id what is known of its persons."""
     summaries = {
         file: _read_summary(job.store, member.video["video_id"])
@@ -220,7 +239,7 @@ def _seen(job: SequenceJob, starts_us: Sequence[int]) -> Iterator[tuple[int, Map
             size = None
             continue
         # Nothing goes on over a missing file, a long pause, or into another picture.
-        is_far = starts_us[file] - end_us > job.identity.max_gap_s * 1e6
+        is_far = starts_us[file] - end_us > identity.max_gap_s * 1e6
         shot += is_far or size != (video["width"], video["height"])
         size, end_us = (video["width"], video["height"]), starts_us[file] + round(video["duration_s"] * 1e6)
         yield file, video, _persons(job.store, video, summaries[file], file, shot, starts_us[file] * 1000, spaces)
@@ -315,8 +334,12 @@ def _is_current(note: Mapping[str, Any], members: Sequence[Member]) -> bool:
 
 
 def _note(store: Store, name: str) -> dict[str, Any]:
-    """What the published part of a sequence says of itself; empty where there is none."""
-    return json.loads(tables.read_note(store, name, NOTE) or "{}")
+    """What the published part of a sequence says of itself; empty where there is none, or none that can be read."""
+    try:
+        with tables.damage_is_a_fault():
+            return json.loads(tables.read_note(store, name, NOTE) or "{}")
+    except DataError:
+        return {}
 
 
 def _write(store: Store, name: str, note: Mapping[str, Any], table: pa.Table) -> None:

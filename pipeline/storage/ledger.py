@@ -12,7 +12,7 @@ weights that shape the object. A chunk is durable when both of its objects are t
 
 import io
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,32 @@ class Keys:
     observed: str
     enriched: str
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        return f"observed-{self.observed}", f"enriched-{self.enriched}"
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Every durable object there is. spans: video_id -> name of the folder -> the chunks that it has."""
+
+    spans: Mapping[str, Mapping[str, set[Span]]]
+
+    @classmethod
+    def of(cls, store: Store) -> "Objects":
+        found: dict[str, dict[str, set[Span]]] = defaultdict(lambda: defaultdict(set))
+        for name in store.names(WORK):
+            parts = name.split("/")
+            if len(parts) == 4 and parts[3].endswith(".parquet"):
+                found[parts[1]][parts[2]].add(_span(parts[3]))
+        return cls({video_id: dict(by_folder) for video_id, by_folder in found.items()})
+
+    def durable(self, video_id: str, keys: Keys) -> list[Span]:
+        """The chunks of a video of which both objects are there under `keys`, in order."""
+        by_folder = self.spans.get(video_id, {})
+        observed, enriched = (by_folder.get(name, set()) for name in keys.folders)
+        return sorted(observed & enriched)
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -44,21 +70,18 @@ class Ledger:
 
     def commit(self, video_id: str, span: Span, observed: pa.Table, enriched: pa.Table) -> None:
         """Make one chunk durable: one row of rows.OBSERVED and one of rows.ENRICHED. Doing it again changes nothing."""
-        self.store.put(self._name(video_id, "enriched", span), _parquet(rows.conform(enriched, rows.ENRICHED)))
+        self.commit_enriched(video_id, span, enriched)
         self.store.put(self._name(video_id, "observed", span), _parquet(rows.conform(observed, rows.OBSERVED)))
+
+    def commit_enriched(self, video_id: str, span: Span, enriched: pa.Table) -> None:
+        """Put one row of rows.ENRICHED beside an observed object that is durable already."""
+        self.store.put(self._name(video_id, "enriched", span), _parquet(rows.conform(enriched, rows.ENRICHED)))
 
     def durable(self) -> dict[str, list[Span]]:
         """The durable chunks of every video under these keys, in order."""
-        objects: dict[str, dict[str, set[Span]]] = defaultdict(lambda: defaultdict(set))
-        for name in self.store.names(WORK):
-            parts = name.split("/")
-            if len(parts) == 4 and parts[3].endswith(".parquet"):
-                objects[parts[1]][parts[2]].add(_span(parts[3]))
-        both = {
-            video_id: by_folder[f"observed-{self.keys.observed}"] & by_folder[f"enriched-{self.keys.enriched}"]
-            for video_id, by_folder in objects.items()
-        }
-        return {video_id: sorted(spans) for video_id, spans in both.items() if spans}
+        objects = Objects.of(self.store)
+        both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
+        return {video_id: spans for video_id, spans in both.items() if spans}
 
     def observed(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
         """One row of these columns; `detections.list.element.frame` reads one field of a list of structs."""
@@ -96,9 +119,9 @@ class Ledger:
             self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
 
     def _name(self, video_id: str, kind: str, span: Span) -> str:
-        key = self.keys.observed if kind == "observed" else self.keys.enriched
+        folder = self.keys.folders[kind == "enriched"]
         end = "end" if span[1] < 0 else f"{span[1]:08d}"
-        return f"{WORK}/{video_id}/{kind}-{key}/{span[0]:08d}-{end}.parquet"
+        return f"{WORK}/{video_id}/{folder}/{span[0]:08d}-{end}.parquet"
 
     def _read(self, video_id: str, kind: str, span: Span, columns: Sequence[str]) -> pa.Table:
         content = self.store.read(self._name(video_id, kind, span))

@@ -143,6 +143,15 @@ def write_video(store: Store, row: Mapping[str, Any]) -> None:
     tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
 
 
+def read_video(store: Store, video_id: str) -> Row | None:
+    """The row of a video as it is published; None where there is none."""
+    try:
+        found = tables.read_one(store, "videos", video_id).to_pylist()
+    except FileNotFoundError:
+        return None
+    return found[0] if found else None
+
+
 def hide_video(store: Store, video_id: str) -> None:
     """Say of a published video that it is not done, before its tables change one by one.
 
@@ -182,28 +191,40 @@ def replace_video(store: Store, video_id: str) -> None:
 
     In between, `videos` does not say that the video is done. Doing it again after an interruption ends it.
     """
-    place, row = f"{_aside(video_id)}/", f"videos/{video_id}.parquet"
+    place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
     hide_video(store, video_id)
-    for name in store.names(_aside(video_id)):
-        if name != f"{place}{row}":
+    names = store.names(_aside(video_id))
+    if mark in names:
+        store.delete(f"embeddings/{video_id}.parquet")
+    for name in names:
+        if name not in (f"{place}{row}", mark):
             store.move(name, name.removeprefix(place))
     store.move(f"{place}{row}", row)
     kept = [name for name in store.names(f"{WORK}/{video_id}") if not name.startswith(place)]
     store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
 
 
-def finish_replacing(store: Store) -> None:
-    """End what was interrupted in `replace_video`; what is not whole goes."""
-    names = [name.split("/") for name in store.names(WORK)]
-    for video_id in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
-        if store.exists(f"{_aside(video_id)}/videos/{video_id}.parquet"):
-            replace_video(store, video_id)
+def drop_biometrics(store: Store, video_id: str) -> None:
+    """Mark what stands `aside`: when it takes the place of the published tables, kept embeddings go."""
+    store.put(_no_biometrics(video_id), b"")
+
+
+def finish_replacing(store: Store, video_id: str | None = None) -> None:
+    """End what was interrupted in `replace_video`, of one video or of all; what is not whole goes."""
+    names = [name.split("/") for name in store.names(_aside(video_id) if video_id else WORK)]
+    for begun in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
+        if store.exists(f"{_aside(begun)}/videos/{begun}.parquet"):
+            replace_video(store, begun)
         else:
-            store.delete_tree(_aside(video_id))
+            store.delete_tree(_aside(begun))
 
 
 def _aside(video_id: str) -> str:
     return f"{WORK}/{video_id}/{ASIDE}"
+
+
+def _no_biometrics(video_id: str) -> str:
+    return f"{_aside(video_id)}/no-biometrics"
 
 
 def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason: str) -> Row:

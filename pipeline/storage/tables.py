@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
-from pipeline.storage.store import Store
+from pipeline.errors import DataError
+from pipeline.storage.store import Store, plain_cause
 
 ROWS_PER_GROUP = 65_536
 ROWS_OF_CSV = 4_096
@@ -104,6 +105,22 @@ def row_groups(store: Store, name: str) -> Iterator[Iterator[pa.Table]]:
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
         yield (reader.read_row_group(i) for i in range(reader.num_row_groups))
+
+
+@contextmanager
+def damage_is_a_fault() -> Iterator[None]:
+    """Raise DataError where the block finds that stored bytes are missing, damaged, or do not fit together."""
+    try:
+        yield
+        return
+    except (pa.ArrowException, LookupError, ValueError, FileNotFoundError) as error:
+        cause = error
+    except OSError as error:
+        if error.errno is not None:  # the place fails; of damaged bytes Arrow speaks without a number
+            raise
+        cause = error
+    told = f"{type(cause).__name__}: {plain_cause(cause)}"
+    raise DataError(f"what is stored of it cannot be read or does not fit together ({told})") from cause
 
 
 def write_csv(store: Store, video_id: str, name: str) -> None:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from jobs.book import Account, Book, clear_work
-from pipeline.config import load
 from pipeline.stages import catalog
 from pipeline.stages.catalog import Fault
 from pipeline.stages.events import VideoFailed
@@ -16,7 +15,7 @@ from pipeline.stages.track import track_part
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from tests.builders import Film, Walker, job, registry
+from tests.builders import Film, Walker, job, registry, wanted
 
 FILM = Film(2.0, [Walker(0, 2, x=20)])
 
@@ -28,8 +27,8 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def book(store: Store, config_id: str = "c") -> Book:
-    return Book(State.load(store), load().on_device("cpu"), config_id, "run", registry())
+def book(store: Store, config_id: str = "c", *settings: str) -> Book:
+    return Book(State.load(store), wanted(config_id, *settings), "run", registry())
 
 
 def listing(*names: str) -> Listing:
@@ -120,9 +119,8 @@ def test_work_that_a_done_video_has_left_goes_unless_biometrics_are_kept(store: 
     one, _ = run(store, {"a.mp4": "v"}, config_id="d")
     clear_work(one)
     assert store.names("_work/v"), "chunks of an interrupted run under another configuration"
-    one, _ = run(store, {"a.mp4": "v"})
-    one.config = load(settings=["biometrics.keep=true"]).on_device("cpu")
-    clear_work(one)
+    run(store, {"a.mp4": "v"})
+    clear_work(book(store, "c", "biometrics.keep=true"))
     assert store.names("_work/v")
     clear_work(run(store, {"a.mp4": "v"})[0])
     assert not store.names("_work")

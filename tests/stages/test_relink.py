@@ -14,9 +14,9 @@ from pipeline.config import load
 from pipeline.cores.link import apart_us
 from pipeline.errors import UserError
 from pipeline.stages import flow, track
-from pipeline.stages import relink as relinking
 from pipeline.stages.catalog import Content, Standing, standing
-from pipeline.stages.relink import Way, choose_way, read_links, read_seen, relink_video
+from pipeline.stages.changes import Way
+from pipeline.stages.relink import choose_way, read_links, read_seen, relink_video
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.state import State
@@ -156,7 +156,7 @@ def test_the_three_ways_agree(output: Path) -> None:
     store, settings = Store(str(output)), ["identity.wrong_joins=0.001"]
     (task,) = find_work(State.load(store), settings)
     made = []
-    for one in Way:
+    for one in (Way.SCORES, Way.EMBEDDINGS, Way.CHUNKS):
         relink_video(task, one)
         made.append(contents(output))
     assert made[0] == made[1] == made[2]
@@ -286,8 +286,7 @@ def test_a_video_of_unknown_making_is_refused_and_named(plain: Path) -> None:
 def test_tables_of_another_reduce_are_made_from_the_chunks_or_not_at_all(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (flow, relinking):
-        monkeypatch.setattr(module, "REDUCE_REVISION", flow.REDUCE_REVISION + 1)
+    monkeypatch.setattr(flow, "REDUCE_REVISION", flow.REDUCE_REVISION + 1)
     if _keep(output):
         assert way(output) is Way.CHUNKS
         relink(str(output), [])

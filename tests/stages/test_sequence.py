@@ -14,7 +14,6 @@ import pytest
 
 from jobs.book import Book, clear_work
 from jobs.relink import relink
-from pipeline.config import load
 from pipeline.stages import sequence as sequences
 from pipeline.stages.reduce import reduce_video
 from pipeline.stages.track import track_part
@@ -23,7 +22,7 @@ from pipeline.storage.ledger import drop_older_summaries
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from tests.builders import Film, Walker, job, registry, with_recipe
+from tests.builders import Film, Walker, job, registry, wanted, with_recipe
 from tests.golden.by_hand import contents
 
 WHOLE = Film(
@@ -125,7 +124,7 @@ def forget(store: Store, *videos: str) -> None:
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
-    clear_work(Book(State.load(store), load().on_device("cpu"), "c", "run", registry()))
+    clear_work(Book(State.load(store), wanted("c"), "run", registry()))
 
 
 def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
@@ -303,7 +302,7 @@ def test_kept_biometrics_keep_it_too(store: Store) -> None:
 def test_pruning_takes_a_file_out_of_its_sequence(linked: Store) -> None:
     state = State.load(linked)
     state.sources["/in/a.mp4"]["current"] = False
-    book = Book(state, load().on_device("cpu"), "c", "run", registry())
+    book = Book(state, wanted("c"), "run", registry())
     book.prune()
     link(book.state)
     assert [(row[0], row[1]) for row in rows(linked)] == [(1, "b"), (1, "b"), (2, "c"), (2, "c"), (2, "c")]

@@ -1,0 +1,166 @@
+"""What differs between the recipe of published tables and a wanted one, and the least that each difference takes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from pipeline.cores.relink import LIMITS
+from pipeline.stages.flow import SHAPED_BY, Recipe
+
+KEEP = "biometrics.keep"
+SECTION_OF_ROLE = {
+    "detector": "observe",
+    "body": "observe",
+    "look": "candidates",
+    "face_detector": "faces",
+    "restorer": "restore",
+    "estimator": "estimate",
+    "face_embedding": "estimate",
+}
+"""The section of the configuration that chooses each model."""
+UNSET = object()
+
+
+class Way(IntEnum):
+    """What new tables of a video are made of, the cheapest first."""
+
+    SCORES = 1
+    EMBEDDINGS = 2
+    CHUNKS = 3
+    FACES = 4
+    VIDEO = 5
+
+    @property
+    def made_of(self) -> str:
+        return _MADE_OF[self]
+
+    @property
+    def step(self) -> str:
+        """What is done again, for a person."""
+        return _STEPS[self]
+
+
+_MADE_OF = {
+    Way.SCORES: "scores",
+    Way.EMBEDDINGS: "embeddings",
+    Way.CHUNKS: "boxes and embeddings",
+    Way.FACES: "faces",
+    Way.VIDEO: "the video",
+}
+_STEPS = {
+    Way.SCORES: "link again from stored scores",
+    Way.EMBEDDINGS: "link again from kept embeddings",
+    Way.CHUNKS: "track and link again from kept boxes and embeddings",
+    Way.FACES: "estimate again from kept faces",
+    Way.VIDEO: "decode and detect again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between two recipes.
+
+    name: a dotted knob, or what else differs. before, after: its values, as text; both empty where there are none.
+    needs: the cheapest way that can follow it.
+    """
+
+    name: str
+    before: str
+    after: str
+    needs: Way
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.before} -> {self.after}" if self.before or self.after else self.name
+
+
+def compare(before: Recipe, after: Recipe) -> list[Change]:
+    """Everything that `after` says otherwise than `before`, knobs first. Empty: the same tables."""
+    knobs = _knobs(before.knobs, after.knobs)
+    found = [*knobs, *_models(before, after, knobs)]
+    for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
+        if _plain(before.likenesses.get(kind)) != _plain(after.likenesses.get(kind)):
+            found.append(Change(f"what the registry says of {kind} likeness", "", "", Way.CHUNKS))
+    found += _revisions(before, after, found)
+    return found
+
+
+def least(changes: Sequence[Change]) -> Way:
+    """The cheapest way that can follow all of them."""
+    return max((change.needs for change in changes), default=Way.SCORES)
+
+
+def _knobs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    return [
+        Change(key, _text(before.get(key, UNSET)), _text(after.get(key, UNSET)), _needed_by_knob(key, before, after))
+        for key in sorted(before.keys() | after.keys())
+        if _plain(before.get(key, UNSET)) != _plain(after.get(key, UNSET))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back. An empty mapping is as good as none: its keys would be knobs of their own."""
+    return UNSET if value is UNSET or value == {} else json.loads(json.dumps(value, default=str))
+
+
+def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Way:
+    section, _, name = key.partition(".")
+    if key == KEEP:
+        return Way.VIDEO if after.get(key) else Way.SCORES  # what is kept already can go at any time
+    if section not in SHAPED_BY["reduced"]:
+        return Way.FACES if section == "estimate" else Way.VIDEO
+    if key not in before or key not in after:  # another version's knob: its tables may lack what it acts on
+        return Way.CHUNKS
+    if section == "person":
+        return Way.SCORES
+    if section == "identity":
+        is_wider = name in LIMITS and after[key] > before[key]
+        return Way.EMBEDDINGS if is_wider else Way.SCORES
+    return Way.CHUNKS
+
+
+def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:
+    """Models of the same roles whose files are others. A model that a changed knob has chosen is told of there."""
+    chosen = {knob.name.partition(".")[0] for knob in knobs if not _is_number(knob.after)}
+    found = []
+    for role in sorted(before.models.keys() | after.models.keys()):
+        old, new = before.models.get(role, {}), after.models.get(role, {})
+        section = SECTION_OF_ROLE.get(role.partition(".")[0], "")
+        if old.get("sha256") == new.get("sha256") or (old.get("name") != new.get("name") and section in chosen):
+            continue
+        needs = Way.FACES if section == "estimate" else Way.VIDEO
+        found.append(Change(f"weights of {role}", _file(old), _file(new), needs))
+    return found
+
+
+def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:
+    """What another version of the code is the cause of: keys differ, and nothing that shapes them is another."""
+    if before.keys.observed != after.keys.observed and least(changes) < Way.VIDEO:
+        return [Change("another version of rollcall", "", "", Way.VIDEO)]
+    explained = any(change.needs >= Way.FACES or change.name == KEEP for change in changes)
+    if before.keys.enriched != after.keys.enriched and not explained:
+        return [Change("another version of rollcall", "", "", Way.VIDEO)]
+    if before.reduce_revision != after.reduce_revision:
+        return [Change("another version of rollcall", "", "", Way.CHUNKS)]
+    return []
+
+
+def _text(value: Any) -> str:
+    if value is UNSET:
+        return "unset"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _file(model: Mapping[str, str | None]) -> str:
+    return f"{model['name']} ({(model['sha256'] or 'unknown')[:8]})" if model else "none"
