@@ -33,7 +33,7 @@ from jobs.options import STARTER, ConfigFiles
 from jobs.prepare import decide_device, verified_models
 from pipeline import rows
 from pipeline.config import Config, load
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, UserError, absent
 from pipeline.media.decode import ahead
 from pipeline.media.probe import probe
 from pipeline.stages import flow, run
@@ -81,7 +81,7 @@ def bench(
 ) -> None:
     """Measure. `overhead`: how much longer the pipeline takes through Ray than a plain loop over the same models."""
     if clip is not None and not clip.is_file():
-        raise UserError(f"--clip {clip}: there is no such file")
+        raise absent(clip, "clip")
     chosen = load(config or [], profile=STARTER)
     # The loop computes in two threads; what torch is told about its own holds in the thread that says it.
     os.environ["OMP_NUM_THREADS"] = str(chosen.compute.threads)
@@ -187,7 +187,9 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
         run.check_room(config, pools)
         for event in run.run([warm_up, work], _waiting(pools, warm_up, go), config):
             if isinstance(event, VideoFailed):
-                raise UserError(f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}")
+                raise UserError(
+                    f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}; name another --clip"
+                )
             if isinstance(event, VideoDone) and event.published.video_id == warm_up.job.video_id:
                 if not go.exists():  # with several workers the picture may come twice
                     go.touch()
@@ -245,7 +247,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
     try:
         video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
     except DataError as error:
-        raise UserError(f"--clip {uri}: {error}") from error
+        raise UserError(f"--clip {uri}: {error}; name another") from error
     job = Job(
         video_id=video_id,
         uri=uri,

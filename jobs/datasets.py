@@ -108,7 +108,7 @@ def plot(
     table = _load(source, pictures, corrections)
     drawn, removed = cleaned(table, [name for name in LABELS if name != "no gender"])
     if drawn.empty:
-        raise UserError(f"{source} has no picture with an age that could be drawn")
+        raise UserError(f"{source} has no picture with an age that could be drawn; name one with ages")
     output.parent.mkdir(parents=True, exist_ok=True)
     plot_ages(drawn, output)
     left_out = ", ".join(f"{count:,} {name}" for name, count in removed.items() if count)

@@ -23,7 +23,7 @@ def check_tracking(config: Config) -> None:
     track, body = config.track, config.observe.body
     if compares_appearances(track.tracker, track.options) and (body.weights is None or body.embed != "all"):
         raise UserError(
-            f"track.tracker {track.tracker} compares appearances of all detections: set observe.body.weights and "
+            f"track.tracker {track.tracker} compares appearances of all detections; set observe.body.weights and "
             f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
         )
     if track.options:

@@ -1,10 +1,10 @@
 """What is wrong with a command line, in one line: what, where, and the remedy. Typer's own words are the libraries'."""
 
-import difflib
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args
 
+from pipeline.errors import nearest
 from pipeline.schemas import wanted
 
 TYPES = {int: "integer", float: "number", bool: "boolean"}
@@ -26,23 +26,18 @@ def _what(error: Any, context: Any) -> str:
     match type(error).__name__:
         case "NoSuchOption":
             options = [name for option in context.command.params for name in option.opts]
-            return f"there is no option {error.option_name}{_nearest(error.option_name, options, help_)}"
+            return f"there is no option {error.option_name}{nearest(error.option_name, options, help_)}"
         case "MissingParameter":
             return f"{_name(error.param)} is missing{_about(error.param)}; {help_}"
         case "BadParameter" if rule := _rule(error):
             return f"{_name(error.param)} {rule}; {help_}"
         case "UsageError" if message.startswith("No such command"):
             name = message.split("'")[1]
-            return f"there is no command {name}{_nearest(name, context.command.list_commands(context), help_)}"
+            return f"there is no command {name}{nearest(name, context.command.list_commands(context), help_)}"
         case "UsageError" if "extra argument" in message:
             more = message.rpartition("(")[2].rstrip(")")
             return f"{more}: nothing more is taken here; put a name with spaces into quotes"
     return f"{message[:1].lower()}{message[1:]}; {help_}"
-
-
-def _nearest(name: str, known: list[str], otherwise: str) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else f"; {otherwise}"
 
 
 def _name(param: Any) -> str:

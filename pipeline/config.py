@@ -3,7 +3,6 @@
 The defaults stand in conf/base.yaml and nowhere else: no class here has any.
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -21,7 +20,7 @@ from pipeline.cores.gate import GateParams
 from pipeline.cores.link import IdentityParams
 from pipeline.cores.plan import ChunkParams
 from pipeline.cores.vote import PersonParams
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent, nearest
 
 CONF = Path(__file__).parents[1] / "conf"
 NO_PROFILES = ("base", "weights")
@@ -259,7 +258,8 @@ def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
     named = keys[:-1] if is_missing or is_rule else keys
     where, over = [(where, over) for where, over in layers if _value_at(over, named, ABSENT) is not ABSENT][-1]
     if error["type"] == "extra_forbidden":
-        return UserError(f"{where}: unknown key {dotted}{_nearest(path[-1], schemas.properties(node, schema))}")
+        known = schemas.properties(node, schema)
+        return UserError(f"{where}: unknown key {dotted}{nearest(path[-1], known, _among(known))}")
     if is_rule:
         return UserError(f"{where}: {dotted} {said.removeprefix(keys[-1]).strip()}")
     got = "" if is_missing else f", got {_typed(_value_at(over, keys, None))}"
@@ -304,21 +304,28 @@ def digest(*parts: object) -> str:
 def _profile(name: str) -> Path:
     there = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in NO_PROFILES)
     if name not in there:
-        raise UserError(f"there is no profile {name!r}; there are: {', '.join(there)}")
+        raise UserError(f"there is no profile {name}{nearest(name, there, _among(there))}")
     return CONF / f"{name}.yaml"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
+    except FileNotFoundError:
+        raise absent(path, "configuration file") from None
     except OSError as error:
-        raise UserError(f"configuration file {path}: {error.strerror}") from None
+        raise UserError(f"configuration file {path} cannot be read: {error.strerror}; name another") from None
+    except UnicodeDecodeError:
+        raise UserError(f"configuration file {path} is not text in UTF-8; name a YAML file") from None
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"configuration file {path} is not YAML: {str(error).splitlines()[0]}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"configuration file {path}{line}: not YAML, {why}; see conf/base.yaml for the form") from None
     if not isinstance(content, dict):
-        raise UserError(f"configuration file {path} must hold keys and values, got a {type(content).__name__}")
+        raise UserError(f"configuration file {path} must hold keys and values, as conf/base.yaml does, got {content!r}")
     resolve_uris((content.get("weights") or {}).get("extra"), path.parent)
     return content
 
@@ -335,11 +342,11 @@ def resolve_uris(entries: Any, folder: Path) -> Any:
 def _parse_setting(setting: str) -> dict[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise UserError(f"--set takes dotted.key=value, got {setting!r}")
+        raise UserError(f"--set takes dotted.key=value, got {setting!r}; for example --set observe.fps=4")
     try:
         value: Any = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {setting}: the value is not YAML") from None
+        raise UserError(f"--set {setting}: the value is not YAML; close its brackets and quotes") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
@@ -349,19 +356,21 @@ def _check_keys(over: Mapping[str, Any], known: Mapping[str, Any], where: str, p
     for key, value in over.items():
         dotted = f"{prefix}{key}"
         if key not in known:
-            elsewhere = [k for k in _dotted(known) if k.endswith(f".{key}")]
-            raise UserError(f"{where}: unknown key {dotted}{_nearest(key, known, elsewhere, prefix)}")
+            elsewhere = [other for other in _dotted(known) if other.endswith(f".{key}")]
+            otherwise = f"did you mean {elsewhere[0]}?" if elsewhere else _among(known)
+            raise UserError(f"{where}: unknown key {dotted}{nearest(key, known, otherwise, prefix)}")
         below = known[key]
         if isinstance(below, Mapping) and below:
             if not isinstance(value, Mapping):
-                raise UserError(f"{where}: {dotted} must hold {', '.join(below)}, got {value!r}")
+                example = f"{dotted}.{next(iter(below))}"
+                raise UserError(
+                    f"{where}: {dotted} must hold {', '.join(below)}, got {_typed(value)}; for example {example}"
+                )
             _check_keys(value, below, where, f"{dotted}.")
 
 
-def _nearest(key: str, known: Iterable[str], elsewhere: Sequence[str] = (), prefix: str = "") -> str:
-    known = list(known)
-    nearest = [*difflib.get_close_matches(key, known, n=1), *elsewhere]
-    return f"; did you mean {prefix}{nearest[0]}?" if nearest else f"; there are: {', '.join(known)}"
+def _among(known: Iterable[str]) -> str:
+    return f"there are {', '.join(known)}"
 
 
 def _dotted(tree: Mapping[str, Any]) -> list[str]:

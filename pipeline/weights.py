@@ -5,7 +5,6 @@ they lie; remote ones are fetched into `weights.cache`, each under its sha256, f
 without a known sha256 is pinned at its first pull in LOCK, beside the fetched files, and compared ever after.
 """
 
-import difflib
 import hashlib
 import importlib.util
 import re
@@ -20,11 +19,12 @@ from typing import IO, Any, Protocol
 import yaml
 
 from pipeline.config import CONF, Config, resolve_uris
-from pipeline.errors import UserError
+from pipeline.errors import UserError, nearest
 
 Fetch = Callable[[str], Iterator[bytes]]
 """Blocks of the file at a URI; OSError where it cannot be had. pipeline.storage.blobs has one."""
 
+LISTED = "`rollcall weights list` shows all, with their kinds"
 LOCK = "weights.lock.yaml"
 LOCK_HEAD = "# sha256 by address, as first fetched; nobody has published these. Remove a line to accept other bytes.\n"
 FACE_DETECTORS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
@@ -102,7 +102,7 @@ class Registry:
     def entry(self, name: str) -> Entry:
         """The entry of `name`; UserError names the nearest one there is."""
         if name not in self.entries:
-            raise UserError(f"there are no weights named {name!r}{_hint(name, self.entries)}")
+            raise UserError(f"there are no weights named {name}{nearest(name, self.entries, LISTED)}")
         return self.entries[name]
 
     def leaves(self, name: str) -> list[str]:
@@ -157,9 +157,8 @@ class Registry:
                 raise UserError(f"{knob}: {error}") from None
             if entry.kind not in kinds:
                 fitting = [other for other, each in self.entries.items() if each.kind in kinds]
-                raise UserError(
-                    f"{knob}: {name} is of kind {entry.kind}; what fits is {', '.join(fitting) or 'missing'}"
-                )
+                few = f"; for example {fitting[0]}" if fitting else ""
+                raise UserError(f"{knob} must be of kind {' or '.join(kinds)}, {name} is of kind {entry.kind}{few}")
             models |= {f"{role}.{part}": leaf for part, leaf in entry.parts.items()} if entry.parts else {role: name}
         return models
 
@@ -245,7 +244,7 @@ class Registry:
                 self.cache.mkdir(parents=True, exist_ok=True)
                 partial = tempfile.NamedTemporaryFile(dir=self.cache, suffix=".partial", delete=False)  # noqa: SIM115
             except OSError as error:
-                raise UserError(f"cannot write to weights.cache, {self.cache}: {error.strerror}") from None
+                raise self._no_cache(error) from None
             path = Path(partial.name)
             try:
                 digest = hashlib.sha256()
@@ -254,7 +253,8 @@ class Registry:
                         digest.update(block)
                         partial.write(block)
                 if expected and digest.hexdigest() != expected:
-                    raise UserError(_other_bytes(name, source, expected, digest.hexdigest()))
+                    told = _other_bytes(name, source, expected, digest.hexdigest())
+                    raise UserError(f"{told}; try again, or get the file elsewhere and set weights.mirror")
                 self._check(name, uri, digest.hexdigest())
                 return path.replace(self.cache / digest.hexdigest())
             except OSError as error:
@@ -275,11 +275,14 @@ class Registry:
                     partial.write(_lock_text(self._pins))
                 Path(partial.name).replace(self.cache / LOCK)
             except OSError as error:
-                raise UserError(f"cannot write to weights.cache, {self.cache}: {error.strerror}") from None
+                raise self._no_cache(error) from None
         elif digest != expected:
             known = self.entry(name).sha256
             remedy = "get the right file" if known else f"if that is meant, remove its line from {self.cache / LOCK}"
             raise UserError(f"{_other_bytes(name, uri, expected, digest)}; {remedy}")
+
+    def _no_cache(self, error: OSError) -> UserError:
+        return UserError(f"cannot write to {self.cache}: {error.strerror}; set weights.cache to a folder that you own")
 
     def _mirror_pin(self, uri: str) -> str | None:
         """What the mirror's lock file says of an address that is pinned nowhere else."""
@@ -375,16 +378,17 @@ def _roles(config: Config) -> dict[str, tuple[str, str | None, tuple[str, ...]]]
 
 def _read_entry(raw: Any, where: str) -> Entry:
     if not isinstance(raw, Mapping):
-        raise UserError(f"{where} must hold kind, uri, sha256, licence, …, got {raw!r}")
+        raise UserError(f"{where} must hold kind, uri, sha256, licence, …, as in conf/weights.yaml, got {raw!r}")
     known = [field.name for field in fields(Entry)]
+    among = f"there are {', '.join(known)}"
     for key, value in raw.items():
         if key not in known:
-            raise UserError(f"{where}: unknown key {key}{_hint(key, known)}")
+            raise UserError(f"{where}: unknown key {key}{nearest(key, known, among)}")
         wanted, word = (Mapping, "a mapping") if key in ("parts", "likeness") else (str, "text")
         if value is not None and not isinstance(value, wanted):
             raise UserError(f"{where}: {key} must be {word} or null, got {value!r}")
     if not raw.get("kind"):
-        raise UserError(f"{where}: kind is missing; there are: {', '.join(sorted(KINDS))}")
+        raise UserError(f"{where}: kind is missing; {LISTED}")
     entry = Entry(**raw)
     if entry.likeness is not None and not _is_likeness(entry.likeness):
         raise UserError(
@@ -392,7 +396,7 @@ def _read_entry(raw: Any, where: str) -> Entry:
             f"as [0.1, 0.5], and same be the nearer one; got {dict(entry.likeness)!r}"
         )
     if entry.kind not in KINDS:
-        raise UserError(f"{where}: unknown kind {entry.kind!r}{_hint(entry.kind, KINDS)}")
+        raise UserError(f"{where}: unknown kind {entry.kind}{nearest(entry.kind, KINDS, LISTED)}")
     if entry.kind in PARTS:
         if set(entry.parts or {}) != set(PARTS[entry.kind]) or entry.uri:
             raise UserError(f"{where}: kind {entry.kind} must hold parts: {', '.join(PARTS[entry.kind])}, and no uri")
@@ -419,12 +423,15 @@ def _is_likeness(told: Mapping[str, Any]) -> bool:
 def _check_parts(name: str, entry: Entry, entries: Mapping[str, Entry]) -> None:
     for role, part in (entry.parts or {}).items():
         if part not in entries:
-            raise UserError(f"weights {name}: its part {role} names {part!r}, which is no entry{_hint(part, entries)}")
+            raise UserError(
+                f"weights {name}: its part {role} names {part}, which is no entry{nearest(part, entries, LISTED)}"
+            )
         kinds = PARTS[entry.kind][role]
         kind = entries[part].kind
         if kind not in kinds:
             raise UserError(
-                f"weights {name}: its part {role} must be {' or '.join(kinds)}, but {part} is of kind {kind}"
+                f"weights {name}: its part {role} must be of kind {' or '.join(kinds)}, {part} is of kind {kind}; "
+                "name another entry"
             )
 
 
@@ -460,9 +467,3 @@ def _other_bytes(name: str, where: str, expected: str, got: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    words = sorted(known)
-    nearest = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else f"; there are: {', '.join(words)}"

@@ -111,7 +111,8 @@ def test_a_wrong_file_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.yaml: No such file"):
+    (tmp_path / "nine.yaml").touch()
+    with pytest.raises(UserError, match=r"there is no configuration file .*none\.yaml; did you mean .*nine\.yaml\?"):
         load([tmp_path / "none.yaml"])
 
 

@@ -226,7 +226,7 @@ def test_a_licence_outside_those_allowed_is_refused_before_any_fetch(
 
 
 def test_a_name_that_is_not_there_brings_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no weights named 'ried'; did you mean reid\?"):
+    with pytest.raises(UserError, match=r"no weights named ried; did you mean reid\?"):
         registry(tmp_path).path("ried")
 
 
@@ -238,7 +238,7 @@ GOOD = {"kind": "reid", "uri": URI, "sha256": SHA256, "licence": "MIT"}
     [
         ({"sha265": SHA256}, "x: reid: unknown key sha265; did you mean sha256?"),
         ({"kind": "redi"}, "unknown kind 'redi'; did you mean reid?"),
-        ({"kind": None}, "kind is missing; there are: attributes"),
+        ({"kind": None}, "kind is missing; `rollcall weights list`"),
         ({"sha256": "abc"}, "sha256 must be 64 hex digits, got 'abc'"),
         ({"sha256": None}, "sha256: null needs a note"),
         ({"licence": None}, "must hold uri and licence"),
@@ -300,9 +300,9 @@ def test_a_model_that_is_switched_off_is_not_listed() -> None:
     [
         (
             "observe.detector.weights=yolo11z",
-            "observe.detector.weights: there are no weights named 'yolo11z'; did you mean yolo11x",
+            "observe.detector.weights: there are no weights named yolo11z; did you mean yolo11x",
         ),
-        ("faces.detector=yolo11m", "faces.detector: yolo11m is of kind yolo; what fits is retinaface-r50, "),
+        ("faces.detector=yolo11m", "faces.detector must be of kind retinaface-r50 or retinaface-mobile0.25 or mtcnn or yunet, yolo11m is of kind yolo; "),
     ],
 )
 def test_a_model_that_cannot_fill_its_role_is_refused_with_its_knob(setting: str, told: str) -> None:

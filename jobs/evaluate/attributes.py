@@ -128,9 +128,9 @@ def sides_of(text: str) -> list[int]:
     try:
         sides = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise UserError(f"--sizes takes sides in px, as 16,32, got {text!r}") from None
+        raise UserError(f"--sizes takes sides in px, got {text!r}; for example 16,32") from None
     if sides and min(sides) < 1:
-        raise UserError(f"--sizes takes sides of at least 1 px, got {text!r}")
+        raise UserError(f"--sizes takes sides of at least 1 px, got {text!r}; for example 16,32")
     return sorted(set(sides))
 
 

@@ -19,7 +19,7 @@ from jobs.prepare import decide_device
 from pipeline.arrays import Detections, Picture
 from pipeline.config import load
 from pipeline.corpora.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
 from pipeline.models.loading import Loader
 from pipeline.storage.blobs import fetch
@@ -89,7 +89,7 @@ def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[
     """The names of the pictures, a way to read them one by one, and what is in each."""
     for path, option in ((images, "--images"), (gt, "--gt")):
         if not path.exists():
-            raise UserError(f"{path} does not exist; correct {option}")
+            raise absent(path, "file or folder", f"correct {option}")
     in_mot_form = gt.suffix.lower() == ".txt"
     if images.is_dir():
         paths = list_pictures(images)

@@ -18,14 +18,14 @@ from pipeline.config import load
 from pipeline.corpora import cuhk03
 from pipeline.corpora.mot import read_mot
 from pipeline.corpora.people import PICTURE_SUFFIXES
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 from pipeline.evaluation import reid as evaluation
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probe import probe
 from pipeline.models.body_embedder import BodyEmbedder
 from pipeline.storage.blobs import fetch
 from pipeline.training.loop import use_threads
-from pipeline.weights import Registry
+from pipeline.weights import LISTED, Registry
 
 STARTER_ENTRY = "starter-body"
 BATCH = 32
@@ -59,13 +59,13 @@ def reid(
     if people is None and not video:
         raise UserError("there is nothing to measure on; name --people, or --video and --truth")
     if len(video or []) != len(truth or []):
-        raise UserError(f"each --video needs a --truth, got {len(video or [])} and {len(truth or [])}")
+        raise UserError(f"got {len(video or [])} --video and {len(truth or [])} --truth; name both for each video")
     registry = Registry.of(load(config or [], settings or [], profile), fetch)
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(STARTER_ENTRY if each == "starter" else each for each in weights):
         entry = registry.entry(name)
         if entry.kind != "reid":
-            raise UserError(f"--weights must be of kind reid, {name} is {entry.kind}")
+            raise UserError(f"--weights must be of kind reid, {name} is of kind {entry.kind}; {LISTED}")
         embedder = BodyEmbedder(registry.path(name), batch=BATCH, device="cpu", half=False)
         rng = np.random.default_rng(seed)
         figures: dict[str, Any] = {"sha256": registry.sha256(name), "pooled": {}}
@@ -140,7 +140,7 @@ def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
             yield number / per_second, read_picture(path)
         return
     if not video.is_file():
-        raise UserError(f"there is no video {video}; name a file, or a folder of frames")
+        raise absent(video, "video")
     facts = probe(lambda: str(video))
     decoder = SpanDecoder(lambda: str(video), facts, 0, -1, fps=0, cell_seconds=1, thumbnail_px=64, threads=1)
     for frame in decoder:

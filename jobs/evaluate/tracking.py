@@ -151,7 +151,7 @@ def tracking(
     """
     load(config or [])  # every evaluation takes it; here it is only checked
     if len(result) != len(reference):
-        raise UserError(f"each --result needs a --reference, got {len(result)} and {len(reference)}")
+        raise UserError(f"got {len(result)} --result and {len(reference)} --reference; name as many of each")
     pairs: dict[str, Pair] = {}
     for number, (one, other) in enumerate(zip(result, reference, strict=True), start=1):
         for name, pair in _compared(_opened(one, ids, frames), _opened(other, ids, frames)):

@@ -124,7 +124,7 @@ def detector(
     if odd := [each for each in sizes if each < STRIDE or each % STRIDE]:
         raise UserError(f"--size must be a multiple of {STRIDE}, got {odd[0]}")
     if unlabelled and teacher == "none":
-        raise UserError("--unlabelled needs a --teacher, which labels them")
+        raise UserError("--unlabelled pictures have no boxes; name a --teacher that labels them")
     if keep and not start:
         raise UserError("--keep is a share of --start; name both or neither")
     master = None

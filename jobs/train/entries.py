@@ -8,7 +8,7 @@ import typer
 
 from jobs.console import say
 from pipeline.errors import UserError
-from pipeline.weights import Entry, Registry, fragment, sha256_of
+from pipeline.weights import LISTED, Entry, Registry, fragment, sha256_of
 
 FILE = "registry.yaml"
 RESEARCH_ONLY = "AGPL-3.0 AND research-only"
@@ -25,7 +25,7 @@ def teacher_path(registry: Registry, name: str, kind: str) -> Path:
     """The weights of --teacher `name`. Raises UserError if it is of another kind."""
     entry = registry.entry(name)
     if entry.kind != kind:
-        raise UserError(f"--teacher must be a registry entry of kind {kind}, {name} is {entry.kind}")
+        raise UserError(f"--teacher must be of kind {kind}, {name} is of kind {entry.kind}; {LISTED}")
     return registry.path(name)
 
 

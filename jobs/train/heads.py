@@ -28,7 +28,7 @@ from pipeline.models.heads import HeadsFile
 from pipeline.storage.blobs import fetch
 from pipeline.training import heads as training
 from pipeline.training.loop import Run, use_threads
-from pipeline.weights import FACE_EMBEDDERS, Entry, Registry, sha256_of
+from pipeline.weights import FACE_EMBEDDERS, LISTED, Entry, Registry, sha256_of
 
 DEFAULTS = training.HeadTrainingParams()
 
@@ -68,7 +68,9 @@ def heads(
     registry = Registry.of(load(config or [], settings or []), fetch)
     entry = registry.entry(embedder)
     if entry.kind not in FACE_EMBEDDERS:
-        raise UserError(f"--embedder must be of kind {' or '.join(FACE_EMBEDDERS)}, {embedder} is {entry.kind}")
+        raise UserError(
+            f"--embedder must be of kind {' or '.join(FACE_EMBEDDERS)}, {embedder} is of kind {entry.kind}; {LISTED}"
+        )
     path = registry.path(embedder)
     network = FaceEmbedder(path, batch=64, device="cpu", half=False)
     if shown == Shown.FACE:

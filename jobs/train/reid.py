@@ -66,9 +66,9 @@ def reid(
     """
     loop.use_threads(threads)
     if (people or unlabelled) and teacher is None:
-        raise UserError("crops without names need a --teacher, which says what they are like")
+        raise UserError("--unlabelled crops have no names; name a --teacher that says what they are like")
     if unlabelled and detector is None:
-        raise UserError("--unlabelled needs a --detector, which finds the people")
+        raise UserError("--unlabelled pictures have no boxes; name a --detector that finds the people")
     registry = Registry.of(load(config or [], settings or []), fetch)
     params = training.ReidTrainingParams(
         epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.corpora import csv_labels
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 COLUMNS = ("path", "age", "gender", "drop", "note")
 
@@ -65,16 +65,22 @@ def read(path: Path | str) -> list[tuple[int, Correction]]:
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise absent(file, "file of corrections") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the corrections {file} cannot be read ({error})") from error
+        raise UserError(f"the corrections {file} cannot be read ({error}); `rollcall review` writes them") from error
     rows = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
     header = next(rows, None)
     if header is not None and tuple(header) != COLUMNS:
-        raise UserError(f"{file} must have the columns {', '.join(COLUMNS)}, got {', '.join(header)}")
+        raise UserError(
+            f"{file} must have the columns {', '.join(COLUMNS)}, got {', '.join(header)}; `rollcall review` writes them"
+        )
     corrections: list[tuple[int, Correction]] = []
     for row in rows:
         if len(row) != len(COLUMNS):
-            raise UserError(f"{file}, line {rows.line_num}: must have {len(COLUMNS)} values, got {len(row)}")
+            raise UserError(
+                f"{file}, line {rows.line_num}: must have {len(COLUMNS)} values, got {len(row)}; correct the line"
+            )
         corrections.append((rows.line_num, Correction(*row)))
     return corrections
 

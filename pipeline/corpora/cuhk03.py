@@ -59,5 +59,7 @@ def held_out(people: Iterable[int], num_held_out: int) -> set[int]:
     """Return the people who are never used for training. Raises UserError if nobody would be left to train on."""
     ranked = sorted({int(person) for person in people}, key=lambda person: hashlib.sha256(b"%d" % person).hexdigest())
     if not 0 <= num_held_out < len(ranked):
-        raise UserError(f"held-out people must be fewer than the {len(ranked)} there are, got {num_held_out}")
+        raise UserError(
+            f"held-out people must be fewer than the {len(ranked)} there are, got {num_held_out}; hold out fewer"
+        )
     return set(ranked[:num_held_out])

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 COLUMNS = ("path", "name", "age", "age_low", "age_high", "gender", "group", "person", "source")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -52,9 +52,9 @@ def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.Da
     try:
         rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError as error:
-        raise UserError(f"there is no file {file}") from error
+        raise absent(file) from error
     except (ValueError, OSError) as error:  # errors of pandas and of Unicode are ValueErrors
-        raise UserError(f"{file} cannot be read as a table in UTF-8 ({error})") from error
+        raise UserError(f"{file} cannot be read as a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
     if missing := [name for name in columns if name not in rows]:
         raise UserError(f"{file} must have the columns {', '.join(columns)}; there is no {', '.join(missing)}")
     return rows

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from pipeline.corpora import faces
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 GENDERS = {0.0: "F", 1.0: "M"}
 SOURCES = {"imdb": "IMDB", "wiki": "WIKI"}
@@ -62,12 +62,14 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
 def _read(file: Path) -> tuple[str, dict[str, NDArray]]:
     """Return the key of SOURCES that the file holds, and its fields as arrays of length N."""
     if not file.is_file():
-        raise UserError(f"there is no file {file}")
+        raise absent(file)
     try:
         contents = scipy.io.loadmat(file, squeeze_me=True)
     # scipy raises NotImplementedError for files of MATLAB 7.3, which are HDF5.
     except (MatReadError, ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise UserError(f"{file} cannot be read as a MATLAB file of version 5 to 7.2 ({error})") from error
+        raise UserError(
+            f"{file} cannot be read as a MATLAB file of version 5 to 7.2 ({error}); download it again"
+        ) from error
     kind = next((name for name in SOURCES if name in contents), None)
     if kind is None:
         raise UserError(f"{file} must hold a struct named imdb or wiki; name the imdb.mat or wiki.mat of the archive")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.corpora import adience, corrections, csv_labels, faces, fgnet, imdb_wiki, utkface
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 LOADERS: Mapping[str, Callable[[Path, Path | None], pd.DataFrame]] = {
     "utkface": lambda source, pictures: utkface.load(source),
@@ -41,7 +41,7 @@ def form_of(source: Path) -> str:
         if suffix in (".mat", ".txt"):
             return {".mat": "imdb-wiki", ".txt": "adience"}[suffix]
     if not source.is_dir():
-        raise UserError(f"there is no data set {source}; name a folder of pictures, a .csv, a .mat, or Adience's folds")
+        raise absent(source, "data set", "name a folder of pictures, a .csv, a .mat, or Adience's folds")
     if any(source.glob(adience.FOLDS)):
         return "adience"
     names = [Path(name).name for name in faces.pictures(source)]

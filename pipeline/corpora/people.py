@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from pipeline.arrays import Picture
 from pipeline.corpora.mot import read_mot
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 THUMBNAIL_PX = 24
@@ -102,7 +102,7 @@ def read_unlabelled(paths: list[Path], *, per_second: float, long_side: int) -> 
     pictures: list[Picture] = []
     for path in paths:
         if not path.exists():
-            raise UserError(f"{path} does not exist; --unlabelled takes videos, pictures and folders of them")
+            raise absent(path, "file or folder", "--unlabelled takes videos, pictures and folders of them")
         for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(_scaled_down(read_rgb(file), long_side))
@@ -115,7 +115,7 @@ def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, P
     """Yield pictures and frames at full size, each with a unique name that is fit for a file. Raises UserError."""
     for number, path in enumerate(paths):
         if not path.exists():
-            raise UserError(f"{path} does not exist; name pictures, videos, or folders of them")
+            raise absent(path, "file or folder", "name pictures, videos, or folders of them")
         root = path if path.is_dir() else path.parent
         for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
             name = f"{number}_" + "_".join(file.relative_to(root).parts)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 
 YOUNG = 20
 """Labels up to this age, in years, come first: a year matters most there, and most wrong labels were found there."""
@@ -68,8 +68,12 @@ def read_predictions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """
     try:
         predictions = pd.read_csv(path, dtype={"path": str})
+    except FileNotFoundError:
+        raise absent(path, "file of predictions") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"the predictions {path} cannot be read ({error})") from error
+        raise UserError(
+            f"the predictions {path} cannot be read ({error}); `rollcall evaluate attributes` writes them"
+        ) from error
     if missing := [name for name in PREDICTED if name not in predictions]:
         raise UserError(f"{path} must have the columns {', '.join(PREDICTED)}; there is no {', '.join(missing)}")
     if "copy_px" in predictions:

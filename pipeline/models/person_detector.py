@@ -222,7 +222,9 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
         try:
             network, _ = tasks.load_checkpoint(str(named))
         except (TypeError, RuntimeError, ModuleNotFoundError, FileNotFoundError) as error:
-            raise UserError(f"{path} is not a detector of Ultralytics: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"{path} is not a detector of Ultralytics: {str(error).splitlines()[0]}; get the file again"
+            ) from None
     if network.task != "detect":
         raise UserError(
             f"{path} is a model for the task {network.task!r}; observe.detector.weights must name one for 'detect'"

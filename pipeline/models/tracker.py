@@ -69,9 +69,14 @@ class Tracker:
         try:
             self._tracker: Any = create_tracker(TrackerSpec(name=name, options=tuple(sorted(chosen.items()))))
         except (TypeError, ValueError) as error:
-            raise UserError(f"track.options: {name} refuses them: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"track.options: {name} refuses them: {str(error).splitlines()[0]}; correct or drop them"
+            ) from None
         if self._tracker.requirements.frame:
-            raise UserError(f"track.options: {name} would need the pictures, which are gone when people are tracked")
+            raise UserError(
+                f"track.options: {name} would need the pictures, which are gone when people are tracked; "
+                "leave out what asks for them"
+            )
         self.memory: int = MEMORY[name](chosen)
         """Updates after which it cannot return to a track that it has not seen since."""
         if isinstance(getattr(self._tracker, "removed_stracks", None), list):
@@ -96,7 +101,7 @@ class Tracker:
         """
         if self.uses_embeddings and embeddings is None and len(boxes):
             raise UserError(
-                f"track.tracker {self._name} compares appearances: set observe.body.embed to all, or use bytetrack"
+                f"track.tracker {self._name} compares appearances; set observe.body.embed to all, or use bytetrack"
             )
         if self._last_s is None:
             # The times of frames that nobody was seen in do not matter.

@@ -65,5 +65,5 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match=r"x\.mp4 cannot be read as a video"):
         list(read_named([tmp_path], per_second=1))
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="there is no file or folder"):
         list(read_named([tmp_path / "none"], per_second=1))

@@ -89,7 +89,7 @@ def test_frames_of_a_video_by_time_and_by_number(tmp_path: Path) -> None:
 def test_unlabelled_folders_hold_videos_and_pictures(tmp_path: Path) -> None:
     write(tmp_path / "b.jpg", scene(5, height=64, width=96))
     assert [each.shape for each in read_unlabelled([tmp_path], per_second=2, long_side=48)] == [(32, 48, 3)]
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="there is no file or folder"):
         read_unlabelled([tmp_path / "absent"], per_second=2, long_side=48)
     (tmp_path / "c.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match=r"c\.mp4 cannot be read as a video"):

@@ -115,8 +115,8 @@ def write(path: Path, height: int = 48, width: int = 64) -> None:
 @pytest.mark.parametrize(
     ("images", "gt", "told"),
     [
-        ("absent", "gt.csv", "absent does not exist; correct --images"),
-        ("pictures", "absent.csv", r"absent\.csv does not exist; correct --gt"),
+        ("absent", "gt.csv", "there is no file or folder .*absent.*; correct --images"),
+        ("pictures", "absent.csv", r"there is no file or folder .*absent\.csv.*"),
         ("pictures/a.png", "gt.csv", "must be a folder of pictures where --gt is a CSV"),
         ("pictures", "gt.txt", "has boxes in frame 7, .* only 1 frames"),
         ("pictures", "gt.csv", r"names z\.png, which is not in --images"),

@@ -79,7 +79,7 @@ def test_files_that_differ_or_are_missing_are_named_but_the_working_area_is_not_
 def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["overhead", "--clip", str(tmp_path / "none.mp4")])
     assert isinstance(told.exception, UserError)
-    assert "none.mp4: there is no such file" in str(told.exception)
+    assert "none.mp4" in str(told.exception)
 
 
 def test_an_unknown_benchmark_is_wrong_usage() -> None:

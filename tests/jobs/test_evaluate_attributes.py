@@ -110,7 +110,7 @@ def test_the_test_side_is_a_part(config: Path, pictures: Path, tmp_path: Path) -
     ("options", "message"),
     [
         (["--estimator", ","], "--estimator names none"),
-        (["--estimator", "startre"], "no weights named 'startre'"),
+        (["--estimator", "startre"], "no weights named startre; did you mean starter"),
         (["--estimator", "starter", "--sizes", "16,large"], "--sizes takes sides in px, as 16,32"),
         (["--estimator", "starter", "--sizes", "0"], "--sizes takes sides of at least 1 px"),
     ],
