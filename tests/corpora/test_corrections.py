@@ -61,7 +61,7 @@ def test_faulty_corrections_are_refused(tmp_path: Path, text: str, told: str) ->
     with pytest.raises(UserError) as error:
         corrections.apply(table(tmp_path), tmp_path / "c.csv")
     assert told in str(error.value)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="there is no file of corrections"):
         corrections.apply(table(tmp_path), tmp_path / "none.csv")
 
 
