@@ -418,7 +418,9 @@ def _further_streams(container: InputContainer, stream: VideoStream, layout: Lay
     names = [
         f"stream {one.index} ({one.codec_context.name}, {one.width}x{one.height})"
         for one in further
-        if one.width and not (layout.packet_bytes and one.id in layout.aside)
+        if one.width
+        and one.frames != 1  # the still picture that stands for an animation
+        and not (layout.packet_bytes and one.id in layout.aside)
     ]
     names += [f"stream with packet id {one}" for one in layout.aside]
     if not names:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.media import probe as module
+from pipeline.media import transport
 from pipeline.media.container import fraction
 from pipeline.media.probe import DAMAGED, Probe, describe_warnings, probe, read_picture
 from tests import clips
@@ -258,6 +260,34 @@ def test_two_programmes_side_by_side_are_not_joined(tmp_path: Path) -> None:
     assert found.duration_s == pytest.approx(2, abs=0.1)
     assert len(found.packet_ids) == 1
     assert "with packet id" in str(found.warning)
+
+
+def test_a_large_stream_that_changes_its_packet_id_is_joined_by_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ts"
+    for number, packet_id in enumerate(("0x100", "0x200")):
+        options = {"mpegts_start_pid": packet_id, "output_ts_offset": str(10 * number)}
+        part = clips.make_clip(
+            tmp_path / "part.ts", seconds=10, keyframe_every=25, b_frames=0, container_options=options
+        )
+        with path.open("ab") as file:
+            file.write(part.read_bytes())
+    monkeypatch.setattr(transport, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(transport, "WINDOW_BYTES", 40_000)
+    monkeypatch.setattr(transport, "NUM_WINDOWS", 6)
+    assert path.stat().st_size > 6 * 40_000
+    found = look_at(path)
+    assert found.packet_ids == (0x100, 0x200)
+    assert found.duration_s == pytest.approx(20, abs=0.1)
+
+
+def test_the_still_picture_of_an_animation_is_no_further_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    first, *others = (Image.fromarray(picture) for picture in clips.scene(10))
+    first.save(path, save_all=True, append_images=others, duration=100)
+    found = look_at(path)
+    assert (found.kind, found.duration_s, found.warning) == ("video", 1.0, None)
 
 
 def test_times_that_are_guessed_are_named(tmp_path: Path) -> None:
