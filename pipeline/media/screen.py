@@ -15,6 +15,9 @@ from pipeline.media.aspect import TOLERANCE, PixelAspects
 from pipeline.media.probe import Probe
 from pipeline.media.tone import DEEP, HLG, PQ, ToneMapper, transfer_of
 
+GREY = 114
+"""Around a frame of another shape: detectors are trained with it, and take black bars for people."""
+
 
 class Screen:
     """Shows frames of a video at `size`, (width, height) px, in the orientation in which they are stored."""
@@ -32,7 +35,7 @@ class Screen:
         scale = min(Fraction(self._size[0]) / across, Fraction(self._size[1], down))
         width = min(max(1, round(across * scale)), self._size[0])
         height = min(max(1, round(down * scale)), self._size[1])
-        canvas = np.zeros((self._size[1], self._size[0], 3), np.uint8)
+        canvas = np.full((self._size[1], self._size[0], 3), GREY, np.uint8)
         left, top = (self._size[0] - width) // 2, (self._size[1] - height) // 2
         canvas[top : top + height, left : left + width] = self._converted(frame, width, height, pixel_format)
         return canvas
