@@ -77,6 +77,8 @@ DAMAGED = "damaged"
 Note = tuple[int, str]
 """A cell, and what a person should know about it: DAMAGED, or another size of its pictures as WIDTHxHEIGHT."""
 DEFAULT_RATE = Fraction(25)
+MAX_RATE = 1000
+"""Frames a second; a higher rate is the tick of a clock."""
 LEAST_INDEXED = Fraction(9, 10)
 """An index that reaches over less of the duration is one of a part only, as in fragmented files."""
 KEYFRAME_GAP = Fraction(1, 2)
@@ -294,8 +296,12 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     start_pts, stamped = _start(head, time_base)
     stamped = stamped or is_clockless
     # A stream without a container says its rate itself, or not at all: FFmpeg takes 25 a second then.
-    rates = [stream.codec_context.framerate] if is_clockless else [stream.average_rate, stream.guessed_rate]
-    stated_rate = next(filter(None, map(fraction, rates)), None)
+    rates = (
+        [stream.codec_context.framerate]
+        if is_clockless
+        else [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    )
+    stated_rate = next((rate for rate in map(fraction, rates) if rate and rate <= MAX_RATE), None)
     fps = stated_rate or DEFAULT_RATE
 
     size = _size(open_source)

@@ -301,6 +301,13 @@ def test_times_that_are_guessed_are_named(tmp_path: Path) -> None:
     assert look_at(clips.make_clip(tmp_path / "a.avi", b_frames=2)).warning is None  # frames count, and nothing else
 
 
+def test_the_tick_of_a_clock_is_no_rate(tmp_path: Path) -> None:
+    path = clips.make_clip(
+        tmp_path / "a.dv", seconds=1, container="dv", codec="dvvideo", width=720, height=576, b_frames=0
+    )
+    assert look_at(path).fps == 25
+
+
 def test_a_first_stamp_of_another_clock_does_not_set_time_zero(tmp_path: Path) -> None:
     stamps = [0, *(5000 * 25 + number for number in range(1, 50))]
     found = look_at(clips.write_video(tmp_path / "a.mkv", clips.scene(50), stamps=stamps, b_frames=0))
