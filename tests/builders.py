@@ -205,13 +205,14 @@ def wanted(config_id: str, *settings: str) -> Wanted:
     return Wanted(config, recipe(config), config_id)
 
 
-def publish(film: Film, borders: Sequence[int], place: str, *settings: str) -> Job:
+def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
     """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
-    work = with_recipe(job(film, borders, place, *settings))
+    work = with_recipe(job(film, borders, place, *settings, video_id=video_id))
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
     books = State.load(work.ledger.store)
-    books.name_sources(Listing((Source(uri=work.uri, name="v.mp4", named_by="/in", etag="e"),), 0, ("/in",)))
-    books.set_source(work.uri, video_id="v")
+    named = Source(uri=work.uri, name=f"{video_id}.mp4", named_by="/in", etag="e")
+    books.name_sources(Listing((named,), 0, ("/in",)))
+    books.set_source(work.uri, video_id=video_id)
     books.follow_videos()
     books.save_sources()
     return work

@@ -25,7 +25,7 @@ from pipeline.cores.fill import Knots
 from pipeline.cores.link import Links, join, microseconds
 from pipeline.cores.plan import disjoint
 from pipeline.cores.relink import Seen, num_crowded_out, select
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.stages.changes import Change, Way, compare, least
 from pipeline.stages.flow import SHAPED_BY, Recipe, priors, reduced_id
 from pipeline.stages.publish import Facts, conclude, facts_schema, publish, read_likenesses, reals
@@ -142,8 +142,12 @@ def relink_video(task: Relink, way: Way) -> dict[str, Any]:
     if (row := state.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
         return row
     place = state.aside(task.store, task.video_id)
-    with tables.damage_is_a_fault():
-        counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
+    try:
+        with tables.damage_is_a_fault():
+            counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
+    except DataError:
+        state.finish_replacing(task.store, task.video_id)  # what is half written goes
+        raise
     row = {**task.row, "config_id": task.config_id} | counts
     if task.before.biometrics.keep and not task.after.biometrics.keep:
         state.drop_biometrics(task.store, task.video_id)

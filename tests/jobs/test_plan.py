@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.plan import Line, _show_totals
+from jobs.book import Book
+from jobs.plan import Line, _foresee, _show_totals
 from pipeline.config import load
+from pipeline.stages import catalog
+from pipeline.stages.sequence import standings
 from pipeline.storage import state as books
+from pipeline.storage import tables
+from pipeline.storage.sources import list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from tests.builders import Film, Walker, publish
+from tests.builders import Film, Walker, publish, registry, wanted
 
 
 def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +28,22 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
     config = load().on_device("cpu")
     _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, State.load(store), store)
     assert "estimate from 1 earlier videos: 4 min 00 s of work" in capsys.readouterr().out
+
+
+def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> None:
+    for name, text in (("a.mp4", "one"), ("b.mp4", "two"), ("again.mp4", "two")):
+        (tmp_path / name).write_text(text)
+    named = ("a.mp4", "b.mp4", "again.mp4", "missing.mp4")
+    (tmp_path / "list.csv").write_text("uri,sequence\n" + "".join(f"{name},cam\n" for name in named))
+    store = Store(str(tmp_path / "out"))
+    tables.create(store, keep_biometrics=False)
+    listing = list_sources([f"@{tmp_path}/list.csv"], store.uri)
+    foreseen = State.load(store)
+    ids = catalog.identify(listing.sources, foreseen)
+    _foresee(foreseen, listing, ids)
+
+    book = Book(State.load(store), wanted("c"), "run", registry())
+    book.open(listing, ids)
+    book.save_sources()
+    told = [[one.files for one in standings(state)] for state in (foreseen, State.load(store))]
+    assert told == [[3], [3]], "each content once, and what cannot be read"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from jobs.demo import make_clip
+from jobs.relink import relink
 from tests.builders import Film, Walker, publish
 from tests.commands import rollcall
 from tests.golden.by_hand import contents
@@ -35,6 +36,28 @@ def test_what_it_cannot_do_is_a_line_and_exit_2(tmp_path: Path) -> None:
     assert len(refused.stderr.splitlines()) == 1
     assert "track.memory_s" in refused.stderr
     assert "biometrics.keep=true" in refused.stderr
+
+
+def test_a_video_that_fails_stays_as_it_was_and_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for video_id in "abc":
+        publish(FILM, [], str(tmp_path), video_id=video_id)
+    links = tmp_path / "links" / "b.parquet"
+    links.write_bytes(links.read_bytes()[:-20])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("b*.parquet")}
+    with pytest.raises(SystemExit) as ended:
+        relink(str(tmp_path), ["identity.wrong_joins=1e-9"])
+    assert ended.value.code == 3
+    assert "stays as it was: /in/b.mp4: what is stored of it cannot be read" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in tmp_path.rglob("b*.parquet")} == before
+    assert pd.read_parquet(tmp_path / "videos").set_index("video_id").num_persons.to_dict() == {"a": 3, "b": 2, "c": 3}
+    assert json.loads((tmp_path / "run.json").read_text())["this_run"] == {
+        "published": 2,
+        "quarantined": 0,
+        "failed": 1,
+    }
+    assert not [path for path in (tmp_path / "_work").rglob("*") if path.is_file()]
 
 
 @pytest.mark.ray

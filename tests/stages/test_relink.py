@@ -153,13 +153,29 @@ def test_with_kept_boxes_and_embeddings_tracking_and_cuts_are_done_again(output:
 
 @pytest.mark.parametrize("published", ["kept"], indirect=True)
 def test_the_three_ways_agree(output: Path) -> None:
-    store, settings = Store(str(output)), ["identity.wrong_joins=0.001"]
-    (task,) = find_work(State.load(store), settings)
     made = []
     for one in (Way.SCORES, Way.EMBEDDINGS, Way.CHUNKS):
+        copy = Path(shutil.copytree(output, output.with_name(f"kept-{one.name}")))
+        (task,) = find_work(State.load(Store(str(copy))), ["identity.wrong_joins=0.001"])
         relink_video(task, one)
-        made.append(contents(output))
-    assert made[0] == made[1] == made[2]
+        made.append(contents(copy))
+    assert made[0] == made[1] == made[2] != contents(output)
+
+
+@pytest.mark.parametrize("moved", range(9))
+def test_a_worker_that_dies_at_the_end_is_followed_by_one_that_ends_its_work(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    settings = ["identity.wrong_joins=0.001", "identity.max_gap_s=1.3"]
+    expected = from_the_start(plain, *settings)
+    (task,) = find_work(State.load(Store(str(plain))), settings)
+    with monkeypatch.context() as patch:
+        _stopping_after(patch, Store, "move", moved)
+        with pytest.raises(StopError):
+            relink_video(task, Way.SCORES)
+    row = relink_video(task, Way.SCORES)
+    assert differing(contents(plain), expected) == []
+    assert [row] == tables.read(Store(str(plain)), "videos").to_pylist()
 
 
 @pytest.mark.parametrize("settings", [ON_SCORES[2], ON_EMBEDDINGS[0], ON_CHUNKS[0]], ids=" ".join)

@@ -325,3 +325,36 @@ def test_relink_leaves_no_sequence_behind(linked: Store) -> None:
     relink(linked.uri, ["identity.wrong_joins=0.05"])
     assert rows(linked) == before
     assert sequences.find_work(State.load(linked)) == []
+
+
+def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
+    for video, film in FILES.items():
+        publish(store, video, film, *(["person.min_faces=4"] if video == "a" else []))
+    state = name(store, {"one": "a", "two": "bc"})
+    (own,) = [row["config_id"] for row in State.load(store).videos.values() if row["video_id"] == "a"]
+    store.delete(f"recipes/{own}.json")
+    state = State(store, state.sources, State.load(store).videos)
+    faults = sequences.link_here(sequences.find_work(state))
+    assert list(faults) == ["one"]
+    assert f"recipes/{own}.json is missing" in faults["one"]
+    assert {row[1] for row in rows(store)} == {"b", "c"}
+    assert [one.persons is None for one in sequences.standings(state)] == [True, False]
+
+
+@pytest.mark.parametrize("damaged", ["_work/sequences/a.parquet", "tracklets/a.parquet", "likenesses/a.parquet"])
+def test_damage_is_a_reason_and_no_end(linked: Store, damaged: str) -> None:
+    before = rows(linked)
+    linked.put(damaged, linked.read(damaged)[:-20])
+    sequences.withdraw(linked, {"b"})
+    faults = sequences.link_here(sequences.find_work(State.load(linked)))
+    assert list(faults) == ["cam"]
+    assert "cannot be read" in faults["cam"]
+    assert {row[1] for row in rows(linked)} == {row[1] for row in before} - {"b"}
+
+
+def test_a_damaged_part_of_the_dataset_is_made_anew(linked: Store) -> None:
+    (part,) = [name for name in linked.names("sequences") if "schema" not in name]
+    whole = linked.read(part)
+    linked.put(part, whole[:-20])
+    assert link(State.load(linked)) == ["cam"]
+    assert linked.read(part) == whole
