@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,8 +21,9 @@ def say(text: str) -> None:
 class Meter:
     """Counts frames and videos, and shows both. Frames are an estimate of the containers until a video is done."""
 
-    def __init__(self, num_videos: int, num_frames: int, bar: Progress | None) -> None:
+    def __init__(self, num_videos: int, num_frames: int, bar: Progress | None, noun: str = "videos") -> None:
         self._num_videos, self._num_frames = num_videos, max(num_frames, 1)
+        self._noun = noun
         self._videos = self._frames = 0
         self._started = self._told = time.monotonic()
         self._bar = bar
@@ -38,7 +40,9 @@ class Meter:
     def _show(self) -> None:
         now = time.monotonic()
         rate = self._frames / max(now - self._started, 1e-9)
-        text = f"{self._videos}/{self._num_videos} videos, {self._frames:,} frames, {rate:.0f} frames/s"
+        text = f"{self._videos}/{self._num_videos} {self._noun}"
+        if self._frames:
+            text += f", {count(self._frames, 'frame')}, {rate:.{0 if rate >= 10 else 1}f} frames/s"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=min(self._frames, self._num_frames), text=text)
         elif now - self._told >= LOG_EVERY_S or self._videos == self._num_videos:
@@ -49,19 +53,41 @@ class Meter:
 
 
 @contextmanager
-def meter(num_videos: int, num_frames: int) -> Iterator[Meter]:
+def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Meter]:
     """A Meter for the length of a block."""
     if not sys.stdout.isatty():
-        yield Meter(num_videos, num_frames, None)
+        yield Meter(num_videos, num_frames, None, noun)
         return
     columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Meter(num_videos, num_frames, bar)
+        yield Meter(num_videos, num_frames, bar, noun)
 
 
 def count(number: int, noun: str) -> str:
     """2, 'video' -> '2 videos'."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def contents(rows: Collection[Mapping[str, Any]]) -> str:
+    """How many videos and pictures there are in rows of `videos`: '2 videos and 1 picture'."""
+    pictures = sum(is_picture(row) for row in rows)
+    return videos_and_pictures(len(rows) - pictures, pictures)
+
+
+def videos_and_pictures(videos: int, pictures: int) -> str:
+    """1, 2 -> '1 video and 2 pictures'; nothing is said of what there is none of."""
+    named = [count(number, noun) for number, noun in ((videos, "video"), (pictures, "picture")) if number]
+    return " and ".join(named) or "0 videos"
+
+
+def is_picture(row: Mapping[str, Any]) -> bool:
+    """Whether a row of `videos` that is done is of a picture: it has no frames a second."""
+    return row["fps"] is None and row["num_frames"] == 1
+
+
+def length(row: Mapping[str, Any]) -> str:
+    """How long the video of a row of `videos` is."""
+    return "picture" if is_picture(row) else f"{row['duration_s']:.1f} s"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import say
+from jobs.console import count, say
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from jobs.options import Identity, Ids
@@ -36,7 +36,7 @@ def export(
     written = set(WRITERS[format_](state, folder, ids))
     for name in set(state.store.names(folder)) - written:
         state.store.delete(name)
-    say(f"{len(written)} file{'s' * (len(written) != 1)} -> {state.store.full(folder)}")
+    say(f"{count(len(written), 'file')} -> {state.store.full(folder)}")
 
 
 def _mot(state: State, folder: str, ids: Identity) -> Iterator[str]:

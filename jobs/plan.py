@@ -42,6 +42,7 @@ class Line:
     durable: int = 0
     seconds: float = 0.0
     course: Course | None = None
+    is_picture: bool = False
 
     @property
     def seconds_to_decode(self) -> float:
@@ -111,7 +112,7 @@ def _lines(found: Sequence[Content], state: State, wanted: Wanted, replaced: set
     for content in found:
         standing, row = standings[content.video_id], state.videos.get(content.video_id, {})
         if standing is Standing.DONE:
-            lines.append(Line(content.uri, "done", f"published with {row['num_persons']} persons"))
+            lines.append(Line(content.uri, "done", f"published with {console.count(row['num_persons'], 'person')}"))
         elif standing is Standing.QUARANTINED:
             why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
             lines.append(Line(content.uri, "quarantined", why))
@@ -136,30 +137,35 @@ def _undone(
     if isinstance(probed, Fault):
         return Line(content.uri, "quarantined", f"{probed.stage}: {probed.reason}")
     if probed is None:
-        return Line(content.uri, standing.value, str(course), seconds=row["duration_s"], course=course)
+        is_picture = console.is_picture(row)
+        return Line(
+            content.uri, standing.value, str(course), seconds=row["duration_s"], course=course, is_picture=is_picture
+        )
     kept = [*course.spans, *(span for span, _ in course.faces)]
     chunks = sum(len(span.borders) - len(span.durable) for span in flow.planned(probed, config, kept))
-    return Line(content.uri, standing.value, str(course), chunks, len(kept), probed.duration_s, course)
+    is_picture = probed.kind == "image"
+    return Line(content.uri, standing.value, str(course), chunks, len(kept), probed.duration_s, course, is_picture)
 
 
 def _show(lines: Sequence[Line], num_other: int) -> None:
     table = Table("", "source", "length", "chunks", "why", box=None, pad_edge=False, header_style="bold")
     for line in lines[:SHOWN]:
-        length = f"{line.seconds:.1f} s" if line.seconds else ""
-        chunks = f"{line.chunks}" + (f" (+{line.durable} durable)" if line.durable else "") if line.seconds else ""
+        length = "picture" if line.is_picture else f"{line.seconds:.1f} s" if line.seconds else ""
+        has_chunks = line.seconds or line.is_picture
+        chunks = f"{line.chunks}" + (f" (+{line.durable} durable)" if line.durable else "") if has_chunks else ""
         table.add_row(line.standing, line.uri.rsplit("/", 1)[-1], length, chunks, line.why)
     console.console.print(table)
     if len(lines) > SHOWN:
         console.say(f"… and {len(lines) - SHOWN} more")
     if num_other:
-        console.say(f"{num_other} other files left out: by name they are neither video nor picture")
+        console.say(f"{console.count(num_other, 'other file')} left out: neither video nor picture by name")
 
 
 def _show_sequences(listing: Listing, state: State) -> None:
     named = {source.sequence for source in listing.sources if source.sequence}
     if named:
         files = sum(one.files for one in sequences.standings(state) if one.sequence in named)
-        console.say(f"sequences: {len(named)}, of {files} files; they are linked when these are done")
+        console.say(f"sequences: {len(named)}, of {console.count(files, 'file')}; they are linked when these are done")
 
 
 def _show_steps(lines: Sequence[Line]) -> None:
@@ -176,8 +182,11 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
     steps = Counter((line.course.way, line.course.step) for line in lines if line.course is not None)
     for (_, step), number in sorted(steps.items()):
         console.say(f"{console.count(number, 'video')}: {step}")
-    told = f"to do: {chunks} chunk{'s' * (chunks != 1)}, {console.duration(seconds)} of video"
-    console.say(f"{told}, on {config.compute.device}")
+    told = [console.count(chunks, "chunk")]
+    told += [f"{console.duration(seconds)} of video"] if seconds else []
+    pictures = sum(line.is_picture and line.chunks > 0 for line in lines)
+    told += [console.count(pictures, "picture")] if pictures else []
+    console.say(f"to do: {', '.join(told)}, on {config.compute.device}")
     if not seconds:
         return
     runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]).to_pylist()
@@ -193,8 +202,8 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
         return
     work, gpu = (sum(run[name] for run in known) / filmed * seconds for name in ("seconds", "gpu_seconds"))
     workers = config.run.observe.workers + config.run.enrich.workers
-    told = f"estimate from {len(known)} earlier videos: {console.duration(work)} of work, "
-    told += f"about {console.duration(work / workers)} with {workers} workers"
+    told = f"estimate from {console.count(len(known), 'earlier video')}: {console.duration(work)} of work, "
+    told += f"about {console.duration(work / workers)} with {console.count(workers, 'worker')}"
     prices = config.run
     if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
         cost = (work * (prices.cpu_hour_price or 0) + gpu * (prices.gpu_hour_price or 0)) / 3600

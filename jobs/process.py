@@ -207,11 +207,14 @@ def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
     num_frames = round(sum(one.duration_s * float(one.job.probe.fps) for one in mapped))
     seconds = sum(one.duration_s for one in work)
     reused = sum(account.reused for account in book.accounts.values())
-    told = f"{console.count(len(work), 'video')}, {console.duration(seconds)}"
-    there = f", {reused} chunks are there already" if reused else ""
+    pictures = sum(_is_picture(one) for one in work)
+    told = console.videos_and_pictures(len(work) - pictures, pictures)
+    told += f", {console.duration(seconds)}" if pictures < len(work) else ""
+    there = f", {console.count(reused, 'chunk')} {'is' if reused == 1 else 'are'} there already" if reused else ""
     loading = "; loading models" if mapped else ""
     console.say(f"processing {told} on {book.config.compute.device}{there}{loading}")
-    with console.meter(len(work), num_frames) as meter:
+    noun = "videos" if not pictures else "pictures" if pictures == len(work) else "videos and pictures"
+    with console.meter(len(work), num_frames, noun) as meter:
         for event in events:
             book.note(event)
             if isinstance(event, ChunkDone):
@@ -220,13 +223,17 @@ def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
                 meter.add_video()
 
 
+def _is_picture(work: Work | Again) -> bool:
+    return console.is_picture(work.relink.row) if isinstance(work, Again) else work.job.probe.kind == "image"
+
+
 def _link_sequences(book: Book) -> None:
     """Link the files of every sequence of which one has changed."""
     sequences.drop_ended(book.state)
     jobs = sequences.find_work(book.state)
     if jobs:
         book.linked = [job.name for job in jobs]
-        console.say(f"linking {len(jobs)} sequence{'s' * (len(jobs) != 1)}")
+        console.say(f"linking {console.count(len(jobs), 'sequence')}")
         book.not_linked = run.link_sequences(jobs, book.config) if run.is_running() else sequences.link_here(jobs)
         for name, why in book.not_linked.items():
             console.say(f"sequence {name} is not linked: {why}")
@@ -256,9 +263,8 @@ def _say_not_relinked(book: Book) -> None:
 
 
 def _say_sources(listing: Listing) -> None:
-    plural = "s" * (listing.num_other != 1)
-    other = f"; {listing.num_other} other file{plural} left out" if listing.num_other else ""
-    console.say(f"{len(listing.sources)} source{'s' * (len(listing.sources) != 1)}{other}")
+    other = f"; {console.count(listing.num_other, 'other file')} left out" if listing.num_other else ""
+    console.say(f"{console.count(len(listing.sources), 'source')}{other}")
     if not listing.sources:
         console.say("nothing to do: by its name nothing there is a video or picture, or it lies under the output")
 
@@ -270,14 +276,14 @@ def _say_models(models: dict[str, str], registry: Registry) -> None:
 
 def _say_results(book: Book, found: Sequence[Content]) -> None:
     if book.published:
-        table = Table("video", "length", "shots", "persons", "warning", box=None, pad_edge=False, header_style="bold")
+        table = Table("source", "length", "shots", "persons", "warning", box=None, pad_edge=False, header_style="bold")
         for row in sorted(book.published.values(), key=lambda row: row["uri"])[:SHOWN_VIDEOS]:
-            length = f"{row['duration_s']:.1f} s"
+            length = console.length(row)
             name = row["uri"].rsplit("/", 1)[-1]
             table.add_row(name, length, str(row["num_shots"]), str(row["num_persons"]), row["warning"] or "")
         console.console.print(table)
         if len(book.published) > SHOWN_VIDEOS:
-            console.say(f"… and {len(book.published) - SHOWN_VIDEOS} more videos")
+            console.say(f"… and {len(book.published) - SHOWN_VIDEOS} more")
     for uri, fault in sorted(book.faults.items()):
         console.say(f"quarantined at {fault.stage}: {uri}: {fault.reason}")
     for video_id, fault in book.failed.items():
@@ -288,12 +294,12 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
     given_up = sum(catalog.standing(content, book.state, book.config_id) is Standing.QUARANTINED for content in found)
     given_up -= len(book.failed)
     untouched = len(found) - len(book.published) - len(book.failed) - given_up
-    done = f"{len(book.published)} video{'s' * (len(book.published) != 1)} done, {persons} persons"
+    done = f"{console.contents(book.published.values())} done, {console.count(persons, 'person')}"
     kept = f", {untouched} unchanged" if untouched else ""
     kept += f", {given_up} given up before (--retry-quarantined tries again)" if given_up else ""
     bad = f", {len(book.failed) + len(book.faults)} quarantined" if book.failed or book.faults else ""
     seconds = (datetime.now(UTC) - book.started_at).total_seconds()
-    console.say(f"{done}{kept}{bad} in {seconds:.0f} s -> {book.store.uri}")
+    console.say(f"{done}{kept}{bad} in {console.duration(seconds)} -> {book.store.uri}")
 
 
 if __name__ == "__main__":

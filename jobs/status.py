@@ -31,8 +31,16 @@ def status(
     running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
     unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
     sequences = standings(state)
+    named = {row["video_id"] for row in state.sources.values() if row["current"]}
+    last = _last_config_id(state)
     told = {
-        "videos": {"done": len(done), "running": len(running), "quarantined": len(quarantined)},
+        "videos": {
+            "done": len(done),
+            "running": len(running),
+            "quarantined": len(quarantined),
+            "current": sum(state.videos[video_id]["config_id"] == last for video_id in done),
+            "outdated": len(set(done) - named),
+        },
         "chunks": {"durable": sum(durable.values())},
         "sources": dict(Counter(row["status"] for row in state.sources.values())),
         "persons": sum(state.videos[video_id]["num_persons"] for video_id in done),
@@ -47,11 +55,19 @@ def status(
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     videos = told["videos"]
-    console.say(f"{state.store.uri}: {videos['done']} videos done with {told['persons']} persons")
+    finished = console.contents([state.videos[video_id] for video_id in done])
+    console.say(f"{state.store.uri}: {finished} done with {console.count(told['persons'], 'person')}")
     if videos["running"]:
-        console.say(f"{videos['running']} videos not done yet, {told['chunks']['durable']} chunks of them durable")
+        not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
+        console.say(f"{not_done} not done yet; {console.count(told['chunks']['durable'], 'chunk')} durable")
+    if videos["outdated"]:
+        are = "1 of those that are done is" if videos["outdated"] == 1 else f"{videos['outdated']} of them are"
+        console.say(f"{are} outdated: no source holds that content any more; process --prune removes the rows")
     if told["configurations"] > 1:
-        console.say(f"mixed: {told['configurations']} configurations (column config_id of videos)")
+        console.say(
+            f"mixed: made with {told['configurations']} configurations, {videos['current']} of {videos['done']} with "
+            "that of the last run (column config_id of videos)"
+        )
     for one in sequences:
         console.say(f"sequence {one}")
     if told["quarantined"]:
@@ -59,6 +75,14 @@ def status(
         for row in told["quarantined"]:
             table.add_row(row["uri"], row["stage"], row["reason"])
         console.console.print(table)
+
+
+def _last_config_id(state: State) -> str | None:
+    """The configuration of the last run; None before the first has ended."""
+    try:
+        return json.loads(state.store.read("run.json"))["config_id"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 if __name__ == "__main__":

@@ -82,5 +82,5 @@ def test_predictions_are_found_by_path_and_those_of_shrunk_copies_passed_over(tm
     rows.drop(columns="female_prob").to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(UserError, match="there is no female_prob"):
         read_predictions(tmp_path / "p.csv", table)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="there is no file of predictions"):
         read_predictions(tmp_path / "none.csv", table)
