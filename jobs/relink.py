@@ -232,9 +232,8 @@ class Record:
         for uri, why in self.failed.items():
             console.say(f"stays as it was: {uri}: {why}; process makes it again from the video")
         persons = sum(row["num_persons"] for _, _, row in self.done)
-        console.say(
-            f"{_videos(len(self.done))} made again, {console.count(persons, 'person')}, in {self.seconds:.1f} s -> {store.uri}"
-        )
+        made = f"{_videos(len(self.done))} made again, {console.count(persons, 'person')}"
+        console.say(f"{made}, in {self.seconds:.1f} s -> {store.uri}")
 
 
 def _told(ways: Sequence[Way]) -> str:

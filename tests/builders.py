@@ -82,7 +82,7 @@ class Film:
     cuts: Sequence[float] = ()
     shift_ns: int = 0
     seed: int = 0
-    fps: int = FPS
+    fps: int | Fraction = FPS
     analysed_fps: int = 8
     holes: Sequence[tuple[float, float]] = ()
     damaged: Sequence[int] = ()
@@ -91,7 +91,8 @@ class Film:
 
     def times_ns(self) -> list[int]:
         times = [
-            i * 10**9 // self.fps + (self.shift_ns if i % 2 else 0) for i in range(round(self.duration_s * self.fps))
+            round(i * 10**9 / Fraction(self.fps)) + (self.shift_ns if i % 2 else 0)
+            for i in range(round(self.duration_s * self.fps))
         ]
         return [t for t in times if not t or not any(a * 10**9 <= t < b * 10**9 for a, b in self.holes)]
 
@@ -232,7 +233,7 @@ def probe(film: Film) -> Probe:
         transfer=0,
         codec="h264",
         fps=Fraction(film.fps),
-        time_base=Fraction(1, film.fps),
+        time_base=1 / Fraction(film.fps),
         start_pts=0,
         duration_s=film.duration_s,
         promised_s=film.duration_s,

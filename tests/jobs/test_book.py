@@ -9,8 +9,8 @@ import pytest
 from jobs.book import Account, Book, clear_work
 from pipeline.stages import catalog
 from pipeline.stages.catalog import Fault
-from pipeline.stages.events import VideoFailed
-from pipeline.stages.reduce import reduce_video
+from pipeline.stages.events import ChunkDone, VideoDone, VideoFailed
+from pipeline.stages.reduce import Published, reduce_video
 from pipeline.stages.track import track_part
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
@@ -146,3 +146,36 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
     assert len(pd.read_parquet(store.full("detections"))) == 0
     assert sources(store).index.tolist() == ["/in/c.mp4"]
     assert not store.exists("csv/b.mp4.csv")
+
+
+def spent(store: Store, *prices: str) -> pd.Series:
+    """The row of `runs` of a video that took half an hour of work, a quarter of it of GPUs, in two chunks and a reduce."""
+    one = book(store, "c", *prices)
+    one.open(listing("a.mp4"), {"/in/a.mp4": "v"})
+    one.accounts["v"] = Account(datetime.now(UTC), reused=1)
+    for span, attempts in (((0, 5), 1), ((5, -1), 2)):
+        timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
+        one.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
+    published = Published(video_id="v", row=one.state.videos["v"], num_chunks=3)
+    one.note(VideoDone(published=published, stage="reduce", seconds=400.0))
+    one.save_sources()
+    return pd.read_parquet(store.full("runs")).iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [
+        ([], None),
+        (["run.cpu_hour_price=2"], 1.0),
+        (["run.gpu_hour_price=8"], 2.0),
+        (["run.cpu_hour_price=2", "run.gpu_hour_price=8"], 3.0),
+        (["run.cpu_hour_price=0"], 0.0),
+    ],
+)
+def test_a_video_costs_its_hours_of_work_and_of_gpus_at_their_prices(
+    store: Store, prices: list[str], cost: float | None
+) -> None:
+    row = spent(store, *prices)
+    assert (row.seconds, row.gpu_seconds, row.attempts) == (1800, 900, 2)
+    assert (row.num_chunks, row.chunks_reused) == (3, 1)
+    assert pd.isna(row.cost) if cost is None else row.cost == cost

@@ -1,0 +1,55 @@
+"""What a person is told of numbers of things."""
+
+from typing import Any
+
+import pytest
+
+from jobs import console
+
+
+def row(*, fps: float | None = 25.0, num_frames: int = 100, duration_s: float = 4.0) -> dict[str, Any]:
+    return {"fps": fps, "num_frames": num_frames, "duration_s": duration_s}
+
+
+VIDEO, PICTURE = row(), row(fps=None, num_frames=1, duration_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], "0 videos"),
+        ([VIDEO], "1 video"),
+        ([VIDEO, VIDEO], "2 videos"),
+        ([PICTURE], "1 picture"),
+        ([PICTURE] * 5, "5 pictures"),
+        ([VIDEO, PICTURE, PICTURE], "1 video and 2 pictures"),
+    ],
+)
+def test_pictures_are_no_videos_and_one_of_a_thing_is_one(rows: list[dict[str, Any]], told: str) -> None:
+    assert console.contents(rows) == told
+
+
+def test_a_picture_has_no_length() -> None:
+    assert console.length(VIDEO) == "4.0 s"
+    assert console.length(PICTURE) == "picture"
+    assert console.length(row(fps=25.0, num_frames=1, duration_s=0.04)) == "0.0 s"
+
+
+def test_a_slow_rate_is_not_told_as_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with console.meter(2, 100) as meter:
+        now[0] = 40.0
+        meter.add_frames(10)
+        meter.add_video()
+        meter.add_video()
+    assert capsys.readouterr().out.splitlines() == [
+        "0/2 videos, 10 frames, 0.2 frames/s, about 6 min 00 s left",
+        "2/2 videos, 10 frames, 0.2 frames/s",
+    ]
+    with console.meter(3, 0, "pictures") as meter:
+        for _ in range(3):
+            meter.add_video()
+    assert capsys.readouterr().out.splitlines() == ["3/3 pictures"]
