@@ -149,7 +149,7 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
 
 
 def spent(store: Store, *prices: str) -> pd.Series:
-    """The row of `runs` of a video that took half an hour of work, a quarter of it of GPUs, in two chunks and a reduce."""
+    """The row of `runs` of a video that took half an hour of work and a quarter of an hour of GPUs."""
     one = book(store, "c", *prices)
     one.open(listing("a.mp4"), {"/in/a.mp4": "v"})
     one.accounts["v"] = Account(datetime.now(UTC), reused=1)

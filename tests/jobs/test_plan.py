@@ -27,7 +27,7 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
         books.write_run(store, name, [row])
     config = load().on_device("cpu")
     _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, State.load(store), store)
-    assert "estimate from 1 earlier videos: 4 min 00 s of work" in capsys.readouterr().out
+    assert "estimate from 1 earlier video: 4 min 00 s of work" in capsys.readouterr().out
 
 
 def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> None:
