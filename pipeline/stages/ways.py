@@ -154,7 +154,7 @@ class Stock:
         if way <= Way.EMBEDDINGS:
             return Course(way=way, steps=steps, relink=relink, keys=course.keys)
         is_begun = course.way < way or (way > Way.CHUNKS and course.spans)
-        return replace(course, steps=steps, note="an earlier run has begun with it" if is_begun else "")
+        return replace(course, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
 
     def _from_chunks(self, video_id: str, wanted: Wanted) -> Course:
         """What is durable under the wanted keys, or as good, and what faces there are for the rest."""

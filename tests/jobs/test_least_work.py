@@ -171,7 +171,7 @@ def test_work_that_was_begun_before_counts_as_it_lies_there(
     with pytest.raises(Killed):
         made(*other, store=FragileStore(str(tmp_path / "out"), 24))
     told = foretold(folder, tmp_path / "out", other, capsys)
-    assert "an earlier run has begun with it" in told
+    assert "chunks of an earlier run are there" in told
     made(*other)
     made(*other, at="fresh")
     assert differing(lasting(tmp_path / "out"), lasting(tmp_path / "fresh")) == []
