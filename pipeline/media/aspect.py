@@ -1,4 +1,4 @@
-"""The pixel aspect that each frame says itself: broadcasters change it inside a stream, and PyAV does not show it."""
+"""The pixel aspect that each frame states. Broadcasters change it inside a stream, and PyAV does not expose it."""
 
 from fractions import Fraction
 from typing import cast
@@ -10,17 +10,17 @@ from av.video.frame import VideoFrame
 
 UNIT_PX = 1000
 TOLERANCE = Fraction(1, 100)
-"""Of the pixel aspect; what differs less is rounding."""
+"""A smaller relative difference of pixel aspects is rounding."""
 
 
 class PixelAspects:
-    """Tells frames' pixel aspects; keeps a filter for each size and format that it met."""
+    """Measures the pixel aspects of frames. It keeps a filter for each size and format it has met."""
 
     def __init__(self) -> None:
         self._filters: dict[tuple[int, int, str], tuple[Graph, FilterContext, FilterContext]] = {}
 
     def __call__(self, frame: VideoFrame) -> Fraction:
-        """Width of a stored pixel over its height, to 1/UNIT_PX; 1 where the frame does not say."""
+        """Return the width of a stored pixel over its height, to 1/UNIT_PX; 1 where the frame does not state it."""
         key = frame.width, frame.height, frame.format.name
         if key not in self._filters:
             self._filters[key] = _filter(*key)
@@ -30,7 +30,7 @@ class PixelAspects:
 
 
 def _filter(width: int, height: int, pixel_format: str) -> tuple[Graph, FilterContext, FilterContext]:
-    """A few pixels of a frame, scaled to a width that says its pixel aspect."""
+    """Build a filter that scales a few pixels of a frame to a width that tells its pixel aspect."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(width=width, height=height, format=VideoFormat(pixel_format), time_base=Fraction(1, 1000))

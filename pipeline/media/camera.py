@@ -1,7 +1,7 @@
-"""How the camera moved between two frames, from their thumbnails.
+"""Measure how the camera moved between two frames, from their thumbnails.
 
-Corners are followed by sparse optical flow (Lucas and Kanade, in pyramids) and one similarity is fitted to most of them
-(RANSAC), as BoxMOT's sparse optical flow does; people move otherwise, and are outvoted. What it says depends on the two
+Sparse optical flow (Lucas and Kanade, in pyramids) follows corners, and RANSAC fits one similarity to most of them,
+as in BoxMOT's sparse optical flow. People move differently and are outvoted. The result depends on the two
 thumbnails alone.
 """
 
@@ -19,15 +19,15 @@ FLOW = {
 OUTLIER_PX = 1.0
 MIN_CORNERS = 8
 MIN_SHARE = 0.2
-"""Of the corners that must agree, as BoxMOT has it; a cut has fewer."""
+"""Least share of the corners that must agree, as in BoxMOT. A cut has fewer."""
 STILL_PX = 0.5
-"""A thumbnail none of whose corners moves so far is of a camera that stands still: small errors would add up."""
+"""If every corner moves less, the camera stands still. Otherwise small errors would add up."""
 
 
 def camera_motion(earlier: MatLike, later: MatLike) -> NDArray[np.float64] | None:
-    """(2, 3) similarity that takes px of one (h, w) uint8 thumbnail to those of a later one.
+    """Return the (2, 3) similarity that maps px of an (h, w) uint8 thumbnail to px of a later one.
 
-    None where the camera stands still, or where too little can be followed to tell.
+    Returns None if the camera stands still, or if too few corners can be followed.
     """
     corners = cv2.goodFeaturesToTrack(earlier, **CORNERS)
     if corners is None or len(corners) < MIN_CORNERS:

@@ -1,11 +1,12 @@
-"""Open a container, enter it at a keyframe, decode from there: where a seek lands is never trusted.
+"""Open a container, enter it at a keyframe and decode from there, without trusting where a seek lands.
 
-Contract: the frames that `decode_from` yields at or after the time asked for are the same, bit for bit, as those of a
-decode of the whole file, unless the file is damaged. The recipe: feed nothing before the last keyframe at or before
-that time; if the seek landed behind it, open again and seek earlier; what comes out first must be that very keyframe,
-and sound, otherwise take the keyframe before.
+Contract: the frames that `decode_from` yields at or after the requested time are equal, bit for bit, to those of a
+    decode of the whole file, unless the file is damaged. For this, nothing before the last keyframe at or before
+    that time is fed to the decoder. If the seek landed behind that keyframe, the file is opened again and the seek
+    goes further back. The first decoded frame must be that very keyframe, and undamaged. Otherwise the keyframe
+    before it is tried.
 
-Never call av.logging.set_level here: with frame threads and an early end of decoding it hangs for ever.
+Never call av.logging.set_level here: with frame threads and an early end of decoding it hangs forever.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,29 +27,30 @@ from av.video.stream import VideoStream
 from pipeline.cores.stamps import LOOK_AHEAD
 
 Opener = Callable[[], str | BinaryIO]
-"""Gives a fresh path or a fresh seekable binary file at each call; the file is closed by whoever opened it."""
+"""Returns a fresh path or a fresh seekable binary file at each call. The caller closes the file."""
 
 MAX_ENTRIES = 8
-"""Keyframes to try, one before the other, until decoding starts at the beginning of the file."""
+"""Number of keyframes to try, each before the last, until decoding starts at the beginning of the file."""
 MAX_READ_ERRORS = 32
-"""Errors of the container in a row that are read over in a damaged file; behind a cut-off end there is nothing else."""
+"""Number of successive read errors that are skipped in a damaged file. Behind a cut-off end there are only errors."""
 
 END_FRAMES = 4 + LOOK_AHEAD
-"""To decode behind the end of a span: the next frame is compared with the last one inside, it may be one or two later
-where time stamps are wrong, and it is judged by those that follow."""
+"""Number of frames to decode behind the end of a span. The next frame is compared with the last one inside. It may
+come one or two frames later where time stamps are wrong, and the frames after it decide which stamps are wrong."""
 
 THREADED_CODECS = frozenset({"vp9", "av1", "libdav1d"})
-"""Decoded by several threads if asked to. Others take one: with frame threads FFmpeg's H.264 decoder fails to tell
-that a frame is damaged once in some hundred times, and what stands in for the damage is different every time; VP8 and
-HEVC too."""
+"""Codecs that may use several decoder threads. All others use one. With frame threads, FFmpeg's H.264 decoder misses
+a damaged frame about once in some hundred times, and what replaces the damage differs each time. The same holds for
+VP8 and HEVC."""
 
 SILENT_CODECS = frozenset({"hevc", "mjpeg"})
-"""Do not mark damaged frames unless told to fail at every error: then also at some that do no harm."""
+"""Codecs that mark damaged frames only when they must fail at every error. They then also fail at some harmless
+errors."""
 
 
 @contextmanager
 def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
-    """The source as a binary file, closed at the end."""
+    """Yield the source as a binary file and close it at the end."""
     source = open_source()
     with open(source, "rb") if isinstance(source, str) else source as file:
         yield file
@@ -56,9 +58,9 @@ def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened(open_source: Opener) -> Iterator[InputContainer]:
-    """The container in the source, closed with its file at the end.
+    """Yield the container in the source and close it with its file at the end.
 
-    It is read as a file whatever the source is: a name never means a protocol or a pattern of pictures to FFmpeg, and a
+    Every source is read as a file. So FFmpeg never takes a name for a protocol or a pattern of pictures, and a
     playlist cannot make it read other files.
     """
     options = {"protocol_whitelist": "none"}
@@ -70,18 +72,19 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
 
 
 def fraction(value: Any) -> Fraction | None:
-    """A rational number of PyAV as a Fraction, None for none or 0. PyAV's own type differs between its versions."""
+    """Return a rational number of PyAV as a Fraction, None for None or 0. PyAV's own type differs between its
+    versions."""
     return Fraction(value.numerator, value.denominator) if value else None
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
-    """The real videos: no cover pictures."""
+    """Return the video streams that are not cover pictures."""
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     return [stream for stream in container.streams.video if not stream.disposition & pictures]
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream to watch; None if there are only sound, subtitles and cover pictures."""
+    """Return the video stream to process, None if there are only sound, subtitles and cover pictures."""
     streams = video_streams(container)
     best = container.streams.best("video")
     return best if isinstance(best, VideoStream) and best in streams else (streams[0] if streams else None)
@@ -89,13 +92,19 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that could not be read or decoded soundly, at `pts` if that is known."""
+    """A packet or frame that could not be read or decoded without errors.
+
+    pts: in the stream's time base. None if it is not known.
+    """
 
     pts: int | None
 
 
 def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Packet | Fault]:
-    """The packets of `stream` (None: of all), empty ones that flush last; a Fault where the container is unreadable."""
+    """Yield the packets of `stream` (None: of all streams), with the empty ones at the end that flush the decoder.
+
+    Yields a BadPacket for each place where the container cannot be read.
+    """
     errors = 0
     while errors < MAX_READ_ERRORS:
         try:
@@ -111,10 +120,12 @@ def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Pac
 def decode(
     packets: Iterable[Packet | Fault], stream: VideoStream, *, end_pts: int | None = None
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames in the order in which the decoder puts them out; a Fault where it cannot.
+    """Yield the frames in the decoder's order of output, and a BadPacket for each decoding error.
 
-    end_pts: stop when END_FRAMES frames in a row lie at or after it: single time stamps may be wrong. Frames before it
-    may refer to frames behind it: of what the decoder has in hand at the end, damage is told before the last frames.
+    Frames before `end_pts` may refer to frames behind it. So at the end the decoder is flushed, and damage among the
+    flushed frames is yielded before the frames.
+
+    end_pts: stop when END_FRAMES frames in a row lie at or after it, because a single time stamp may be wrong.
     """
     beyond = 0
     for packet in packets:
@@ -143,7 +154,7 @@ def decode(
 def decode_whole(
     open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the start of the file to those at and after `end_pts`; None: all. strict: see
+    """Yield the frames from the start of the file to those at and after `end_pts`; None: all. `strict` is as in
     `decode_from`."""
     with opened(open_source) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
@@ -160,10 +171,11 @@ def decode_from(
     strict: bool,
     end_pts: int | None = None,
 ) -> Iterator[VideoFrame | Fault]:
-    """The frames from the last sound keyframe at or before `target_pts` on, that one first, without its leading frames.
+    """Yield the frames from the last undamaged keyframe at or before `target_pts` on, without its leading frames.
 
-    start_pts: of the first displayed frame. strict: rather a Fault too many than one too few. end_pts: stop there,
-    see `decode`; None: at the end.
+    start_pts: pts of the first displayed frame.
+    strict: report every decoding error, even where it may be harmless.
+    end_pts: stop there, as `decode` does; None: at the end.
     """
     for _ in range(MAX_ENTRIES):
         with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict) as entry:
@@ -183,10 +195,11 @@ def decode_from(
 def decode_carefully(
     open_source: Opener, stream_index: int, target_pts: int | None, start_pts: int
 ) -> Iterator[VideoFrame | Fault]:
-    """As `decode_from`, or from the start of the file if `target_pts` is None, in a file that is damaged.
+    """Decode a damaged file as `decode_from` does, or from the start of the file if `target_pts` is None.
 
-    What conceals damage depends on all that the decoder has seen. So each group of pictures has a decoder of its own,
-    that starts at its keyframe (an unsound keyframe starts no group): damage looks the same wherever decoding began.
+    FFmpeg conceals damage with the help of everything it has decoded before. So each group of pictures gets a fresh
+    decoder that starts at its keyframe, and damage looks the same wherever decoding began. A damaged keyframe starts
+    no group.
     """
     if target_pts is None:
         frames = decode_whole(open_source, stream_index, threads=1, strict=False)
@@ -211,15 +224,15 @@ def decode_carefully(
 
 
 def _decode_group(open_source: Opener, stream_index: int, key_pts: int, start_pts: int) -> Iterator[VideoFrame | Fault]:
-    """The frames from exactly the keyframe at `key_pts` on; none if the decoder cannot start there."""
+    """Yield the frames from exactly the keyframe at `key_pts` on, none if the decoder cannot start there."""
     with opened_at(open_source, stream_index, key_pts, start_pts, threads=1, strict=False) as entry:
         if entry is not None and entry[0] == key_pts:
             yield from _entered(decode(_flushed(entry[1]), entry[2]), key_pts)
 
 
 def _entered(frames: Iterator[VideoFrame | Fault], key_pts: int) -> Iterator[VideoFrame | Fault]:
-    """Drop what comes before the keyframe at `key_pts`, its leading frames; nothing at all if that does not come
-    out."""
+    """Drop the leading frames before the keyframe at `key_pts`. Yield nothing if the decoder does not put out that
+    keyframe."""
     faults: list[Fault] = []
     for frame in frames:
         if isinstance(frame, Fault):
@@ -233,7 +246,7 @@ def _entered(frames: Iterator[VideoFrame | Fault], key_pts: int) -> Iterator[Vid
 
 
 def is_entry(frame: VideoFrame, key_pts: int) -> bool:
-    """Whether the first frame that came out shows that decoding may start at the keyframe at `key_pts`."""
+    """Return whether `frame`, the first decoded one, proves that decoding may start at the keyframe at `key_pts`."""
     return frame.pts == key_pts and frame.key_frame and not frame.is_corrupt
 
 
@@ -241,9 +254,10 @@ def is_entry(frame: VideoFrame, key_pts: int) -> bool:
 def opened_at(
     open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, strict: bool
 ) -> Iterator[tuple[int, Iterator[Packet | Fault], VideoStream] | None]:
-    """A fresh container at the last keyframe at or before `target_pts`: its pts, the packets from it on, the stream.
+    """Open a fresh container at the last keyframe at or before `target_pts`; yield its pts, the packets from it on,
+    the stream.
 
-    None if there is no such keyframe behind the first displayed frame: then read from the start.
+    Yields None if there is no such keyframe behind the first displayed frame. The caller then reads from the start.
     """
     back_s = 0
     while True:
@@ -253,7 +267,7 @@ def opened_at(
             from_start = offset <= start_pts
             found = None
             with suppress(FFmpegError):
-                # However seeking works in this file, reading from its start finds the keyframe if there is one.
+                # Seeking may fail in some files, but a read from the start finds the keyframe if there is one.
                 if not from_start:
                     container.seek(offset, backward=True, stream=stream)
                 found = _find(demux(container, stream), target_pts, from_start=from_start)
@@ -266,7 +280,7 @@ def opened_at(
 def _find(
     packets: Iterator[Packet | Fault], target_pts: int, *, from_start: bool
 ) -> tuple[int, Iterator[Packet | Fault]] | None:
-    """The last keyframe at or before `target_pts`, and the packets from it on; None if there is none in `packets`."""
+    """Return the last keyframe at or before `target_pts` and the packets from it on, None if `packets` hold none."""
     held: list[Packet | Fault] = []
     key_pts: int | None = None
     for packet in packets:
@@ -277,17 +291,17 @@ def _find(
             if packet.pts <= target_pts:
                 key_pts, held = packet.pts, []
             elif key_pts is None and not from_start:
-                return None  # the seek landed behind what is sought
+                return None  # the seek landed behind the target
         if key_pts is not None:
             held.append(packet)
-        # Nothing is shown before it is decoded: behind this packet there is no keyframe at or before the target.
+        # No frame is shown before it is decoded. So no keyframe behind this packet lies at or before the target.
         if packet.dts is not None and packet.dts > target_pts and (key_pts is not None or from_start):
             break
     return None if key_pts is None else (key_pts, chain(held, packets))
 
 
 def _flushed(packets: Iterable[Packet | Fault]) -> Iterator[Packet | Fault]:
-    """The packets and, if errors of the container kept it away, the empty one that flushes the decoder."""
+    """Yield the packets, and the empty one that flushes the decoder if read errors kept it away."""
     last = None
     for last in packets:
         yield last

@@ -1,4 +1,4 @@
-"""Crops of people, small enough to keep, and their amount of detail. Pictures are (H, W, 3) uint8 RGB."""
+"""Crops of people, small enough to keep, and how much detail they have. Pictures are (H, W, 3) uint8 RGB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ SHARPNESS_PX = 160
 class Crop:
     """A part of a picture.
 
-    x, y: px. Position of its upper left corner.
-    scale: its pixels per pixel of the picture.
+    picture: (H, W, 3) uint8 RGB.
+    x, y: px. Position of the upper left corner in the whole picture.
+    scale: pixels of the crop per pixel of the whole picture.
     """
 
     picture: Picture
@@ -26,7 +27,7 @@ class Crop:
 
 
 def cut_small(picture: Picture, box: Sequence[float], max_px: int) -> Crop:
-    """Cut out the xyxy `box`, whole pixels inside the picture, and scale it down to at most `max_px` on the long
+    """Cut out the xyxy `box` in whole pixels inside the picture, and scale it down to at most `max_px` on the long
     side."""
     part = cut_out(picture, box)
     small = resize_to_long_side(part, max_px)
@@ -37,7 +38,7 @@ def sharpness(picture: Picture) -> float:
     """Return the variance of the Laplacian of grey values at no more than SHARPNESS_PX on the long side, rounded to
     0.1.
 
-    On the small picture it tells how much detail a small model could see, not how large the crop is.
+    The small picture makes it a measure of the detail that a small model sees, not of the crop's size.
     """
     grey = cv2.cvtColor(resize_to_long_side(picture, SHARPNESS_PX), cv2.COLOR_RGB2GRAY)
     return round(float(cv2.Laplacian(grey, cv2.CV_64F).var()), 1)

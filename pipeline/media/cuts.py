@@ -17,7 +17,7 @@ NS = 1_000_000_000
 
 
 class StoredContentDetector(ContentDetector):
-    """PySceneDetect's content detector with given scores: process_frame takes no picture, only the time."""
+    """PySceneDetect's content detector with stored scores. Its process_frame uses only the time and no picture."""
 
     def __init__(self, scores: Iterator[float], *, threshold: float, min_shot_s: float) -> None:
         super().__init__(threshold=threshold, min_scene_len=float(min_shot_s))

@@ -1,16 +1,17 @@
-"""Decode a span of a video: exactly the frames that it owns, whatever the span before and after it are.
+"""Decode a span of a video: exactly the frames that it owns, whatever the spans before and after it are.
 
 Laws:
-- Each frame is owned by one cell, by its exact time, and so by one chunk. Where decoding begins cannot change a pixel
-  of it.
-- The difference between two neighbours, and how the camera moves to an analysed one, is a fact of the earlier one's
-  owner, who decodes one frame more for it; the first frame of a cell is analysed, and so is that one.
-- Which frames are analysed is a function of the frames of one cell.
-- A frame with a wrong time stamp is not displayed (cores.stamps), except in a video without usable stamps
-  (Probe.stamped), where the order of output counts.
-- What damaged video shows depends on how it is decoded. So the first sign of damage ends the pass with `Damaged`; the
-  span is decoded again with careful=True: one thread, one keyframe earlier, errors concealed as FFmpeg does by
-  default.
+- A frame's exact time decides which cell, and so which chunk, owns it. Where decoding begins cannot change its
+  pixels.
+- The difference between two neighbours, and the camera's motion to an analysed frame, belong to the owner of the
+  earlier frame. The owner decodes one frame more for it. The first frame of a cell is always analysed, and so is
+  that one.
+- The frames of a cell alone decide which of them are analysed.
+- A frame with a wrong time stamp is not displayed (cores.stamps). In a video without usable time stamps
+  (Probe.stamped) the order of output counts.
+- The picture of damaged video depends on how it is decoded. So the first sign of damage ends the pass with
+  `Damaged`, and the span is decoded again with careful=True: one thread, one keyframe earlier, and FFmpeg's default
+  concealment of errors.
 """
 
 import json
@@ -42,18 +43,22 @@ Item = TypeVar("Item")
 
 
 class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
-    """The span holds frames that cannot be decoded soundly: decode it again with careful=True."""
+    """Raised when the span holds damaged frames: decode it again with careful=True."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
-    """time_ns: from the first displayed frame, rounded down, so that it lies in `cell`.
+    """A frame of the video with its differences to the next frame.
 
-    picture: as displayed; None unless analysed. differences: PySceneDetect's sums of absolute differences of hue,
-    saturation and lightness to the next frame of the video, over `SpanDecoder.thumbnail_pixels` pixels; None for the
-    last frame of the video. motion: of the camera, from the last analysed frame to the next frame, in complex px x + iy
-    as displayed: the real and imaginary parts of a and b in z -> a * z + b. None where the next frame is not analysed,
-    the camera stands still or nothing can be told, and unless asked for.
+    time_ns: from the first displayed frame, rounded down so that it lies in `cell`.
+    cell: index of the cell that owns the frame.
+    analysed: the models see this frame.
+    picture: (H, W, 3) RGB as displayed. None unless analysed.
+    differences: PySceneDetect's sums of absolute differences of hue, saturation and lightness to the next frame of
+        the video, over `SpanDecoder.thumbnail_pixels` pixels. None for the last frame of the video.
+    motion: of the camera from the last analysed frame to the next frame. In complex px x + iy as displayed, it is
+        the real and imaginary parts of a and b in z -> a * z + b. None if it was not asked for, if the next frame is
+        not analysed, if the camera stands still or if its motion cannot be measured.
     """
 
     time_ns: int
@@ -65,11 +70,14 @@ class DecodedFrame:
 
 
 class SpanDecoder:
-    """The frames of cells [first_cell, end_cell), end_cell -1: to the end of the video, in order of time. Iterate once.
+    """The frames of cells [first_cell, end_cell) in order of time. Iterate once. Raises Damaged and DataError.
 
-    fps: analysed frames a second, 0: all. threads: of the decoder; careful decoding, and a video that cannot be
-    entered in the middle, take one. Raises Damaged (never where careful, or where careful decoding would be no other)
-    and DataError. warning: after the iteration, the notes of the span as JSON (see `notes`), None if there are none.
+    It never raises Damaged where careful, or where careful decoding would give the same.
+
+    end_cell: OPEN_END (-1) means the end of the video.
+    fps: analysed frames a second; 0: all.
+    threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
+    warning: after the iteration the notes of the span as JSON (see `notes`), None if there are none.
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class SpanDecoder:
         self._first_cell, self._end_cell = first_cell, end_cell
         self._fps, self._cell_s = exact(fps), exact(cell_seconds)
         self._camera_motion = camera_motion
-        # One pass over a whole video has no neighbour to agree with, and is too dear to be repeated.
+        # A single pass over a whole video has no neighbour to agree with, and is too expensive to repeat.
         self._careful = careful or not probe.enterable
         self._threads = 1 if self._careful else threads
         self._thumbnail_size = _fitted(probe.width, probe.height, thumbnail_px, turned=probe.rotation % 180 != 0)
@@ -101,12 +109,12 @@ class SpanDecoder:
 
     @property
     def thumbnail_pixels(self) -> int:
-        """What sums of differences are divided by for PySceneDetect's score."""
+        """Number of pixels by which PySceneDetect's score divides the sums of differences."""
         return self._thumbnail_size[0] * self._thumbnail_size[1]
 
     @property
     def warning(self) -> str | None:
-        """The notes about cells that this span owns, as JSON; complete after the iteration."""
+        """The notes about the cells that this span owns, as JSON. Complete after the iteration."""
         return json.dumps(sorted(tuple(self._notes))) if self._notes else None
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -137,7 +145,7 @@ class SpanDecoder:
             yield waiting
 
     def _from_first_cell(self) -> Iterator[tuple[VideoFrame, Fraction]]:
-        """Displayed frames with their times, from the first that the span owns, as far as the caller reads."""
+        """Yield displayed frames with their times in seconds, from the first frame that the span owns on."""
         try:
             for frame in self._counted() if self._probe.stamped else self._in_line():
                 if frame.time_s >= 0 and cell_of(frame.time_s, self._cell_s) >= self._first_cell:
@@ -156,7 +164,7 @@ class SpanDecoder:
             yield from in_line(chain([first], frames), entered=entered)
 
     def _stamped(self) -> Iterator[Stamped[VideoFrame]]:
-        """Frames with the times that their stamps say; those without a stamp are left out."""
+        """Yield frames with the times of their time stamps. Frames without one are left out."""
         for frame in self._decoded():
             time_s = None if frame.pts is None else self._probe.time_of(frame.pts)
             if isinstance(frame, Fault):
@@ -167,7 +175,7 @@ class SpanDecoder:
                 yield Stamped(frame, time_s, frame.key_frame and not frame.is_corrupt)
 
     def _counted(self) -> Iterator[Stamped[VideoFrame]]:
-        """Frames with the times of an even rate."""
+        """Yield frames with times at a constant rate."""
         num_shown = 0
         for frame in self._decoded():
             time_s = num_shown / self._probe.fps
@@ -214,11 +222,12 @@ class SpanDecoder:
         return self._end_cell != OPEN_END and cell >= self._end_cell
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        """(height, width, 3) RGB as displayed."""
+        """Return the frame as displayed, (height, width, 3) RGB."""
         return self._probe.upright(self._picture_screen(frame, "rgb24"))
 
     def _hue_saturation_lightness(self, frame: VideoFrame) -> list[MatLike]:
-        """The three planes that PySceneDetect compares, of the thumbnail as stored: turning it would change no sum."""
+        """Return the three planes that PySceneDetect compares, of the thumbnail as stored. Turning it would change
+        no sum."""
         return list(cv2.split(cv2.cvtColor(self._thumbnail_screen(frame, "bgr24"), cv2.COLOR_BGR2HSV)))
 
     def _motion(self, earlier: MatLike, later: MatLike) -> tuple[float, float, float, float] | None:
@@ -231,12 +240,13 @@ class SpanDecoder:
 
 
 def notes(warnings: Iterable[str | None]) -> list[Note]:
-    """The notes in the warnings of a video's chunks, in order of time."""
+    """Return the notes in the warnings of a video's chunks, in order of time."""
     return sorted({(int(cell), str(what)) for warning in warnings if warning for cell, what in json.loads(warning)})
 
 
 def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Pull `items` in a thread, up to `depth` ahead of the consumer; what they raise is raised here, in its place.
+    """Pull `items` in a thread, up to `depth` ahead of the consumer. An error that they raise is raised here, in its
+    place.
 
     Closing this generator early ends the thread, and closes `items` inside it, before it returns.
     """
@@ -251,7 +261,7 @@ def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
                 if closed.is_set():
                     return
             ready.put((None, None, False))
-        except BaseException as error:  # passed on, whatever it is
+        except BaseException as error:  # the consumer gets every error
             ready.put((None, error, False))
         finally:
             if hasattr(iterator, "close"):
@@ -282,7 +292,7 @@ def _difference(a: list[MatLike], b: list[MatLike]) -> tuple[int, int, int]:
 
 
 def _fitted(width: int, height: int, long_side: int, *, turned: bool) -> tuple[int, int]:
-    """(width, height) of the stored picture, in the displayed one's shape, scaled down to `long_side`."""
+    """Return (width, height) of the thumbnail of a stored picture: in the displayed shape, at most `long_side` px."""
     if turned:
         width, height = height, width
     scale = min(Fraction(1), Fraction(long_side, max(width, height)))

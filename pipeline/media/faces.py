@@ -28,9 +28,9 @@ OUTSIDE = (135, 133, 132)
 
 SHARPNESS_PX = 112
 CONTRAST, NOISE = 40.0, 2.0
-"""Standard deviations of grey values, 0..255: of a well-lit face, and of mere noise in a dark one."""
+"""Standard deviations of grey values, 0..255: of a well-lit face, and of the noise in a dark one."""
 FLAT = 0.1
-"""Variance of grey values, that of rounding to whole ones: a face without more has no detail."""
+"""Variance of grey values that rounding to whole numbers causes. A face without more has no detail."""
 _CORE = (slice(40, 92), slice(34, 78))  # of 112 px: from the brows to the lips, without hair, background and border
 
 
@@ -78,9 +78,8 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
     """Return the variance of the Laplacian from brows to lips, aligned at 112 px, at even contrast, rounded to 0.1.
 
-    Large faces are measured shrunk and small ones enlarged, and all as if their grey values had the standard
-    deviation CONTRAST. So the value tells the amount of detail, not the size or the light. A backlit face is dim,
-    yet not blurred.
+    Large faces are shrunk and small ones enlarged, and grey values are scaled to the standard deviation CONTRAST. So
+    the value measures the detail, not the size or the light. A backlit face is dim, yet not blurred.
     """
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY)
     detail = float(cv2.Laplacian(grey, cv2.CV_64F)[_CORE].var())
@@ -88,11 +87,11 @@ def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
 
 
 def face_detail(picture: Picture, landmarks: NDArray[np.floating]) -> float:
-    """How much of a face from brows to lips is finer than its eyes are; rounded to 0.001.
+    """Return how much of a face from brows to lips is finer than its eyes, rounded to 0.001.
 
-    The energy of the aligned face at 112 px between Gaussians of 2 and 4 px, by that between 4 and 8 px: of a sharp
-    face .53 to 1.0, of one that is 16 px wide .36 to .62, 12 px .31 to .54, 8 px .23 to .44, 6 px .19 to .33 (nine in
-    ten of UTKFace's). Unlike the sharpness it takes no notice of noise and of blocks of JPEG, and none of contrast: a
+    It is the energy of the aligned face at 112 px between Gaussians of 2 and 4 px over that between 4 and 8 px. Nine in
+    ten of UTKFace's faces have 0.53 to 1.0 if they are sharp, 0.36 to 0.62 at a width of 16 px, 0.31 to 0.54 at 12 px,
+    0.23 to 0.44 at 8 px and 0.19 to 0.33 at 6 px. Unlike the sharpness, it ignores noise, JPEG blocks and contrast: a
     face that somebody has made unrecognisable is smooth beneath them.
     """
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY).astype(np.float64)

@@ -1,6 +1,6 @@
-"""Facts of ISO media files (MP4, MOV, HEIF, AVIF) that FFmpeg's and Pillow's interfaces hide.
+"""Facts about ISO media files (MP4, MOV, HEIF, AVIF) that the interfaces of FFmpeg and Pillow hide.
 
-Contract: the files are untrusted: whatever their boxes say, a few kB are read, and nothing is raised.
+Contract: the files are untrusted. Whatever their boxes say, only a few kB are read and nothing is raised.
 """
 
 import io
@@ -11,12 +11,12 @@ from fractions import Fraction
 from typing import BinaryIO
 
 STILL_BRANDS = frozenset({b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"miaf"})
-"""Of files whose primary item is one picture."""
+"""Brands of files whose primary item is a single picture."""
 MAX_BOXES = 4096
-"""Read at most so many boxes in one box."""
+"""Most boxes to read inside one box."""
 MAX_HEAD_BYTES = 1 << 20
 SAMPLE_ENTRY_BYTES = 8 + 78
-"""Of a VisualSampleEntry, before the boxes inside."""
+"""Size of a VisualSampleEntry before the boxes inside it."""
 
 Insets = tuple[int, int, int, int]
 """Px of the stored picture that are not shown: left, top, right, bottom."""
@@ -25,7 +25,11 @@ WHOLE: Insets = (0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of a file. start, end: of what it holds, in bytes from the start of the file."""
+    """A box of a file.
+
+    kind: its four-letter type.
+    start, end: bytes from the start of the file. The content without the box's header.
+    """
 
     kind: bytes
     start: int
@@ -33,7 +37,7 @@ class Box:
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
-    """The boxes that lie in bytes [start, end) of a file, one after the other."""
+    """Yield the boxes in bytes [start, end) of a file, one after the other."""
     for _ in range(MAX_BOXES):
         if end - start < 8:
             return
@@ -54,7 +58,7 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
 
 
 def is_still(file: BinaryIO) -> bool:
-    """Whether the file is a HEIF or AVIF picture, and not a video or a sequence of pictures."""
+    """Return whether the file is a HEIF or AVIF picture, and not a video or a sequence of pictures."""
     end = file.seek(0, 2)
     first = next(boxes(file, 0, end), None)
     if first is None or first.kind != b"ftyp":
@@ -67,7 +71,7 @@ def is_still(file: BinaryIO) -> bool:
 
 
 def track_insets(file: BinaryIO, track_id: int, width: int, height: int) -> Insets:
-    """What the clean aperture of a track leaves out of its stored picture of width x height px."""
+    """Return the part outside a track's clean aperture, for a stored picture of width x height px."""
     end = file.seek(0, 2)
     for movie in _inside(file, [Box(b"file", 0, end)], b"moov"):
         for track in _inside(file, [movie], b"trak"):
@@ -88,12 +92,12 @@ def track_insets(file: BinaryIO, track_id: int, width: int, height: int) -> Inse
 
 
 def picture_insets(file: BinaryIO, width: int, height: int) -> Insets:
-    """What the clean aperture of a HEIF or AVIF picture leaves out of its stored picture of width x height px."""
+    """Return the part outside the clean aperture of a HEIF or AVIF picture of width x height stored px."""
     return next((clean_aperture(told, width, height) for told in _properties(file, b"clap")), WHOLE)
 
 
 def picture_transfer(file: BinaryIO) -> int | None:
-    """The transfer function of a HEIF or AVIF picture by ITU-T H.273, None where the file does not say."""
+    """Return the transfer function of a HEIF or AVIF picture by ITU-T H.273, None if the file does not state it."""
     for told in _properties(file, b"colr"):
         if told[:4] == b"nclx" and len(told) >= 8:
             return int(struct.unpack(">H", told[6:8])[0])
@@ -101,7 +105,7 @@ def picture_transfer(file: BinaryIO) -> int | None:
 
 
 def is_picture_cut_off(file: BinaryIO) -> bool:
-    """Whether parts of a HEIF or AVIF picture lie behind the end of the file."""
+    """Return whether parts of a HEIF or AVIF picture lie behind the end of the file."""
     end = file.seek(0, 2)
     for meta in _inside(file, [Box(b"file", 0, end)], b"meta"):
         for places in _inside(file, [Box(b"meta", meta.start + 4, meta.end)], b"iloc"):
@@ -110,7 +114,7 @@ def is_picture_cut_off(file: BinaryIO) -> bool:
 
 
 def _item_ends(told: bytes) -> Iterator[int]:
-    """Where in the file each part of each item ends, by a box `iloc`."""
+    """Yield where in the file each part of each item ends, by an `iloc` box."""
     reader = io.BytesIO(told)
 
     def number(num_bytes: int) -> int:
@@ -132,7 +136,7 @@ def _item_ends(told: bytes) -> Iterator[int]:
 
 
 def clean_aperture(told: bytes, width: int, height: int) -> Insets:
-    """The insets that a box `clap` means; none where it makes no sense."""
+    """Return the insets that a `clap` box describes, none if its values make no sense."""
     if len(told) < 32:
         return WHOLE
     numbers = struct.unpack(">8i", told[:32])
@@ -145,7 +149,7 @@ def clean_aperture(told: bytes, width: int, height: int) -> Insets:
 
 
 def _properties(file: BinaryIO, kind: bytes) -> Iterator[bytes]:
-    """Of a picture in items, what its properties of a kind hold; those of thumbnails and masks come behind."""
+    """Yield the contents of a HEIF or AVIF picture's properties of a kind. Those of thumbnails and masks come last."""
     end = file.seek(0, 2)
     for meta in _inside(file, [Box(b"file", 0, end)], b"meta"):
         whole = [Box(b"meta", meta.start + 4, meta.end)]

@@ -1,6 +1,6 @@
-"""Facts of Matroska and WebM files that FFmpeg's interface hides: which part of the stored picture is shown.
+"""Which part of the stored picture Matroska and WebM files show: FFmpeg's interface hides it.
 
-Contract: the files are untrusted: whatever their elements say, a few kB are read, and nothing is raised.
+Contract: the files are untrusted. Whatever their elements say, only a few kB are read and nothing is raised.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ MAX_ELEMENTS = 4096
 
 
 def track_insets(file: BinaryIO, number: int) -> Insets:
-    """What the `number`-th video track leaves out of its stored picture, from 0 in order of the file."""
+    """Return what the `number`-th video track crops from its stored picture. Tracks count from 0 in the order of the
+    file."""
     end = file.seek(0, 2)
     for segment in _inside(file, 0, end, SEGMENT):
         for tracks in _inside(file, *segment, TRACKS):
@@ -33,7 +34,7 @@ def _number(file: BinaryIO, place: tuple[int, int], wanted: int) -> int:
 
 
 def _inside(file: BinaryIO, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where what the elements of one kind in bytes [start, end) hold begins and ends; up to the first cluster."""
+    """Yield start and end of the content of each element of a kind in bytes [start, end), up to the first cluster."""
     for _ in range(MAX_ELEMENTS):
         file.seek(start)
         head = file.read(12)
@@ -43,7 +44,7 @@ def _inside(file: BinaryIO, start: int, end: int, wanted: int) -> Iterator[tuple
         size, size_length = _varying(head[id_length:], keep_marker=False)
         if not id_length or not size_length or kind == CLUSTER:
             return
-        is_open = size == (1 << 7 * size_length) - 1  # of unknown size: up to the end
+        is_open = size == (1 << 7 * size_length) - 1  # its size is unknown: it ends with its parent
         start += id_length + size_length
         stop = end if is_open else min(end, start + size)
         if kind == wanted:
@@ -52,7 +53,7 @@ def _inside(file: BinaryIO, start: int, end: int, wanted: int) -> Iterator[tuple
 
 
 def _varying(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
-    """An EBML number and how many bytes it takes; 0 bytes: there is none."""
+    """Return an EBML number and its length in bytes. A length of 0 means that there is none."""
     if not head or not head[0]:
         return 0, 0
     length = 9 - head[0].bit_length()

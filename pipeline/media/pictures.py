@@ -1,7 +1,6 @@
-"""Single pictures: encode, decode, cut out, scale. RGB in and out; OpenCV does the work, with the same bits
-everywhere it runs.
+"""Single pictures: encode, decode, cut out and scale with OpenCV, which gives the same bits everywhere.
 
-Contract: pictures are (H, W, 3) uint8 RGB; what comes back owns its memory.
+Contract: pictures are (H, W, 3) uint8 RGB, and every returned picture owns its memory.
 """
 
 import io
@@ -16,7 +15,7 @@ from pipeline.media.tone import HLG, PQ, tone_map
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
-    """JPEG of an RGB picture; quality 1..100."""
+    """Encode an RGB picture as JPEG, with quality 1..100."""
     written, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
@@ -26,8 +25,10 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
 
 
 def decode_jpeg(encoded: bytes) -> Picture:
-    """The RGB picture in the JPEG; raises ValueError if there is none. Any EXIF orientation is left alone: we write
-    none."""
+    """Return the RGB picture in a JPEG. Raises ValueError if it is none.
+
+    An EXIF orientation is ignored, because Rollcall writes none.
+    """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
     if picture is None:
@@ -36,7 +37,8 @@ def decode_jpeg(encoded: bytes) -> Picture:
 
 
 def decode_picture(encoded: bytes) -> Picture:
-    """The RGB picture in an image file of any kind, as it is displayed: turned, mirrored, cropped, tone-mapped.
+    """Return the RGB picture in an image file of any kind as it is displayed: turned, mirrored, cropped,
+        tone-mapped.
 
     Raises ValueError with a reason.
     """
@@ -53,12 +55,12 @@ def decode_picture(encoded: bytes) -> Picture:
 
 
 def _decode_heif(file: io.BytesIO) -> Picture:
-    """HEIF and AVIF pictures, whole also where they are stored as a grid of tiles."""
+    """Decode a HEIF or AVIF picture, including pictures that are stored as a grid of tiles."""
     import pillow_heif
     from PIL import Image, ImageOps
 
     pillow_heif.register_heif_opener()
-    if iso.is_picture_cut_off(file):  # libheif leaves out the tiles that are missing
+    if iso.is_picture_cut_off(file):  # libheif leaves out missing tiles without an error
         raise ValueError("it is cut off")
     file.seek(0)
     try:
@@ -69,17 +71,17 @@ def _decode_heif(file: io.BytesIO) -> Picture:
             shown = Image.fromarray(stored[top : image.height - bottom, left : image.width - right])
             shown.info["exif"] = image.info.get("exif", b"")
             picture = np.asarray(ImageOps.exif_transpose(shown), np.uint8)
-    except Exception as error:  # whatever the two libraries raise for damaged bytes
+    except Exception as error:  # the two libraries raise many types for damaged bytes
         raise ValueError(f"{error}") from None
     transfer = iso.picture_transfer(file)
     return tone_map(picture, transfer) if transfer in (PQ, HLG) else picture
 
 
 def cut_out(picture: Picture, box: ArrayLike) -> Picture:
-    """What the picture shows inside `box` (4,) xyxy px: every pixel that the box touches, clipped to the picture.
+    """Cut out every pixel that `box`, (4,) xyxy px, touches, clipped to the picture.
 
-    May be empty, (0, W, 3) or (H, 0, 3), where the box lies outside. The crop's left upper corner is (floor(x_min),
-    floor(y_min)), at least 0.
+    The result is empty, (0, W, 3) or (H, 0, 3), if the box lies outside. The crop's upper left corner is
+    (floor(x_min), floor(y_min)), at least 0.
     """
     height, width = picture.shape[:2]
     x_min, y_min, x_max, y_max = np.asarray(box, np.float64)
@@ -89,7 +91,7 @@ def cut_out(picture: Picture, box: ArrayLike) -> Picture:
 
 
 def resize_to_long_side(picture: Picture, long_side: int) -> Picture:
-    """Scale down so that the longer side has `long_side` px; a picture that is no longer is returned as it is."""
+    """Scale down so that the longer side has `long_side` px. A picture that is no longer is returned unchanged."""
     height, width = picture.shape[:2]
     scale = long_side / max(height, width)
     if scale >= 1:

@@ -1,9 +1,10 @@
-"""What must be known about a source before it is decoded: its size, its time zero, where and whether it can be entered.
+"""Find out what decoding needs to know about a source: its size, its time zero, and whether it can be entered
+    midway.
 
-Contract: a Probe is a function of the bytes alone, and says what is displayed: rotation, pixel aspect and edit lists
-applied; time zero is the first frame that the decoder puts out. It costs the header, a few frames and a try to enter; a
-file without an index is read through, if it is small or does not say how long it is. A DataError tells a person what is
-wrong with the source.
+Contract: a Probe depends on the bytes alone and describes what is displayed: rotation, pixel aspect and edit lists
+    are applied. Time zero is the first frame that the decoder puts out. A probe reads the header and a few frames,
+    and tries once to enter the file. It reads through a file without an index if the file is small or does not state
+    its duration. A DataError tells the user what is wrong with the source.
 """
 
 import json
@@ -54,67 +55,74 @@ from pipeline.media.transport import Layout, joined, look_at
 __all__ = ["Opener", "Probe", "describe_warnings", "probe", "read_picture"]
 
 MIN_SIDE_PX = 16
-"""Smaller pictures are refused: nobody can be seen on them, and nothing of them is left after a detector's strides."""
+"""Smaller pictures are refused: nobody is visible in them, and a detector's strides leave nothing of them."""
 HEAD_FRAMES = 64
-"""Decoded to see whether the time stamps rise; H.264 and HEVC re-order over at most 16 frames."""
+"""Number of frames decoded to check that time stamps rise. H.264 and HEVC reorder at most 16 frames."""
 HEAD_PACKETS = 2000
-"""Read at most so far to find the first frame that can be decoded."""
+"""Most packets to read in search of the first frame that can be decoded."""
 SMALL_BYTES = 64 << 20
-"""A file without an index is read through up to here: for its content id it is read anyway."""
+"""A file without an index is read through if it is no larger. It is read for its content ID anyway."""
 ENTRY_TRIES = 3
 MAX_WRONG_SHARE, MAX_WRONG_STAMPS = Fraction(1, 8), 2
-"""Of the stamps of the first frames; with more of them wrong none is believed."""
+"""Most wrong time stamps, as a share and as a number of the first frames. If more are wrong, no stamp is believed."""
 REORDERED_FRAMES = 16
 END_BYTES = 32 << 20
-"""Read at most so far from the last keyframe of the index to find where a video really ends."""
+"""Most bytes to read from the last keyframe of the index on, to find where a video really ends."""
 RATE_BYTES = 8 << 20
-"""Read of a large file without an index, to estimate how long it is; it is believed to be at most twice as long."""
+"""Bytes read from a large file without an index to estimate its duration. A stated duration of up to twice the
+estimate is believed."""
 HOLE_S, HOLE_RATIO = 60, 20
-"""A pause between two frames that is so long, in s and in the median pause, is a hole in the clock."""
+"""A pause between two frames is a gap in the clock if it is longer than both: seconds, and multiples of the median
+    pause."""
 MAX_NAMED = 5
-"""Places that a warning names."""
+"""Most places that a warning lists."""
 DAMAGED = "damaged"
 Note = tuple[int, str]
-"""A cell, and what a person should know about it: DAMAGED, or another size of its pictures as WIDTHxHEIGHT."""
+"""A cell and a note about it for the user: DAMAGED, or the other size of its pictures as WIDTHxHEIGHT."""
 DEFAULT_RATE = Fraction(25)
 MAX_RATE = 1000
-"""Frames a second; a higher rate is the tick of a clock."""
+"""Frames a second. A higher stated rate is the tick of a clock."""
 LEAST_INDEXED = Fraction(9, 10)
-"""An index that reaches over less of the duration is one of a part only, as in fragmented files."""
+"""An index that covers a smaller share of the duration covers only a part of the file, as in fragmented files."""
 KEYFRAME_GAP = Fraction(1, 2)
-"""Seconds; of keyframes that are closer, as where every frame is one, only the first is remembered."""
+"""Seconds. Keyframes that follow more closely are dropped, as in videos where every frame is one."""
 STATING_FORMATS = frozenset({"matroska", "mov", "avi", "flv", "asf"})
-"""Their headers say how long the video is; FFmpeg guesses it from the bytes for others."""
+"""Formats whose headers state the duration. FFmpeg guesses it from the bytes for others."""
 ASPECT_FORMATS = frozenset({"matroska", "mov", "asf", "mxf"})
-"""Their headers state the pixel aspect, and players believe them rather than the frames."""
+"""Formats whose headers state the pixel aspect. Players believe these headers rather than the frames."""
 UNSET_CLOCK_YEAR = 1970
 LONG_S, LEAST_BYTES_PER_S = 3600, 500
-"""A longer video that cannot be entered and has fewer bytes has holes, and is planned as if it were shorter."""
+"""A longer video with fewer bytes a second has gaps. If it cannot be entered midway, it is planned as if it were
+shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What there is to know about a source.
+    """The facts about a source that planning and decoding need.
 
+    kind: "video" or "image".
     width, height: px as displayed.
-    stored: width and height in px of the frames that fill the picture; others are fitted into it.
+    stored: (width, height) in px of the frames that fill the picture. Others are fitted into it.
     insets: px of a stored frame that are not displayed: left, top, right, bottom.
-    mirrored: left and right are exchanged before it is turned.
-    rotation: degrees counter-clockwise, 0, 90, 180 or 270.
+    mirrored: left and right are exchanged before the picture is turned.
+    rotation: degrees counter-clockwise, one of 0, 90, 180, 270.
     sample_aspect: width of a stored pixel over its height.
-    frames_say_aspect: the container does not say it, and it may change from frame to frame.
-    transfer: of colours by ITU-T H.273, where a frame has none.
-    fps: frames a second on average.
-    start_pts: of time zero, in time_base.
-    duration_s: an estimate; 0: unknown.
-    promised_s: the length that the header promises; it may be wrong.
-    keyframe_ns: from time zero, approximate, may be empty.
-    enterable: may be entered in the middle.
-    stamped: the time stamps cannot be used, so a frame's time is its place in the order of output over `fps`.
-    recorded_at: ISO, UTC.
+    frames_say_aspect: the frames state the pixel aspect, not the container. It may change from frame to frame.
+    transfer: transfer function by ITU-T H.273 of frames that state none.
+    codec: FFmpeg's name of it.
+    fps: average frames a second.
+    time_base: seconds of one unit of pts.
+    start_pts: pts of time zero, in time_base.
+    duration_s: estimated duration; 0: unknown.
+    promised_s: duration that the header states. It may be wrong.
+    keyframe_ns: approximate times of keyframes from time zero. May be empty.
+    enterable: decoding may begin in the middle.
+    stamped: the time stamps cannot be used. A frame's time is its position in the order of output over `fps`.
+    recorded_at: time of recording in ISO 8601, UTC. None if it is not known.
     stream: index in the container.
-    packet_bytes, packet_ids: see transport.Layout; the video goes on under other ids if there are several.
-    warning: what a person should know.
+    packet_bytes, packet_ids: as in transport.Layout. If there are several IDs, the video continues from one to the
+        next.
+    warning: a remark for the user, or None.
     """
 
     kind: Literal["video", "image"]
@@ -143,24 +151,24 @@ class Probe:
     warning: str | None
 
     def upright(self, picture: Picture) -> Picture:
-        """A stored picture, (H, W) or (H, W, 3), as it is displayed."""
+        """Return a stored picture, (H, W) or (H, W, 3), in its displayed orientation."""
         return np.ascontiguousarray(np.rot90(picture[:, ::-1] if self.mirrored else picture, self.rotation // 90))
 
     def time_of(self, pts: int) -> Fraction:
-        """Exact seconds from the first displayed frame."""
+        """Return exact seconds from the first displayed frame."""
         return (pts - self.start_pts) * self.time_base
 
     def without_keyframes(self) -> Self:
-        """All that decoding needs: the keyframes serve the plan alone, and there are thousands in an hour."""
+        """Return a copy without the keyframes. Only planning needs them, and an hour of video has thousands."""
         return replace(self, keyframe_ns=())
 
     def to_json(self) -> str:
-        """One line that from_json turns into an equal value."""
+        """Return one line of JSON that from_json turns into an equal value."""
         return json.dumps({k: str(v) if isinstance(v, Fraction) else v for k, v in asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The value that to_json was called on."""
+        """Return the Probe that to_json wrote."""
         fields = json.loads(text)
         fractions = {name: Fraction(fields[name]) for name in ("sample_aspect", "fps", "time_base")}
         tuples = {name: tuple(fields[name]) for name in ("stored", "insets", "keyframe_ns", "packet_ids")}
@@ -168,7 +176,7 @@ class Probe:
 
 
 def probe(open_source: Opener) -> Probe:
-    """Look at a source; raises DataError with a reason that a person understands."""
+    """Probe a source. Raises a DataError with a reason for the user."""
     try:
         with opened_file(open_source) as file:
             if not file.read(1):
@@ -192,7 +200,7 @@ def probe(open_source: Opener) -> Probe:
 
 
 def read_picture(open_source: Opener) -> Picture:
-    """An image file as it is displayed, EXIF orientation applied; raises DataError."""
+    """Return the picture in an image file as it is displayed, with its EXIF orientation applied. Raises DataError."""
     with opened_file(open_source) as file:
         encoded = file.read()
     try:
@@ -204,9 +212,10 @@ def read_picture(open_source: Opener) -> Picture:
 def describe_warnings(
     probe: Probe, notes: Iterable[Note], times_ns: NDArray[np.int64], cell_seconds: float
 ) -> str | None:
-    """What a person should know about a whole video: the same sentence whatever the length of its chunks.
+    """Return the warning about a whole video, the same sentence whatever the length of its chunks, or None.
 
-    notes: of all chunks together (`decode.notes` reads them from the chunks' warnings). times_ns: (F,) of all frames.
+    notes: of all chunks together. `decode.notes` reads them from the chunks' warnings.
+    times_ns: (F,) of all frames.
     """
     said = [probe.warning] if probe.warning else []
     notes = sorted(set(notes))
@@ -242,13 +251,13 @@ def _holes(times_ns: NDArray[np.int64]) -> list[str]:
 
 
 def _some(places: Sequence[str], count: int | None = None) -> str:
-    """The first few of `count` places."""
+    """Join the first MAX_NAMED places, and say how many of `count` are left out."""
     more = (len(places) if count is None else count) - MAX_NAMED
     return ", ".join(places[:MAX_NAMED]) + (f" and {more} more places" if more > 0 else "")
 
 
 def _is_short(end_s: float, duration_s: float) -> bool:
-    """Whether so much is missing that it is not a matter of rounding, or of sound that goes on a little longer."""
+    """Return whether more is missing than rounding, or sound that outlasts the pictures, can explain."""
     return duration_s - end_s > max(1.0, 0.05 * duration_s)
 
 
@@ -295,7 +304,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     is_clockless = bool(container.format.flags & Flags.no_timestamps.value)
     start_pts, stamped = _start(head, time_base)
     stamped = stamped or is_clockless
-    # A stream without a container says its rate itself, or not at all: FFmpeg takes 25 a second then.
+    # A bare stream states its rate itself or not at all. FFmpeg then assumes 25 a second.
     rates = (
         [stream.codec_context.framerate]
         if is_clockless
@@ -307,16 +316,16 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     size = _size(open_source)
     extent = _extent(open_source, container, stream, size=size, delay=delay, start_pts=start_pts, fps=fps)
     stamped, duration_s = stamped or extent.falls_back, extent.duration_s
-    # A keyframe with a wrong stamp misleads who enters there.
+    # A keyframe with a wrong time stamp would lead decoding to the wrong place.
     ordered = head[0].pts == start_pts and extent.is_ordered
     keys = [key for key in sorted(extent.keys) if key >= start_pts]
-    # About the middle; the end of the first group of pictures where that is longer.
+    # Try the middle, or the end of the first group of pictures if that is later.
     targets = [start_pts + int(duration_s / 2 / time_base), *([keys[1] + 1] if len(keys) > 1 else [])]
     entered = None if stamped or not ordered else _enter(open_source, stream.index, start_pts, targets)
 
     if entered is None:
         duration_s = min(duration_s, max(LONG_S, Fraction(size, LEAST_BYTES_PER_S)))
-    # A sender may begin with a small picture; the larger one is what the video is.
+    # A sender may begin with a smaller picture. The larger one is the video's size.
     first = head[0]
     if entered is not None and entered.width * entered.height > first.width * first.height:
         first = entered
@@ -324,7 +333,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
     frames_say_aspect = not formats & ASPECT_FORMATS
     if frames_say_aspect and abs((said := PixelAspects()(first)) / aspect - 1) > TOLERANCE:
-        aspect = said  # the decoder's last word, and not that of the first frame
+        aspect = said  # the decoder's latest value may differ from the first frame's
     mirrored, rotation = _orientation(head[0])
     across = max(1, round((first.width - insets[0] - insets[2]) * aspect))
     down = first.height - insets[1] - insets[3]
@@ -332,7 +341,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     _check_size(width, height)
     transfer = int(stream.codec_context.color_trc or 0)
     is_cut_ts = "mpegts" in formats and all(size % packet for packet in (188, 192, 204))
-    is_guessed = stamped and "avi" not in formats  # frames of AVI count, and nothing else
+    is_guessed = stamped and "avi" not in formats  # in AVI, times are counts of frames by definition
     warnings = [
         "ends in the middle of a packet: it may be cut off" if is_cut_ts else None,
         _further_streams(container, stream, layout),
@@ -377,7 +386,7 @@ def _layout(open_source: Opener, container: InputContainer) -> Layout:
 
 
 def _start(head: Sequence[VideoFrame], time_base: Fraction) -> tuple[int, bool]:
-    """The stamp of time zero, and whether too many of the stamps of the first frames are wrong."""
+    """Return the time stamp of time zero, and whether too many of the first frames' stamps are wrong."""
     stamped = [Stamped(frame.pts, frame.pts * time_base, frame.key_frame) for frame in head if frame.pts is not None]
     try:
         good = list(in_line(stamped))
@@ -389,8 +398,10 @@ def _start(head: Sequence[VideoFrame], time_base: Fraction) -> tuple[int, bool]:
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, int]:
-    """Whether to exchange left and right of a stored picture, and by how many degrees to turn it then, to see it
-    upright; in quarter turns."""
+    """Return how to make a stored picture upright: whether to mirror it, then by how many degrees to turn it.
+
+    The degrees are one of 0, 90, 180, 270, counter-clockwise.
+    """
     matrix = _side_data(frame, Type.DISPLAYMATRIX)
     if matrix is None or len(matrix) < 20:
         return False, 0
@@ -408,7 +419,7 @@ def _side_data(frame: VideoFrame, kind: Type) -> bytes | None:
 
 
 def _insets(open_source: Opener, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> Insets:
-    """What the container crops from the stored picture; FFmpeg tells it to nobody but its own command."""
+    """Return what the container crops from the stored picture. FFmpeg reports it only to its own command."""
     insets = WHOLE
     with opened_file(open_source) as file:
         if "mov" in container.format.name:
@@ -425,7 +436,7 @@ def _further_streams(container: InputContainer, stream: VideoStream, layout: Lay
         f"stream {one.index} ({one.codec_context.name}, {one.width}x{one.height})"
         for one in further
         if one.width
-        and one.frames != 1  # the still picture that stands for an animation
+        and one.frames != 1  # a still picture that represents an animation
         and not (layout.packet_bytes and one.id in layout.aside)
     ]
     names += [f"stream with packet id {one}" for one in layout.aside]
@@ -436,7 +447,7 @@ def _further_streams(container: InputContainer, stream: VideoStream, layout: Lay
 
 def _guessed(fps: Fraction, *, is_stated: bool, is_clockless: bool) -> str | None:
     if is_clockless and is_stated:
-        return None  # the stream itself says its rate, and has no other clock
+        return None  # the stream states its rate and has no other clock
     why = "the stream says no rate" if is_clockless else "its time stamps cannot be used"
     return f"times are guessed: {why}, {float(fps):g} frames a second are assumed"
 
@@ -447,9 +458,10 @@ def _unshown(frame: VideoFrame, stated_transfer: int) -> str | None:
 
 
 def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[VideoFrame]]:
-    """By how much the first keyframe is shown later than decoded, in pts; the first frames that the decoder puts out.
+    """Return the delay from decoding to display of the first keyframe, in pts, and the first frames in order of
+    output.
 
-    One thread, whatever is damaged before and between.
+    One thread decodes. Damage before and between the frames is skipped.
     """
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
@@ -467,8 +479,14 @@ def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[Vid
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """How long a video is, in s, and its keyframes. is_ordered: their stamps rise as they stand in the file.
-    falls_back: so do not those of all frames."""
+    """How long a video is and where its keyframes are.
+
+    duration_s: best estimate, in seconds.
+    promised_s: as the header states, in seconds.
+    keys: pts of the keyframes.
+    is_ordered: the pts of the keyframes rise in the order of the file.
+    falls_back: the time stamps jump back too far for a reordering of frames.
+    """
 
     duration_s: Fraction
     promised_s: Fraction
@@ -487,7 +505,8 @@ def _extent(
     start_pts: int,
     fps: Fraction,
 ) -> _Extent:
-    """By the container's index if there is one, by reading a small file through, or by the header if it can be so."""
+    """Measure a video by its container's index, by reading a small file through, or by a plausible header, in this
+    order."""
     time_base = fraction(stream.time_base) or Fraction(1)
     formats = set(container.format.name.split(","))
     promised_s = _duration(container, stream, time_base)
@@ -501,7 +520,7 @@ def _extent(
     if not keys and (promised_s <= 0 or size <= SMALL_BYTES):
         through = _read_through(open_source, stream.index, start_pts, fps)
         falls_back, keys, duration_s = through.falls_back, through.keys, through.video_end_s
-        # A header that promises more than there is of sound and pictures shows that the file is cut off.
+        # If the header states more than the sound and the pictures fill, the file is cut off.
         is_cut = bool(formats & STATING_FORMATS) and _is_short(float(through.end_s), float(promised_s))
         promised_s = promised_s if is_cut else duration_s
     elif not keys:
@@ -512,9 +531,11 @@ def _extent(
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """keys: times of the keyframes by the container's index, of decoding in MP4; empty: it has none.
+    """The keyframes in a container's index.
 
-    is_ordered: they rise as they stand in the file. is_partial: they reach over a part of the promised length only.
+    keys: pts of the keyframes; in MP4 times of decoding. Empty if there is no index.
+    is_ordered: they rise in the order of the file.
+    is_partial: they cover only a part of the stated duration.
     """
 
     keys: list[int]
@@ -527,12 +548,12 @@ def _index(
 ) -> _Index:
     formats = set(container.format.name.split(","))
     if "matroska" in formats:
-        # Its index stands at the end of the file, is read at the first seek, and lists keyframes only.
+        # Matroska's index stands at the end of the file and lists keyframes only. FFmpeg reads it at the first seek.
         with suppress(FFmpegError):
             container.seek(int(promised_s / time_base), stream=stream)
     elif not {"mov", "avi"} & formats:
         return _Index([], is_ordered=True, is_partial=True)
-    # What would lie behind the end of a file that was cut off is not there.
+    # Entries that lie behind the end of a cut-off file do not exist.
     entries = [entry for entry in stream.index_entries if entry.pos < size]
     keys = [entry for entry in entries if entry.is_keyframe and not entry.is_discard]
     if not keys:
@@ -543,8 +564,11 @@ def _index(
 
 
 def _end_behind(open_source: Opener, stream_index: int, last_key: int, delay: int, start_pts: int) -> Fraction | None:
-    """Where a video ends, in s from time zero, if one group of pictures follows its last known keyframe; None: more
-    does. delay: see `_head`."""
+    """Return the end of a video in seconds from time zero if a single group of pictures follows `last_key`, else
+    None.
+
+    delay: from decoding to display, as in `_head`.
+    """
     with opened(open_source) as container:
         stream = container.streams[stream_index]
         time_base = fraction(stream.time_base) or Fraction(1)
@@ -567,7 +591,8 @@ def _end_behind(open_source: Opener, stream_index: int, last_key: int, delay: in
 def _likely_duration(
     open_source: Opener, stream_index: int, start_pts: int, size: int, promised_s: Fraction
 ) -> Fraction:
-    """How long a large file is, in s: as its header says, unless its first part shows that this cannot be."""
+    """Return the duration of a large file in seconds: the header's, unless the first part of the file contradicts
+    it."""
     with opened(open_source) as container:
         time_base = fraction(container.streams[stream_index].time_base) or Fraction(1)
         end, num_bytes = start_pts, 0
@@ -583,8 +608,13 @@ def _likely_duration(
 
 @dataclass(frozen=True, slots=True)
 class _Through:
-    """What reading a whole file tells: pts of the keyframes; end of the video, and of all streams, in s from time
-    zero."""
+    """The result of reading a whole file.
+
+    keys: pts of the keyframes.
+    video_end_s: end of the video in seconds from time zero.
+    end_s: end of the last stream in seconds from time zero.
+    falls_back: as in _Extent.
+    """
 
     keys: list[int]
     video_end_s: Fraction
@@ -620,7 +650,7 @@ def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: F
 
 
 def _without_lone_outliers(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Stamps in the order of storage, one or two wrong ones in a row replaced by the median of five."""
+    """Replace one or two wrong time stamps in a row, in the order of the file, by the median of five."""
     padded = np.concatenate([stamps[:1].repeat(2), stamps, stamps[-1:].repeat(2)])
     return (
         np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1).astype(np.int64)
@@ -630,10 +660,10 @@ def _without_lone_outliers(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _duration(container: InputContainer, stream: VideoStream, time_base: Fraction) -> Fraction:
-    """Seconds, as the stream's header says, otherwise the container's; 0: neither does."""
+    """Return the stream's stated duration in seconds, otherwise the container's, 0 if neither states one."""
     if stream.duration:
         return stream.duration * time_base
-    with suppress(ValueError):  # Matroska, per stream, as HH:MM:SS.nnnnnnnnn
+    with suppress(ValueError):  # Matroska states it per stream, as HH:MM:SS.nnnnnnnnn
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     return Fraction(container.duration or 0, av.time_base)
@@ -648,9 +678,9 @@ def _apart(keys: Sequence[int], gap: Fraction) -> list[int]:
 
 
 def _enter(open_source: Opener, stream_index: int, start_pts: int, targets: Sequence[int]) -> VideoFrame | None:
-    """A frame with which decoding can begin, at or before one of the `targets`; None: there is none.
+    """Return a frame at or before one of the `targets` at which decoding can begin, None if there is none.
 
-    Tried, because packets may say key where frames do not: intra refresh.
+    Each target is tried: with intra refresh, packets are marked as keyframes and frames are not.
     """
     for target in targets:
         target_pts = target
@@ -674,7 +704,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _why_unreadable(open_source: Opener, error: FFmpegError) -> str:
-    """What a person would say about bytes that FFmpeg will not open."""
+    """Return a reason for the user why FFmpeg cannot open the bytes."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
     with opened_file(open_source) as file:
@@ -690,7 +720,7 @@ def _size(open_source: Opener) -> int:
 
 
 def _recorded_at(container: InputContainer, stream: VideoStream) -> str | None:
-    """When the camera says that it recorded, as ISO in UTC; clocks that were never set do not count."""
+    """Return the camera's time of recording as ISO 8601 in UTC, None if its clock was never set."""
     stated = container.metadata.get("creation_time") or stream.metadata.get("creation_time") or ""
     try:
         moment = datetime.fromisoformat(stated)

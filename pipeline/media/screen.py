@@ -1,7 +1,8 @@
-"""From a stored frame to the picture that is shown: what the container crops, square pixels, HDR tone-mapped.
+"""Turn stored frames into the pictures that are shown: cropped as the container says, with square pixels, HDR
+    tone-mapped.
 
-Contract: all pictures of a video have one size. A frame of another size than the video's is shown whole, in its own
-shape, in the middle of that size; so is one of another pixel aspect. The result depends on the frame alone.
+Contract: all pictures of a video have one size. A frame of another size or pixel aspect is shown whole, in its own
+    shape, in the middle of that size. The result depends on the frame alone.
 """
 
 from fractions import Fraction
@@ -16,11 +17,11 @@ from pipeline.media.probe import Probe
 from pipeline.media.tone import DEEP, HLG, PQ, ToneMapper, transfer_of
 
 GREY = 114
-"""Around a frame of another shape: detectors are trained with it, and take black bars for people."""
+"""Grey value around a frame of another shape. Detectors are trained with it, and take black bars for people."""
 
 
 class Screen:
-    """Shows frames of a video at `size`, (width, height) px, in the orientation in which they are stored."""
+    """Shows frames of a video at `size`, (width, height) px, in their stored orientation."""
 
     def __init__(self, probe: Probe, size: tuple[int, int]) -> None:
         self._probe, self._size = probe, size
@@ -28,7 +29,7 @@ class Screen:
         self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> Picture:
-        """(height, width, 3) in `pixel_format`, rgb24 or bgr24."""
+        """Return the picture, (height, width, 3) in `pixel_format`, rgb24 or bgr24."""
         across, down = self._shape(frame)
         if (across, down) == self._shape_of_video:
             return self._cropped(frame, pixel_format)
@@ -41,7 +42,7 @@ class Screen:
         return canvas
 
     def other_size(self, frame: VideoFrame) -> str | None:
-        """The frame's size as displayed, WIDTHxHEIGHT, if it is not the video's."""
+        """Return the frame's displayed size as WIDTHxHEIGHT if it differs from the video's, else None."""
         shape = self._shape(frame)
         if shape == self._shape_of_video:
             return None
@@ -54,7 +55,7 @@ class Screen:
         return width * self._probe.sample_aspect, height
 
     def _shape(self, frame: VideoFrame) -> tuple[Fraction, int]:
-        """Width and height in square pixels of the stored frame."""
+        """Return width and height of the stored frame in square pixels."""
         aspect = self._probe.sample_aspect
         if self._probe.frames_say_aspect and abs((said := self._aspects(frame)) / aspect - 1) > TOLERANCE:
             aspect = said

@@ -1,8 +1,10 @@
 """Show HDR as an ordinary screen does: tone-map PQ and HLG pictures of BT.2020 colours to sRGB.
 
-Contract: what is darker than KNEE of the reference white keeps its brightness; what is brighter is compressed, in the
-same hue. The result depends on the frame alone. A cube of colours is computed once; FFmpeg's lut3d looks pixels up. Its
-scaler could convert too, but takes 7 to 9 s to begin with each size.
+Contract: below KNEE of the reference white, brightness is kept. Above it, brightness is compressed and the hue kept.
+    The result depends on the frame alone.
+
+A cube of colours is computed once, and FFmpeg's lut3d looks pixels up in it. FFmpeg's scaler could convert too, but
+takes 7 to 9 s to start for each size.
 """
 
 import tempfile
@@ -27,11 +29,11 @@ STRANGE = {
     int(ColorTrc.LOG_SQRT): "logarithmic",
     int(ColorTrc.SMPTE428): "cinema XYZ",
 }
-"""Transfers that are neither ordinary nor tone-mapped, by their names."""
+"""Names of transfer functions that are neither ordinary nor tone-mapped."""
 ICTCP = 14
 UNSPECIFIED = 2
 DEEP = "gbrp16le"
-"""The pixel format that `ToneMapper` takes and gives."""
+"""The pixel format of `ToneMapper`'s input and output."""
 
 WHITE_NITS = 203
 """Reference white of HDR programmes, by ITU-R BT.2408."""
@@ -44,13 +46,12 @@ TICK = Fraction(1, 1000)
 
 
 def transfer_of(frame: VideoFrame, stated: int) -> int:
-    """The frame's transfer function by ITU-T H.273; `stated` is the container's, and serves where the frame has
-    none."""
+    """Return the frame's transfer function by ITU-T H.273, or `stated`, the container's, if the frame has none."""
     return stated if frame.color_trc in (0, UNSPECIFIED) else int(frame.color_trc)
 
 
 def why_not_shown(transfer: int, matrix: int, *, is_dolby_vision: bool) -> str | None:
-    """Why colours and brightness are not as a person would see them; None: they are."""
+    """Return why colours and brightness differ from what a viewer sees, None if they do not."""
     if transfer in STRANGE:
         return f"its {STRANGE[transfer]} picture is not tone-mapped: brightness and colours are not as they are seen"
     if matrix == ICTCP or (is_dolby_vision and transfer not in (PQ, HLG, 1, 14, 15)):
@@ -59,14 +60,14 @@ def why_not_shown(transfer: int, matrix: int, *, is_dolby_vision: bool) -> str |
 
 
 class ToneMapper:
-    """Maps frames of format DEEP to sRGB; keeps a filter for each transfer and size that it met."""
+    """Maps frames of format DEEP to sRGB. It keeps a filter for each transfer function and size it has met."""
 
     def __init__(self) -> None:
         self._filters: dict[tuple[int, int, int], tuple[Graph, FilterContext, FilterContext]] = {}
         self._count = 0
 
     def __call__(self, frame: VideoFrame, transfer: int) -> VideoFrame:
-        """The frame tone-mapped from `transfer`, PQ or HLG."""
+        """Return the frame tone-mapped from `transfer`, PQ or HLG."""
         key = transfer, frame.width, frame.height
         if key not in self._filters:
             self._filters[key] = _filter(*key)
@@ -78,7 +79,7 @@ class ToneMapper:
 
 
 def tone_map(picture: Picture, transfer: int) -> Picture:
-    """One RGB picture of 8 bits, tone-mapped from `transfer`."""
+    """Return an 8-bit RGB picture tone-mapped from `transfer`."""
     deep = VideoFrame.from_ndarray(picture, "rgb24").reformat(format=DEEP, threads=1)
     return np.asarray(ToneMapper()(deep, transfer).to_ndarray(format="rgb24"), np.uint8)
 
@@ -87,7 +88,7 @@ def _filter(transfer: int, width: int, height: int) -> tuple[Graph, FilterContex
     graph = Graph()
     graph.threads = 1
     with tempfile.TemporaryDirectory(prefix="rollcall-") as folder:
-        path = Path(folder) / "tone.cube"  # FFmpeg reads a cube from a file only
+        path = Path(folder) / "tone.cube"  # FFmpeg reads a cube only from a file
         with path.open("w") as file:
             file.write(f"LUT_3D_SIZE {CUBE_SIDE}\n")
             np.savetxt(file, _cube(transfer), fmt="%.6f")
@@ -101,7 +102,7 @@ def _filter(transfer: int, width: int, height: int) -> tuple[Graph, FilterContex
 
 
 def _cube(transfer: int) -> NDArray[np.float64]:
-    """(CUBE_SIDE ** 3, 3) sRGB, 0..1, of the coded colours of an even grid; red changes first."""
+    """Return (CUBE_SIDE ** 3, 3) sRGB, 0..1, for an even grid of coded colours. Red changes fastest."""
     steps = np.linspace(0, 1, CUBE_SIDE)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
     coded = np.stack([red, green, blue], axis=-1).reshape(-1, 3)
@@ -114,13 +115,13 @@ def _cube(transfer: int) -> NDArray[np.float64]:
 
 
 def _pq_light(coded: NDArray[np.float64]) -> NDArray[np.float64]:
-    """cd/m2 by SMPTE ST 2084."""
+    """Return light in cd/m2 by SMPTE ST 2084."""
     power = coded ** (32 / 2523)
     return 10000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (16384 / 2610)
 
 
 def _hlg_light(coded: NDArray[np.float64]) -> NDArray[np.float64]:
-    """cd/m2 on a display of HLG_PEAK_NITS, by ITU-R BT.2100."""
+    """Return light in cd/m2 on a display of HLG_PEAK_NITS, by ITU-R BT.2100."""
     scene = np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - 0.55991073) / 0.17883277) + 0.28466892) / 12)
     luminance = np.maximum(scene @ BT2020_LUMINANCE, 1e-9)[:, None]
     return HLG_PEAK_NITS * scene * luminance**0.2

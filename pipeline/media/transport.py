@@ -1,7 +1,8 @@
-"""MPEG transport streams whose video goes on under another packet id: read as if the id never changed.
+"""Read an MPEG transport stream whose video continues under another packet ID as if the ID never changed.
 
-Contract: a `Joined` file has the bytes of the file below, but for the heads of video packets; so positions, seeking
-and decoding are as in a recording that was never cut. What a byte becomes does not depend on where reading began.
+Contract: a `Joined` file has the bytes of the underlying file except for the heads of video packets. So positions,
+    seeking and decoding are as in a recording that was never interrupted. The new value of a byte does not depend on
+    where reading began.
 """
 
 import io
@@ -17,22 +18,28 @@ from pipeline.media.container import Opener
 
 SYNC = 0x47
 PACKET_BYTES = (188, 192, 204)
-"""Of plain streams, of those with a time code before each packet (M2TS), and of those with a checksum behind it."""
+"""Packet sizes of plain streams, of those with a time code before each packet (M2TS), and of those with a checksum
+after it."""
 HEAD_BYTES = 1 << 20
 VIDEO_KINDS = {0x01: "mpeg1", 0x02: "mpeg2", 0x10: "mpeg4", 0x1B: "h264", 0x24: "hevc", 0x33: "vvc", 0xEA: "vc1"}
-"""Of video by the stream type in a program map."""
+"""Kinds of video by the stream type in a program map."""
 WHOLE_BYTES = 64 << 20
-"""Files up to here are looked through; of larger ones NUM_WINDOWS places of WINDOW_BYTES."""
+"""Files up to this size are scanned whole. Larger ones are scanned at NUM_WINDOWS places of WINDOW_BYTES."""
 NUM_WINDOWS = 24
 WINDOW_BYTES = 1 << 20
 MIN_RUN = 8
-"""Frames of one id before a frame of another, on average; streams that take turns more often are shown side by
-side."""
+"""Least average number of frames of one ID before a frame of another. Streams that alternate more often are shown
+side by side."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Of a transport stream, the kind of each video by its id, and whose frames begin, in the order of the file."""
+    """The videos met while scanning a transport stream.
+
+    kinds: kind of each video by its packet ID.
+    maps: packet IDs of the program maps.
+    starts: packet IDs of the frames that begin, in the order of the file.
+    """
 
     kinds: dict[int, str] = field(default_factory=dict)
     maps: set[int] = field(default_factory=set)
@@ -41,8 +48,12 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """packet_bytes: from one sync byte to the next. ids: of the video, in order of time; one or none: it never
-    changes. aside: ids of further videos, that are shown beside it."""
+    """The packets of a transport stream and the IDs of its video.
+
+    packet_bytes: from one sync byte to the next.
+    ids: packet IDs of the video in order of time. With one or none, the ID never changes.
+    aside: packet IDs of further videos that are shown beside it.
+    """
 
     packet_bytes: int
     ids: tuple[int, ...]
@@ -50,7 +61,7 @@ class Layout:
 
 
 def look_at(file: BinaryIO, first_id: int) -> Layout | None:
-    """How the video with the packet id `first_id` goes on in a transport stream; None: the file is none."""
+    """Return how the video with the packet ID `first_id` continues, None if the file is no transport stream."""
     size = file.seek(0, 2)
     file.seek(0)
     packet_bytes = _packet_bytes(np.frombuffer(file.read(HEAD_BYTES), np.uint8))
@@ -76,7 +87,7 @@ def look_at(file: BinaryIO, first_id: int) -> Layout | None:
 
 
 def _take_turns_seldom(starts: Sequence[int], ids: set[int], other: int) -> bool:
-    """Whether the frames of `other` stand in long runs between those of the other `ids`."""
+    """Return whether the frames of `other` stand in long runs between those of the other `ids`."""
     own = [one == other for one in starts if one in ids]
     runs = 1 + sum(a != b for a, b in pairwise(own))
     return min(own.count(True), own.count(False)) >= MIN_RUN * max(1, runs // 2)
@@ -91,7 +102,7 @@ def _packet_bytes(block: NDArray[np.uint8]) -> int | None:
 
 
 def _packets(block: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
-    """Where packets begin: a sync byte that is one of three in a row, at the right distance."""
+    """Return where packets begin: at a sync byte that is one of three in a row at the right distance."""
     margin = 2 * length
     sync = np.zeros(len(block) + 2 * margin, np.bool_)
     sync[margin : margin + len(block)] = block == SYNC
@@ -102,7 +113,7 @@ def _packets(block: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
 
 
 def _scan(block: bytes, length: int, seen: _Seen) -> int:
-    """Take down what the whole packets of a block say; where the first packet that is not whole begins."""
+    """Add the facts in a block's whole packets to `scanned`. Return where the first incomplete packet begins."""
     found = _packets(np.frombuffer(block, np.uint8), length).tolist()
     end = 0
     for at in found:
@@ -155,7 +166,7 @@ def _videos(body: bytes) -> dict[int, str]:
 
 
 def joined(open_source: Opener, packet_bytes: int, ids: Sequence[int]) -> Opener:
-    """Open a transport stream as `Joined`, where there is more than one id."""
+    """Return an opener of the transport stream as `Joined` if there is more than one ID, else `open_source`."""
     if len(ids) < 2:
         return open_source
 
@@ -167,7 +178,8 @@ def joined(open_source: Opener, packet_bytes: int, ids: Sequence[int]) -> Opener
 
 
 class Joined(io.RawIOBase):
-    """A transport stream in which the packets of all `ids` have the first one's id, counted anew at keyframes."""
+    """A transport stream in which the packets of all `ids` have the first ID, with a restarted packet count at
+    keyframes."""
 
     def __init__(self, file: BinaryIO, packet_bytes: int, ids: Sequence[int]) -> None:
         super().__init__()
@@ -190,7 +202,8 @@ class Joined(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        # A packet is told by the sync bytes around it: two packets before what is asked for, and three behind.
+        # A packet is recognised by the sync bytes around it: read three packets more before and after the requested
+        #     bytes.
         before = min(self._at, 3 * self._length)
         self._file.seek(self._at - before)
         block = np.frombuffer(self._file.read(before + len(buffer) + 3 * self._length), np.uint8).copy()
@@ -200,7 +213,7 @@ class Joined(io.RawIOBase):
         old = at[np.isin(ids, self._ids[1:])]
         block[old + 1] = block[old + 1] & 0xE0 | self._ids[0] >> 8
         block[old + 2] = self._ids[0] & 0xFF
-        # Where decoding may begin nothing is missing though the packets are counted anew.
+        # Mark a discontinuity where decoding may begin, so that the restarted packet count does not look like a loss.
         is_entry = (
             (block[at + 1] & 0x40 > 0) & (block[at + 3] & 0x20 > 0) & (block[at + 4] > 0) & (block[at + 5] & 0x40 > 0)
         )
