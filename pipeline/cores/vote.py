@@ -32,6 +32,9 @@ Z_80 = 1.2815515655446004
 """Half the width of a normal distribution's central 80 %, in standard deviations."""
 SUREST_PROB = 0.98
 """No face is believed more: a network's 0.9999 on one blurred face must not outweigh many others."""
+GENDER_STD_YEARS = 12.0
+"""Standard error of the age from which on a gender is less sure than the estimator says, in inverse proportion: on filmed
+faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 at 13 to 16, .64 at 16 to 20, .47 beyond."""
 MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
 
 
@@ -177,12 +180,14 @@ def _vote_gender(
     if why_not := _too_little(told, qualities, params):
         return "N", None, why_not
     probs, stds, qualities = np.clip(probs[told], 1 - SUREST_PROB, SUREST_PROB), stds[told], qualities[told]
-    # Who cannot tell a face's age sees little of its gender either. Faces without an age count by their quality.
-    weights = qualities * (_says(stds, params) if np.isfinite(stds).all() else 1)
+    evidence, weights = np.log(probs / (1 - probs)), qualities
+    if np.isfinite(stds).all():  # else the estimator says no ages
+        evidence = evidence * (GENDER_STD_YEARS / np.maximum(stds, GENDER_STD_YEARS))
+        weights = qualities * _says(stds, params)
     # The sum of n faces' evidence whose errors correlate by rho is worth n / (1 + (n - 1) rho) faces: at most 1 / rho.
     faces = qualities.sum()
     worth = faces / (1 + max(0.0, faces - 1) * params.correlation)
-    logit = worth * (weights @ np.log(probs / (1 - probs))) / weights.sum()
+    logit = worth * (weights @ evidence) / weights.sum()
     female_prob = round(float(1 / (1 + np.exp(-logit))), 3)
     if female_prob >= params.min_gender_prob:
         return "F", female_prob, None

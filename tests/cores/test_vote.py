@@ -152,6 +152,17 @@ def test_what_the_estimator_is_unsure_of_weighs_next_to_nothing() -> None:
     assert judge(sure + unsure, stds=3.0, female=[0.95] * 2 + [0.05] * 4, params=EAGER).gender == "M"
 
 
+def test_a_gender_is_less_sure_where_the_age_could_be_nearly_any() -> None:
+    sure, less, least = (judge([40.0] * 5, stds=std, female=0.95).female_prob for std in (12.0, 18.0, 36.0))
+    assert sure is not None
+    assert less is not None
+    assert least is not None
+    assert sure == judge([40.0] * 5, stds=1.0, female=0.95).female_prob
+    odds, odds_less, odds_least = (np.log(prob / (1 - prob)) for prob in (sure, less, least))
+    assert odds == pytest.approx(1.5 * odds_less, rel=0.02)
+    assert odds == pytest.approx(3 * odds_least, rel=0.02)
+
+
 def test_one_face_taken_for_a_babys_does_not_outvote_three_of_an_adult() -> None:
     age = judge([1.0, 30.0, 30.0, 30.0], stds=[0.4, 6.0, 6.0, 6.0]).age
     assert age is not None

@@ -118,14 +118,23 @@ def test_a_face_blurred_on_purpose_has_no_detail_whatever_lies_over_it(noise: fl
         return face_detail(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8), landmarks)
 
     assert detail(textured(14)) < load().gate.min_detail
-    assert detail(textured(1)) > 0.5
+    assert detail(textured(1)) > 1.3 * load().gate.min_detail
 
 
 def test_detail_takes_no_notice_of_light() -> None:
     landmarks = placed(0.5, 0, (10, 10))
     dim = (textured() // 4).astype(np.uint8)
-    assert face_detail(dim, landmarks) == pytest.approx(face_detail(textured(), landmarks), rel=0.1)
+    assert face_detail(dim, landmarks) == pytest.approx(face_detail(textured(), landmarks), rel=0.15)
     assert face_detail(np.full((300, 300, 3), 80, np.uint8), landmarks) == 0
+
+
+def test_an_edge_beside_a_blurred_face_gives_it_no_detail() -> None:
+    landmarks = placed(0.5, 0, (10, 10))
+    picture = textured(14)
+    picture[:, : round(landmarks[:, 0].min()) + 4] = (
+        255  # hair, or the wall behind, as landmarks on such a face are off
+    )
+    assert face_detail(picture, landmarks) < load().gate.min_detail
 
 
 def test_a_resized_face_stays_aligned() -> None:
