@@ -33,8 +33,8 @@ Z_80 = 1.2815515655446004
 SUREST_PROB = 0.98
 """No face is believed more: a network's 0.9999 on one blurred face must not outweigh many others."""
 GENDER_STD_YEARS = 12.0
-"""Standard error of the age from which on a gender is less sure than the estimator says, in inverse proportion: on filmed
-faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 at 13 to 16, .64 at 16 to 20, .47 beyond."""
+"""Standard error of the age from which on a gender is less sure than the estimator says, in inverse proportion: on
+filmed faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 to 16, .64 to 20, .47 beyond."""
 MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
 
 
