@@ -92,8 +92,8 @@ def face_detail(picture: Picture, landmarks: NDArray[np.floating]) -> float:
 
     Both of what lies between Gaussians of 2 and 4 px of the aligned face at 112 px and of what lies between 4 and 8 px,
     it takes the size that DETAIL_SHARE of the pixels stay below, so that an edge of hair or background does not count
-    for the rest, and divides them. Nine in ten of UTKFace's faces have 0.63 to 0.99 as they are, 0.54 to 0.77 at a width
-    of 16 px, 0.50 to 0.72 at 12 px, 0.39 to 0.60 at 8 px and 0.34 to 0.53 at 6 px. Unlike the sharpness, it ignores
+    for the rest, and divides them. Nine in ten of UTKFace's faces have 0.63 to 0.99 as they are, 0.54 to 0.77 at 16 px,
+    0.50 to 0.72 at 12 px, 0.39 to 0.60 at 8 px and 0.34 to 0.53 at 6 px. Unlike the sharpness, it ignores
     noise, JPEG blocks and contrast: a face that somebody has made unrecognisable is smooth beneath them.
     """
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY).astype(np.float64)
