@@ -9,6 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.english import count
+
+__all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "say"]
+
 LOG_EVERY_S = 30
 
 console = Console(highlight=False, soft_wrap=True)
@@ -61,11 +65,6 @@ def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Me
     columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         yield Meter(num_videos, num_frames, bar, noun)
-
-
-def count(number: int, noun: str) -> str:
-    """2, 'video' -> '2 videos'."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def contents(rows: Collection[Mapping[str, Any]]) -> str:

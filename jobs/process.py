@@ -20,6 +20,7 @@ from jobs import console
 from jobs.book import Book, clear_work
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
+from jobs.hints import small_people
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
 from pipeline.config import Config, cluster_address, load
@@ -290,6 +291,8 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
     for standing in book.standings():
         console.say(f"sequence {standing}")
+    if hint := small_people(book.store, list(book.published.values()), book.config):
+        console.say(hint)
     persons = sum(row["num_persons"] for row in book.published.values())
     given_up = sum(catalog.standing(content, book.state, book.config_id) is Standing.QUARANTINED for content in found)
     given_up -= len(book.failed)

@@ -192,7 +192,7 @@ def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example],
 
 def _write_tests(tests: Sequence[people.LabelledPicture], output: Path) -> None:
     folder = output / "held-out"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (output / "held-out.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "xmin", "ymin", "xmax", "ymax"])

@@ -66,7 +66,6 @@ def networks(
     faces = training.known(load_faces(data))
     if limit is not None and limit < len(faces):
         faces = faces.sample(limit, random_state=seed).sort_index()
-    output.mkdir(parents=True, exist_ok=True)
     parts = split_of(faces, output, {str(part): 1 / folds for part in range(folds)}).astype(int)
     told = asdict(params) | {"network": network.value, "init": None if init is None else sha256_of(init)}
     told |= {"data": str(data), "limit": limit, "folds": folds}

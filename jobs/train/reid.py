@@ -144,9 +144,11 @@ def _others(
 def _kept(path: Path, find: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """What `find` found once, from `path`: a run goes on with the same crops."""
     if not path.exists():
+        crops = find()
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
-            np.save(file, find())
+            np.save(file, crops)
         draft.replace(path)
     return np.load(path)
 

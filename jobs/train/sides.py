@@ -17,7 +17,9 @@ def split_of(faces: pd.DataFrame, folder: Path, shares: Mapping[str, float] = sp
     path = folder / FILE
     if not path.exists():
         say("looking for copies among the pictures, which decide the split")
-        faces.assign(side=splits.split_faces(faces, shares))[["name", "side"]].to_csv(path, index=False)
+        sides = faces.assign(side=splits.split_faces(faces, shares))[["name", "side"]]
+        folder.mkdir(parents=True, exist_ok=True)
+        sides.to_csv(path, index=False)
     kept = pd.read_csv(path, dtype=str).set_index("name")["side"]
     if set(kept.index) != set(faces["name"]):
         raise UserError(f"{path} is of other pictures; name another --output, or the same --data")

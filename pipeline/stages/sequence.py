@@ -20,6 +20,7 @@ from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet
 from pipeline.cores.sequence import FilePerson, Span, lay_out, merged, number_sequence
+from pipeline.english import count
 from pipeline.errors import DataError, UserError
 from pipeline.stages.publish import make, read_likenesses
 from pipeline.storage import state as books
@@ -74,10 +75,13 @@ class Standing:
     times: str | None
 
     def __str__(self) -> str:
-        told = f"{self.sequence}: {self.done} of {self.files} files done"
-        told += f", {self.persons} persons, times {self.times}" if self.persons is not None else ", not linked yet"
+        told = f"{self.sequence}: {self.done} of {count(self.files, 'file')} done"
+        if self.persons is None:
+            told += ", not linked yet"
+        else:
+            told += f", {count(self.persons, 'person')}, times {self.times}"
         lost = self.done - self.linkable
-        return told + (f"; {lost} of {self.done} files can no longer be linked" if lost else "")
+        return told + (f"; {lost} of {count(self.done, 'file')} can no longer be linked" if lost else "")
 
 
 def find_work(state: State) -> list[SequenceJob]:

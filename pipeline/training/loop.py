@@ -44,10 +44,12 @@ class Run:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """settings: everything that the run depends on, in JSON types. `resume` refuses a folder with other
-        settings."""
+        settings.
+
+        The folder is made when there is something to keep: a run that fails before leaves none behind.
+        """
         self.folder = folder
         self._settings = dict(settings)
-        folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self, **parts: Any) -> Progress:
         """Load the checkpoint, if there is one, into `parts`.
@@ -89,6 +91,7 @@ class Run:
     def _write_history(self, row: Mapping[str, float | str]) -> None:
         """Append `row`, and remove rows of this and later epochs that an attempt left which died before its
         checkpoint."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / HISTORY
         rows: list[dict[str, Any]] = []
         if path.exists():

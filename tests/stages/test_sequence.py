@@ -314,8 +314,8 @@ def test_a_sequence_without_anybody_and_one_without_a_file_that_is_done(store: S
     publish(store, "a", Film(2.0, []))
     link(name(store, {"cam": "a", "none": "z"}))
     assert rows(store) == []
-    assert "1 of 1 files done, 0 persons" in standing(store)
-    assert "0 of 1 files done, not linked yet" in standing(store, "none")
+    assert "1 of 1 file done, 0 persons" in standing(store)
+    assert "0 of 1 file done, not linked yet" in standing(store, "none")
 
 
 def test_relink_leaves_no_sequence_behind(linked: Store) -> None:

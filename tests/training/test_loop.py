@@ -85,3 +85,8 @@ def test_the_average_forgets_its_first_weights() -> None:
     inner = average.module
     assert isinstance(inner, nn.Linear)
     assert 1 <= float(inner.weight) < 2
+
+
+def test_a_run_that_fails_before_its_first_epoch_leaves_no_folder(tmp_path: Path) -> None:
+    Run(tmp_path / "run", {}).resume()
+    assert not (tmp_path / "run").exists()
