@@ -1,7 +1,7 @@
-"""Makers of test videos: moving scenes with hard cuts, re-encodes of a video in every awkward way, and damaged files.
+"""Make test videos: moving scenes with hard cuts, re-encodes of a video in every awkward way, and damaged files.
 
-Contract: every maker writes one small file and returns its path; the same arguments give the same frames. Nothing is
-downloaded.
+Contract: every maker writes a small file and returns its path. The same arguments give the same frames. Nothing is
+    downloaded.
 """
 
 import io
@@ -33,8 +33,8 @@ RATE = Fraction(25)
 def scene(
     num_frames: int, *, width: int = 160, height: int = 96, cuts: Sequence[int] = (), seed: int = 0
 ) -> Iterator[Picture]:
-    """RGB pictures of a few textured blocks that move over a textured ground; a wholly new picture at each frame in
-    `cuts`."""
+    """Yield RGB pictures of a few textured blocks that move over a textured ground. A new scene begins at each frame
+    in `cuts`."""
     shot, start = 0, 0
     for index in range(num_frames):
         if index in cuts:
@@ -70,11 +70,13 @@ def write_video(
     pixel_format: str | None = None,
     colours: tuple[int, int, int] | None = None,
 ) -> Path:
-    """Encode pictures of one size. stamps: pts of each in `time_base` (variable rate); None: one every 1/fps s.
+    """Encode pictures of one size.
 
-    keyframe_every: frames; a scene cut starts no keyframe. sound_s: seconds of a tone beside the pictures.
-    pixel_format: of `pictures`, that are its planes then, and of the video. colours: primaries, transfer and matrix by
-    ITU-T H.273.
+    stamps: pts of each picture in `time_base` (variable rate); None: one every 1/fps seconds.
+    keyframe_every: frames. A scene cut starts no keyframe.
+    sound_s: seconds of a tone beside the pictures.
+    pixel_format: of the video. If it is given, `pictures` are planes in this format.
+    colours: primaries, transfer and matrix by ITU-T H.273.
     """
     tuned = {"threads": "1"}
     if codec == "libx264":
@@ -127,7 +129,7 @@ def write_video(
 def make_clip(
     path: Path, *, seconds: float = 3, cuts: Sequence[int] = (), width: int = 160, height: int = 96, **how: Any
 ) -> Path:
-    """A scene of so many seconds at how["fps"] (25); see `scene` and `write_video`."""
+    """Write a scene of `seconds` seconds at how["fps"] (25); see `scene` and `write_video`."""
     fps = how.get("fps", RATE)
     assert isinstance(fps, Fraction)
     return write_video(path, scene(round(seconds * fps), width=width, height=height, cuts=cuts), **how)
@@ -143,11 +145,13 @@ def re_encode(
     variable: bool = False,
     **how: Any,
 ) -> Path:
-    """Encode a video again; the same frames with the same times, unless told otherwise.
+    """Encode a video again, with the same frames and times unless an argument changes them.
 
-    limit_s: only so much from its start. width: px, the height follows. variable: every third frame is left out, and
-    the pause between frames grows and shrinks. keyframe_s: about so many seconds between keyframes. For the rest see
-    `write_video`.
+    limit_s: keep only these seconds from the start.
+    width: px. The height follows.
+    keyframe_s: approximate seconds between keyframes.
+    variable: leave out every third frame, and vary the pause between frames.
+    how: arguments of `write_video`.
     """
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
@@ -168,7 +172,7 @@ def re_encode(
         every = max(1, round(keyframe_s * len(stamps) * base.denominator / max(1, stamps[-1] * base.numerator)))
         defaults: dict[str, Any] = {"fps": fps, "keyframe_every": every, "stamps": stamps, "time_base": base}
         if how.get("container") == "avi" or path.suffix == ".avi":
-            # AVI counts frames and has no stamps; MPEG-4 wants a rate of small numbers.
+            # AVI counts frames and has no time stamps. MPEG-4 needs a rate of small numbers.
             defaults |= {"stamps": None, "time_base": None, "fps": fps.limit_denominator(1001)}
         return write_video(path, pictures, **{**defaults, **how})
 
@@ -176,7 +180,7 @@ def re_encode(
 def two_videos(
     path: Path, *, first: tuple[int, int] = (160, 96), second: tuple[int, int] = (96, 64), seconds: float = 2
 ) -> Path:
-    """A file that shows two videos side by side, of (width, height) `first` and `second`."""
+    """Write a file that shows two videos side by side, of (width, height) `first` and `second`."""
     with av.open(str(path), "w") as output:
         streams = []
         for width, height in (first, second):
@@ -200,7 +204,7 @@ def two_videos(
 
 
 def cut_into(source: Path, folder: Path, count: int) -> list[Path]:
-    """So many MP4s of about one length, of a video without b-frames: its packets, copied, cut at keyframes."""
+    """Cut a video without b-frames at keyframes into `count` MP4s of about equal length, by copying its packets."""
     paths = [folder / f"{source.stem}-{number + 1}.mp4" for number in range(count)]
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
@@ -219,33 +223,33 @@ def cut_into(source: Path, folder: Path, count: int) -> list[Path]:
 
 
 def text_named_video(path: Path) -> Path:
-    """A text file under whatever name."""
+    """Write a text file under any name."""
     path.write_text("Dear diary, this is no video at all.\n" * 50)
     return path
 
 
 def empty_file(path: Path) -> Path:
-    """No byte at all."""
+    """Write a file without a byte."""
     path.write_bytes(b"")
     return path
 
 
 def without_index(source: Path, path: Path) -> Path:
-    """An MP4 whose writing was interrupted: everything but the moov box behind the pictures."""
+    """Write an MP4 whose writing was interrupted: everything but the moov box behind the pictures."""
     whole = source.read_bytes()
     path.write_bytes(whole[: _find_box(whole, b"moov") - 4])
     return path
 
 
 def cut_off(source: Path, path: Path, share: float = 0.5) -> Path:
-    """The first part of a file."""
+    """Write the first part of a file."""
     whole = source.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     return path
 
 
 def sound_only(path: Path, seconds: float = 1.0) -> Path:
-    """A tone and nothing to see."""
+    """Write a file with a tone and no video."""
     with av.open(str(path), "w") as output:
         _write_sound(output, _add_sound(output), seconds)
     return path
@@ -261,9 +265,10 @@ def corrupt(
     seed: int = 0,
     keyframes: bool = False,
 ) -> Path:
-    """Random bytes in so much of the end of packets first, first + 1, …; only keyframes, or only others, are hit.
+    """Write random bytes over the end of `num_packets` packets, from the packet with index `first` on.
 
-    share: at 1 all but the first few bytes are hit, and every decoder sees that something is wrong.
+    share: of each packet's bytes. At 1 all but the first few are overwritten, and every decoder sees an error.
+    keyframes: overwrite only keyframes; otherwise only other frames.
     """
     whole = bytearray(source.read_bytes())
     random = np.random.default_rng(seed)
@@ -278,12 +283,12 @@ def corrupt(
 
 
 def rotated(source: Path, path: Path, degrees: int, *, mirrored: bool = False) -> Path:
-    """An MP4 that is displayed turned counter-clockwise by 0, 90, 180 or 270 degrees: the matrix of its track says so.
+    """Write an MP4 whose track matrix turns it counter-clockwise by 0, 90, 180 or 270 degrees.
 
     mirrored: left and right are exchanged before it is turned.
     """
-    one = -1 if mirrored else 1
-    a, b, c, d = {0: (one, 0, 0, 1), 90: (0, -one, 1, 0), 180: (-one, 0, 0, -1), 270: (0, one, -1, 0)}[degrees]
+    side = -1 if mirrored else 1
+    a, b, c, d = {0: (side, 0, 0, 1), 90: (0, -side, 1, 0), 180: (-side, 0, 0, -1), 270: (0, side, -1, 0)}[degrees]
     whole = bytearray(source.read_bytes())
     at = _find_box(whole, b"tkhd") + 4 + 40
     whole[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
@@ -292,7 +297,7 @@ def rotated(source: Path, path: Path, degrees: int, *, mirrored: bool = False) -
 
 
 def with_moved_stamps(source: Path, path: Path, moves: Mapping[int, int]) -> Path:
-    """A Matroska file in which the stamps of some packets, counted from 0, are moved by so many ms."""
+    """Write a Matroska file with the time stamps of some packets, counted from 0, moved by the given ms."""
     whole = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -305,7 +310,7 @@ def with_moved_stamps(source: Path, path: Path, moves: Mapping[int, int]) -> Pat
 
 
 def promising(source: Path, path: Path, seconds: float) -> Path:
-    """A Matroska file whose header promises so many seconds."""
+    """Write a Matroska file whose header states a duration of `seconds`."""
     whole = bytearray(source.read_bytes())
     at = whole.find(b"\x44\x89\x88") + 3  # Duration, in ms
     whole[at : at + 8] = struct.pack(">d", seconds * 1000)
@@ -313,14 +318,14 @@ def promising(source: Path, path: Path, seconds: float) -> Path:
     if tag >= 0:
         tag = whole.find(b":", tag) - 2
         minutes = int(seconds // 60)
-        told = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:012.9f}".encode()
-        whole[tag : tag + len(told)] = told
+        stated = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:012.9f}".encode()
+        whole[tag : tag + len(stated)] = stated
     path.write_bytes(bytes(whole))
     return path
 
 
 def with_aperture(source: Path, path: Path, *, left: int, top: int, width: int, height: int) -> Path:
-    """An MP4 with its index at the end, of which a part of the stored picture is shown: a box `clap` says so."""
+    """Write an MP4, with its index at the end, whose `clap` box shows only a part of the stored picture."""
     with av.open(str(source)) as container:
         stored = container.streams.video[0]
         right = Fraction(2 * left + width - stored.width, 2)
@@ -340,7 +345,8 @@ def with_aperture(source: Path, path: Path, *, left: int, top: int, width: int, 
 
 
 def with_pixel_crop(source: Path, path: Path, *, left: int, top: int, right: int, bottom: int) -> Path:
-    """A Matroska file that shows a part of the stored picture: PixelCrop says so. Its first elements grow."""
+    """Write a Matroska file whose PixelCrop elements show only a part of the stored picture. Its first elements
+    grow."""
     crops = b"".join(
         struct.pack(">HBH", kind, 0x82, px)
         for kind, px in ((0x54CC, left), (0x54BB, top), (0x54DD, right), (0x54AA, bottom))
@@ -353,7 +359,7 @@ def with_pixel_crop(source: Path, path: Path, *, left: int, top: int, right: int
     if at < 0:
         size = b"\xb0\x81" + bytes([stored.width]) + b"\xba\x81" + bytes([stored.height])
         at = whole.find(size)
-    # A Void element of at least as many bytes stands before the tracks or behind them; the sizes around must grow.
+    # A Void element of at least as many bytes stands before or after the tracks. The sizes of the parents must grow.
     for marker in (b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
         place = whole.rfind(marker, 0, at) + len(marker)
         length = 9 - whole[place].bit_length()
@@ -369,7 +375,8 @@ def with_pixel_crop(source: Path, path: Path, *, left: int, top: int, right: int
 
 
 def in_hdr(pictures: Iterable[Picture], transfer: int) -> Iterator[NDArray[np.uint16]]:
-    """The planes yuv420p10le of RGB pictures as HDR of BT.2020, white at 203 cd/m2. transfer: 16 PQ, 18 HLG."""
+    """Yield RGB pictures as yuv420p10le planes in HDR with BT.2020 colours and white at 203 cd/m2. transfer: 16 PQ,
+    18 HLG."""
     to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
     for picture in pictures:
         shown = picture / 255.0
@@ -391,7 +398,7 @@ def in_hdr(pictures: Iterable[Picture], transfer: int) -> Iterator[NDArray[np.ui
 
 
 def changing_size(path: Path, parts: Sequence[Sequence[Picture]], *, codec: str = "libvpx") -> Path:
-    """One video stream whose parts have sizes of their own, as a recorded call has; 25 frames a second."""
+    """Write one video stream whose parts have different sizes, as in a recorded call, at 25 frames a second."""
     with av.open(str(path), "w") as output:
         added = output.add_stream(codec, rate=25)
         assert isinstance(added, VideoStream)
@@ -424,9 +431,10 @@ def _mux(output: OutputContainer, stream: VideoStream, packets: Iterable[Packet]
 def tiled_picture(
     path: Path, picture: Picture, *, tile_px: int | None = None, properties: Sequence[bytes] = ()
 ) -> Path:
-    """A HEIF (.heic) or AVIF (.avif) picture, of square tiles if `tile_px` is given.
+    """Write a HEIF (.heic) or AVIF (.avif) picture, of square tiles if `tile_px` is given.
 
-    properties: boxes that say how it is displayed, in this order; see `turned_by`, `mirrored_by` and `of_colours`.
+    properties: boxes that change how it is displayed, in this order; see `turned_by`, `mirrored_by` and
+        `of_colours`.
     """
     height, width = picture.shape[:2]
     across, down = tile_px or width, tile_px or height
@@ -452,10 +460,10 @@ def tiled_picture(
     ]
     shown = [4 + 1 + number for number in range(len(properties))]
     links = [[1, 4, *shown], *[[2, 3, 4]] * len(tiles)] if is_grid else [[1, 3, 4, *shown]]
-    # The box that says which configuration decodes the item must be marked essential; so must what turns it.
+    # The decoder's configuration and the properties that turn the picture must be marked essential.
     essential = {3, *(number for number in shown if boxes[number - 1][4:8] in (b"irot", b"imir", b"clap"))}
     association = struct.pack(">II", 0, len(links)) + b"".join(
-        struct.pack(">HB", number, len(ids)) + bytes(one | 0x80 if one in essential else one for one in ids)
+        struct.pack(">HB", number, len(ids)) + bytes(index | 0x80 if index in essential else index for index in ids)
         for number, ids in enumerate(links, 1)
     )
     items = struct.pack(">IH", 0, len(kinds)) + b"".join(
@@ -468,9 +476,9 @@ def tiled_picture(
 
     def meta(offset: int) -> bytes:
         places = struct.pack(">IBBH", 0, 0x44, 0, len(data))
-        for number, one in enumerate(data, 1):
-            places += struct.pack(">HHHII", number, 0, 1, offset, len(one))
-            offset += len(one)
+        for number, item_bytes in enumerate(data, 1):
+            places += struct.pack(">HHHII", number, 0, 1, offset, len(item_bytes))
+            offset += len(item_bytes)
         return _box(
             b"meta",
             struct.pack(">I", 0)
@@ -489,22 +497,22 @@ def tiled_picture(
 
 
 def turned_by(quarters: int) -> bytes:
-    """The property that a picture is displayed turned counter-clockwise."""
+    """Return the property that turns the displayed picture counter-clockwise."""
     return _box(b"irot", bytes([quarters]))
 
 
 def mirrored_by(axis: int) -> bytes:
-    """The property that a picture is displayed upside down (0), or with left and right exchanged (1)."""
+    """Return the property that shows a picture upside down (0), or with left and right exchanged (1)."""
     return _box(b"imir", bytes([axis]))
 
 
 def of_colours(primaries: int, transfer: int, matrix: int) -> bytes:
-    """The property that says a picture's colours, by ITU-T H.273."""
+    """Return the property that states a picture's colours, by ITU-T H.273."""
     return _box(b"colr", b"nclx" + struct.pack(">HHHB", primaries, transfer, matrix, 0x80))
 
 
 def _encoded_item(picture: Picture, suffix: str) -> tuple[bytes, bytes]:
-    """A picture as AV1 or HEVC, and the box that says how to decode it."""
+    """Return a picture as AV1 or HEVC, and the box with the configuration of its decoder."""
     whole = io.BytesIO()
     if suffix == ".avif":
         Image.fromarray(picture).save(whole, "AVIF", quality=90, subsampling="4:2:0", speed=10, range="full")
@@ -524,7 +532,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def with_edit_list(source: Path, path: Path, *, skipped_s: float) -> Path:
-    """An MP4 that stores more than it displays: its edit list starts `skipped_s` later, and lasts so much less."""
+    """Write an MP4 whose edit list starts `skipped_s` later, and lasts that much less than what is stored."""
     whole = bytearray(source.read_bytes())
     scale = struct.unpack(">I", whole[(at := _find_box(whole, b"mdhd") + 4 + 12) : at + 4])[0]
     movie_scale = struct.unpack(">I", whole[(at := _find_box(whole, b"mvhd") + 4 + 12) : at + 4])[0]
@@ -536,7 +544,7 @@ def with_edit_list(source: Path, path: Path, *, skipped_s: float) -> Path:
 
 
 def picture_file(path: Path, *, width: int = 160, height: int = 96, orientation: int | None = None) -> Path:
-    """An image of the kind that the suffix names. orientation: of EXIF, 1..8, in a JPEG."""
+    """Write an image of the kind that the suffix names. orientation: of EXIF, 1..8, in a JPEG."""
     picture = next(iter(scene(1, width=width, height=height)))
     encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     if orientation is not None:
@@ -547,7 +555,7 @@ def picture_file(path: Path, *, width: int = 160, height: int = 96, orientation:
 
 
 def as_file(path: Path) -> io.BytesIO:
-    """The bytes of a file as a seekable file object, as fsspec gives one."""
+    """Return the bytes of a file as a seekable file object, as fsspec does."""
     return io.BytesIO(path.read_bytes())
 
 

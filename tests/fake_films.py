@@ -1,4 +1,4 @@
-"""Fake films and settings, drawn by hypothesis: whatever could leave a trace of chunks, in a few seconds."""
+"""Fake films and settings drawn by hypothesis, short and full of events that could reveal the borders of chunks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,8 @@ def spans(duration_s: float) -> st.SearchStrategy[tuple[tuple[float, float], ...
 
 @st.composite
 def walkers(draw: st.DrawFn, duration_s: float) -> Walker:
-    """People who start, stop, hide, cross one another and leave the picture; few rows and looks, so that they meet."""
+    """Draw people who start, stop, hide, cross one another and leave the picture. They share few rows and
+    appearances."""
     start_s = draw(st.one_of(st.just(0.0), st.just(0.0), tenths(0, duration_s)))
     return Walker(
         start_s=start_s,
@@ -43,7 +44,8 @@ def walkers(draw: st.DrawFn, duration_s: float) -> Walker:
 
 @st.composite
 def films(draw: st.DrawFn) -> Film:
-    """Some seconds: cuts at, beside and between the borders of cells, jitter, holes in time, times without anybody."""
+    """Draw a few seconds with cuts at and near the borders of cells, jitter, pauses in time and times without
+    people."""
     duration_s = draw(st.one_of(tenths(3, 7), tenths(0.2, 7)))
     fps = draw(st.sampled_from([5, 10, 16]))
     step_s = 1 / fps
@@ -82,7 +84,7 @@ def knobs(draw: st.DrawFn) -> tuple[str, ...]:
 
 @contextmanager
 def in_haste() -> Iterator[None]:
-    """Row groups that a few seconds fill; no waiting for the disk; BoxMOT's settings are parsed once."""
+    """Make tests fast: small row groups, no waiting for the disk, and BoxMOT's settings parsed once."""
     schema = boxmot.trackers.config.load_tracker_schema
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "ROWS_PER_GROUP", 50)
@@ -94,7 +96,7 @@ def in_haste() -> Iterator[None]:
 
 @contextmanager
 def in_steps(frames_per_part: int, frames_per_window: int) -> Iterator[None]:
-    """How much of a video the reduce tracks in one task, and how much it holds at a time."""
+    """Set how many frames the reduce tracks in one task, and how many it holds at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reduce, "MS_PER_PART", frames_per_part * reduce.MS_PER_FRAME)
         patch.setattr(reduce, "FRAMES_PER_WINDOW", frames_per_window)

@@ -1,7 +1,8 @@
 """Edited films: segments of several videos with hard cuts between them, and where each frame comes from.
 
-Contract: a film has one size and rate whatever its videos have; the same segments give the same frames. A film of one
-segment is its video uncut, of the same size, rate and encoding: what is seen there is the truth for what is cut of it.
+Contract: a film has one size and rate, whatever its videos have. The same segments give the same frames. A film of
+    one segment is its video uncut, in the same size, rate and encoding. People found in it are the truth for films
+    cut from it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,10 @@ STAMP_ERROR_S = Fraction(1, 1000)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """[start_s, end_s) of a video, from its first frame; whole frames of the film's rate."""
+    """A part of a video in whole frames of the film's rate.
+
+    start_s, end_s: seconds from the video's first frame, half-open.
+    """
 
     video: Path
     start_s: float
@@ -33,10 +37,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameMap:
-    """Where the F frames of a film come from.
+    """The origin of the F frames of a film.
 
-    segments: (F,) index of the segment. frames: (F,) number of the frame in its video from 0, counted at the film's
-    rate. sources: (F,) index of the frame in the video's file.
+    segments: (F,) index of the segment.
+    frames: (F,) number of the frame in its video from 0, counted at the film's rate.
+    sources: (F,) index of the frame in the video's file.
     """
 
     segments: NDArray[np.int64]
@@ -62,7 +67,11 @@ class FrameMap:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a picture lies in a film: scaled evenly, in the middle, black around it. Sizes and places in px."""
+    """The position of a picture in a film: scaled evenly, centred, with black around it.
+
+    width, height: px of the scaled picture.
+    left, top: px of its upper left corner in the film.
+    """
 
     width: int
     height: int
@@ -71,13 +80,13 @@ class Placement:
 
     @classmethod
     def of(cls, shape: tuple[float, float], film: tuple[int, int]) -> Self:
-        """shape: width and height as displayed. film: width and height."""
+        """Place a picture of `shape` in a film. Both are (width, height); `shape` is as displayed."""
         scale = min(film[0] / shape[0], film[1] / shape[1])
         width, height = round(shape[0] * scale), round(shape[1] * scale)
         return cls(width, height, (film[0] - width) // 2, (film[1] - height) // 2)
 
     def boxes(self, boxes: NDArray[np.float32], shape: tuple[float, float]) -> NDArray[np.float32]:
-        """(N, 4) xyxy px of a picture of `shape`, in the film's px."""
+        """Convert (N, 4) xyxy `boxes` from px of a picture of `shape` to px of the film."""
         scale = np.array([self.width / shape[0], self.height / shape[1]] * 2)
         return (boxes * scale + [self.left, self.top] * 2).astype(np.float32)
 
@@ -85,20 +94,22 @@ class Placement:
 def make_film(
     path: Path, segments: Sequence[Segment], *, width: int = 960, height: int = 540, fps: Fraction = RATE
 ) -> FrameMap:
-    """Encode the segments one after the other, with a keyframe a second and none for a cut. Raises ValueError where a
-    segment is not in its video."""
+    """Encode the segments one after the other, with a keyframe every second and none for a cut.
+
+    Raises ValueError if a video ends before its segment.
+    """
     rows: list[tuple[int, int, int]] = []
 
     def pictures() -> Iterator[Picture]:
         for index, segment in enumerate(segments):
             place = Placement.of(displayed_shape(segment.video), (width, height))
             wanted = range(round(segment.start_s * fps), round(segment.end_s * fps))
-            found = 0
+            num_frames = 0
             for number, source, frame in _resampled(segment.video, wanted, fps):
                 rows.append((index, number, source))
-                found += 1
+                num_frames += 1
                 yield _letterboxed(frame, place, width, height)
-            if found < len(wanted):
+            if num_frames < len(wanted):
                 raise ValueError(f"{segment.video} ends before {segment.end_s} s")
 
     write_video(path, pictures(), fps=fps, keyframe_every=round(fps))
@@ -106,14 +117,15 @@ def make_film(
 
 
 def displayed_shape(video: Path) -> tuple[float, float]:
-    """Width and height in px of the pictures that a video shows."""
+    """Return width and height in px of a video's displayed pictures."""
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         return float(stream.width * (stream.sample_aspect_ratio or 1)), float(stream.height)
 
 
 def _resampled(video: Path, wanted: range, fps: Fraction) -> Iterator[tuple[int, int, VideoFrame]]:
-    """For each number k of `wanted` the frame that is seen k / fps s after the first, with its index in the file."""
+    """Yield each number k of `wanted` with the frame shown k / fps seconds after the first, and that frame's file
+    index."""
     number = wanted.start
     for index, frame, end_s in _with_ends(video):
         while number < wanted.stop and number / fps + STAMP_ERROR_S < end_s:
@@ -124,7 +136,8 @@ def _resampled(video: Path, wanted: range, fps: Fraction) -> Iterator[tuple[int,
 
 
 def _with_ends(video: Path) -> Iterator[tuple[int, VideoFrame, Fraction]]:
-    """All frames with their index and the time until which they are seen; the last one as long as that before it."""
+    """Yield all frames with their index and the end of their display time. The last lasts as long as the one before
+    it."""
     index, shown, start_s, time_s, lasts_s = -1, None, Fraction(0), Fraction(0), Fraction(0)
     with av.open(str(video)) as container:
         for frame in container.decode(video=0):

@@ -33,11 +33,11 @@ def camera_motion(earlier: MatLike, later: MatLike) -> NDArray[np.float64] | Non
     if corners is None or len(corners) < MIN_CORNERS:
         return None
     moved, status, _ = cv2.calcOpticalFlowPyrLK(earlier, later, corners, None, **FLOW)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    found = status.ravel() == 1
-    if found.sum() < MIN_CORNERS:
+    is_followed = status.ravel() == 1
+    if is_followed.sum() < MIN_CORNERS:
         return None
     similarity, inliers = cv2.estimateAffinePartial2D(
-        corners[found], moved[found], method=cv2.RANSAC, ransacReprojThreshold=OUTLIER_PX
+        corners[is_followed], moved[is_followed], method=cv2.RANSAC, ransacReprojThreshold=OUTLIER_PX
     )
     if similarity is None or inliers.sum() < MIN_CORNERS or inliers.mean() < MIN_SHARE:
         return None

@@ -91,7 +91,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class BadPacket:
     """A packet or frame that could not be read or decoded without errors.
 
     pts: in the stream's time base. None if it is not known.
@@ -100,7 +100,7 @@ class Fault:
     pts: int | None
 
 
-def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Packet | Fault]:
+def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Packet | BadPacket]:
     """Yield the packets of `stream` (None: of all streams), with the empty ones at the end that flush the decoder.
 
     Yields a BadPacket for each place where the container cannot be read.
@@ -114,12 +114,12 @@ def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Pac
             return
         except FFmpegError:
             errors += 1
-            yield Fault(None)
+            yield BadPacket(None)
 
 
 def decode(
-    packets: Iterable[Packet | Fault], stream: VideoStream, *, end_pts: int | None = None
-) -> Iterator[VideoFrame | Fault]:
+    packets: Iterable[Packet | BadPacket], stream: VideoStream, *, end_pts: int | None = None
+) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames in the decoder's order of output, and a BadPacket for each decoding error.
 
     Frames before `end_pts` may refer to frames behind it. So at the end the decoder is flushed, and damage among the
@@ -129,23 +129,23 @@ def decode(
     """
     beyond = 0
     for packet in packets:
-        if isinstance(packet, Fault):
+        if isinstance(packet, BadPacket):
             yield packet
             continue
         try:
             frames = stream.codec_context.decode(packet if packet.size else None)
         except FFmpegError:
-            yield Fault(packet.pts if packet.pts is not None else packet.dts)
+            yield BadPacket(packet.pts if packet.pts is not None else packet.dts)
             continue
         if packet.is_corrupt:
-            yield Fault(packet.pts if packet.pts is not None else packet.dts)
+            yield BadPacket(packet.pts if packet.pts is not None else packet.dts)
         if end_pts is not None:
             for frame in frames:
                 beyond = beyond + 1 if frame.pts is not None and frame.pts >= end_pts else 0
         if beyond >= END_FRAMES:
             if packet.size:
                 frames += stream.codec_context.decode(None)
-            yield from [Fault(frame.pts) for frame in frames if frame.is_corrupt]
+            yield from [BadPacket(frame.pts) for frame in frames if frame.is_corrupt]
             yield from frames
             return
         yield from frames
@@ -153,7 +153,7 @@ def decode(
 
 def decode_whole(
     open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
-) -> Iterator[VideoFrame | Fault]:
+) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames from the start of the file to those at and after `end_pts`; None: all. `strict` is as in
     `decode_from`."""
     with opened(open_source) as container:
@@ -170,7 +170,7 @@ def decode_from(
     threads: int,
     strict: bool,
     end_pts: int | None = None,
-) -> Iterator[VideoFrame | Fault]:
+) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames from the last undamaged keyframe at or before `target_pts` on, without its leading frames.
 
     start_pts: pts of the first displayed frame.
@@ -194,7 +194,7 @@ def decode_from(
 
 def decode_carefully(
     open_source: Opener, stream_index: int, target_pts: int | None, start_pts: int
-) -> Iterator[VideoFrame | Fault]:
+) -> Iterator[VideoFrame | BadPacket]:
     """Decode a damaged file as `decode_from` does, or from the start of the file if `target_pts` is None.
 
     FFmpeg conceals damage with the help of everything it has decoded before. So each group of pictures gets a fresh
@@ -223,24 +223,26 @@ def decode_carefully(
         frames = following
 
 
-def _decode_group(open_source: Opener, stream_index: int, key_pts: int, start_pts: int) -> Iterator[VideoFrame | Fault]:
+def _decode_group(
+    open_source: Opener, stream_index: int, key_pts: int, start_pts: int
+) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames from exactly the keyframe at `key_pts` on, none if the decoder cannot start there."""
     with opened_at(open_source, stream_index, key_pts, start_pts, threads=1, strict=False) as entry:
         if entry is not None and entry[0] == key_pts:
             yield from _entered(decode(_flushed(entry[1]), entry[2]), key_pts)
 
 
-def _entered(frames: Iterator[VideoFrame | Fault], key_pts: int) -> Iterator[VideoFrame | Fault]:
+def _entered(frames: Iterator[VideoFrame | BadPacket], key_pts: int) -> Iterator[VideoFrame | BadPacket]:
     """Drop the leading frames before the keyframe at `key_pts`. Yield nothing if the decoder does not put out that
     keyframe."""
-    faults: list[Fault] = []
+    bad_packets: list[BadPacket] = []
     for frame in frames:
-        if isinstance(frame, Fault):
-            faults.append(frame)
+        if isinstance(frame, BadPacket):
+            bad_packets.append(frame)
         elif frame.pts is not None and frame.pts >= key_pts:
             if is_entry(frame, key_pts):
                 yield frame
-                yield from faults
+                yield from bad_packets
                 yield from frames
             return
 
@@ -253,7 +255,7 @@ def is_entry(frame: VideoFrame, key_pts: int) -> bool:
 @contextmanager
 def opened_at(
     open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, strict: bool
-) -> Iterator[tuple[int, Iterator[Packet | Fault], VideoStream] | None]:
+) -> Iterator[tuple[int, Iterator[Packet | BadPacket], VideoStream] | None]:
     """Open a fresh container at the last keyframe at or before `target_pts`; yield its pts, the packets from it on,
     the stream.
 
@@ -265,26 +267,26 @@ def opened_at(
             stream = _prepared(container, stream_index, threads, strict=strict)
             offset = target_pts - int(back_s / (fraction(stream.time_base) or 1))
             from_start = offset <= start_pts
-            found = None
+            entry = None
             with suppress(FFmpegError):
                 # Seeking may fail in some files, but a read from the start finds the keyframe if there is one.
                 if not from_start:
                     container.seek(offset, backward=True, stream=stream)
-                found = _find(demux(container, stream), target_pts, from_start=from_start)
-            if found is not None or from_start:
-                yield (*found, stream) if found is not None and found[0] > start_pts else None
+                entry = _find(demux(container, stream), target_pts, from_start=from_start)
+            if entry is not None or from_start:
+                yield (*entry, stream) if entry is not None and entry[0] > start_pts else None
                 return
         back_s = 2 * back_s or 1
 
 
 def _find(
-    packets: Iterator[Packet | Fault], target_pts: int, *, from_start: bool
-) -> tuple[int, Iterator[Packet | Fault]] | None:
+    packets: Iterator[Packet | BadPacket], target_pts: int, *, from_start: bool
+) -> tuple[int, Iterator[Packet | BadPacket]] | None:
     """Return the last keyframe at or before `target_pts` and the packets from it on, None if `packets` hold none."""
-    held: list[Packet | Fault] = []
+    held: list[Packet | BadPacket] = []
     key_pts: int | None = None
     for packet in packets:
-        if isinstance(packet, Fault):
+        if isinstance(packet, BadPacket):
             held.append(packet)
             continue
         if packet.is_keyframe and packet.pts is not None and not packet.is_discard:
@@ -300,12 +302,12 @@ def _find(
     return None if key_pts is None else (key_pts, chain(held, packets))
 
 
-def _flushed(packets: Iterable[Packet | Fault]) -> Iterator[Packet | Fault]:
+def _flushed(packets: Iterable[Packet | BadPacket]) -> Iterator[Packet | BadPacket]:
     """Yield the packets, and the empty one that flushes the decoder if read errors kept it away."""
     last = None
     for last in packets:
         yield last
-    if last is None or isinstance(last, Fault):
+    if last is None or isinstance(last, BadPacket):
         yield Packet()
 
 

@@ -57,7 +57,7 @@ def find_shots(
     rate = Fraction(1000)
     cuts: list[int] = []
     for time_ns in map(int, times_ns):
-        found = detector.process_frame(FrameTimecode(Timecode(time_ns, Fraction(1, NS)), rate), nothing)
-        cuts += [cut.pts for cut in found]
+        new_cuts = detector.process_frame(FrameTimecode(Timecode(time_ns, Fraction(1, NS)), rate), nothing)
+        cuts += [cut.pts for cut in new_cuts]
     starts = np.searchsorted(times_ns, cuts).tolist()
     return list(pairwise(sorted({0, *starts, num_frames})))

@@ -34,7 +34,7 @@ from pipeline.cores.plan import NS, OPEN_END, cell_of, exact, slot_of
 from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.camera import camera_motion
-from pipeline.media.container import Fault, Opener, decode_carefully, decode_from, decode_whole
+from pipeline.media.container import BadPacket, Opener, decode_carefully, decode_from, decode_whole
 from pipeline.media.probe import DAMAGED, Note, Probe, read_picture
 from pipeline.media.screen import Screen
 from pipeline.media.transport import joined
@@ -122,27 +122,27 @@ class SpanDecoder:
             if self._first_cell == 0:
                 yield DecodedFrame(0, 0, True, read_picture(self._open_source), None)
             return
-        waiting: DecodedFrame | None = None
+        last_frame: DecodedFrame | None = None
         planes: list[MatLike] = []
-        looked_at: MatLike = np.empty((0, 0), np.uint8)
+        analysed_plane: MatLike = np.empty((0, 0), np.uint8)
         slot = (-1, -1)
         for frame, time_s in self._from_first_cell():
             cell = cell_of(time_s, self._cell_s)
             before, planes = planes, self._hue_saturation_lightness(frame)
             before_slot, slot = slot, (cell, slot_of(time_s, self._cell_s, self._fps) if self._fps else -1)
             analysed = not self._fps or slot != before_slot
-            if waiting is not None:
-                motion = self._motion(looked_at, planes[2]) if self._camera_motion and analysed else None
-                yield replace(waiting, differences=_difference(before, planes), motion=motion)
+            if last_frame is not None:
+                motion = self._motion(analysed_plane, planes[2]) if self._camera_motion and analysed else None
+                yield replace(last_frame, differences=_difference(before, planes), motion=motion)
             if self._is_beyond(cell):
                 return
             if (resized := self._picture_screen.other_size(frame)) is not None:
                 self._note(cell, resized)
-            looked_at = planes[2] if analysed else looked_at
+            analysed_plane = planes[2] if analysed else analysed_plane
             picture = self._picture(frame) if analysed else None
-            waiting = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
-        if waiting is not None:
-            yield waiting
+            last_frame = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
+        if last_frame is not None:
+            yield last_frame
 
     def _from_first_cell(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield displayed frames with their times in seconds, from the first frame that the span owns on."""
@@ -167,7 +167,7 @@ class SpanDecoder:
         """Yield frames with the times of their time stamps. Frames without one are left out."""
         for frame in self._decoded():
             time_s = None if frame.pts is None else self._probe.time_of(frame.pts)
-            if isinstance(frame, Fault):
+            if isinstance(frame, BadPacket):
                 self._note_damage(time_s)
             elif time_s is not None:
                 if frame.is_corrupt:
@@ -179,13 +179,13 @@ class SpanDecoder:
         num_shown = 0
         for frame in self._decoded():
             time_s = num_shown / self._probe.fps
-            if isinstance(frame, Fault) or frame.is_corrupt:
+            if isinstance(frame, BadPacket) or frame.is_corrupt:
                 self._note_damage(time_s)
-            if not isinstance(frame, Fault):
+            if not isinstance(frame, BadPacket):
                 num_shown += 1
                 yield Stamped(frame, time_s, frame.key_frame)
 
-    def _decoded(self) -> Iterator[VideoFrame | Fault]:
+    def _decoded(self) -> Iterator[VideoFrame | BadPacket]:
         probe = self._probe
         if not probe.enterable:
             return decode_whole(self._open_source, probe.stream, threads=1, strict=False)

@@ -21,8 +21,8 @@ Window = tuple[float, float, float]
 
 def pan(picture: Picture, start: Window, end: Window, *, num_frames: int, width: int, height: int) -> Iterator[Picture]:
     """Yield `num_frames` RGB pictures (height, width, 3) while the camera moves evenly from window `start` to `end`."""
-    for left, top, seen in np.linspace(start, end, num_frames):
-        scale = width / seen
+    for left, top, window_px in np.linspace(start, end, num_frames):
+        scale = width / window_px
         to_film = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
         yield np.asarray(cv2.warpAffine(picture, to_film, (width, height), flags=cv2.INTER_CUBIC), np.uint8)
 

@@ -78,9 +78,9 @@ def track_insets(file: BinaryIO, track_id: int, width: int, height: int) -> Inse
             header = next(_inside(file, [track], b"tkhd"), None)
             if header is None:
                 continue
-            told = _read(file, header)
-            at = 20 if told[:1] == b"\1" else 12
-            if told[at : at + 4] != struct.pack(">I", track_id):
+            content = _read(file, header)
+            at = 20 if content[:1] == b"\1" else 12
+            if content[at : at + 4] != struct.pack(">I", track_id):
                 continue
             tables = _inside(file, _inside(file, _inside(file, [track], b"mdia"), b"minf"), b"stbl")
             for table in _inside(file, tables, b"stsd"):
@@ -93,14 +93,14 @@ def track_insets(file: BinaryIO, track_id: int, width: int, height: int) -> Inse
 
 def picture_insets(file: BinaryIO, width: int, height: int) -> Insets:
     """Return the part outside the clean aperture of a HEIF or AVIF picture of width x height stored px."""
-    return next((clean_aperture(told, width, height) for told in _properties(file, b"clap")), WHOLE)
+    return next((clean_aperture(content, width, height) for content in _properties(file, b"clap")), WHOLE)
 
 
 def picture_transfer(file: BinaryIO) -> int | None:
     """Return the transfer function of a HEIF or AVIF picture by ITU-T H.273, None if the file does not state it."""
-    for told in _properties(file, b"colr"):
-        if told[:4] == b"nclx" and len(told) >= 8:
-            return int(struct.unpack(">H", told[6:8])[0])
+    for content in _properties(file, b"colr"):
+        if content[:4] == b"nclx" and len(content) >= 8:
+            return int(struct.unpack(">H", content[6:8])[0])
     return None
 
 
@@ -113,9 +113,9 @@ def is_picture_cut_off(file: BinaryIO) -> bool:
     return True
 
 
-def _item_ends(told: bytes) -> Iterator[int]:
+def _item_ends(content: bytes) -> Iterator[int]:
     """Yield where in the file each part of each item ends, by an `iloc` box."""
-    reader = io.BytesIO(told)
+    reader = io.BytesIO(content)
 
     def number(num_bytes: int) -> int:
         return int.from_bytes(reader.read(num_bytes), "big")
@@ -131,15 +131,15 @@ def _item_ends(told: bytes) -> Iterator[int]:
         for _ in range(number(2)):
             number(index_bytes)
             offset, length = number(offset_bytes), number(length_bytes)
-            if method == 0 and reader.tell() <= len(told) and length:
+            if method == 0 and reader.tell() <= len(content) and length:
                 yield base + offset + length
 
 
-def clean_aperture(told: bytes, width: int, height: int) -> Insets:
+def clean_aperture(content: bytes, width: int, height: int) -> Insets:
     """Return the insets that a `clap` box describes, none if its values make no sense."""
-    if len(told) < 32:
+    if len(content) < 32:
         return WHOLE
-    numbers = struct.unpack(">8i", told[:32])
+    numbers = struct.unpack(">8i", content[:32])
     if any(denominator <= 0 for denominator in numbers[1::2]):
         return WHOLE
     across, down, right, below = (Fraction(n, d) for n, d in zip(numbers[::2], numbers[1::2], strict=True))
@@ -157,9 +157,9 @@ def _properties(file: BinaryIO, kind: bytes) -> Iterator[bytes]:
             yield _read(file, box)
 
 
-def _inside(file: BinaryIO, outer: Iterator[Box] | list[Box], kind: bytes) -> Iterator[Box]:
-    for one in outer:
-        yield from (box for box in boxes(file, one.start, one.end) if box.kind == kind)
+def _inside(file: BinaryIO, parents: Iterator[Box] | list[Box], kind: bytes) -> Iterator[Box]:
+    for parent in parents:
+        yield from (box for box in boxes(file, parent.start, parent.end) if box.kind == kind)
 
 
 def _read(file: BinaryIO, box: Box) -> bytes:

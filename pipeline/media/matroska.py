@@ -21,7 +21,9 @@ def track_insets(file: BinaryIO, number: int) -> Insets:
         for tracks in _inside(file, *segment, TRACKS):
             settings = [video for track in _inside(file, *tracks, TRACK) for video in _inside(file, *track, VIDEO)]
             if number < len(settings):
-                left, top, right, bottom = (_number(file, settings[number], one) for one in (LEFT, TOP, RIGHT, BOTTOM))
+                left, top, right, bottom = (
+                    _number(file, settings[number], side) for side in (LEFT, TOP, RIGHT, BOTTOM)
+                )
                 return left, top, right, bottom
     return WHOLE
 

@@ -35,7 +35,7 @@ from pipeline.errors import DataError
 from pipeline.media import iso, matroska
 from pipeline.media.aspect import TOLERANCE, PixelAspects
 from pipeline.media.container import (
-    Fault,
+    BadPacket,
     Opener,
     decode,
     demux,
@@ -50,7 +50,7 @@ from pipeline.media.container import (
 from pipeline.media.iso import WHOLE, Insets
 from pipeline.media.pictures import decode_picture
 from pipeline.media.tone import transfer_of, why_not_shown
-from pipeline.media.transport import Layout, joined, look_at
+from pipeline.media.transport import Layout, joined, read_layout
 
 __all__ = ["Opener", "Probe", "describe_warnings", "probe", "read_picture"]
 
@@ -217,7 +217,7 @@ def describe_warnings(
     notes: of all chunks together. `decode.notes` reads them from the chunks' warnings.
     times_ns: (F,) of all frames.
     """
-    said = [probe.warning] if probe.warning else []
+    remarks = [probe.warning] if probe.warning else []
     notes = sorted(set(notes))
     runs: list[list[int]] = []
     for cell in [cell for cell, what in notes if what == DAMAGED]:
@@ -226,19 +226,19 @@ def describe_warnings(
         else:
             runs.append([cell, cell + 1])
     if runs:
-        said.append("damaged at " + _some([f"{a * cell_seconds:g} to {b * cell_seconds:g} s" for a, b in runs]))
+        remarks.append("damaged at " + _listed([f"{a * cell_seconds:g} to {b * cell_seconds:g} s" for a, b in runs]))
     sizes: dict[str, int] = {}
     for cell, what in notes:
         if what != DAMAGED:
             sizes.setdefault(what, cell)
     if sizes:
-        changes = _some([f"{size} px from {cell * cell_seconds:g} s on" for size, cell in sizes.items()])
-        said.append(f"the picture changes its size: {changes}; it is shown inside {probe.width}x{probe.height} px")
-    said += _holes(times_ns)
+        changes = _listed([f"{size} px from {cell * cell_seconds:g} s on" for size, cell in sizes.items()])
+        remarks.append(f"the picture changes its size: {changes}; it is shown inside {probe.width}x{probe.height} px")
+    remarks += _holes(times_ns)
     end_s = int(times_ns[-1]) / NS + float(1 / probe.fps)
     if probe.kind == "video" and _is_short(end_s, probe.promised_s):
-        said.append(f"ends early: {end_s:.1f} of {probe.promised_s:.1f} s")
-    return "; ".join(said) or None
+        remarks.append(f"ends early: {end_s:.1f} of {probe.promised_s:.1f} s")
+    return "; ".join(remarks) or None
 
 
 def _holes(times_ns: NDArray[np.int64]) -> list[str]:
@@ -247,10 +247,10 @@ def _holes(times_ns: NDArray[np.int64]) -> list[str]:
         return []
     holes = np.flatnonzero(pauses > max(HOLE_S * NS, HOLE_RATIO * float(np.median(pauses))))
     places = [f"{times_ns[at] / NS:.1f} to {times_ns[at + 1] / NS:.1f} s" for at in holes[:MAX_NAMED].tolist()]
-    return ["no picture at " + _some(places, len(holes)) + ": the clock jumps there"] if places else []
+    return ["no picture at " + _listed(places, len(holes)) + ": the clock jumps there"] if places else []
 
 
-def _some(places: Sequence[str], count: int | None = None) -> str:
+def _listed(places: Sequence[str], count: int | None = None) -> str:
     """Join the first MAX_NAMED places, and say how many of `count` are left out."""
     more = (len(places) if count is None else count) - MAX_NAMED
     return ", ".join(places[:MAX_NAMED]) + (f" and {more} more places" if more > 0 else "")
@@ -332,8 +332,8 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     insets = _insets(open_source, container, stream, first)
     aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
     frames_say_aspect = not formats & ASPECT_FORMATS
-    if frames_say_aspect and abs((said := PixelAspects()(first)) / aspect - 1) > TOLERANCE:
-        aspect = said  # the decoder's latest value may differ from the first frame's
+    if frames_say_aspect and abs((frame_aspect := PixelAspects()(first)) / aspect - 1) > TOLERANCE:
+        aspect = frame_aspect  # the decoder's latest value may differ from the first frame's
     mirrored, rotation = _orientation(head[0])
     across = max(1, round((first.width - insets[0] - insets[2]) * aspect))
     down = first.height - insets[1] - insets[3]
@@ -344,9 +344,11 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     is_guessed = stamped and "avi" not in formats  # in AVI, times are counts of frames by definition
     warnings = [
         "ends in the middle of a packet: it may be cut off" if is_cut_ts else None,
-        _further_streams(container, stream, layout),
-        _guessed(fps, is_stated=stated_rate is not None, is_clockless=is_clockless) if is_guessed else None,
-        _unshown(first, transfer),
+        _further_videos_warning(container, stream, layout),
+        _guessed_times_warning(fps, is_stated=stated_rate is not None, is_clockless=is_clockless)
+        if is_guessed
+        else None,
+        _colour_warning(first, transfer),
     ]
     return Probe(
         kind="video",
@@ -365,7 +367,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
         start_pts=start_pts,
         duration_s=round(float(duration_s), 3),
         promised_s=round(float(extent.promised_s), 3),
-        keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in _apart(keys, KEYFRAME_GAP / time_base)),
+        keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in _spaced(keys, KEYFRAME_GAP / time_base)),
         enterable=entered is not None,
         stamped=stamped,
         recorded_at=_recorded_at(container, stream),
@@ -380,7 +382,7 @@ def _layout(open_source: Opener, container: InputContainer) -> Layout:
     stream = video_stream(container)
     if stream is not None and "mpegts" in container.format.name:
         with opened_file(open_source) as file:
-            if (layout := look_at(file, stream.id)) is not None:
+            if (layout := read_layout(file, stream.id)) is not None:
                 return layout
     return Layout(0, (), ())
 
@@ -394,7 +396,7 @@ def _start(head: Sequence[VideoFrame], time_base: Fraction) -> tuple[int, bool]:
         return head[0].pts or 0, True
     if not good or len(head) - len(good) > max(MAX_WRONG_STAMPS, MAX_WRONG_SHARE * len(head)):
         return head[0].pts or 0, True
-    return good[1 if is_lone_start([one.time_s for one in good]) else 0].item, False
+    return good[1 if is_lone_start([stamp.time_s for stamp in good]) else 0].item, False
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, int]:
@@ -425,34 +427,36 @@ def _insets(open_source: Opener, container: InputContainer, stream: VideoStream,
         if "mov" in container.format.name:
             insets = iso.track_insets(file, stream.id, frame.width, frame.height)
         elif "matroska" in container.format.name:
-            insets = matroska.track_insets(file, [one.index for one in container.streams.video].index(stream.index))
+            insets = matroska.track_insets(file, [video.index for video in container.streams.video].index(stream.index))
     left, top, right, bottom = insets
     return insets if left + right < frame.width and top + bottom < frame.height else WHOLE
 
 
-def _further_streams(container: InputContainer, stream: VideoStream, layout: Layout) -> str | None:
-    further = [one for one in video_streams(container) if one.index != stream.index and one.id not in layout.ids[1:]]
-    names = [
-        f"stream {one.index} ({one.codec_context.name}, {one.width}x{one.height})"
-        for one in further
-        if one.width
-        and one.frames != 1  # a still picture that represents an animation
-        and not (layout.packet_bytes and one.id in layout.aside)
+def _further_videos_warning(container: InputContainer, stream: VideoStream, layout: Layout) -> str | None:
+    further = [
+        video for video in video_streams(container) if video.index != stream.index and video.id not in layout.ids[1:]
     ]
-    names += [f"stream with packet id {one}" for one in layout.aside]
+    names = [
+        f"stream {video.index} ({video.codec_context.name}, {video.width}x{video.height})"
+        for video in further
+        if video.width
+        and video.frames != 1  # a still picture that represents an animation
+        and not (layout.packet_bytes and video.id in layout.aside)
+    ]
+    names += [f"stream with packet id {packet_id}" for packet_id in layout.aside]
     if not names:
         return None
-    return f"shows more than one video: {_some(names)} {'is' if len(names) == 1 else 'are'} not processed"
+    return f"shows more than one video: {_listed(names)} {'is' if len(names) == 1 else 'are'} not processed"
 
 
-def _guessed(fps: Fraction, *, is_stated: bool, is_clockless: bool) -> str | None:
+def _guessed_times_warning(fps: Fraction, *, is_stated: bool, is_clockless: bool) -> str | None:
     if is_clockless and is_stated:
         return None  # the stream states its rate and has no other clock
     why = "the stream says no rate" if is_clockless else "its time stamps cannot be used"
     return f"times are guessed: {why}, {float(fps):g} frames a second are assumed"
 
 
-def _unshown(frame: VideoFrame, stated_transfer: int) -> str | None:
+def _colour_warning(frame: VideoFrame, stated_transfer: int) -> str | None:
     is_dolby_vision = any(_side_data(frame, kind) for kind in (Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER))
     return why_not_shown(transfer_of(frame, stated_transfer), int(frame.colorspace), is_dolby_vision=is_dolby_vision)
 
@@ -469,7 +473,12 @@ def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[Vid
     head: list[VideoFrame] = []
 
     for num_read, packet in enumerate(demux(container, stream)):
-        if not isinstance(packet, Fault) and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
+        if (
+            not isinstance(packet, BadPacket)
+            and packet.is_keyframe
+            and packet.pts is not None
+            and packet.dts is not None
+        ):
             delays.append(packet.pts - packet.dts)
         head += [frame for frame in decode(iter([packet]), stream) if isinstance(frame, VideoFrame)]
         if len(head) >= HEAD_FRAMES or (not head and num_read > HEAD_PACKETS):
@@ -576,7 +585,7 @@ def _end_behind(open_source: Opener, stream_index: int, last_key: int, delay: in
             container.seek(last_key, stream=stream)
         end, num_bytes = last_key, 0
         for packet in demux(container, None):
-            if isinstance(packet, Fault):
+            if isinstance(packet, BadPacket):
                 return None
             num_bytes += packet.size
             if num_bytes > END_BYTES:
@@ -597,7 +606,7 @@ def _likely_duration(
         time_base = fraction(container.streams[stream_index].time_base) or Fraction(1)
         end, num_bytes = start_pts, 0
         for packet in demux(container, None):
-            if isinstance(packet, Fault) or num_bytes > RATE_BYTES:
+            if isinstance(packet, BadPacket) or num_bytes > RATE_BYTES:
                 break
             num_bytes += packet.size
             if packet.stream_index == stream_index and packet.pts is not None:
@@ -630,7 +639,7 @@ def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: F
     with opened(open_source) as container:
         base = fraction(container.streams[stream_index].time_base) or Fraction(1)
         for packet in demux(container, None):
-            if isinstance(packet, Fault) or not packet.size:
+            if isinstance(packet, BadPacket) or not packet.size:
                 continue
             if packet.stream_index == stream_index:
                 num_packets += 1
@@ -669,7 +678,7 @@ def _duration(container: InputContainer, stream: VideoStream, time_base: Fractio
     return Fraction(container.duration or 0, av.time_base)
 
 
-def _apart(keys: Sequence[int], gap: Fraction) -> list[int]:
+def _spaced(keys: Sequence[int], gap: Fraction) -> list[int]:
     kept: list[int] = []
     for key in keys:
         if not kept or key - kept[-1] >= gap:

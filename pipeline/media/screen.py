@@ -57,8 +57,8 @@ class Screen:
     def _shape(self, frame: VideoFrame) -> tuple[Fraction, int]:
         """Return width and height of the stored frame in square pixels."""
         aspect = self._probe.sample_aspect
-        if self._probe.frames_say_aspect and abs((said := self._aspects(frame)) / aspect - 1) > TOLERANCE:
-            aspect = said
+        if self._probe.frames_say_aspect and abs((frame_aspect := self._aspects(frame)) / aspect - 1) > TOLERANCE:
+            aspect = frame_aspect
         return frame.width * aspect, frame.height
 
     def _cropped(self, frame: VideoFrame, pixel_format: str) -> Picture:

@@ -33,7 +33,7 @@ side by side."""
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Scanned:
     """The videos met while scanning a transport stream.
 
     kinds: kind of each video by its packet ID.
@@ -60,14 +60,14 @@ class Layout:
     aside: tuple[int, ...]
 
 
-def look_at(file: BinaryIO, first_id: int) -> Layout | None:
+def read_layout(file: BinaryIO, first_id: int) -> Layout | None:
     """Return how the video with the packet ID `first_id` continues, None if the file is no transport stream."""
     size = file.seek(0, 2)
     file.seek(0)
     packet_bytes = _packet_bytes(np.frombuffer(file.read(HEAD_BYTES), np.uint8))
     if packet_bytes is None:
         return None
-    seen = _Seen()
+    scanned = _Scanned()
     if size <= WHOLE_BYTES:
         places = range(0, size, WINDOW_BYTES)
     else:
@@ -76,27 +76,27 @@ def look_at(file: BinaryIO, first_id: int) -> Layout | None:
     for place in places:
         file.seek(place)
         block = (carry if place == expected else b"") + file.read(WINDOW_BYTES)
-        rest = _scan(block, packet_bytes, seen)
+        rest = _scan(block, packet_bytes, scanned)
         carry, expected = block[rest:], place + WINDOW_BYTES
-    kind = seen.kinds.get(first_id)
+    kind = scanned.kinds.get(first_id)
     ids, aside = [first_id], []
-    for other in [one for one in dict.fromkeys(seen.starts) if one != first_id]:
-        follows = seen.kinds.get(other) == kind and _take_turns_seldom(seen.starts, {*ids, other}, other)
+    for other in [packet_id for packet_id in dict.fromkeys(scanned.starts) if packet_id != first_id]:
+        follows = scanned.kinds.get(other) == kind and _take_turns_seldom(scanned.starts, {*ids, other}, other)
         (ids if follows else aside).append(other)
     return Layout(packet_bytes, tuple(ids), tuple(aside))
 
 
 def _take_turns_seldom(starts: Sequence[int], ids: set[int], other: int) -> bool:
     """Return whether the frames of `other` stand in long runs between those of the other `ids`."""
-    own = [one == other for one in starts if one in ids]
-    runs = 1 + sum(a != b for a, b in pairwise(own))
-    return min(own.count(True), own.count(False)) >= MIN_RUN * max(1, runs // 2)
+    is_other = [packet_id == other for packet_id in starts if packet_id in ids]
+    runs = 1 + sum(a != b for a, b in pairwise(is_other))
+    return min(is_other.count(True), is_other.count(False)) >= MIN_RUN * max(1, runs // 2)
 
 
 def _packet_bytes(block: NDArray[np.uint8]) -> int | None:
     for length in PACKET_BYTES:
-        found = _packets(block, length)
-        if len(found) >= min(5, len(block) // length) and len(found) * length > 0.8 * len(block) - 2 * length:
+        starts = _packets(block, length)
+        if len(starts) >= min(5, len(block) // length) and len(starts) * length > 0.8 * len(block) - 2 * length:
             return length
     return None
 
@@ -112,11 +112,11 @@ def _packets(block: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
     return at[in_row] - margin
 
 
-def _scan(block: bytes, length: int, seen: _Seen) -> int:
+def _scan(block: bytes, length: int, scanned: _Scanned) -> int:
     """Add the facts in a block's whole packets to `scanned`. Return where the first incomplete packet begins."""
-    found = _packets(np.frombuffer(block, np.uint8), length).tolist()
+    starts = _packets(np.frombuffer(block, np.uint8), length).tolist()
     end = 0
-    for at in found:
+    for at in starts:
         if at < end or at + 188 > len(block):
             continue
         end = at + length
@@ -129,11 +129,11 @@ def _scan(block: bytes, length: int, seen: _Seen) -> int:
             continue
         body = block[payload : at + 188]
         if packet_id == 0:
-            seen.maps |= set(_programs(body))
-        elif packet_id in seen.maps:
-            seen.kinds |= _videos(body)
-        elif packet_id in seen.kinds and body[:3] == b"\0\0\1":
-            seen.starts.append(packet_id)
+            scanned.maps |= set(_programs(body))
+        elif packet_id in scanned.maps:
+            scanned.kinds |= _videos(body)
+        elif packet_id in scanned.kinds and body[:3] == b"\0\0\1":
+            scanned.starts.append(packet_id)
     return end or max(0, len(block) - 3 * length)
 
 

@@ -5,14 +5,14 @@ from numpy.testing import assert_array_equal
 from pipeline.media.crops import cut_small, sharpness
 
 
-def test_a_small_crop_is_the_picture_itself_and_says_where_it_lay() -> None:
+def test_a_small_crop_is_the_picture_itself_with_its_position() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)
     crop = cut_small(picture, [30, 20, 90, 60], 512)
     assert_array_equal(crop.picture, picture[20:60, 30:90])
     assert (crop.x, crop.y, crop.scale) == (30, 20, 1)
 
 
-def test_a_large_crop_is_scaled_down_and_a_point_can_be_led_back() -> None:
+def test_a_large_crop_is_scaled_down_and_a_point_can_be_mapped_back() -> None:
     picture = np.zeros((1000, 1000, 3), np.uint8)
     picture[396:404, 296:304] = 255
     crop = cut_small(picture, [100, 200, 900, 1000], 400)

@@ -40,7 +40,7 @@ def test_hard_cuts_are_found_where_they_are() -> None:
 def test_the_stored_scores_give_the_cuts_that_the_detector_finds_in_the_pictures() -> None:
     pictures = list(scene(200, cuts=(20, 31, 90, 95, 150)))  # some closer together than the shortest shot
     detector = ContentDetector(threshold=CUTS.threshold, min_scene_len=float(CUTS.min_shot_s))
-    found = [
+    cuts = [
         cut.frame_num
         for index, picture in enumerate(pictures)
         for cut in detector.process_frame(
@@ -48,8 +48,8 @@ def test_the_stored_scores_give_the_cuts_that_the_detector_finds_in_the_pictures
         )
     ]
     ours = shots(times(200), differences(pictures))
-    assert [first for first, _ in ours[1:]] == found
-    assert len(found) >= 3
+    assert [first for first, _ in ours[1:]] == cuts
+    assert len(cuts) >= 3
 
 
 @pytest.mark.parametrize("plane", [0, 1, 2])
@@ -77,10 +77,10 @@ def test_one_frame_is_one_shot_and_no_frame_none() -> None:
 def test_the_shots_cover_every_frame_once() -> None:
     random = np.random.default_rng(0)
     sums = random.integers(0, 90 * 160 * 96, (3, 300))
-    found = shots(times(300), (sums[0], sums[1], sums[2]))
-    assert found[0][0] == 0
-    assert found[-1][1] == 300
-    assert all(a[1] == b[0] and a[0] < a[1] for a, b in zip(found, [*found[1:], (300, 300)], strict=True))
+    ranges = shots(times(300), (sums[0], sums[1], sums[2]))
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == 300
+    assert all(a[1] == b[0] and a[0] < a[1] for a, b in zip(ranges, [*ranges[1:], (300, 300)], strict=True))
 
 
 @needs_shared
@@ -92,7 +92,7 @@ def test_the_shots_cover_every_frame_once() -> None:
         ("plaza.mp4", [0]),
     ],
 )
-def test_cuts_of_real_videos_are_those_that_a_person_sees(clip: str, starts: list[int]) -> None:
+def test_cuts_of_real_videos_are_those_that_a_viewer_sees(clip: str, starts: list[int]) -> None:
     from pipeline.media.decode import SpanDecoder
     from pipeline.media.probe import probe
 
@@ -102,5 +102,5 @@ def test_cuts_of_real_videos_are_those_that_a_person_sees(clip: str, starts: lis
     )
     frames = list(decoder)
     sums = np.array([frame.differences or (0, 0, 0) for frame in frames], np.int64).T
-    found = shots(np.array([f.time_ns for f in frames]), (sums[0], sums[1], sums[2]), decoder.thumbnail_pixels)
-    assert [first for first, _ in found] == starts
+    ranges = shots(np.array([f.time_ns for f in frames]), (sums[0], sums[1], sums[2]), decoder.thumbnail_pixels)
+    assert [first for first, _ in ranges] == starts

@@ -1,4 +1,5 @@
-"""What a chunk yields is, bit for bit, what a decode of the whole file yields there, whatever file and lengths."""
+"""Tests that a chunk yields, bit for bit, what a decode of the whole file yields there, for any file and chunk
+length."""
 
 import hashlib
 import threading
@@ -22,18 +23,18 @@ from pipeline.media.screen import GREY
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
-Told = tuple[int, int, bool, tuple[int, int, int] | None, str | None, tuple[float, ...] | None]
+FrameFacts = tuple[int, int, bool, tuple[int, int, int] | None, str | None, tuple[float, ...] | None]
 
 
-def tell(frame: DecodedFrame) -> Told:
+def facts_of(frame: DecodedFrame) -> FrameFacts:
     picture = None if frame.picture is None else hashlib.sha256(frame.picture.tobytes()).hexdigest()
     return frame.time_ns, frame.cell, frame.analysed, frame.differences, picture, frame.motion
 
 
 def decode(
     source: Path | Opener, probed: Probe, first: int = 0, end: int = -1, *, fps: float = 5, threads: int = 2
-) -> tuple[list[Told], list[Note]]:
-    """What a span yields and its notes, decoded again carefully where it is damaged, as observe does."""
+) -> tuple[list[FrameFacts], list[Note]]:
+    """Decode a span; return its frames and notes. A damaged span is decoded again carefully, as observe does."""
     open_source = source if callable(source) else (lambda: str(source))
     for careful in (False, True):
         decoder = SpanDecoder(
@@ -49,37 +50,37 @@ def decode(
             careful=careful,
         )
         try:
-            return [tell(frame) for frame in decoder], notes([decoder.warning])
+            return [facts_of(frame) for frame in decoder], notes([decoder.warning])
         except Damaged:
             assert not careful
     raise AssertionError("careful decoding must not raise Damaged")
 
 
-def in_chunks(path: Path, probed: Probe, seconds: float, **how: float) -> tuple[list[Told], list[Note], int]:
+def in_chunks(path: Path, probed: Probe, seconds: float, **how: float) -> tuple[list[FrameFacts], list[Note], int]:
     spans = plan_spans(
         duration_s=probed.duration_s,
         keyframe_ns=probed.keyframe_ns,
         enterable=probed.enterable,
         params=ChunkParams(cell_seconds=1, max_seconds=seconds),
     )
-    told, damaged = [], []
+    frames, all_notes = [], []
     for span in spans:
-        frames, cells = decode(path, probed.without_keyframes(), span.first_cell, span.end_cell, **how)  # type: ignore[arg-type]
-        told += frames
-        damaged += cells
-    return told, damaged, len(spans)
+        span_frames, span_notes = decode(path, probed.without_keyframes(), span.first_cell, span.end_cell, **how)  # type: ignore[arg-type]
+        frames += span_frames
+        all_notes += span_notes
+    return frames, all_notes, len(spans)
 
 
-def assert_exact(path: Path, *, several: bool = True, lengths: tuple[float, ...] = (1, 2, 4)) -> list[Told]:
+def assert_exact(path: Path, *, several: bool = True, lengths: tuple[float, ...] = (1, 2, 4)) -> list[FrameFacts]:
     probed = probe(lambda: str(path))
     assert probed.enterable == several
-    whole, damaged = decode(path, probed)
+    whole, whole_notes = decode(path, probed)
     assert all(a[0] < b[0] for a, b in pairwise(whole))
     for seconds in lengths:
-        told, cells, num_chunks = in_chunks(path, probed, seconds)
+        frames, chunk_notes, num_chunks = in_chunks(path, probed, seconds)
         assert num_chunks > 1 or not several
-        assert told == whole, f"chunks of {seconds} s differ"
-        assert sorted(cells) == damaged
+        assert frames == whole, f"chunks of {seconds} s differ"
+        assert sorted(chunk_notes) == whole_notes
     return whole
 
 
@@ -147,23 +148,26 @@ def test_chunks_around_a_hole_in_time_are_exact(tmp_path: Path) -> None:
     assert_exact(path)
 
 
-def test_a_cut_exactly_on_a_chunk_border_is_told_by_the_earlier_chunk(tmp_path: Path) -> None:
+def test_a_cut_exactly_on_a_chunk_border_belongs_to_the_earlier_chunk(tmp_path: Path) -> None:
     path = clips.make_clip(tmp_path / "a.mp4", seconds=4, cuts=(50,), keyframe_every=25)
-    told = assert_exact(path, lengths=(2,))
-    sums = [sum(frame[3] or ()) for frame in told]
+    frames = assert_exact(path, lengths=(2,))
+    sums = [sum(frame[3] or ()) for frame in frames]
     assert int(np.argmax(sums)) == 49
-    assert told[-1][3] is None
+    assert frames[-1][3] is None
 
 
 @pytest.mark.parametrize(("degrees", "step"), [(0, -20 + 0j), (90, 0 + 20j), (180, 20 + 0j), (270, 0 - 20j)])
-def test_how_the_camera_moves_is_told_before_each_analysed_frame(tmp_path: Path, degrees: int, step: complex) -> None:
-    """A camera pans right by 4 px a frame; every fifth frame is analysed. Told in px as displayed, turned or not."""
+def test_the_motion_of_the_camera_is_stored_before_each_analysed_frame(
+    tmp_path: Path, degrees: int, step: complex
+) -> None:
+    """A camera pans right by 4 px a frame, and every fifth frame is analysed. Motion is in px as displayed, turned
+    or not."""
     wide = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 900, 3), np.uint8), (0, 0), 8)
     wide = np.asarray(cv2.normalize(wide, wide, 0, 255, cv2.NORM_MINMAX), np.uint8)
     views = (np.ascontiguousarray(wide[:, 4 * index : 4 * index + 320]) for index in range(75))
     path = clips.write_video(tmp_path / "a.mp4", views, keyframe_every=25)
-    told = assert_exact(clips.rotated(path, tmp_path / "b.mp4", degrees) if degrees else path, lengths=(1, 2))
-    motions = [frame[5] for frame in told]
+    frames = assert_exact(clips.rotated(path, tmp_path / "b.mp4", degrees) if degrees else path, lengths=(1, 2))
+    motions = [frame[5] for frame in frames]
     assert [motion is not None for motion in motions] == [index % 5 == 4 and index != 74 for index in range(75)]
     for real, imaginary, x, y in filter(None, motions):
         corner = complex(real, imaginary) * (160 + 100j) + complex(x, y)
@@ -173,9 +177,9 @@ def test_how_the_camera_moves_is_told_before_each_analysed_frame(tmp_path: Path,
 def test_chunks_of_an_edit_list_are_exact_and_show_what_is_displayed(tmp_path: Path) -> None:
     whole = clips.make_clip(tmp_path / "a.mp4", seconds=6, keyframe_every=25)
     edited = clips.with_edit_list(whole, tmp_path / "b.mp4", skipped_s=1.4)
-    told = assert_exact(edited)
-    assert len(told) == 115
-    assert told[0][0] == 0
+    frames = assert_exact(edited)
+    assert len(frames) == 115
+    assert frames[0][0] == 0
     pictures = [frame[4] for frame in decode(whole, probe(lambda: str(whole)), fps=0)[0]]
     assert [frame[4] for frame in decode(edited, probe(lambda: str(edited)), fps=0)[0]] == pictures[35:]
 
@@ -184,9 +188,9 @@ def test_a_recording_that_begins_in_the_middle_of_a_group_is_exact(tmp_path: Pat
     whole = clips.make_clip(tmp_path / "a.ts", seconds=6, keyframe_every=25)
     tail = tmp_path / "b.ts"
     tail.write_bytes(whole.read_bytes()[188 * 40 :])
-    told = assert_exact(tail)
-    assert told[0][0] == 0
-    assert 0 < len(told) < 150
+    frames = assert_exact(tail)
+    assert frames[0][0] == 0
+    assert 0 < len(frames) < 150
 
 
 @pytest.mark.parametrize("kind", ["one keyframe", "intra refresh", "b-frames in avi", "raw"])
@@ -198,11 +202,11 @@ def test_a_video_that_cannot_be_entered_is_one_span_and_complete(tmp_path: Path,
         "b-frames in avi": lambda: clips.make_clip(tmp_path / "a.avi"),
         "raw": lambda: clips.make_clip(tmp_path / "a.h264", container="h264"),
     }[kind]()
-    told = assert_exact(path, several=False, lengths=(1,))
-    assert [frame[0] for frame in told] == [index * 40_000_000 for index in range(75)]
-    # A part of it that is asked for all the same is exact too.
+    frames = assert_exact(path, several=False, lengths=(1,))
+    assert [frame[0] for frame in frames] == [index * 40_000_000 for index in range(75)]
+    # A requested part of it is exact too.
     probed = probe(lambda: str(path))
-    assert decode(path, probed, 1, 2)[0] == [frame for frame in told if frame[1] == 1]
+    assert decode(path, probed, 1, 2)[0] == [frame for frame in frames if frame[1] == 1]
 
 
 def test_a_file_object_yields_what_a_path_yields(tmp_path: Path) -> None:
@@ -215,11 +219,11 @@ def test_a_file_object_yields_what_a_path_yields(tmp_path: Path) -> None:
 def test_analysed_frames_are_the_first_of_each_slot_of_their_cell(tmp_path: Path) -> None:
     path = clips.make_clip(tmp_path / "a.mp4", seconds=2)
     probed = probe(lambda: str(path))
-    told, _ = decode(path, probed, fps=8)
-    analysed = [index for index, frame in enumerate(told) if frame[2]]
+    frames, _ = decode(path, probed, fps=8)
+    analysed = [index for index, frame in enumerate(frames) if frame[2]]
     first = [min(k for k in range(25) if k * 8 // 25 == slot) for slot in range(8)]
     assert analysed == first + [25 + index for index in first]
-    assert all((frame[4] is not None) == frame[2] for frame in told)
+    assert all((frame[4] is not None) == frame[2] for frame in frames)
     assert all(frame[2] for frame in decode(path, probed, fps=0)[0])
 
 
@@ -274,7 +278,7 @@ def test_what_a_container_crops_is_not_shown(tmp_path: Path) -> None:
 def test_a_frame_of_another_size_is_shown_in_its_own_shape_and_named(
     tmp_path: Path, container: str, sizes: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
-    """Two seconds of each; of pictures with a bright middle, which is as wide as high, whatever is done to them."""
+    """Show two seconds of each size. The bright middle must stay as wide as it is high."""
 
     def part(size: tuple[int, int]) -> list[np.ndarray]:
         picture = np.full((size[1], size[0], 3), 40, np.uint8)
@@ -285,12 +289,12 @@ def test_a_frame_of_another_size_is_shown_in_its_own_shape_and_named(
     if container == "webm":
         path = clips.changing_size(tmp_path / "a.webm", [part(size) for size in sizes])
     else:
-        one, other = (
+        first, second = (
             clips.write_video(tmp_path / f"{number}.ts", part(size), keyframe_every=25, **SHIFTED[number])
             for number, size in enumerate(sizes)
         )
         path = tmp_path / "a.ts"
-        path.write_bytes(one.read_bytes() + other.read_bytes())
+        path.write_bytes(first.read_bytes() + second.read_bytes())
     probed = probe(lambda: str(path))
     assert (probed.width, probed.height) == (160, 96)
     shown = pictures(path)
@@ -301,13 +305,13 @@ def test_a_frame_of_another_size_is_shown_in_its_own_shape_and_named(
         height, width = np.ptp(bright, axis=0) + 1
         assert abs(height - width) <= 2
         assert abs(width - min(size) // 4 * 2 * min(160 / size[0], 96 / size[1])) <= 2
-    told = decode(path, probed)[1]
+    size_notes = decode(path, probed)[1]
     odd = next(size for size in sizes if size != (160, 96))
     cells = (0, 1) if odd == sizes[0] else (2, 3)
-    assert told == [(cell, f"{odd[0]}x{odd[1]}") for cell in cells]
+    assert size_notes == [(cell, f"{odd[0]}x{odd[1]}") for cell in cells]
     assert_exact(path, lengths=(1, 2))
-    said = describe_warnings(probed, told, np.arange(100) * 40_000_000, 1)
-    assert said == (
+    warning = describe_warnings(probed, size_notes, np.arange(100) * 40_000_000, 1)
+    assert warning == (
         f"the picture changes its size: {odd[0]}x{odd[1]} px from {cells[0]} s on; it is shown inside 160x96 px"
     )
 
@@ -336,10 +340,10 @@ def test_hdr_is_shown_as_an_ordinary_screen_shows_it(tmp_path: Path, codec: str,
     for index in (0, 50):
         dim = plain[index].max(axis=2) < 200  # highlights are compressed
         assert np.abs(shown[index].astype(int) - plain[index])[dim].mean() < 6
-    told = assert_exact(path, lengths=(1, 2))
-    # Cuts are found in what is shown too.
+    frames = assert_exact(path, lengths=(1, 2))
+    # Cuts are found in the displayed pictures too.
     ordinary = clips.write_video(tmp_path / "b.mp4", plain, keyframe_every=25)
-    change = np.array([sum(frame[3] or ()) for frame in told])
+    change = np.array([sum(frame[3] or ()) for frame in frames])
     same = np.array([sum(frame[3] or ()) for frame in decode(ordinary, probe(lambda: str(ordinary)))[0]])
     assert int(change.argmax()) == 39
     assert abs(change[39] / same[39] - 1) < 0.15
@@ -347,12 +351,12 @@ def test_hdr_is_shown_as_an_ordinary_screen_shows_it(tmp_path: Path, codec: str,
 
 @pytest.mark.parametrize("suffix", ["ts", "m2ts"])
 @pytest.mark.parametrize("ids", [("0x100", "0x200"), ("0x200", "0x100"), ("0x100", "0x1f1", "0x100")])
-def test_a_video_that_goes_on_under_another_packet_id_is_one_video(
+def test_a_video_that_continues_under_another_packet_id_is_one_video(
     tmp_path: Path, ids: tuple[str, ...], suffix: str
 ) -> None:
     path = tmp_path / f"joined.{suffix}"
     for number, packet_id in enumerate(ids):
-        # The first part begins .08 s late, for its b-frames.
+        # The first part begins 0.08 s late because of its b-frames.
         options = {"mpegts_start_pid": packet_id, "output_ts_offset": str(2 * number + 0.08 * (number > 0))}
         if suffix == "m2ts":
             options["mpegts_m2ts_mode"] = "1"
@@ -363,25 +367,25 @@ def test_a_video_that_goes_on_under_another_packet_id_is_one_video(
             file.write(part.read_bytes())
     probed = probe(lambda: str(path))
     assert probed.warning is None
-    told = assert_exact(path, lengths=(1, 2))
-    assert [frame[0] for frame in told] == [index * 40_000_000 for index in range(50 * len(ids))]
+    frames = assert_exact(path, lengths=(1, 2))
+    assert [frame[0] for frame in frames] == [index * 40_000_000 for index in range(50 * len(ids))]
     assert decode(path, probed)[1] == []
 
 
 def test_a_stretch_of_another_size_under_another_packet_id_is_shown_in_its_shape(tmp_path: Path) -> None:
     options = {"mpegts_start_pid": "0x200", "output_ts_offset": "2.08"}
-    one = clips.make_clip(tmp_path / "a.ts", seconds=2, keyframe_every=25)
+    first = clips.make_clip(tmp_path / "a.ts", seconds=2, keyframe_every=25)
     other = clips.make_clip(
         tmp_path / "b.ts", seconds=2, keyframe_every=25, width=96, height=160, container_options=options
     )
     path = tmp_path / "c.ts"
-    path.write_bytes(one.read_bytes() + other.read_bytes())
+    path.write_bytes(first.read_bytes() + other.read_bytes())
     assert len(assert_exact(path, lengths=(1, 2))) == 100
     assert decode(path, probe(lambda: str(path)))[1] == [(2, "96x160"), (3, "96x160")]
 
 
 def test_a_broadcast_that_changes_its_pixel_aspect_is_shown_in_both_shapes(tmp_path: Path) -> None:
-    """4:3 and then 16:9, stored in as many pixels."""
+    """The aspect is 4:3 and then 16:9, stored in the same number of pixels."""
     parts = [
         clips.make_clip(
             tmp_path / f"{number}.ts",
@@ -414,17 +418,17 @@ def test_one_wrong_time_stamp_costs_that_frame_and_no_other(tmp_path: Path, numb
     path = clips.with_moved_stamps(whole, tmp_path / "b.mkv", {number: ms})
     probed = probe(lambda: str(path))
     assert not probed.stamped
-    told = decode(path, probed, fps=0)[0]
+    frames = decode(path, probed, fps=0)[0]
     every = decode(whole, probe(lambda: str(whole)), fps=0)[0]
     right = [frame for index, frame in enumerate(every) if index != number]
-    zero_ns = UNEVEN_MS[1] * 10**6 if number == 0 else 0  # what is displayed first
-    own = {(frame[0] + zero_ns, frame[4]) for frame in told}
-    missing = [frame for frame in right if (frame[0], frame[4]) not in own]
-    # Whoever sees the stamps alone cannot know which of two neighbours is wrong.
+    zero_ns = UNEVEN_MS[1] * 10**6 if number == 0 else 0  # the first displayed frame
+    decoded = {(frame[0] + zero_ns, frame[4]) for frame in frames}
+    missing = [frame for frame in right if (frame[0], frame[4]) not in decoded]
+    # Time stamps alone cannot show which of two neighbours is wrong.
     assert len(missing) <= 1
     assert all(abs(frame[0] - UNEVEN_MS[number] * 1e6) < 250e6 for frame in missing)
     for seconds in (1, 2, 4):
-        assert in_chunks(path, probed, seconds, fps=0)[0] == told, seconds
+        assert in_chunks(path, probed, seconds, fps=0)[0] == frames, seconds
 
 
 def uneven(folder: Path) -> Path:
@@ -440,8 +444,8 @@ def uneven(folder: Path) -> Path:
 
 def test_several_wrong_time_stamps_cost_those_frames_and_no_other(tmp_path: Path) -> None:
     path = clips.with_moved_stamps(uneven(tmp_path), tmp_path / "b.mkv", {4: -33, 20: 9000, 38: -700, 52: 400})
-    told = assert_exact(path)
-    assert [round(frame[0] / 1e6) for frame in told] == [
+    frames = assert_exact(path)
+    assert [round(frame[0] / 1e6) for frame in frames] == [
         ms for index, ms in enumerate(UNEVEN_MS) if index not in (4, 20, 38, 52)
     ]
 
@@ -459,16 +463,16 @@ def test_a_stream_without_a_container_has_the_rate_that_it_says(tmp_path: Path, 
     how = {"fps": Fraction(10), **RAW[container]}
     path = clips.make_clip(tmp_path / "a.bin", container=container, seconds=2, **how)
     probed = probe(lambda: str(path))
-    told = decode(path, probed)[0]
-    assert [frame[0] for frame in told] == [int(index / how["fps"] * 10**9) for index in range(int(2 * how["fps"]))]
+    frames = decode(path, probed)[0]
+    assert [frame[0] for frame in frames] == [int(index / how["fps"] * 10**9) for index in range(int(2 * how["fps"]))]
     assert probed.warning is None
 
 
 def test_a_picture_file_is_one_analysed_frame(tmp_path: Path) -> None:
     path = clips.picture_file(tmp_path / "a.png")
     probed = probe(lambda: str(path))
-    told, _ = decode(path, probed)
-    assert [frame[:4] for frame in told] == [(0, 0, True, None)]
+    frames, _ = decode(path, probed)
+    assert [frame[:4] for frame in frames] == [(0, 0, True, None)]
 
 
 def test_a_header_that_promises_too_much_or_too_little_loses_no_frame(tmp_path: Path) -> None:
@@ -481,10 +485,10 @@ def test_a_header_that_promises_too_much_or_too_little_loses_no_frame(tmp_path: 
 
 
 def test_time_stamps_that_jump_back_late_are_a_fault_of_the_file(tmp_path: Path) -> None:
-    one = clips.make_clip(tmp_path / "a.ts", seconds=4, keyframe_every=25)
+    recording = clips.make_clip(tmp_path / "a.ts", seconds=4, keyframe_every=25)
     joined = tmp_path / "b.ts"
-    joined.write_bytes(one.read_bytes() * 2)
-    unaware = replace(probe(lambda: str(joined)), stamped=False)  # as of a file too large to be read through
+    joined.write_bytes(recording.read_bytes() * 2)
+    unaware = replace(probe(lambda: str(joined)), stamped=False)  # like a file too large to be read through
     with pytest.raises(DataError, match="jump back"):
         decode(joined, unaware)
 
@@ -497,9 +501,9 @@ def test_damage_looks_the_same_whatever_the_length_of_chunks(tmp_path: Path, suf
         hurt = clips.corrupt(
             sound, tmp_path / f"b.{suffix}", first=40 + 19 * seed, num_packets=2, seed=seed, keyframes=keyframes
         )
-        told = assert_exact(hurt)
-        assert len(told) >= 148
-        assert told != decode(sound, probe(lambda: str(sound)))[0]
+        frames = assert_exact(hurt)
+        assert len(frames) >= 148
+        assert frames != decode(sound, probe(lambda: str(sound)))[0]
 
 
 def test_damage_is_raised_named_by_its_cell_and_decoded_again(tmp_path: Path) -> None:
@@ -514,14 +518,14 @@ def test_damage_is_raised_named_by_its_cell_and_decoded_again(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
-def test_of_a_file_that_was_cut_off_everything_is_decoded_that_is_there(tmp_path: Path, suffix: str) -> None:
+def test_everything_that_is_left_of_a_cut_off_file_is_decoded(tmp_path: Path, suffix: str) -> None:
     how: dict[str, Any] = {"container_options": {"movflags": "faststart"}} if suffix == "mp4" else {}
     if suffix == "avi":
         how = {"codec": "mpeg4", "b_frames": 0}
     whole = clips.make_clip(tmp_path / f"a.{suffix}", seconds=6, keyframe_every=25, **how)
-    told = assert_exact(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.6), lengths=(1, 2))
-    assert 60 < len(told) < 110
-    assert told[:60] == decode(whole, probe(lambda: str(whole)))[0][:60]
+    frames = assert_exact(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.6), lengths=(1, 2))
+    assert 60 < len(frames) < 110
+    assert frames[:60] == decode(whole, probe(lambda: str(whole)))[0][:60]
 
 
 def test_ahead_keeps_the_order_and_stays_within_its_depth() -> None:
@@ -532,11 +536,11 @@ def test_ahead_keeps_the_order_and_stays_within_its_depth() -> None:
             pulled.append(item)
             yield item
 
-    seen = []
+    received = []
     for item in ahead(items(), 3):
-        assert len(pulled) <= len(seen) + 3 + 2  # in the queue, in the thread's hand, in ours
-        seen.append(item)
-    assert seen == list(range(50))
+        assert len(pulled) <= len(received) + 3 + 2  # in the queue, held by the thread, held here
+        received.append(item)
+    assert received == list(range(50))
 
 
 def test_ahead_passes_an_exception_on_after_what_came_before_it() -> None:

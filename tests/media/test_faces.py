@@ -1,4 +1,4 @@
-"""An aligned face is upright, of one size, with eyes and mouth where the template has them."""
+"""Tests that an aligned face is upright, of one size, with eyes and mouth at the template's places."""
 
 import cv2
 import numpy as np
@@ -12,14 +12,14 @@ COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 25
 
 
 def placed(scale: float, turn_deg: float, shift: tuple[float, float]) -> NDArray[np.float64]:
-    """The template's points somewhere else in a picture."""
+    """Return the template's points somewhere else in a picture."""
     angle = np.deg2rad(turn_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (TEMPLATE * scale) @ turn.T + shift
 
 
 def dotted(landmarks: NDArray[np.float64], size: int, radius: int) -> NDArray[np.uint8]:
-    """A picture with a disc of its own colour around every landmark."""
+    """Return a picture with a disc of a different colour around every landmark."""
     picture = np.zeros((size, size, 3), np.uint8)
     for (x, y), colour in zip(landmarks, COLOURS.tolist(), strict=True):
         cv2.circle(picture, (round(x), round(y)), radius, colour, -1)
@@ -31,7 +31,7 @@ def dotted(landmarks: NDArray[np.float64], size: int, radius: int) -> NDArray[np
     ("scale", "turn_deg", "shift"),
     [(0.3, 0, (40, 60)), (1.0, 30, (250, 20)), (1.9, -20, (-60, 250)), (0.5, 175, (420, 450))],
 )
-def test_every_landmark_comes_to_lie_where_the_template_has_it(
+def test_every_landmark_is_moved_to_its_place_in_the_template(
     scale: float, turn_deg: float, shift: tuple[float, float], size: int
 ) -> None:
     landmarks = placed(scale, turn_deg, shift)
@@ -70,7 +70,7 @@ def test_shrinking_a_fine_pattern_leaves_grey_and_no_coarse_pattern() -> None:
 
 
 def portrait(blur_px: float = 0) -> NDArray[np.uint8]:
-    """A picture with broad shades, as of a face, and fine detail."""
+    """Return a picture with broad shades, as a face has, and fine detail."""
     random = np.random.default_rng(5)
     shades = cv2.resize(random.uniform(60, 200, (8, 8, 1)), (300, 300), interpolation=cv2.INTER_CUBIC)[..., None]
     picture = np.clip(shades + random.normal(0, 20, (300, 300, 1)), 0, 255).astype(np.uint8).repeat(3, axis=2)
@@ -90,7 +90,7 @@ def test_a_dim_face_is_not_a_blurred_one() -> None:
     assert face_sharpness(dim, landmarks) == pytest.approx(face_sharpness(portrait(), landmarks), rel=0.2)
 
 
-def test_sharpness_looks_at_the_face_and_not_at_what_is_around_it() -> None:
+def test_sharpness_measures_the_face_and_not_its_surroundings() -> None:
     landmarks = placed(0.5, 0, (10, 10))
     picture = np.random.default_rng(5).integers(0, 255, (300, 300, 3)).astype(np.uint8)
     (x0, y0), (x1, y1) = (landmarks.min(axis=0) - 34).astype(int), (landmarks.max(axis=0) + 34).astype(int)
@@ -99,10 +99,10 @@ def test_sharpness_looks_at_the_face_and_not_at_what_is_around_it() -> None:
 
 
 def textured(blur_px: float = 0) -> NDArray[np.uint8]:
-    """A picture with as much contrast at every size, as faces have."""
+    """Return a picture with the same contrast at every size, as faces have."""
     random = np.random.default_rng(3)
     octaves = [random.normal(0, 18, (side, side)) for side in (4, 8, 16, 32, 64, 128)]
-    grey = 128 + sum(cv2.resize(each, (300, 300), interpolation=cv2.INTER_CUBIC) for each in octaves)
+    grey = 128 + sum(cv2.resize(octave, (300, 300), interpolation=cv2.INTER_CUBIC) for octave in octaves)
     picture = np.clip(grey, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8) if blur_px else picture
 
@@ -121,7 +121,7 @@ def test_a_face_blurred_on_purpose_has_no_detail_whatever_lies_over_it(noise: fl
     assert detail(textured(1)) > 1.3 * load().gate.min_detail
 
 
-def test_detail_takes_no_notice_of_light() -> None:
+def test_detail_does_not_depend_on_the_light() -> None:
     landmarks = placed(0.5, 0, (10, 10))
     dim = (textured() // 4).astype(np.uint8)
     assert face_detail(dim, landmarks) == pytest.approx(face_detail(textured(), landmarks), rel=0.15)

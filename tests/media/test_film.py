@@ -38,8 +38,8 @@ def test_a_film_has_its_pictures_at_its_rate_with_keyframes() -> None:
     keyframes = [i for i, frame in enumerate(frames) if frame.key_frame]
     assert keyframes[0] == 0
     assert max(np.diff([*keyframes, 25])) <= 10
-    seen = frames[12].to_ndarray(format="rgb24").astype(int)
-    assert min(range(25), key=lambda i: np.abs(seen - pictures[i]).mean()) == 12
+    filmed = frames[12].to_ndarray(format="rgb24").astype(int)
+    assert min(range(25), key=lambda i: np.abs(filmed - pictures[i]).mean()) == 12
 
 
 def test_the_same_pictures_give_the_same_bytes() -> None:

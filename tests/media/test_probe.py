@@ -18,24 +18,24 @@ from tests import clips
 from tests.shared import SHARED, needs_shared
 
 
-def look_at(path: Path) -> Probe:
+def probe_file(path: Path) -> Probe:
     return probe(lambda: str(path))
 
 
 def test_a_video_says_what_it_is(tmp_path: Path) -> None:
-    found = look_at(clips.make_clip(tmp_path / "a.mp4", seconds=3, keyframe_every=25))
-    assert (found.kind, found.width, found.height, found.codec) == ("video", 160, 96, "h264")
-    assert (found.fps, found.duration_s, found.start_pts) == (Fraction(25), 3.0, 0)
-    assert found.keyframe_ns == (0, 1_000_000_000, 2_000_000_000)
-    assert found.enterable
-    assert not found.stamped
+    probed = probe_file(clips.make_clip(tmp_path / "a.mp4", seconds=3, keyframe_every=25))
+    assert (probed.kind, probed.width, probed.height, probed.codec) == ("video", 160, 96, "h264")
+    assert (probed.fps, probed.duration_s, probed.start_pts) == (Fraction(25), 3.0, 0)
+    assert probed.keyframe_ns == (0, 1_000_000_000, 2_000_000_000)
+    assert probed.enterable
+    assert not probed.stamped
 
 
 def test_a_probe_survives_json(tmp_path: Path) -> None:
-    found = look_at(clips.make_clip(tmp_path / "a.mkv", fps=Fraction(30000, 1001)))
-    assert Probe.from_json(found.to_json()) == found
-    assert found.fps == Fraction(30000, 1001)
-    assert Probe.from_json(found.without_keyframes().to_json()).keyframe_ns == ()
+    probed = probe_file(clips.make_clip(tmp_path / "a.mkv", fps=Fraction(30000, 1001)))
+    assert Probe.from_json(probed.to_json()) == probed
+    assert probed.fps == Fraction(30000, 1001)
+    assert Probe.from_json(probed.without_keyframes().to_json()).keyframe_ns == ()
 
 
 class OtherRational:
@@ -57,38 +57,38 @@ def test_a_rational_number_of_any_type_is_a_fraction() -> None:
 
 def test_a_file_object_is_as_good_as_a_path(tmp_path: Path) -> None:
     path = clips.make_clip(tmp_path / "a.mp4")
-    assert probe(lambda: clips.as_file(path)) == probe(lambda: path.open("rb")) == look_at(path)
+    assert probe(lambda: clips.as_file(path)) == probe(lambda: path.open("rb")) == probe_file(path)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 def test_keyframes_are_known_whatever_the_container(tmp_path: Path, suffix: str) -> None:
     how: dict[str, Any] = {"codec": "mpeg4", "b_frames": 0} if suffix == "avi" else {}
-    found = look_at(clips.make_clip(tmp_path / f"a.{suffix}", seconds=4, keyframe_every=25, **how))
-    assert np.abs(np.array(found.keyframe_ns) / 1e9 - np.arange(4)).max() < 0.01
+    probed = probe_file(clips.make_clip(tmp_path / f"a.{suffix}", seconds=4, keyframe_every=25, **how))
+    assert np.abs(np.array(probed.keyframe_ns) / 1e9 - np.arange(4)).max() < 0.01
 
 
-def test_of_keyframes_that_stand_close_together_few_are_remembered(tmp_path: Path) -> None:
-    assert len(look_at(clips.make_clip(tmp_path / "a.avi", codec="mjpeg")).keyframe_ns) == 6
+def test_few_of_many_close_keyframes_are_kept(tmp_path: Path) -> None:
+    assert len(probe_file(clips.make_clip(tmp_path / "a.avi", codec="mjpeg")).keyframe_ns) == 6
 
 
 def test_the_pixel_aspect_stretches_the_width(tmp_path: Path) -> None:
-    found = look_at(clips.make_clip(tmp_path / "a.mp4", width=176, height=144, pixel_aspect=Fraction(16, 11)))
-    assert (found.width, found.height) == (256, 144)
+    probed = probe_file(clips.make_clip(tmp_path / "a.mp4", width=176, height=144, pixel_aspect=Fraction(16, 11)))
+    assert (probed.width, probed.height) == (256, 144)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_part_of_what_is_displayed(tmp_path: Path, degrees: int) -> None:
     upright = clips.make_clip(tmp_path / "a.mp4", pixel_aspect=Fraction(2))
-    found = look_at(clips.rotated(upright, tmp_path / "b.mp4", degrees))
-    assert (found.width, found.height) == ((320, 96) if degrees == 180 else (96, 320))
-    assert found.rotation == degrees
+    probed = probe_file(clips.rotated(upright, tmp_path / "b.mp4", degrees))
+    assert (probed.width, probed.height) == ((320, 96) if degrees == 180 else (96, 320))
+    assert probed.rotation == degrees
 
 
 def test_time_zero_is_the_first_displayed_frame_of_an_edit_list(tmp_path: Path) -> None:
     whole = clips.make_clip(tmp_path / "a.mp4", seconds=4, keyframe_every=25)
-    found = look_at(clips.with_edit_list(whole, tmp_path / "b.mp4", skipped_s=1.4))
-    assert found.duration_s == pytest.approx(2.6, abs=0.05)
-    assert np.array(found.keyframe_ns) / 1e9 == pytest.approx([0.6, 1.6], abs=0.01)
+    probed = probe_file(clips.with_edit_list(whole, tmp_path / "b.mp4", skipped_s=1.4))
+    assert probed.duration_s == pytest.approx(2.6, abs=0.05)
+    assert np.array(probed.keyframe_ns) / 1e9 == pytest.approx([0.6, 1.6], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -102,36 +102,36 @@ def test_time_zero_is_the_first_displayed_frame_of_an_edit_list(tmp_path: Path) 
     ],
 )
 def test_a_video_that_cannot_be_entered_in_the_middle_is_known(tmp_path: Path, how: dict[str, Any], why: str) -> None:
-    found = look_at(clips.make_clip(tmp_path / "a.mp4", seconds=4, **how))
-    assert not found.enterable, why
-    assert not found.stamped
+    probed = probe_file(clips.make_clip(tmp_path / "a.mp4", seconds=4, **how))
+    assert not probed.enterable, why
+    assert not probed.stamped
 
 
 def test_time_stamps_in_the_order_of_storage_are_known(tmp_path: Path) -> None:
-    found = look_at(clips.make_clip(tmp_path / "a.avi", b_frames=2))
-    assert found.stamped
-    assert not found.enterable
+    probed = probe_file(clips.make_clip(tmp_path / "a.avi", b_frames=2))
+    assert probed.stamped
+    assert not probed.enterable
 
 
-def test_recordings_joined_in_one_file_are_told_by_their_stamps(tmp_path: Path) -> None:
-    one = clips.make_clip(tmp_path / "a.ts", seconds=2)
+def test_recordings_joined_in_one_file_are_recognised_by_their_time_stamps(tmp_path: Path) -> None:
+    recording = clips.make_clip(tmp_path / "a.ts", seconds=2)
     joined = tmp_path / "b.ts"
-    joined.write_bytes(one.read_bytes() * 2)
-    assert look_at(joined).stamped
+    joined.write_bytes(recording.read_bytes() * 2)
+    assert probe_file(joined).stamped
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, suffix: str) -> None:
     path = clips.picture_file(tmp_path / f"a%03d{suffix}")  # the name must not be taken for a pattern
-    found = look_at(path)
-    assert (found.kind, found.width, found.height) == ("image", 160, 96)
+    probed = probe_file(path)
+    assert (probed.kind, probed.width, probed.height) == ("image", 160, 96)
     assert read_picture(lambda: str(path)).shape == (96, 160, 3)
 
 
 def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     upright = read_picture(lambda: str(clips.picture_file(tmp_path / "a.jpg")))
     path = clips.picture_file(tmp_path / "b.jpg", orientation=6)
-    assert (look_at(path).width, look_at(path).height) == (96, 160)
+    assert (probe_file(path).width, probe_file(path).height) == (96, 160)
     assert np.array_equal(read_picture(lambda: str(path)), np.rot90(upright, -1))
 
 
@@ -157,7 +157,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_bad_input_is_refused_with_a_reason(tmp_path: Path, kind: str) -> None:
     make, reason = BAD[kind]
     with pytest.raises(DataError, match=reason):
-        look_at(make(tmp_path))
+        probe_file(make(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -165,7 +165,7 @@ def test_a_file_without_permission_is_refused_with_a_reason(tmp_path: Path) -> N
     path = clips.make_clip(tmp_path / "a.mp4")
     path.chmod(0)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
-        look_at(path)
+        probe_file(path)
 
 
 def test_a_playlist_cannot_make_it_read_other_files(tmp_path: Path) -> None:
@@ -177,39 +177,37 @@ def test_a_playlist_cannot_make_it_read_other_files(tmp_path: Path) -> None:
     ):
         playlist.write_text(text)
         with pytest.raises(DataError, match="not a video"):
-            look_at(playlist)
+            probe_file(playlist)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_a_file_that_was_cut_off_keeps_its_promised_length_or_says_that_it_may_be_cut(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_cut_off_file_keeps_its_stated_duration_or_warns_that_it_may_be_cut_off(tmp_path: Path, suffix: str) -> None:
     how: dict[str, Any] = {"container_options": {"movflags": "faststart"}} if suffix == "mp4" else {}
     whole = clips.make_clip(tmp_path / f"a.{suffix}", seconds=6, **how)
-    found = look_at(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.51))
-    said = describe_warnings(found, [], np.array([0, 2_960_000_000]), 1)
-    assert said is not None
-    assert ("cut off" if suffix == "ts" else "ends early: 3.0 of 6.0 s") in said
+    probed = probe_file(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.51))
+    warning = describe_warnings(probed, [], np.array([0, 2_960_000_000]), 1)
+    assert warning is not None
+    assert ("cut off" if suffix == "ts" else "ends early: 3.0 of 6.0 s") in warning
 
 
-def test_sound_that_goes_on_is_no_sign_of_a_missing_end(tmp_path: Path) -> None:
+def test_sound_that_outlasts_the_pictures_is_no_missing_end(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "ts"):
-        found = look_at(clips.make_clip(tmp_path / f"a.{suffix}", seconds=2, sound_s=6))
-        assert describe_warnings(found, [], np.array([0, 1_960_000_000]), 1) is None
+        probed = probe_file(clips.make_clip(tmp_path / f"a.{suffix}", seconds=2, sound_s=6))
+        assert describe_warnings(probed, [], np.array([0, 1_960_000_000]), 1) is None
 
 
 def test_warnings_name_stretches_and_not_single_cells(tmp_path: Path) -> None:
-    found = replace(look_at(clips.make_clip(tmp_path / "a.mp4")), promised_s=20.0)
-    said = describe_warnings(found, [(cell, DAMAGED) for cell in (4, 3, 9, 3)], np.array([0, 12_260_000_000]), 1)
-    assert said == "damaged at 3 to 5 s, 9 to 10 s; ends early: 12.3 of 20.0 s"
+    probed = replace(probe_file(clips.make_clip(tmp_path / "a.mp4")), promised_s=20.0)
+    warning = describe_warnings(probed, [(cell, DAMAGED) for cell in (4, 3, 9, 3)], np.array([0, 12_260_000_000]), 1)
+    assert warning == "damaged at 3 to 5 s, 9 to 10 s; ends early: 12.3 of 20.0 s"
 
 
 def test_a_hole_in_the_clock_is_named(tmp_path: Path) -> None:
-    found = replace(look_at(clips.make_clip(tmp_path / "a.mp4")), promised_s=0.0)
+    probed = replace(probe_file(clips.make_clip(tmp_path / "a.mp4")), promised_s=0.0)
     seconds = np.array([0, 0.04, 0.08, 7200.0, 7200.04])
-    said = describe_warnings(found, [], (seconds * 1e9).astype(np.int64), 1)
-    assert said == "no picture at 0.1 to 7200.0 s: the clock jumps there"
-    assert describe_warnings(found, [], np.arange(20) * 600 * 10**9, 1) is None  # a picture every ten minutes
+    warning = describe_warnings(probed, [], (seconds * 1e9).astype(np.int64), 1)
+    assert warning == "no picture at 0.1 to 7200.0 s: the clock jumps there"
+    assert describe_warnings(probed, [], np.arange(20) * 600 * 10**9, 1) is None  # a picture every ten minutes
 
 
 def test_a_header_that_promises_hours_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,11 +215,11 @@ def test_a_header_that_promises_hours_is_not_believed(tmp_path: Path, monkeypatc
     path = clips.promising(plain, tmp_path / "b.mkv", 335_000)
     for small_bytes in (64 << 20, 0):  # read through, and as if it were too large for that
         monkeypatch.setattr(module, "SMALL_BYTES", small_bytes)
-        found = look_at(path)
-        assert found.duration_s == pytest.approx(4, abs=0.05)
-        assert len(found.keyframe_ns) == 4
-        said = describe_warnings(found, [], np.array([0, 3_960_000_000]), 1)
-        assert said == "ends early: 4.0 of 335000.0 s"
+        probed = probe_file(path)
+        assert probed.duration_s == pytest.approx(4, abs=0.05)
+        assert len(probed.keyframe_ns) == 4
+        warning = describe_warnings(probed, [], np.array([0, 3_960_000_000]), 1)
+        assert warning == "ends early: 4.0 of 335000.0 s"
 
 
 def test_a_large_file_without_an_index_is_as_long_as_its_first_part_shows(
@@ -232,34 +230,34 @@ def test_a_large_file_without_an_index_is_as_long_as_its_first_part_shows(
     plain = clips.make_clip(tmp_path / "a.mkv", seconds=20, keyframe_every=25, container_options={"cues_to_front": "0"})
     whole = clips.promising(plain, tmp_path / "b.mkv", 335_000).read_bytes()
     (tmp_path / "b.mkv").write_bytes(whole.replace(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6a"))  # no cues
-    assert 5 < look_at(tmp_path / "b.mkv").duration_s < 60
+    assert 5 < probe_file(tmp_path / "b.mkv").duration_s < 60
 
 
 def test_the_index_of_a_file_that_was_cut_off_counts_up_to_its_end(tmp_path: Path) -> None:
     whole = clips.make_clip(
         tmp_path / "a.mp4", seconds=20, keyframe_every=25, container_options={"movflags": "faststart"}
     )
-    found = look_at(clips.cut_off(whole, tmp_path / "b.mp4", 0.3))
-    assert 3 < found.duration_s < 8
-    assert found.promised_s == 20
+    probed = probe_file(clips.cut_off(whole, tmp_path / "b.mp4", 0.3))
+    assert 3 < probed.duration_s < 8
+    assert probed.promised_s == 20
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg"])
 def test_a_further_video_is_named(tmp_path: Path, suffix: str) -> None:
     path = clips.two_videos(tmp_path / f"a.{suffix}")
-    found = look_at(path)
-    assert (found.width, found.height) == (160, 96)
-    assert found.warning is not None
-    assert found.warning.startswith("shows more than one video: stream ")
-    assert found.warning.endswith(" is not processed")
+    probed = probe_file(path)
+    assert (probed.width, probed.height) == (160, 96)
+    assert probed.warning is not None
+    assert probed.warning.startswith("shows more than one video: stream ")
+    assert probed.warning.endswith(" is not processed")
 
 
 def test_two_programmes_side_by_side_are_not_joined(tmp_path: Path) -> None:
     path = clips.two_videos(tmp_path / "a.ts", first=(160, 96), second=(160, 96))
-    found = look_at(path)
-    assert found.duration_s == pytest.approx(2, abs=0.1)
-    assert len(found.packet_ids) == 1
-    assert "with packet id" in str(found.warning)
+    probed = probe_file(path)
+    assert probed.duration_s == pytest.approx(2, abs=0.1)
+    assert len(probed.packet_ids) == 1
+    assert "with packet id" in str(probed.warning)
 
 
 def test_a_large_stream_that_changes_its_packet_id_is_joined_by_samples(
@@ -277,42 +275,43 @@ def test_a_large_stream_that_changes_its_packet_id_is_joined_by_samples(
     monkeypatch.setattr(transport, "WINDOW_BYTES", 40_000)
     monkeypatch.setattr(transport, "NUM_WINDOWS", 6)
     assert path.stat().st_size > 6 * 40_000
-    found = look_at(path)
-    assert found.packet_ids == (0x100, 0x200)
-    assert found.duration_s == pytest.approx(20, abs=0.1)
+    probed = probe_file(path)
+    assert probed.packet_ids == (0x100, 0x200)
+    assert probed.duration_s == pytest.approx(20, abs=0.1)
 
 
 def test_the_still_picture_of_an_animation_is_no_further_video(tmp_path: Path) -> None:
     path = tmp_path / "a.avif"
     first, *others = (Image.fromarray(picture) for picture in clips.scene(10))
     first.save(path, save_all=True, append_images=others, duration=100)
-    found = look_at(path)
-    assert (found.kind, found.duration_s, found.warning) == ("video", 1.0, None)
+    probed = probe_file(path)
+    assert (probed.kind, probed.duration_s, probed.warning) == ("video", 1.0, None)
 
 
 def test_times_that_are_guessed_are_named(tmp_path: Path) -> None:
-    raw = look_at(clips.make_clip(tmp_path / "a.bin", container="mjpeg", codec="mjpeg"))
+    raw = probe_file(clips.make_clip(tmp_path / "a.bin", container="mjpeg", codec="mjpeg"))
     assert raw.warning == "times are guessed: the stream says no rate, 25 frames a second are assumed"
     joined = tmp_path / "b.ts"
     joined.write_bytes(clips.make_clip(tmp_path / "a.ts", seconds=2).read_bytes() * 2)
-    assert look_at(joined).warning == (
+    assert probe_file(joined).warning == (
         "times are guessed: its time stamps cannot be used, 25 frames a second are assumed"
     )
-    assert look_at(clips.make_clip(tmp_path / "a.avi", b_frames=2)).warning is None  # frames count, and nothing else
+    # AVI counts frames and has no other times.
+    assert probe_file(clips.make_clip(tmp_path / "a.avi", b_frames=2)).warning is None
 
 
 def test_the_tick_of_a_clock_is_no_rate(tmp_path: Path) -> None:
     path = clips.make_clip(
         tmp_path / "a.dv", seconds=1, container="dv", codec="dvvideo", width=720, height=576, b_frames=0
     )
-    assert look_at(path).fps == 25
+    assert probe_file(path).fps == 25
 
 
 def test_a_first_stamp_of_another_clock_does_not_set_time_zero(tmp_path: Path) -> None:
     stamps = [0, *(5000 * 25 + number for number in range(1, 50))]
-    found = look_at(clips.write_video(tmp_path / "a.mkv", clips.scene(50), stamps=stamps, b_frames=0))
-    assert found.time_of(found.start_pts) == 0
-    assert found.start_pts > 4_000_000
+    probed = probe_file(clips.write_video(tmp_path / "a.mkv", clips.scene(50), stamps=stamps, b_frames=0))
+    assert probed.time_of(probed.start_pts) == 0
+    assert probed.start_pts > 4_000_000
 
 
 @pytest.mark.parametrize("tile_px", [None, 64, 128])
@@ -329,8 +328,8 @@ def test_a_picture_of_tiles_is_shown_whole_and_upright(tmp_path: Path, suffix: s
         ("both", [clips.turned_by(3), clips.mirrored_by(0)], np.rot90(picture, 3)[::-1]),
     ):
         path = clips.tiled_picture(tmp_path / f"{name}{suffix}", picture, tile_px=tile_px, properties=properties)
-        found = look_at(path)
-        assert (found.kind, found.width, found.height) == ("image", shown.shape[1], shown.shape[0])
+        probed = probe_file(path)
+        assert (probed.kind, probed.width, probed.height) == ("image", shown.shape[1], shown.shape[0])
         assert np.abs(read_picture(lambda path=path: str(path)).astype(int) - shown).mean() < 3, name
 
 
@@ -339,7 +338,7 @@ def test_a_picture_of_tiles_that_is_cut_off_is_refused(tmp_path: Path, suffix: s
     picture = next(iter(clips.scene(1, width=300, height=210)))
     whole = clips.tiled_picture(tmp_path / f"a{suffix}", picture, tile_px=64)
     with pytest.raises(DataError, match="the picture cannot be decoded"):
-        look_at(clips.cut_off(whole, tmp_path / f"b{suffix}", 0.8))
+        probe_file(clips.cut_off(whole, tmp_path / f"b{suffix}", 0.8))
 
 
 def test_a_picture_in_hdr_is_tone_mapped(tmp_path: Path) -> None:
@@ -352,7 +351,7 @@ def test_a_picture_in_hdr_is_tone_mapped(tmp_path: Path) -> None:
 
 @needs_shared
 def test_the_seed_clips_are_displayed_as_their_makers_meant() -> None:
-    anamorphic = look_at(SHARED / "clips" / "multishot-anamorphic.mp4")
+    anamorphic = probe_file(SHARED / "clips" / "multishot-anamorphic.mp4")
     assert (anamorphic.width, anamorphic.height) == (1024, 576)
-    assert look_at(SHARED / "clips" / "talkshow.mp4").recorded_at == "2018-09-23T17:18:20+00:00"
-    assert look_at(SHARED / "clips" / "dance.avi").codec == "h264"
+    assert probe_file(SHARED / "clips" / "talkshow.mp4").recorded_at == "2018-09-23T17:18:20+00:00"
+    assert probe_file(SHARED / "clips" / "dance.avi").codec == "h264"
