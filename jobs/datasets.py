@@ -1,4 +1,4 @@
-"""`rollcall datasets`: labelled faces looked at, cleaned, split, and cut out of raw pictures."""
+"""`rollcall datasets`: inspect, clean and split labelled faces, and cut faces out of raw pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ FORMS = (
     ("adience", "a folder of fold_0_data.txt …, or one of them", "age or its range, gender, person", "research"),
     ("csv", "a .csv with path, age, gender, and group and person if known", "those", "your own"),
 )
-"""Name, what is to be named as SOURCE, what the labels say, under which licence it comes."""
+"""Name of the form, what to give as SOURCE, what the labels hold, licence."""
 
 Source = Annotated[
     str,
@@ -43,7 +43,7 @@ Csv = Annotated[Path, typer.Option(metavar="FILE.csv", help="The CSV to write.",
 
 @app.command("list")
 def list_forms() -> None:
-    """Show which data sets can be read, and what to name."""
+    """Show which data sets can be read, and what to give as SOURCE."""
     from rich.console import Console
     from rich.table import Table
 
@@ -67,7 +67,7 @@ def clean(
         typer.Option(help="A rule, of those that are shown; repeat it. By default all but `no picture`."),
     ] = None,
 ) -> None:
-    """Take out what is unfit for training, and say how many pictures each rule took out."""
+    """Remove pictures that are unfit for training, and show how many each rule removed."""
     from pipeline.corpora import csv_labels
     from pipeline.corpora.clean import LABELS, RULES
     from pipeline.corpora.clean import clean as cleaned
@@ -94,7 +94,7 @@ def plot(
     pictures: Pictures = None,
     corrections: Corrections = None,
 ) -> None:
-    """Draw the distribution of ages by gender, ranges as ranges."""
+    """Draw the distribution of ages by gender. Labels that are ranges are drawn as ranges."""
     if output.suffix.lower() != ".png":
         raise UserError(f"--output must be a .png, got {output}")
     try:
@@ -119,7 +119,7 @@ def plot(
 def split(source: Source, output: Csv, pictures: Pictures = None, corrections: Corrections = None) -> None:
     """Write which pictures are for training, validation and test.
 
-    No person and no copy of a picture is on two sides. The split is a function of the pictures and their names alone.
+    No person and no copy of a picture is on two sides. The split depends only on the pictures and their names.
     """
     try:
         from pipeline.corpora import splits
@@ -149,10 +149,11 @@ def align(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Cut face chips out of raw pictures with the profile's face detector; drop those with no face, or with several.
+    """Cut face chips out of raw pictures with the profile's face detector. Drop pictures with no face or several.
 
-    OUTPUT/labels.csv names the chips with their labels, alignment.csv says of every picture what became of it. The same
-    command goes on where it was stopped. The detector sees pictures fitted into 640 px, unless --set faces.input_px.
+    OUTPUT/labels.csv lists the chips with their labels. OUTPUT/alignment.csv lists the outcome for every picture.
+    The same command resumes an interrupted run. The detector gets pictures fitted into 640 px, unless --set
+    faces.input_px changes that.
     """
     from collections import Counter
 
@@ -199,9 +200,9 @@ def faces(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Make training data for a face detector: crops of people, their faces labelled by the profile's detectors.
+    """Make training data for a face detector: crops of people with faces labelled by the profile's detectors.
 
-    `rollcall train detector --data OUTPUT --name face` trains one on it.
+    `rollcall train detector --data OUTPUT --name face` trains a detector on it.
     """
     from rich.progress import Progress
 
@@ -236,7 +237,7 @@ def faces(
 
 
 def missing(error: ImportError) -> UserError:
-    """What is said where a package of the extra `train` is not installed."""
+    """Return the error for a package of the extra `train` that is not installed."""
     return UserError(f"this command needs the package {error.name}; get it by: pip install 'rollcall[train]'")
 
 

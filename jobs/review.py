@@ -1,7 +1,7 @@
-"""`rollcall review`: a local web page on which a person looks at doubtful labels, the least certain first.
+"""`rollcall review`: a local web page for correcting doubtful labels, the least certain first.
 
-The page is served to this machine alone, under an address that holds a secret, asks nothing from anywhere else, and
-sends no picture anywhere else. Every decision is a row of a CSV before the next picture is shown.
+The page is served to this machine alone, at an address that holds a secret. It loads nothing from other hosts, and
+sends no picture to them. Every decision is a row of a CSV before the next picture is shown.
 """
 
 import hmac
@@ -61,10 +61,12 @@ def review(
 ) -> None:
     """Review doubtful labels in a browser: keep, correct age or gender, or drop.
 
-    Ages 0 to 20 come first, and within each half the least certain: with --copies, copies of one picture with other
-    genders or ages more than 5 years apart; then, with --predictions, by the lesser of how probable so large a
-    difference in age is under the predicted interval, and the probability of the label's gender; else by name.
-    Decisions are appended to FILE.csv, which `rollcall datasets … --corrections` applies. Ctrl-C ends it.
+    Ages 0 to 20 come first. Within each half, the least certain labels come first. With --copies, these are copies
+    of one picture with different genders or with ages more than 5 years apart. Then, with --predictions, labels are
+    ordered by the lower of two probabilities: of so large a difference in age under the predicted interval, and of
+    the label's gender. All others are ordered by name.
+
+    Decisions are appended to FILE.csv, which `rollcall datasets … --corrections` applies. Ctrl-C ends the review.
     """
     try:
         from werkzeug.serving import WSGIRequestHandler, make_server
@@ -76,7 +78,7 @@ def review(
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Say nothing of each request."""
+            """Log no requests."""
 
     with _listen(host, port) as listener:
         bound = listener.getsockname()[1]
@@ -94,7 +96,15 @@ def review(
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture to review, and what its data set says. age: as `csv_labels` reads it; gender: M, F or empty."""
+    """A picture to review with its labels.
+
+    name: of the picture in the data set.
+    path: of the file.
+    age: years or a range as `csv_labels` reads it, or empty.
+    gender: M, F or empty.
+    is_young: its age is 20 or less.
+    facts: text by term, for the page.
+    """
 
     name: str
     path: Path
@@ -106,7 +116,13 @@ class Item:
 
 @dataclass(slots=True)
 class Queue:
-    """The pictures in the order of review, and what was decided. A place is a picture's number in that order."""
+    """The pictures in the order of review, and the decisions so far.
+
+    items: (N,) in the order of review. A place is an index into it.
+    output: the CSV of decisions.
+    decided: the latest decision by name of the picture.
+    lock: held while a decision is written.
+    """
 
     items: list[Item]
     output: Path
@@ -114,12 +130,13 @@ class Queue:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def first_open(self, after: int = -1) -> int | None:
-        """The next place that is not decided, from the one behind `after` on and round; None if all are."""
+        """Return the next place without a decision, searching round from the one behind `after`; None if there is
+        none."""
         places = (*range(after + 1, len(self.items)), *range(after + 1))
         return next((place for place in places if self.items[place].name not in self.decided), None)
 
     def shown(self, place: int | None) -> dict[str, Any]:
-        """What the page shows of one picture; of none where all are reviewed."""
+        """Return what the page shows of a picture, or only the counts if all are reviewed."""
         young_left = sum(item.is_young and item.name not in self.decided for item in self.items)
         standing = {"total": len(self.items), "done": len(self.decided), "young_left": young_left, "index": place}
         if place is None:
@@ -138,9 +155,9 @@ class Queue:
         }
 
     def decide(self, place: int, what: str, age: str, gender: str, note: str) -> None:
-        """Write down a decision: save (what differs from the label), keep or drop.
+        """Write a decision to the CSV: save (only differences from the label), keep or drop.
 
-        Raises UserError, and writes nothing, where a value cannot be read.
+        Raises UserError, and writes nothing, if a value cannot be read.
         """
         from pipeline.corpora import corrections, csv_labels
 
@@ -162,7 +179,7 @@ class Queue:
 def open_queue(
     data: str, output: Path, predictions: Path | None = None, pictures: Path | None = None, copies: bool = False
 ) -> Queue:
-    """The data set in the order of review, with the decisions that `output` already holds. Raises UserError."""
+    """Return the data set in the order of review, with the decisions that `output` already holds. Raises UserError."""
     import numpy as np
 
     from pipeline.corpora import corrections
@@ -174,7 +191,7 @@ def open_queue(
     table = load_faces(data, pictures=pictures)
     held = corrections.read(output) if output.exists() else []
     if held:
-        corrections.apply(table, output)  # says which of them cannot be applied
+        corrections.apply(table, output)  # raises if one of them cannot be applied
     name_by_path = dict(zip(table["path"], table["name"], strict=True))
     table, removed = clean(table, [NO_PICTURE])
     if removed[NO_PICTURE]:
@@ -212,10 +229,12 @@ def open_queue(
 
 
 def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
-    """The page and what it asks for, all below /KEY/.
+    """Create the page and its requests, all below /KEY/.
 
-    hosts: names that the server may be called by (None: any), so that no other site can point its own name here. A post
-    must carry the token that only the page knows. Pictures are named by their place in the queue, never by a path.
+    A post must carry the token that only the page knows. Pictures are named by their place in the queue, never by a
+    path.
+
+    hosts: accepted host names of the server (None: any), so that no other site can point its name here.
     """
     from flask import Flask, Response, abort, jsonify, render_template_string, request, send_file
     from flask.json.provider import DefaultJSONProvider
@@ -300,14 +319,14 @@ def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
 
 
 def hosts_of(host: str) -> list[str] | None:
-    """The names that a server at `host` may be called by; None, any, where it serves all addresses of the machine."""
+    """Return the accepted host names of a server at `host`; None (any) if it serves all addresses of the machine."""
     if host in ("0.0.0.0", "::"):
         return None
     return ["127.0.0.1", "localhost", "[::1]"] if host in ("127.0.0.1", "localhost", "::1") else [host]
 
 
 def _contradicted(table: "pd.DataFrame", labels: list[str], facts: list[dict[str, str]]) -> "NDArray[np.bool_]":
-    """(N,) which labels the copies of the picture contradict; what these say is added to the facts."""
+    """Return (N,) whether copies of a picture contradict its label, and add the labels of the copies to the facts."""
     import numpy as np
 
     from pipeline.corpora import review_order as doubt

@@ -1,4 +1,4 @@
-"""`rollcall evaluate`: how good models and outputs are, on labelled pictures and videos."""
+"""`rollcall evaluate`: measure models and outputs on labelled pictures and videos."""
 
 from jobs.later import group
 

@@ -1,4 +1,4 @@
-"""`rollcall evaluate attributes`: how well estimators judge the age and gender of labelled faces."""
+"""`rollcall evaluate attributes`: measure how well estimators judge the age and gender of labelled faces."""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 
 STARTER_ENTRY = "starter-attributes"
-PLAIN_WIDTH = 160  # columns where there is no terminal
+PLAIN_WIDTH = 160  # columns if there is no terminal
 
 
 FIGURES = ("mae", "cs5", "gender_accuracy", "ece", "coverage80")
@@ -43,7 +43,12 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An estimator in memory. sha256: of its files."""
+    """An estimator in memory.
+
+    name: its registry entry.
+    batch: faces in one call.
+    sha256: of each of its files, by registry entry.
+    """
 
     name: str
     estimator: Estimator
@@ -72,7 +77,7 @@ def attributes(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Judge labelled faces, taken as aligned crops, and say how far the judgement is off."""
+    """Estimate age and gender of labelled faces, taken as aligned crops, and measure the errors."""
     names = [part.strip() for each in estimator for part in each.split(",") if part.strip()]
     names = list(dict.fromkeys(map(entry_of, names)))
     if not names:
@@ -103,12 +108,13 @@ def attributes(
 
 
 def entry_of(name: str) -> str:
-    """The registry entry that a person means by `name`: starter is ours."""
+    """Return the registry entry for `name`: "starter" is the estimator that ships with Rollcall."""
     return STARTER_ENTRY if name == "starter" else name
 
 
 def read_faces(data: Path, split: Side) -> pd.DataFrame:
-    """The labelled faces of a folder or a CSV, on one side of the split. Raises UserError: one has no label at all."""
+    """Return the labelled faces of a folder or a CSV on one side of the split. Raises UserError if a face has no
+    label."""
     faces = load_faces(data)
     unlabelled = faces["age"].isna() & faces["gender"].isna()
     if unlabelled.any():
@@ -124,7 +130,7 @@ def read_faces(data: Path, split: Side) -> pd.DataFrame:
 
 
 def sides_of(text: str) -> list[int]:
-    """`text`, sides in px between commas, as ascending numbers. Raises UserError."""
+    """Return the sides in px that stand between commas in `text`, ascending. Raises UserError."""
     try:
         sides = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -135,19 +141,19 @@ def sides_of(text: str) -> list[int]:
 
 
 def open_estimator(name: str, config: Config) -> Opened:
-    """The estimator that `config` names, its files verified."""
+    """Open the estimator that `config` names, after its files are verified."""
     registry = Registry.of(config, fetch)
     registry.refuse_licences([name], config.licences.allow)
     registry.pull([name])
     estimator = Loader(decide_device(config), registry).estimator()
-    assert estimator is not None  # the configuration names one
+    assert estimator is not None  # the configuration names an estimator
     return Opened(
         name, estimator, config.estimate.batch, {leaf: registry.sha256(leaf) for leaf in registry.leaves(name)}
     )
 
 
 def _judge(opened: Opened, faces: pd.DataFrame, copies_px: list[int]) -> pd.DataFrame:
-    """All predictions of one estimator, with a bar on a terminal."""
+    """Return all predictions of an estimator, with a progress bar on a terminal."""
     console = Console(stderr=True)
     parts = evaluation.judge(faces, read_picture, opened.estimator, batch=opened.batch, copies_px=copies_px)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -160,14 +166,14 @@ def _judge(opened: Opened, faces: pd.DataFrame, copies_px: list[int]) -> pd.Data
 
 
 def write(judged: pd.DataFrame, path: Path) -> None:
-    """The CSV of every prediction; of copies only where there are some."""
+    """Write every prediction to a CSV. It has a column for copies only if there are any."""
     extra = ["estimator", "group", "face_px", *(["copy_px"] if judged["copy_px"].any() else [])]
     path.parent.mkdir(parents=True, exist_ok=True)
     judged[[*evaluation.COLUMNS, *extra]].to_csv(path, index=False, float_format="%.6g")
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:
-    """One table: every estimator, pooled and by group."""
+    """Print a table of every estimator, pooled and by group."""
     table = Table(
         "estimator", "faces", "pictures", "ms/face", "MAE", "CS@5 %", "gender %", "ECE", "coverage %", box=None
     )
@@ -183,7 +189,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
 def _add_row(table: Table, name: str, label: str, figures: dict[str, float | None]) -> None:
     def told(key: str) -> str:
         value, low, high = (figures[f"{key}{end}"] for end in ("", "_low", "_high"))
-        factor, digits = {"mae": (1, 2), "ece": (1, 3)}.get(key, (100, 1))  # the rest in per cent
+        factor, digits = {"mae": (1, 2), "ece": (1, 3)}.get(key, (100, 1))  # all others in per cent
         if value is None:
             return "-"
         interval = "" if low is None or high is None else f" ({factor * low:.{digits}f}–{factor * high:.{digits}f})"

@@ -1,4 +1,4 @@
-"""`rollcall evaluate detector`: how well a detector finds labelled people, or faces."""
+"""`rollcall evaluate detector`: measure how well a detector finds labelled people or faces."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from pipeline.weights import LOOKS, Registry
 
 STARTER_ENTRY = "starter-person"
 AP_MIN_SCORE = 0.01
-"""Weaker boxes do not count, for average precision either."""
+"""Boxes with a lower score do not count, not even for average precision."""
 
 Find = Callable[[Picture], Detections]
 
@@ -57,9 +57,9 @@ def detector(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Find people or faces in labelled pictures, and say how many are right and how many are missed, at IoU .5.
+    """Detect people or faces in labelled pictures, and measure how many boxes are right or missed at IoU 0.5.
 
-    Pictures without rows in the gt are empty: whatever is found there is wrong.
+    Pictures without rows in --gt are empty: every detection in them is wrong.
     """
     names, pictures, truth = _labelled(images, gt, every)
     results: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def detector(
 
 
 def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[], Iterator[Picture]], list[Truth]]:
-    """The names of the pictures, a way to read them one by one, and what is in each."""
+    """Return the names of the pictures, a function that reads them one by one, and the labels of each."""
     for path, option in ((images, "--images"), (gt, "--gt")):
         if not path.exists():
             raise absent(path, "file or folder", f"correct {option}")
@@ -117,7 +117,7 @@ def _of_length(truth: list[Truth], count: int, gt: Path, images: Path) -> list[T
 
 
 def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile) -> tuple[Find, float]:
-    """A detector of the registry as a function, and the threshold that it works at in the pipeline."""
+    """Return a detector of the registry as a function, and its working threshold in the pipeline."""
     entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
     faces = entry.kind in LOOKS
     if not faces and entry.kind != "yolo":
@@ -125,7 +125,7 @@ def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile
     usual = load(config or [], settings or [], profile)
     role = "candidates.look" if faces else "observe.detector.weights"
     score = "candidates.look_score" if faces else "observe.detector.min_score"
-    # A face detector sees whole pictures at the size that the person detector sees.
+    # A face detector gets whole pictures at the input size of the person detector.
     own = [f"{role}={name}", f"{score}={AP_MIN_SCORE}", f"candidates.look_px={usual.observe.detector.image_size}"]
     chosen = decide_device(load(config or [], [*(settings or []), *own], profile))
     loader = Loader(chosen, Registry.of(chosen, fetch))
@@ -143,12 +143,13 @@ def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile
 
 
 def _measure(find: Find, pictures: Iterable[Picture], truth: Sequence[Truth]) -> tuple[list[Matches], float]:
-    """What is found in each picture against its truth, and pictures a second, reading and the first one left out."""
+    """Match the detections in each picture with its labels, and measure pictures a second, without reading and
+    warm-up."""
     matches: list[Matches] = []
     seconds = 0.0
     for picture, labels in zip(pictures, truth, strict=True):
         if not matches:
-            find(picture)  # the first call of a shape is slow
+            find(picture)  # the first call with a shape is slow
         start = time.perf_counter()
         found = find(picture)
         seconds += time.perf_counter() - start

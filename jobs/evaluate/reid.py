@@ -1,4 +1,4 @@
-"""`rollcall evaluate reid`: how well body embedders tell people apart."""
+"""`rollcall evaluate reid`: measure how well body embedders tell people apart."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def reid(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Rank people over two cameras, and compare crops within videos whose tracks are known."""
+    """Rank people across two cameras, and compare crops within videos with labelled tracks."""
     use_threads(threads)
     if people is None and not video:
         raise UserError("there is nothing to measure on; name --people, or --video and --truth")
@@ -134,7 +134,7 @@ def _pairs(
 
 
 def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
-    """Each frame with its time, s."""
+    """Yield each frame with its time in seconds."""
     if video.is_dir():
         for number, path in enumerate(sorted(each for each in video.iterdir() if each.suffix in PICTURE_SUFFIXES)):
             yield number / per_second, read_picture(path)
@@ -149,7 +149,7 @@ def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
 
 
 def _show(found: dict[str, dict[str, Any]]) -> None:
-    """A row of 95 % intervals for each embedder, and for each of its videos."""
+    """Print a row with 95 % intervals for each embedder and for each of its videos."""
     table = Table("embedder", "", *(name for name in SHOWN.values()), box=None, pad_edge=False)
     for embedder, figures in found.items():
         for name, told in {"pooled": figures["pooled"], **figures.get("videos", {})}.items():

@@ -1,4 +1,4 @@
-"""`rollcall evaluate restoration`: whether restoring small faces makes their ages and genders better."""
+"""`rollcall evaluate restoration`: measure whether restoring small faces improves their ages and genders."""
 
 import json
 from collections.abc import Iterator
@@ -45,10 +45,10 @@ def restoration(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Judge labelled faces, made small, as they are and restored; the difference of each pair is what counts.
+    """Estimate labelled faces, scaled down, with and without restoration, and compare each pair.
 
-    The pictures are taken as aligned crops that end at the face; around them, where a restorer expects hair and
-    background, their border is repeated.
+    The pictures are taken as aligned crops that end at the face. A restorer expects hair and background around them,
+    so their border is repeated.
     """
     sides = sides_of(sizes)
     if not sides:
@@ -95,12 +95,12 @@ def _restorer(name: str, config: Config) -> Restore:
     registry.refuse_licences([name], config.licences.allow)
     registry.pull([name])
     restorer = Loader(decide_device(config), registry).restorer()
-    assert restorer is not None  # the configuration says always
+    assert restorer is not None  # restore.mode is always
     return restorer
 
 
 def _watched(parts: Iterator[pd.DataFrame], total: int) -> pd.DataFrame:
-    """All rows, with a bar on a terminal."""
+    """Return all rows, with a progress bar on a terminal."""
     console = Console(stderr=True)
     judged = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -1,4 +1,4 @@
-"""`rollcall evaluate tracking`: how well people are followed, against a ground truth or another output."""
+"""`rollcall evaluate tracking`: measure how well people are tracked, against a ground truth or another output."""
 
 import json
 import os
@@ -27,7 +27,8 @@ from pipeline.storage.tables import row_groups
 
 TEXT_SUFFIX = ".txt"
 PLAIN_NAMES = {"gt", "det"}
-"""A text of such a name, or in a folder of such a name, is called as the folder above it: MOTChallenge's layout."""
+"""A MOT text with such a name, or in a folder with such a name, is named after the folder above it, as in
+MOTChallenge's layout."""
 COLUMNS = {
     "hota": "HOTA",
     "deta": "DetA",
@@ -38,7 +39,7 @@ COLUMNS = {
     "b_cubed_precision": "B³ P",
     "b_cubed_recall": "B³ R",
 }
-"""What is printed; the file of --json has all."""
+"""Headers of the printed figures. The file of --json has all figures."""
 
 
 class Frames(StrEnum):
@@ -48,14 +49,17 @@ class Frames(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A MOT text: one video, of which every frame was looked at."""
+    """A MOT text: the tracks of one video, in which every frame was analysed.
+
+    place: path or URI.
+    """
 
     place: str
     rows: MotRows
 
     @property
     def name(self) -> str:
-        """What its video is called: the file, or the first folder above it that is not called gt or det."""
+        """The name of its video: of the file, or of the first folder above it that is not called gt or det."""
         path = PurePosixPath(self.place if "://" in self.place else Path(self.place).resolve().as_posix())
         names = [path.stem, *reversed(path.parent.parts)]
         return next(name for name in names if name not in PLAIN_NAMES)
@@ -63,7 +67,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of `process`, of which `ids` are compared, and which frames of its videos count."""
+    """An output of `process`.
+
+    place: path or URI.
+    ids: the IDs that are compared.
+    frames: the frames on which its videos are judged.
+    """
 
     place: str
     state: State
@@ -74,7 +83,7 @@ class Output:
         return self.state.file_names(video_id)[0]
 
     def called(self, text: Text) -> str:
-        """The id of the video that a text is of: the one of its name, or the only one. Raises UserError."""
+        """Return the ID of a text's video: the video of its name, or the only one. Raises UserError."""
         done = self.state.done()
         names = {video_id: self.state.file_names(video_id) for video_id in done}
         own = [each for each in done if text.name in {PurePosixPath(name).stem for name in names[each]}]
@@ -86,7 +95,7 @@ class Output:
         )
 
     def video(self, video_id: str) -> tuple[MotRows, NDArray[np.int64]]:
-        """The rows of a video, and the frames on which it is judged."""
+        """Return the rows of a video, and the frames on which it is judged."""
         columns = ["frame_num", "time_s", "interpolated", f"{self.ids}_id"]
         columns += ["bb_xmin", "bb_ymin", "bb_width", "bb_height"]
         with row_groups(self.state.store, f"detections/{video_id}.parquet") as groups:
@@ -103,7 +112,7 @@ class Output:
         return int(self.state.videos[video_id]["num_frames"])
 
     def _analysed(self, video_id: str, table: pa.Table) -> NDArray[np.int64]:
-        """The frames of the grid that the run's configuration tells, and those that have a box of their own."""
+        """Return the frames on the grid of the run's configuration, and the frames with detected boxes."""
         row = self.state.videos[video_id]
         run: dict[str, Any] = {}
         if self.state.store.exists("run.json"):
@@ -143,13 +152,14 @@ def tracking(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     config: ConfigFiles = None,
 ) -> None:
-    """Compare who was followed with a ground truth or another output: HOTA, DetA, AssA, IDF1, MOTA, B-cubed.
+    """Compare tracks with a ground truth or another output: HOTA, DetA, AssA, IDF1, MOTA, B-cubed.
 
-    Frame k of a text is the k-th displayed frame of the video, from 1. Rows of a reference whose seventh column is 0
-    do not count, and boxes that fall on them are left out. A text is compared with the video of an output that it, or
-    its folder, is called after, or with the only one; two outputs are compared on the videos that both hold.
+    Frame k of a MOT text is the k-th displayed frame of the video, from 1. Rows of a reference with a 0 in the
+    seventh column do not count, and boxes that match them are left out. A text is compared with the output's video
+    of the same name as the text or its folder, or with its only video. Two outputs are compared on the videos that
+    both hold.
     """
-    load(config or [])  # every evaluation takes it; here it is only checked
+    load(config or [])  # only checked here: every evaluation takes --config
     if len(result) != len(reference):
         raise UserError(f"got {len(result)} --result and {len(reference)} --reference; name as many of each")
     pairs: dict[str, Pair] = {}
@@ -169,7 +179,7 @@ def tracking(
 
 
 def _opened(place: str, ids: Identity, frames: Frames) -> Text | Output:
-    """A MOT text, or an output. Raises UserError."""
+    """Open a MOT text or an output. Raises UserError."""
     if not place.lower().endswith(TEXT_SUFFIX) and not os.path.isfile(place):
         return Output(place, State.open(place), ids, frames)
     try:
@@ -179,7 +189,7 @@ def _opened(place: str, ids: Identity, frames: Frames) -> Text | Output:
 
 
 def _compared(result: Text | Output, reference: Text | Output) -> Iterator[tuple[str, Pair]]:
-    """Each video that both sides hold, by name. Raises UserError."""
+    """Yield each video that both sides hold, with its name. Raises UserError."""
     if isinstance(result, Text):
         _check(result.place, result.rows)
     if isinstance(reference, Text):
@@ -208,7 +218,7 @@ def _check(place: str, rows: MotRows) -> None:
 
 
 def _of_text(output: Output, text: Text) -> tuple[str, MotRows, NDArray[np.int64]]:
-    """Name, rows and frames of the video of a text, as an output holds it. Raises UserError."""
+    """Return name, rows and frames of a text's video in an output. Raises UserError."""
     video_id = output.called(text)
     last, num_frames = text.rows.frames.max(initial=0), output.num_frames(video_id)
     if last > num_frames:

@@ -1,4 +1,4 @@
-"""`rollcall train`: the models that ship with Rollcall, and production heads of one's own."""
+"""`rollcall train`: train the models that ship with Rollcall, and heads for production models."""
 
 from jobs.later import group
 

@@ -1,4 +1,4 @@
-"""`rollcall train attributes`: the starter estimator of age and gender, from pictures to the file that ships."""
+"""`rollcall train attributes`: train the starter estimator of age and gender, from pictures to the file that ships."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from pipeline.training.attributes import AttributeTrainingParams, finish, read_f
 from pipeline.training.loop import Run, use_threads
 
 NAME = "starter-attributes"
-BATCH = 16  # estimate.batch of conf/base.yaml
+BATCH = 16  # same as estimate.batch in conf/base.yaml
 RESAMPLES = 1000
 
 
@@ -65,7 +65,7 @@ def attributes(
         Device | None, typer.Option(help="Where to train; without it, on a GPU where there is one.")
     ] = None,
 ) -> None:
-    """Train the starter estimator of age and gender, calibrate, test and write it, with its registry entry."""
+    """Train, calibrate and test the starter estimator of age and gender, and write it with its registry entry."""
     use_threads(threads)
     params = AttributeTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     table = utkface.load(data)

@@ -1,4 +1,4 @@
-"""`rollcall train detector`: a small detector of people, or of faces."""
+"""`rollcall train detector`: train a small detector of people or of faces."""
 
 import csv
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ EVALUATED_AT = 416
 TEACHER_AT = 640
 LICENCE = "AGPL-3.0 AND none-stated"
 LONG_SIDE = 832
-"""px, to which pictures without labels are scaled down."""
+"""px. Pictures without labels are scaled down to it."""
 KNOBS: dict[str, Any] = {
     "batch": 8,
     "min_score": 0.01,
@@ -50,7 +50,8 @@ KNOBS: dict[str, Any] = {
 
 
 class Target(StrEnum):
-    """What is to be found: the class of the new network, the kind of its registry entry, the knob that it may fill."""
+    """The object class of the new network. It decides the kind of its registry entry and the setting that the entry
+    may fill."""
 
     PERSON = "person"
     FACE = "face"
@@ -114,10 +115,10 @@ def detector(
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
-    """Train a YOLOv8n of one class. The same command goes on where it was stopped.
+    """Train a YOLOv8n with a single class. The same command resumes an interrupted run.
 
-    The pictures left out lie in held-out/ afterwards, their boxes in held-out.csv, for `rollcall evaluate detector`.
-    Its registry entry is in registry.yaml.
+    The held-out pictures are in held-out/ afterwards and their boxes in held-out.csv, for `rollcall evaluate
+    detector`. The registry entry is in registry.yaml.
     """
     loop.use_threads(threads)
     sizes = tuple(size or DEFAULTS.sizes)
@@ -181,7 +182,7 @@ def detector(
 
 
 def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.LabelledPicture]]:
-    """What is trained on, and what is held out."""
+    """Return the examples for training and the held-out pictures."""
     labelled = people.read_people(data)
     away = people.held_out(people.near_duplicates([each.picture for each in labelled]), share, split_seed)
     examples = [

@@ -1,4 +1,4 @@
-"""What a training takes from the registry of weights, and what it leaves there."""
+"""What the training commands read from the registry of weights and add to it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,14 @@ Licence = Annotated[str, typer.Option(help="Of the weights, for the registry ent
 
 
 def entry_of(path: Path, folder: Path, *, kind: str, licence: str, seen: str, note: str) -> Entry:
-    """The entry of the weights in `path`, for FILE in `folder`, above it. seen: Entry.input."""
+    """Return the entry of the weights in `path` for FILE in `folder`. `path` lies below `folder`; shows:
+    Entry.input."""
     uri = path.relative_to(folder).as_posix()
     return Entry(kind=kind, uri=uri, sha256=sha256_of(path), licence=licence, input=seen, note=note)
 
 
 def teacher_path(registry: Registry, name: str, kind: str) -> Path:
-    """The weights of --teacher `name`. Raises UserError if it is of another kind."""
+    """Return the weights of --teacher `name`. Raises UserError if its kind is not `kind`."""
     entry = registry.entry(name)
     if entry.kind != kind:
         raise UserError(f"--teacher must be of kind {kind}, {name} is of kind {entry.kind}; {LISTED}")
@@ -30,7 +31,7 @@ def teacher_path(registry: Registry, name: str, kind: str) -> Path:
 
 
 def write_entries(folder: Path, entries: Mapping[str, Entry], knob: str) -> None:
-    """Write `entries` to FILE in `folder`, and say how the first of them is used, as the value of `knob`."""
+    """Write `entries` to FILE in `folder`, and print how to use the first of them as the value of `knob`."""
     place = folder / FILE
     place.write_text(text := fragment(entries))
     say(f"{text}use it with --config {place} --set {knob}={next(iter(entries))}")

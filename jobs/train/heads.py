@@ -1,4 +1,4 @@
-"""`rollcall train heads`: age, gender and age buckets on the vectors of a face embedder."""
+"""`rollcall train heads`: train layers for age, gender and age buckets on the vectors of a face embedder."""
 
 import json
 from dataclasses import asdict
@@ -34,7 +34,8 @@ DEFAULTS = training.HeadTrainingParams()
 
 
 class Shown(StrEnum):
-    """What the embedder is shown: the part of an aligned face that UTKFace's pictures hold, or its own window."""
+    """The part of an aligned face that the embedder gets: as much as UTKFace's pictures show, or the embedder's
+    usual crop."""
 
     FACE = "face"
     IDENTITY = "identity"
@@ -63,7 +64,7 @@ def heads(
     config: ConfigFiles = None,
     settings: Settings = None,
 ) -> None:
-    """Train heads, calibrate and test them, and write them with their registry entry."""
+    """Train, calibrate and test heads, and write them with their registry entry."""
     use_threads(threads)
     registry = Registry.of(load(config or [], settings or []), fetch)
     entry = registry.entry(embedder)
@@ -129,6 +130,6 @@ def heads(
 
 
 def _known(faces: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
-    """Faces with an age and a gender, in all or `limit` drawn ones."""
+    """Return the faces with an age and a gender: all, or `limit` drawn ones."""
     known = faces[(faces["age"] <= BOSCH_YEARS) & faces["gender"].notna()]
     return known if limit is None or limit >= len(known) else known.sample(limit, random_state=seed).sort_index()

@@ -1,4 +1,4 @@
-"""`rollcall train networks`: the networks of the earlier systems, by cross-validation."""
+"""`rollcall train networks`: train the networks of the earlier systems with cross-validation."""
 
 import json
 from dataclasses import asdict
@@ -55,7 +55,7 @@ def networks(
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
-    """Train one of the earlier systems' networks, fold by fold; each tests on its part, and comes with its entry."""
+    """Train one of the earlier systems' networks fold by fold, test each on its part, and write its registry entry."""
     use_threads(threads)
     if crops not in (1, 10):
         raise UserError(f"--crops must be 10 or 1, got {crops}")

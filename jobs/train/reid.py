@@ -1,4 +1,4 @@
-"""`rollcall train reid`: a small body embedder."""
+"""`rollcall train reid`: train a small body embedder."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -62,7 +62,7 @@ def reid(
 ) -> None:
     """Train an OSNet x0.25 from random weights, and write it with its registry entry.
 
-    The same command goes on where it was stopped.
+    The same command resumes an interrupted run.
     """
     loop.use_threads(threads)
     if (people or unlabelled) and teacher is None:

@@ -1,4 +1,4 @@
-"""The split of a run's faces, computed once."""
+"""Split a run's faces once and keep the split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,8 @@ FILE = "split.csv"
 
 
 def split_of(faces: pd.DataFrame, folder: Path, shares: Mapping[str, float] = splits.SHARES) -> pd.Series:
-    """The side of each face, see pipeline.corpora.splits; kept in `folder`, as a run that goes on needs the same."""
+    """Return the side of each face by pipeline.corpora.splits. `folder` keeps the split, because a resumed run needs
+    the same."""
     path = folder / FILE
     if not path.exists():
         say("looking for copies among the pictures, which decide the split")

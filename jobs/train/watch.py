@@ -1,4 +1,4 @@
-"""A bar on a terminal while something is trained; in a log, a line every half minute."""
+"""Show the progress of a training: a bar on a terminal, a line every half minute in a log."""
 
 import sys
 import time
@@ -10,12 +10,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from jobs.console import LOG_EVERY_S, console, say
 
 Advance = Callable[[int, Mapping[str, float]], None]
-"""Takes the number of steps done, of all attempts, and the figures of the last."""
+"""Takes the number of steps done, including earlier attempts, and the figures of the last one."""
 
 
 @contextmanager
 def watching(num_steps: int) -> Iterator[Advance]:
-    """An Advance that shows how far a training of `num_steps` steps is."""
+    """Yield an Advance that shows the progress of a training of `num_steps` steps."""
     if not sys.stdout.isatty():
         told = time.monotonic()
 

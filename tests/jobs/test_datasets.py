@@ -17,7 +17,7 @@ from tests.shared import SHARED, needs_shared
 
 @pytest.fixture
 def utkface(tmp_path: Path) -> Path:
-    """Twelve pictures named as UTKFace's, one of them twice, one of a man of 116."""
+    """Write twelve pictures named as UTKFace's, one of them twice, one of a man of 116."""
     random = np.random.default_rng(0)
     folder = tmp_path / "utk"
     folder.mkdir()
@@ -87,7 +87,7 @@ def test_ranges_are_hatched_over_their_years(tmp_path: Path, monkeypatch: pytest
 
 
 def test_align_cuts_chips_of_single_faces_with_the_default_detector(tmp_path: Path) -> None:
-    """Of skimage's astronaut, of her beside herself, and of a cup of coffee."""
+    """The pictures show skimage's astronaut, the astronaut twice, and a cup of coffee."""
     face = data.astronaut()[:300, 80:380]
     pictures = {"one": face, "two": np.concatenate([face, face], 1), "none": data.coffee()}
     for name, picture in pictures.items():

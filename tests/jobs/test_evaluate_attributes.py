@@ -19,7 +19,7 @@ NAMES = ("7_0_0_20170100000000001.jpg.chip.jpg", "31_1_2_20170100000000002.jpg.c
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with two estimators of random weights, one of them under the starter's name."""
+    """Write a registry with two estimators of random weights, one of them under the starter's name."""
     folder = tmp_path_factory.mktemp("estimators")
     extra = {}
     for number, name in enumerate(("starter-attributes", "second")):

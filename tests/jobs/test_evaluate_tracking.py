@@ -1,4 +1,4 @@
-"""`rollcall evaluate tracking` and `rollcall export`, on the output of two people who walk through a film."""
+"""Tests of `rollcall evaluate tracking` and `rollcall export` on the output of two people who walk through a film."""
 
 import json
 from collections.abc import Sequence
@@ -88,11 +88,11 @@ def test_an_output_against_its_truth(output: str, truth: Path, tmp_path: Path) -
     assert told["pooled"]["num_frames"] == ANALYSED
     every = evaluate(tmp_path, "--result", output, "--reference", truth)["pooled"]
     assert every["num_frames"] == FRAMES
-    assert every["idf1"] > 0.98  # who was last seen at 1.92 s is not held until 1.96 s
+    assert every["idf1"] > 0.98  # the last detection at 1.92 s is not held until 1.96 s
 
 
 def test_analysed_frames_without_anybody_are_judged(output: str, tmp_path: Path) -> None:
-    """The truth has somebody all the time whom nobody found, and the film shows nobody else after 2 s."""
+    """The truth always has a person whom nobody detected, and the film shows no other person after 2 s."""
     one = make(str(tmp_path / "short"), Film(4.0, FILM.walkers[1:]))
     truth = write_truth(tmp_path / "gt.txt", Film(4.0, [Walker(0, 4, x=20, y=250)]))
     told = evaluate(tmp_path, "--result", one, "--reference", truth, *ONLY_ANALYSED)["pooled"]
@@ -227,7 +227,7 @@ def test_the_folder_holds_what_the_output_holds(tmp_path: Path) -> None:
     write_mot(output)
     store = Store(output)
     assert store.names("export") == ["export/mot/a.mp4.txt", "export/mot/b/a.mp4.txt"]
-    write_rows(store, SOURCES_FILE, DATASETS["sources"], [])  # no source names the video any more
+    write_rows(store, SOURCES_FILE, DATASETS["sources"], [])  # no source has the video any more
     write_mot(output)
     assert store.names("export") == ["export/mot/v.txt"]
     write_video(store, quarantined_row("v", "/in/v.mp4", "c", "observe", "broken"))

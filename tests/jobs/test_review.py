@@ -1,4 +1,4 @@
-"""The review page: over HTTP in this process, as a real server, and in headless Chromium where there is one."""
+"""Tests of the review page: over HTTP in this process, with a real server, and in headless Chromium if there is one."""
 
 import json
 import re
@@ -30,7 +30,7 @@ NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    """Four pictures, ages 15, 30, 40 and 8, and what an estimator makes of them."""
+    """Write four pictures with ages 15, 30, 40 and 8, and an estimator's predictions for them."""
     folder = tmp_path / "faces"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -221,7 +221,9 @@ def test_the_page_asks_nothing_of_other_hosts_and_says_so(client: FlaskClient) -
 def test_a_name_is_shown_as_text(faces: Path, tmp_path: Path) -> None:
     (faces / "own.csv").write_text(f'path,age,gender\n"{NAMES[0]}",3,\n')
     client = create_app(open_queue(str(faces / "own.csv"), tmp_path / "c.csv"), KEY, None).test_client()
-    assert NAMES[0] not in client.get(f"/{KEY}/").get_data(as_text=True)  # it comes as JSON and goes in as textContent
+    assert NAMES[0] not in client.get(f"/{KEY}/").get_data(
+        as_text=True
+    )  # names travel as JSON and are set as textContent
 
 
 # --- as a command -----------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def test_a_name_is_shown_as_text(faces: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def url(faces: Path) -> Iterator[str]:
-    """The address of a server that the command started."""
+    """Start the command and yield the address of its server."""
     options = ["--data", str(faces), "--predictions", str(faces.parent / "predictions.csv")]
     options += ["--output", str(faces.parent / "c.csv"), "--port", "0"]
     root = Path(__file__).parents[2]

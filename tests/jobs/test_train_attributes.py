@@ -14,7 +14,7 @@ from pipeline.models.attributes import load_attributes
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 pictures of noise, named as UTKFace's."""
+    """Write 40 pictures of noise, named as UTKFace's."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for number in range(40):

@@ -1,4 +1,5 @@
-"""The commands that train and measure, on data of a few pictures: what they write is loaded and used as they say."""
+"""Tests of the commands that train and measure, on a few pictures: their files are loaded and used as their messages
+say."""
 
 import json
 from pathlib import Path
@@ -48,7 +49,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with a MobileFaceNet and an OSNet of random weights."""
+    """Write a registry with a MobileFaceNet and an OSNet of random weights."""
     folder = tmp_path_factory.mktemp("registry")
     torch.manual_seed(0)
     torch.save({"net_state_dict": MobileFaceNet().state_dict()}, folder / "mobilefacenet")
@@ -83,7 +84,7 @@ def test_heads_come_with_an_entry_that_is_used_at_once(faces: Path, config: Path
     figures = json.loads((output / "figures.json").read_text())
     sides = pd.read_csv(output / "split.csv")["side"]
     assert figures["pictures"] == (sides == "test").sum() > 0
-    # The same command again has nothing left to do, and says the same.
+    # The same command again has nothing left to do and gives the same figures.
     run(train_app, "heads", *options)
     again = json.loads((output / "figures.json").read_text())
     assert {**again, "seconds": 0} == {**figures, "seconds": 0}
@@ -128,7 +129,7 @@ def test_folds_and_crops_that_there_are_not_are_refused(
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six people of one colour each, two crops under each of two cameras."""
+    """Write crops of six people of one colour each, two under each of two cameras."""
     folder = tmp_path_factory.mktemp("crops")
     for person in range(6):
         colour = np.random.default_rng(person).integers(0, 256, 3)
@@ -159,9 +160,9 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
     own = figures["embedders"]["reid-body"]
     assert own["cameras"]["first_to_second"]["queries"] == 4
     assert own["cameras"]["all"]["queries"] == 8
-    # Of nine frames at three a second 6 + 5 + … + 1 pairs are a second apart.
+    # With nine frames at three a second, 6 + 5 + … + 1 pairs are a second apart.
     assert own["videos"]["walk.mp4"]["same_pairs"] == own["videos"]["walk.mp4"]["different_pairs"] == 2 * 21
-    # A still picture: every track is alike to itself.
+    # In a still picture, every track looks the same all the time.
     assert_allclose(figures["pooled"]["auc"], 1, atol=0.02)
 
 
