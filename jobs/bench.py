@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-import ray
 import typer
 
 from jobs import console
@@ -36,7 +35,7 @@ from pipeline.config import Config, load
 from pipeline.errors import DataError, UserError, absent
 from pipeline.media.decode import ahead
 from pipeline.media.probe import probe
-from pipeline.stages import flow, run
+from pipeline.stages import cluster, flow, run
 from pipeline.stages.base import PoolOfStages, Splitter
 from pipeline.stages.events import VideoDone, VideoFailed, Work
 from pipeline.stages.flow import RowOfSpan
@@ -183,8 +182,8 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
     """Publish both through Ray; what the second one took. go: a file that does not exist, the word go."""
     timing, started = Timing(), 0.0
     try:
-        run.start_ray(config)
-        run.check_room(config, pools)
+        cluster.start_ray(config, console.say)
+        cluster.check_room(config, pools)
         for event in run.run([warm_up, work], _waiting(pools, warm_up, go), config):
             if isinstance(event, VideoFailed):
                 raise UserError(
@@ -203,7 +202,7 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
                 for stage, (seconds, _) in event.timings.items():
                     timing.stages[stage] += seconds
     finally:
-        ray.shutdown()
+        cluster.stop_ray()
     return timing
 
 

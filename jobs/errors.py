@@ -1,15 +1,19 @@
-"""How every command ends: a person's mistake is a line on stderr and status 2, a bug is a traceback and status 1."""
+"""How every command ends: status 2 and a line or two on stderr for a person's mistake, status 1 and a line or two for a
+fault of the machine, status 1 and a traceback for a bug."""
 
+import io
 import os
 import sys
+import tempfile
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import MachineError, UserError, shortage
 
-INTERRUPTED = 130
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What a path of the command line that is something else than it should be makes of itself."""
 
@@ -20,32 +24,49 @@ def run(app: typer.Typer) -> NoReturn:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in options or bool(os.environ.get("ROLLCALL_DEBUG"))
     rest = [argument for argument in options if argument != "--debug"] + arguments[len(options) :]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files hold what no encoding of a terminal can say
+            stream.reconfigure(errors="backslashreplace")
+    _have_home()
     try:
         status = app(args=rest, standalone_mode=False)
-    except UserError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"rollcall: {getattr(error, 'cause', None) or error}", file=sys.stderr)  # Ray wraps what its tasks raise
-        sys.exit(2)
-    except PLACES as error:
-        if error.filename is None:  # not about a path: a bug
-            raise
-        if debug:
-            traceback.print_exc()
-        print(f"rollcall: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # Typer's errors have it, as Click's have; anything else is a bug
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            sys.exit(WRONG_USAGE)
+        message, status = _ending(error)
+        if message is None:
             raise
         if debug:
             traceback.print_exc()
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error, file=sys.stderr)
-        else:
-            from jobs.usage import told
-
-            print(f"rollcall: {told(error)}", file=sys.stderr)
-        sys.exit(2)
+        print(f"rollcall: {message}", file=sys.stderr)
+        sys.exit(status)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _ending(error: Exception) -> tuple[str | None, int]:
+    """Return what to say of an error, None of a bug, and the exit status."""
+    if isinstance(error, UserError):
+        return str(error), WRONG_USAGE
+    if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have
+        from jobs.usage import told
+
+        return told(error), WRONG_USAGE
+    if isinstance(error, PLACES) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; name another place", WRONG_USAGE
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; close other programs, and run the same command again", FAILED
+    fault = shortage(error) if isinstance(error, OSError) else error
+    return (str(fault) if isinstance(fault, MachineError) else None), FAILED
+
+
+def _have_home() -> None:
+    """Name a folder to libraries that look for one in the home folder when they are imported, where that fails them."""
+    try:
+        if os.access(Path.home(), os.W_OK | os.X_OK):
+            return
+    except RuntimeError:  # neither HOME nor an account
+        os.environ["HOME"] = tempfile.gettempdir()
+    os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"rollcall-matplotlib-{os.getuid()}"))

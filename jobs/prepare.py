@@ -38,9 +38,9 @@ def decide_device(config: Config) -> Config:
         return config
     if address := cluster_address(config):
         from jobs import console
-        from pipeline.stages import run  # Ray: a few seconds
+        from pipeline.stages import cluster  # Ray: a few seconds
 
         console.say(f"connecting to {address}")
-        run.start_ray(config)
-        return config.on_device("cuda" if run.count_gpus() else "cpu")
+        cluster.start_ray(config, console.say)
+        return config.on_device("cuda" if cluster.count_gpus() else "cpu")
     return config.on_device("cuda" if has_gpu() else "cpu")

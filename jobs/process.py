@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated
 
-import ray
 import typer
 from rich.table import Table
 
@@ -24,7 +23,7 @@ from jobs.hints import small_people
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
 from pipeline.config import Config, cluster_address, load
-from pipeline.stages import catalog, flow, run
+from pipeline.stages import catalog, cluster, flow, run
 from pipeline.stages import sequence as sequences
 from pipeline.stages.base import PoolOfStages
 from pipeline.stages.catalog import Content, Standing
@@ -156,7 +155,7 @@ def _run(
         if prune:
             book.prune()
         _link_sequences(book)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # of which the second is a reader of the standard output who has left
         book.close("interrupted", registry)
         raise
     except BaseException:
@@ -194,13 +193,13 @@ def _prepare(chosen: Sequence[Content], courses: Mapping[str, Course], pools: _P
             if unknown:
                 check_tracking(config)
             console.say("starting Ray")
-            run.start_ray(config)
-            run.check_room(config, pools.whole)
+            cluster.start_ray(config, console.say)
+            cluster.check_room(config, pools.whole)
         return book.work(chosen, courses, probing.result())
 
 
 def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
-    if run.is_running():
+    if cluster.is_running():
         events = run.run(work, pools.whole, book.config, pools.kept_faces)
     else:
         events = (carry_out(one, track_here) for one in work if isinstance(one, Again))
@@ -235,7 +234,7 @@ def _link_sequences(book: Book) -> None:
     if jobs:
         book.linked = [job.name for job in jobs]
         console.say(f"linking {console.count(len(jobs), 'sequence')}")
-        book.not_linked = run.link_sequences(jobs, book.config) if run.is_running() else sequences.link_here(jobs)
+        book.not_linked = run.link_sequences(jobs, book.config) if cluster.is_running() else sequences.link_here(jobs)
         for name, why in book.not_linked.items():
             console.say(f"sequence {name} is not linked: {why}")
 
@@ -248,7 +247,7 @@ def _ending_cleanly():  # noqa: ANN202
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        ray.shutdown()
+        cluster.stop_ray()
 
 
 def _say_courses(courses: Collection[Course]) -> None:

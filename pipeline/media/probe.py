@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pipeline.arrays import Picture
 from pipeline.cores.plan import NS
 from pipeline.cores.stamps import FALL_BACK_S, FellBack, Stamped, in_line, is_lone_start
-from pipeline.errors import DataError
+from pipeline.errors import DataError, blame_machine
 from pipeline.media import iso, matroska
 from pipeline.media.aspect import TOLERANCE, PixelAspects
 from pipeline.media.container import (
@@ -196,6 +196,7 @@ def probe(open_source: Opener) -> Probe:
     except FFmpegError as error:
         raise DataError(_why_unreadable(open_source, error)) from None
     except OSError as error:
+        blame_machine(error)
         raise DataError(f"cannot be read: {error.strerror or error}") from None
 
 

@@ -70,10 +70,17 @@ class Worker:
 
     def __init__(self, pool: PoolOfStages) -> None:
         self._pool = pool
-        self._cores = [stage.build() for stage in pool.stages]
+        self._cores: list[Any] = []
+        self._failure: Exception | None = None
+        try:
+            self._cores = [stage.build() for stage in pool.stages]
+        except Exception as error:
+            self._failure = error  # Ray loses all but the text of what a constructor raises
         self._watchdog = _Watchdog(pool.limits.deadline_s)
 
     def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
+        if self._failure is not None:
+            raise self._failure
         if row.num_rows != 1:
             raise ValueError(f"a row must travel alone, got {row.num_rows} rows")
         video_id, first_cell = row["video_id"][0].as_py(), row["first_cell"][0].as_py()

@@ -5,26 +5,21 @@ is durable, never from the order of rows.
 """
 
 import json
-import logging
-import math
-import os
 import queue
-import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 import ray.data
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
-from pipeline.config import Config, Pool, cluster_address
-from pipeline.errors import UserError
+from pipeline.config import Config
 from pipeline.stages.base import PoolOfStages, Worker
+from pipeline.stages.cluster import WAIT_FOR_ACTORS_S, plain_errors
 from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work, carry_out
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part
@@ -32,74 +27,9 @@ from pipeline.stages.relink import Again
 from pipeline.stages.sequence import SequenceJob, link_here
 from pipeline.stages.tracked import Tracked
 
-LOCAL_OBJECT_STORE_BYTES = 1 << 30
-WAIT_FOR_ACTORS_S = 600
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5
-CONNECT_S = 10
 PART_RETRIES = 3
-
-
-def start_ray(config: Config) -> None:
-    """Connect to the cluster that the configuration names, or start Ray on this machine; say nothing meanwhile."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = cluster_address(config)
-    if address:
-        _check_answers(address)
-    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
-    try:
-        with _native_silence():
-            if address:
-                ray.init(address=address, **silent)
-            else:
-                # Pools and a reduce must fit beside each other, also on one core: a matter of bookkeeping, not a limit.
-                needed = _cpus_of_pools(config) + config.run.reduce_cpus
-                ray.init(
-                    num_cpus=max(os.cpu_count() or 1, math.ceil(needed)),
-                    include_dashboard=False,
-                    object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-                    **silent,
-                )
-    except ConnectionError as error:
-        raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}; check --address") from error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-
-
-def _check_answers(address: str) -> None:
-    """Raises UserError where nobody listens: Ray itself would try for minutes without a word."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():  # "auto", "local"
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except OSError as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}; check --address") from None
-
-
-def is_running() -> bool:
-    """Whether `start_ray` has been called."""
-    return ray.is_initialized()
-
-
-def count_gpus() -> float:
-    """GPUs of the cluster that `start_ray` connected to."""
-    return ray.cluster_resources().get("GPU", 0.0)
-
-
-def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
-    """Raises UserError where pools and a reduce cannot run side by side: Ray would wait for ever, and say nothing."""
-    have = ray.cluster_resources()
-    for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
-        each = {
-            pool.name: pool.resources.min_workers * getattr(pool.resources, f"num_{key.lower()}s") for pool in pools
-        }
-        if sum(each.values()) + own > have.get(key, 0.0) + 1e-9:
-            told = ", ".join(f"{pool} {amount:g}" for pool, amount in each.items())
-            raise UserError(
-                f"the pools want {told}{f', a reduce {own:g}' if own else ''} {name}, and the cluster has "
-                f"{have.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
-            )
 
 
 def run(
@@ -109,18 +39,20 @@ def run(
     pools_of_kept_faces: Sequence[PoolOfStages] = (),
 ) -> Iterator[Event]:
     """Carry out `work`, first of all what needs no chunks to be made. Leaves Ray running."""
-    yield from _Run(work, config).events(pools, pools_of_kept_faces)
+    with plain_errors():
+        yield from _Run(work, config).events(pools, pools_of_kept_faces)
 
 
 def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
     """As sequence.link_here, a task for each."""
     cpus = config.run.reduce_cpus
-    waiting = [_link_here.options(num_cpus=cpus).remote([job]) for job in jobs]
     faults: dict[str, str] = {}
-    while waiting:
-        finished, waiting = ray.wait(waiting)
-        for reference in finished:
-            faults |= ray.get(reference)
+    with plain_errors():
+        waiting = [_link_here.options(num_cpus=cpus).remote([job]) for job in jobs]
+        while waiting:
+            finished, waiting = ray.wait(waiting)
+            for reference in finished:
+                faults |= ray.get(reference)
     return faults
 
 
@@ -178,7 +110,11 @@ class _Run:
         finished, _ = ray.wait(waiting, num_returns=len(waiting) if timeout_s == 0 else 1, timeout=timeout_s)
         for reference in finished:
             video_id = self._reducing.pop(reference)
-            outcome = ray.get(reference)
+            try:
+                outcome = ray.get(reference)
+            except (WorkerCrashedError, OutOfMemoryError):  # over and over again: not what befalls every video
+                reason = f"its worker died {PART_RETRIES + 1} times (memory, or a crash)"
+                outcome = VideoFailed(video_id=video_id, stage="reduce", reason=reason)
             if isinstance(outcome, VideoFailed):
                 self._failed.add(video_id)
             yield outcome
@@ -280,23 +216,3 @@ def _track(part: Part) -> Tracked:
 
 
 _track_remote = ray.remote(max_retries=PART_RETRIES)(_track)
-
-
-@contextmanager
-def _native_silence() -> Iterator[None]:
-    """Ray's C++ side announces on stderr that it will be silent. Exceptions come through."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _cpus_of_pools(config: Config) -> float:
-    run = config.run
-    pools: list[Pool] = [run.observe, run.enrich, *([run.restore, run.enrich] if run.restore else [])]
-    return sum(pool.workers * pool.cpus for pool in pools)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 from fsspec.core import url_to_fs
 
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, UserError, blame_machine
 from pipeline.storage.store import FOUND_NOTHING, is_local, plain_cause
 
 # fmt: off
@@ -206,6 +206,7 @@ def content_id(source: Source) -> str:
                     file.seek((size - SAMPLE_BYTES) * i // (NUM_SAMPLES - 1))
                     digest.update(file.read(SAMPLE_BYTES))
     except Exception as error:
+        blame_machine(error)
         raise DataError(f"cannot be read: {plain_cause(error)}") from error
     return digest.hexdigest()[:20]
 

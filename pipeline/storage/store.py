@@ -3,6 +3,7 @@
 Names are relative, with `/`. Files that are still being written begin with a dot: no reader of a dataset sees them.
 """
 
+import errno
 import os
 import tempfile
 import uuid
@@ -14,15 +15,17 @@ from typing import IO, Any, BinaryIO
 
 from fsspec.core import url_to_fs
 
-from pipeline.errors import UserError
+from pipeline.errors import GONE, MachineError, UserError, shortage
 
 READ_BYTES = 4 << 20
 """What is asked of an object store at a time: containers are read in order."""
 FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
+MARK_BYTES = 64 << 10
+"""An empty file finds room on a disk that is full."""
 
 
 class Store:
-    """The tree below one URI. Cheap to make and to pickle."""
+    """The tree below one URI. Cheap to make and to pickle. Raises MachineError where the place of it fails."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/") if "://" in uri else os.path.abspath(Path(uri).expanduser())
@@ -43,22 +46,24 @@ class Store:
         """Write and remove a mark. Raises UserError: no permission, no such bucket, no credentials."""
         mark = f"_work/.writable-{uuid.uuid4().hex}"
         try:
-            self.put(mark, b"")
+            self.put(mark, bytes(MARK_BYTES))
             self.delete(mark)
         except Exception as error:
-            raise UserError(
-                f"cannot write to {self.uri}: {plain_cause(error)}; check the place and your permissions"
-            ) from error
+            remedy = "free some" if is_full(error) else "check the place and your permissions"
+            raise UserError(f"cannot write to {self.uri}: {plain_cause(error)}; {remedy}") from error
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self._path(name)))
+        with self._reaching():
+            return bool(self._fs.exists(self._path(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of `name`. Raises FileNotFoundError."""
-        return self._fs.cat_file(self._path(name))
+        with self._reaching():
+            return self._fs.cat_file(self._path(name))
 
     def open(self, name: str) -> BinaryIO:
-        return self._fs.open(self._path(name), "rb")  # type: ignore[return-value]
+        with self._reaching():
+            return self._fs.open(self._path(name), "rb")  # type: ignore[return-value]
 
     def put(self, name: str, content: bytes) -> None:
         """Put `content` in place of whatever `name` was, at once."""
@@ -68,28 +73,29 @@ class Store:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A local file that becomes `name` when the block ends without an exception, and otherwise nothing."""
-        target = self._path(name)
-        if self.is_local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(target).with_name(f".{Path(target).name}.{uuid.uuid4().hex[:8]}.partial")
-        else:
-            partial = Path(tempfile.gettempdir()) / f"rollcall-{uuid.uuid4().hex}.partial"
+        target = Path(self._path(name))
+        folder = target.parent if self.is_local else Path(tempfile.gettempdir())
+        partial = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
         try:
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if self.is_local:
-                partial.replace(target)
-            else:
-                self._fs.put_file(str(partial), target)
+            with told_shortage(self.uri if self.is_local else str(folder)):
+                folder.mkdir(parents=True, exist_ok=True)
+                with partial.open("wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+            with self._reaching():
+                if self.is_local:
+                    partial.replace(target)
+                else:
+                    self._fs.put_file(str(partial), self._path(name))
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def names(self, below: str) -> list[str]:
         """All files below the folder `below`, sorted, relative to the root; none if there is no such folder."""
         self._fs.invalidate_cache()
-        with suppress(*FOUND_NOTHING):
+        with suppress(*FOUND_NOTHING), self._reaching():
             start = len(self._path("")) + 1
             found = (path[start:] for path in self._fs.find(self._path(below)))
             return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("."))
@@ -101,23 +107,48 @@ class Store:
 
     def move(self, name: str, target: str) -> None:
         """Put `name` in place of whatever `target` was, at once. Raises FileNotFoundError."""
-        if self.is_local:
-            Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
-            Path(self._path(name)).replace(self._path(target))
-        else:
-            self._fs.copy(self._path(name), self._path(target))
-            self._fs.rm_file(self._path(name))
+        with self._reaching():
+            if self.is_local:
+                Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
+                Path(self._path(name)).replace(self._path(target))
+            else:
+                self._fs.copy(self._path(name), self._path(target))
+                self._fs.rm_file(self._path(name))
 
     def delete(self, name: str) -> None:
-        with suppress(*FOUND_NOTHING):
+        with suppress(*FOUND_NOTHING), self._reaching():
             self._fs.rm_file(self._path(name))
 
     def delete_tree(self, below: str) -> None:
-        with suppress(*FOUND_NOTHING):
+        with suppress(*FOUND_NOTHING), self._reaching():
             self._fs.rm(self._path(below), recursive=True)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Tell of a disk or an object store that fails; what is not there stays what it is."""
+        try:
+            with told_shortage(self.uri):
+                yield
+        except (*FOUND_NOTHING, MachineError):
+            raise
+        except Exception as error:  # every kind of object store has its own
+            if self.is_local:
+                raise
+            raise MachineError(f"{self.uri}: {plain_cause(error)}; {GONE}") from error
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
+
+
+@contextmanager
+def told_shortage(place: str) -> Iterator[None]:
+    """Raise MachineError for an OSError that says that the machine is short of something."""
+    try:
+        yield
+    except OSError as error:
+        if fault := shortage(error, place):
+            raise fault from error
+        raise
 
 
 def opener(uri: str) -> Callable[[], str | BinaryIO]:
@@ -131,6 +162,13 @@ def opener(uri: str) -> Callable[[], str | BinaryIO]:
 def is_local(fs: Any) -> bool:
     """Whether an fsspec file system is this machine's own."""
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk or a quota has run out, as far as the last cause of `error` says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def plain_cause(error: BaseException) -> str:

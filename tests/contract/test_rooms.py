@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {
-    "ray": {"pipeline/stages/run.py", "jobs"},
+    "ray": {"pipeline/stages/cluster.py", "pipeline/stages/run.py"},
     "torch": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
     "torchvision": {"pipeline/models", "pipeline/training"},
     "ultralytics": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},

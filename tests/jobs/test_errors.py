@@ -1,8 +1,12 @@
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+APP = "import typer\nfrom jobs.errors import run\napp = typer.Typer(pretty_exceptions_enable=False)\n"
 WRONG = ["-m", "jobs.config", "validate", "--set", "observe.fsp=4"]
 
 
@@ -36,6 +40,58 @@ def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     )
     told = run("-c", program)
     assert (told.returncode, told.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        ("MachineError('/out: full; free some')", "/out: full; free some"),
+        (
+            "OSError(28, 'x', '/tmp/a')",
+            "/tmp/a: No space left on device; free some, and run the same command again: what is finished is kept",
+        ),
+        ("MemoryError()", "there is not enough memory; close other programs, and run the same command again"),
+    ],
+)
+def test_a_fault_of_the_machine_is_a_line_and_status_1(raised: str, line: str) -> None:
+    told = run(
+        "-c", f"{APP}from pipeline.errors import MachineError\n@app.command()\ndef f(): raise {raised}\nrun(app)"
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", f"rollcall: {line}\n")
+
+
+def test_a_bug_is_a_traceback_and_status_1() -> None:
+    told = run("-c", f"{APP}@app.command()\ndef f(): raise KeyError('x')\nrun(app)")
+    assert told.returncode == 1
+    assert "Traceback" in told.stderr
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
+    program = f"{APP}from jobs import console\n@app.command()\ndef f(): console.say('caf\\u00e9 \\udcff')\nrun(app)"
+    told = run("-c", program, PYTHONIOENCODING="ascii")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "caf\\xe9 \\udcff\n", "")
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
+    talks = "def f():\n for i in range(99999): console.say('x' * 99)"
+    program = f"{APP}from jobs import console\n@app.command()\n{talks}\nrun(app)"
+    command = f'exec 3>&1; ({{ {sys.executable} -c "$0"; echo $? >&3; }} | /usr/bin/head -n 1 >/dev/null) 3>&1'
+    told = subprocess.run(["/bin/sh", "-c", command, program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.stderr) == ("1\n", "")
+
+
+def test_a_machine_without_a_home_folder_is_no_mistake() -> None:
+    program = f"{APP}from pathlib import Path\n@app.command()\ndef f(): print(Path.home())\nrun(app)"
+    missing = """import os
+from pathlib import Path
+def home(_):
+    if "HOME" not in os.environ:
+        raise RuntimeError
+    return Path(os.environ["HOME"])
+Path.home = classmethod(home)
+"""
+    told = run("-c", missing + program)
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{tempfile.gettempdir()}\n", "")
 
 
 def test_an_unknown_option_is_wrong_usage() -> None:

@@ -24,7 +24,7 @@ from jobs.process import work_through
 from pipeline import rows
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.stages import catalog, flow, run
+from pipeline.stages import catalog, cluster, flow, run
 from pipeline.stages.base import PoolOfStages, Stage, Worker
 from pipeline.stages.catalog import Content
 from pipeline.stages.observe import CHUNK_ROWS
@@ -324,9 +324,6 @@ class FakeRay:
     def __init__(self, random: Random) -> None:
         self._random = random
 
-    def is_initialized(self) -> bool:
-        return True
-
     def wait(
         self, tasks: list[Task], num_returns: int = 1, timeout: float | None = None
     ) -> tuple[list[Task], list[Task]]:
@@ -372,14 +369,15 @@ def process(
         "_track_remote": Remote(run._track),
         "_link_here": Remote(run.link_here),
         "ray": FakeRay(scene.random),
-        "start_ray": lambda _: None,
-        "check_room": lambda *_: None,
         "POLL_S": 0.001,
     }
     made, made_of_faces = flow.pools, flow.pools_of_kept_faces
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fakes.items():
             patch.setattr(run, name, value)
+        for name in ("start_ray", "check_room"):
+            patch.setattr(cluster, name, lambda *_: None)
+        patch.setattr(cluster, "is_running", lambda: True)
         patch.setattr(flow, "pools", lambda *told: pools(scene, made(*told)))
         patch.setattr(flow, "pools_of_kept_faces", lambda *told: pools(scene, made_of_faces(*told)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))

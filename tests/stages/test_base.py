@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.errors import DataError
+from pipeline.errors import DataError, MachineError
 from pipeline.stages.base import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -73,6 +73,15 @@ def test_a_fault_of_the_data_stays_on_its_row_and_later_stages_leave_it_alone(ma
 def test_a_bug_crashes(make: Callable[..., Worker]) -> None:
     with pytest.raises(ZeroDivisionError):
         list(make(stage("s", lambda table: 1 / 0, A, B))(chunk(a=1)))
+
+
+def test_what_keeps_a_worker_from_loading_its_models_comes_out_with_the_first_row(make: Callable[..., Worker]) -> None:
+    def build() -> Any:
+        raise MachineError("the disk is full")
+
+    worker = make(Stage(name="s", build=build, needs=A, adds=B))
+    with pytest.raises(MachineError, match="the disk is full"):
+        list(worker(chunk(a=1)))
 
 
 def test_a_wrong_column_is_named(make: Callable[..., Worker]) -> None:

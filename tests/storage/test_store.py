@@ -1,9 +1,12 @@
+import errno
+import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.errors import MachineError, UserError
 from pipeline.storage.store import Store, opener
 
 
@@ -25,6 +28,53 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail_halfway(store, "run.json")
     assert store.read("run.json") == b"old"
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_with_its_place_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.put("run.json", b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError) as told:
+        store.put("run.json", b"new")
+    assert str(told.value).startswith(f"{tmp_path}: No space left on device; free some, and run the same command again")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("run.json", b"old")]
+
+
+def test_a_disk_that_is_full_before_any_work_is_told_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write to .*: No space left on device; free some"):
+        Store(str(tmp_path)).check_writable()
+
+
+def test_a_full_folder_for_temporary_files_is_not_blamed_on_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match=f"^{tempfile.gettempdir()}: No space left"):
+        Store("memory://bucket").put("a", b"x")
+
+
+def test_an_object_store_that_fails_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class GoneError(Exception):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise GoneError("could not connect to the endpoint\nURL")
+
+    store = Store("memory://bucket")
+    store.put("a", b"x")
+    for method in ("put_file", "cat_file", "find", "exists"):
+        monkeypatch.setattr(type(store._fs), method, fail)
+    calls = (lambda: store.put("a", b""), lambda: store.read("a"), lambda: store.names(""), lambda: store.exists("a"))
+    for call in calls:
+        with pytest.raises(MachineError, match=r"^memory://bucket: could not connect to the endpoint; check the disk"):
+            call()
 
 
 def test_files_on_the_way_are_not_among_the_names(tmp_path: Path) -> None:

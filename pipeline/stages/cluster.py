@@ -1,0 +1,302 @@
+"""Start Ray on this machine or connect to a cluster, look at its room, and stop it.
+
+Whatever keeps a machine from running Ray becomes an error of one or two lines that names the remedy.
+"""
+
+import errno
+import logging
+import math
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import ray._private.auto_init_hook
+import ray._private.worker
+import ray.exceptions
+
+from pipeline.config import Config, Pool, cluster_address
+from pipeline.errors import FULL, MachineError, UserError, shortage
+from pipeline.stages.base import PoolOfStages
+
+STARTS = 3
+OBJECT_STORE_BYTES = 1 << 30
+LEAST_OBJECT_STORE_BYTES = 300 << 20
+"""Rows on their way between two pools take 256 MB."""
+LEAST_FREE_BYTES = 20 << 20
+"""For the logs of a run."""
+FILES, FILES_PER_CPU = 100, 8
+"""Ray's own processes open about 60 files each, and Ray's node process 3 more for each worker."""
+FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
+LONGEST_FOLDER = 40
+"""Bytes. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
+CONNECT_S = 10
+STOP_S = 10
+SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
+WAIT_FOR_ACTORS_S = 600
+LONGEST_CAUSE = 200
+ADDED_BY_RAY_DATA = "\nFailed to apply UDF"
+FEWER = "close other programs or set fewer run.*.workers, and run the same command again: what is finished is kept"
+RAYS_WORDS = (
+    (
+        (ray.exceptions.GetTimeoutError,),
+        f"the workers have not loaded their models within {WAIT_FOR_ACTORS_S} s; {FEWER}",
+    ),
+    (
+        (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError),
+        f"Ray's object store is full, and so is the disk behind it; {FULL}",
+    ),
+    (
+        (
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.LocalRayletDiedError,
+            ray.exceptions.RaySystemError,
+            ray.exceptions.ObjectLostError,
+            ray.exceptions.RayActorError,
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError,
+        ),
+        f"Ray or its workers have died: {{}}; {FEWER}",
+    ),
+)
+"""What to say of the errors that Ray raises by itself."""
+# A call to Ray after the end of a run would start another Ray. The variable for this is read when Ray is imported.
+ray._private.auto_init_hook.enable_auto_connect = False
+# Ray prints every death of a worker; what comes of it is told by whoever waits for the worker.
+ray._private.worker.print_to_stdstream = lambda *_, **__: None
+NO_USE_TO_REPEAT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})
+
+
+def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> None:
+    """Connect to the cluster that the configuration names, or start Ray on this machine; Ray itself stays silent.
+
+    say: is called with what a person who waits should know. Raises UserError.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address := cluster_address(config):
+        _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS")
+    elif not ray.is_initialized():
+        _start_here(config, say)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def stop_ray() -> None:
+    """Stop what `start_ray` started, or leave the cluster that it connected to."""
+    ray.shutdown()
+
+
+def is_running() -> bool:
+    """Return whether `start_ray` has been called."""
+    return ray.is_initialized()
+
+
+def count_gpus() -> float:
+    """Return the GPUs of the cluster that `start_ray` connected to."""
+    return ray.cluster_resources().get("GPU", 0.0)
+
+
+def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
+    """Raise UserError where pools and a reduce cannot run side by side: Ray would wait for ever, and say nothing."""
+    have = ray.cluster_resources()
+    for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
+        each = {
+            pool.name: pool.resources.min_workers * getattr(pool.resources, f"num_{key.lower()}s") for pool in pools
+        }
+        if sum(each.values()) + own > have.get(key, 0.0) + 1e-9:
+            wanted = ", ".join(f"{pool} {amount:g}" for pool, amount in each.items())
+            raise UserError(
+                f"the pools want {wanted}{f', a reduce {own:g}' if own else ''} {name}, and the cluster has "
+                f"{have.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
+            )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise what Ray says of the machine as MachineError, and a UserError or MachineError of a worker as itself."""
+    try:
+        yield
+    except Exception as error:
+        plain = _plain(error)
+        if plain is None:
+            raise
+        raise plain from error
+
+
+def _plain(error: BaseException) -> Exception | None:
+    """Return the error of ours inside `error`, or what Ray's own kinds of errors amount to; None for a bug."""
+    causes = [link for link in _chain(error) if not isinstance(link, ray.exceptions.RayError)]
+    for cause in causes:
+        if isinstance(cause, UserError | MachineError):
+            return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
+        if isinstance(cause, OSError) and (fault := shortage(cause)):
+            return fault
+    if any(isinstance(cause, MemoryError) for cause in causes):
+        return MachineError(f"a worker does not get the memory that it needs; {FEWER}")
+    for kinds, words in RAYS_WORDS:
+        if isinstance(error, kinds):
+            return MachineError(words.format(_one_line(error)))
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its causes, the innermost first."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    if isinstance(inner, BaseException):
+        yield from _chain(inner)
+    yield error
+
+
+def _one_line(error: BaseException) -> str:
+    line = " ".join((str(error) or type(error).__name__).split())
+    return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]}…"
+
+
+def _connect(address: str, remedy: str) -> None:
+    _check_answers(address, remedy)
+    try:
+        with _native_silence():
+            ray.init(address=address, **SILENT)
+    except Exception as error:  # nobody there, another version, a wrong token: each has a kind of its own
+        raise UserError(f"cannot use the Ray cluster at {address}: {_one_line(error)}; {remedy}") from error
+
+
+def _check_answers(address: str, remedy: str) -> None:
+    """Raise UserError where nobody listens: Ray itself would try for minutes without a word."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # "auto", "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}; {remedy}") from None
+
+
+def _start_here(config: Config, say: Callable[[str], None]) -> None:
+    # Pools and a reduce must fit beside each other, also on one core: a matter of bookkeeping, not a limit.
+    num_cpus = max(os.cpu_count() or 1, math.ceil(_cpus_of_pools(config) + config.run.reduce_cpus))
+    _check_files(num_cpus)
+    folder = _folder()
+    store_bytes, store_folder = _object_store(folder)
+    if store_folder == folder and sys.platform == "linux":
+        say(f"/dev/shm has less than {LEAST_OBJECT_STORE_BYTES >> 20} MB: Ray's object store lies in {folder}, on disk")
+    # Otherwise Ray keeps a token in HOME, which need not be there or may be read-only.
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_task_oom_retries", "3")  # for ever otherwise, without a word
+    for start in range(1, STARTS + 1):
+        try:
+            with _native_silence():
+                ray.init(
+                    address="local",  # without it Ray joins whatever cluster was started on this machine last
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=store_bytes,
+                    _plasma_directory=store_folder,
+                    _temp_dir=folder,
+                    **SILENT,
+                )
+            return
+        except Exception as error:  # Ray raises bare Exceptions here
+            _clear_half_started()
+            if start == STARTS or isinstance(error, ValueError) or getattr(error, "errno", 0) in NO_USE_TO_REPEAT:
+                raise UserError(
+                    f"Ray does not start on this machine: {_one_line(error)}\n"
+                    "close other programs and run the same command again; "
+                    f"Ray's logs are in {folder}/session_latest/logs"
+                ) from error
+            say(f"Ray did not start ({_one_line(error)}); trying again")
+
+
+def _clear_half_started() -> None:
+    """End the processes of a Ray that did not come up: nobody else knows of them, and the next needs their memory."""
+    with suppress(Exception):
+        ray.shutdown()
+    home = os.path.dirname(ray.__file__)
+    left = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if any(home in word for word in command) or process.name().startswith("ray::"):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, STOP_S)
+
+
+def _check_files(num_cpus: int) -> None:
+    """Raise UserError where this process may not open as many files as Ray needs; Ray raises the soft limit itself."""
+    import resource
+
+    needed, (_, allowed) = FILES + FILES_PER_CPU * num_cpus, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise UserError(
+            f"a process may open {allowed} files here, and Ray needs about {needed}; "
+            f"raise the limit (`ulimit -Hn {max(4096, needed)}`, or LimitNOFILE= of the service)"
+        )
+
+
+def _folder() -> str:
+    """Return a folder of our own for Ray's sockets and logs: what lies at Ray's usual place may be somebody else's."""
+    bases = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), *FALLBACKS]
+    tried = []
+    for base in dict.fromkeys(base for base in bases if base):
+        folder = Path(base).absolute() / f"ray-{os.getuid()}"
+        if len(os.fsencode(folder)) > LONGEST_FOLDER:
+            tried.append(f"{base}: its name is too long")
+            continue
+        try:
+            folder.mkdir(exist_ok=True)
+            if folder.stat().st_uid != os.getuid():
+                raise PermissionError(errno.EPERM, "somebody else has taken the name there", str(folder))
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * 4096)
+            if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            tried.append(f"{base}: {error.strerror}")
+            continue
+        return str(folder)
+    raise UserError(f"there is no folder for Ray's sockets and logs ({'; '.join(tried)}); free space, or set TMPDIR")
+
+
+def _object_store(folder: str) -> tuple[int, str]:
+    """Return the size of Ray's object store, and where it lies: in shared memory, or on disk if that is too small."""
+    with suppress(OSError):
+        free = shutil.disk_usage("/dev/shm").free
+        if free >= LEAST_OBJECT_STORE_BYTES and os.access("/dev/shm", os.W_OK | os.X_OK):
+            return min(OBJECT_STORE_BYTES, free * 9 // 10), "/dev/shm"
+    free = shutil.disk_usage(folder).free
+    if free * 9 // 10 < LEAST_OBJECT_STORE_BYTES:
+        raise UserError(
+            f"Ray's object store needs {LEAST_OBJECT_STORE_BYTES >> 20} MB, and neither /dev/shm nor {folder} has them"
+            "; free some, set TMPDIR to another disk, or start the container with --shm-size=1g"
+        )
+    return min(OBJECT_STORE_BYTES, free * 9 // 10), folder
+
+
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Ray's C++ side announces on stderr that it will be silent. Exceptions come through."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _cpus_of_pools(config: Config) -> float:
+    run = config.run
+    pools: list[Pool] = [run.observe, run.enrich, *([run.restore, run.enrich] if run.restore else [])]
+    return sum(pool.workers * pool.cpus for pool in pools)
