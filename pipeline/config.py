@@ -1,6 +1,6 @@
-"""conf/*.yaml -> one frozen value. A misspelt key or a bad number stops a command before any work.
+"""Load conf/*.yaml into one frozen value. A misspelt key or a wrong value stops a command before any work.
 
-The defaults stand in conf/base.yaml and nowhere else: no class here has any.
+All defaults are in conf/base.yaml. No class here has any.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ EXAMPLES = {
     "run.cpu_hour_price": "0.05",
     "run.gpu_hour_price": "2.5",
 }
-"""What somebody might set where conf/base.yaml has nothing that would show it."""
+"""Example values for error messages, for knobs whose default in conf/base.yaml is no example."""
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
-"""Knobs that change no row; every other one is a result knob. conf/base.yaml says the same beside each."""
+"""Knobs that change no row. All others are result knobs. conf/base.yaml marks each knob accordingly."""
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, and nothing changes after loading."""
+    """A part of the configuration that is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
@@ -161,7 +161,7 @@ class Run(Strict):
 
 
 class Config(Strict):
-    """Everything that a run is told, in the order of conf/base.yaml."""
+    """The whole configuration of a run, in the order of conf/base.yaml."""
 
     chunk: ChunkParams
     observe: Observe
@@ -181,15 +181,15 @@ class Config(Strict):
     run: Run
 
     def plain(self) -> dict[str, Any]:
-        """The configuration as nested dicts, lists and scalars."""
+        """Return the configuration as nested dicts, lists and scalars."""
         return self.model_dump(mode="json")
 
     def on_device(self, device: Literal["cpu", "cuda"]) -> "Config":
-        """The same with the device decided."""
+        """Return the same configuration for a given device."""
         return self.model_copy(update={"compute": self.compute.model_copy(update={"device": device})})
 
     def result_knobs(self, *sections: str) -> dict[str, Any]:
-        """The knobs of `sections` (dotted; all if none are named) that can change a row."""
+        """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key."""
         return {
             key: value
             for key, value in flatten(self.plain())
@@ -198,25 +198,28 @@ class Config(Strict):
 
 
 def cluster_address(config: Config) -> str | None:
-    """The Ray cluster to run on, None for this machine. `ray job submit` names its own in RAY_ADDRESS."""
+    """Return the address of the Ray cluster, or None for this machine. `ray job submit` sets RAY_ADDRESS to its own."""
     return config.run.address or os.environ.get("RAY_ADDRESS")
 
 
 def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None) -> Config:
-    """Layer conf/base.yaml, `profile`, `files` and `dotted.key=value` settings, later over earlier; check the whole.
+    """Merge and check all layers: conf/base.yaml, `profile`, `files`, and `settings` of the form dotted.key=value.
 
-    Raises UserError that names the layer, the key, and the nearest key there is.
+    Later layers override earlier ones. Raises UserError that names the layer, the key, and the nearest known key.
     """
     return _build(layers(files, settings, profile))
 
 
 def restored(knobs: Mapping[str, Any], where: str, settings: Iterable[str] = ()) -> Config:
-    """The configuration of which `Config.result_knobs` gave `knobs`, found at `where`, with `settings` over it.
+    """Return the configuration that has the given result knobs, as `Config.result_knobs` returned them.
 
-    What is no result knob is as in conf/base.yaml. Raises UserError as `load` does.
+    where: the place of the knobs, for error messages.
+    settings: override `knobs`.
+
+    All other knobs are as in conf/base.yaml. Raises UserError as `load` does.
     """
-    base, *own = layers(settings=settings)
-    return _build([base, (where, _nest(knobs)), *own])
+    base, *overrides = layers(settings=settings)
+    return _build([base, (where, _nest(knobs)), *overrides])
 
 
 def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:
@@ -236,7 +239,7 @@ def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:
 
 
 def _no_number(merged: Mapping[str, Any], known: Mapping[str, Any]) -> list[str] | None:
-    """The path of the first knob that pydantic would let pass: a truth value for a number, or no finite one."""
+    """Return the path of the first number that pydantic would wrongly accept: a boolean, inf or nan."""
     numbers = {key for key, value in flatten(known) if isinstance(value, int | float) and not isinstance(value, bool)}
     for key, value in flatten(merged):
         if (key in numbers and isinstance(value, bool)) or (isinstance(value, float) and not math.isfinite(value)):
@@ -245,13 +248,13 @@ def _no_number(merged: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]
 
 
 def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
-    """An error of pydantic as a person reads it: who set the knob, what it must be, what it is, and an example."""
+    """Turn an error of pydantic into a message: the layer, the knob, the rule, the value, and an example."""
     schema, path = Config.model_json_schema(), [str(part) for part in error["loc"]]
     node, keys = schemas.node_at(schema, path)
     is_missing, is_rule = error["type"] == "missing", error["type"] == "value_error"
-    said = error.get("msg", "").removeprefix("Value error, ")
-    if is_rule and said.split()[0] in schemas.properties(node, schema):
-        keys.append(said.split()[0])
+    message = error.get("msg", "").removeprefix("Value error, ")
+    if is_rule and message.split()[0] in schemas.properties(node, schema):
+        keys.append(message.split()[0])
     if error["type"] == "extra_forbidden":
         keys.append(path[-1])
     dotted = ".".join(keys)
@@ -261,7 +264,7 @@ def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
         known = schemas.properties(node, schema)
         return UserError(f"{where}: unknown key {dotted}{nearest(path[-1], known, _among(known))}")
     if is_rule:
-        return UserError(f"{where}: {dotted} {said.removeprefix(keys[-1]).strip()}")
+        return UserError(f"{where}: {dotted} {message.removeprefix(keys[-1]).strip()}")
     got = "" if is_missing else f", got {_typed(_value_at(over, keys, None))}"
     usual = EXAMPLES.get(dotted) or _typed(_value_at(layers[0][1], keys, None))
     example = f"{dotted}={usual}" if where.startswith("--set") else f"{dotted}: {usual}"
@@ -272,7 +275,7 @@ def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
 
 
 def _typed(value: Any) -> str:
-    """A value as a person types it in YAML."""
+    """Return a value as a person types it in YAML."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n...")[0].strip()
 
 
@@ -287,7 +290,7 @@ def _value_at(tree: Any, keys: Sequence[str], otherwise: Any) -> Any:
 def layers(
     files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each layer says and where it stands, conf/base.yaml first; not checked yet."""
+    """Yield the place and the unchecked content of each layer, conf/base.yaml first."""
     yield "conf/base.yaml", _read(CONF / "base.yaml")
     for path in [*([_profile(profile)] if profile else []), *files]:
         yield str(path), _read(path)
@@ -296,15 +299,15 @@ def layers(
 
 
 def digest(*parts: object) -> str:
-    """16 hex digits that stand for `parts`, the same on every machine."""
+    """Return 16 hex digits that identify `parts`, the same on every machine."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _profile(name: str) -> Path:
-    there = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in NO_PROFILES)
-    if name not in there:
-        raise UserError(f"there is no profile {name}{nearest(name, there, _among(there))}")
+    profiles = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in NO_PROFILES)
+    if name not in profiles:
+        raise UserError(f"there is no profile {name}{nearest(name, profiles, _among(profiles))}")
     return CONF / f"{name}.yaml"
 
 
@@ -331,7 +334,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def resolve_uris(entries: Any, folder: Path) -> Any:
-    """Make the paths among the uris of registry `entries`, relative to `folder`, absolute; returns `entries`."""
+    """Make relative paths among the uris of registry `entries` absolute, in place, and return `entries`."""
     for entry in (entries or {}).values() if isinstance(entries, dict | None) else ():
         uri = entry.get("uri") if isinstance(entry, dict) else None
         if isinstance(uri, str) and "://" not in uri and not uri.startswith("package:"):
@@ -385,7 +388,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """The leaves of nested mappings under dotted keys; an empty mapping is a leaf."""
+    """Return the leaves of nested mappings with their dotted keys. An empty mapping is a leaf."""
     leaves: list[tuple[str, Any]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -396,7 +399,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """What `flatten` made `leaves` of."""
+    """Undo `flatten`."""
     tree: dict[str, Any] = {}
     for key, value in leaves.items():
         *above, last = key.split(".")

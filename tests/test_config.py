@@ -169,5 +169,5 @@ def test_the_schema_tells_meaning_unit_and_default_of_a_knob() -> None:
     schema = described_schema()
     fps = schema["$defs"]["Observe"]["properties"]["fps"]
     assert fps["default"] == load().observe.fps
-    assert "analysed frames a second" in fps["description"]
+    assert "analysed frames per second" in fps["description"]
     assert schema["additionalProperties"] is False
