@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(help="Labelled faces: look at, clean, split, align.", no_args_is_help=True, **PLAIN)
+app = typer.Typer(help="Inspect, clean, split and align labelled faces.", no_args_is_help=True, **PLAIN)
 
 FORMS = (
     ("utkface", "a folder of 25_1_0_20170116….jpg", "age, gender, ethnic group", "non-commercial research"),
@@ -28,12 +28,12 @@ FORMS = (
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="A folder of pictures, a .csv, a .mat or folds: see `list`.", show_default=False
+        metavar="SOURCE", help="A folder of pictures, a .csv, a .mat or folds; see `list`.", show_default=False
     ),
 ]
 Pictures = Annotated[
     Path | None,
-    typer.Option(help="Folder of the pictures, where they do not lie beside the labels.", show_default=False),
+    typer.Option(help="Folder of the pictures if they do not lie beside the labels.", show_default=False),
 ]
 Corrections = Annotated[
     Path | None, typer.Option(help="A CSV of corrections that `rollcall review` wrote.", show_default=False)
@@ -58,13 +58,14 @@ def list_forms() -> None:
 def clean(
     source: Source,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Write what is left.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write the remaining labels to this CSV.", show_default=False),
     ] = None,
     pictures: Pictures = None,
     corrections: Corrections = None,
     rule: Annotated[
         list[str] | None,
-        typer.Option(help="A rule, of those that are shown; repeat it. By default all but `no picture`."),
+        typer.Option(help="A rule to apply; the output names them. Repeat it. Default: all but `no picture`."),
     ] = None,
 ) -> None:
     """Remove pictures that are unfit for training, and show how many each rule removed."""
@@ -108,7 +109,7 @@ def plot(
     table = _load(source, pictures, corrections)
     drawn, removed = cleaned(table, [name for name in LABELS if name != "no gender"])
     if drawn.empty:
-        raise UserError(f"{source} has no picture with an age that could be drawn; name one with ages")
+        raise UserError(f"{source} has no picture with an age; give a data set with ages")
     output.parent.mkdir(parents=True, exist_ok=True)
     plot_ages(drawn, output)
     left_out = ", ".join(f"{count:,} {name}" for name, count in removed.items() if count)
@@ -138,11 +139,12 @@ def split(source: Source, output: Csv, pictures: Pictures = None, corrections: C
 def align(
     source: Source,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the chips.", show_default=False)],
-    size: Annotated[int, typer.Option(min=16, max=1024, help="px, side of a chip.")] = 140,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of a chip in px.")] = 140,
     padding: Annotated[
-        float, typer.Option(min=0, max=2, help="Of the face's square, brows to lip, on each side.")
+        float,
+        typer.Option(min=0, max=2, help="Margin on each side, as a share of the face's square from brows to lip."),
     ] = 0.4,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of what counts as a face.")] = 0.8,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a face.")] = 0.8,
     pictures: Pictures = None,
     corrections: Corrections = None,
     config: ConfigFiles = None,
@@ -192,10 +194,10 @@ def faces(
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder to write images/ and labels/ to.", show_default=False)
     ],
-    per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 1.0,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Surer people only.")] = 0.5,
-    min_width: Annotated[float, typer.Option(min=1, help="px; wider people only.")] = 48,
-    margin: Annotated[float, typer.Option(min=0, help="Of the person's box, added around.")] = 0.08,
+    per_second: Annotated[float, typer.Option(min=0.01, help="Frames per second of video.")] = 1.0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a person.")] = 0.5,
+    min_width: Annotated[float, typer.Option(min=1, help="Least width of a person in px.")] = 48,
+    margin: Annotated[float, typer.Option(min=0, help="Margin around a person, as a share of the box.")] = 0.08,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -215,7 +217,7 @@ def faces(
     from pipeline.weights import Registry
 
     if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} must be empty: crops of another run would be among its own; name another --output")
+        raise UserError(f"{output} must be empty, or crops of another run would be mixed in; give another --output")
     chosen = decide_device(load(config or [], settings or [], profile))
     loader = Loader(chosen, Registry.of(chosen, fetch))
     pictures = read_named(sources, per_second=per_second)
@@ -238,7 +240,7 @@ def faces(
 
 def missing(error: ImportError) -> UserError:
     """Return the error for a package of the extra `train` that is not installed."""
-    return UserError(f"this command needs the package {error.name}; get it by: pip install 'rollcall[train]'")
+    return UserError(f"this command needs the package {error.name}; install it: pip install 'rollcall[train]'")
 
 
 def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.DataFrame":

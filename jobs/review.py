@@ -37,27 +37,27 @@ app = typer.Typer(**PLAIN)
 @app.command()
 def review(
     data: Annotated[
-        str, typer.Option(metavar="DIR|CSV", help="A data set: see `rollcall datasets list`.", show_default=False)
+        str, typer.Option(metavar="DIR|CSV", help="A data set; see `rollcall datasets list`.", show_default=False)
     ],
     output: Annotated[
         Path,
-        typer.Option(metavar="FILE.csv", help="Corrections; one that is there is gone on with.", show_default=False),
+        typer.Option(metavar="FILE.csv", help="CSV of corrections. An existing one is continued.", show_default=False),
     ],
     predictions: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.csv", help="What `rollcall evaluate attributes` wrote for it.", show_default=False),
+        typer.Option(metavar="FILE.csv", help="Output of `rollcall evaluate attributes` for it.", show_default=False),
     ] = None,
     pictures: Annotated[
         Path | None,
-        typer.Option(help="Folder of the pictures, where they do not lie beside the labels.", show_default=False),
+        typer.Option(help="Folder of the pictures if they do not lie beside the labels.", show_default=False),
     ] = None,
     copies: Annotated[
-        bool, typer.Option("--copies", help="Look for copies of one picture whose labels contradict each other.")
+        bool, typer.Option("--copies", help="Search for copies of one picture with contradictory labels.")
     ] = False,
     host: Annotated[
-        str, typer.Option(help="The address to serve at; by default this machine alone sees it.")
+        str, typer.Option(help="Address to serve at. By default only this machine can open it.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve at; 0: any free one.")] = 8765,
 ) -> None:
     """Review doubtful labels in a browser: keep, correct age or gender, or drop.
 
@@ -91,7 +91,9 @@ def review(
             server.serve_forever()
         finally:
             server.server_close()
-            console.say(f"{len(queue.decided):,} of {len(queue.items):,} reviewed; the same command goes on from here")
+            console.say(
+                f"{len(queue.decided):,} of {len(queue.items):,} reviewed; the same command continues from here"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +140,15 @@ class Queue:
     def shown(self, place: int | None) -> dict[str, Any]:
         """Return what the page shows of a picture, or only the counts if all are reviewed."""
         young_left = sum(item.is_young and item.name not in self.decided for item in self.items)
-        standing = {"total": len(self.items), "done": len(self.decided), "young_left": young_left, "index": place}
+        counts = {"total": len(self.items), "done": len(self.decided), "young_left": young_left, "index": place}
         if place is None:
-            return standing
+            return counts
         item, facts = self.items[place], dict(self.items[place].facts)
         before = self.decided.get(item.name)
         if before is not None:
-            told = [before.age and f"age {before.age}", before.gender and f"gender {before.gender}"]
-            facts["decided"] = "drop" if before.drop == "1" else ", ".join(filter(None, told)) or "keep"
-        return standing | {
+            changes = [before.age and f"age {before.age}", before.gender and f"gender {before.gender}"]
+            facts["decided"] = "drop" if before.drop == "1" else ", ".join(filter(None, changes)) or "keep"
+        return counts | {
             "name": item.name,
             "facts": facts,
             "age": (before and before.age) or item.age,
@@ -189,15 +191,15 @@ def open_queue(
     from pipeline.corpora.loading import load_faces
 
     table = load_faces(data, pictures=pictures)
-    held = corrections.read(output) if output.exists() else []
-    if held:
+    earlier = corrections.read(output) if output.exists() else []
+    if earlier:
         corrections.apply(table, output)  # raises if one of them cannot be applied
     name_by_path = dict(zip(table["path"], table["name"], strict=True))
     table, removed = clean(table, [NO_PICTURE])
     if removed[NO_PICTURE]:
-        console.say(f"{removed[NO_PICTURE]:,} labels are left out: their pictures are not there")
+        console.say(f"{removed[NO_PICTURE]:,} labels are left out: their pictures are missing")
     if table.empty:
-        raise UserError(f"{data} has no picture to review; name their folder with --pictures")
+        raise UserError(f"{data} has no picture to review; give their folder with --pictures")
 
     ages = [age_text(low, high) for low, high in zip(table["age_low"], table["age_high"], strict=True)]
     genders = [gender or "" for gender in table["gender"]]
@@ -223,9 +225,9 @@ def open_queue(
         Item(names[row], Path(paths[row]), ages[row], genders[row], young[row], facts[row])
         for row in doubt.order(table, certainty).tolist()
     ]
-    decided = {name_by_path.get(each.path, each.path): each for _, each in held}
-    here = set(names)
-    return Queue(items, output, {name: each for name, each in decided.items() if name in here})
+    decided = {name_by_path.get(correction.path, correction.path): correction for _, correction in earlier}
+    known = set(names)
+    return Queue(items, output, {name: correction for name, correction in decided.items() if name in known})
 
 
 def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
@@ -301,12 +303,12 @@ def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
 
     @page.post("/<key>/decide")
     def decide(key: str) -> tuple[Response, int]:
-        asked = request.get_json()
-        texts = [asked.get(name) for name in ("what", "age", "gender", "note")] if isinstance(asked, dict) else []
+        posted = request.get_json()
+        texts = [posted.get(name) for name in ("what", "age", "gender", "note")] if isinstance(posted, dict) else []
         known = [text for text in texts if isinstance(text, str)]
         if len(known) != 4 or known[0] not in ("save", "keep", "drop"):
-            return jsonify(error="what must be save, keep or drop; age, gender and note must be texts"), 400
-        place = place_of(asked.get("index"))
+            return jsonify(error="what must be save, keep or drop; age, gender and note must be strings"), 400
+        place = place_of(posted.get("index"))
         try:
             queue.decide(place, *known)
         except UserError as error:
@@ -332,14 +334,14 @@ def _contradicted(table: "pd.DataFrame", labels: list[str], facts: list[dict[str
     from pipeline.corpora import review_order as doubt
     from pipeline.corpora import splits
 
-    console.say(f"looking for copies among {len(table):,} pictures")
+    console.say(f"searching {len(table):,} pictures for copies")
     groups = splits.groups(table["path"].tolist())
-    found = doubt.contradicted(table, groups)
-    for group in np.unique(groups[found]):
+    is_contradicted = doubt.contradicted(table, groups)
+    for group in np.unique(groups[is_contradicted]):
         rows = np.flatnonzero(groups == group).tolist()
         for row in rows:
             facts[row]["copies say"] = "; ".join(labels[other] for other in rows if other != row)
-    return found
+    return is_contradicted
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -350,7 +352,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen()
     except OSError as error:
-        raise UserError(f"nothing can be served at {host}, port {port} ({error}); name another --port") from error
+        raise UserError(f"cannot serve at {host}, port {port} ({error}); give another --port") from error
     return listener
 
 

@@ -46,6 +46,7 @@ class Opened:
     """An estimator in memory.
 
     name: its registry entry.
+    estimator: with its networks loaded.
     batch: faces in one call.
     sha256: of each of its files, by registry entry.
     """
@@ -59,52 +60,61 @@ class Opened:
 def attributes(
     data: Annotated[
         Path,
-        typer.Option(help="Folder of pictures named as UTKFace's, or a CSV: path, age, gender.", show_default=False),
+        typer.Option(
+            help="Folder of pictures named as in UTKFace, or a CSV with path, age, gender.", show_default=False
+        ),
     ],
     estimator: Annotated[
         list[str],
-        typer.Option(help="A registry entry; starter is ours. Repeat it, or separate by commas.", show_default=False),
+        typer.Option(
+            help="A registry entry, or starter. Repeat it, or separate entries by commas.", show_default=False
+        ),
     ],
     output: Annotated[
-        Path, typer.Option(dir_okay=False, help="CSV of every prediction; a .png of the same name.", show_default=False)
+        Path,
+        typer.Option(
+            dir_okay=False, help="CSV for every prediction. A .png of the same name is written too.", show_default=False
+        ),
     ],
-    split: Annotated[Side, typer.Option(help="A side of the split that the starter was trained by.")] = Side.ALL,
-    sizes: Annotated[str, typer.Option(help="Sides, px: copies scaled down to them are judged too, as 16,32.")] = "",
+    split: Annotated[Side, typer.Option(help="A side of the split with which the starter was trained.")] = Side.ALL,
+    sizes: Annotated[
+        str, typer.Option(help="Sides in px, such as 16,32. Copies scaled down to them are judged too.")
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap; 0: no intervals.", min=0)] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap; 0: no intervals.", min=0)] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
 ) -> None:
     """Estimate age and gender of labelled faces, taken as aligned crops, and measure the errors."""
-    names = [part.strip() for each in estimator for part in each.split(",") if part.strip()]
+    names = [part.strip() for text in estimator for part in text.split(",") if part.strip()]
     names = list(dict.fromkeys(map(entry_of, names)))
     if not names:
-        raise UserError("--estimator names none; name a registry entry, such as starter")
+        raise UserError("--estimator is empty; give a registry entry, such as starter")
     copies_px = sides_of(sizes)
     faces = read_faces(data, split)
     opened = []
     for name in names:
         chosen = load(config or [], [*(settings or []), f"estimate.estimator={name}"], profile)
         opened.append(open_estimator(name, chosen))
-    judged = pd.concat([_judge(each, faces, copies_px) for each in opened], ignore_index=True)
+    judged = pd.concat([_judge(judge, faces, copies_px) for judge in opened], ignore_index=True)
     write(judged, output)
-    found = {
-        each.name: {
-            **evaluation.summary(judged[judged["estimator"] == each.name], resamples=resamples, seed=seed),
-            "sha256": each.sha256,
+    summaries = {
+        judge.name: {
+            **evaluation.summary(judged[judged["estimator"] == judge.name], resamples=resamples, seed=seed),
+            "sha256": judge.sha256,
         }
-        for each in opened
+        for judge in opened
     }
-    show(found)
-    pooled = {name: each["pooled"] for name, each in found.items()}
+    show(summaries)
+    pooled = {name: summary["pooled"] for name, summary in summaries.items()}
     plot_speed(pooled, output.with_suffix(".png"))
     if json_file:
-        first = found[names[0]]
-        told = {"data": str(data), "split": split.value, "pooled": first["pooled"], "by": first["by"]}
+        first = summaries[names[0]]
+        report = {"data": str(data), "split": split.value, "pooled": first["pooled"], "by": first["by"]}
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({**told, "estimators": found}, indent=1) + "\n")
+        json_file.write_text(json.dumps({**report, "estimators": summaries}, indent=1) + "\n")
 
 
 def entry_of(name: str) -> str:
@@ -118,14 +128,12 @@ def read_faces(data: Path, split: Side) -> pd.DataFrame:
     faces = load_faces(data)
     unlabelled = faces["age"].isna() & faces["gender"].isna()
     if unlabelled.any():
-        raise UserError(
-            f"{faces['path'][unlabelled.idxmax()]} has neither an age nor a gender; label it, or take it out"
-        )
+        raise UserError(f"{faces['path'][unlabelled.idxmax()]} has neither an age nor a gender; label it or remove it")
     if split != Side.ALL:
-        say("looking for copies among the pictures, which decide the split")
+        say("searching for copies of pictures; they decide the split")
         faces = faces[splits.split_faces(faces) == split.value]
         if faces.empty:
-            raise UserError(f"no picture of {data} falls to the side {split.value}; name a larger data set")
+            raise UserError(f"no picture of {data} is on the side {split.value}; give a larger data set")
     return faces
 
 
@@ -172,14 +180,14 @@ def write(judged: pd.DataFrame, path: Path) -> None:
     judged[[*evaluation.COLUMNS, *extra]].to_csv(path, index=False, float_format="%.6g")
 
 
-def show(found: dict[str, dict[str, Any]]) -> None:
+def show(summaries: dict[str, dict[str, Any]]) -> None:
     """Print a table of every estimator, pooled and by group."""
     table = Table(
         "estimator", "faces", "pictures", "ms/face", "MAE", "CS@5 %", "gender %", "ECE", "coverage %", box=None
     )
-    for name, each in found.items():
-        _add_row(table, name, "all", each["pooled"])
-        for by, parts in each["by"].items():
+    for name, summary in summaries.items():
+        _add_row(table, name, "all", summary["pooled"])
+        for by, parts in summary["by"].items():
             for label, figures in parts.items():
                 _add_row(table, "", f"{by} {label}", figures)
     console = Console()
@@ -187,7 +195,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
 
 
 def _add_row(table: Table, name: str, label: str, figures: dict[str, float | None]) -> None:
-    def told(key: str) -> str:
+    def cell(key: str) -> str:
         value, low, high = (figures[f"{key}{end}"] for end in ("", "_low", "_high"))
         factor, digits = {"mae": (1, 2), "ece": (1, 3)}.get(key, (100, 1))  # all others in per cent
         if value is None:
@@ -195,5 +203,5 @@ def _add_row(table: Table, name: str, label: str, figures: dict[str, float | Non
         interval = "" if low is None or high is None else f" ({factor * low:.{digits}f}–{factor * high:.{digits}f})"
         return f"{factor * value:.{digits}f}{interval}"
 
-    cells = [told(key) for key in FIGURES]
+    cells = [cell(key) for key in FIGURES]
     table.add_row(name, label, f"{figures['pictures']:,}", f"{1000 * (figures['seconds'] or 0):.2f}", *cells)

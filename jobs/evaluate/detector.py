@@ -34,25 +34,25 @@ Find = Callable[[Picture], Detections]
 
 def detector(
     images: Annotated[
-        Path, typer.Option(help="Folder of pictures, or a video with a gt in MOT form.", show_default=False)
+        Path, typer.Option(help="Folder of pictures, or a video with a --gt in MOT format.", show_default=False)
     ],
     gt: Annotated[
-        Path, typer.Option(help="image,xmin,ymin,xmax,ymax as CSV; or a .txt in MOT form.", show_default=False)
+        Path, typer.Option(help="A CSV with image,xmin,ymin,xmax,ymax; or a .txt in MOT format.", show_default=False)
     ],
     detector: Annotated[
         list[str],
-        typer.Option(help="A registry entry, of people or of faces; starter is ours. Repeat it.", show_default=False),
+        typer.Option(help="A registry entry that detects people or faces, or starter. Repeat it.", show_default=False),
     ],
     threshold: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="The working threshold; without it track.min_score, for faces faces.min_score."
-        ),
+        typer.Option(min=0, max=1, help="The working threshold. Default: track.min_score, for faces faces.min_score."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Take every so many frames of a gt in MOT form.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Use every N-th frame of a --gt in MOT format.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over pictures; 0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Resamples of the bootstrap over pictures; 0: no intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -63,7 +63,7 @@ def detector(
     """
     names, pictures, truth = _labelled(images, gt, every)
     results: dict[str, Any] = {}
-    for name in dict.fromkeys(STARTER_ENTRY if each == "starter" else each for each in detector):
+    for name in dict.fromkeys(STARTER_ENTRY if entry == "starter" else entry for entry in detector):
         find, default = _finder(name, config, settings, profile)
         working = default if threshold is None else threshold
         matches, frames_per_s = _measure(
@@ -76,13 +76,13 @@ def detector(
         results[name]["curve"] = curve(matches)
         if resamples:
             results[name]["intervals"] = intervals(matches, working, resamples=resamples, seed=seed)
-    _show(results, len(names), sum(len(each.boxes) for each in truth))
+    _show(results, len(names), sum(len(labels.boxes) for labels in truth))
     if json_file:
-        counts = {"pictures": len(names), "boxes": sum(len(each.boxes) for each in truth)}
+        counts = {"pictures": len(names), "boxes": sum(len(labels.boxes) for labels in truth)}
         first, *others = results
-        told = {"detector": first, **counts, **results[first]}
-        told |= {"others": {name: results[name] for name in others}} if others else {}
-        json_file.write_text(json.dumps(told, indent=1) + "\n")
+        report = {"detector": first, **counts, **results[first]}
+        report |= {"others": {name: results[name] for name in others}} if others else {}
+        json_file.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[], Iterator[Picture]], list[Truth]]:
@@ -100,7 +100,7 @@ def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[
             paths = paths[::every]
         return [path.name for path in paths], lambda: (read_rgb(path) for path in paths), truth
     if not in_mot_form:
-        raise UserError(f"{images} is no folder; --images must be a folder of pictures where --gt is a CSV")
+        raise UserError(f"{images} is no folder; --images must be a folder of pictures if --gt is a CSV")
     count = sum(1 for _ in frames_of(images))
     truth = _of_length(read_truth_mot(gt), count, gt, images)[::every]
     names = [str(index) for index in range(1, count + 1, every)]
@@ -119,25 +119,28 @@ def _of_length(truth: list[Truth], count: int, gt: Path, images: Path) -> list[T
 def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile) -> tuple[Find, float]:
     """Return a detector of the registry as a function, and its working threshold in the pipeline."""
     entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
-    faces = entry.kind in LOOKS
-    if not faces and entry.kind != "yolo":
-        raise UserError(f"--detector must be of kind yolo, or find faces ({', '.join(LOOKS)}); {name} is {entry.kind}")
+    is_of_faces = entry.kind in LOOKS
+    if not is_of_faces and entry.kind != "yolo":
+        raise UserError(
+            f"--detector must be of kind yolo, or of a kind that detects faces ({', '.join(LOOKS)}); "
+            f"{name} is of kind {entry.kind}"
+        )
     usual = load(config or [], settings or [], profile)
-    role = "candidates.look" if faces else "observe.detector.weights"
-    score = "candidates.look_score" if faces else "observe.detector.min_score"
+    role = "candidates.look" if is_of_faces else "observe.detector.weights"
+    score = "candidates.look_score" if is_of_faces else "observe.detector.min_score"
     # A face detector gets whole pictures at the input size of the person detector.
-    own = [f"{role}={name}", f"{score}={AP_MIN_SCORE}", f"candidates.look_px={usual.observe.detector.image_size}"]
-    chosen = decide_device(load(config or [], [*(settings or []), *own], profile))
+    knobs = [f"{role}={name}", f"{score}={AP_MIN_SCORE}", f"candidates.look_px={usual.observe.detector.image_size}"]
+    chosen = decide_device(load(config or [], [*(settings or []), *knobs], profile))
     loader = Loader(chosen, Registry.of(chosen, fetch))
-    if not faces:
+    if not is_of_faces:
         people = loader.person_detector()
         return lambda picture: people([picture], alone=True)[0], usual.track.min_score
-    found = loader.look()
-    assert found is not None
+    face_detector = loader.look()
+    assert face_detector is not None
 
     def find(picture: Picture) -> Detections:
-        each = found([picture])[0]
-        return Detections(each.boxes, each.scores)
+        faces = face_detector([picture])[0]
+        return Detections(faces.boxes, faces.scores)
 
     return find, usual.faces.min_score
 
@@ -151,9 +154,9 @@ def _measure(find: Find, pictures: Iterable[Picture], truth: Sequence[Truth]) ->
         if not matches:
             find(picture)  # the first call with a shape is slow
         start = time.perf_counter()
-        found = find(picture)
+        detections = find(picture)
         seconds += time.perf_counter() - start
-        matches.append(match(found, labels.boxes, labels.ignored))
+        matches.append(match(detections, labels.boxes, labels.ignored))
     return matches, len(matches) / seconds
 
 

@@ -34,22 +34,24 @@ SHOWN = {"rank1": "rank-1", "map": "mAP", "auc": "AUC"}
 
 
 def reid(
-    weights: Annotated[list[str], typer.Option(help="A registry entry of kind reid; starter is ours; repeat it.")],
-    people: Annotated[Path | None, typer.Option(help="Folder of crops named person_index.jpg, as CUHK03's.")] = None,
+    weights: Annotated[list[str], typer.Option(help="A registry entry of kind reid, or starter. Repeat it.")],
+    people: Annotated[Path | None, typer.Option(help="Folder of crops named person_index.jpg, as in CUHK03.")] = None,
     held_out: Annotated[
-        int, typer.Option(min=0, help="Of them, the people that `train reid` left out; 0: everybody.")
+        int, typer.Option(min=0, help="Use only the people that `train reid` held out; 0: all people.")
     ] = 100,
-    video: Annotated[list[Path] | None, typer.Option(help="A video, or a folder of frames by name; repeat it.")] = None,
-    truth: Annotated[list[Path] | None, typer.Option(help="Its tracks in MOT form; one for each --video.")] = None,
-    per_second: Annotated[float, typer.Option(min=0.001, help="Frames a second of folders of frames.")] = 1.0,
-    gap_s: Annotated[float, typer.Option(min=0, help="Least time between two crops that are compared.")] = 1.0,
+    video: Annotated[
+        list[Path] | None, typer.Option(help="A video, or a folder of frames in order of name. Repeat it.")
+    ] = None,
+    truth: Annotated[list[Path] | None, typer.Option(help="Tracks in MOT format, one file for each --video.")] = None,
+    per_second: Annotated[float, typer.Option(min=0.001, help="Frames per second of folders of frames.")] = 1.0,
+    gap_s: Annotated[float, typer.Option(min=0, help="Least seconds between two crops that are compared.")] = 1.0,
     covered: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out boxes that one other box covers by more than this share.")
+        float, typer.Option(min=0, max=1, help="Ignore boxes of which another box covers more than this share.")
     ] = 1.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the bootstrap; 0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -57,12 +59,12 @@ def reid(
     """Rank people across two cameras, and compare crops within videos with labelled tracks."""
     use_threads(threads)
     if people is None and not video:
-        raise UserError("there is nothing to measure on; name --people, or --video and --truth")
+        raise UserError("there is nothing to measure; give --people, or --video and --truth")
     if len(video or []) != len(truth or []):
-        raise UserError(f"got {len(video or [])} --video and {len(truth or [])} --truth; name both for each video")
+        raise UserError(f"got {len(video or [])} --video and {len(truth or [])} --truth; give one of each per video")
     registry = Registry.of(load(config or [], settings or [], profile), fetch)
-    found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(STARTER_ENTRY if each == "starter" else each for each in weights):
+    measured: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(STARTER_ENTRY if entry == "starter" else entry for entry in weights):
         entry = registry.entry(name)
         if entry.kind != "reid":
             raise UserError(f"--weights must be of kind reid, {name} is of kind {entry.kind}; {LISTED}")
@@ -72,21 +74,22 @@ def reid(
         if people is not None:
             figures["cameras"] = _over_cameras(embedder, people, held_out, resamples, rng)
             figures["pooled"] |= figures["cameras"]["first_to_second"]
+        video_names = [path.name for path in video or []]
         pairs = {
-            f"{number}:{one.name}" if [each.name for each in video or []].count(one.name) > 1 else one.name: _pairs(
-                embedder, one, rows, per_second, gap_s, covered
+            f"{number}:{path.name}" if video_names.count(path.name) > 1 else path.name: _pairs(
+                embedder, path, tracks, per_second, gap_s, covered
             )
-            for number, (one, rows) in enumerate(zip(video or [], truth or [], strict=True))
+            for number, (path, tracks) in enumerate(zip(video or [], truth or [], strict=True))
         }
         if pairs:
             figures["videos"] = evaluation.auc_figures(pairs, resamples=resamples, rng=rng)
             figures["pooled"] |= figures["videos"].pop("pooled")
-        found[name] = figures
-    _show(found)
+        measured[name] = figures
+    _show(measured)
     if json_file:
-        first = next(iter(found.values()))
+        first = next(iter(measured.values()))
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({"pooled": first["pooled"], "embedders": found}, indent=1) + "\n")
+        json_file.write_text(json.dumps({"pooled": first["pooled"], "embedders": measured}, indent=1) + "\n")
 
 
 def _over_cameras(
@@ -96,7 +99,10 @@ def _over_cameras(
     if held_out:
         crops = crops[np.isin(crops.people, [*cuhk03.held_out(crops.people, held_out)])]
     pictures = (read_picture(path) for path in crops.paths)
-    squashed = [embedder.crops(each, np.array([[0, 0, each.shape[1], each.shape[0]]], np.float32)) for each in pictures]
+    squashed = [
+        embedder.crops(picture, np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32))
+        for picture in pictures
+    ]
     vectors = embedder(np.concatenate(squashed))
     cameras = crops.cameras
     protocols = {"first_to_second": (cameras == 0, cameras == 1), "all": (cameras >= 0, cameras >= 0)}
@@ -129,14 +135,17 @@ def _pairs(
             break
     vectors = np.concatenate([np.zeros((0, 1), np.float32), *parts]) if not parts else np.concatenate(parts)
     if len(vectors) != kept.sum():
-        raise UserError(f"{truth} tells of frame {frames.max()}, and {video} has fewer; name the video that it is of")
+        raise UserError(
+            f"{truth} has boxes in frame {frames.max()}, and {video} has fewer frames; "
+            "give the video that the tracks belong to"
+        )
     return evaluation.count_pairs(vectors, tracks[kept], times_s[kept], min_gap_s=gap_s)
 
 
 def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
     """Yield each frame with its time in seconds."""
     if video.is_dir():
-        for number, path in enumerate(sorted(each for each in video.iterdir() if each.suffix in PICTURE_SUFFIXES)):
+        for number, path in enumerate(sorted(file for file in video.iterdir() if file.suffix in PICTURE_SUFFIXES)):
             yield number / per_second, read_picture(path)
         return
     if not video.is_file():
@@ -148,17 +157,17 @@ def _frames(video: Path, per_second: float) -> Iterator[tuple[float, Picture]]:
             yield frame.time_ns / NS, frame.picture
 
 
-def _show(found: dict[str, dict[str, Any]]) -> None:
+def _show(measured: dict[str, dict[str, Any]]) -> None:
     """Print a row with 95 % intervals for each embedder and for each of its videos."""
     table = Table("embedder", "", *(name for name in SHOWN.values()), box=None, pad_edge=False)
-    for embedder, figures in found.items():
-        for name, told in {"pooled": figures["pooled"], **figures.get("videos", {})}.items():
-            table.add_row(embedder if name == "pooled" else "", name, *(_share(told, key) for key in SHOWN))
+    for embedder, figures in measured.items():
+        for name, part in {"pooled": figures["pooled"], **figures.get("videos", {})}.items():
+            table.add_row(embedder if name == "pooled" else "", name, *(_share(part, key) for key in SHOWN))
     console.print(table)
 
 
-def _share(told: dict[str, Any], key: str) -> str:
-    if key not in told:
+def _share(figures: dict[str, Any], key: str) -> str:
+    if key not in figures:
         return ""
-    low, high = told.get(f"{key}_interval") or (None, None)
-    return f"{told[key]:.3f}" if low is None else f"{told[key]:.3f} ({low:.3f}–{high:.3f})"
+    low, high = figures.get(f"{key}_interval") or (None, None)
+    return f"{figures[key]:.3f}" if low is None else f"{figures[key]:.3f} ({low:.3f}–{high:.3f})"

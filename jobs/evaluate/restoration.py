@@ -27,19 +27,24 @@ from pipeline.weights import Registry
 def restoration(
     data: Annotated[
         Path,
-        typer.Option(help="Folder of pictures named as UTKFace's, or a CSV: path, age, gender.", show_default=False),
+        typer.Option(
+            help="Folder of pictures named as in UTKFace, or a CSV with path, age, gender.", show_default=False
+        ),
     ],
     output: Annotated[
-        Path, typer.Option(dir_okay=False, help="CSV of every face, judged both ways.", show_default=False)
+        Path,
+        typer.Option(
+            dir_okay=False, help="CSV for every face, judged with and without restoration.", show_default=False
+        ),
     ],
     restorer: Annotated[
-        str, typer.Option(help="A registry entry of kind gfpgan; or bicubic, lanczos: only another enlargement.")
+        str, typer.Option(help="A registry entry of kind gfpgan; or bicubic or lanczos, which only enlarge.")
     ] = "bicubic",
-    estimator: Annotated[str, typer.Option(help="A registry entry; starter is ours.")] = "starter",
-    sizes: Annotated[str, typer.Option(help="Sides, px, that the pictures are scaled down to.")] = "16,24,32,48,64",
-    split: Annotated[Side, typer.Option(help="A side of the split that the starter was trained by.")] = Side.ALL,
-    limit: Annotated[int | None, typer.Option(help="So many faces, drawn by --seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    estimator: Annotated[str, typer.Option(help="A registry entry, or starter.")] = "starter",
+    sizes: Annotated[str, typer.Option(help="Sides in px to which the pictures are scaled down.")] = "16,24,32,48,64",
+    split: Annotated[Side, typer.Option(help="A side of the split with which the starter was trained.")] = Side.ALL,
+    limit: Annotated[int | None, typer.Option(help="Most faces to judge, drawn with --seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     config: ConfigFiles = None,
     settings: Settings = None,
@@ -52,7 +57,7 @@ def restoration(
     """
     sides = sides_of(sizes)
     if not sides:
-        raise UserError("--sizes names none; name sides in px, as 16,32")
+        raise UserError("--sizes is empty; give sides in px, such as 16,32")
     name = entry_of(estimator)
     knobs = [*(settings or []), f"estimate.estimator={name}"]
     is_network = restorer not in ENLARGEMENTS
@@ -75,22 +80,22 @@ def restoration(
     )
     judged = _watched(parts, len(faces) * len(sides))
     if judged.empty:
-        raise UserError(f"every picture in {data} is smaller than {sides[0]} px; name smaller --sizes")
+        raise UserError(f"every picture in {data} is smaller than {sides[0]} px; give smaller --sizes")
     output.parent.mkdir(parents=True, exist_ok=True)
     judged.to_csv(output, index=False, float_format="%.6g")
-    found = summary(judged)
-    _show(found, restorer)
+    figures = summary(judged)
+    _show(figures, restorer)
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        told = {"data": str(data), "split": split.value, "estimator": name, "restorer": restorer}
-        json_file.write_text(json.dumps({**told, "sizes": found.to_dict("records")}, indent=1) + "\n")
+        report = {"data": str(data), "split": split.value, "estimator": name, "restorer": restorer}
+        json_file.write_text(json.dumps({**report, "sizes": figures.to_dict("records")}, indent=1) + "\n")
 
 
 def _restorer(name: str, config: Config) -> Restore:
     registry = Registry.of(config, fetch)
     if registry.entry(name).kind != "gfpgan":
         raise UserError(
-            f"--restorer: {name} is of kind {registry.entry(name).kind}; name one of kind gfpgan, or bicubic"
+            f"--restorer: {name} is of kind {registry.entry(name).kind}; give an entry of kind gfpgan, or bicubic"
         )
     registry.refuse_licences([name], config.licences.allow)
     registry.pull([name])
@@ -111,7 +116,7 @@ def _watched(parts: Iterator[pd.DataFrame], total: int) -> pd.DataFrame:
     return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
 
 
-def _show(found: pd.DataFrame, restorer: str) -> None:
+def _show(figures: pd.DataFrame, restorer: str) -> None:
     table = Table(
         "size",
         "eyes",
@@ -124,7 +129,7 @@ def _show(found: pd.DataFrame, restorer: str) -> None:
         "change (95 %)",
         box=None,
     )
-    for line in found.to_dict("records"):
+    for line in figures.to_dict("records"):
         table.add_row(
             f"{line['size_px']:.0f} px",
             f"{line['eye_distance_px']:.0f} px",
@@ -139,4 +144,7 @@ def _show(found: pd.DataFrame, restorer: str) -> None:
         )
     console = Console()
     (console if console.is_terminal else Console(width=PLAIN_WIDTH)).print(table)
-    say("A change below 0 in MAE, and above 0 in gender, is for restoration; an interval around 0 says neither.")
+    say(
+        "Restoration helps where the MAE changes by less than 0, and gender by more than 0. "
+        "An interval around 0 shows neither."
+    )

@@ -82,16 +82,18 @@ class Output:
     def name(self, video_id: str) -> str:
         return self.state.file_names(video_id)[0]
 
-    def called(self, text: Text) -> str:
+    def video_of(self, text: Text) -> str:
         """Return the ID of a text's video: the video of its name, or the only one. Raises UserError."""
         done = self.state.done()
         names = {video_id: self.state.file_names(video_id) for video_id in done}
-        own = [each for each in done if text.name in {PurePosixPath(name).stem for name in names[each]}]
-        if len(own) == 1 or len(done) == 1:
-            return (own or done)[0]
+        matching = [
+            video_id for video_id in done if text.name in {PurePosixPath(name).stem for name in names[video_id]}
+        ]
+        if len(matching) == 1 or len(done) == 1:
+            return (matching or done)[0]
         raise UserError(
-            f"{self.place} holds {len(done)} videos, {len(own)} of them called {text.name}; put {text.place} into a "
-            "folder that is called as its video"
+            f"{self.place} holds {len(done)} videos, {len(matching)} of them named {text.name}; put {text.place} into "
+            "a folder with the name of its video"
         )
 
     def video(self, video_id: str) -> tuple[MotRows, NDArray[np.int64]]:
@@ -119,8 +121,8 @@ class Output:
             run = json.loads(self.state.store.read("run.json"))
         if run.get("config_id") != row["config_id"]:
             raise UserError(
-                f"{self.place}: run.json is not of the run that analysed {row['uri']}, so that its frames are not "
-                "known; choose --frames all"
+                f"{self.place}: run.json is not of the run that analysed {row['uri']}, so its analysed frames are "
+                "unknown; choose --frames all"
             )
         knobs = run["configuration"]
         frames = table["frame_num"].to_numpy()
@@ -136,17 +138,17 @@ class Output:
 
 
 def tracking(
-    result: Annotated[list[str], typer.Option(help="An output, or a MOT text (.txt); repeat it.", show_default=False)],
+    result: Annotated[list[str], typer.Option(help="An output, or a MOT text (.txt). Repeat it.", show_default=False)],
     reference: Annotated[
         list[str],
-        typer.Option(help="The truth: a MOT text (gt.txt), or an output; one for each --result.", show_default=False),
+        typer.Option(help="The truth: a MOT text (gt.txt) or an output, one for each --result.", show_default=False),
     ],
     ids: Ids = Identity.PERSON,
     frames: Annotated[
         Frames,
         typer.Option(
-            help="Of outputs. all: interpolated boxes too. analysed: judge only the frames that both sides looked at "
-            "(observe.fps)."
+            help="Frames of outputs to judge. all: interpolated boxes count too. analysed: only frames that both sides "
+            "analysed (observe.fps)."
         ),
     ] = Frames.ALL,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -161,10 +163,10 @@ def tracking(
     """
     load(config or [])  # only checked here: every evaluation takes --config
     if len(result) != len(reference):
-        raise UserError(f"got {len(result)} --result and {len(reference)} --reference; name as many of each")
+        raise UserError(f"got {len(result)} --result and {len(reference)} --reference; give as many of each")
     pairs: dict[str, Pair] = {}
-    for number, (one, other) in enumerate(zip(result, reference, strict=True), start=1):
-        for name, pair in _compared(_opened(one, ids, frames), _opened(other, ids, frames)):
+    for number, (result_place, reference_place) in enumerate(zip(result, reference, strict=True), start=1):
+        for name, pair in _compared(_opened(result_place, ids, frames), _opened(reference_place, ids, frames)):
             pairs[f"{number}:{name}" if name in pairs else name] = pair
     try:
         figures = score(pairs)
@@ -196,7 +198,7 @@ def _compared(result: Text | Output, reference: Text | Output) -> Iterator[tuple
         counting = reference.rows[reference.rows.counts]
         _check(reference.place, counting)
         if not len(counting):
-            raise UserError(f"{reference.place} has no row that counts; give rows that do a 1 in the seventh column")
+            raise UserError(f"{reference.place} has no row that counts; rows that count need a 1 in the seventh column")
     match result, reference:
         case Text(), Text():
             yield reference.name, Pair.of_all_frames(result.rows, reference.rows)
@@ -214,12 +216,12 @@ def _check(place: str, rows: MotRows) -> None:
     keys, counts = np.unique(np.stack([rows.frames, rows.ids]), axis=1, return_counts=True)
     if (counts > 1).any():
         frame, name = keys[:, counts > 1][:, 0]
-        raise UserError(f"{place} has the id {name} twice in frame {frame}; give every box of a frame an id of its own")
+        raise UserError(f"{place} has the id {name} twice in frame {frame}; give every box of a frame a different id")
 
 
 def _of_text(output: Output, text: Text) -> tuple[str, MotRows, NDArray[np.int64]]:
     """Return name, rows and frames of a text's video in an output. Raises UserError."""
-    video_id = output.called(text)
+    video_id = output.video_of(text)
     last, num_frames = text.rows.frames.max(initial=0), output.num_frames(video_id)
     if last > num_frames:
         raise UserError(
@@ -232,20 +234,20 @@ def _of_text(output: Output, text: Text) -> tuple[str, MotRows, NDArray[np.int64
 def _common(result: Output, reference: Output) -> Iterator[tuple[str, Pair]]:
     ours, theirs = set(result.state.done()), set(reference.state.done())
     if not ours & theirs:
-        raise UserError(f"{result.place} and {reference.place} have no video in common; process the same to both")
+        raise UserError(f"{result.place} and {reference.place} have no video in common; process the same files to both")
     if ours ^ theirs:
         say(f"left out: {len(ours ^ theirs)} videos that only one of {result.place} and {reference.place} holds")
     for video_id in sorted(ours & theirs, key=result.name):
-        (found, some), (truth, others) = result.video(video_id), reference.video(video_id)
-        yield result.name(video_id), Pair(found, truth, np.intersect1d(some, others))
+        (tracks, frames), (truth, truth_frames) = result.video(video_id), reference.video(video_id)
+        yield result.name(video_id), Pair(tracks, truth, np.intersect1d(frames, truth_frames))
 
 
 def _show(figures: Mapping[str, Figures]) -> None:
     narrow = (Column(header, no_wrap=True) for header in (*COLUMNS.values(), "ids"))
     table = Table(Column("video", overflow="fold"), *narrow, box=None, pad_edge=False)
-    for name, told in figures.items():
-        cells = [str(told[key]) if isinstance(told[key], int) else _share(told[key]) for key in COLUMNS]
-        table.add_row(name, *cells, f"{told['num_ids_found']}/{told['num_ids_there']}")
+    for name, values in figures.items():
+        cells = [str(values[key]) if isinstance(values[key], int) else _share(values[key]) for key in COLUMNS]
+        table.add_row(name, *cells, f"{values['num_ids_found']}/{values['num_ids_there']}")
     console.print(table)
 
 

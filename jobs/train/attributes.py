@@ -40,30 +40,26 @@ def attributes(
         Path,
         typer.Option(
             file_okay=False,
-            help="Folder of this run; with the same one it goes on where it stopped.",
+            help="Folder of the run. The same folder resumes the run.",
             show_default=False,
         ),
     ],
-    epochs: Annotated[
-        int, typer.Option(help="How often all pictures are seen.", min=1)
-    ] = AttributeTrainingParams().epochs,
-    batch: Annotated[int, typer.Option(help="Pictures in a step.", min=2)] = AttributeTrainingParams().batch,
+    epochs: Annotated[int, typer.Option(help="Passes over all pictures.", min=1)] = AttributeTrainingParams().epochs,
+    batch: Annotated[int, typer.Option(help="Pictures per step.", min=2)] = AttributeTrainingParams().batch,
     learning_rate: Annotated[
-        float, typer.Option(help="The largest one.", min=0)
+        float, typer.Option(help="Peak learning rate.", min=0)
     ] = AttributeTrainingParams().learning_rate,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.", min=0)] = AttributeTrainingParams().seed,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = AttributeTrainingParams().seed,
     mirrored: Annotated[
-        bool, typer.Option(help="Let the estimator look at every face and at its mirror image: twice the time.")
+        bool, typer.Option(help="Let the estimator judge every face and its mirror image. Takes twice the time.")
     ] = True,
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Only calibrate and test the network of this file, without training.", dir_okay=False),
+        typer.Option(help="Only calibrate and test the network in this file.", dir_okay=False),
     ] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
-    device: Annotated[
-        Device | None, typer.Option(help="Where to train; without it, on a GPU where there is one.")
-    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where to train. Default: a GPU if there is one.")] = None,
 ) -> None:
     """Train, calibrate and test the starter estimator of age and gender, and write it with its registry entry."""
     use_threads(threads)
@@ -73,7 +69,7 @@ def attributes(
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
     if missing := {"train", "validation", "test"} - sides.keys():
         raise UserError(
-            f"{data} has too few pictures: none falls to {', '.join(sorted(missing))}; name a larger data set"
+            f"{data} has too few pictures: no picture falls to {', '.join(sorted(missing))}; give a larger data set"
         )
     if calibrate is None:
         network = _train(sides, params, Run(output, settings_of(params)), device)
@@ -90,23 +86,23 @@ def attributes(
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
     write(judged, output / "test.csv")
-    found = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
-    (output / "test.json").write_text(json.dumps(found, indent=1) + "\n")
-    show({NAME: found})
+    summary = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
+    (output / "test.json").write_text(json.dumps(summary, indent=1) + "\n")
+    show({NAME: summary})
     if calibrate is None:
         seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
         say(f"trained in {duration(seconds)}")
     say(str(path))
-    own = f"{output.resolve().name}-attributes"
+    entry_name = f"{output.resolve().name}-attributes"
     entry = entry_of(
         path,
         output,
         kind="attributes",
         licence=licence,
-        seen=f"{side_px} px, RGB, 0..255",
+        model_input=f"{side_px} px, RGB, 0..255",
         note=f"{made} pictures of {data.name}.",
     )
-    write_entries(output, {own: entry}, "estimate.estimator")
+    write_entries(output, {entry_name: entry}, "estimate.estimator")
 
 
 def _train(
@@ -114,6 +110,6 @@ def _train(
 ) -> AttributeNet:
     training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
     if len(training) < params.batch:
-        raise UserError(f"--batch {params.batch} is more than the {len(training)} faces to train on; lower it")
+        raise UserError(f"--batch {params.batch} exceeds the {len(training)} faces to train on; lower it")
     with watching(len(training) // params.batch * params.epochs) as advance:
         return train(training, validation, params, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU))

@@ -66,50 +66,50 @@ class Target(StrEnum):
 
 
 def detector(
-    data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ in YOLO form.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ in YOLO format.", show_default=False)],
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the run: checkpoint, history, weights.", show_default=False)
     ],
-    name: Annotated[Target, typer.Option(help="What the boxes are of.")] = Target.PERSON,
+    name: Annotated[Target, typer.Option(help="The class of the boxes.")] = Target.PERSON,
     unlabelled: Annotated[
         list[Path] | None,
-        typer.Option(help="A video, a picture, or a folder of them, that the teacher labels; repeat it."),
+        typer.Option(help="A video, a picture or a folder of them for the teacher to label. Repeat it."),
     ] = None,
     teacher: Annotated[
-        str, typer.Option(help="A registry entry that finds the same, YOLOv8n in shape; or none.")
+        str, typer.Option(help="A registry entry with YOLOv8n's shape that detects the same class; or none.")
     ] = "none",
     start: Annotated[
-        Path | None, typer.Option(help="Weights that this command wrote, to begin from instead of random ones.")
+        Path | None, typer.Option(help="Start from weights that this command wrote, not from random ones.")
     ] = None,
     keep: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of --start in the mean of weights that is written (WiSE-FT).")
+        float, typer.Option(min=0, max=1, help="Share of --start in the weighted mean that is written (WiSE-FT).")
     ] = 0.0,
-    per_second: Annotated[float, typer.Option(min=0.01, help="Frames a second of videos.")] = 2.0,
+    per_second: Annotated[float, typer.Option(min=0.01, help="Frames per second of video.")] = 2.0,
     held_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of --data left out, by groups of near-duplicates.")
+        float, typer.Option(min=0, max=0.9, help="Share of --data to hold out, in groups of near-duplicates.")
     ] = 0.1,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of what is left out.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out pictures.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all pictures.")] = DEFAULTS.epochs,
     size: Annotated[
         list[int] | None,
-        typer.Option(help="px, sides of the inputs, multiples of 32; repeat it.  [default: 256, 320, 384]"),
+        typer.Option(help="Side of the inputs in px, a multiple of 32. Repeat it.  [default: 256, 320, 384]"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = DEFAULTS.learning_rate,
     close: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the pictures that are zoomed in on a person.")
     ] = DEFAULTS.close,
     quick_start: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the steps, at first, on the teacher's features alone.")
+        float, typer.Option(min=0, max=1, help="Share of the steps that learn only the teacher's features, at first.")
     ] = DEFAULTS.quick_start,
     feature_gain: Annotated[
-        float, typer.Option(min=0, help="Of the loss on the teacher's features; falls to a tenth.")
+        float, typer.Option(min=0, help="Weight of the loss on the teacher's features. It falls to a tenth.")
     ] = DEFAULTS.feature_gain,
     background: Annotated[
-        float, typer.Option(min=0, max=1, help="What the teacher's score counts where labels see nobody.")
+        float, typer.Option(min=0, max=1, help="Weight of the teacher's score where labels have no person.")
     ] = DEFAULTS.background,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = LICENCE,
     config: ConfigFiles = None,
     settings: Settings = None,
@@ -122,16 +122,16 @@ def detector(
     """
     loop.use_threads(threads)
     sizes = tuple(size or DEFAULTS.sizes)
-    if odd := [each for each in sizes if each < STRIDE or each % STRIDE]:
+    if odd := [side for side in sizes if side < STRIDE or side % STRIDE]:
         raise UserError(f"--size must be a multiple of {STRIDE}, got {odd[0]}")
     if unlabelled and teacher == "none":
-        raise UserError("--unlabelled pictures have no boxes; name a --teacher that labels them")
+        raise UserError("--unlabelled pictures have no boxes; add a --teacher to label them")
     if keep and not start:
-        raise UserError("--keep is a share of --start; name both or neither")
-    master = None
+        raise UserError("--keep is a share of --start; give both or neither")
+    teacher_weights = None
     if teacher != "none":
         registry = Registry.of(load(config or [], settings or [], profile), fetch)
-        master = teacher_path(registry, teacher, name.kind)
+        teacher_weights = teacher_path(registry, teacher, name.kind)
     params = DetectorTrainingParams(
         epochs=epochs,
         batch=batch,
@@ -145,17 +145,17 @@ def detector(
     )
     knobs: dict[str, Any] = KNOBS | {"target": name.value}
     examples, tests = _examples(data, held_out, split_seed)
-    if unlabelled and master:
+    if unlabelled and teacher_weights:
         pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
-        examples += pseudo_labelled(pictures, PersonDetector(master, image_size=TEACHER_AT, **knobs))
+        examples += pseudo_labelled(pictures, PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs))
     if len(examples) < batch:
-        raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower it")
-    told = asdict(params) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
-    told |= {"start": sha256_of(start)} if start else {}
-    told |= {"name": name.value} if name != Target.PERSON else {}
-    run = loop.Run(output, told)
+        raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower --batch")
+    run_settings = asdict(params) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
+    run_settings |= {"start": sha256_of(start)} if start else {}
+    run_settings |= {"name": name.value} if name != Target.PERSON else {}
+    run = loop.Run(output, run_settings)
     _write_tests(tests, output)
-    network = PersonDetector(master, image_size=TEACHER_AT, **knobs) if master else None
+    network = PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs) if teacher_weights else None
     trainer = Trainer(examples, params, network, start, name.value)
 
     def figures(average: Any) -> dict[str, float]:
@@ -166,29 +166,33 @@ def detector(
     if start and keep:
         average = blended(average, start, keep)
     path, last = output / "detector.safetensors", figures(average)
-    write_network(average, ARCHITECTURE, path, {"held_out": last, "training": told | ({"keep": keep} if keep else {})})
+    write_network(
+        average, ARCHITECTURE, path, {"held_out": last, "training": run_settings | ({"keep": keep} if keep else {})}
+    )
     shown = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; {len(tests)} pictures held out: {shown}")
-    own = f"{output.resolve().name}-{name.value}"
+    entry_name = f"{output.resolve().name}-{name.value}"
     entry = entry_of(
         path,
         output,
         kind=name.kind,
         licence=licence,
-        seen=f"long side {max(sizes)} px, RGB, 0..1",
+        model_input=f"long side {max(sizes)} px, RGB, 0..1",
         note=f"Trained by `rollcall train detector` on {len(examples)} pictures, {data.name} among them.",
     )
-    write_entries(output, {own: entry}, name.knob)
+    write_entries(output, {entry_name: entry}, name.knob)
 
 
 def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.LabelledPicture]]:
     """Return the examples for training and the held-out pictures."""
     labelled = people.read_people(data)
-    away = people.held_out(people.near_duplicates([each.picture for each in labelled]), share, split_seed)
+    away = people.held_out(people.near_duplicates([labels.picture for labels in labelled]), share, split_seed)
     examples = [
-        Example(each.picture, each.boxes, labelled=True) for each, out in zip(labelled, away, strict=True) if not out
+        Example(labels.picture, labels.boxes, labelled=True)
+        for labels, is_away in zip(labelled, away, strict=True)
+        if not is_away
     ]
-    return examples, [each for each, out in zip(labelled, away, strict=True) if out]
+    return examples, [labels for labels, is_away in zip(labelled, away, strict=True) if is_away]
 
 
 def _write_tests(tests: Sequence[people.LabelledPicture], output: Path) -> None:
@@ -197,14 +201,14 @@ def _write_tests(tests: Sequence[people.LabelledPicture], output: Path) -> None:
     with (output / "held-out.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "xmin", "ymin", "xmax", "ymax"])
-        for each in tests:
-            link = folder / each.path.name
+        for labels in tests:
+            link = folder / labels.path.name
             if not link.exists():
-                link.symlink_to(each.path.resolve())
-            rows.writerows([each.path.name, *(round(float(x), 2) for x in box)] for box in each.boxes)
+                link.symlink_to(labels.path.resolve())
+            rows.writerows([labels.path.name, *(round(float(x), 2) for x in box)] for box in labels.boxes)
 
 
-def _figures(finder: PersonDetector, tests: Sequence[people.LabelledPicture]) -> dict[str, float]:
-    found = finder([each.picture for each in tests])
-    ap = average_precision([match(each, truth.boxes) for each, truth in zip(found, tests, strict=True)])
+def _figures(detector: PersonDetector, tests: Sequence[people.LabelledPicture]) -> dict[str, float]:
+    detections = detector([labels.picture for labels in tests])
+    ap = average_precision([match(boxes, labels.boxes) for boxes, labels in zip(detections, tests, strict=True)])
     return {"ap50": float(ap[0]), "ap": float(np.mean(ap))}

@@ -12,14 +12,16 @@ from pipeline.weights import LISTED, Entry, Registry, fragment, sha256_of
 
 FILE = "registry.yaml"
 RESEARCH_ONLY = "AGPL-3.0 AND research-only"
-Licence = Annotated[str, typer.Option(help="Of the weights, for the registry entry.")]
+Licence = Annotated[str, typer.Option(help="Licence of the weights, for the registry entry.")]
 
 
-def entry_of(path: Path, folder: Path, *, kind: str, licence: str, seen: str, note: str) -> Entry:
-    """Return the entry of the weights in `path` for FILE in `folder`. `path` lies below `folder`; shows:
-    Entry.input."""
+def entry_of(path: Path, folder: Path, *, kind: str, licence: str, model_input: str, note: str) -> Entry:
+    """Return the entry of the weights in `path`, which lies below `folder`, for FILE in `folder`.
+
+    model_input: Entry.input.
+    """
     uri = path.relative_to(folder).as_posix()
-    return Entry(kind=kind, uri=uri, sha256=sha256_of(path), licence=licence, input=seen, note=note)
+    return Entry(kind=kind, uri=uri, sha256=sha256_of(path), licence=licence, input=model_input, note=note)
 
 
 def teacher_path(registry: Registry, name: str, kind: str) -> Path:

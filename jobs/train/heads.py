@@ -42,25 +42,28 @@ class Shown(StrEnum):
 
 
 def heads(
-    data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option(help="UTKFace's folder or any data set of `rollcall datasets list`.", show_default=False)
+    ],
     embedder: Annotated[str, typer.Option(help="A registry entry that embeds faces.", show_default=False)],
     output: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the run; the same one goes on.", show_default=False)
+        Path,
+        typer.Option(file_okay=False, help="Folder of the run. The same folder resumes the run.", show_default=False),
     ],
-    name: Annotated[str | None, typer.Option(help="Of the new registry entry; EMBEDDER-heads if left out.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new registry entry. Default: EMBEDDER-heads.")] = None,
     shown: Annotated[
-        Shown, typer.Option(help="The inner face, or what the embedder tells people apart by.")
+        Shown, typer.Option(help="face: the inner face. identity: the embedder's usual crop.")
     ] = Shown.FACE,
-    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = DEFAULTS.epochs,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better stack.")] = DEFAULTS.patience,
-    batch: Annotated[int, typer.Option(min=1, help="Vectors in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = DEFAULTS.seed,
-    limit: Annotated[
-        int | None, typer.Option(min=100, help="Train, calibrate and test on so many pictures in all.")
-    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes over all faces.")] = DEFAULTS.epochs,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after these epochs without improvement.")
+    ] = DEFAULTS.patience,
+    batch: Annotated[int, typer.Option(min=1, help="Vectors per step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = DEFAULTS.learning_rate,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order.")] = DEFAULTS.seed,
+    limit: Annotated[int | None, typer.Option(min=100, help="Most pictures to use in all.")] = None,
     licence: Licence = RESEARCH_ONLY,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     config: ConfigFiles = None,
     settings: Settings = None,
 ) -> None:
@@ -80,8 +83,8 @@ def heads(
     params = training.HeadTrainingParams(
         epochs=epochs, patience=patience, batch=batch, learning_rate=learning_rate, seed=seed
     )
-    told = asdict(params) | {"dropouts": list(params.dropouts), "data": str(data), "limit": limit}
-    run = Run(output, told | {"embedder": sha256_of(path), "shown": shown.value})
+    run_settings = asdict(params) | {"dropouts": list(params.dropouts), "data": str(data), "limit": limit}
+    run = Run(output, run_settings | {"embedder": sha256_of(path), "shown": shown.value})
     faces = _known(load_faces(data), limit, seed)
     faces = faces.assign(side=split_of(faces, output))
     with watching(len(faces)) as advance:
@@ -107,15 +110,15 @@ def heads(
     write(Calibration.neutral())
     neutral = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
     write(training.calibrated(neutral.raw, vectors[sides["validation"]]))
-    own = name or f"{embedder}-heads"
+    entry_name = name or f"{embedder}-heads"
     added = {
-        own: Entry(kind="heads", parts={"embedder": embedder, "heads": f"{own}-layers"}),
-        f"{own}-layers": entry_of(
+        entry_name: Entry(kind="heads", parts={"embedder": embedder, "heads": f"{entry_name}-layers"}),
+        f"{entry_name}-layers": entry_of(
             weights,
             output,
             kind="dense-heads",
             licence=licence,
-            seen=f"{network.dimensions}-d embedding of {embedder}",
+            model_input=f"{network.dimensions}-d embedding of {embedder}",
             note=f"Trained by `rollcall train heads` on {int(sides['train'].sum())} faces of {data.name}.",
         ),
     }

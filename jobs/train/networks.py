@@ -36,24 +36,32 @@ class Network(StrEnum):
 
 
 def networks(
-    network: Annotated[Network, typer.Option(help="What to train.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="UTKFace's folder, or any data set that is known.", show_default=False)],
-    output: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the run; the same one goes on.", show_default=False)
+    network: Annotated[Network, typer.Option(help="The network to train.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option(help="UTKFace's folder or any data set of `rollcall datasets list`.", show_default=False)
     ],
-    folds: Annotated[int, typer.Option(min=3, help="Parts, by person or copies of a picture.")] = 10,
+    output: Annotated[
+        Path,
+        typer.Option(file_okay=False, help="Folder of the run. The same folder resumes the run.", show_default=False),
+    ],
+    folds: Annotated[
+        int, typer.Option(min=3, help="Number of parts. A person or the copies of a picture share a part.")
+    ] = 10,
     fold: Annotated[
-        list[int] | None, typer.Option(help="Test on this part, 0.., stop by the next, train on the rest; repeat it.")
+        list[int] | None,
+        typer.Option(help="Part to test on, from 0; the next decides when to stop, the rest train. Repeat it."),
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="torchvision's file of ImageNet weights; random without.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = DEFAULTS.epochs,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = DEFAULTS.batch,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
-    crops: Annotated[int, typer.Option(help="Of levi-hassner's judgement: 10, or 1.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
-    limit: Annotated[int | None, typer.Option(min=30, help="Take so many pictures in all.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="torchvision's file of ImageNet weights. Default: random weights.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all pictures.")] = DEFAULTS.epochs,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = DEFAULTS.batch,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = DEFAULTS.learning_rate,
+    crops: Annotated[int, typer.Option(help="Crops that levi-hassner judges per face: 10 or 1.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
+    limit: Annotated[int | None, typer.Option(min=30, help="Most pictures to use in all.")] = None,
     licence: Licence = RESEARCH_ONLY,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
 ) -> None:
     """Train one of the earlier systems' networks fold by fold, test each on its part, and write its registry entry."""
     use_threads(threads)
@@ -67,22 +75,24 @@ def networks(
     if limit is not None and limit < len(faces):
         faces = faces.sample(limit, random_state=seed).sort_index()
     parts = split_of(faces, output, {str(part): 1 / folds for part in range(folds)}).astype(int)
-    told = asdict(params) | {"network": network.value, "init": None if init is None else sha256_of(init)}
-    told |= {"data": str(data), "limit": limit, "folds": folds}
+    run_settings = asdict(params) | {"network": network.value, "init": None if init is None else sha256_of(init)}
+    run_settings |= {"data": str(data), "limit": limit, "folds": folds}
     say(f"{network.value} from {'random weights' if init is None else init}, {len(faces)} faces in {folds} parts")
     rows, entries = [], {}
     for part in chosen:
         place = output / f"fold-{part}"
         sides = {"test": parts == part, "validation": parts == (part + 1) % folds}
         sides["train"] = ~(sides["test"] | sides["validation"])
-        figures, file = _fold(network.value, faces, sides, params, Run(place, told | {"fold": part}), init, crops)
+        figures, file = _fold(
+            network.value, faces, sides, params, Run(place, run_settings | {"fold": part}), init, crops
+        )
         rows.append({"fold": part, **{name: figures[name] for name in ("mae", "cs5", "gender_accuracy")}})
         say(f"fold {part}, {sides['test'].sum()} faces: {json.dumps(figures)}")
         name = f"{network.value}-{part}"
         note = f"Trained by `rollcall train networks` on {int(sides['train'].sum())} faces of {data.name}."
         side_px = build_classic(network.value).side_px
-        seen = f"{side_px} px, what UTKFace's pictures show of a face"
-        entries[name] = entry_of(file, output, kind="network", licence=licence, seen=seen, note=note)
+        model_input = f"{side_px} px, what UTKFace's pictures show of a face"
+        entries[name] = entry_of(file, output, kind="network", licence=licence, model_input=model_input, note=note)
     table = pd.DataFrame(rows)
     table.to_csv(output / "folds.csv", index=False)
     say(f"means over {len(rows)} folds: {json.dumps(table.drop(columns='fold').mean().round(4).to_dict())}")

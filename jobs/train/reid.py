@@ -33,29 +33,31 @@ LONG_SIDE = 1280
 
 def reid(
     data: Annotated[
-        Path, typer.Option(help="Folder of crops named person_index.jpg, as CUHK03's.", show_default=False)
+        Path, typer.Option(help="Folder of crops named person_index.jpg, as in CUHK03.", show_default=False)
     ],
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the run: checkpoint, history, weights.", show_default=False)
     ],
-    teacher: Annotated[str | None, typer.Option(help="A registry entry of kind reid, an OSNet x0.25.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="A registry entry of kind reid: an OSNet x0.25.")] = None,
     people: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder with images/ and labels/ in YOLO form, for the teacher; repeat it."),
+        typer.Option(help="Folder with images/ and labels/ in YOLO format, for the teacher. Repeat it."),
     ] = None,
     unlabelled: Annotated[
         list[Path] | None,
-        typer.Option(help="A video, a picture, or a folder of them, for the teacher; people are found; repeat it."),
+        typer.Option(help="A video, a picture or a folder of them to detect people in, for the teacher. Repeat it."),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="A registry entry of kind yolo, for --unlabelled.")] = None,
-    per_second: Annotated[float, typer.Option(help="Frames a second of videos.")] = 1.0,
-    held_out: Annotated[int, typer.Option(min=0, help="People left out, by the sha256 of their number.")] = 100,
-    validated: Annotated[int, typer.Option(min=0, help="The next people, for the history alone.")] = 40,
+    per_second: Annotated[float, typer.Option(help="Frames per second of video.")] = 1.0,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Number of people to hold out, by the sha256 of their number.")
+    ] = 100,
+    validated: Annotated[int, typer.Option(min=0, help="Number of further people to measure for the history.")] = 40,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all crops.")] = DEFAULTS.epochs,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Its peak.")] = DEFAULTS.learning_rate,
-    people_per_batch: Annotated[int, typer.Option(min=2, help="People in a step.")] = DEFAULTS.people_per_batch,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and augmentation.")] = DEFAULTS.seed,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = DEFAULTS.learning_rate,
+    people_per_batch: Annotated[int, typer.Option(min=2, help="People per step.")] = DEFAULTS.people_per_batch,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = RESEARCH_ONLY,
     config: ConfigFiles = None,
     settings: Settings = None,
@@ -66,26 +68,33 @@ def reid(
     """
     loop.use_threads(threads)
     if (people or unlabelled) and teacher is None:
-        raise UserError("--unlabelled crops have no names; name a --teacher that says what they are like")
+        raise UserError("crops of --people and --unlabelled have no names; add a --teacher to embed them")
     if unlabelled and detector is None:
-        raise UserError("--unlabelled pictures have no boxes; name a --detector that finds the people")
+        raise UserError("--unlabelled pictures have no boxes; add a --detector to find the people")
     registry = Registry.of(load(config or [], settings or []), fetch)
     params = training.ReidTrainingParams(
         epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed
     )
     augmentation = training.Augmentation()
-    master = None if teacher is None else training.read_teacher(teacher_path(registry, teacher, "reid"))
+    teacher_network = None if teacher is None else training.read_teacher(teacher_path(registry, teacher, "reid"))
     labelled = cuhk03.load(data)
     away = cuhk03.held_out(labelled.people, held_out)
     validating = cuhk03.held_out(labelled.people, held_out + validated) - away
-    told = asdict(params) | {"augmentation": {k: _plain(v) for k, v in asdict(augmentation).items()}}
-    told |= {"teacher": teacher, "held_out": held_out, "validated": validated}
-    told |= {"people": [str(each) for each in people or []], "unlabelled": [str(each) for each in unlabelled or []]}
-    told |= {"detector": detector, "per_second": per_second}
-    run = loop.Run(output, told)
+    run_settings = asdict(params) | {"augmentation": {k: _plain(v) for k, v in asdict(augmentation).items()}}
+    run_settings |= {"teacher": teacher, "held_out": held_out, "validated": validated}
+    run_settings |= {
+        "people": [str(path) for path in people or []],
+        "unlabelled": [str(path) for path in unlabelled or []],
+    }
+    run_settings |= {"detector": detector, "per_second": per_second}
+    run = loop.Run(output, run_settings)
     others = _kept(output / "unlabelled.npy", lambda: _others(registry, people, unlabelled, detector, per_second))
     trainer = training.Trainer(
-        _people(labelled[~np.isin(labelled.people, [*away, *validating])]), others, params, augmentation, master
+        _people(labelled[~np.isin(labelled.people, [*away, *validating])]),
+        others,
+        params,
+        augmentation,
+        teacher_network,
     )
     with watching(trainer.steps_per_epoch * epochs) as advance:
         network = training.train(trainer, run, _people(labelled[np.isin(labelled.people, [*validating])]), advance)
@@ -93,23 +102,23 @@ def reid(
     counts = {"people": int(trainer.classifier.out_features), "crops_without_names": len(others)}
     write_checkpoint(path, network.state_dict(), {"architecture": training.ARCHITECTURE, **counts}, half=True)
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, trained on {counts}")
-    own = f"{output.resolve().name}-body"
+    entry_name = f"{output.resolve().name}-body"
     entry = entry_of(
         path,
         output,
         kind="reid",
         licence=licence,
-        seen=f"{training.HEIGHT}x{training.WIDTH} px (height x width), RGB, ImageNet mean and deviation",
+        model_input=f"{training.HEIGHT}x{training.WIDTH} px (height x width), RGB, ImageNet mean and deviation",
         note=f"Trained by `rollcall train reid` on {data.name}.",
     )
-    space = f"{own}-{sha256_of(path)[:8]}"
-    write_entries(output, {own: replace(entry, embedding_space=space)}, "observe.body.weights")
+    space = f"{entry_name}-{sha256_of(path)[:8]}"
+    write_entries(output, {entry_name: replace(entry, embedding_space=space)}, "observe.body.weights")
 
 
 def _people(crops: cuhk03.PersonCrops) -> training.People:
     pictures = [read_rgb(path) for path in crops.paths]
     return training.People(
-        training.crops_of(pictures, [_whole(each) for each in pictures]), crops.people, crops.cameras
+        training.crops_of(pictures, [_whole_box(picture) for picture in pictures]), crops.people, crops.cameras
     )
 
 
@@ -123,7 +132,7 @@ def _others(
     parts = [np.zeros((0, training.HEIGHT, training.WIDTH, 3), np.uint8)]
     for folder in people or []:
         labelled = read_people(folder)
-        parts.append(training.crops_of([each.picture for each in labelled], [each.boxes for each in labelled]))
+        parts.append(training.crops_of([labels.picture for labels in labelled], [labels.boxes for labels in labelled]))
     if unlabelled and detector:
         finder = PersonDetector(
             registry.path(detector),
@@ -142,7 +151,7 @@ def _others(
 
 
 def _kept(path: Path, find: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """What `find` found once, from `path`: a run goes on with the same crops."""
+    """Return the array in `path`. `find` makes it only once, so that a resumed run uses the same crops."""
     if not path.exists():
         crops = find()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +162,8 @@ def _kept(path: Path, find: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8
     return np.load(path)
 
 
-def _whole(picture: Picture) -> NDArray[np.float32]:
-    """The box that is the whole picture."""
+def _whole_box(picture: Picture) -> NDArray[np.float32]:
+    """Return the box around the whole picture, (1, 4) xyxy px."""
     return np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
 
 

@@ -17,11 +17,11 @@ def split_of(faces: pd.DataFrame, folder: Path, shares: Mapping[str, float] = sp
     the same."""
     path = folder / FILE
     if not path.exists():
-        say("looking for copies among the pictures, which decide the split")
+        say("searching for copies of pictures; they decide the split")
         sides = faces.assign(side=splits.split_faces(faces, shares))[["name", "side"]]
         folder.mkdir(parents=True, exist_ok=True)
         sides.to_csv(path, index=False)
     kept = pd.read_csv(path, dtype=str).set_index("name")["side"]
     if set(kept.index) != set(faces["name"]):
-        raise UserError(f"{path} is of other pictures; name another --output, or the same --data")
+        raise UserError(f"{path} holds the split of other pictures; give another --output or the same --data")
     return faces["name"].map(kept)

@@ -17,12 +17,12 @@ Advance = Callable[[int, Mapping[str, float]], None]
 def watching(num_steps: int) -> Iterator[Advance]:
     """Yield an Advance that shows the progress of a training of `num_steps` steps."""
     if not sys.stdout.isatty():
-        told = time.monotonic()
+        logged_s = time.monotonic()
 
         def log(done: int, figures: Mapping[str, float]) -> None:
-            nonlocal told
-            if time.monotonic() - told >= LOG_EVERY_S or done == num_steps:
-                told = time.monotonic()
+            nonlocal logged_s
+            if time.monotonic() - logged_s >= LOG_EVERY_S or done == num_steps:
+                logged_s = time.monotonic()
                 say(f"{done}/{num_steps} {_text(figures)}")
 
         yield log

@@ -113,21 +113,21 @@ def write(path: Path, height: int = 48, width: int = 64) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "gt", "told"),
+    ("images", "gt", "reason"),
     [
         ("absent", "gt.csv", "there is no file or folder .*absent.*; correct --images"),
         ("pictures", "absent.csv", r"there is no file or folder .*absent\.csv.*"),
-        ("pictures/a.png", "gt.csv", "must be a folder of pictures where --gt is a CSV"),
+        ("pictures/a.png", "gt.csv", "must be a folder of pictures if --gt is a CSV"),
         ("pictures", "gt.txt", "has boxes in frame 7, .* only 1 frames"),
         ("pictures", "gt.csv", r"names z\.png, which is not in --images"),
     ],
 )
-def test_a_person_s_mistake_is_told(tmp_path: Path, images: str, gt: str, told: str) -> None:
+def test_a_mistake_is_refused_with_a_reason(tmp_path: Path, images: str, gt: str, reason: str) -> None:
     (tmp_path / "pictures").mkdir()
     write(tmp_path / "pictures" / "a.png")
     (tmp_path / "gt.csv").write_text("image,xmin,ymin,xmax,ymax\nz.png,1,2,3,4\n")
     (tmp_path / "gt.txt").write_text("7,1,1,2,3,4,1\n")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reason):
         evaluate("--images", tmp_path / images, "--gt", tmp_path / gt, "--detector", "yolov8n")
 
 
@@ -137,7 +137,7 @@ CONFIG = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
 def test_an_entry_that_finds_neither_people_nor_faces_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     (tmp_path / "gt.csv").write_text("image,xmin,ymin,xmax,ymax\n")
-    with pytest.raises(UserError, match="must be of kind yolo, or find faces"):
+    with pytest.raises(UserError, match="must be of kind yolo, or of a kind that detects faces"):
         evaluate("--images", tmp_path, "--gt", tmp_path / "gt.csv", "--detector", "ssrnet", "--config", CONFIG)
 
 

@@ -29,28 +29,28 @@ def utkface(tmp_path: Path) -> Path:
 
 
 def test_list_names_every_form() -> None:
-    told = CliRunner().invoke(app, ["list"]).stdout
-    assert [line.split()[0] for line in told.splitlines()[1:]] == [form for form, *_ in FORMS]
+    result = CliRunner().invoke(app, ["list"]).stdout
+    assert [line.split()[0] for line in result.splitlines()[1:]] == [form for form, *_ in FORMS]
     assert {form for form, *_ in FORMS} == set(LOADERS)
 
 
 def test_clean_says_what_each_rule_took_out_and_writes_the_rest(utkface: Path, tmp_path: Path) -> None:
     (utkface / "me.jpg").write_bytes(b"")
-    told = CliRunner().invoke(app, ["clean", str(utkface), "--output", str(tmp_path / "left.csv")])
-    assert told.stdout.split("\n")[:3] == ["      14 pictures", "      -1 no age", "      -1 age outside 0..100"]
-    assert "      12 left" in told.stdout
+    result = CliRunner().invoke(app, ["clean", str(utkface), "--output", str(tmp_path / "left.csv")])
+    assert result.stdout.split("\n")[:3] == ["      14 pictures", "      -1 no age", "      -1 age outside 0..100"]
+    assert "      12 left" in result.stdout
     assert len(csv_labels.load(tmp_path / "left.csv")) == 12
-    told = CliRunner().invoke(app, ["clean", str(utkface), "--rule", "no gender"])
-    assert told.stdout.split("\n")[1:3] == ["      -1 no gender", "      13 left"]
+    result = CliRunner().invoke(app, ["clean", str(utkface), "--rule", "no gender"])
+    assert result.stdout.split("\n")[1:3] == ["      -1 no gender", "      13 left"]
     with pytest.raises(UserError, match="--rule must be one of no age"):
         CliRunner().invoke(app, ["clean", str(utkface), "--rule", "no beard"], catch_exceptions=False)
 
 
 def test_clean_applies_corrections(utkface: Path, tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("path,age,gender,drop,note\n116_0_0_20170101.jpg,16,,,\n21_1_0_20170101.jpg,,,1,\n")
-    told = CliRunner().invoke(app, ["clean", str(utkface), "--corrections", str(tmp_path / "c.csv")])
-    assert "      12 pictures" in told.stdout
-    assert "      12 left" in told.stdout
+    result = CliRunner().invoke(app, ["clean", str(utkface), "--corrections", str(tmp_path / "c.csv")])
+    assert "      12 pictures" in result.stdout
+    assert "      12 left" in result.stdout
 
 
 def test_split_writes_a_side_for_every_picture(utkface: Path, tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_split_writes_a_side_for_every_picture(utkface: Path, tmp_path: Path) ->
 
 
 def test_plot_draws_the_ages(utkface: Path, tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["plot", str(utkface), "--output", str(tmp_path / "new" / "ages.png")])
-    assert told.stdout.startswith("12 pictures in")
-    assert "left out: 1 age outside 0..100" in told.stdout
+    result = CliRunner().invoke(app, ["plot", str(utkface), "--output", str(tmp_path / "new" / "ages.png")])
+    assert result.stdout.startswith("12 pictures in")
+    assert "left out: 1 age outside 0..100" in result.stdout
     assert cv2.imread(str(tmp_path / "new" / "ages.png")) is not None
 
 
@@ -92,16 +92,16 @@ def test_align_cuts_chips_of_single_faces_with_the_default_detector(tmp_path: Pa
     pictures = {"one": face, "two": np.concatenate([face, face], 1), "none": data.coffee()}
     for name, picture in pictures.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture[:, :, ::-1])
-    (tmp_path / "own.csv").write_text("path,age,gender\none.png,42,F\ntwo.png,42,F\nnone.png,,\n")
+    (tmp_path / "raw.csv").write_text("path,age,gender\none.png,42,F\ntwo.png,42,F\nnone.png,,\n")
     out = tmp_path / "chips"
-    told = CliRunner().invoke(
+    result = CliRunner().invoke(
         app,
-        ["align", str(tmp_path / "own.csv"), "--output", str(out), "--set", "faces.input_px=320"],
+        ["align", str(tmp_path / "raw.csv"), "--output", str(out), "--set", "faces.input_px=320"],
         catch_exceptions=False,
     )
-    assert "1 chips of 140 px" in told.stdout
-    assert "1 several faces" in told.stdout
-    assert "1 no face" in told.stdout
+    assert "1 chips of 140 px" in result.stdout
+    assert "1 several faces" in result.stdout
+    assert "1 no face" in result.stdout
     chips = csv_labels.load(out / "labels.csv")
     assert chips[["name", "age", "gender"]].to_numpy().tolist() == [["one.png.jpg", 42, "F"]]
     chip = cv2.imread(chips["path"][0], cv2.IMREAD_COLOR_RGB)
@@ -113,12 +113,12 @@ def test_a_package_that_is_not_there_is_named_with_the_remedy(utkface: Path, mon
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
     monkeypatch.delitem(__import__("sys").modules, "pipeline.corpora.splits")
     monkeypatch.delattr("pipeline.corpora.splits", raising=False)
-    with pytest.raises(UserError, match=r"needs the package imagehash; get it by: pip install 'rollcall\[train\]'"):
+    with pytest.raises(UserError, match=r"needs the package imagehash; install it: pip install 'rollcall\[train\]'"):
         CliRunner().invoke(app, ["split", str(utkface), "--output", "x.csv"], catch_exceptions=False)
 
 
 @needs_shared
 def test_the_seeds_counts_on_the_command_line() -> None:
-    told = CliRunner().invoke(app, ["clean", str(SHARED / "labels" / "wiki.mat")]).stdout
-    assert "  62,328 pictures" in told
-    assert "  39,399 left" in told
+    result = CliRunner().invoke(app, ["clean", str(SHARED / "labels" / "wiki.mat")]).stdout
+    assert "  62,328 pictures" in result
+    assert "  39,399 left" in result

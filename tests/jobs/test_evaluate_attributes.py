@@ -53,8 +53,8 @@ def evaluate(config: Path, data: Path, *options: str) -> Result:
 
 
 def test_every_picture_has_a_row_and_every_figure_its_interval(config: Path, pictures: Path, tmp_path: Path) -> None:
-    out, told = tmp_path / "out/all.csv", tmp_path / "out/all.json"
-    result = evaluate(config, pictures, "--estimator", "starter", "--output", str(out), "--json", str(told))
+    out, report = tmp_path / "out/all.csv", tmp_path / "out/all.json"
+    result = evaluate(config, pictures, "--estimator", "starter", "--output", str(out), "--json", str(report))
     assert result.exit_code == 0
     rows = pd.read_csv(out)
     assert rows.columns[: len(COLUMNS)].tolist() == list(COLUMNS)
@@ -65,7 +65,7 @@ def test_every_picture_has_a_row_and_every_figure_its_interval(config: Path, pic
     }
     assert (rows["age_low"] <= rows["predicted_age"]).all()
     assert (rows["predicted_age"] <= rows["age_high"]).all()
-    pooled = json.loads(told.read_text())["pooled"]
+    pooled = json.loads(report.read_text())["pooled"]
     assert pooled["mae"] == pytest.approx(np.abs(rows["predicted_age"] - rows["age"]).mean(), abs=1e-4)
     for name in ("mae", "cs5", "gender_accuracy", "ece", "coverage80"):
         assert pooled[f"{name}_low"] <= pooled[name] <= pooled[f"{name}_high"] or name == "ece"
@@ -73,17 +73,17 @@ def test_every_picture_has_a_row_and_every_figure_its_interval(config: Path, pic
 
 
 def test_several_estimators_stand_in_one_table(config: Path, pictures: Path, tmp_path: Path) -> None:
-    out, told = tmp_path / "all.csv", tmp_path / "all.json"
-    options = ["--estimator", "second,starter", "--estimator", "second", "--output", str(out), "--json", str(told)]
+    out, report = tmp_path / "all.csv", tmp_path / "all.json"
+    options = ["--estimator", "second,starter", "--estimator", "second", "--output", str(out), "--json", str(report)]
     result = evaluate(config, pictures, *options, "--sizes", "16,24")
     assert "second" in result.stdout
     assert "starter-attributes" in result.stdout
-    found = json.loads(told.read_text())
-    assert list(found["estimators"]) == ["second", "starter-attributes"]
-    assert found["pooled"] == found["estimators"]["second"]["pooled"]
-    assert list(found["by"]["copy_px"]) == ["16", "24"]
+    figures = json.loads(report.read_text())
+    assert list(figures["estimators"]) == ["second", "starter-attributes"]
+    assert figures["pooled"] == figures["estimators"]["second"]["pooled"]
+    assert list(figures["by"]["copy_px"]) == ["16", "24"]
     assert len(pd.read_csv(out)) == 2 * 3 * 3
-    assert [len(each["sha256"]) for each in found["estimators"].values()] == [1, 1]
+    assert [len(estimator["sha256"]) for estimator in figures["estimators"].values()] == [1, 1]
 
 
 def test_a_csv_names_pictures_of_its_own(config: Path, pictures: Path, tmp_path: Path) -> None:
@@ -109,13 +109,18 @@ def test_the_test_side_is_a_part(config: Path, pictures: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--estimator", ","], "--estimator names none"),
+        (["--estimator", ","], "--estimator is empty"),
         (["--estimator", "startre"], "no weights named startre; did you mean starter"),
-        (["--estimator", "starter", "--sizes", "16,large"], "--sizes takes sides in px, as 16,32"),
+        (
+            ["--estimator", "starter", "--sizes", "16,large"],
+            "--sizes takes sides in px, got '16,large'; for example 16,32",
+        ),
         (["--estimator", "starter", "--sizes", "0"], "--sizes takes sides of at least 1 px"),
     ],
 )
-def test_wrong_usage_is_told(config: Path, pictures: Path, tmp_path: Path, options: list[str], message: str) -> None:
+def test_wrong_usage_is_refused_with_a_reason(
+    config: Path, pictures: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         evaluate(config, pictures, "--output", str(tmp_path / "o.csv"), *options)
 

@@ -69,11 +69,11 @@ def run(*arguments: object) -> Result:
 
 
 def evaluate(tmp_path: Path, *arguments: object) -> dict[str, Any]:
-    told = tmp_path / "figures" / "told.json"
-    result = run(*arguments, "--json", told)
+    report = tmp_path / "figures" / "report.json"
+    result = run(*arguments, "--json", report)
     assert result.exit_code == 0
     assert "pooled" in result.stdout
-    return json.loads(told.read_text())
+    return json.loads(report.read_text())
 
 
 def write_mot(uri: str, *options: str) -> Result:
@@ -81,11 +81,11 @@ def write_mot(uri: str, *options: str) -> Result:
 
 
 def test_an_output_against_its_truth(output: str, truth: Path, tmp_path: Path) -> None:
-    told = evaluate(tmp_path, "--result", output, "--reference", truth, *ONLY_ANALYSED)
-    assert list(told["videos"]) == ["sub/film.mp4"]
-    assert told["pooled"] == told["videos"]["sub/film.mp4"]
-    assert [told["pooled"][name] for name in KEYS] == [1, 1, 1, 1, 1, 0, 1, 1]
-    assert told["pooled"]["num_frames"] == ANALYSED
+    figures = evaluate(tmp_path, "--result", output, "--reference", truth, *ONLY_ANALYSED)
+    assert list(figures["videos"]) == ["sub/film.mp4"]
+    assert figures["pooled"] == figures["videos"]["sub/film.mp4"]
+    assert [figures["pooled"][name] for name in KEYS] == [1, 1, 1, 1, 1, 0, 1, 1]
+    assert figures["pooled"]["num_frames"] == ANALYSED
     every = evaluate(tmp_path, "--result", output, "--reference", truth)["pooled"]
     assert every["num_frames"] == FRAMES
     assert every["idf1"] > 0.98  # the last detection at 1.92 s is not held until 1.96 s
@@ -93,25 +93,25 @@ def test_an_output_against_its_truth(output: str, truth: Path, tmp_path: Path) -
 
 def test_analysed_frames_without_anybody_are_judged(output: str, tmp_path: Path) -> None:
     """The truth always has a person whom nobody detected, and the film shows no other person after 2 s."""
-    one = make(str(tmp_path / "short"), Film(4.0, FILM.walkers[1:]))
+    short = make(str(tmp_path / "short"), Film(4.0, FILM.walkers[1:]))
     truth = write_truth(tmp_path / "gt.txt", Film(4.0, [Walker(0, 4, x=20, y=250)]))
-    told = evaluate(tmp_path, "--result", one, "--reference", truth, *ONLY_ANALYSED)["pooled"]
-    assert (told["num_frames"], told["recall"]) == (ANALYSED, 0)
-    assert told["mota"] == pytest.approx(-0.5)  # 32 missed, 16 invented
+    figures = evaluate(tmp_path, "--result", short, "--reference", truth, *ONLY_ANALYSED)["pooled"]
+    assert (figures["num_frames"], figures["recall"]) == (ANALYSED, 0)
+    assert figures["mota"] == pytest.approx(-0.5)  # 32 missed, 16 invented
 
 
 def test_a_frame_that_only_one_output_analysed_is_left_out(output: str, tmp_path: Path) -> None:
     every = make(str(tmp_path / "every"), fps=0)
     for result, reference, num_frames in ((every, every, FRAMES), (every, output, ANALYSED), (output, every, ANALYSED)):
-        told = evaluate(tmp_path, "--result", result, "--reference", reference, *ONLY_ANALYSED)["pooled"]
-        assert told["num_frames"] == num_frames
+        figures = evaluate(tmp_path, "--result", result, "--reference", reference, *ONLY_ANALYSED)["pooled"]
+        assert figures["num_frames"] == num_frames
 
 
 def test_a_video_without_people_is_judged_and_exported(tmp_path: Path) -> None:
     empty = make(str(tmp_path / "empty"), Film(4.0, []))
     truth = write_truth(tmp_path / "gt.txt", FILM)
-    told = evaluate(tmp_path, "--result", empty, "--reference", truth, *ONLY_ANALYSED)["pooled"]
-    assert (told["num_frames"], told["recall"], told["num_ids_there"]) == (ANALYSED, 0, 2)
+    figures = evaluate(tmp_path, "--result", empty, "--reference", truth, *ONLY_ANALYSED)["pooled"]
+    assert (figures["num_frames"], figures["recall"], figures["num_ids_there"]) == (ANALYSED, 0, 2)
     write_mot(empty)
     assert Path(empty, "export/mot/sub/film.mp4.txt").read_bytes() == b""
 
@@ -136,10 +136,10 @@ def test_an_export_scores_as_the_output_that_it_was_made_of(output: str, truth: 
 def test_pairs_of_one_name_stay_apart_and_are_pooled(output: str, truth: Path, tmp_path: Path) -> None:
     empty = tmp_path / "nobody.txt"
     empty.write_text("")
-    told = evaluate(tmp_path, "--result", truth, "--reference", truth, "--result", empty, "--reference", truth)
-    assert list(told["videos"]) == ["film", "2:film"]
-    assert [told["videos"][name]["recall"] for name in told["videos"]] == [1, 0]
-    assert told["pooled"]["recall"] == 0.5
+    figures = evaluate(tmp_path, "--result", truth, "--reference", truth, "--result", empty, "--reference", truth)
+    assert list(figures["videos"]) == ["film", "2:film"]
+    assert [figures["videos"][name]["recall"] for name in figures["videos"]] == [1, 0]
+    assert figures["pooled"]["recall"] == 0.5
 
 
 def test_a_returned_person_is_one_person_of_two_tracklets(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_rows_of_a_truth_that_do_not_count_are_left_out_and_those_of_a_result_ar
     truth, result = tmp_path / "gt.txt", tmp_path / "result.txt"
     truth.write_text("1,1,0,0,10,10,1\n1,2,50,0,10,10,0\n")
     result.write_text("1,1,0,0,10,10,0\n1,2,50,0,10,10,0.5\n")
-    told = evaluate(tmp_path, "--result", result, "--reference", truth)["pooled"]
-    assert (told["mota"], told["precision"], told["num_ids_there"]) == (1, 1, 1)
+    figures = evaluate(tmp_path, "--result", result, "--reference", truth)["pooled"]
+    assert (figures["mota"], figures["precision"], figures["num_ids_there"]) == (1, 1, 1)
     result.write_text("1,1,0,0,10,10,0\n1,1,50,0,10,10,0\n")
     with pytest.raises(UserError, match=r"result\.txt has the id 1 twice in frame 1"):
         run("--result", result, "--reference", truth)
@@ -168,12 +168,12 @@ def test_an_output_of_several_videos_is_compared_with_the_one_of_the_name(output
     write_video(Store(output), quarantined_row("w", "/in/w.mp4", "c", "", "") | {"status": "done"})
     assert "sub/film.mp4" in run("--result", output, "--reference", truth).stdout
     renamed = write_truth(truth.parent / "other.txt", FILM)
-    with pytest.raises(UserError, match=r"holds 2 videos, 0 of them called other; put .*other\.txt into a folder"):
+    with pytest.raises(UserError, match=r"holds 2 videos, 0 of them named other; put .*other\.txt into a folder"):
         run("--result", output, "--reference", renamed)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("1,1,0,0,10,10,1\n1,1,5,5,10,10,1\n", r"gt\.txt has the id 1 twice in frame 1"),
         ("101,1,0,0,10,10,1\n", r"gt\.txt has boxes in frame 101, sub/film\.mp4 in .* only 100 frames"),
@@ -182,14 +182,14 @@ def test_an_output_of_several_videos_is_compared_with_the_one_of_the_name(output
         ("a,b\n", r"gt\.txt is not in MOT form: line 1"),
     ],
 )
-def test_a_truth_that_cannot_be_used_is_refused(output: str, truth: Path, text: str, told: str) -> None:
+def test_a_truth_that_cannot_be_used_is_refused(output: str, truth: Path, text: str, reason: str) -> None:
     truth.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reason):
         run("--result", output, "--reference", truth)
 
 
-def test_wrong_usage_is_told(output: str, truth: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="each --result needs a --reference, got 2 and 1"):
+def test_wrong_usage_is_refused_with_a_reason(output: str, truth: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="got 2 --result and 1 --reference"):
         run("--result", output, "--result", output, "--reference", truth)
     with pytest.raises(UserError, match=r"gone\.txt cannot be read: No such file"):
         run("--result", output, "--reference", tmp_path / "gone.txt")
@@ -235,7 +235,7 @@ def test_the_folder_holds_what_the_output_holds(tmp_path: Path) -> None:
     assert store.names("export") == []
 
 
-def test_no_half_of_a_file_is_seen(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_half_written_file_is_visible(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mot(output)
     path = Path(output, "export/mot/sub/film.mp4.txt")
     before = path.read_bytes()
@@ -243,7 +243,7 @@ def test_no_half_of_a_file_is_seen(output: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Exception, match="Parquet"):
         write_mot(output)
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_an_object_store_is_a_place_like_any_other(bucket: str, tmp_path: Path) -> None:
@@ -252,11 +252,11 @@ def test_an_object_store_is_a_place_like_any_other(bucket: str, tmp_path: Path) 
         write_mot(uri)
     name = "export/mot/sub/film.mp4.txt"
     assert Store(remote).read(name) == Store(local).read(name)
-    told = evaluate(tmp_path, "--result", f"{remote}/{name}", "--reference", remote)
-    assert told["pooled"]["hota"] == 1
+    figures = evaluate(tmp_path, "--result", f"{remote}/{name}", "--reference", remote)
+    assert figures["pooled"]["hota"] == 1
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path: Path, output: str) -> None:
+def test_an_export_that_is_impossible_is_refused(tmp_path: Path, output: str) -> None:
     with pytest.raises(UserError, match="is no output of rollcall"):
         write_mot(str(tmp_path))
     assert CliRunner().invoke(export.app, [output, "--format", "word"]).exit_code == 2

@@ -63,9 +63,9 @@ def client(queue: Queue) -> FlaskClient:
 
 
 def token_of(client: FlaskClient) -> str:
-    found = re.search(r'"X-Token": "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
-    assert found is not None
-    return found[1]
+    match = re.search(r'"X-Token": "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
+    assert match is not None
+    return match[1]
 
 
 def decide(client: FlaskClient, index: int, what: str = "save", **changes: str) -> Any:
@@ -82,7 +82,7 @@ def test_the_young_come_first_then_the_least_certain(queue: Queue) -> None:
     assert queue.items[2].facts["certainty"] == "0.0%"
 
 
-def test_without_predictions_the_order_is_of_names(faces: Path) -> None:
+def test_without_predictions_the_order_is_by_name(faces: Path) -> None:
     queue = open_queue(str(faces), faces.parent / "c.csv")
     assert [item.name for item in queue.items] == [NAMES[0], NAMES[3], NAMES[1], NAMES[2]]
 
@@ -126,7 +126,7 @@ def test_every_decision_is_on_the_disk_and_the_next_picture_comes(client: FlaskC
     assert fixed[["age", "gender"]].to_numpy().tolist() == [[17, "M"], [40, "F"], [8, "F"]]
 
 
-def test_the_same_command_goes_on_where_it_stopped(client: FlaskClient, faces: Path) -> None:
+def test_the_same_command_continues_where_it_stopped(client: FlaskClient, faces: Path) -> None:
     decide(client, 0, age="17")
     decide(client, 1, "drop")
     again = create_app(queue_of(faces), KEY, None).test_client()
@@ -137,26 +137,26 @@ def test_the_same_command_goes_on_where_it_stopped(client: FlaskClient, faces: P
     assert again.get(f"/{KEY}/item/1").get_json()["facts"]["decided"] == "drop"
 
 
-def test_what_was_decided_can_be_changed(client: FlaskClient, faces: Path) -> None:
+def test_a_decision_can_be_changed(client: FlaskClient, faces: Path) -> None:
     decide(client, 0, "drop")
     decide(client, 0, "keep")
     assert len(load_faces(faces, corrected_by=faces.parent / "c.csv")) == 4
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reason"),
     [({"age": "old"}, "age must be years"), ({"gender": "x"}, "gender must be"), ({"what": "burn"}, "what must be")],
 )
-def test_what_cannot_be_read_is_told_and_not_written(
-    client: FlaskClient, faces: Path, changes: dict[str, str], told: str
+def test_a_value_that_cannot_be_read_is_refused_and_not_written(
+    client: FlaskClient, faces: Path, changes: dict[str, str], reason: str
 ) -> None:
     answer = decide(client, 0, **changes)
     assert answer.status_code == 400
-    assert told in answer.get_json()["error"]
+    assert reason in answer.get_json()["error"]
     assert not (faces.parent / "c.csv").exists()
 
 
-def test_a_decision_that_cannot_be_written_is_told(faces: Path) -> None:
+def test_a_decision_that_cannot_be_written_is_reported(faces: Path) -> None:
     queue = queue_of(faces)
     queue.output.mkdir()
     client = create_app(queue, KEY, None).test_client()
@@ -243,15 +243,15 @@ def url(faces: Path) -> Iterator[str]:
         text=True,
     ) as server:
         assert server.stdout is not None
-        told: list[str] = []
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", "".join(told[-1:]))):
+        lines: list[str] = []
+        while not (match := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", "".join(lines[-1:]))):
             line = server.stdout.readline()
-            assert line, "".join(told)
-            told.append(line)
-        yield found[0]
+            assert line, "".join(lines)
+            lines.append(line)
+        yield match[0]
         server.send_signal(2)
         rest, _ = server.communicate(timeout=60)
-        assert "reviewed; the same command goes on from here" in rest
+        assert "reviewed; the same command continues from here" in rest
         assert "Traceback" not in rest
 
 
@@ -265,26 +265,26 @@ def test_a_real_server_on_a_free_port(url: str, faces: Path) -> None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
 
-    found = re.search(r'"X-Token": "([^"]+)"', ask("").decode())
-    assert found is not None
+    match = re.search(r'"X-Token": "([^"]+)"', ask("").decode())
+    assert match is not None
     assert ask("picture/0") == (faces / NAMES[0]).read_bytes()
     body = {"index": 0, "what": "save", "age": "12", "gender": "M", "note": ""}
     with pytest.raises(urllib.error.HTTPError, match="403"):
         ask("decide", body)
-    assert json.loads(ask("decide", body, **{"X-Token": found[1]}))["done"] == 1
+    assert json.loads(ask("decide", body, **{"X-Token": match[1]}))["done"] == 1
     assert (faces.parent / "c.csv").read_text().splitlines()[1] == f"{NAMES[0]},12,,,"
 
 
-def test_a_port_that_is_taken_is_told(url: str, faces: Path) -> None:
+def test_a_port_that_is_taken_is_reported(url: str, faces: Path) -> None:
     port = url.rsplit(":", 1)[1].partition("/")[0]
     options = ["--data", str(faces), "--output", str(faces.parent / "d.csv"), "--port", port]
-    with pytest.raises(UserError, match=rf"nothing can be served at 127\.0\.0\.1, port {port}"):
+    with pytest.raises(UserError, match=rf"cannot serve at 127\.0\.0\.1, port {port}"):
         CliRunner().invoke(app, options, catch_exceptions=False)
 
 
 def test_a_package_that_is_not_there_is_named_with_the_remedy(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flask", None)
-    with pytest.raises(UserError, match=r"needs the package flask; get it by: pip install 'rollcall\[train\]'"):
+    with pytest.raises(UserError, match=r"needs the package flask; install it: pip install 'rollcall\[train\]'"):
         CliRunner().invoke(app, ["--data", str(faces), "--output", str(faces / "c.csv")], catch_exceptions=False)
 
 
@@ -320,7 +320,7 @@ def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> Non
             webdriver.ActionChains(window).send_keys(*keys).perform()
 
         wait("0 of 4 reviewed")
-        wait("2 of ages 0 to 20 left")
+        wait("2 aged 0 to 20 left")
         picture = window.find_element(By.ID, "picture")
         WebDriverWait(window, 30).until(lambda _: picture.get_property("naturalWidth") == 48)
         press("1", "2", Keys.ENTER)
@@ -338,7 +338,7 @@ def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> Non
         press("9", "9", "9", "9", Keys.ENTER)
         wait("age must be years")
         press(Keys.ESCAPE, "k")
-        wait("Everything is reviewed.")
+        wait("All pictures are reviewed.")
         window.refresh()
         wait("4 of 4 reviewed")
         assert [

@@ -36,10 +36,10 @@ def test_a_run_ends_with_a_file_and_its_figures_and_goes_on_from_its_folder(pict
     assert (file.side_px, file.mirrored) == (96, False)
     sides = pd.read_csv(tmp_path / "run/split.csv")
     rows = pd.read_csv(tmp_path / "run/test.csv")
-    own = rows[rows["copy_px"] == 0] if "copy_px" in rows else rows
-    assert {Path(each).name for each in own["path"]} == set(sides["name"][sides["side"] == "test"])
+    originals = rows[rows["copy_px"] == 0] if "copy_px" in rows else rows
+    assert {Path(path).name for path in originals["path"]} == set(sides["name"][sides["side"] == "test"])
     pooled = json.loads((tmp_path / "run/test.json").read_text())["pooled"]
-    assert pooled["mae"] == pytest.approx(np.abs(own["predicted_age"] - own["age"]).mean(), abs=1e-4)
+    assert pooled["mae"] == pytest.approx(np.abs(originals["predicted_age"] - originals["age"]).mean(), abs=1e-4)
     history = (tmp_path / "run/history.csv").read_text()
 
     assert train(pictures, tmp_path / "run", "--batch", "16").exit_code == 0
@@ -48,12 +48,12 @@ def test_a_run_ends_with_a_file_and_its_figures_and_goes_on_from_its_folder(pict
     assert (tmp_path / "run/history.csv").read_text() == history
 
 
-def test_too_few_pictures_are_told(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--batch 64 is more than the"):
+def test_too_few_pictures_are_refused_with_a_reason(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--batch 64 exceeds the"):
         train(pictures, tmp_path / "run", "--batch", "64")
     alone = tmp_path / "alone"
     alone.mkdir()
-    one = next(iter(pictures.iterdir()))
-    (alone / one.name).write_bytes(one.read_bytes())
-    with pytest.raises(UserError, match="has too few pictures: none falls to"):
+    picture = next(iter(pictures.iterdir()))
+    (alone / picture.name).write_bytes(picture.read_bytes())
+    with pytest.raises(UserError, match="has too few pictures: no picture falls to"):
         train(alone, tmp_path / "other")

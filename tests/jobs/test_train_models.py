@@ -29,7 +29,7 @@ NUM_FACES = 48
 
 
 def run(app: object, *arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)  # type: ignore
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)  # type: ignore
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -72,8 +72,8 @@ def opened(fragment: Path, estimator: str, *settings: str) -> Loader:
 def test_heads_come_with_an_entry_that_is_used_at_once(faces: Path, config: Path, tmp_path: Path) -> None:
     output = tmp_path / "heads"
     options = ("--data", faces, "--embedder", "mobilefacenet", "--output", output, "--epochs", 2, "--config", config)
-    told = run(train_app, "heads", *options)
-    assert f"--config {output / 'registry.yaml'} --set estimate.estimator=mobilefacenet-heads" in told
+    printed = run(train_app, "heads", *options)
+    assert f"--config {output / 'registry.yaml'} --set estimate.estimator=mobilefacenet-heads" in printed
     cache = f"weights.cache={tmp_path}"
     loader = opened(output / "registry.yaml", "mobilefacenet-heads", "estimate.face_embedding=mobilefacenet", cache)
     estimator, embedder = loader.estimator(), loader.face_embedder()
@@ -91,15 +91,15 @@ def test_heads_come_with_an_entry_that_is_used_at_once(faces: Path, config: Path
 
 
 def test_heads_on_something_that_embeds_no_faces_are_refused(faces: Path, config: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be of kind facenet or mobilefacenet, osnet is reid"):
+    with pytest.raises(UserError, match="must be of kind facenet or mobilefacenet, osnet is of kind reid"):
         run(train_app, "heads", "--data", faces, "--embedder", "osnet", "--output", tmp_path / "x", "--config", config)
 
 
 def test_networks_test_each_fold_on_faces_that_it_did_not_see(faces: Path, tmp_path: Path) -> None:
     output = tmp_path / "networks"
     options = ("--folds", 3, "--fold", 0, "--fold", 2, "--epochs", 1, "--batch", 8)
-    told = run(train_app, "networks", "--network", "ssrnet", "--data", faces, "--output", output, *options)
-    assert "from random weights" in told
+    printed = run(train_app, "networks", "--network", "ssrnet", "--data", faces, "--output", output, *options)
+    assert "from random weights" in printed
     table = pd.read_csv(output / "folds.csv")
     assert table["fold"].tolist() == [0, 2]
     parts = pd.read_csv(output / "split.csv", dtype=str).set_index("name")["side"]
@@ -120,7 +120,7 @@ def test_networks_test_each_fold_on_faces_that_it_did_not_see(faces: Path, tmp_p
         (("--crops", 5), "must be 10 or 1, got 5"),
     ],
 )
-def test_folds_and_crops_that_there_are_not_are_refused(
+def test_impossible_folds_and_crops_are_refused(
     options: tuple[object, ...], message: str, faces: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -151,17 +151,17 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
     with video.open("wb") as file:
         write_mp4(file, [picture] * 9, fps=3, keyframe_every=3)
     truth.write_text("".join(f"{k},1,0,0,30,90,1\n{k},2,60,0,30,90,1\n" for k in range(1, 10)))
-    told = tmp_path / "figures.json"
-    options = ("--people", crops, "--held-out", 2, "--video", video, "--truth", truth, "--json", told)
+    report = tmp_path / "figures.json"
+    options = ("--people", crops, "--held-out", 2, "--video", video, "--truth", truth, "--json", report)
     written = ("--weights", "reid-body", "--config", output / "registry.yaml")
     run(evaluate_app, "reid", *written, "--resamples", 5, *options)
-    figures = json.loads(told.read_text())
+    figures = json.loads(report.read_text())
     assert figures["pooled"].keys() >= {"rank1", "map", "auc"}
-    own = figures["embedders"]["reid-body"]
-    assert own["cameras"]["first_to_second"]["queries"] == 4
-    assert own["cameras"]["all"]["queries"] == 8
+    embedder = figures["embedders"]["reid-body"]
+    assert embedder["cameras"]["first_to_second"]["queries"] == 4
+    assert embedder["cameras"]["all"]["queries"] == 8
     # With nine frames at three a second, 6 + 5 + … + 1 pairs are a second apart.
-    assert own["videos"]["walk.mp4"]["same_pairs"] == own["videos"]["walk.mp4"]["different_pairs"] == 2 * 21
+    assert embedder["videos"]["walk.mp4"]["same_pairs"] == embedder["videos"]["walk.mp4"]["different_pairs"] == 2 * 21
     # In a still picture, every track looks the same all the time.
     assert_allclose(figures["pooled"]["auc"], 1, atol=0.02)
 
@@ -169,15 +169,15 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "there is nothing to measure on"),
-        (("--video", "a.mp4"), "each --video needs a --truth, got 1 and 0"),
+        ((), "there is nothing to measure"),
+        (("--video", "a.mp4"), "got 1 --video and 0 --truth; give one of each per video"),
     ],
 )
-def test_what_lacks_for_measuring_is_told(options: tuple[str, ...], message: str, config: Path) -> None:
+def test_missing_inputs_for_measuring_are_named(options: tuple[str, ...], message: str, config: Path) -> None:
     with pytest.raises(UserError, match=message):
         run(evaluate_app, "reid", "--weights", "osnet", "--config", config, *options)
 
 
 def test_crops_without_names_need_a_teacher(crops: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="need a --teacher"):
+    with pytest.raises(UserError, match="add a --teacher"):
         run(train_app, "reid", "--data", crops, "--output", tmp_path / "x", "--unlabelled", crops)

@@ -265,16 +265,16 @@ def test_a_detector_of_faces_serves_for_the_look(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (("--size", "100"), "--size must be a multiple of 32, got 100"),
-        (("--unlabelled", "clips"), "--unlabelled needs a --teacher"),
+        (("--unlabelled", "clips"), "add a --teacher to label them"),
         (("--keep", "0.5"), "--keep is a share of --start"),
-        (("--batch", "64"), "fewer than --batch 64; lower it"),
-        (("--teacher", "mtcnn-onet"), "must be a registry entry of kind yolo"),
+        (("--batch", "64"), "fewer than --batch 64; lower --batch"),
+        (("--teacher", "mtcnn-onet"), "--teacher must be of kind yolo, mtcnn-onet is of kind"),
     ],
 )
-def test_a_person_s_mistake_is_told(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_a_mistake_is_refused_with_a_reason(tmp_path: Path, arguments: tuple[str, ...], reason: str) -> None:
     write_data(tmp_path / "data", 4)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reason):
         command("--data", tmp_path / "data", "--output", tmp_path / "run", *arguments)
