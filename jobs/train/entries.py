@@ -1,4 +1,4 @@
-"""What the training commands read from the registry of weights and add to it."""
+"""The entries that the training commands read from the registry of weights and write for it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -108,7 +108,7 @@ def _fold(
     init: Path | None,
     crops: int,
 ) -> tuple[dict[str, float | int | None], Path]:
-    """Train, calibrate, write and test; returns the figures on the test side, and the file."""
+    """Train, calibrate, write and test a network. Return the figures on the test side, and the file."""
     network = training.start(name, crops, params, init)
     labelled = {
         side: training.read(faces[sides[side]], read_picture, network.stored_px) for side in ("train", "validation")

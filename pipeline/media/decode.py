@@ -70,9 +70,9 @@ class DecodedFrame:
 
 
 class SpanDecoder:
-    """The frames of cells [first_cell, end_cell) in order of time. Iterate once. Raises Damaged and DataError.
+    """The frames of cells [first_cell, end_cell) in order of time. Iterate it once. Raises Damaged and DataError.
 
-    It never raises Damaged where careful, or where careful decoding would give the same.
+    It never raises Damaged if `careful` is set, or if careful decoding would give the same.
 
     end_cell: OPEN_END (-1) means the end of the video.
     fps: analysed frames a second; 0: all.

@@ -489,7 +489,7 @@ def _head(container: InputContainer, stream: VideoStream) -> tuple[int, list[Vid
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """How long a video is and where its keyframes are.
+    """The length of a video and its keyframes.
 
     duration_s: best estimate, in seconds.
     promised_s: as the header states, in seconds.

@@ -29,7 +29,7 @@ def train(pictures: Path, output: Path, *options: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--device", "cpu", *options], catch_exceptions=False)
 
 
-def test_a_run_ends_with_a_file_and_its_figures_and_goes_on_from_its_folder(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_ends_with_a_file_and_its_figures_and_resumes_from_its_folder(pictures: Path, tmp_path: Path) -> None:
     assert train(pictures, tmp_path / "run", "--batch", "16").exit_code == 0
     path = tmp_path / "run/starter-attributes.safetensors"
     network, file = load_attributes(path)
