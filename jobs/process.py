@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated
@@ -22,14 +21,15 @@ from jobs.help import PLAIN
 from jobs.hints import small_people
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
-from pipeline.config import Config, cluster_address, load
-from pipeline.stages import catalog, cluster, flow, run
+from pipeline.config import Config, load
+from pipeline.stages import catalog
 from pipeline.stages import sequence as sequences
-from pipeline.stages.base import PoolOfStages
 from pipeline.stages.catalog import Content, Standing
 from pipeline.stages.changes import Way
-from pipeline.stages.events import ChunkDone, Work, carry_out
-from pipeline.stages.relink import Again, track_here
+from pipeline.stages.engine import Engines, stop_ray
+from pipeline.stages.events import ChunkDone, Work
+from pipeline.stages.flow import Maps
+from pipeline.stages.relink import Again
 from pipeline.stages.ways import Course, Stock, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
@@ -42,10 +42,6 @@ from pipeline.weights import Registry
 QUARANTINED = 3
 SAVE_EVERY_S = 10
 SHOWN_VIDEOS = 25
-RELINKED_PER_S = 2000
-"""Seconds of video that one core links again in a second."""
-RAY_PAYS_S = 60
-"""Work of so many seconds, where nothing else needs Ray, is done here: Ray takes half of that to start."""
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
 app = typer.Typer(**PLAIN)
@@ -141,26 +137,27 @@ def _run(
     chosen = book.select(found, retry_quarantined)
     courses = Stock(state).courses(chosen, wanted)
     _say_courses(courses.values())
-    pools = _Pools.of(wanted, registry, store, book.run_id)
-    work = _prepare(chosen, courses, pools, book)
-    book.save_sources()
-    sequences.withdraw(store, {content.video_id for content in chosen})
-    try:
-        if work:
-            _carry_out(work, pools, book)
-        if again := [content for content in chosen if content.video_id in book.not_relinked]:
-            _say_not_relinked(book)
-            work = _prepare(again, Stock(state).courses_anew(again, wanted), pools, book)
-            _carry_out(work, pools, book)
-        if prune:
-            book.prune()
-        _link_sequences(book)
-    except (KeyboardInterrupt, SystemExit):  # of which the second is a reader of the standard output who has left
-        book.close("interrupted", registry)
-        raise
-    except BaseException:
-        book.close("failed", registry)
-        raise
+    maps = Maps.of(config, registry, Ledger(store, wanted.recipe.keys), book.run_id)
+    with Engines(config, maps, console.say) as engines:
+        work = _prepare(chosen, courses, engines, book)
+        book.save_sources()
+        sequences.withdraw(store, {content.video_id for content in chosen})
+        try:
+            if work:
+                _carry_out(work, engines, book)
+            if again := [content for content in chosen if content.video_id in book.not_relinked]:
+                _say_not_relinked(book)
+                work = _prepare(again, Stock(state).courses_anew(again, wanted), engines, book)
+                _carry_out(work, engines, book)
+            if prune:
+                book.prune()
+            _link_sequences(engines, book)
+        except (KeyboardInterrupt, SystemExit):  # of which the second is a reader of the standard output who has left
+            book.close("interrupted", registry)
+            raise
+        except BaseException:
+            book.close("failed", registry)
+            raise
     if close_sequences:
         sequences.close(state, {source.sequence for source in listing.sources if source.sequence})
     clear_work(book)
@@ -169,40 +166,21 @@ def _run(
     return len(book.faults) + len(book.failed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pools:
-    """kept_faces: of chunks that need no pixels."""
-
-    whole: Sequence[PoolOfStages]
-    kept_faces: Sequence[PoolOfStages]
-
-    @classmethod
-    def of(cls, wanted: Wanted, registry: Registry, store: Store, run_id: str) -> "_Pools":
-        told = (wanted.config, registry, Ledger(store, wanted.recipe.keys), run_id)
-        return cls(flow.pools(*told), flow.pools_of_kept_faces(*told))
-
-
-def _prepare(chosen: Sequence[Content], courses: Mapping[str, Course], pools: _Pools, book: Book) -> list[Work | Again]:
-    """What is to be done about each content, once its container is probed; Ray starts meanwhile, where it is needed."""
-    config = book.config
+def _prepare(
+    chosen: Sequence[Content], courses: Mapping[str, Course], engines: Engines, book: Book
+) -> list[Work | Again]:
+    """What is to be done about each content, once its container is probed; what carries it out starts meanwhile."""
     with ThreadPoolExecutor(1) as meanwhile:
         unknown = [content for content in chosen if courses[content.video_id].relink is None]
         probing = meanwhile.submit(catalog.probe_all, unknown)
-        seconds = sum(course.relink.row["duration_s"] for course in courses.values() if course.relink is not None)
-        if unknown or seconds / RELINKED_PER_S > RAY_PAYS_S or (courses and cluster_address(config)):
-            if unknown:
-                check_tracking(config)
-            console.say("starting Ray")
-            cluster.start_ray(config, console.say)
-            cluster.check_room(config, pools.whole)
+        if unknown:
+            check_tracking(book.config)
+            with_pixels = any(courses[content.video_id].way is Way.VIDEO for content in unknown)
+            engines.begin(len(unknown), with_pixels=with_pixels)
         return book.work(chosen, courses, probing.result())
 
 
-def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
-    if cluster.is_running():
-        events = run.run(work, pools.whole, book.config, pools.kept_faces)
-    else:
-        events = (carry_out(one, track_here) for one in work if isinstance(one, Again))
+def _carry_out(work: Sequence[Work | Again], engines: Engines, book: Book) -> None:
     mapped = [one for one in work if isinstance(one, Work) and (one.rows or one.faces)]
     num_frames = round(sum(one.duration_s * float(one.job.probe.fps) for one in mapped))
     seconds = sum(one.duration_s for one in work)
@@ -215,7 +193,7 @@ def _carry_out(work: Sequence[Work | Again], pools: _Pools, book: Book) -> None:
     console.say(f"processing {told} on {book.config.compute.device}{there}{loading}")
     noun = "videos" if not pictures else "pictures" if pictures == len(work) else "videos and pictures"
     with console.meter(len(work), num_frames, noun) as meter:
-        for event in events:
+        for event in engines.run(work):
             book.note(event)
             if isinstance(event, ChunkDone):
                 meter.add_frames(event.num_frames)
@@ -227,14 +205,14 @@ def _is_picture(work: Work | Again) -> bool:
     return console.is_picture(work.relink.row) if isinstance(work, Again) else work.job.probe.kind == "image"
 
 
-def _link_sequences(book: Book) -> None:
+def _link_sequences(engines: Engines, book: Book) -> None:
     """Link the files of every sequence of which one has changed."""
     sequences.drop_ended(book.state)
     jobs = sequences.find_work(book.state)
     if jobs:
         book.linked = [job.name for job in jobs]
         console.say(f"linking {console.count(len(jobs), 'sequence')}")
-        book.not_linked = run.link_sequences(jobs, book.config) if cluster.is_running() else sequences.link_here(jobs)
+        book.not_linked = engines.link_sequences(jobs)
         for name, why in book.not_linked.items():
             console.say(f"sequence {name} is not linked: {why}")
 
@@ -247,7 +225,7 @@ def _ending_cleanly():  # noqa: ANN202
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        cluster.stop_ray()
+        stop_ray()
 
 
 def _say_courses(courses: Collection[Course]) -> None:

@@ -9,10 +9,10 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline import schemas
 from pipeline.cores.candidates import CandidateParams
@@ -147,6 +147,7 @@ Price = Annotated[float, Field(ge=0)]
 
 
 class Run(Strict):
+    engine: Literal["auto", "ray", "local"]
     address: str | None
     observe: Pool
     enrich: Pool
@@ -158,6 +159,18 @@ class Run(Strict):
     cpu_hour_price: Price | None
     gpu_hour_price: Price | None
     work_ttl_days: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_one_process(self) -> Self:
+        if self.engine != "local":
+            return self
+        if self.address:
+            raise ValueError(f"engine=local is a process of this machine: leave out address, got {self.address!r}")
+        pools = {"observe": self.observe, "enrich": self.enrich, "restore": self.restore}
+        for name, pool in pools.items():
+            if pool and max(pool.workers, pool.max_workers) > 1:
+                raise ValueError(f"engine=local is one process: leave engine at auto, or {name}.workers at 1, got more")
+        return self
 
 
 class Config(Strict):
@@ -199,7 +212,7 @@ class Config(Strict):
 
 def cluster_address(config: Config) -> str | None:
     """Return the address of the Ray cluster, or None for this machine. `ray job submit` sets RAY_ADDRESS to its own."""
-    return config.run.address or os.environ.get("RAY_ADDRESS")
+    return None if config.run.engine == "local" else config.run.address or os.environ.get("RAY_ADDRESS")
 
 
 def load(files: Iterable[Path] = (), settings: Iterable[str] = (), profile: str | None = None) -> Config:

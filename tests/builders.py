@@ -19,7 +19,7 @@ from pipeline.arrays import Quantised
 from pipeline.config import Config, load
 from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
-from pipeline.media.probe import Probe
+from pipeline.media.probe import DAMAGED, Probe
 from pipeline.stages import flow
 from pipeline.stages.reduce import Job, reduce_video
 from pipeline.stages.track import track_part
@@ -271,8 +271,8 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: Span) -> tuple[pa.
             detections.append({"frame": place, "box": box, "score": score, "bodiless": False, "embedding": vector})
         if any(int(time_s) == int(stranger) for stranger in film.strangers) and opens_cell:
             faces.append(_face(Walker(0, 0, 0, age=40.0), None, place, [300.0, 10.0]))
-    cells = [cell for cell in film.damaged if span[0] <= cell and (span[1] < 0 or cell < span[1])]
-    head = {"warning": json.dumps(cells) if cells else None, "width": WIDTH, "height": HEIGHT}
+    notes = [(cell, DAMAGED) for cell in film.damaged if span[0] <= cell and (span[1] < 0 or cell < span[1])]
+    head = {"warning": json.dumps(notes) if notes else None, "width": WIDTH, "height": HEIGHT}
     observed = pa.Table.from_pylist(
         [head | {"thumbnail_pixels": PIXELS, "frames": [frames[i] for i in own], "detections": detections}],
         schema=rows.OBSERVED,

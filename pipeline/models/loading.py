@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.models import lean  # noqa: F401  (before all that imports torchvision)
+
+# isort: split
 import cv2
 import torch
 

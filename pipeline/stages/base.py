@@ -87,7 +87,8 @@ class Worker:
         limits, name = self._pool.limits, self._pool.name
         attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
         if attempt > limits.max_attempts:
-            reason = f"its worker died {limits.max_attempts} times (memory, a crash, or over {limits.deadline_s:g} s)"
+            times = f"{limits.max_attempts} time{'s' * (limits.max_attempts != 1)}"
+            reason = f"its worker died {times} (memory, a crash, or over {limits.deadline_s:g} s)"
             yield from self._refuse(row, {"stage": name, "kind": "WorkerDied", "message": reason})
             return
         chunks = self._run(row)

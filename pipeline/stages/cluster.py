@@ -94,11 +94,6 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def is_running() -> bool:
-    """Return whether `start_ray` has been called."""
-    return ray.is_initialized()
-
-
 def count_gpus() -> float:
     """Return the GPUs of the cluster that `start_ray` connected to."""
     return ray.cluster_resources().get("GPU", 0.0)

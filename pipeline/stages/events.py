@@ -1,14 +1,24 @@
-"""What a run is given to do, and what it tells meanwhile, whatever carries it out."""
+"""What a run is given to do, what it tells meanwhile, and how far it is: the same whatever carries it out.
+
+A run is a generator of events; whoever drives it keeps the books and talks to the person. Completion is read from what
+is durable, never from the order of rows.
+"""
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from pipeline.errors import DataError
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Published, Spread, reduce_video
 from pipeline.stages.relink import Again, publish_again
 from pipeline.storage.ledger import Span, is_whole
+
+PUBLISH_RETRIES = 3
+"""How often the last step of a video begins again whose worker died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +96,51 @@ def carry_out(last: Job | Again, spread: Spread) -> VideoDone | VideoFailed:
     except DataError as fault:
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
+
+
+def given_up(last: Job | Again) -> VideoFailed:
+    """What becomes of a video at whose last step workers die over and over again."""
+    reason = f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
+    return VideoFailed(video_id=last.video_id, stage="relink" if isinstance(last, Again) else "reduce", reason=reason)
+
+
+class Progress:
+    """How far the videos of a run are. ready: those that can be published, first of all those of which nothing else is
+    left."""
+
+    def __init__(self, work: Sequence[Work | Again]) -> None:
+        self.videos = {one.job.video_id: one for one in work if isinstance(one, Work)}
+        self.ready: deque[Job | Again] = deque(one for one in work if isinstance(one, Again))
+        self.ready.extend(one.job for one in self.videos.values() if one.is_whole)
+        self.failed: set[str] = set()
+
+    def take(self, event: Event) -> Iterator[Event]:
+        """What is to be told of an event. Once is enough of a video that is given up."""
+        video_id = event.published.video_id if isinstance(event, VideoDone) else event.video_id
+        if video_id in self.failed:
+            return
+        if isinstance(event, VideoFailed):
+            self.failed.add(video_id)
+        elif isinstance(event, ChunkDone) and self.videos[video_id].take(event.span):
+            self.ready.append(self.videos[video_id].job)
+        yield event
+
+    def check_ended(self) -> None:
+        """Raises RuntimeError where rows are missing of a video that was not given up."""
+        for video_id, one in self.videos.items():
+            if video_id not in self.failed and not one.is_whole:
+                raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
+
+
+def event_of(row: pa.Table) -> ChunkDone | VideoFailed:
+    """What the row of a chunk says that has gone through all pools."""
+    chunk = row.to_pylist()[0]
+    if error := chunk["error"]:
+        return VideoFailed(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
+    return ChunkDone(
+        video_id=chunk["video_id"],
+        span=(chunk["first_cell"], chunk["end_cell"]),
+        num_frames=chunk["num_frames"],
+        timings={each["stage"]: (each["seconds"], each["gpu_seconds"]) for each in chunk["timings"]},
+        attempts=chunk["attempts"],
+    )

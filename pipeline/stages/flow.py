@@ -217,6 +217,19 @@ def pools_of_kept_faces(config: Config, registry: Registry, ledger: Ledger, run_
     return [_pool(config, ledger, run_id, "estimate", config.run.enrich, *stages)]
 
 
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """The pools of both maps. whole: from pixels on, rows of rows.SPAN go in. kept_faces: `pools_of_kept_faces`."""
+
+    whole: Sequence[PoolOfStages]
+    kept_faces: Sequence[PoolOfStages]
+
+    @classmethod
+    def of(cls, config: Config, registry: Registry, ledger: Ledger, run_id: str) -> Self:
+        told = (config, registry, ledger, run_id)
+        return cls(pools(*told), pools_of_kept_faces(*told))
+
+
 def _pool(config: Config, ledger: Ledger, run_id: str, name: str, knobs: Pool, *stages: Stage) -> PoolOfStages:
     auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
     resources = Resources(

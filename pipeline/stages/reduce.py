@@ -224,6 +224,8 @@ def _publish_tracked(
     if job.config.biometrics.keep or job.in_sequence:
         summaries = make(rows.SUMMARY, _summary_columns(job, timeline, ordered))
         tables.write(store, summary_name(job.video_id), rows.SUMMARY, [summaries])
+    else:
+        store.delete(summary_name(job.video_id))  # likewise
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 

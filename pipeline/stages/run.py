@@ -1,13 +1,8 @@
-"""Run the flow on Ray: map the spans through the pools, reduce each video as soon as its last chunk is durable.
-
-A run is a generator of events; whoever drives it keeps the books and talks to the person. Completion is read from what
-is durable, never from the order of rows.
-"""
+"""Run the flow on Ray: map the rows through the pools, publish each video as soon as its last chunk is durable."""
 
 import json
 import queue
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -20,7 +15,17 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from pipeline.config import Config
 from pipeline.stages.base import PoolOfStages, Worker
 from pipeline.stages.cluster import WAIT_FOR_ACTORS_S, plain_errors
-from pipeline.stages.events import ChunkDone, Event, VideoDone, VideoFailed, Work, carry_out
+from pipeline.stages.events import (
+    PUBLISH_RETRIES,
+    Event,
+    Progress,
+    VideoDone,
+    VideoFailed,
+    Work,
+    carry_out,
+    event_of,
+    given_up,
+)
 from pipeline.stages.flow import RowOfSpan
 from pipeline.stages.reduce import Job, Part
 from pipeline.stages.relink import Again
@@ -29,7 +34,6 @@ from pipeline.stages.tracked import Tracked
 
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5
-PART_RETRIES = 3
 
 
 def run(
@@ -59,65 +63,47 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
 class _Run:
     def __init__(self, work: Sequence[Work | Again], config: Config) -> None:
         self._config = config
-        self._by_id = {one.job.video_id: one for one in work if isinstance(one, Work)}
-        self._ready: deque[Job | Again] = deque(one for one in work if isinstance(one, Again))
-        self._ready.extend(one.job for one in self._by_id.values() if one.is_whole)
-        self._reducing: dict[Any, str] = {}
-        self._failed: set[str] = set()
+        self._progress = Progress(work)
+        self._publishing: dict[Any, Job | Again] = {}
 
     def events(self, pools: Sequence[PoolOfStages], pools_of_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
-        spans = [row for one in self._by_id.values() for row in one.rows]
-        faces = [row for one in self._by_id.values() for row in one.faces]
+        progress = self._progress
+        spans = [row for one in progress.videos.values() for row in one.rows]
+        faces = [row for one in progress.videos.values() for row in one.faces]
         maps = [each for each in ((faces, pools_of_kept_faces), (spans, pools)) if each[0]]
         arrivals: queue.Queue[Any] = queue.Queue()
         num_mapping = len(maps)
         if maps:
             threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
-        while num_mapping or self._ready or self._reducing:
-            self._start_reduces()
+        while num_mapping or progress.ready or self._publishing:
+            self._start_publishing()
             if num_mapping:
                 for row in _arrived(arrivals, POLL_S):
                     if row is None:
                         num_mapping -= 1
                     else:
-                        yield from self._take(_event(row))
-            yield from self._reduced(0 if num_mapping else POLL_S)
-        for video_id, one in self._by_id.items():
-            if video_id not in self._failed and not one.is_whole:
-                raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
+                        yield from progress.take(event_of(row))
+            yield from self._published(0 if num_mapping else POLL_S)
+        progress.check_ended()
 
-    def _start_reduces(self) -> None:
-        cpus = self._config.run.reduce_cpus
-        while self._ready and len(self._reducing) < self._config.run.max_reduces:
-            last = self._ready.popleft()
-            self._reducing[_reduce.options(num_cpus=cpus).remote(last, cpus)] = last.video_id
+    def _start_publishing(self) -> None:
+        cpus, ready = self._config.run.reduce_cpus, self._progress.ready
+        while ready and len(self._publishing) < self._config.run.max_reduces:
+            last = ready.popleft()
+            self._publishing[_reduce.options(num_cpus=cpus).remote(last, cpus)] = last
 
-    def _take(self, event: ChunkDone | VideoFailed) -> Iterator[Event]:
-        if event.video_id in self._failed:  # another chunk of it; once is enough
+    def _published(self, timeout_s: float) -> Iterator[Event]:
+        if not self._publishing:
             return
-        if isinstance(event, VideoFailed):
-            self._failed.add(event.video_id)
-        else:
-            one = self._by_id[event.video_id]
-            if one.take(event.span):
-                self._ready.append(one.job)
-        yield event
-
-    def _reduced(self, timeout_s: float) -> Iterator[Event]:
-        if not self._reducing:
-            return
-        waiting = list(self._reducing)
+        waiting = list(self._publishing)
         finished, _ = ray.wait(waiting, num_returns=len(waiting) if timeout_s == 0 else 1, timeout=timeout_s)
         for reference in finished:
-            video_id = self._reducing.pop(reference)
+            last = self._publishing.pop(reference)
             try:
                 outcome = ray.get(reference)
             except (WorkerCrashedError, OutOfMemoryError):  # over and over again: not what befalls every video
-                reason = f"its worker died {PART_RETRIES + 1} times (memory, or a crash)"
-                outcome = VideoFailed(video_id=video_id, stage="reduce", reason=reason)
-            if isinstance(outcome, VideoFailed):
-                self._failed.add(video_id)
-            yield outcome
+                outcome = given_up(last)
+            yield from self._progress.take(outcome)
 
 
 def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
@@ -180,25 +166,12 @@ def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Tabl
         return
 
 
-def _event(row: pa.Table) -> ChunkDone | VideoFailed:
-    chunk = row.to_pylist()[0]
-    if error := chunk["error"]:
-        return VideoFailed(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
-    return ChunkDone(
-        video_id=chunk["video_id"],
-        span=(chunk["first_cell"], chunk["end_cell"]),
-        num_frames=chunk["num_frames"],
-        timings={each["stage"]: (each["seconds"], each["gpu_seconds"]) for each in chunk["timings"]},
-        attempts=chunk["attempts"],
-    )
-
-
-@ray.remote(max_retries=PART_RETRIES)
+@ray.remote(max_retries=PUBLISH_RETRIES)
 def _reduce(last: Job | Again, part_cpus: float) -> VideoDone | VideoFailed:
     return carry_out(last, partial(spread, part_cpus=part_cpus))
 
 
-_link_here = ray.remote(max_retries=PART_RETRIES)(link_here)
+_link_here = ray.remote(max_retries=PUBLISH_RETRIES)(link_here)
 
 
 def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
@@ -215,4 +188,4 @@ def _track(part: Part) -> Tracked:
     return track_part(part)
 
 
-_track_remote = ray.remote(max_retries=PART_RETRIES)(_track)
+_track_remote = ray.remote(max_retries=PUBLISH_RETRIES)(_track)

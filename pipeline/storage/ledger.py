@@ -114,6 +114,13 @@ class Ledger:
         self.store.put(f"{mine}{number}", b"")
         return number
 
+    def take_back_attempt(self, video_id: str, run_id: str, pool: str) -> None:
+        """Forget the last try that a pool began: its worker ended by no fault of the work."""
+        prefix = f"{WORK}/{video_id}/attempts/{run_id}.{pool}."
+        marks = [name.rsplit(".", 1) for name in self.store.names(f"{WORK}/{video_id}/attempts") if prefix in name]
+        if marks:
+            self.store.delete(".".join(max(marks, key=lambda mark: int(mark[1]))))
+
     def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int, number: int) -> None:
         for n in range(1, number + 1):
             self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")

@@ -1,4 +1,4 @@
-"""Workers, lengths of chunks, interruptions: none changes a byte that a user reads, save in `runs` and run.json.
+"""Engines, workers, lengths of chunks, interruptions change no byte that a user reads, save in `runs` and run.json.
 
 What is tried is drawn anew each time; ROLLCALL_DRAW=NUMBER, which a failure prints, draws the same again.
 """
@@ -46,12 +46,13 @@ def drawn(random: Random) -> list[str]:
     choices = {
         "chunk.max_seconds": [1, 2, 3, 5, 600],
         "observe.decode_threads": [1, 2],
-        "run.observe.workers": [1, 2],
-        "run.enrich.workers": [1, 2],
         "run.max_reduces": [1, 2, 8],
         "run.reduce_cpus": [0.5, 1],
+        "run.engine": ["ray", "local"],
     }
     settings = [f"{knob}={random.choice(values)}" for knob, values in choices.items()]
+    if "run.engine=ray" in settings:
+        settings += [f"run.{pool}.workers={random.choice([1, 2])}" for pool in ("observe", "enrich")]
     print(*settings)
     return settings
 
@@ -93,13 +94,19 @@ def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return lasting(place)
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_workers_and_chunks_leave_no_trace(
-    folder: Path, reference: dict[str, bytes], tmp_path: Path, random: Random, number: int
+ENGINES = [
+    ["run.engine=local"],
+    ["run.engine=ray"],
+    ["run.engine=ray", "run.observe.workers=2", "run.enrich.workers=2"],
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=" ".join)
+def test_engines_workers_and_chunks_leave_no_trace(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, random: Random, engine: list[str]
 ) -> None:
-    process(
-        folder, tmp_path, *drawn(random), *(["run.observe.workers=2", "run.enrich.workers=2"] if not number else [])
-    )
+    others = [setting for setting in drawn(random) if ".workers=" not in setting]
+    process(folder, tmp_path, *others, *engine)
     assert lasting(tmp_path) == reference
 
 

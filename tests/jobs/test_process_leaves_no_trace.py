@@ -2,7 +2,8 @@
 
 The driver, its books, the planner, the adapter of the map's stages, the commit, the reduce and the tables are real. In
 place of Ray stands a scheduler that advances any worker at any time, lets workers die, and gives their rows to new
-ones; in place of pictures and models stand fake films.
+ones; in place of the local engine's process stands its hand in this one, which dies as well; in place of pictures and
+models stand fake films.
 """
 
 import json
@@ -24,9 +25,13 @@ from jobs.process import work_through
 from pipeline import rows
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.stages import catalog, cluster, flow, run
+from pipeline.stages import catalog, cluster, engine, flow, run
+from pipeline.stages import hand as hands
 from pipeline.stages.base import PoolOfStages, Stage, Worker
 from pipeline.stages.catalog import Content
+from pipeline.stages.events import Event
+from pipeline.stages.hand import At, Hand
+from pipeline.stages.local import WorkerDiedError
 from pipeline.stages.observe import CHUNK_ROWS
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source
@@ -65,11 +70,12 @@ class Video:
 class Attempt:
     """A run of `process`. killed_at: so many lasting changes are made; None: it ends well. seed: of every chance.
 
-    workers: of each of the two pools. deaths: which calls of a stage, counted, end the worker's process.
-    frames_per_part, frames_per_window: see films.in_steps.
+    engine: what carries it out. workers: of each of the two pools, of Ray. deaths: which calls of a stage, counted, end
+    the worker's process. frames_per_part, frames_per_window: see films.in_steps.
     """
 
     settings: tuple[str, ...] = ("chunk.max_seconds=600",)
+    engine: str = "ray"
     workers: tuple[int, int] = (1, 1)
     seed: int = 0
     deaths: frozenset[int] = frozenset()
@@ -109,6 +115,7 @@ def cases(draw: st.DrawFn) -> Case:
             st.sampled_from([1, 2, 3, 600]).map("chunk.max_seconds={}".format),
             st.sampled_from([1, 2, 8]).map("run.max_reduces={}".format),
         ),
+        engine=st.sampled_from(["ray", "local"]),
         workers=st.tuples(st.integers(1, 3), st.integers(1, 3)),
         seed=st.integers(0, 99),
         deaths=st.frozensets(st.integers(0, 20), max_size=2),  # fewer than run.max_attempts
@@ -340,6 +347,32 @@ class FakeRay:
         return [task.carry_out() for task in tasks]
 
 
+# --- in place of the local engine's process --------------------------------------------------------------------------
+
+
+class HiredHere:
+    """A hand that works here; a new one each time that it dies."""
+
+    def __init__(self, scene: Scene, maps: flow.Maps) -> None:
+        self._scene, self._maps = scene, maps
+        self._hand = Hand(maps)
+
+    def load(self) -> None:
+        list(self._hand.do(hands.Load()))
+
+    def do(self, task: hands.Task, patience_s: float) -> Iterator[At | Event]:
+        try:
+            if isinstance(task, hands.Publish):
+                self._scene.call()
+            yield from self._hand.do(task)
+        except Died:
+            self._hand = Hand(self._maps)
+            raise WorkerDiedError from None
+
+    def close(self) -> None:
+        pass
+
+
 # --- the law ---------------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +394,7 @@ def process(
         0,
         (str(folder),),
     )
-    config: Config = configured(*chosen, *attempt.settings)
+    config: Config = configured(*chosen, *attempt.settings, f"run.engine={attempt.engine}")
     scene.years = config.estimate.batch - configured().estimate.batch
     fakes = {
         "_map": partial(map_anyhow, scene),
@@ -377,7 +410,7 @@ def process(
             patch.setattr(run, name, value)
         for name in ("start_ray", "check_room"):
             patch.setattr(cluster, name, lambda *_: None)
-        patch.setattr(cluster, "is_running", lambda: True)
+        patch.setattr(engine, "HiredProcess", partial(HiredHere, scene))
         patch.setattr(flow, "pools", lambda *told: pools(scene, made(*told)))
         patch.setattr(flow, "pools_of_kept_faces", lambda *told: pools(scene, made_of_faces(*told)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))

@@ -1,0 +1,113 @@
+"""Which engine carries a run out: Ray, or one plain process beside this one where the work is small.
+
+Which one it is changes no byte: the stages, the pools and what is durable are the same. Ray takes seconds to import, so
+its modules are imported here where it is needed.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from pipeline.config import Config, cluster_address
+from pipeline.stages import local
+from pipeline.stages.events import Event, Work, carry_out
+from pipeline.stages.flow import Maps
+from pipeline.stages.local import HiredProcess
+from pipeline.stages.relink import Again, track_here
+from pipeline.stages.sequence import SequenceJob, link_here
+
+SMALL_FRAMES = 1_000
+"""Analysed frames up to which work is small: two minutes at 8 a second (docs/decisions/0013-local-engine.md)."""
+PUBLISHED_PER_MAPPED = 30
+"""Frames that are tracked and linked in the time of one that is looked at."""
+RELINKED_PER_MAPPED = 200
+"""Seconds of video that are linked again in the time in which one frame is looked at."""
+SMALL_SEQUENCES = 100
+"""Files of sequences up to which linking them is small."""
+
+
+class Engines:
+    """Both engines, of which the one that suits is started when it is known to be needed. say: tells of Ray's start."""
+
+    def __init__(self, config: Config, maps: Maps, say: Callable[[str], None]) -> None:
+        self._config, self._maps, self._say = config, maps, say
+        self._hired = HiredProcess(maps)
+        self._is_ray_there = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hired.close()
+        stop_ray()
+
+    def begin(self, num_videos: int, *, with_pixels: bool) -> None:
+        """Start what so many videos will need as far as one can tell, while they are looked at. with_pixels: those of
+        some."""
+        if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):
+            self._start_ray()
+        elif with_pixels:
+            self._hired.load()
+
+    def run(self, work: Sequence[Work | Again]) -> Iterator[Event]:
+        """Carry out `work`, first of all what needs no chunks to be made."""
+        again = [one for one in work if isinstance(one, Again)]
+        is_large = count_frames(work, self._config) > SMALL_FRAMES
+        if not self._is_ray_there and self._wants_ray(is_mapped=len(again) < len(work), is_large=is_large):
+            self._hired.close()
+            self._start_ray()
+        if self._is_ray_there:
+            from pipeline.stages import run
+
+            yield from run.run(work, self._maps.whole, self._config, self._maps.kept_faces)
+        elif len(again) < len(work):
+            yield from local.run(work, self._maps, self._hired)
+        else:
+            yield from (carry_out(one, track_here) for one in again)
+
+    def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
+        """Link the files of each sequence; returns by name why some are not linked."""
+        num_files = sum(len(job.members) for job in jobs)
+        is_large = len(jobs) > 1 and num_files > SMALL_SEQUENCES  # a task for each: one alone is no quicker on Ray
+        if not self._wants_ray(is_mapped=False, is_large=is_large):
+            return link_here(jobs)
+        if not self._is_ray_there:
+            self._start_ray()
+        from pipeline.stages import run
+
+        return run.link_sequences(jobs, self._config)
+
+    def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
+        """Whether Ray is to carry out what is so large. is_mapped: the pools have something to do."""
+        if self._config.run.engine != "auto":
+            return self._config.run.engine == "ray"
+        several = any(pool.resources.max_workers > 1 for pool in (*self._maps.whole, *self._maps.kept_faces))
+        return is_large or (is_mapped and several) or cluster_address(self._config) is not None
+
+    def _start_ray(self) -> None:
+        self._say("starting Ray")
+        self._is_ray_there = True
+        from pipeline.stages import cluster
+
+        cluster.start_ray(self._config, self._say)
+        cluster.check_room(self._config, self._maps.whole)
+
+
+def count_frames(work: Sequence[Work | Again], config: Config) -> float:
+    """About how many frames are looked at in all, a picture being one; what is only linked counts as its share."""
+    count = 0.0
+    for one in work:
+        if isinstance(one, Again):
+            count += one.duration_s / RELINKED_PER_MAPPED
+            continue
+        frames = max(1.0, one.duration_s * (config.observe.fps or float(one.job.probe.fps)))
+        count += frames if one.rows or one.faces else frames / PUBLISHED_PER_MAPPED
+    return count
+
+
+def stop_ray() -> None:
+    """End what was started of Ray, if anything was."""
+    if "pipeline.stages.cluster" in sys.modules:
+        from pipeline.stages import cluster
+
+        cluster.stop_ray()
