@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from jobs.console import duration, say
 from jobs.evaluate.attributes import show, write
 from jobs.pictures import read_picture
+from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
@@ -20,18 +20,12 @@ from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.attributes import AttributeNet, load_attributes
 from pipeline.models.estimator import AttributeEstimator
-from pipeline.models.gpu import has_gpu
 from pipeline.training.attributes import AttributeTrainingParams, finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 
 NAME = "starter-attributes"
 BATCH = 16  # same as estimate.batch in conf/base.yaml
 RESAMPLES = 1000
-
-
-class Device(StrEnum):
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def attributes(
@@ -59,10 +53,11 @@ def attributes(
     ] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
-    device: Annotated[Device | None, typer.Option(help="Where to train. Default: a GPU if there is one.")] = None,
+    device: TrainingDevice = Device.AUTO,
 ) -> None:
     """Train, calibrate and test the starter estimator of age and gender, and write it with its registry entry."""
     use_threads(threads)
+    chosen = decided(device)
     params = AttributeTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
@@ -72,7 +67,7 @@ def attributes(
             f"{data} has too few pictures: no picture falls to {', '.join(sorted(missing))}; give a larger data set"
         )
     if calibrate is None:
-        network = _train(sides, params, Run(output, settings_of(params)), device)
+        network = _train(sides, params, Run(output, settings_of(params)), chosen)
         side_px, made = params.side_px, f"Trained by `rollcall train attributes` on {len(sides['train'])}"
     else:
         network, file = load_attributes(calibrate)
@@ -82,7 +77,7 @@ def attributes(
     say("calibrating")
     path = output / f"{NAME}.safetensors"
     finish(network, side_px, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
-    estimator = AttributeEstimator(path, batch=BATCH, device="cpu", half=False)
+    estimator = AttributeEstimator(path, batch=BATCH, device=chosen, half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
     write(judged, output / "test.csv")
@@ -105,11 +100,9 @@ def attributes(
     write_entries(output, {entry_name: entry}, "estimate.estimator")
 
 
-def _train(
-    sides: Mapping[str, pd.DataFrame], params: AttributeTrainingParams, run: Run, device: Device | None
-) -> AttributeNet:
+def _train(sides: Mapping[str, pd.DataFrame], params: AttributeTrainingParams, run: Run, device: str) -> AttributeNet:
     training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
     if len(training) < params.batch:
         raise UserError(f"--batch {params.batch} exceeds the {len(training)} faces to train on; lower it")
     with watching(len(training) // params.batch * params.epochs) as advance:
-        return train(training, validation, params, run, advance, device or (Device.CUDA if has_gpu() else Device.CPU))
+        return train(training, validation, params, run, advance, device)

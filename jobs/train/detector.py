@@ -12,6 +12,7 @@ import typer
 
 from jobs.console import say
 from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.config import load
@@ -44,7 +45,6 @@ KNOBS: dict[str, Any] = {
     "min_score": 0.01,
     "nms_iou": 0.7,
     "max_per_frame": 300,
-    "device": "cpu",
     "half": False,
 }
 
@@ -109,6 +109,7 @@ def detector(
         float, typer.Option(min=0, max=1, help="Weight of the teacher's score where labels have no person.")
     ] = DEFAULTS.background,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    device: TrainingDevice = Device.AUTO,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = LICENCE,
     config: ConfigFiles = None,
@@ -121,6 +122,7 @@ def detector(
     detector`. The registry entry is in registry.yaml.
     """
     loop.use_threads(threads)
+    chosen = decided(device)
     sizes = tuple(size or DEFAULTS.sizes)
     if odd := [side for side in sizes if side < STRIDE or side % STRIDE]:
         raise UserError(f"--size must be a multiple of {STRIDE}, got {odd[0]}")
@@ -143,7 +145,7 @@ def detector(
         background=background,
         seed=seed,
     )
-    knobs: dict[str, Any] = KNOBS | {"target": name.value}
+    knobs: dict[str, Any] = KNOBS | {"target": name.value, "device": chosen}
     examples, tests = _examples(data, held_out, split_seed)
     if unlabelled and teacher_weights:
         pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
@@ -156,7 +158,7 @@ def detector(
     run = loop.Run(output, run_settings)
     _write_tests(tests, output)
     network = PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs) if teacher_weights else None
-    trainer = Trainer(examples, params, network, start, name.value)
+    trainer = Trainer(examples, params, network, start, name.value, chosen)
 
     def figures(average: Any) -> dict[str, float]:
         return _figures(as_detector(average, image_size=EVALUATED_AT, **knobs), tests) if tests else {}

@@ -13,6 +13,7 @@ import typer
 from jobs.console import say
 from jobs.options import ConfigFiles, Settings
 from jobs.pictures import read_picture
+from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
@@ -64,11 +65,13 @@ def heads(
     limit: Annotated[int | None, typer.Option(min=100, help="Most pictures to use in all.")] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    device: TrainingDevice = Device.AUTO,
     config: ConfigFiles = None,
     settings: Settings = None,
 ) -> None:
     """Train, calibrate and test heads, and write them with their registry entry."""
     use_threads(threads)
+    chosen = decided(device)
     registry = Registry.of(load(config or [], settings or []), fetch)
     entry = registry.entry(embedder)
     if entry.kind not in FACE_EMBEDDERS:
@@ -76,10 +79,10 @@ def heads(
             f"--embedder must be of kind {' or '.join(FACE_EMBEDDERS)}, {embedder} is of kind {entry.kind}; {LISTED}"
         )
     path = registry.path(embedder)
-    network = FaceEmbedder(path, batch=64, device="cpu", half=False)
+    network = FaceEmbedder(path, batch=64, device=chosen, half=False)
     if shown == Shown.FACE:
         view = View(UTKFACE, network.view.half_range)
-        network = FaceEmbedder(path, batch=64, device="cpu", half=False, view=view)
+        network = FaceEmbedder(path, batch=64, device=chosen, half=False, view=view)
     params = training.HeadTrainingParams(
         epochs=epochs, patience=patience, batch=batch, learning_rate=learning_rate, seed=seed
     )
@@ -99,7 +102,7 @@ def heads(
         )
     sides = {side: (faces["side"] == side).to_numpy() for side in ("train", "validation", "test")}
     with watching(epochs) as advance:
-        trained = training.train(vectors[sides["train"]], vectors[sides["validation"]], params, run, advance)
+        trained = training.train(vectors[sides["train"]], vectors[sides["validation"]], params, run, advance, chosen)
     weights = output / "heads.safetensors"
 
     def write(calibration: Calibration) -> None:
@@ -108,7 +111,7 @@ def heads(
         ).write(weights, trained)
 
     write(Calibration.neutral())
-    neutral = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
+    neutral = HeadsEstimator(path, weights, batch=64, device=chosen, half=False)
     write(training.calibrated(neutral.raw, vectors[sides["validation"]]))
     entry_name = name or f"{embedder}-heads"
     added = {
@@ -124,7 +127,7 @@ def heads(
     }
     if embedder not in Registry.of(load(), fetch).entries:
         added[embedder] = entry
-    estimator = HeadsEstimator(path, weights, batch=64, device="cpu", half=False)
+    estimator = HeadsEstimator(path, weights, batch=64, device=chosen, half=False)
     judged = pd.concat(evaluation.judge(faces[sides["test"]], read_picture, estimator, batch=64))
     figures = evaluation.figures(judged, resamples=1000, rng=np.random.default_rng(0))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -12,6 +12,7 @@ import typer
 
 from jobs.console import say
 from jobs.pictures import read_picture
+from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
@@ -62,9 +63,11 @@ def networks(
     limit: Annotated[int | None, typer.Option(min=30, help="Most pictures to use in all.")] = None,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    device: TrainingDevice = Device.AUTO,
 ) -> None:
     """Train one of the earlier systems' networks fold by fold, test each on its part, and write its registry entry."""
     use_threads(threads)
+    compute = decided(device)
     if crops not in (1, 10):
         raise UserError(f"--crops must be 10 or 1, got {crops}")
     chosen = list(range(folds)) if fold is None else fold
@@ -80,12 +83,10 @@ def networks(
     say(f"{network.value} from {'random weights' if init is None else init}, {len(faces)} faces in {folds} parts")
     rows, entries = [], {}
     for part in chosen:
-        place = output / f"fold-{part}"
+        run = Run(output / f"fold-{part}", run_settings | {"fold": part})
         sides = {"test": parts == part, "validation": parts == (part + 1) % folds}
         sides["train"] = ~(sides["test"] | sides["validation"])
-        figures, file = _fold(
-            network.value, faces, sides, params, Run(place, run_settings | {"fold": part}), init, crops
-        )
+        figures, file = _fold(network.value, faces, sides, params, run, init, crops, compute)
         rows.append({"fold": part, **{name: figures[name] for name in ("mae", "cs5", "gender_accuracy")}})
         say(f"fold {part}, {sides['test'].sum()} faces: {json.dumps(figures)}")
         name = f"{network.value}-{part}"
@@ -107,6 +108,7 @@ def _fold(
     run: Run,
     init: Path | None,
     crops: int,
+    device: str,
 ) -> tuple[dict[str, float | int | None], Path]:
     """Train, calibrate, write and test a network. Return the figures on the test side, and the file."""
     network = training.start(name, crops, params, init)
@@ -114,12 +116,12 @@ def _fold(
         side: training.read(faces[sides[side]], read_picture, network.stored_px) for side in ("train", "validation")
     }
     with watching(params.epochs) as advance:
-        training.train(network, labelled["train"], labelled["validation"], params, run, advance)
+        training.train(network, labelled["train"], labelled["validation"], params, run, advance, device)
     path = run.folder / "network.safetensors"
-    raw = Runner(network, batch=training.BATCH, device="cpu", half=False)
+    raw = Runner(network.to(device), batch=training.BATCH, device=device, half=False)
     calibration = training.calibrated(raw, labelled["validation"])
-    ClassicFile(name=name, crops=crops, calibration=calibration).write(path, network)
-    estimator = NetworkEstimator(path, batch=training.BATCH, device="cpu", half=False)
+    ClassicFile(name=name, crops=crops, calibration=calibration).write(path, network.cpu())
+    estimator = NetworkEstimator(path, batch=training.BATCH, device=device, half=False)
     judged = pd.concat(evaluation.judge(faces[sides["test"]], read_picture, estimator, batch=training.BATCH))
     judged.to_csv(run.folder / "predictions.csv", index=False)
     figures = evaluation.figures(judged, resamples=1000, rng=np.random.default_rng(0))

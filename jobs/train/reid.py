@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.console import say
 from jobs.options import ConfigFiles, Settings
+from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.arrays import Picture
@@ -57,6 +58,7 @@ def reid(
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = DEFAULTS.learning_rate,
     people_per_batch: Annotated[int, typer.Option(min=2, help="People per step.")] = DEFAULTS.people_per_batch,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    device: TrainingDevice = Device.AUTO,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = RESEARCH_ONLY,
     config: ConfigFiles = None,
@@ -67,6 +69,7 @@ def reid(
     The same command resumes an interrupted run.
     """
     loop.use_threads(threads)
+    chosen = decided(device)
     if (people or unlabelled) and teacher is None:
         raise UserError("crops of --people and --unlabelled have no names; add a --teacher to embed them")
     if unlabelled and detector is None:
@@ -88,13 +91,16 @@ def reid(
     }
     run_settings |= {"detector": detector, "per_second": per_second}
     run = loop.Run(output, run_settings)
-    others = _kept(output / "unlabelled.npy", lambda: _others(registry, people, unlabelled, detector, per_second))
+    others = _kept(
+        output / "unlabelled.npy", lambda: _others(registry, people, unlabelled, detector, per_second, chosen)
+    )
     trainer = training.Trainer(
         _people(labelled[~np.isin(labelled.people, [*away, *validating])]),
         others,
         params,
         augmentation,
         teacher_network,
+        chosen,
     )
     with watching(trainer.steps_per_epoch * epochs) as advance:
         network = training.train(trainer, run, _people(labelled[np.isin(labelled.people, [*validating])]), advance)
@@ -128,6 +134,7 @@ def _others(
     unlabelled: list[Path] | None,
     detector: str | None,
     per_second: float,
+    device: str,
 ) -> NDArray[np.uint8]:
     parts = [np.zeros((0, training.HEIGHT, training.WIDTH, 3), np.uint8)]
     for folder in people or []:
@@ -141,7 +148,7 @@ def _others(
             min_score=MIN_SCORE,
             nms_iou=0.7,
             max_per_frame=100,
-            device="cpu",
+            device=device,
             half=False,
         )
         parts.append(

@@ -23,7 +23,7 @@ from pipeline.models.attributes import YEARS, AttributeFile, AttributeNet, Calib
 from pipeline.models.estimator import AttributeEstimator
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.degrade import Degradation, degrade
-from pipeline.training.loop import Progress, Run, averaged, cosine, decayed, seed, set_rate
+from pipeline.training.loop import Progress, Run, averaged, cosine, decayed, device_of, seed, set_rate
 
 STORED = 4 / 3
 """Side of the pictures that augmentation cuts from, relative to the network's side."""
@@ -291,7 +291,7 @@ def validate(network: nn.Module, faces: LabelledFaces, side_px: int) -> dict[str
 def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) -> tuple[Tensor, Tensor]:
     """Return (N, 101) and (N,) float32 logits for (N, S, S, 3) pictures, computed in bfloat16."""
     network.eval()
-    device = _device(network)
+    device = device_of(network)
     outputs: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(pictures), batch):
         with torch.autocast(device.type, torch.bfloat16):
@@ -320,7 +320,7 @@ def _step(
     share: float,
     params: AttributeTrainingParams,
 ) -> float:
-    device = _device(network)
+    device = device_of(network)
     samples = _samples(crops).to(device)
     years = torch.from_numpy(ages).to(device)
     targets = label_distributions(years, params.sigma)
@@ -339,10 +339,6 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return float(loss.detach())
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def _samples(crops: NDArray[np.uint8]) -> Tensor:

@@ -267,6 +267,7 @@ class Trainer:
     teacher: the trainer takes it over and converts its network to bfloat16.
     start: a file of `write_network` with the initial weights.
     target: name of the class.
+    device: where the network is trained. The teacher must be there, too.
 
     Raises UserError if the teacher's blocks differ from the student's, or `start` does not fit.
     """
@@ -278,12 +279,15 @@ class Trainer:
         teacher: PersonDetector | None = None,
         start: Path | None = None,
         target: str = "person",
+        device: str = "cpu",
     ) -> None:
         self.examples, self.params = examples, params
         self.network = new_network(params.seed, target)
         if start is not None:
             known = fill(new_network(params.seed), read_checkpoint(start), start)
             self.network.load_state_dict(known.state_dict())
+        self._device = torch.device(device)
+        self.network.to(self._device)
         self.average = loop.averaged(self.network, params.ema_decay)
         self.optimizer = torch.optim.AdamW(
             loop.decayed(self.network, params.weight_decay), lr=params.learning_rate, fused=True
@@ -327,9 +331,9 @@ class Trainer:
             compose(self.examples, each, size, mosaic=rng.random() < mosaic, close=params.close, rng=rng)
             for each in some
         ]
-        pictures = torch.from_numpy(np.stack([each[0] for each in inputs])).permute(0, 3, 1, 2)
+        pictures = torch.from_numpy(np.stack([each[0] for each in inputs])).to(self._device).permute(0, 3, 1, 2)
         loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16):
             outputs = self.network(pictures.float() / 255)
         outputs = {key: outputs[key].float() for key in ("boxes", "scores")} | {"feats": outputs["feats"]}
         loss, figures = self._loss(outputs, pictures, inputs, done, size)
@@ -344,13 +348,13 @@ class Trainer:
         self, outputs: dict[str, Any], pictures: torch.Tensor, inputs: list[Any], done: float, size: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         params = self.params
-        loss, figures = torch.zeros(()), {}
+        loss, figures = torch.zeros((), device=self._device), {}
         soft = torch.zeros_like(outputs["scores"]).permute(0, 2, 1)
         if self._teacher is not None:
             with torch.inference_mode():
                 theirs = self._teacher(pictures.to(torch.bfloat16) / 255)
             score = theirs["scores"][:, self._target].float().sigmoid()
-            share = torch.tensor([params.background if each[2] else 1.0 for each in inputs])
+            share = torch.tensor([params.background if each[2] else 1.0 for each in inputs], device=self._device)
             soft = (score * share[:, None])[..., None]
             figures["features"] = feature_loss(self._features.last, self._teachers_features.last)
             loss = loss + params.feature_gain * max(1 - done, 0.1) * figures["features"]
@@ -383,7 +387,7 @@ def train(
     figures: Callable[[Any], dict[str, float]],
     advance: Callable[[int, dict[str, float]], None],
 ) -> Any:
-    """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network.
+    """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network, on the CPU.
 
     figures: computes the averaged network's figures for the history, every EVALUATE_EVERY epochs.
     advance: called after each step with the number of steps done and its losses.
@@ -403,7 +407,7 @@ def train(
             row |= figures(trainer.average.module)
         progress.seconds += time.monotonic() - start
         run.save(progress, row, **trainer.parts())
-    return trainer.average.module
+    return trainer.average.module.cpu()
 
 
 def blended(network: Any, start: Path, share: float) -> Any:

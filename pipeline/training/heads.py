@@ -146,8 +146,9 @@ def train(
     params: HeadTrainingParams,
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
+    device: str = "cpu",
 ) -> Heads:
-    """Train to the end, from the checkpoint of `run` if there is one, and return the best stacks.
+    """Train to the end, from the checkpoint of `run` if there is one, and return the best stacks, on the CPU.
 
     advance: called with the number of epochs done and their figures.
     """
@@ -157,6 +158,7 @@ def train(
     with torch.no_grad():  # unit vectors have small components; this scales them as if each had a variance of one
         for stack in STACKS:
             getattr(heads, stack)[0].weight *= dimensions**0.5
+    heads.to(torch.device(device))
     optimizer = torch.optim.AdamW(loop.decayed(heads, params.weight_decay), lr=params.learning_rate)
     best = Best(heads)
     progress = run.resume(heads=heads, optimizer=optimizer, best=best)
@@ -172,10 +174,10 @@ def train(
             vectors = np.where(
                 rng.random(len(chosen))[:, None] < 0.5, training.mirrored[chosen], training.vectors[chosen]
             )
-            years, logits, buckets = heads.logits(torch.from_numpy(vectors))
+            years, logits, buckets = heads.logits(torch.from_numpy(vectors).to(device))
             losses = _losses(years, logits, buckets, training.ages[chosen], training.is_female[chosen], params)
             optimizer.zero_grad(set_to_none=True)
-            sum(losses.values(), torch.zeros(())).backward()
+            sum(losses.values(), torch.zeros((), device=device)).backward()
             optimizer.step()
         progress.epoch += 1
         figures = _figures(heads, validation, params)
@@ -186,7 +188,7 @@ def train(
         run.save(progress, figures, heads=heads, optimizer=optimizer, best=best)
         advance(progress.epoch, figures)
     heads.load_state_dict(best.weights)
-    return heads.eval()
+    return heads.cpu().eval()
 
 
 def calibrated(raw: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]], validation: Vectors) -> Any:
@@ -207,12 +209,13 @@ def _losses(
     is_female: NDArray[np.bool_],
     params: HeadTrainingParams,
 ) -> dict[str, Tensor]:
-    truth = torch.from_numpy(ages)
+    truth = torch.from_numpy(ages).to(years.device)
+    women = torch.from_numpy(is_female).to(years.device).float()
     bucket = (truth / BUCKET_YEARS).long().clamp(0, BOSCH_BUCKETS - 1)
     return {
         "age": functional.huber_loss(years, truth.clamp(max=BOSCH_YEARS), delta=params.huber_years)
         / params.huber_years,
-        "gender": functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(is_female).float()),
+        "gender": functional.binary_cross_entropy_with_logits(logits, women),
         "buckets": functional.cross_entropy(buckets, bucket),
     }
 
@@ -220,11 +223,11 @@ def _losses(
 @torch.inference_mode()
 def _figures(heads: Heads, faces: Vectors, params: HeadTrainingParams) -> dict[str, float]:
     heads.eval()
-    years, logits, buckets = heads.logits(torch.from_numpy(faces.vectors))
+    years, logits, buckets = heads.logits(torch.from_numpy(faces.vectors).to(loop.device_of(heads)))
     losses = _losses(years, logits, buckets, faces.ages, faces.is_female, params)
     return {
-        "mae": float(np.abs(years.numpy() - faces.ages).mean()),
-        "gender_accuracy": float(((logits.numpy() > 0) == faces.is_female).mean()),
+        "mae": float(np.abs(years.cpu().numpy() - faces.ages).mean()),
+        "gender_accuracy": float(((logits.cpu().numpy() > 0) == faces.is_female).mean()),
         "gender": float(losses["gender"]),
         "buckets": float(losses["buckets"]),
     }

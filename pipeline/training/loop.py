@@ -107,6 +107,11 @@ class Run:
         plot_history(rows, self.folder / "history.png")
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device that holds the weights of `network`."""
+    return next(network.parameters()).device
+
+
 def use_threads(number: int) -> None:
     """Set the number of threads of torch and OpenCV in this process."""
     torch.set_num_threads(number)

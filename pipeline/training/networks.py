@@ -97,12 +97,12 @@ def losses(
     network: Classic, ages: Tensor, genders: Tensor, years: NDArray[np.float32], is_female: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
     """Return the losses of age and gender for the outputs of `network.outputs` and the labels."""
-    women = torch.from_numpy(is_female)
+    truth, women = torch.from_numpy(years).to(ages.device), torch.from_numpy(is_female).to(ages.device)
     if isinstance(network, SsrNets):
-        age_loss = functional.l1_loss(ages.float(), torch.from_numpy(years))
+        age_loss = functional.l1_loss(ages.float(), truth)
         return age_loss, functional.l1_loss(genders.float(), 1 - women.float())
     classes = nearest_groups(years) if isinstance(network, LeviHassner) else np.rint(years).astype(np.int64)
-    age_loss = functional.cross_entropy(ages.float(), torch.from_numpy(classes))
+    age_loss = functional.cross_entropy(ages.float(), torch.from_numpy(classes).to(ages.device))
     return age_loss, functional.cross_entropy(genders.float(), women.long())
 
 
@@ -113,6 +113,7 @@ def train(
     params: NetworkTrainingParams,
     run: loop.Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
+    device: str = "cpu",
 ) -> Classic:
     """Train `network` to the end, from the checkpoint of `run` if there is one, and return it with the best weights.
 
@@ -120,7 +121,7 @@ def train(
     """
     loop.seed(params.seed)
     cv2.setNumThreads(1)
-    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(loop.decayed(network, params.weight_decay), lr=params.learning_rate)
     best = Best(network)
     progress = run.resume(network=network, optimizer=optimizer, best=best)
@@ -133,7 +134,7 @@ def train(
         run.save(progress, figures, network=network, optimizer=optimizer, best=best)
         advance(progress.epoch, figures)
     network.load_state_dict(best.weights)
-    return network.eval()
+    return network.cpu().eval()
 
 
 def _epoch(
@@ -146,6 +147,7 @@ def _epoch(
     rng = np.random.default_rng([params.seed, number])
     torch.manual_seed(int(rng.integers(2**31)))  # for dropout
     network.train()
+    device = loop.device_of(network)
     sums = {"age_loss": 0.0, "gender_loss": 0.0}
     order = rng.permutation(len(faces))
     size = min(params.batch, len(order))
@@ -155,12 +157,12 @@ def _epoch(
         done = (number + step / steps) / params.epochs
         loop.set_rate(optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
         crops = np.stack([cut_anywhere(faces.pictures[index], network.side_px, rng) for index in chosen])
-        samples = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-        with torch.autocast("cpu", torch.bfloat16):
+        samples = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
+        with torch.autocast(device.type, torch.bfloat16):
             ages, genders = network.outputs(samples)
         both = losses(network, ages, genders, faces.ages[chosen], faces.is_female[chosen])
         optimizer.zero_grad(set_to_none=True)
-        sum(both, torch.zeros(())).backward()
+        sum(both, torch.zeros((), device=device)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         for name, loss in zip(sums, both, strict=True):
@@ -202,7 +204,7 @@ def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArra
         years, _, logits = network.raw(ages, genders)
         return years, logits, ages.argmax(1) if ages.ndim == 2 else ages
 
-    means, logits, tops = Runner(forward, batch=BATCH, device="cpu", half=False)(faces.pictures)
+    means, logits, tops = Runner(forward, batch=BATCH, device=loop.device_of(network).type, half=False)(faces.pictures)
     return means, logits, tops
 
 

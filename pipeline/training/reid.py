@@ -242,8 +242,13 @@ class Trainer:
         params: ReidTrainingParams,
         augmentation: Augmentation,
         teacher: nn.Module | None,
+        device: str = "cpu",
     ) -> None:
-        """unlabelled: (M, 256, 128, 3). Used only with a teacher. The last twentieth is for validation."""
+        """unlabelled: (M, 256, 128, 3). Used only with a teacher. The last twentieth is for validation.
+
+        device: where the network is trained. The teacher is moved there.
+        """
+        self._device = torch.device(device)
         loop.seed(params.seed)
         self.params, self._augmentation = params, augmentation
         self._labelled = labelled
@@ -251,12 +256,15 @@ class Trainer:
         order = np.random.default_rng(params.seed).permutation(len(unlabelled))
         count = round(len(unlabelled) * (1 - VALIDATED))
         self._unlabelled, self._validation = unlabelled[order[:count]], unlabelled[order[count:]]
-        self.network = build_osnet(ARCHITECTURE).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = build_osnet(ARCHITECTURE).to(self._device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = loop.averaged(self.network, params.ema_decay)
         self.classifier = nn.Linear(DIMENSIONS, int(self._names.max()) + 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
+        self.classifier.to(self._device)
         self._stages = stages_of(self.network)
-        self._teacher = None if teacher is None else stages_of(teacher.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+        self._teacher = None
+        if teacher is not None:
+            self._teacher = stages_of(teacher.to(self._device, memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
         groups = [*loop.decayed(self.network, params.weight_decay), *loop.decayed(self.classifier, params.weight_decay)]
         self.optimizer = torch.optim.AdamW(groups, lr=params.learning_rate)
         size = params.people_per_batch * params.crops_per_person * (1 if teacher is None else 2)
@@ -283,7 +291,7 @@ class Trainer:
             crops = [self._labelled.crops[index] for index in chosen]
             if self._teacher is not None:
                 crops += [self._any(next(others)) for _ in chosen]
-            yield self._step(crops, torch.from_numpy(self._names[chosen]), done, rng)
+            yield self._step(crops, torch.from_numpy(self._names[chosen]).to(self._device), done, rng)
 
     def _any(self, index: int) -> Picture:
         """Return a crop by its index among all crops, the labelled ones first."""
@@ -300,24 +308,25 @@ class Trainer:
             *(spoiled(crop, alike[other], self._augmentation, rng) for crop, other in zip(alike, others, strict=True)),
             strict=True,
         )
-        whole = torch.tensor(are_whole)
+        whole = torch.tensor(are_whole, device=self._device)
         loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(done < params.settled)
         losses: dict[str, Tensor] = {}
-        with torch.autocast("cpu", torch.bfloat16):
+        zero = torch.zeros((), device=self._device)
+        with torch.autocast(self._device.type, torch.bfloat16):
             theirs: list[Tensor] = []
             if self._teacher is not None:
                 with torch.no_grad():
-                    theirs = _run(self._teacher, samples(alike))
+                    theirs = _run(self._teacher, samples(alike).to(self._device))
             staged = bool(theirs) and done < params.staged
-            ours = _run(self._stages, samples(alike if staged else spoilt), theirs if staged else None)
+            ours = _run(self._stages, samples(alike if staged else spoilt).to(self._device), theirs if staged else None)
         if theirs:
             # Occluded parts cannot show in the feature maps, so those are compared only for complete crops.
             compared = torch.ones_like(whole) if staged or not whole.any() else whole
             pairs = zip(ours[:-1], theirs[:-1], strict=True)
-            losses["features"] = sum((feature_loss(a[compared], b[compared]) for a, b in pairs), torch.zeros(()))
+            losses["features"] = sum((feature_loss(a[compared], b[compared]) for a, b in pairs), zero)
             losses["vectors"] = vector_loss(ours[-1], theirs[-1])
         if not staged:
             named = ours[-1][: len(people)].float()
@@ -331,7 +340,7 @@ class Trainer:
             "identity": params.identity_gain if theirs else 1.0,
             "triplet": params.triplet_gain,
         }
-        loss = sum((gains[name] * value for name, value in losses.items()), torch.zeros(()))
+        loss = sum((gains[name] * value for name, value in losses.items()), zero)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.network.parameters(), *self.classifier.parameters()], 5.0)
@@ -372,7 +381,7 @@ def train(
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, losses: None,
 ) -> nn.Module:
     """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network of the last
-    epoch.
+    epoch, on the CPU.
 
     held_out: crops for the history only.
     advance: called after each step with the number of steps done and its losses.
@@ -390,16 +399,17 @@ def train(
         row = sums | trainer.figures(held_out)
         progress.seconds += time.monotonic() - start
         run.save(progress, row, **trainer.parts())
-    return trainer.average.module.eval()
+    return trainer.average.module.cpu().eval()
 
 
 @torch.inference_mode()
 def vectors_of(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return (N, 512) vectors of (N, 256, 128, 3) crops, computed in bfloat16."""
+    device = loop.device_of(network)
     parts = [np.zeros((0, DIMENSIONS), np.float32)]
     for start in range(0, len(crops), BATCH):
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(network(samples(crops[start : start + BATCH])).float().numpy())
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(network(samples(crops[start : start + BATCH]).to(device)).float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from jobs.evaluate import app as evaluate_app
 from jobs.train import app as train_app
+from jobs.train import device as devices
 from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.film import write_mp4
@@ -29,7 +30,8 @@ NUM_FACES = 48
 
 
 def run(app: object, *arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)  # type: ignore
+    device = ("--device", "cpu") if app is train_app and "--device" not in arguments else ()
+    result = CliRunner().invoke(app, [str(argument) for argument in (*arguments, *device)], catch_exceptions=False)  # type: ignore
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -181,3 +183,34 @@ def test_missing_inputs_for_measuring_are_named(options: tuple[str, ...], messag
 def test_crops_without_names_need_a_teacher(crops: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="add a --teacher"):
         run(train_app, "reid", "--data", crops, "--output", tmp_path / "x", "--unlabelled", crops)
+
+
+REQUIRED = {
+    "attributes": (),
+    "detector": (),
+    "heads": ("--embedder", "mobilefacenet"),
+    "networks": ("--network", "ssrnet"),
+    "reid": (),
+}
+
+
+@pytest.mark.parametrize("command", REQUIRED)
+def test_every_training_goes_to_the_device_that_is_named(
+    command: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    options = ("--data", faces, "--output", tmp_path / "x", *REQUIRED[command], "--device", "cuda")
+    with pytest.raises(UserError, match="--device cuda: torch finds no NVIDIA GPU here; "):
+        run(train_app, command, *options)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "gpu", "taken"),
+    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_auto_takes_a_gpu_where_there_is_one(
+    named: str, gpu: bool, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_gpu", lambda: gpu)
+    assert devices.decided(devices.Device(named)) == taken

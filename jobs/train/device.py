@@ -1,0 +1,29 @@
+"""The device on which a network is trained."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+from pipeline.models.gpu import has_gpu
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+TrainingDevice = Annotated[
+    Device, typer.Option("--device", help="Where to train; auto takes a GPU where there is one.")
+]
+
+
+def decided(device: Device) -> str:
+    """Return cpu or cuda. Raises UserError if a GPU is asked for and there is none."""
+    if device == Device.CUDA and not has_gpu():
+        raise UserError("--device cuda: torch finds no NVIDIA GPU here; leave --device out, or name cpu")
+    if device == Device.AUTO:
+        return "cuda" if has_gpu() else "cpu"
+    return device.value
