@@ -220,7 +220,8 @@ def _link_sequences(engines: Engines, book: Book) -> None:
 @contextlib.contextmanager
 def _ending_cleanly():  # noqa: ANN202
     """Ray goes down with the block, however it ends; a polite kill is an interruption like Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not by raising SIGINT: shells start jobs in the background with that one ignored.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

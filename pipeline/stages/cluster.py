@@ -9,9 +9,11 @@ import math
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,10 +83,11 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
     say: is called with what a person who waits should know. Raises UserError.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address := cluster_address(config):
-        _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS")
-    elif not ray.is_initialized():
-        _start_here(config, say)
+    with _same_end():
+        if address := cluster_address(config):
+            _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS")
+        elif not ray.is_initialized():
+            _start_here(config, say)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
@@ -153,6 +156,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _one_line(error: BaseException) -> str:
     line = " ".join((str(error) or type(error).__name__).split())
     return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]}…"
+
+
+@contextmanager
+def _same_end() -> Iterator[None]:
+    """Keep what SIGTERM does to this process: Ray would make an abort of it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(address: str, remedy: str) -> None:

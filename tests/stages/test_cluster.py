@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import resource
+import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,28 @@ def test_without_an_address_no_cluster_of_others_is_joined_and_nothing_is_writte
     assert call["address"] == "local"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert Path(call["_temp_dir"]).stat().st_uid == os.getuid()
+
+
+def test_a_polite_kill_does_what_it_did_before_ray_started(
+    inits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(*_: object) -> None:
+        pass
+
+    inits(None)
+    started = cluster.ray.init
+
+    def init(**options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        started(**options)
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        cluster.start_ray(CONFIG)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_leftover_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,20 @@
+"""How a run that is told to stop ends, without Ray."""
+
+import signal
+
+import pytest
+
+from jobs import process
+from pipeline.stages import cluster
+
+
+def test_a_polite_kill_interrupts_a_job_in_the_background_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(cluster, "stop_ray", lambda: ended.append(True))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what stands before an &
+    try:
+        with pytest.raises(KeyboardInterrupt), process._ending_cleanly():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended == [True]
