@@ -30,6 +30,34 @@ def test_half_a_body_inside_the_whole_one_goes() -> None:
     assert suppress(people((0, 0, 50, 100, 0.9), (0, 5, 30, 95, 0.8)), IOU).tolist() == [0]
 
 
+@pytest.mark.parametrize("scores", [(0.5, 0.9), (0.9, 0.5)])
+def test_half_a_sitter_and_all_of_him_are_one_person(scores: tuple[float, float]) -> None:
+    # The upper half above a table, and all of him, guessed through the table; either may be surer.
+    half, whole = (680, 800, 740, 905), (678, 801, 738, 980)
+    boxes = people((*half, scores[0]), (*whole, scores[1]))
+    assert suppress(boxes, IOU).tolist() == [int(np.argmax(scores))]
+
+
+def test_somebody_behind_whose_legs_are_hidden_stays() -> None:
+    assert suppress(people((105, 94, 386, 359, 0.9), (237, 94, 407, 273, 0.8)), IOU).tolist() == [0, 1]
+
+
+def test_somebody_far_behind_whose_head_is_at_the_same_height_stays() -> None:
+    assert suppress(people((0, 0, 50, 120, 0.9), (10, 0, 40, 55, 0.8)), IOU).tolist() == [0, 1]
+
+
+def test_a_box_around_two_people_goes_however_sure() -> None:
+    left, right, both = (74, 137, 217, 358, 0.5), (176, 143, 397, 360, 0.6), (72, 138, 396, 360, 0.9)
+    assert suppress(people(both, left, right), IOU).tolist() == [1, 2]
+    assert suppress(people(both, left), IOU).tolist() == [0]  # nobody else explains the right half
+    assert suppress(people(both, (*left[:4], 0.3), (*right[:4], 0.3)), IOU).tolist() == [0]
+
+
+def test_outspread_arms_and_the_body_between_them_are_one_person() -> None:
+    assert suppress(people((0, 0, 100, 100, 0.7), (30, 2, 70, 100, 0.6)), IOU).tolist() == [0]
+    assert suppress(people((0, 0, 100, 100, 0.7), (30, 2, 70, 100, 0.6), (32, 2, 72, 100, 0.5)), IOU).tolist() == [0]
+
+
 def test_a_child_in_front_of_an_adult_stays() -> None:
     assert suppress(people((0, 0, 50, 100, 0.9), (10, 40, 40, 100, 0.8)), IOU).tolist() == [0, 1]
 

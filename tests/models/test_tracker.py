@@ -220,7 +220,7 @@ def test_trackers_that_compare_appearances_say_so_when_there_are_none() -> None:
     track = tracker("occluboost")
     assert track.uses_embeddings
     track.update(0, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), None)
-    with pytest.raises(UserError, match=r"occluboost compares appearances: set observe.body.embed to all, or use byte"):
+    with pytest.raises(UserError, match=r"occluboost compares appearances; set observe.body.embed to all, or use byte"):
         track.update(1, np.array([[0, 0, 9, 9]], np.float32), np.array([0.9], np.float32), None)
 
 
