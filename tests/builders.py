@@ -75,6 +75,7 @@ class Film:
     fps, analysed_fps: frames a second, and how many of them the detector sees. holes: spans of seconds without a frame;
     time 0 has one. damaged: cells that a decoder complained of. strangers: times of faces on nobody.
     swing_px: how far the camera pans to the right and to the left, every 2 s.
+    places: between the cuts, what the analysed frames' sketches say of the place; none: there are no sketches.
     """
 
     duration_s: float
@@ -88,6 +89,7 @@ class Film:
     damaged: Sequence[int] = ()
     strangers: Sequence[float] = ()
     swing_px: float = 0
+    places: Sequence[bytes] = ()
 
     def times_ns(self) -> list[int]:
         times = [
@@ -113,6 +115,8 @@ class Film:
                 {"time_ns": time_ns, "cell": slot[0], "analysed": slot != previous}
                 | dict.fromkeys(("hue", "saturation", "lightness"), (90 if cut else 2) * PIXELS)
             )
+            if slot != previous and self.places:
+                found[-1]["place"] = self.places[sum(time_ns >= cut_ns for cut_ns in cuts_ns)]
             if slot != previous:
                 step = self.camera_x(looked_at_ns) - self.camera_x(time_ns)
                 if len(found) > 1 and step:

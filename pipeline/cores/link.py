@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from pipeline.boxes import overlap_of_smaller
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
+from pipeline.cores.place import Scenes
 from pipeline.cores.ranges import Count, Distance, check
 
-GAP, SHOT = "gap", "shot"
+GAP, SHOT, STAY = "gap", "shot", "stay"
 END_S = 1.0
 """s of a tracklet at either end from which its motion is taken: a walker's full step, so that the gait averages out."""
 MOTION_MEMORY_S = 2.0
@@ -41,6 +42,8 @@ GATE_SIGMAS = 2.45
 """The gate of motion holds 19 of 20 returns, which is so many deviations of a normal distribution in the plane."""
 MAX_OVERLAP = 0.3
 """Of two mean boxes, as a share of the smaller: more, and they may be two boxes of one body, not two people."""
+MAX_STAY_S = 1.0
+"""s; over a cut at which nobody moved, who is seen before it and who is seen after it may be so far apart."""
 PAIRS_AT_ONCE = 1_000_000
 """Gaps measured at a time: a bound on memory."""
 ROWS_AT_ONCE = 512
@@ -100,7 +103,9 @@ class Tracklet:
 class Links:
     """L candidate pairs of tracklets, as indices; `a` appeared first.
 
-    a, b: (L,) int64. kind: (L,) 'gap' (one shot, at most max_gap_s apart) or 'shot' (all others).
+    a, b: (L,) int64.
+    kind: (L,) 'gap' (in one shot, or in shots of one place, at most max_gap_s apart), 'stay' (a gap over a cut at which
+        the light changed and nobody moved, so that bodies say nothing) or 'shot' (all others).
     gap_s: (L,) s from the end of one to the beginning of the other, 0 where they interleave.
     motion: (L,) body heights between the predicted and the true place. size: (L,) ratio of heights, at least 1. Both
     nan where kind is 'shot'. body_similarity, face_similarity: (L,) cosines; nan where one has no embedding.
@@ -162,11 +167,15 @@ def summarise(
 
 
 def link(
-    tracklets: Sequence[Tracklet], params: IdentityParams, likenesses: Likenesses | None = None
+    tracklets: Sequence[Tracklet],
+    params: IdentityParams,
+    likenesses: Likenesses | None = None,
+    scenes: Scenes | None = None,
 ) -> tuple[Links, NDArray[np.int64]]:
     """Links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
 
-    likenesses: what `calibrate` gives, and what it gives by default from what is known of any embedder. Persons are
+    likenesses: what `calibrate` gives, and what it gives by default from what is known of any embedder. scenes: which
+    shots show one place; None: no cut is known to. Persons are
     labelled and links ordered by first appearance, whatever the order of `tracklets`.
     """
     order = sorted(range(len(tracklets)), key=lambda index: _appearance(tracklets[index]))
@@ -174,7 +183,7 @@ def link(
     likenesses = likenesses or calibrate(ordered, WIDE)
     shots = np.array([tracklet.shot for tracklet in ordered], np.int64)
     intervals = [tracklet.intervals for tracklet in ordered]
-    links, labels = join(score(ordered, params), shots, intervals, params, likenesses)
+    links, labels = join(score(ordered, params, scenes), shots, intervals, params, likenesses)
     places = np.array(order, np.int64)
     persons = np.empty(len(tracklets), np.int64)
     persons[places] = labels
@@ -251,8 +260,10 @@ def _pairs_over_shots(
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
+def score(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes | None = None) -> Links:
     """Measure the candidate pairs; nothing is decided yet. `tracklets` are in order of first appearance.
+
+    A cut at which one place goes on is no border to what may follow over a gap.
 
     Candidates are, for each tracklet, the `candidates` that follow it best inside the shot within max_gap_s or any
     shorter time (`best_gaps`), the nearest by body within shot_max_s in other shots, and the nearest by face.
@@ -270,7 +281,10 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
     def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
         return has_face[b] & ((shots[a] != shots[b]) | (apart_us(first_us, last_us, a, b) > 0))
 
-    gap_a, gap_b, motion, size = _gaps(tracklets, first_us, last_us, params)
+    ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
+    places, lights = (scenes.places[ends], scenes.lights[ends]) if scenes else (ends, np.zeros_like(ends))
+    gap_a, gap_b, motion, size = _gaps(tracklets, places, first_us, last_us, params)
+    gap_kinds = np.where(lights[gap_a, 1] == lights[gap_b, 0], GAP, STAY)
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = _nearest(body, has_body, may_be_one_body, params.candidates)
@@ -284,7 +298,7 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams) -> Links:
     return Links(
         a=a,
         b=b,
-        kind=np.repeat([GAP, SHOT], [len(gap_keys), len(shot_keys)])[order],
+        kind=np.concatenate([gap_kinds, np.repeat(SHOT, len(shot_keys))])[order],
         gap_s=np.round(apart_us(first_us, last_us, a, b) / 1e6, 6),
         motion=np.concatenate([motion, unknown])[order],
         size=np.concatenate([size, unknown])[order],
@@ -396,20 +410,20 @@ def _nearest(
 
 def _gaps(
     tracklets: Sequence[Tracklet],
+    places: NDArray[np.int64],
     first_us: NDArray[np.int64],
     last_us: NDArray[np.int64],
     params: IdentityParams,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pairs (a, b) where b begins in the shot in which a ends, at most max_gap_s later; motion and size, to 0.001.
+    """Pairs (a, b) where b begins in the place in which a ends, at most max_gap_s later; motion and size, to 0.001.
 
-    Of each a the best.
+    places: (N, 2) of the shots in which each begins and ends. Of each a the best.
     """
     heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
     tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
     found: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
-    ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
     max_gap_us = as_microseconds(params.max_gap_s)
-    for a, b in _successions(ends[:, 0], ends[:, 1], first_us, last_us, max_gap_us):
+    for a, b in _successions(places[:, 0], places[:, 1], first_us, last_us, max_gap_us):
         gap_s = np.round((first_us[b] - last_us[a]) / 1e6, 6)
         reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
         step = heads.places[b] - tails.places[a]
@@ -555,9 +569,9 @@ def join(
     groups = _Groups(intervals)
     elsewhere = shots[links.a] != shots[links.b]
     near = elsewhere & (links.gap_s <= params.shot_max_s)
-    scores, verdicts = _judge(links, near, params, likenesses)
+    scores, verdicts, is_gap = _judge(links, elsewhere, near, params, likenesses)
 
-    open_gaps = np.flatnonzero((links.kind == GAP) & (verdicts == ""))
+    open_gaps = np.flatnonzero(is_gap & (verdicts == ""))
     open_gaps = open_gaps[~groups.seen_together(links.a[open_gaps], links.b[open_gaps])]
     _join_gaps(links, open_gaps, scores - params.surety, groups)
     face = _Evidence(links, links.face_similarity, likenesses["face"], params)
@@ -577,36 +591,52 @@ def join(
 
 
 def _judge(
-    links: Links, near: NDArray[np.bool_], params: IdentityParams, likenesses: Likenesses
-) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """The score of every link by itself, and what speaks against it ('': nothing)."""
-    gap = links.kind == GAP
-    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity) & (gap | near)
-    face = likenesses["face"].ratio(links.face_similarity)
-    body = likenesses["body"].ratio(links.body_similarity)
-    gate = params.gap_motion + params.gap_motion_per_s * links.gap_s
-    looks = np.where(by_face, face, 0.0) + np.where(by_body, body, 0.0)
-    total: NDArray[np.float64] = looks + np.where(gap, _motion_ratio(links.motion, gate), 0.0)
-    odds = np.select([gap, by_face], [0.0, likenesses["face"].prior_odds], likenesses["body"].prior_odds)
+    links: Links,
+    elsewhere: NDArray[np.bool_],
+    near: NDArray[np.bool_],
+    params: IdentityParams,
+    likenesses: Likenesses,
+) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.bool_]]:
+    """The score of every link by itself, what speaks against it ('': nothing), and whether it is judged as a gap.
 
+    Over a cut in one place somebody may follow as over a gap; where that fails, looks decide as over any other cut.
+    """
+    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
+    face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
+    body = np.where(by_body, likenesses["body"].ratio(links.body_similarity), 0.0)
+    gap, stay = links.kind != SHOT, links.kind == STAY
+
+    gap_looks = face + np.where(stay, 0.0, body)
+    reach = params.gap_motion + params.gap_motion_per_s * links.gap_s
+    gap_total: NDArray[np.float64] = gap_looks + np.where(gap, _motion_ratio(links.motion, reach), 0.0)
     # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.
-    blind = ~by_body & ~by_face
-    verdicts = np.select(
+    # No tracker goes over a cut, so that motion may where nobody moved.
+    gap_blind = ~by_face & ~by_body & ~stay
+    gap_verdicts = np.select(
         [
-            gap & (links.gap_s > params.max_gap_s),
-            gap & (links.size > MAX_SIZE_RATIO),
-            gap & blind,
-            blind,
+            links.gap_s > np.where(stay, min(MAX_STAY_S, params.max_gap_s), params.max_gap_s),
+            links.size > MAX_SIZE_RATIO,
+            gap_blind,
             by_face & (face < -params.surety),
-            looks < 0,
-            gap & (total < params.surety) & (looks >= params.surety),
-            total + odds < params.surety,
+            gap_looks < 0,
+            (gap_total < params.surety) & (gap_looks >= params.surety),
+            gap_total < params.surety,
         ],
-        ["too late", "other size", "no appearance", "too late", "other face", "unlike", "too far", "unsure"],
+        ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
         "",
     )
-    total[blind] = np.nan
-    return np.round(total, 3), verdicts
+    looks: NDArray[np.float64] = face + np.where(near, body, 0.0)
+    blind = ~by_face & ~(by_body & near)
+    odds = np.where(by_face, likenesses["face"].prior_odds, likenesses["body"].prior_odds)
+    verdicts = np.select(
+        [blind, by_face & (face < -params.surety), looks < 0, looks + odds < params.surety],
+        ["too late", "other face", "unlike", "unsure"],
+        "",
+    )
+    is_gap = gap & (~elsewhere | (gap_verdicts == ""))
+    total: NDArray[np.float64] = np.where(is_gap, gap_total, looks)
+    total[np.where(is_gap, gap_blind, blind)] = np.nan
+    return np.round(total, 3), np.where(is_gap, gap_verdicts, verdicts), is_gap
 
 
 def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, apart_us, as_microseconds, best_gaps
+from pipeline.cores.link import SHOT, IdentityParams, Links, apart_us, as_microseconds, best_gaps
 
 LIMITS = ("max_gap_s", "shot_max_s", "candidates")
 """The parameters that choose which pairs are scored. All others judge the scores."""
@@ -37,7 +37,7 @@ class Seen:
 def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
     """Return what `score` gives under `params`. Its limits must not be wider than those of `links`."""
     soon = _late_us(links.gap_s) <= as_microseconds(params.max_gap_s)
-    rows = np.flatnonzero((links.kind == GAP) & soon)
+    rows = np.flatnonzero((links.kind != SHOT) & soon)
     gaps = np.zeros(len(links), np.bool_)
     gaps[rows[best_gaps(links.a[rows], links.b[rows], links.gap_s[rows], links.motion[rows], params.candidates)]] = True
 
@@ -50,7 +50,7 @@ def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
     by_looks = ~gaps[chosen]
     return replace(
         kept,
-        kind=np.where(by_looks, SHOT, GAP),
+        kind=np.where(by_looks, SHOT, kept.kind),
         motion=np.where(by_looks, np.nan, kept.motion),
         size=np.where(by_looks, np.nan, kept.size),
     )

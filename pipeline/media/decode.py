@@ -35,6 +35,7 @@ from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.camera import camera_motion
 from pipeline.media.container import BadPacket, Opener, decode_carefully, decode_from, decode_whole
+from pipeline.media.place import sketch
 from pipeline.media.probe import DAMAGED, Note, Probe, read_picture
 from pipeline.media.screen import Screen
 from pipeline.media.transport import joined
@@ -59,6 +60,7 @@ class DecodedFrame:
     motion: of the camera from the last analysed frame to the next frame. In complex px x + iy as displayed, it is
         the real and imaginary parts of a and b in z -> a * z + b. None if it was not asked for, if the next frame is
         not analysed, if the camera stands still or if its motion cannot be measured.
+    place: media.place.sketch of an analysed frame of a video, else None.
     """
 
     time_ns: int
@@ -67,6 +69,7 @@ class DecodedFrame:
     picture: Picture | None
     differences: tuple[int, int, int] | None
     motion: tuple[float, float, float, float] | None = None
+    place: bytes | None = None
 
 
 class SpanDecoder:
@@ -140,7 +143,8 @@ class SpanDecoder:
                 self._note(cell, resized)
             analysed_plane = planes[2] if analysed else analysed_plane
             picture = self._picture(frame) if analysed else None
-            last_frame = DecodedFrame(int(time_s * NS), cell, analysed, picture, None)
+            place = sketch(self._as_displayed(planes)) if analysed else None
+            last_frame = DecodedFrame(int(time_s * NS), cell, analysed, picture, None, place=place)
         if last_frame is not None:
             yield last_frame
 
@@ -230,8 +234,11 @@ class SpanDecoder:
         no sum."""
         return list(cv2.split(cv2.cvtColor(self._thumbnail_screen(frame, "bgr24"), cv2.COLOR_BGR2HSV)))
 
+    def _as_displayed(self, planes: Iterable[MatLike]) -> list[MatLike]:
+        return [self._probe.upright(np.asarray(plane, np.uint8)) for plane in planes]
+
     def _motion(self, earlier: MatLike, later: MatLike) -> tuple[float, float, float, float] | None:
-        similarity = camera_motion(*(self._probe.upright(np.asarray(plane, np.uint8)) for plane in (earlier, later)))
+        similarity = camera_motion(*self._as_displayed((earlier, later)))
         if similarity is None:
             return None
         (real, _, x), (imaginary, _, y) = similarity.tolist()

@@ -25,9 +25,9 @@ from pipeline.weights import Registry
 
 GPU_SHARE = 0.5
 """What `gpus: auto` means where there is a GPU: two pools share a card."""
-REVISION = 5
+REVISION = 6
 """Counts up when the code changes what comes out for the same knobs and weights."""
-REDUCE_REVISION = 5
+REDUCE_REVISION = 6
 """Likewise for the reduce alone: what is kept in the working area stays good."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),

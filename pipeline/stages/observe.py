@@ -219,7 +219,7 @@ class ChunkSheet:
             self._is_cut = False
             self._pending.append((len(self._frames), frame.cell, self._cell_step, frame.picture))
         differences = frame.differences or (None, None, None)
-        self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion))
+        self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion, frame.place))
         if frame.differences is not None:
             self._is_cut |= sum(frame.differences) >= 3 * CUT * self._thumbnail_pixels
         if len(self._pending) == self._models.detector.batch:

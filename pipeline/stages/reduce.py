@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link import END_S, Tracklet, calibrate, link, summarise
 from pipeline.cores.number import number_tracklets
 from pipeline.cores.pauses import segments
+from pipeline.cores.place import Scenes, Seam, cells, closest, seam
 from pipeline.cores.purity import Looks
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
@@ -54,6 +56,14 @@ MS_PER_FRAME, MS_PER_DETECTION = 0.8, 0.25
 """OccluBoost on one core (tests/bench/tracking_at_scale.py)."""
 ROWS_OF_VECTORS = 1024
 """Embeddings are written so many at a time."""
+FRAME_COLUMNS = [
+    *(name for name in rows.FRAMES.names if name != "frames"),
+    *(f"frames.list.element.{field.name}" for field in rows.FRAME if field.name != "place"),
+]
+"""Sketches of places are read where there is a cut."""
+SEAM_FRAMES = (4, 8)
+"""Analysed frames before and after a cut that are compared: flashes, and what a camera shows while it goes over to
+infrared, look like nothing before or after."""
 MIN_FACE_WEIGHT = 1.0
 """Summed quality below which a tracklet's faces do not say who it is: that of one perfect face. Small and soft faces of
 different people are as alike as one person's (.9 in a street, MobileFaceNet)."""
@@ -211,7 +221,8 @@ def _publish_tracked(
     tracklets = summarise_shots(job, timeline, shots, tracked, boxes, faces)
     ordered = [tracklets.summaries[index] for index in np.argsort(tracklets.ids)]
     likenesses = likenesses or calibrate(ordered, job.priors)
-    links, labels = link(ordered, job.config.identity, likenesses)
+    scenes = find_scenes(job, timeline, shots, boxes)
+    links, labels = link(ordered, job.config.identity, likenesses, scenes)
     facts = _facts(job, timeline, shots, tracked, boxes, faces, tracklets, likenesses)
     people = conclude(facts, links, labels, job.config.person)
     publish(store, facts, people, job.csv_names)
@@ -237,9 +248,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     warnings: list[str | None] = []
     size, pixels = (0, 0), 1
     for span in job.spans:
-        chunk = job.ledger.observed(
-            job.video_id, span, ["warning", *rows.FRAMES.names, "detections.list.element.frame"]
-        )
+        chunk = job.ledger.observed(job.video_id, span, ["warning", *FRAME_COLUMNS, "detections.list.element.frame"])
         frames = flat(chunk["frames"])
         times_ns.append(numbers(frames, "time_ns"))
         analysed.append(frames.field("analysed").to_numpy(zero_copy_only=False).astype(np.bool_))
@@ -445,6 +454,44 @@ def summarise_shots(
         np.array([summary.first_box for summary in summaries], np.float32).reshape(-1, 4),
     )
     return Summaries(ids, np.concatenate(all_runs), summaries)
+
+
+def find_scenes(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
+    """What the cuts between the shots are, from the sketches of the frames around them."""
+    analysed = np.flatnonzero(timeline.analysed)
+    around: list[tuple[list[int], list[int]]] = []
+    for (first, cut), (_, end) in pairwise(shots):
+        before, after = analysed[(analysed >= first) & (analysed < cut)], analysed[(analysed >= cut) & (analysed < end)]
+        around.append((before[-SEAM_FRAMES[0] :].tolist(), after[: SEAM_FRAMES[1]].tolist()))
+    sketches = _read_sketches(job, timeline, sorted({frame for sides in around for side in sides for frame in side}))
+    seams = []
+    for sides in around:
+        before, after = ([frame for frame in side if frame in sketches] for side in sides)
+        if not before or not after:
+            seams.append(Seam())
+            continue
+        i, j = closest([sketches[frame] for frame in before], [sketches[frame] for frame in after])
+        pair = (before[i], after[j])
+        people = np.concatenate([boxes.between(frame, frame + 1)["box"] for frame in pair])
+        seams.append(seam(sketches[pair[0]], sketches[pair[1]], cells(people, timeline.width, timeline.height)))
+    return Scenes.of(seams)
+
+
+def _read_sketches(job: Chunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
+    """The sketches of rising `frames`; chunks of an earlier version have none."""
+    found: dict[int, bytes] = {}
+    for chunk, span in enumerate(job.spans):
+        first, end = timeline.first_frames[chunk : chunk + 2].tolist()
+        own = [frame for frame in frames if first <= frame < end]
+        if not own:
+            continue
+        table = job.ledger.observed(job.video_id, span, ["frames.list.element.place"])
+        if "frames" not in table.column_names:
+            continue
+        column = flat(table["frames"]).field("place")
+        told = {frame: column[frame - first].as_py() for frame in own}
+        found |= {frame: sketch for frame, sketch in told.items() if sketch is not None}
+    return found
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------

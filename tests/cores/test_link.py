@@ -11,6 +11,7 @@ from pipeline.config import load
 from pipeline.cores.fill import Knots, ShotFrames, intervals
 from pipeline.cores.likeness import Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet, _appearance, calibrate, join, link, score, summarise
+from pipeline.cores.place import Scenes, Seam
 
 FRAME_NS = 40_000_000  # 25 Hz
 PARAMS = load().identity
@@ -108,6 +109,60 @@ def test_nobody_has_two_successors() -> None:
     labels = persons(seen(0, 50), seen(60, 100, x=100), seen(60, 100, x=110))
     assert len({*labels}) == 2
     assert labels[1] != labels[2]
+
+
+# --- over cuts in one place ------------------------------------------------------------------------------------------
+
+NIGHT, JUMP, ELSEWHERE = (Scenes.of([seam]) for seam in (Seam(True, True), Seam(True), Seam()))
+
+
+def sitters(*, look_after: float | None = 80, x_after: float = 100, late: int = 0) -> list[Tracklet]:
+    """Two who sit, before a cut at frame 50 and after it; of the first one it can be said what is seen after it."""
+    return [
+        seen(0, 50, x=100, body=0),
+        seen(0, 50, x=400, body=40),
+        seen(50 + late, 100, x=x_after, shot=1, body=look_after),
+        seen(50, 100, x=400, shot=1, body=120),
+    ]
+
+
+def in_place(scenes: Scenes | None, *tracklets: Tracklet) -> list[int]:
+    return link(tracklets, PARAMS, KNOWN, scenes)[1].tolist()
+
+
+def test_who_sits_still_while_a_camera_goes_over_to_infrared_stays_who_he_is() -> None:
+    assert in_place(NIGHT, *sitters()) == [0, 1, 0, 1]
+    assert in_place(NIGHT, *sitters(look_after=None)) == [0, 1, 0, 1]
+    links, _ = link(sitters(), PARAMS, KNOWN, NIGHT)
+    assert links.why[links.joined].tolist() == ["alike", "alike"]
+    assert set(links.kind.tolist()) == {"stay"}
+
+
+def test_at_a_cut_to_another_place_where_somebody_sat_says_nothing() -> None:
+    for scenes in (None, ELSEWHERE):
+        assert in_place(scenes, *sitters()) == [0, 1, 2, 3]
+
+
+def test_after_a_jump_in_time_whoever_looks_otherwise_is_somebody_else() -> None:
+    assert in_place(JUMP, *sitters()) == [0, 1, 2, 3]
+    assert in_place(JUMP, *sitters(look_after=-25))[:3] == [0, 1, 0]  # 25 degrees alone are unsure
+    assert in_place(None, *sitters(look_after=-25))[:3] == [0, 1, 2]
+
+
+def test_who_is_elsewhere_or_comes_later_after_the_light_has_changed_is_not_taken_for_a_sitter() -> None:
+    assert in_place(NIGHT, *sitters(x_after=150)) == [0, 1, 2, 1]
+    assert in_place(NIGHT, *sitters(late=30)) == [0, 1, 2, 1]
+
+
+def test_a_face_that_is_another_one_keeps_sitters_apart() -> None:
+    before, after = seen(0, 50, body=0, face=0), seen(50, 100, shot=1, body=0, face=60)
+    assert in_place(NIGHT, before, after) == [0, 1]
+
+
+def test_looks_still_join_over_a_cut_in_one_place_whoever_moved() -> None:
+    before, after = seen(0, 50, x=100), seen(50, 100, x=900, shot=1)
+    for scenes in (JUMP, NIGHT, ELSEWHERE):
+        assert in_place(scenes, before, after) == persons(before, after)
 
 
 # --- over shots ------------------------------------------------------------------------------------------------------

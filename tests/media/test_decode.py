@@ -23,12 +23,12 @@ from pipeline.media.screen import GREY
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
-FrameFacts = tuple[int, int, bool, tuple[int, int, int] | None, str | None, tuple[float, ...] | None]
+FrameFacts = tuple[int, int, bool, tuple[int, int, int] | None, str | None, tuple[float, ...] | None, bytes | None]
 
 
 def facts_of(frame: DecodedFrame) -> FrameFacts:
     picture = None if frame.picture is None else hashlib.sha256(frame.picture.tobytes()).hexdigest()
-    return frame.time_ns, frame.cell, frame.analysed, frame.differences, picture, frame.motion
+    return frame.time_ns, frame.cell, frame.analysed, frame.differences, picture, frame.motion, frame.place
 
 
 def decode(

@@ -86,7 +86,10 @@ class ScriptedDecoder:
             picture = picture_of(number) if number % 2 == 0 else None
             change = (3000, 3000, 3000) if number == CUT_AFTER else (1, 2, 3)
             differences = None if number == NUM_FRAMES - 1 else change
-            yield DecodedFrame(number * 10**9 // RATE, number // RATE, number % 2 == 0, picture, differences)
+            place = b"place %d" % number if number % 2 == 0 else None
+            yield DecodedFrame(
+                number * 10**9 // RATE, number // RATE, number % 2 == 0, picture, differences, place=place
+            )
 
 
 class ScriptedDetector:
@@ -224,6 +227,7 @@ def test_a_chunk_is_one_row_of_the_schema(decoders: list[ScriptedDecoder]) -> No
         "saturation": 2,
         "lightness": 3,
         "motion": None,
+        "place": b"place 0",
     }
 
 

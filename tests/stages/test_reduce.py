@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.cores.pauses import Segment
+from pipeline.cores.place import GRID, LIGHT_GRID
 from pipeline.errors import DataError
 from pipeline.models.tracker_options import OPTIONS
 from pipeline.rows import DATASETS, VIDEO_TABLES
@@ -356,6 +357,39 @@ def test_the_working_area_goes_with_publication_unless_biometrics_are_kept(tmp_p
     embeddings = pd.read_parquet(tmp_path / "kept" / "embeddings")
     assert embeddings[["kind", "space"]].drop_duplicates().values.tolist() == [["body", "looks"]]
     assert [len(vector) for vector in embeddings.vector] == [32] * 3
+
+
+def place(seed: int, lightness: int) -> bytes:
+    edges = np.random.default_rng(seed).integers(0, 256, 2 * GRID**2)
+    return edges.astype(np.uint8).tobytes() + bytes([lightness]) * (2 * LIGHT_GRID**2)
+
+
+DAY, NIGHT, ELSEWHERE = place(1, 150), place(1, 60), place(2, 60)
+SITTERS = Film(
+    8.0,
+    [
+        Walker(0, 4, x=100, speed=0, look=1),
+        Walker(0, 4, x=400, speed=0, look=2),
+        Walker(4, 8, x=101, speed=0, look=3),
+        Walker(4, 8, x=402, speed=0, look=4),
+    ],
+    cuts=[4.0],
+)
+
+
+def test_sitters_stay_who_they_are_where_a_camera_goes_over_to_infrared(tmp_path: Path) -> None:
+    film = replace(SITTERS, places=[DAY, NIGHT])
+    tables = reduce(film, tmp_path / "one")
+    assert tables["tracklets"].person_id.tolist() == [1, 2, 1, 2]
+    assert tables["links"].query("joined").kind.tolist() == ["stay", "stay"]
+    reduce(film, tmp_path / "many", range(1, 8))
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+@pytest.mark.parametrize("places", [(), (DAY, ELSEWHERE), (DAY, DAY)])
+def test_sitters_of_other_looks_are_others_at_every_other_cut(tmp_path: Path, places: Sequence[bytes]) -> None:
+    tables = reduce(replace(SITTERS, places=places), tmp_path)
+    assert tables["tracklets"].person_id.tolist() == [1, 2, 3, 4]
 
 
 def test_boxes_stay_inside_the_picture(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.cores.place import GRID, LIGHT_GRID, MIN_CELLS, SIZE, Scenes, Seam, cells, closest, seam, similarity
+
+EVERYWHERE = np.ones((GRID, GRID), np.bool_)
+HERE = np.zeros((GRID, GRID), np.bool_)
+HERE[8:16, 4:12] = True
+
+
+def sketch(
+    seed: int, *, saturation: int = 120, lightness: int = 100, people: int | None = None, shift: int = 0
+) -> bytes:
+    """A place of random edges; `people` is the seed of the edges where the people are."""
+    edges = _edges(seed)
+    if people is not None:
+        edges[:, HERE] = _edges(people)[:, HERE]
+    light = np.repeat(np.array([[saturation], [lightness]], np.uint8), LIGHT_GRID**2, axis=1)
+    told = np.roll(edges, shift, axis=2).tobytes() + light.tobytes()
+    assert len(told) == SIZE
+    return told
+
+
+def _edges(seed: int) -> NDArray[np.int8]:
+    return np.random.default_rng(seed).integers(-127, 128, (2, GRID, GRID)).astype(np.int8)
+
+
+def test_a_camera_that_goes_over_to_infrared_shows_one_place_in_another_light() -> None:
+    assert seam(sketch(1), sketch(1, saturation=0), HERE) == Seam(is_one_place=True, hides_looks=True)
+
+
+def test_a_jump_in_time_in_one_light_leaves_looks_comparable() -> None:
+    assert seam(sketch(1, people=7), sketch(1, people=8), HERE) == Seam(is_one_place=True, hides_looks=False)
+
+
+def test_looks_count_where_the_light_changed_and_people_moved_as_well() -> None:
+    day, night = sketch(1, people=7), sketch(1, people=8, saturation=0)
+    assert seam(day, night, HERE) == Seam(is_one_place=True, hides_looks=False)
+
+
+def test_too_few_cells_of_people_say_nothing() -> None:
+    few = np.zeros((GRID, GRID), np.bool_)
+    few[0, : MIN_CELLS - 1] = True
+    assert not seam(sketch(1), sketch(1, saturation=0), few).hides_looks
+
+
+def test_another_place_is_no_place_to_stay() -> None:
+    assert seam(sketch(1), sketch(2), EVERYWHERE) == Seam()
+    assert seam(sketch(1), sketch(2, saturation=0), EVERYWHERE) == Seam()
+
+
+def test_a_picture_without_edges_shows_no_place() -> None:
+    nothing = bytes(SIZE)
+    assert similarity(nothing, nothing) == 0
+    assert seam(nothing, nothing, EVERYWHERE) == Seam()
+
+
+def test_a_camera_may_move_by_a_cell_and_not_by_three() -> None:
+    assert similarity(sketch(1), sketch(1, shift=1)) > 0.8
+    assert similarity(sketch(1), sketch(1, shift=-1)) > 0.8
+    assert similarity(sketch(1), sketch(1, shift=3)) < 0.3
+
+
+def test_frames_that_show_nothing_of_the_place_are_left_out() -> None:
+    white = bytes(SIZE)
+    assert closest([sketch(1), white], [white, white, sketch(1, saturation=0)]) == (0, 2)
+
+
+def test_of_equally_alike_frames_those_next_to_the_cut_are_compared() -> None:
+    assert closest([sketch(1)] * 3, [sketch(1)] * 3) == (2, 0)
+
+
+def test_boxes_become_the_cells_that_they_touch() -> None:
+    touched = cells(np.array([[0, 0, 10, 10], [230, 130, 300, 200]], np.float32), 240, 240)
+    assert np.argwhere(touched).tolist() == [[0, 0], *([y, x] for y in range(13, 20) for x in (23,))]
+    assert not cells(np.zeros((0, 4), np.float32), 240, 240).any()
+
+
+@pytest.mark.parametrize(
+    ("seams", "places", "lights"),
+    [
+        ([], [0], [0]),
+        ([Seam(), Seam(True), Seam(True, True)], [0, 1, 1, 1], [0, 0, 0, 1]),
+        ([Seam(True, True), Seam(True, True), Seam()], [0, 0, 0, 1], [0, 1, 2, 2]),
+    ],
+)
+def test_places_and_lights_are_numbered_through(seams: list[Seam], places: list[int], lights: list[int]) -> None:
+    scenes = Scenes.of(seams)
+    assert (scenes.places.tolist(), scenes.lights.tolist()) == (places, lights)
