@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
@@ -11,15 +12,44 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.english import count
 
-__all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "say"]
+__all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "patiently", "say"]
 
 LOG_EVERY_S = 30
+PATIENCE_S = 5
+"""Work that takes longer says how far it is, as often."""
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     console.print(text, markup=False)
+
+
+@contextmanager
+def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
+    """A function to call for each thing that is done in the block. Where the block takes long, lines say how far it is.
+
+    text: makes a line from the number of things done. It is said from a thread: one slow thing does not silence it.
+    """
+    done, ended, latest = 0, Event(), ""
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+
+    def tell() -> None:
+        nonlocal latest
+        while not ended.wait(PATIENCE_S):
+            if (line := text(done)) != latest:
+                say(latest := line)
+
+    thread = Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Meter:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from jobs import console
+from jobs.archive import identify_aloud, list_aloud, probe_aloud
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
@@ -21,7 +22,7 @@ from pipeline.stages.catalog import Content, Fault, Standing
 from pipeline.stages.ways import Course, Stock, Wanted
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
-from pipeline.storage.sources import Listing, list_sources
+from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import Registry
@@ -62,7 +63,7 @@ def plan(
     console.say("looking at the sources")
     chosen = load(config or [], settings or [], profile)
     store = Store(output)
-    listing = list_sources(sources, store.uri, sequence)
+    listing = list_aloud(sources, store.uri, sequence)
     registry = Registry.of(chosen, fetch)
     models = registry.models_of(chosen)
     registry.refuse_licences(models.values(), chosen.licences.allow)
@@ -71,7 +72,7 @@ def plan(
     state = State.load(store)
     wanted = Wanted.of(chosen, registry)
 
-    ids = catalog.identify(listing.sources, state)
+    ids = identify_aloud(listing, state)
     found = catalog.contents(ids)
     lines = [
         Line(uri, "quarantined", f"{fault.stage}: {fault.reason}")
@@ -107,7 +108,7 @@ def _lines(found: Sequence[Content], state: State, wanted: Wanted, replaced: set
     standings = {content.video_id: catalog.standing(content, state, wanted.config_id) for content in found}
     undone = [content for content in found if standings[content.video_id] in (Standing.NEW, Standing.CHANGED)]
     courses = Stock(state).courses(undone, wanted)
-    probes = catalog.probe_all(content for content in undone if courses[content.video_id].relink is None)
+    probes = probe_aloud([content for content in undone if courses[content.video_id].relink is None])
     lines = []
     for content in found:
         standing, row = standings[content.video_id], state.videos.get(content.video_id, {})

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from jobs import console
+from jobs.archive import identify_aloud, list_aloud, probe_aloud
 from jobs.book import Book, clear_work
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
@@ -34,12 +35,16 @@ from pipeline.stages.ways import Course, Stock, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.sources import Listing, list_sources
+from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import Registry
 
 QUARANTINED = 3
+QUARANTINE_REMEDY = (
+    "mend, replace or remove these files and run the same command again; --retry-quarantined tries them as they are, "
+    "--allow-quarantined ends with status 0"
+)
 SAVE_EVERY_S = 10
 SHOWN_VIDEOS = 25
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
@@ -67,7 +72,7 @@ def process(
     console.say(f"rollcall {version('rollcall')}: looking at the sources")
     chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
     store = Store(output)
-    listing = list_sources(sources, store.uri, sequence)
+    listing = list_aloud(sources, store.uri, sequence)
     registry = verified_models(chosen)
     num_quarantined = work_through(
         listing,
@@ -126,7 +131,7 @@ def _run(
     books.finish_replacing(store)
     state = State.load(store)
     tables.create(store, config.biometrics.keep)
-    ids = catalog.identify(listing.sources, state)
+    ids = identify_aloud(listing, state)
     config = decide_device(config)
     wanted = Wanted.of(config, registry)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
@@ -172,7 +177,7 @@ def _prepare(
     """What is to be done about each content, once its container is probed; what carries it out starts meanwhile."""
     with ThreadPoolExecutor(1) as meanwhile:
         unknown = [content for content in chosen if courses[content.video_id].relink is None]
-        probing = meanwhile.submit(catalog.probe_all, unknown)
+        probing = meanwhile.submit(probe_aloud, unknown)
         if unknown:
             check_tracking(book.config)
             with_pixels = any(courses[content.video_id].way is Way.VIDEO for content in unknown)
@@ -267,6 +272,8 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         console.say(f"quarantined at {fault.stage}: {uri}: {fault.reason}")
     for video_id, fault in book.failed.items():
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
+    if book.faults or book.failed:
+        console.say(QUARANTINE_REMEDY)
     for standing in book.standings():
         console.say(f"sequence {standing}")
     if hint := small_people(book.store, list(book.published.values()), book.config):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from jobs.help import PLAIN
 from pipeline.stages.sequence import standings
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
+
+SHOWN_GONE = 5
 
 app = typer.Typer(**PLAIN)
 
@@ -32,6 +35,7 @@ def status(
     unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
     sequences = standings(state)
     named = {row["video_id"] for row in state.sources.values() if row["current"]}
+    gone = sorted(uri for uri, row in state.sources.items() if not row["current"])
     last = _last_config_id(state)
     told = {
         "videos": {
@@ -39,7 +43,6 @@ def status(
             "running": len(running),
             "quarantined": len(quarantined),
             "current": sum(state.videos[video_id]["config_id"] == last for video_id in done),
-            "outdated": len(set(done) - named),
         },
         "chunks": {"durable": sum(durable.values())},
         "sources": dict(Counter(row["status"] for row in state.sources.values())),
@@ -49,6 +52,7 @@ def status(
             {name: row[name] for name in ("uri", "stage", "reason")}
             for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
         ],
+        "vanished": {"sources": gone, "videos": len(set(state.videos) - named)},
         "sequences": [asdict(one) for one in sequences],
     }
     if as_json:
@@ -60,9 +64,8 @@ def status(
     if videos["running"]:
         not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
         console.say(f"{not_done} not done yet; {console.count(told['chunks']['durable'], 'chunk')} durable")
-    if videos["outdated"]:
-        are = "1 of those that are done is" if videos["outdated"] == 1 else f"{videos['outdated']} of them are"
-        console.say(f"{are} outdated: no source holds that content any more; process --prune removes the rows")
+    if line := _vanished(gone, told["vanished"]["videos"]):
+        console.say(line)
     if told["configurations"] > 1:
         console.say(
             f"mixed: made with {told['configurations']} configurations, {videos['current']} of {videos['done']} with "
@@ -75,6 +78,20 @@ def status(
         for row in told["quarantined"]:
             table.add_row(row["uri"], row["stage"], row["reason"])
         console.console.print(table)
+
+
+def _vanished(gone: Sequence[str], num_videos: int) -> str:
+    """Say which sources are gone, and of how many videos no source is left; nothing where all are there."""
+    names = [uri.rpartition("/")[2] for uri in gone[:SHOWN_GONE]]
+    more = f" and {len(gone) - SHOWN_GONE} more" if len(gone) > SHOWN_GONE else ""
+    facts = []
+    if gone:
+        facts.append(
+            f"{console.count(len(gone), 'source')} {'is' if len(gone) == 1 else 'are'} gone ({', '.join(names)}{more})"
+        )
+    if num_videos:
+        facts.append(f"{console.count(num_videos, 'video')} {'has' if num_videos == 1 else 'have'} no source any more")
+    return f"{' and '.join(facts)}; process --prune removes what is known of them" if facts else ""
 
 
 def _last_config_id(state: State) -> str | None:

@@ -42,8 +42,9 @@ class MachineError(Exception):
 
 def nearest(word: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """The end of a message about a word that is not known: the nearest one that is, behind `prefix`, or `otherwise`."""
-    near = difflib.get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else f"; {otherwise}"
+    names = {name.casefold(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.casefold(), sorted(names), n=1)
+    return f"; did you mean {prefix}{names[near[0]]}?" if near else f"; {otherwise}"
 
 
 def absent(path: Path, kind: str = "file", otherwise: str = "correct the path") -> UserError:

@@ -1,7 +1,7 @@
 """From a listing to videos: which contents there are, and what is to be done about each."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,8 +43,10 @@ class Fault:
     reason: str
 
 
-def identify(sources: Sequence[Source], state: State) -> dict[str, str | Fault]:
-    """The content id of every source by uri, or why it has none."""
+def identify(
+    sources: Sequence[Source], state: State, advance: Callable[[], None] = lambda: None
+) -> dict[str, str | Fault]:
+    """The content id of every source by uri, or why it has none. advance: called for each."""
 
     def one(source: Source) -> str | Fault:
         try:
@@ -55,7 +57,11 @@ def identify(sources: Sequence[Source], state: State) -> dict[str, str | Fault]:
             return Fault("catalog", str(error))
 
     with ThreadPoolExecutor(THREADS) as threads:
-        return dict(zip((source.uri for source in sources), threads.map(one, sources), strict=True))
+        ids: dict[str, str | Fault] = {}
+        for source, found in zip(sources, threads.map(one, sources), strict=True):
+            ids[source.uri] = found
+            advance()
+        return ids
 
 
 def contents(ids: dict[str, str | Fault]) -> list[Content]:
@@ -76,8 +82,8 @@ def standing(content: Content, state: State, config_id: str) -> Standing:
     return Standing.DONE if row["status"] == "done" else Standing.QUARANTINED
 
 
-def probe_all(wanted: Iterable[Content]) -> dict[str, Probe | Fault]:
-    """Look into every container: by video_id the probe, or why there is none."""
+def probe_all(wanted: Iterable[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Fault]:
+    """Look into every container: by video_id the probe, or why there is none. advance: called for each."""
 
     def one(content: Content) -> Probe | Fault:
         try:
@@ -87,4 +93,8 @@ def probe_all(wanted: Iterable[Content]) -> dict[str, Probe | Fault]:
 
     wanted = list(wanted)
     with ThreadPoolExecutor(THREADS) as threads:
-        return dict(zip((content.video_id for content in wanted), threads.map(one, wanted), strict=True))
+        probes: dict[str, Probe | Fault] = {}
+        for content, probed in zip(wanted, threads.map(one, wanted), strict=True):
+            probes[content.video_id] = probed
+            advance()
+        return probes

@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.types as kinds
 from fsspec.core import url_to_fs
 
 from pipeline.errors import DataError, UserError, blame_machine
+from pipeline.storage.absences import CHECK, no_list, nothing_matches, nothing_there, unknown_protocol
 from pipeline.storage.store import FOUND_NOTHING, is_local, plain_cause
 
 # fmt: off
@@ -101,6 +102,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Collected:
+    advance: Callable[[], None]
     by_uri: dict[str, Source] = field(default_factory=dict)
     num_other: int = 0
     num_named: int = 0
@@ -108,6 +110,7 @@ class _Collected:
     def add(self, source: Source) -> None:
         """A file that is named twice is one source, and belongs to the sequence that either name gives it."""
         self.num_named += 1
+        self.advance()
         known = self.by_uri.get(source.uri)
         if known is None:
             self.by_uri[source.uri] = replace(source, place=self.num_named)
@@ -120,16 +123,20 @@ class _Collected:
             )
 
 
-def list_sources(named: Sequence[str], output: str, sequence: str | None = None) -> Listing:
+def list_sources(
+    named: Sequence[str], output: str, sequence: str | None = None, advance: Callable[[], None] = lambda: None
+) -> Listing:
     """Find what `named` stands for: files, folders, globs, prefixes, `@LIST`s. Nothing below `output` is ever a source.
 
     sequence: 'folder' makes the videos of each folder one sequence, called as the folder, but for those to which a list
-    gives one. Raises UserError where something named outright does not exist. A file that only a list names and that is
+    gives one. advance: called for each source.
+
+    Raises UserError where something named outright does not exist. A file that only a list names and that is
     missing is a Source with `missing`: one rotten line does not stop the others.
     """
     if sequence not in (None, BY_FOLDER):
         raise UserError(f"--sequence {sequence}: there is one way, {BY_FOLDER}; names of sequences stand in a list")
-    found = _Collected()
+    found = _Collected(advance)
     roots: list[str] = []
     for argument in named:
         root = _root(argument)
@@ -223,22 +230,26 @@ def _collect(found: _Collected, line: _Line, named_by: str, output: str, *, list
     fs, path = _filesystem(uri)
     if any(letter in path for letter in "*?[") and not fs.exists(path):
         matches = sorted(fs.glob(path))
-        if not matches:
-            _miss(found, line, named_by, "nothing matches this pattern", listed=listed)
         base = path[: min(path.index(letter) for letter in "*?[" if letter in path)].rpartition("/")[0]
+        if not matches and not listed:
+            raise nothing_matches(uri, base)
+        if not matches:
+            _miss(found, line, named_by, "nothing matches this pattern")
         for match in sorted(matches, key=_natural):
             _collect_below(found, fs, match, base, line, named_by, output, outright=False)
         return
     try:
         info = fs.info(path)
     except FOUND_NOTHING:
-        _miss(found, line, named_by, "there is no such file or folder", listed=listed)
+        if not listed:
+            raise nothing_there(uri, fs, path) from None
+        _miss(found, line, named_by, "there is no such file or folder")
         return
     except Exception as error:
-        if listed:
-            _miss(found, line, named_by, plain_cause(error), listed=True)
-            return
-        raise UserError(f"{uri}: {plain_cause(error)}; check the name, your permissions and credentials") from error
+        if not listed:
+            raise UserError(f"{uri}: {plain_cause(error)}; {CHECK}") from error
+        _miss(found, line, named_by, plain_cause(error))
+        return
     base = path if info["type"] == "directory" else path.rpartition("/")[0]
     _collect_below(found, fs, path, base, line, named_by, output, outright=True)
 
@@ -271,9 +282,7 @@ def _collect_below(
         )
 
 
-def _miss(found: _Collected, line: _Line, named_by: str, why: str, *, listed: bool) -> None:
-    if not listed:
-        raise UserError(f"{line.uri}: {why}")
+def _miss(found: _Collected, line: _Line, named_by: str, why: str) -> None:
     full = line.uri if "://" in line.uri else os.path.abspath(line.uri)
     found.add(
         Source(
@@ -292,7 +301,7 @@ def _read_list(uri: str) -> Iterator[_Line]:
     try:
         content: bytes = fs.cat_file(path)
     except Exception as error:
-        raise UserError(f"list {uri}: {plain_cause(error)}") from error
+        raise no_list(uri, error, plain_cause(error)) from error
     folder = path.rpartition("/")[0]
     for line in _lines(uri, content):
         if "://" in line.uri or line.uri.startswith(("/", "~")):
@@ -317,7 +326,7 @@ def _lines(uri: str, content: bytes) -> list[_Line]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"list {uri}: must be UTF-8 text, CSV or Parquet") from None
+        raise UserError(f"list {uri}: must be UTF-8 text, CSV or Parquet; save it as one of these") from None
     if uri.lower().endswith(".csv"):
         reader = csv.DictReader(io.StringIO(text))
         _check_columns(uri, reader.fieldnames or ())
@@ -328,7 +337,7 @@ def _lines(uri: str, content: bytes) -> list[_Line]:
 
 def _check_columns(uri: str, names: Sequence[str]) -> None:
     if "uri" not in names:
-        raise UserError(f"list {uri}: needs a column `uri`, has {', '.join(names)}")
+        raise UserError(f"list {uri}: needs a column `uri`, has {', '.join(names) or 'none'}; rename one")
 
 
 def _line(uri: str, row: Mapping[str, Any]) -> _Line:
@@ -350,7 +359,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     try:
         return url_to_fs(uri if "://" in uri else os.path.abspath(Path(uri).expanduser()))
     except (ValueError, ImportError) as error:
-        raise UserError(f"{uri}: {plain_cause(error)}") from error
+        raise unknown_protocol(uri, error) from error
 
 
 def _uri(fs: Any, path: str) -> str:

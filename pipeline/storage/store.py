@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO
 from fsspec.core import url_to_fs
 
 from pipeline.errors import GONE, MachineError, UserError, shortage
+from pipeline.storage.absences import unknown_protocol
 
 READ_BYTES = 4 << 20
 """What is asked of an object store at a time: containers are read in order."""
@@ -32,7 +33,7 @@ class Store:
         try:
             self._fs, self._root = url_to_fs(self.uri)
         except (ValueError, ImportError) as error:
-            raise UserError(f"{uri}: {plain_cause(error)}") from error
+            raise unknown_protocol(uri, error) from error
         self.is_local = is_local(self._fs)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:

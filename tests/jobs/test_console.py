@@ -1,5 +1,7 @@
 """What a person is told of numbers of things."""
 
+import threading
+from threading import Event
 from typing import Any
 
 import pytest
@@ -53,3 +55,32 @@ def test_a_slow_rate_is_not_told_as_nothing(
         for _ in range(3):
             meter.add_video()
     assert capsys.readouterr().out.splitlines() == ["3/3 pictures"]
+
+
+def test_only_work_that_takes_long_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
+        advance()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(console, "PATIENCE_S", 0.001)
+    said = Event()
+    monkeypatch.setattr(console, "say", lambda line: (print(line), said.set()))
+    with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
+        for _ in range(1200):
+            advance()
+        assert said.wait(60)
+        said.clear()
+        advance()
+        assert said.wait(60)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "1,201 files found"
+    assert len(set(lines)) == len(lines)
+
+
+def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "PATIENCE_S", 0.001)
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="broken"), console.patiently(str):
+        raise ValueError("broken")
+    assert threading.active_count() == before

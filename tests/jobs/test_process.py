@@ -200,13 +200,13 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["absent.mp4", "--output", "/tmp/x"], "absent.mp4: there is no such file or folder"),
+        (["absent.mp4", "--output", "/tmp/x"], "there is no file or folder absent.mp4 in "),
         ([".", "--output", "/tmp/x", "--set", "observe.fsp=4"], "did you mean observe.fps?"),
         ([".", "--output", "/tmp/x", "--profile", "huge"], "huge"),
         ([".", "--output", "/dev/null/x"], "cannot write to /dev/null/x"),
         ([".", "--output", "/tmp/x", "--set", "licences.allow=[MIT]"], "yolov8n is under AGPL-3.0"),
         ([".", "--output", "/tmp/x", "--set", "candidates.look=yunnet"], "yunet"),
-        ([".", "--output", "foo://x"], "foo://x: Protocol not known"),
+        ([".", "--output", "foo://x"], "foo://x: there is no protocol foo://; "),
         ([".", "--output", "OUT", "--set", "observe.body.weights=null"], "compares appearances of all detections"),
         ([".", "--output", "OUT", "--set", "track.options={nonsense: 1}"], "occluboost refuses them"),
         ([".", "--output", "OUT", "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),

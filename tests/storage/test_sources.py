@@ -1,12 +1,15 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
 
 from pipeline.errors import DataError, UserError
 from pipeline.storage import sources
 from pipeline.storage.sources import Source, content_id, in_order, list_sources
+from pipeline.storage.store import Store
 
 
 @pytest.fixture
@@ -53,10 +56,63 @@ def test_the_same_file_named_twice_is_one_source(folder: Path) -> None:
     assert names(folder, folder / "a.mp4", folder / "b" / ".." / "a.mp4") == ["a.mp4", "b/c.MKV", "b/photo.jpg"]
 
 
-@pytest.mark.parametrize("missing", ["absent.mp4", "*.webm", "absent/"])
-def test_what_is_named_outright_and_missing_stops_before_any_work(folder: Path, missing: str) -> None:
-    with pytest.raises(UserError, match=r"there is no such file or folder|nothing matches"):
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("wholly-other.webm", "there is no file or folder FOLDER/wholly-other.webm; correct the name"),
+        ("absent/", "there is no file or folder FOLDER/absent; correct the name"),
+        ("b/C.mkv", "there is no file or folder FOLDER/b/C.mkv; did you mean FOLDER/b/c.MKV?"),
+        ("absent/a.mp4", "there is no folder FOLDER/absent; correct the name"),
+        ("*.webm", "nothing in FOLDER matches the pattern FOLDER/*.webm; correct it, or name the folder"),
+        ("absent/*.mp4", "there is no folder FOLDER/absent; correct the pattern FOLDER/absent/*.mp4"),
+    ],
+)
+def test_what_is_named_outright_and_missing_stops_before_any_work(folder: Path, missing: str, told: str) -> None:
+    with pytest.raises(UserError) as raised:
         list_sources([f"{folder}/{missing}"], "/nowhere")
+    assert told.replace("FOLDER", str(folder)) in str(raised.value)
+
+
+def test_a_relative_name_says_where_it_was_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=rf"there is no file or folder a.mp5 in {folder}; did you mean a.mp4\?"):
+        list_sources(["a.mp5"], "/nowhere")
+
+
+def test_what_an_object_store_does_not_hold_is_told_with_the_nearest_name() -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/bucket/clips/plaza.mp4", b"x")
+    try:
+        with pytest.raises(UserError, match=r"no file or folder memory://bucket/clips/plazza.mp4; did you mean memory"):
+            list_sources(["memory://bucket/clips/plazza.mp4"], "/nowhere")
+        with pytest.raises(
+            UserError, match=r"nothing in /bucket/clips matches the pattern memory://bucket/clips/\*.avi"
+        ):
+            list_sources(["memory://bucket/clips/*.avi"], "/nowhere")
+    finally:
+        fs.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("opened", [lambda uri: list_sources([uri], "/nowhere"), Store])
+def test_an_unknown_protocol_is_told_with_the_nearest(opened: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match=r"^s33://b/a: there is no protocol s33://; did you mean s3\?"):
+        opened("s33://b/a")
+    with pytest.raises(UserError, match=r"^qwertz://b/a: there is no protocol qwertz://; name a path on this machine"):
+        opened("qwertz://b/a")
+
+
+def test_a_list_that_is_none_is_told(folder: Path) -> None:
+    (folder / "list.txt").write_text("a.mp4")
+    with pytest.raises(UserError, match=rf"there is no list {folder}/lost.txt; did you mean {folder}/list.txt\?"):
+        list_sources([f"@{folder}/lost.txt"], "/nowhere")
+    with pytest.raises(UserError, match=rf"list {folder}/b is a folder; leave out the @"):
+        list_sources([f"@{folder}/b"], "/nowhere")
+
+
+def test_every_source_is_counted(folder: Path) -> None:
+    counted: list[None] = []
+    found = list_sources([str(folder)], "/nowhere", advance=lambda: counted.append(None))
+    assert len(counted) == len(found.sources) == 3
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "parquet"])

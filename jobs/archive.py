@@ -1,0 +1,28 @@
+"""Finding what lies in an archive. A big one is counted aloud."""
+
+from collections.abc import Sequence
+
+from jobs import console
+from pipeline.media.probe import Probe
+from pipeline.stages import catalog
+from pipeline.stages.catalog import Content, Fault
+from pipeline.storage.sources import Listing, list_sources
+from pipeline.storage.state import State
+
+
+def list_aloud(named: Sequence[str], output: str, sequence: str | None) -> Listing:
+    """Return what `named` stands for. The parameters are those of `list_sources`."""
+    with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
+        return list_sources(named, output, sequence, advance)
+
+
+def identify_aloud(listing: Listing, state: State) -> dict[str, str | Fault]:
+    """Return the content id of every source, or why it has none."""
+    with console.patiently(lambda done: f"hashing: {done:,} of {len(listing.sources):,}") as advance:
+        return catalog.identify(listing.sources, state, advance)
+
+
+def probe_aloud(wanted: Sequence[Content]) -> dict[str, Probe | Fault]:
+    """Return what the container of each content says, or why it says nothing."""
+    with console.patiently(lambda done: f"reading headers: {done:,} of {len(wanted):,}") as advance:
+        return catalog.probe_all(wanted, advance)

@@ -1,0 +1,49 @@
+"""Errors about places that are not there. Each says where it looked, the nearest name, and what to do."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fsspec import available_protocols
+
+from pipeline.errors import UserError, absent, nearest
+
+CHECK = "check the name, your permissions and credentials"
+
+
+def unknown_protocol(uri: str, error: Exception) -> UserError:
+    """Return the error of a URI that no library here opens. error: what fsspec says of it."""
+    protocol = uri.partition("://")[0]
+    if isinstance(error, ImportError):
+        return UserError(f"{uri}: {protocol}:// needs a library that is not installed: {error}; install it")
+    known, otherwise = available_protocols(), "name a path on this machine, s3://, gs:// or https://"
+    return UserError(f"{uri}: there is no protocol {protocol}://{nearest(protocol, known, otherwise)}")
+
+
+def nothing_there(uri: str, fs: Any, path: str) -> UserError:
+    """Return the error of a source that is not there. path: `uri` as `fs` calls it."""
+    if "://" not in uri:
+        return absent(Path(uri), "file or folder", "correct the name")
+    above, names = path.rstrip("/").rpartition("/")[0], list[str]()
+    with suppress(Exception):  # every kind of store has its own errors
+        names = [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(above, detail=False)]
+    prefix = f"{uri.rstrip('/').rpartition('/')[0]}/"
+    return UserError(f"there is no file or folder {uri}{nearest(path.rpartition('/')[2], names, CHECK, prefix)}")
+
+
+def nothing_matches(uri: str, base: str) -> UserError:
+    """Return the error of a pattern without a match. base: the folder or prefix above its first wildcard."""
+    if "://" not in uri and not os.path.isdir(base or "/"):
+        return absent(Path(base), "folder", f"correct the pattern {uri}")
+    return UserError(f"nothing in {base or '/'} matches the pattern {uri}; correct it, or name the folder")
+
+
+def no_list(uri: str, error: Exception, cause: str) -> UserError:
+    """Return the error of a list that cannot be read. cause: `error` in one line."""
+    path = Path(uri).expanduser()
+    if "://" not in uri and isinstance(error, FileNotFoundError | NotADirectoryError):
+        return absent(path, "list", "correct the name behind the @")
+    if "://" not in uri and path.is_dir():
+        return UserError(f"list {uri} is a folder; leave out the @ to name all that is in it")
+    return UserError(f"list {uri}: {cause}; {CHECK}")
