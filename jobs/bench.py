@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from jobs import console
+from jobs import console, startup
 from jobs.demo import CLIP, make_clip
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
@@ -54,6 +54,7 @@ app = typer.Typer(**PLAIN)
 
 class Benchmark(StrEnum):
     OVERHEAD = "overhead"
+    STARTUP = "startup"
 
 
 @dataclass(slots=True)
@@ -78,7 +79,8 @@ def bench(
     config: ConfigFiles = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="The figures, for programs.", metavar="FILE")] = None,
 ) -> None:
-    """Measure. `overhead`: how much longer the pipeline takes through Ray than a plain loop over the same models."""
+    """Measure. `overhead`: how much longer the pipeline takes through Ray than a plain loop over the same models.
+    `startup`: the times of a small run under each engine, from its first line to its end, and the CPU that it takes."""
     if clip is not None and not clip.is_file():
         raise absent(clip, "clip")
     chosen = load(config or [], profile=STARTER)
@@ -86,8 +88,15 @@ def bench(
     os.environ["OMP_NUM_THREADS"] = str(chosen.compute.threads)
     registry = verified_models(chosen)
     chosen = decide_device(chosen)
-    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as folder:
-        figures = {"benchmark": name.value} | _overhead(clip or _own_clip(Path(folder)), chosen, registry, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as name_of_folder:
+        folder = Path(name_of_folder)
+        clip = clip or _own_clip(folder)
+        if name is Benchmark.OVERHEAD:
+            figures = _overhead(clip, chosen, registry, folder)
+        else:
+            options = [word for file in config or [] for word in ("--config", str(file))]
+            figures = {"rows": startup.measure(clip, options, folder), "load_before": round(os.getloadavg()[0], 2)}
+        figures = {"benchmark": name.value} | figures
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
 

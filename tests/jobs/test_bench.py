@@ -1,4 +1,5 @@
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from jobs import startup
 from jobs.bench import PlainLoop, _build_waiting, _span, app, differing_files
 from pipeline import rows
 from pipeline.errors import UserError
@@ -84,6 +86,32 @@ def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> No
 
 def test_an_unknown_benchmark_is_wrong_usage() -> None:
     assert CliRunner().invoke(app, ["overhaed"]).exit_code == 2
+
+
+RUN = """
+import pathlib, sys, time
+print("rollcall 1: looking at the sources")
+print("processing 1 video")
+chunk = pathlib.Path(sys.argv[1], "_work", "v", "enriched-k", "0.parquet")
+chunk.parent.mkdir(parents=True)
+chunk.touch()
+time.sleep(0.3)
+sum(range(10**7))
+print("done")
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> None:
+    rows = startup.watch("local", [sys.executable, "-c", RUN, str(tmp_path), "0"], tmp_path)
+    assert [row.part for row in rows] == ["first line", "loading models", "first chunk", "end"]
+    assert sorted(rows, key=lambda row: row.seconds) == rows
+    assert rows[-1].cpu_seconds > 0
+
+
+def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the run fails: done"):
+        startup.watch("local", [sys.executable, "-c", RUN, str(tmp_path), "1"], tmp_path)
 
 
 @needs_shared
