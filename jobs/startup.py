@@ -78,7 +78,7 @@ def watch(engine: str, command: Sequence[str], output: Path) -> list[Row]:
                 reached(FIRST_CHUNK)
         reached(END)
     if run.returncode:
-        raise UserError(f"there is nothing to measure, the run fails: {''.join(said[-1:]).strip()}")
+        raise UserError(f"--clip cannot be measured: {said[-1].strip() if said else command}; name another video")
     return list(found.values())
 
 

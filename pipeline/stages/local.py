@@ -152,7 +152,8 @@ def _map(task: Map, one: Work, progress: Progress, maps: Maps, hired: Hired) -> 
                 loads += 1
                 if loads == LOADS:
                     raise UserError(
-                        f"the worker ended {LOADS} times while it loaded the models; is there enough memory?"
+                        f"the worker ended {LOADS} times while it loaded the models; close other programs, or choose "
+                        f"smaller models"
                     ) from None
             for pool in pools[: at or 0]:  # they waited for the one that was at work, and are not to blame
                 pool.limits.ledger.take_back_attempt(one.job.video_id, pool.limits.run_id, pool.name)

@@ -110,7 +110,7 @@ def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> Non
 
 
 def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the run fails: done"):
+    with pytest.raises(UserError, match="cannot be measured: done; name another"):
         startup.watch("local", [sys.executable, "-c", RUN, str(tmp_path), "1"], tmp_path)
 
 
