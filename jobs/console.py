@@ -18,7 +18,10 @@ LOG_EVERY_S = 30
 PATIENCE_S = 5
 """Work that takes longer says how far it is, as often."""
 
-console = Console(highlight=False, soft_wrap=True)
+WIDE = 1000
+"""Columns of a log: rows of tables stay whole lines there, as `grep` wants them."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def say(text: str) -> None:

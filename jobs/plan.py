@@ -183,7 +183,7 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
     steps = Counter((line.course.way, line.course.step) for line in lines if line.course is not None)
     for (_, step), number in sorted(steps.items()):
         console.say(f"{console.count(number, 'video')}: {step}")
-    told = [console.count(chunks, "chunk")]
+    told = [console.count(chunks, "chunk") if chunks else "nothing to decode"]
     told += [f"{console.duration(seconds)} of video"] if seconds else []
     pictures = sum(line.is_picture and line.chunks > 0 for line in lines)
     told += [console.count(pictures, "picture")] if pictures else []

@@ -235,7 +235,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("config_id", TEXT, "", "Configuration and models: recipes/ID.json explains it."),
         Column("width", INT, "px", "Width of the displayed picture.", "quarantined"),
         Column("height", INT, "px", "Height of the displayed picture.", "quarantined"),
-        Column("fps", REAL, "Hz", "Average frame rate.", "unknown, or quarantined"),
+        Column("fps", REAL, "Hz", "Average frame rate.", "a picture, unknown, or quarantined"),
         Column("duration_s", REAL, "s", "Time from the first frame to the end of the last one.", "quarantined"),
         Column("num_frames", INT, "", "Number of frames.", "quarantined"),
         Column("num_analysed", INT, "", "Number of analysed frames: frames that the detector saw.", "quarantined"),

@@ -636,7 +636,7 @@ def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:
         "config_id": job.config_id,
         "width": timeline.width,
         "height": timeline.height,
-        "fps": round(float(job.probe.fps), 6) or None,
+        "fps": None if job.probe.kind == "image" else round(float(job.probe.fps), 6) or None,
         "duration_s": float(timeline.seconds(np.array([len(timeline)]))[0]),
         "num_frames": len(timeline),
         "num_analysed": int(timeline.analysed.sum()),

@@ -4,14 +4,16 @@ One run at a time writes here. `sources` is one small file; every video has its 
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline import rows
-from pipeline.errors import UserError
+from pipeline.errors import UserError, absent
 from pipeline.storage import tables
 from pipeline.storage.ledger import WORK
 from pipeline.storage.sources import Listing, Source, in_order, is_known
@@ -44,6 +46,8 @@ class State:
             names = store.names("videos")
         except Exception as error:  # every kind of store has its own
             raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
+        if not names and "://" not in uri and not os.path.isdir(store.uri):
+            raise absent(Path(uri), "folder", "name an output of `process`")
         if not names:
             raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
         return cls.load(store)

@@ -1,5 +1,8 @@
 """What a person is told of numbers of things."""
 
+import os
+import subprocess
+import sys
 import threading
 from threading import Event
 from typing import Any
@@ -84,3 +87,19 @@ def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="broken"), console.patiently(str):
         raise ValueError("broken")
     assert threading.active_count() == before
+
+
+LONG_TABLE = """
+from rich.table import Table
+from jobs.console import console
+table = Table(box=None, show_header=False)
+table.add_row("changed", "why " * 60, "end")
+console.print(table)
+"""
+
+
+def test_a_row_of_a_table_stays_one_line_in_a_log() -> None:
+    command = [sys.executable, "-c", LONG_TABLE]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert len(told.stdout.splitlines()) == 1
+    assert told.stdout.rstrip().endswith("end")

@@ -153,6 +153,7 @@ def test_two_videos_of_one_name_do_not_overwrite_each_other(archive: Archive) ->
 def test_a_picture_is_a_video_of_one_frame(archive: Archive) -> None:
     row = archive.video("picture.jpg")
     assert row[["status", "num_frames", "num_persons"]].tolist() == ["done", 1, 2]
+    assert pd.isna(row.fps)
 
 
 def test_nothing_of_the_working_area_and_no_biometrics_stay(archive: Archive) -> None:
@@ -187,7 +188,7 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
     plan = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG)
     assert plan.returncode == 0, plan.stderr
     assert "6 done" in plan.stdout
-    assert "to do: 0 chunks" in plan.stdout
+    assert "to do: nothing to decode" in plan.stdout
     changed = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG, "--set", "track.memory_s=3")
     assert "6 changed" in changed.stdout
     assert "of work, about" in changed.stdout

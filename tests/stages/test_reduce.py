@@ -335,6 +335,13 @@ def test_whoever_sets_the_score_of_new_tracks_himself_gets_it_in_pictures_too(tm
     assert sorted(rows.bb_xmin) == [20, 110]
 
 
+@pytest.mark.parametrize(("kind", "fps"), [("video", 8), ("image", None)])
+def test_a_picture_has_no_frames_a_second(kind: str, fps: float | None, tmp_path: Path) -> None:
+    work = job(Film(1 / 8, UNSURE, fps=8), [], str(tmp_path))
+    work = replace(work, probe=replace(work.probe, kind=kind))
+    assert reduce_video(work, lambda parts: [track_part(part) for part in parts]).row["fps"] == fps
+
+
 def test_a_video_without_a_frame_is_a_fault_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a single frame"):
         reduce(Film(0.0, []), tmp_path)
