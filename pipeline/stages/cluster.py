@@ -23,6 +23,7 @@ import psutil
 import ray
 import ray._private.auto_init_hook
 import ray._private.worker
+import ray.data  # it sets its logger up when it is imported: before start_ray makes that silent
 import ray.exceptions
 
 from pipeline.config import Config, Pool, cluster_address
@@ -219,7 +220,7 @@ def _start_here(config: Config, say: Callable[[str], None]) -> None:
             if start == STARTS or isinstance(error, ValueError) or getattr(error, "errno", 0) in NO_USE_TO_REPEAT:
                 raise UserError(
                     f"Ray does not start on this machine: {_one_line(error)}\n"
-                    "close other programs and run the same command again; "
+                    "close other programs and run the same command again, or add --set run.engine=local; "
                     f"Ray's logs are in {folder}/session_latest/logs"
                 ) from error
             say(f"Ray did not start ({_one_line(error)}); trying again")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from pipeline.config import Config, cluster_address
+from pipeline.errors import UserError
 from pipeline.stages import local
 from pipeline.stages.events import Event, Work, carry_out
 from pipeline.stages.flow import Maps
@@ -33,6 +34,7 @@ class Engines:
         self._config, self._maps, self._say = config, maps, say
         self._hired = HiredProcess(maps)
         self._is_ray_there = False
+        self._can_ray_start = True
 
     def __enter__(self) -> Self:
         return self
@@ -73,23 +75,35 @@ class Engines:
             return link_here(jobs)
         if not self._is_ray_there:
             self._start_ray()
+        if not self._is_ray_there:
+            return link_here(jobs)
         from pipeline.stages import run
 
         return run.link_sequences(jobs, self._config)
 
     def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
         """Whether Ray is to carry out what is so large. is_mapped: the pools have something to do."""
+        if not self._can_ray_start:
+            return False
         if self._config.run.engine != "auto":
             return self._config.run.engine == "ray"
         several = any(pool.resources.max_workers > 1 for pool in (*self._maps.whole, *self._maps.kept_faces))
         return is_large or (is_mapped and several) or cluster_address(self._config) is not None
 
     def _start_ray(self) -> None:
+        """Start Ray. Where nobody has asked for it and it cannot start, all goes on in one process without it."""
         self._say("starting Ray")
-        self._is_ray_there = True
         from pipeline.stages import cluster
 
-        cluster.start_ray(self._config, self._say)
+        try:
+            cluster.start_ray(self._config, self._say)
+        except UserError as error:
+            if self._config.run.engine != "auto" or cluster_address(self._config):
+                raise
+            self._can_ray_start = False
+            self._say(f"{str(error).splitlines()[0]}; going on in one process without Ray, which is slower")
+            return
+        self._is_ray_there = True
         cluster.check_room(self._config, self._maps.whole)
 
 

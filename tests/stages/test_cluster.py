@@ -77,7 +77,7 @@ def test_a_ray_that_never_comes_up_is_two_lines_with_the_remedy(inits: Callable[
     assert sum("cleared" in call for call in calls) == cluster.STARTS == len(calls) / 2
     first, second = str(told.value).splitlines()
     assert "timed out during startup" in first
-    assert second.startswith("close other programs and run the same command again; Ray's logs are in /")
+    assert second.startswith("close other programs and run the same command again, or add --set run.engine=local; ")
 
 
 def test_what_another_try_cannot_mend_is_not_tried_again(inits: Callable[..., Any]) -> None:

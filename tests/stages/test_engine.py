@@ -158,3 +158,22 @@ def test_sequences_are_linked_here_unless_there_are_many(
 def test_one_process_and_several_workers_exclude_each_other(other: str) -> None:
     with pytest.raises(UserError, match="engine=local"):
         load(settings=["run.engine=local", other])
+
+
+def test_where_ray_cannot_start_and_nobody_has_asked_for_it_one_process_does_all(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        watched.noted.append("ray start")
+        raise UserError("Ray does not start on this machine: timed out\nclose other programs")
+
+    monkeypatch.setattr(cluster, "start_ray", fail)
+    engines, said = watched.engines(workers=2), []
+    engines._say = said.append
+    engines.begin(1, with_pixels=True)
+    list(engines.run(watched.work(engines, LARGE_S)))
+    assert watched.noted == ["ray start", "local run"]
+    assert said[-1].startswith("Ray does not start on this machine: timed out; going on in one process without Ray")
+    for settings in (("run.engine=ray",), ("run.address=10.0.0.1:6379",)):
+        with pytest.raises(UserError, match="does not start"):
+            watched.engines(*settings).begin(1, with_pixels=True)

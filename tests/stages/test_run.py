@@ -1,13 +1,14 @@
 """What a run makes of workers that die, without Ray."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray.exceptions
 
 from pipeline.stages import run
 from pipeline.stages.events import VideoFailed
+from pipeline.stages.reduce import Job
 from tests.builders import configured
 
 
@@ -20,6 +21,6 @@ def test_a_video_whose_reduce_dies_over_and_over_is_given_up_and_the_run_goes_on
 
     monkeypatch.setattr(run, "ray", SimpleNamespace(get=get, wait=lambda waiting, **_: (waiting, [])))
     under_way = run._Run([], configured())
-    under_way._reducing = {"reference": "v"}
-    (event,) = under_way._reduced(0)
+    under_way._publishing = {"reference": cast(Job, SimpleNamespace(video_id="v"))}
+    (event,) = under_way._published(0)
     assert event == VideoFailed(video_id="v", stage="reduce", reason="its worker died 4 times (memory, or a crash)")
