@@ -12,6 +12,7 @@ from pipeline.stages.catalog import Fault
 from pipeline.stages.events import ChunkDone, VideoDone, VideoFailed
 from pipeline.stages.reduce import Published, reduce_video
 from pipeline.stages.track import track_part
+from pipeline.storage.ledger import summary_name
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
@@ -140,8 +141,12 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
     one.prune()
     assert list(one.state.videos) == ["v"]
     one, _ = run(store, {"c.mp4": "w"})
+    kept = ("embeddings/v.parquet", "_work/v/observed-o/00000000-end.parquet", summary_name("v"))
+    for name in kept:
+        store.put(name, b"x")
     one.prune()
     one.save_sources()
+    assert not [name for name in kept if store.exists(name)]
     assert len(pd.read_parquet(store.full("videos"))) == 0
     assert len(pd.read_parquet(store.full("detections"))) == 0
     assert sources(store).index.tolist() == ["/in/c.mp4"]

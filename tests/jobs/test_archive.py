@@ -1,0 +1,49 @@
+"""A big archive is counted aloud at each of the three things that are done with all of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import console
+from jobs.archive import identify_aloud, list_aloud, probe_aloud
+from pipeline.media.pictures import encode_jpeg
+from pipeline.stages import catalog
+from pipeline.storage.state import State
+from pipeline.storage.store import Store
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What each block would say at its end, if it took long."""
+    lines: list[str] = []
+
+    @contextmanager
+    def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
+        done: list[None] = []
+        yield lambda: done.append(None)
+        lines.append(text(len(done)))
+
+    monkeypatch.setattr(console, "patiently", patiently)
+    return lines
+
+
+def test_files_hashes_and_headers_are_counted(said: list[str], tmp_path: Path) -> None:
+    for number in range(3):
+        path = tmp_path / "archive" / f"day {number}" / "a.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encode_jpeg(np.full((32, 32, 3), number * 50, np.uint8), 90))
+    listing = list_aloud([str(tmp_path / "archive")], str(tmp_path / "out"), None)
+    ids = identify_aloud(listing, State(Store(str(tmp_path / "out"))))
+    probes = probe_aloud(catalog.contents(ids))
+    assert len(probes) == len(ids) == len(listing.sources) == 3
+    assert said == ["3 files found", "hashing: 3 of 3", "reading headers: 3 of 3"]
+
+
+def test_a_sequence_by_folder_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "camera").mkdir()
+    (tmp_path / "camera/a.mp4").write_bytes(b"x")
+    (source,) = list_aloud([str(tmp_path)], "/nowhere", "folder").sources
+    assert source.sequence == str(tmp_path / "camera")
