@@ -51,6 +51,7 @@ class Book:
 
     faults: by uri, sources without a content. failed: by video_id, given up in this run. not_relinked: by video_id, why
     what is published of it did not do. linked: sequences. not_linked: by name, why a sequence is not.
+    vanished: sources that the run before still found. renamed: those of them whose content another source has.
     """
 
     state: State
@@ -67,6 +68,8 @@ class Book:
     not_relinked: dict[str, str] = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
     not_linked: dict[str, str] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -83,10 +86,11 @@ class Book:
 
     def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
         """Enter the sources as this run finds them."""
+        self.vanished = sorted(row["uri"] for row in self.state.vanished(listing) if row["current"])
         self.state.name_sources(listing)
         for uri, found in ids.items():
             row = self.state.sources[uri]
-            if row["video_id"] != found:
+            if row["video_id"] != found and row["csv"]:
                 self.store.delete(row["csv"])  # it is of another content
             if isinstance(found, Fault):
                 self.faults[uri] = found
@@ -94,7 +98,17 @@ class Book:
                 self.state.set_source(uri, video_id=None, **told)
             else:
                 self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
+        self._drop_old_names()
         self.state.follow_videos()
+
+    def _drop_old_names(self) -> None:
+        """Remove the CSV of every source that is gone and whose content has a CSV under the name of another source."""
+        known_now = self.state.renamed()
+        self.renamed = {uri: known_now[uri] for uri in self.vanished if uri in known_now}
+        for uri in known_now:
+            if csv := self.state.sources[uri]["csv"]:
+                self.store.delete(csv)
+                self.state.set_source(uri, csv=None)
 
     def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
         """The contents that this run works on; of those that are done, only the CSV of a source may be missing."""
@@ -188,11 +202,11 @@ class Book:
 
     def prune(self) -> None:
         """Remove the sources that are not current, and the videos that no current one names."""
-        gone = {uri for uri, row in self.state.sources.items() if not row["current"]}
-        for uri in sorted(gone):
-            self.store.delete(self.state.sources.pop(uri)["csv"])
-        named = {row["video_id"] for row in self.state.sources.values()}
-        for video_id in sorted(set(self.state.videos) - named):
+        unnamed = self.state.unnamed()
+        for uri in [uri for uri, row in self.state.sources.items() if not row["current"]]:
+            if csv := self.state.sources.pop(uri)["csv"]:
+                self.store.delete(csv)
+        for video_id in unnamed:
             for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
                 self.store.delete(f"{dataset}/{video_id}.parquet")
             self.store.delete_tree(f"_work/{video_id}")

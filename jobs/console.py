@@ -2,30 +2,54 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from pipeline.english import count
+from pipeline.text import printable
 
 __all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "patiently", "say"]
 
 LOG_EVERY_S = 30
 PATIENCE_S = 5
 """Work that takes longer says how far it is, as often."""
+SHOWN_NAMES = 5
 
 WIDE = 1000
 """Columns of a log: rows of tables stay whole lines there, as `grep` wants them."""
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+class PlainConsole(Console):
+    """Shows text as it is: names of files may hold [red], :smile:, ends of lines and what steers a terminal."""
+
+    def render_str(self, text: str, **how: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().render_str(printable(text), **how)
+
+
+console = PlainConsole(
+    highlight=False, soft_wrap=True, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE
+)
 
 
 def say(text: str) -> None:
-    console.print(text, markup=False)
+    console.print(text)
+
+
+def last(uri: str) -> str:
+    """The last part of a place's name."""
+    return uri.rstrip("/").rpartition("/")[2] or uri
+
+
+def few(uris: Sequence[str]) -> str:
+    """The names of a few places, and how many more there are."""
+    shown = ", ".join(map(last, uris[:SHOWN_NAMES]))
+    return shown + (f" and {len(uris) - SHOWN_NAMES} more" if len(uris) > SHOWN_NAMES else "")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ The clip films photographs that ship inside installed packages. It lies in the o
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import IO, Annotated, Any
 
@@ -104,7 +103,7 @@ def demo(
     with store.writing(CLIP) as file:
         make_clip(file)
     uri = store.full(CLIP)
-    listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=Path(uri).stat().st_size),), 0, (uri,))
+    listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=len(store.read(CLIP))),), 0, (uri,))
     if work_through(listing, config, registry, store):
         raise typer.Exit(QUARANTINED)
 

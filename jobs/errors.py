@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from pipeline.errors import MachineError, UserError, shortage
+from pipeline.text import printable
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -41,7 +42,7 @@ def run(app: typer.Typer) -> NoReturn:
             raise
         if debug:
             traceback.print_exc()
-        print(f"rollcall: {message}", file=sys.stderr)
+        print(printable(f"rollcall: {message}", keep="\n"), file=sys.stderr)
         sys.exit(status)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -55,7 +56,8 @@ def _ending(error: Exception) -> tuple[str | None, int]:
 
         return told(error), WRONG_USAGE
     if isinstance(error, PLACES) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; name another place", WRONG_USAGE
+        place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{place}: {error.strerror}; name another place", WRONG_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, and run the same command again", FAILED
     fault = shortage(error) if isinstance(error, OSError) else error

@@ -1,7 +1,8 @@
 """`rollcall export`: other formats, made from the tables of an output."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from jobs.options import Identity, Ids
 from pipeline.storage.exports import write_mot
+from pipeline.storage.names import Names, same
 from pipeline.storage.state import State
 
 app = typer.Typer(**PLAIN)
@@ -33,21 +35,28 @@ def export(
     state = State.open(uri)
     state.store.check_writable()
     folder = f"export/{format_}"
-    written = set(WRITERS[format_](state, folder, ids))
-    for name in set(state.store.names(folder)) - written:
-        state.store.delete(name)
-    say(f"{count(len(written), 'file')} -> {state.store.full(folder)}")
+    files = WRITERS[format_](state, folder, ids)
+    written = {same(name) for name in files}
+    for name in state.store.names(folder):
+        if same(name) not in written:
+            state.store.delete(name)
+    for write in files.values():
+        write()
+    say(f"{count(len(files), 'file')} -> {state.store.full(folder)}")
 
 
-def _mot(state: State, folder: str, ids: Identity) -> Iterator[str]:
+def _mot(state: State, folder: str, ids: Identity) -> dict[str, Callable[[], None]]:
+    names = Names(holds=state.store.holds)
+    files = {}
     for video_id in state.done():
         for name in state.file_names(video_id):
-            yield (place := f"{folder}/{name}.txt")
-            write_mot(state.store, video_id, place, f"{ids}_id")
+            place = names.give(f"{folder}/{name}", ".txt")
+            files[place] = partial(write_mot, state.store, video_id, place, f"{ids}_id")
+    return files
 
 
-WRITERS: Mapping[Format, Callable[[State, str, Identity], Iterator[str]]] = {Format.MOT: _mot}
-"""Each writes its files below a folder and names them, relative to the output."""
+WRITERS: Mapping[Format, Callable[[State, str, Identity], Mapping[str, Callable[[], None]]]] = {Format.MOT: _mot}
+"""Each says which files it writes below a folder, by their names in the output, and how."""
 
 
 if __name__ == "__main__":

@@ -79,10 +79,13 @@ def plan(
         for uri, fault in ids.items()
         if isinstance(fault, Fault)
     ]
-    lines += [
-        Line(row["uri"], "vanished", f"{row['named_by']} no longer names it; its rows stay until process --prune")
-        for row in state.vanished(listing)
-    ]
+    named = {content.video_id: content.uri for content in found}
+    for row in state.vanished(listing):
+        if new := named.get(row["video_id"]):
+            why = f"its content is {console.last(new)} now; the CSV of its old name goes"
+        else:
+            why = f"{row['named_by']} no longer names it; its rows stay until process --prune"
+        lines.append(Line(row["uri"], "vanished", why))
     replaced = {uri for uri, video_id in ids.items() if _had_another(state, uri, video_id)}
     _foresee(state, listing, ids)
     lines += _lines(found, state, wanted, replaced)
@@ -99,7 +102,7 @@ def _had_another(state: State, uri: str, video_id: str | Fault) -> bool:
 
 def _foresee(state: State, listing: Listing, ids: Mapping[str, str | Fault]) -> None:
     """Enter the sources into the books as `process` would, without writing anything."""
-    state.name_sources(listing)
+    state.name_sources(listing, may_write=False)
     for uri, video_id in ids.items():
         state.set_source(uri, video_id=None if isinstance(video_id, Fault) else video_id)
 
@@ -154,7 +157,7 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
         length = "picture" if line.is_picture else f"{line.seconds:.1f} s" if line.seconds else ""
         has_chunks = line.seconds or line.is_picture
         chunks = f"{line.chunks}" + (f" (+{line.durable} durable)" if line.durable else "") if has_chunks else ""
-        table.add_row(line.standing, line.uri.rsplit("/", 1)[-1], length, chunks, line.why)
+        table.add_row(line.standing, console.last(line.uri), length, chunks, line.why)
     console.console.print(table)
     if len(lines) > SHOWN:
         console.say(f"… and {len(lines) - SHOWN} more")

@@ -140,6 +140,7 @@ def _run(
     found = catalog.contents(ids)
     book.open(listing, ids)
     chosen = book.select(found, retry_quarantined)
+    _say_vanished(book)
     courses = Stock(state).courses(chosen, wanted)
     _say_courses(courses.values())
     maps = Maps.of(config, registry, Ledger(store, wanted.recipe.keys), book.run_id)
@@ -155,6 +156,7 @@ def _run(
                 work = _prepare(again, Stock(state).courses_anew(again, wanted), engines, book)
                 _carry_out(work, engines, book)
             if prune:
+                _say_pruned(state)
                 book.prune()
             _link_sequences(engines, book)
         except (KeyboardInterrupt, SystemExit):  # of which the second is a reader of the standard output who has left
@@ -253,6 +255,29 @@ def _say_sources(listing: Listing) -> None:
         console.say("nothing to do: by its name nothing there is a video or picture, or it lies under the output")
 
 
+def _say_vanished(book: Book) -> None:
+    for old in book.vanished[: console.SHOWN_NAMES]:
+        if new := book.renamed.get(old):
+            console.say(f"{console.last(old)} is {console.last(new)} now; the CSV of its old name is removed")
+    if gone := [uri for uri in book.vanished if uri not in book.renamed]:
+        are = "1 source is" if len(gone) == 1 else f"{len(gone)} sources are"
+        console.say(f"{are} gone: {console.few(gone)}; what is known of them stays until process --prune")
+
+
+def _say_pruned(state: State) -> None:
+    gone = [uri for uri, row in sorted(state.sources.items()) if not row["current"]]
+    unnamed = [state.videos[video_id]["uri"] for video_id in state.unnamed()]
+    if not gone and not unnamed:
+        console.say("nothing to prune: every source is there, and every video has one")
+    if gone:
+        console.say(f"pruning {len(gone)} source{'s' * (len(gone) != 1)} that are gone: {console.few(gone)}")
+    if unnamed:
+        console.say(
+            f"pruning all rows of {len(unnamed)} video{'s' * (len(unnamed) != 1)} that no source names: "
+            f"{console.few(unnamed)}"
+        )
+
+
 def _say_models(models: dict[str, str], registry: Registry) -> None:
     named = {name: registry.entry(name).licence for name in models.values()}
     console.say("models: " + ", ".join(f"{name} ({licence})" for name, licence in named.items()))
@@ -263,7 +288,7 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         table = Table("source", "length", "shots", "persons", "warning", box=None, pad_edge=False, header_style="bold")
         for row in sorted(book.published.values(), key=lambda row: row["uri"])[:SHOWN_VIDEOS]:
             length = console.length(row)
-            name = row["uri"].rsplit("/", 1)[-1]
+            name = console.last(row["uri"])
             table.add_row(name, length, str(row["num_shots"]), str(row["num_persons"]), row["warning"] or "")
         console.console.print(table)
         if len(book.published) > SHOWN_VIDEOS:

@@ -225,7 +225,7 @@ class Record:
         table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")
         for task, way, row in self.done[:SHOWN_VIDEOS]:
             persons = f"{task.row['num_persons']} -> {row['num_persons']}"
-            table.add_row(task.row["uri"].rsplit("/", 1)[-1], way.made_of, persons)
+            table.add_row(console.last(task.row["uri"]), way.made_of, persons)
         console.console.print(table)
         if len(self.done) > SHOWN_VIDEOS:
             console.say(f"… and {len(self.done) - SHOWN_VIDEOS} more videos")

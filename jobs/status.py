@@ -32,7 +32,11 @@ def status(
     done = state.done()
     quarantined = [row for row in state.videos.values() if row["status"] == "quarantined"]
     running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
-    unreadable = [row for row in state.sources.values() if row["status"] == "quarantined" and row["video_id"] is None]
+    unreadable = [
+        row
+        for row in state.sources.values()
+        if row["current"] and row["status"] == "quarantined" and row["video_id"] is None
+    ]
     sequences = standings(state)
     named = {row["video_id"] for row in state.sources.values() if row["current"]}
     gone = sorted(uri for uri, row in state.sources.items() if not row["current"])

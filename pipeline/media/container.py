@@ -25,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.cores.stamps import LOOK_AHEAD
+from pipeline.errors import DataError, blame_machine
 
 Opener = Callable[[], str | BinaryIO]
 """Returns a fresh path or a fresh seekable binary file at each call. The caller closes the file."""
@@ -50,9 +51,14 @@ errors."""
 
 @contextmanager
 def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
-    """Yield the source as a binary file and close it at the end."""
-    source = open_source()
-    with open(source, "rb") if isinstance(source, str) else source as file:
+    """Yield the source as a binary file and close it at the end. Raises DataError where it cannot be opened."""
+    try:
+        source = open_source()
+        file = open(source, "rb") if isinstance(source, str) else source  # noqa: SIM115
+    except OSError as error:  # the file is gone, or its store does not answer
+        blame_machine(error)
+        raise DataError(f"cannot be read: {error.strerror or error}") from None
+    with file:
         yield file
 
 

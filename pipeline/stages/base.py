@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.errors import DataError
 from pipeline.rows import CHUNK, blank, conform
 from pipeline.storage.ledger import Ledger
+from pipeline.text import storable
 
 Core = Callable[[pa.Table], pa.Table]
 Splitter = Callable[[pa.Table], Iterator[pa.Table]]
@@ -171,7 +172,7 @@ class _Watchdog:
 
 
 def _error(stage: str, fault: DataError) -> dict[str, str]:
-    return {"stage": stage, "kind": type(fault).__name__, "message": str(fault)}
+    return {"stage": stage, "kind": type(fault).__name__, "message": storable(str(fault))}
 
 
 def _with(row: pa.Table, name: str, value: Any) -> pa.Table:

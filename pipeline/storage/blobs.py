@@ -1,10 +1,9 @@
-"""The bytes behind any address that fsspec opens, in blocks; whatever goes wrong is an OSError that says why."""
+"""The bytes behind an address of any protocol that fsspec speaks, in blocks; a failure is an OSError that says why."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import fsspec
-
+from pipeline.storage.places import place
 from pipeline.storage.store import plain_cause
 
 BLOCK_BYTES = 4 << 20
@@ -15,8 +14,8 @@ def fetch(uri: str) -> Iterator[bytes]:
     # aiohttp asks the environment for a proxy only when told to.
     options: dict[str, Any] = {"client_kwargs": {"trust_env": True}} if uri.startswith("http") else {}
     try:
-        with fsspec.open(uri, "rb", **options) as opened:
-            file = cast("BinaryIO", opened)
+        fs, path = place(uri, **options)
+        with fs.open(path, "rb") as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
     except Exception as error:  # aiohttp, botocore and a missing driver each have their own kinds

@@ -1,5 +1,6 @@
 """From what a user names to the files behind it, and from a file to the id of its content."""
 
+import codecs
 import csv
 import hashlib
 import io
@@ -10,14 +11,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
-from fsspec.core import url_to_fs
 
 from pipeline.errors import DataError, UserError, blame_machine
-from pipeline.storage.absences import CHECK, no_list, nothing_matches, nothing_there, unknown_protocol
-from pipeline.storage.store import FOUND_NOTHING, is_local, plain_cause
+from pipeline.storage.absences import CHECK, no_list, nothing_matches, nothing_there
+from pipeline.storage.places import FILE, MAGIC, local_path, place, uri_of
+from pipeline.storage.store import FOUND_NOTHING, plain_cause
+from pipeline.storage.walk import Entry, is_inside, look, match, walk
+from pipeline.text import storable
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset(
@@ -52,6 +57,9 @@ KINDS = {"sequence": (*TEXTS, kinds.is_integer), "recorded_at": (*TEXTS, kinds.i
 """The columns of a list besides `uri`, and of what types they may be in Parquet."""
 TOLD = {"sequence": "names or whole numbers", "recorded_at": "times, as 2024-05-01T10:00:00Z"}
 
+NOTHING_THERE = "there is no such file or folder"
+NOTHING_MATCHES = "nothing matches this pattern"
+
 WHOLE_BYTES = 64 << 20
 """Contents up to this size are hashed whole."""
 SAMPLE_BYTES = 1 << 20
@@ -63,9 +71,10 @@ class Source:
     """One input as named.
 
     name: its path below the folder, prefix or list that named it; its CSV is called after it. named_by: that root.
-    etag: what changes when the bytes do, as far as the place can tell without reading them.
-    missing: why it cannot be had; null for one that is there. sequence: the recording that it is a piece of. place: in
-    the order in which pieces were named. recorded_at: when it begins, as a list says.
+    etag: what changes when the bytes do, as far as the place can tell without reading them. missing: why it cannot be
+    had; null for one that is there. is_unlisted: it is a folder of which nobody knows what is in it. sequence: the
+    recording that it is a piece of. place: in the order in which pieces were named. recorded_at: when it begins, as a
+    list says. All text is UTF-8.
     """
 
     uri: str
@@ -74,6 +83,7 @@ class Source:
     size_bytes: int | None = None
     etag: str | None = None
     missing: str | None = None
+    is_unlisted: bool = False
     sequence: str | None = None
     place: int = 0
     recorded_at: datetime | None = None
@@ -98,6 +108,15 @@ class _Line:
     uri: str
     sequence: str | None = None
     recorded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """What may be a source. outright: by name it need not be a video or picture."""
+
+    entry: Entry
+    uri: str
+    outright: bool = False
 
 
 @dataclass(slots=True)
@@ -141,7 +160,7 @@ def list_sources(
     for argument in named:
         root = _root(argument)
         roots.append(root)
-        if argument.startswith("@"):
+        if is_list(argument):
             for line in _read_list(argument[1:]):
                 _collect(found, line, root, output, listed=True)
         else:
@@ -180,7 +199,8 @@ def _in_folder(source: Source) -> Source:
 
 
 def _folder(uri: str) -> str:
-    return uri.rpartition("/")[0] or "/"
+    path = local_path(uri)
+    return uri.rpartition("/")[0] if path is None else uri_of(path.rpartition("/")[0] or "/")
 
 
 def _natural(uri: str) -> tuple[list[str | int], str]:
@@ -199,9 +219,9 @@ def content_id(source: Source) -> str:
     Up to 64 MB all bytes count; above, the size and 16 samples of 1 MB at even distances, the first and the last among
     them: two files that differ in between only are taken for one. Raises DataError where it cannot be read.
     """
-    fs, path = url_to_fs(source.uri)
     digest = hashlib.sha256()
     try:
+        fs, path = place(source.uri)
         size = int(fs.info(path)["size"])
         with fs.open(path, "rb") as file:
             if size <= WHOLE_BYTES:
@@ -220,76 +240,173 @@ def content_id(source: Source) -> str:
 
 def _root(argument: str) -> str:
     """An argument by one name, wherever it is typed and however it is spelt."""
-    if argument.startswith("@"):
+    if is_list(argument):
         return f"@{_root(argument[1:])}"
-    return _uri(*_filesystem(argument)).rstrip("/") or "/"
+    if (path := _typed_path(argument)) is not None:
+        return uri_of(path)
+    fs, path = place(argument)
+    return fs.unstrip_protocol(path).rstrip("/")
+
+
+def is_list(argument: str) -> bool:
+    """Whether an argument names a list: the shell expands * to a file that is called @… as well."""
+    return argument.startswith("@") and (os.path.lexists(argument[1:]) or not os.path.lexists(argument))
+
+
+def _typed_path(argument: str) -> str | None:
+    """The path that a person means on this machine; None for other places. File managers write file:///a%20b."""
+    path = local_path(argument)
+    if path is not None and argument.startswith(FILE) and not os.path.lexists(path):
+        decoded = os.path.abspath(unquote(argument.removeprefix(FILE)))
+        return decoded if os.path.lexists(decoded) else path
+    return path
 
 
 def _collect(found: _Collected, line: _Line, named_by: str, output: str, *, listed: bool) -> None:
-    uri = line.uri
-    fs, path = _filesystem(uri)
-    if any(letter in path for letter in "*?[") and not fs.exists(path):
-        matches = sorted(fs.glob(path))
-        base = path[: min(path.index(letter) for letter in "*?[" if letter in path)].rpartition("/")[0]
-        if not matches and not listed:
-            raise nothing_matches(uri, base)
-        if not matches:
-            _miss(found, line, named_by, "nothing matches this pattern")
-        for match in sorted(matches, key=_natural):
-            _collect_below(found, fs, match, base, line, named_by, output, outright=False)
-        return
     try:
-        info = fs.info(path)
+        candidates, base = _find(line.uri, output)
+    except (DataError, UserError) as error:
+        if not listed:
+            raise _absence(line.uri, error) from None
+        _miss(found, line, named_by, str(error))
+        return
+    for candidate in sorted(candidates, key=lambda candidate: _natural(candidate.entry.path)):
+        _add(found, candidate, base, line, named_by)
+
+
+def _absence(uri: str, error: DataError | UserError) -> UserError:
+    """What a person is told of a source that is named on the command line and cannot be had."""
+    if isinstance(error, UserError):
+        return error
+    path = _typed_path(uri)
+    fs, path = place(uri) if path is None else place(uri_of(path))
+    if str(error) == NOTHING_THERE:
+        return nothing_there(uri, fs, path)
+    if str(error) == NOTHING_MATCHES:
+        return nothing_matches(uri, _base(path))
+    return UserError(f"{uri}: {error}; {CHECK}")
+
+
+def _base(pattern: str) -> str:
+    """The folder or prefix above the first wildcard."""
+    magic = MAGIC.search(pattern)
+    return pattern[: magic.start()].rpartition("/")[0] if magic else pattern
+
+
+def _find(uri: str, output: str) -> tuple[list[_Candidate], str]:
+    """What one argument or line stands for, and the folder or prefix by which their names are shortened.
+
+    Raises DataError where nothing is there or it cannot be listed, and UserError for an unknown protocol.
+    """
+    if (path := _typed_path(uri)) is not None:
+        return _find_files(path, local_path(output))
+    fs, path = place(uri)
+    try:
+        return _find_objects(fs, path, output)
     except FOUND_NOTHING:
-        if not listed:
-            raise nothing_there(uri, fs, path) from None
-        _miss(found, line, named_by, "there is no such file or folder")
-        return
+        raise DataError(NOTHING_THERE) from None
+    except (DataError, UserError):
+        raise
     except Exception as error:
-        if not listed:
-            raise UserError(f"{uri}: {plain_cause(error)}; {CHECK}") from error
-        _miss(found, line, named_by, plain_cause(error))
+        raise DataError(plain_cause(error)) from error
+
+
+def _find_files(path: str, output: str | None) -> tuple[list[_Candidate], str]:
+    avoided = os.path.realpath(output) if output else os.devnull
+    above = path.rpartition("/")[0]
+    try:
+        entry = look(path)
+    except FOUND_NOTHING:
+        if not MAGIC.search(path):
+            raise DataError(NOTHING_THERE) from None
+        return _matching(path, avoided), _base(path)
+    except OSError as error:
+        raise DataError(plain_cause(error)) from error
+    if is_inside(path, avoided):
+        return [], path
+    if not entry.is_folder:
+        return [_Candidate(entry, uri_of(path), outright=True)], above
+    entries = list(walk(path, avoided))
+    if entries and entries[0].path == path:
+        raise DataError(str(entries[0].why_not))
+    return [_Candidate(each, uri_of(each.path)) for each in entries], path
+
+
+def _matching(pattern: str, avoided: str) -> list[_Candidate]:
+    try:
+        matches = list(match(pattern, avoided))
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    entries = {entry.path: entry for entry in matches if not entry.is_folder or entry.is_unlisted}
+    for entry in matches:
+        if entry.is_folder and not entry.is_unlisted:
+            entries |= {each.path: each for each in walk(entry.path, avoided)}
+    if not matches:
+        raise DataError(NOTHING_MATCHES)
+    return [_Candidate(entry, uri_of(entry.path)) for entry in entries.values()]
+
+
+def _find_objects(fs: Any, path: str, output: str) -> tuple[list[_Candidate], str]:
+    """Objects of a store. A prefix may be an object as well: a mark of a folder, if it is empty."""
+    above = path.rpartition("/")[0]
+    found: dict[str, Any] = {}
+    outright, base = None, path
+    if MAGIC.search(path) and not fs.exists(path):
+        base = _base(path)
+        for name in fs.glob(path):
+            found |= fs.find(name, detail=True)
+        if not found:
+            raise DataError(NOTHING_MATCHES)
+    else:
+        info = fs.info(path)
+        is_file = info["type"] != "directory"
+        below = {} if is_file and (is_known(path) or "http" in fs.protocol) else fs.find(f"{path}/", detail=True)
+        found = {name: details for name, details in below.items() if name != path}
+        if is_file and not (found and not info["size"]):
+            outright, base = path, path if found else above
+            found[path] = info
+    candidates = []
+    for name, details in found.items():
+        uri = fs.unstrip_protocol(name)
+        if name.endswith("/") and not details.get("size"):
+            continue  # it stands for a folder
+        if uri != output and not uri.startswith(f"{output}/"):
+            # Some libraries read what follows as the version of another object.
+            why_not = "its key holds ?versionId=" if "?versionId=" in name and name != outright else None
+            entry = Entry(path=name, size_bytes=details.get("size"), etag=_etag(details), why_not=why_not)
+            candidates.append(_Candidate(entry, uri, outright=name == outright))
+    return candidates, base
+
+
+def _add(found: _Collected, candidate: _Candidate, base: str, line: _Line, named_by: str) -> None:
+    entry = candidate.entry
+    if not (candidate.outright or entry.is_unlisted or is_known(entry.path)):
+        found.num_other += 1
         return
-    base = path if info["type"] == "directory" else path.rpartition("/")[0]
-    _collect_below(found, fs, path, base, line, named_by, output, outright=True)
-
-
-def _collect_below(
-    found: _Collected, fs: Any, path: str, base: str, line: _Line, named_by: str, output: str, *, outright: bool
-) -> None:
-    info = fs.info(path)
-    files = {path: info} if info["type"] != "directory" else fs.find(path, detail=True)
-    for file in sorted(files, key=_natural):
-        details = files[file]
-        uri = _uri(fs, file)
-        if uri == output or uri.startswith(f"{output}/"):
-            continue
-        is_outright = outright and file == path
-        if not is_outright and not is_known(file):
-            found.num_other += 1
-            continue
-        name = file.removeprefix(base).lstrip("/") or Path(file).name
-        found.add(
-            Source(
-                uri=uri,
-                name=name,
-                named_by=named_by,
-                size_bytes=details.get("size"),
-                etag=_etag(details),
-                sequence=line.sequence,
-                recorded_at=line.recorded_at,
-            )
+    name = entry.path.removeprefix(base).lstrip("/") or entry.path.rpartition("/")[2]
+    found.add(
+        Source(
+            uri=candidate.uri,
+            name=storable(name),
+            named_by=named_by,
+            size_bytes=entry.size_bytes,
+            etag=entry.etag,
+            missing=storable(entry.why_not) if entry.why_not else None,
+            is_unlisted=entry.is_unlisted,
+            sequence=line.sequence,
+            recorded_at=line.recorded_at,
         )
+    )
 
 
 def _miss(found: _Collected, line: _Line, named_by: str, why: str) -> None:
-    full = line.uri if "://" in line.uri else os.path.abspath(line.uri)
+    path = _typed_path(line.uri)
     found.add(
         Source(
-            uri=full,
-            name=Path(line.uri).name,
+            uri=storable(line.uri) if path is None else uri_of(path),
+            name=storable(Path(line.uri).name),
             named_by=named_by,
-            missing=why,
+            missing=storable(why),
             sequence=line.sequence,
             recorded_at=line.recorded_at,
         )
@@ -297,42 +414,110 @@ def _miss(found: _Collected, line: _Line, named_by: str, why: str) -> None:
 
 
 def _read_list(uri: str) -> Iterator[_Line]:
-    fs, path = _filesystem(uri)
     try:
+        fs, path = place(uri) if (typed := _typed_path(uri)) is None else place(uri_of(typed))
         content: bytes = fs.cat_file(path)
     except Exception as error:
         raise no_list(uri, error, plain_cause(error)) from error
     folder = path.rpartition("/")[0]
+    here = uri_of(folder or "/") if local_path(uri) is not None else fs.unstrip_protocol(folder)
     for line in _lines(uri, content):
-        if "://" in line.uri or line.uri.startswith(("/", "~")):
-            yield line
-        else:
-            # A list lies beside what it names; one made with `ls` in a shell names it from there.
-            beside = f"{folder}/{line.uri}"
-            yield replace(line, uri=_uri(fs, beside)) if fs.exists(beside) or not Path(line.uri).exists() else line
+        known = next(filter(None, (_existing(each, here) for each in _spellings(line.uri))), None)
+        if known or not (_is_text_list(uri) and line.uri.lstrip().startswith("#")):
+            name = line.uri.strip()
+            yield replace(line, uri=known or (name if _is_absolute(name) else _beside(name, here)))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name of a list as it stands there, without spaces around it, and with its bytes as Windows writes letters."""
+    yield name
+    yield name.strip()
+    if storable(name) != name:
+        yield _windows(name.strip())
+
+
+def _existing(name: str, here: str) -> str | None:
+    """Where a name of a list leads, if something is there. It lies beside the list, or in the current folder: a list
+    that was made with `ls` names it from there."""
+    if "://" in name:
+        return name
+    for each in (name,) if name.startswith("/") else (_beside(name, here), name):
+        path = local_path(each)
+        if os.path.lexists(path) if path is not None else _exists(each):
+            return each if path is None else uri_of(path)
+    return None
+
+
+def _beside(name: str, here: str) -> str:
+    """A name of a list that lies in the folder or prefix `here`."""
+    folder = local_path(here)
+    return f"{here}/{name}" if folder is None else uri_of(os.path.abspath(os.path.join(folder, name)))
+
+
+def _exists(uri: str) -> bool:
+    fs, path = place(uri)
+    return bool(fs.exists(path))
+
+
+def _is_absolute(name: str) -> bool:
+    return "://" in name or name.startswith(("/", "~"))
+
+
+def _is_text_list(uri: str) -> bool:
+    """Whether a list is one of names alone, in which # begins a comment."""
+    return not uri.lower().endswith((".csv", ".parquet"))
+
+
+def _windows(text: str) -> str:
+    """Text whose stray bytes were letters in the code of western Windows; any other as it is."""
+    if storable(text) == text:
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _lines(uri: str, content: bytes) -> list[_Line]:
     if uri.lower().endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(content))
-        _check_columns(uri, table.column_names)
-        for field_ in table.schema:
-            if field_.name in KINDS and not any(of_kind(field_.type) for of_kind in KINDS[field_.name]):
-                raise UserError(
-                    f"list {uri}: column `{field_.name}` must hold {TOLD[field_.name]}, holds {field_.type}"
-                )
-        known = [name for name in ("uri", *KINDS) if name in table.column_names]
-        return [_line(uri, row) for row in table.select(known).to_pylist() if row["uri"]]
+        return _lines_of_parquet(uri, content)
+    text = _decoded(uri, content)
+    if _is_text_list(uri):
+        # `find -print0` writes names apart with zeros: some hold an end of line.
+        lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+        return [_Line(line) for line in lines if line.strip() and line.strip() != "uri"]
+    for delimiter in ",;\t":
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            if "uri" in (reader.fieldnames or ()):
+                return [_line(uri, row) for row in reader if row["uri"] and row["uri"].strip()]
+        except csv.Error as error:
+            raise UserError(f"list {uri}: line {reader.line_num} is no CSV: {error}") from None
+    _check_columns(uri, next(csv.reader(io.StringIO(text, newline="")), ()))
+    return []
+
+
+def _lines_of_parquet(uri: str, content: bytes) -> list[_Line]:
     try:
-        text = content.decode("utf-8-sig")
+        table = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"list {uri}: cannot be read as Parquet: {plain_cause(error)}") from None
+    _check_columns(uri, table.column_names)
+    for field_ in table.schema:
+        if field_.name in KINDS and not any(of_kind(field_.type) for of_kind in KINDS[field_.name]):
+            raise UserError(f"list {uri}: column `{field_.name}` must hold {TOLD[field_.name]}, holds {field_.type}")
+    known = [name for name in ("uri", *KINDS) if name in table.column_names]
+    return [_line(uri, row) for row in table.select(known).to_pylist() if row["uri"]]
+
+
+def _decoded(uri: str, content: bytes) -> str:
+    """The text of a list. Bytes that are not UTF-8 stay, as in the names of files that a shell lists."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if content.startswith(mark):
+            return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"list {uri}: must be UTF-8 text, CSV or Parquet; save it as one of these") from None
-    if uri.lower().endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text))
-        _check_columns(uri, reader.fieldnames or ())
-        return [_line(uri, row) for row in reader if row["uri"] and row["uri"].strip()]
-    lines = [line.strip() for line in text.splitlines()]
-    return [_Line(line) for line in lines if line and not line.startswith("#") and line != "uri"]
+        if b"\0" in content:
+            raise UserError(f"list {uri}: must be text, CSV or Parquet (a file .parquet)") from None
+        return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _check_columns(uri: str, names: Sequence[str]) -> None:
@@ -342,28 +527,18 @@ def _check_columns(uri: str, names: Sequence[str]) -> None:
 
 def _line(uri: str, row: Mapping[str, Any]) -> _Line:
     """One row of the list at `uri`; what is not said is null or empty."""
-    sequence, stated = (str(row.get(name) if row.get(name) is not None else "").strip() for name in KINDS)
+    sequence, stated = (_windows(str(row.get(name) if row.get(name) is not None else "").strip()) for name in KINDS)
     recorded_at = None
     if stated:
         try:
             recorded_at = datetime.fromisoformat(stated)
         except ValueError:
             raise UserError(
-                f"list {uri}: recorded_at of {row['uri']} must be {TOLD['recorded_at']}, got {stated!r}"
+                f"list {uri}: recorded_at of {storable(str(row['uri']))} must be {TOLD['recorded_at']}, got {stated!r}"
             ) from None
         recorded_at = recorded_at.replace(tzinfo=recorded_at.tzinfo or UTC).astimezone(UTC)
-    return _Line(str(row["uri"]).strip(), sequence or None, recorded_at)
-
-
-def _filesystem(uri: str) -> tuple[Any, str]:
-    try:
-        return url_to_fs(uri if "://" in uri else os.path.abspath(Path(uri).expanduser()))
-    except (ValueError, ImportError) as error:
-        raise unknown_protocol(uri, error) from error
-
-
-def _uri(fs: Any, path: str) -> str:
-    return path if is_local(fs) else fs.unstrip_protocol(path)
+    named = row["uri"]
+    return _Line(os.fsdecode(named) if isinstance(named, bytes) else str(named), sequence or None, recorded_at)
 
 
 def _etag(details: dict[str, Any]) -> str | None:

@@ -16,6 +16,8 @@ from pipeline import rows
 from pipeline.errors import UserError, absent
 from pipeline.storage import tables
 from pipeline.storage.ledger import WORK
+from pipeline.storage.names import Names, is_sound, same
+from pipeline.storage.places import is_below
 from pipeline.storage.sources import Listing, Source, in_order, is_known
 from pipeline.storage.store import Store, plain_cause
 
@@ -35,6 +37,9 @@ class State:
     @classmethod
     def load(cls, store: Store) -> "State":
         sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
+        for row in sources.values():
+            if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions took such names
+                row["csv"] = None
         videos = {row["video_id"]: row for row in tables.read(store, "videos").to_pylist()}
         return cls(store, sources, videos)
 
@@ -64,28 +69,68 @@ class State:
         return row["video_id"]
 
     def vanished(self, listing: Listing) -> list[Row]:
-        """Sources that the roots of `listing` would name if they were still there."""
+        """Sources that the roots of `listing` would name if they were still there.
+
+        Nothing has vanished below a folder that cannot be listed.
+        """
         listed, roots = {source.uri for source in listing.sources}, set(listing.roots)
+        unlisted = [source.uri for source in listing.sources if source.is_unlisted]
         return [
             row
             for row in self.sources.values()
-            if row["uri"] not in listed and (row["named_by"] in roots or _is_below_one(row["uri"], roots))
+            if row["uri"] not in listed
+            and (row["named_by"] in roots or _is_below_one(row["uri"], roots))
+            and not any(is_below(row["uri"], folder) for folder in unlisted)
         ]
 
-    def name_sources(self, listing: Listing) -> None:
-        """Take over what this run names; what earlier runs found under the same `roots` and is gone is not current."""
+    def _uris_of_current(self) -> dict[str, list[str]]:
+        uris = defaultdict(list)
+        for uri, row in sorted(self.sources.items()):
+            if row["current"] and row["video_id"] is not None:
+                uris[row["video_id"]].append(uri)
+        return uris
+
+    def renamed(self) -> dict[str, str]:
+        """Sources that are gone, and what their content is called now."""
+        current = self._uris_of_current()
+        return {
+            uri: current[row["video_id"]][0]
+            for uri, row in sorted(self.sources.items())
+            if not row["current"] and row["video_id"] in current
+        }
+
+    def unnamed(self) -> list[str]:
+        """The videos that no current source names."""
+        return sorted(self.videos.keys() - self._uris_of_current().keys())
+
+    def name_sources(self, listing: Listing, *, may_write: bool = True) -> None:
+        """Take over what this run names; what earlier runs found under the same `roots` and is gone is not current.
+
+        may_write: odd names are tried out on the output's file system.
+        """
         for row in self.vanished(listing):
             row["current"] = False
-        taken = {row["csv"] for row in self.sources.values()}
+            if row["video_id"] is None and row["csv"] is None:  # a folder that could not be listed
+                del self.sources[row["uri"]]
+        self._drop_names_below_files()
+        given = (row["csv"] for row in self.sources.values() if row["csv"])
+        names = Names(given, self.store.holds if may_write else lambda _: True)
         for source in listing.sources:
             row = self.sources.setdefault(source.uri, dict.fromkeys(rows.DATASETS["sources"].names))
             root = row["named_by"] if row["current"] else source.named_by
             row |= {"uri": source.uri, "current": True, "named_by": root}
             row |= {"size_bytes": source.size_bytes, "etag": source.etag}
-            if row["csv"] is None:
-                row["csv"] = _free_name(f"csv/{source.name}", taken)
-                taken.add(row["csv"])
+            if row["csv"] is None and not source.is_unlisted:
+                row["csv"] = names.give(f"csv/{source.name}", ".csv")
         self._name_sequences(listing)
+
+    def _drop_names_below_files(self) -> None:
+        """Forget the CSV names that no folder can hold, because an earlier version has given a file's name for it."""
+        files = {same(row["csv"]) for row in self.sources.values() if row["csv"]}
+        for row in self.sources.values() if self.store.is_local else ():
+            parts = same(row["csv"] or "").split("/")
+            if any("/".join(parts[:end]) in files for end in range(1, len(parts))):
+                row["csv"] = None
 
     def _name_sequences(self, listing: Listing) -> None:
         """Take over which files follow one another. A source belongs to the sequence that it was last named in."""
@@ -119,8 +164,9 @@ class State:
         return {name: sorted(found[name], key=lambda row: row["position"]) for name in sorted(found)}
 
     def csv_names(self, video_id: str) -> list[str]:
-        """The CSV files that a video is written to: one for each of its sources."""
-        return sorted(row["csv"] for row in self.sources.values() if row["video_id"] == video_id)
+        """The CSV files that a video is written to: one for each of its current sources, or of those that are gone."""
+        own = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
+        return sorted(row["csv"] for row in own if row["current"] or not any(each["current"] for each in own))
 
     def file_names(self, video_id: str) -> list[str]:
         """What the files of a video are called: as the CSVs of its sources, or as its id once no source names it."""
@@ -197,7 +243,7 @@ def replace_video(store: Store, video_id: str) -> None:
     """
     place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
     hide_video(store, video_id)
-    names = store.names(_aside(video_id))
+    names = store.names(_aside(video_id), hidden=True)  # a CSV is called as its source
     if mark in names:
         store.delete(f"embeddings/{video_id}.parquet")
     for name in names:
@@ -247,12 +293,4 @@ def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> 
 
 def _is_below_one(uri: str, roots: Iterable[str]) -> bool:
     """Whether a folder or prefix among `roots` would list the file at `uri`."""
-    return is_known(uri) and any(uri.startswith(f"{root.rstrip('/')}/") for root in roots)
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    """`wanted`.csv, or with the first free number where another source has that name."""
-    number = 1
-    while (name := f"{wanted}.csv" if number == 1 else f"{wanted}.{number}.csv") in taken:
-        number += 1
-    return name
+    return is_known(uri) and any(is_below(uri, root) for root in roots)

@@ -5,36 +5,39 @@ Names are relative, with `/`. Files that are still being written begin with a do
 
 import errno
 import os
+import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
-
-from fsspec.core import url_to_fs
+from typing import IO, BinaryIO
 
 from pipeline.errors import GONE, MachineError, UserError, shortage
-from pipeline.storage.absences import unknown_protocol
+from pipeline.storage.names import is_sound, same
+from pipeline.storage.places import MAGIC, local_path, place, uri_of
 
 READ_BYTES = 4 << 20
 """What is asked of an object store at a time: containers are read in order."""
 FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
 MARK_BYTES = 64 << 10
 """An empty file finds room on a disk that is full."""
+PARTIAL = ".partial"
+PLAIN_PART = re.compile(r"[\w !#$%&'()+,;=@^`{}~.-]*[\w)]")
+PLAIN_BYTES = 120
+"""Every file system takes such a name."""
 
 
 class Store:
     """The tree below one URI. Cheap to make and to pickle. Raises MachineError where the place of it fails."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") if "://" in uri else os.path.abspath(Path(uri).expanduser())
-        try:
-            self._fs, self._root = url_to_fs(self.uri)
-        except (ValueError, ImportError) as error:
-            raise unknown_protocol(uri, error) from error
-        self.is_local = is_local(self._fs)
+        path = local_path(uri)
+        self.uri = uri.rstrip("/") if path is None else uri_of(path)
+        self._fs, self._root = place(self.uri)
+        self.is_local = path is not None
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
         return Store, (self.uri,)
@@ -76,7 +79,7 @@ class Store:
         """A local file that becomes `name` when the block ends without an exception, and otherwise nothing."""
         target = Path(self._path(name))
         folder = target.parent if self.is_local else Path(tempfile.gettempdir())
-        partial = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+        partial = folder / f".{uuid.uuid4().hex}{PARTIAL}"  # a longer name might be too long
         try:
             with told_shortage(self.uri if self.is_local else str(folder)):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,7 @@ class Store:
                     os.fsync(file.fileno())
             with self._reaching():
                 if self.is_local:
+                    _clear_way(target)
                     partial.replace(target)
                 else:
                     self._fs.put_file(str(partial), self._path(name))
@@ -93,13 +97,30 @@ class Store:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def names(self, below: str) -> list[str]:
-        """All files below the folder `below`, sorted, relative to the root; none if there is no such folder."""
+    def holds(self, part: str) -> bool:
+        """Whether a file may be called `part` here, with a suffix. File systems differ in lengths and letters."""
+        if not self.is_local or (len(part.encode()) <= PLAIN_BYTES and PLAIN_PART.fullmatch(part)):
+            return True
+        trial = Path(self._path(f"_work/.names-{uuid.uuid4().hex}"))
+        try:
+            trial.mkdir(parents=True)
+            (trial / f"{part}.csv").touch()
+            return [same(name) for name in os.listdir(trial)] == [same(f"{part}.csv")]
+        except OSError:
+            return False
+        finally:
+            shutil.rmtree(trial, ignore_errors=True)
+
+    def names(self, below: str, *, hidden: bool = False) -> list[str]:
+        """All files below the folder `below`, sorted, relative to the root; none if there is no such folder.
+
+        hidden: also those whose names begin with a dot, but for files on the way.
+        """
         self._fs.invalidate_cache()
         with suppress(*FOUND_NOTHING), self._reaching():
             start = len(self._path("")) + 1
             found = (path[start:] for path in self._fs.find(self._path(below)))
-            return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("."))
+            return sorted(name for name in found if _is_shown(name, hidden=hidden) and is_sound(name))
         return []
 
     def changes(self, below: str) -> list[tuple[str, datetime]]:
@@ -113,7 +134,7 @@ class Store:
                 Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
                 Path(self._path(name)).replace(self._path(target))
             else:
-                self._fs.copy(self._path(name), self._path(target))
+                self._fs.cp_file(self._path(name), self._path(target))  # `copy` would take a name for a pattern
                 self._fs.rm_file(self._path(name))
 
     def delete(self, name: str) -> None:
@@ -122,7 +143,11 @@ class Store:
 
     def delete_tree(self, below: str) -> None:
         with suppress(*FOUND_NOTHING), self._reaching():
-            self._fs.rm(self._path(below), recursive=True)
+            if self.is_local or not MAGIC.search(self._path(below)):
+                self._fs.rm(self._path(below), recursive=True)
+            else:  # `rm` would take the name for a pattern, and remove what it matches
+                for path in self._fs.find(self._path(below)):
+                    self._fs.rm_file(path)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -138,6 +163,9 @@ class Store:
             raise MachineError(f"{self.uri}: {plain_cause(error)}; {GONE}") from error
 
     def _path(self, name: str) -> str:
+        """Where `name` is. Nothing that climbs out of the tree is a name here, wherever it comes from."""
+        if name and not is_sound(name):
+            raise ValueError(f"{name!r} is no name below {self.uri}")
         return f"{self._root}/{name}".rstrip("/")
 
 
@@ -152,17 +180,34 @@ def told_shortage(place: str) -> Iterator[None]:
         raise
 
 
+def _is_shown(name: str, *, hidden: bool) -> bool:
+    last = name.rsplit("/", 1)[-1]
+    return not last.startswith(".") or (hidden and not last.endswith(PARTIAL))
+
+
+def _clear_way(target: Path) -> None:
+    """Remove the folders that deleted files have left where a file is to be. Files stay."""
+    for folder, _, _ in os.walk(target, topdown=False):
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
 def opener(uri: str) -> Callable[[], str | BinaryIO]:
-    """A function that opens `uri` anew at each call: the path of a local file, else a seekable file object."""
-    fs, path = url_to_fs(uri)
-    if is_local(fs):
-        return lambda: path
-    return lambda: fs.open(path, "rb", cache_type="readahead", block_size=READ_BYTES)
+    """A function that opens `uri` anew at each call: the path of a local file, else a seekable file object.
 
+    It raises OSError, whatever the kind of store.
+    """
+    fs, path = place(uri)
+    if (local := local_path(uri)) is not None:
+        return lambda: local
 
-def is_local(fs: Any) -> bool:
-    """Whether an fsspec file system is this machine's own."""
-    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+    def open_remote() -> BinaryIO:
+        try:
+            return fs.open(path, "rb", cache_type="readahead", block_size=READ_BYTES)
+        except Exception as error:  # botocore and aiohttp have their own kinds
+            raise OSError(plain_cause(error)) from error
+
+    return open_remote
 
 
 def is_full(error: BaseException) -> bool:
@@ -177,4 +222,6 @@ def plain_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+        reason = "there is no such file"  # the library gives the name alone
     return (reason or type(error).__name__).splitlines()[0]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import rows
 from pipeline.errors import DataError
 from pipeline.storage.store import Store, plain_cause
+from pipeline.text import storable
 
 ROWS_PER_GROUP = 65_536
 ROWS_OF_CSV = 4_096
@@ -52,9 +53,13 @@ def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table
 
 
 def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write a small table from `records`; a column that a record lacks is null."""
-    columns = {field.name: [record.get(field.name) for record in records] for field in schema}
+    """Write a small table from `records`; a column that a record lacks is null. Text becomes UTF-8."""
+    columns = {field.name: [_storable(record.get(field.name)) for record in records] for field in schema}
     write(store, name, schema, [pa.table(columns, schema=schema)])
+
+
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
 
 
 def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,5 +1,6 @@
 """What a run writes into `sources` and `videos`, without running anything."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from jobs.book import Account, Book, clear_work
+from jobs.process import _say_pruned, _say_vanished
 from pipeline.stages import catalog
 from pipeline.stages.catalog import Fault
 from pipeline.stages.events import ChunkDone, VideoDone, VideoFailed
@@ -37,7 +39,7 @@ def listing(*names: str) -> Listing:
 
 
 def run(
-    store: Store, ids: dict[str, str | Fault], *, retry: bool = False, config_id: str = "c"
+    store: Store, ids: Mapping[str, str | Fault], *, retry: bool = False, config_id: str = "c"
 ) -> tuple[Book, list[str]]:
     one = book(store, config_id)
     found = {f"/in/{name}": content for name, content in ids.items()}
@@ -184,3 +186,92 @@ def test_a_video_costs_its_hours_of_work_and_of_gpus_at_their_prices(
     assert (row.seconds, row.gpu_seconds, row.attempts) == (1800, 900, 2)
     assert (row.num_chunks, row.chunks_reused) == (3, 1)
     assert pd.isna(row.cost) if cost is None else row.cost == cost
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_source_leaves_no_csv_behind_and_gets_it_back(store: Store) -> None:
+    run(store, {"a.mp4": "v"})
+    one, wanted = run(store, {"b.mp4": "v"})
+    assert (wanted, one.vanished, one.renamed) == ([], ["/in/a.mp4"], {"/in/a.mp4": "/in/b.mp4"})
+    assert not store.exists("csv/a.mp4.csv")
+    assert store.read("csv/b.mp4.csv") == store.read("csv/v.mp4.csv")
+    assert sources(store).csv.to_dict() == {"/in/a.mp4": None, "/in/b.mp4": "csv/b.mp4.csv"}
+    assert sources(store).current.to_dict() == {"/in/a.mp4": False, "/in/b.mp4": True}
+    one, _ = run(store, {"a.mp4": "v", "b.mp4": "v"})
+    assert (one.vanished, one.renamed) == ([], {})
+    assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
+
+
+def test_what_is_gone_keeps_its_rows_and_its_csv_and_is_told_once(store: Store) -> None:
+    run(store, {"a.mp4": "v", "b.mp4": "w"})
+    one, _ = run(store, {"b.mp4": "w"})
+    assert (one.vanished, one.renamed) == (["/in/a.mp4"], {})
+    assert one.state.unnamed() == ["v"]
+    assert store.exists("csv/a.mp4.csv")
+    assert one.state.csv_names("v") == ["csv/a.mp4.csv"]
+    assert run(store, {"b.mp4": "w"})[0].vanished == []
+
+
+def test_a_run_says_what_is_gone_and_what_it_prunes(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{number}[red].mp4" for number in range(7)]
+    run(store, dict.fromkeys(names, "v") | {"w.mp4": "w"})
+    one, _ = run(store, {"w.mp4": "w"})
+    _say_vanished(one)
+    _say_pruned(one.state)
+    one.prune()
+    _say_pruned(one.state)
+    listed = ", ".join(names[:5]) + " and 2 more"
+    assert capsys.readouterr().out.splitlines() == [
+        f"7 sources are gone: {listed}; what is known of them stays until process --prune",
+        f"pruning 7 sources that are gone: {listed}",
+        "pruning all rows of 1 video that no source names: v.mp4",
+        "nothing to prune: every source is there, and every video has one",
+    ]
+    one, _ = run(store, {"x.mp4": "w"})
+    _say_vanished(one)
+    assert capsys.readouterr().out == "w.mp4 is x.mp4 now; the CSV of its old name is removed\n"
+
+
+def test_nothing_below_a_folder_that_cannot_be_listed_is_gone(store: Store) -> None:
+    run(store, {"day/a.mp4": "v", "b.mp4": "w"})
+    day = Source(uri="/in/day", name="day", named_by="/in", missing="cannot be listed: no", is_unlisted=True)
+    one = book(store)
+    one.open(Listing((day,), 0, ("/in",)), {"/in/day": Fault("catalog", "cannot be listed: no")})
+    assert one.vanished == ["/in/b.mp4"]
+    one.prune()
+    one.save_sources()
+    assert store.exists("csv/day/a.mp4.csv")
+    assert list(one.state.videos) == ["v"]
+    assert sources(store).csv.to_dict() == {"/in/day": None, "/in/day/a.mp4": "csv/day/a.mp4.csv"}
+    run(store, {"day/a.mp4": "v"})
+    assert sources(store).index.tolist() == ["/in/day/a.mp4"]
+
+
+def test_an_output_of_an_earlier_version_that_climbs_out_is_given_a_name_inside(store: Store, tmp_path: Path) -> None:
+    run(store, {"a.mp4": "v"})
+    table = sources(store).reset_index().assign(csv="csv/../../escape.csv")
+    table.to_parquet(store.full("sources/sources.parquet"))
+    beside = tmp_path.parent / "escape.csv"
+    beside.write_bytes(b"kept")
+    for ids in ({"a.mp4": "w"}, {"a.mp4": "v"}):
+        run(store, ids)
+        assert sources(store).csv.tolist() == ["csv/a.mp4.csv"]
+    assert beside.read_bytes() == b"kept"
+    beside.unlink()
+
+
+def test_an_output_of_an_earlier_version_in_which_a_csv_is_also_a_folder_is_mended(store: Store) -> None:
+    run(store, {"a.mp4": "w", "a.mp4.csv/b.mp4": "v"})
+    table = sources(store).reset_index()
+    table = table.assign(csv="csv/" + table["uri"].str.removeprefix("/in/") + ".csv")
+    table.to_parquet(store.full("sources/sources.parquet"))
+    run(store, {"a.mp4": "v", "a.mp4.csv/b.mp4": "v"})
+    assert sources(store).csv.tolist() == ["csv/a.mp4.csv", "csv/a.mp4.csv.2/b.mp4.csv"]
+    assert all(store.exists(name) for name in sources(store).csv)
+
+
+def test_names_and_reasons_that_are_not_utf8_are_written_as_text(store: Store) -> None:
+    run(store, {"a.mp4": Fault("catalog", "no file caf\udce9.mp4")})
+    assert sources(store).reason.tolist() == ["no file caf%E9.mp4"]

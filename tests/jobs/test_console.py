@@ -1,4 +1,4 @@
-"""What a person is told of numbers of things."""
+"""What a person is told of numbers of things, and how names are shown."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from jobs import console
 
@@ -103,3 +104,38 @@ def test_a_row_of_a_table_stays_one_line_in_a_log() -> None:
     told = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert len(told.stdout.splitlines()) == 1
     assert told.stdout.rstrip().endswith("end")
+
+
+ODD = "a[red]b[/] :smile: \x1b[31m\nc"
+SHOWN = r"a[red]b[/] :smile: \x1b[31m\nc"
+
+
+def test_names_are_shown_as_they_are_in_lines_and_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(f"quarantined: {ODD}")
+    table = Table("source", ODD, box=None)
+    table.add_row("1", ODD)
+    console.console.print(table)
+    line, header, row = capsys.readouterr().out.splitlines()
+    assert line == f"quarantined: {SHOWN}"
+    assert header.endswith(f"{SHOWN} ")
+    assert row.endswith(f"{SHOWN} ")
+
+
+def test_a_few_names_stand_for_many() -> None:
+    assert console.few([f"/in/{number}.mp4" for number in range(5)]) == "0.mp4, 1.mp4, 2.mp4, 3.mp4, 4.mp4"
+    assert console.few([f"s3://b/{number}.mp4" for number in range(7)]).endswith("4.mp4 and 2 more")
+
+
+def test_a_terminal_that_lacks_a_letter_ends_nothing() -> None:
+    code = (
+        "import typer\nfrom jobs.console import say\nfrom jobs.errors import run\n"
+        "from pipeline.errors import UserError\n"
+        "app = typer.Typer(pretty_exceptions_enable=False)\n"
+        "@app.command()\n"
+        "def tell():\n    say('käse-日本.jpg caf\\udce9'); raise UserError('no 日本\\x1b[31m')\n"
+        "run(app)"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (2, b"k\xe4se-\\u65e5\\u672c.jpg caf\\xe9\n")
+    assert done.stderr == b"rollcall: no \\u65e5\\u672c\\x1b[31m\n"

@@ -1,3 +1,6 @@
+import os
+import shutil
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 from pipeline.errors import DataError, UserError
 from pipeline.storage import sources
 from pipeline.storage.sources import Source, content_id, in_order, list_sources
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, opener
 
 
 @pytest.fixture
@@ -178,6 +181,215 @@ def test_a_root_has_one_name_wherever_it_is_typed(folder: Path, monkeypatch: pyt
     absolute = list_sources([str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt"], "/nowhere")
     assert relative.roots == absolute.roots == (str(folder), f"{folder}/*.mp4", f"@{folder}/list.txt")
     assert relative.sources == absolute.sources
+
+
+# --- odd names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cam::front.mp4", "zip::a.mp4", "~nobody.mp4", "a #1 50%25?.mp4", "line\nbreak.mp4"])
+def test_a_name_is_a_name_and_no_instruction(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / name).write_bytes(b"x")
+    monkeypatch.chdir(folder)
+    (folder / "list.csv").write_text(pd.DataFrame({"uri": [name]}).to_csv(index=False))
+    for named in (str(folder / name), name, "@list.csv"):
+        (source,) = list_sources([named], "/nowhere").sources
+        assert (source.uri, source.name, source.missing) == (str(folder / name), name, None)
+        assert len(content_id(source)) == 20
+        assert opener(source.uri)() == str(folder / name)
+
+
+def test_a_name_that_is_not_utf8_has_a_uri_that_is_and_leads_back(folder: Path) -> None:
+    path = os.fsencode(folder) + b"/caf\xe9 %41.mp4"
+    with open(path, "wb") as file:
+        file.write(b"x")
+    for named in (folder, folder / "*.mp4", os.fsdecode(path)):
+        source = next(each for each in list_sources([str(named)], "/nowhere").sources if "caf" in each.name)
+        assert source.uri == f"file://{folder}/caf%E9%20%2541.mp4"
+        assert source.name == "caf%E9 %41.mp4"
+        assert len(content_id(source)) == 20
+        assert os.fsencode(str(opener(source.uri)())) == path
+        assert list_sources([source.uri], "/nowhere").sources[0].uri == source.uri
+
+
+def test_a_file_uri_is_read_as_it_stands_or_as_file_managers_write_it(folder: Path) -> None:
+    for name in ("a b.mp4", "50%20.mp4"):
+        (folder / name).write_bytes(b"x")
+    assert names(f"file://{folder}/a%20b.mp4") == ["a b.mp4"]
+    assert names(f"file://{folder}/50%20.mp4") == ["50%20.mp4"]
+
+
+def test_a_file_that_is_called_as_a_list_is_one_if_there_is_no_such_list(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "@clip.mp4").write_bytes(b"x")
+    assert names("@clip.mp4") == ["@clip.mp4"]
+    (folder / "clip.mp4").write_text("a.mp4")
+    assert names("@clip.mp4") == ["a.mp4"]
+
+
+# --- odd things ------------------------------------------------------------------------------------------------------
+
+
+def missing(*named: object, output: str = "/nowhere") -> dict[str, str | None]:
+    return {source.name: source.missing for source in list_sources([str(n) for n in named], output).sources}
+
+
+def test_a_broken_link_is_told_apart_wherever_it_is_met(folder: Path) -> None:
+    (folder / "broken.jpg").symlink_to("nowhere.jpg")
+    (folder / "round.jpg").symlink_to("round.jpg")
+    (folder / "broken.txt").symlink_to("nowhere.txt")
+    for named in ([folder], [folder / "*.jpg"], [folder / "broken.jpg", folder / "round.jpg"]):
+        found = missing(*named)
+        assert found["broken.jpg"] == "is a link to nowhere.jpg, where nothing is"
+        assert (found["round.jpg"] or "").startswith("is a link to round.jpg, which cannot be read: ")
+    assert "broken.txt" not in missing(folder)
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far.mp4").write_bytes(b"x")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    (folder / "far").symlink_to(tmp_path / "elsewhere")
+    (folder / "near").symlink_to("b")
+    (folder / "b" / "self").symlink_to(".")
+    (folder / "b" / "up").symlink_to("../..")
+    (folder / "file.mp4").symlink_to("a.mp4")
+    own = ["a.mp4", "b/c.MKV", "b/photo.jpg", "far/far.mp4", "file.mp4", "near/c.MKV", "near/photo.jpg"]
+    assert sorted(names(folder)) == own
+    assert sorted(names(folder / "*")) == own
+    assert names(folder / "far") == ["far.mp4"]
+    assert names(folder / "f*" / "*.mp4") == ["far/far.mp4"]
+
+
+def test_many_links_to_each_other_end(tmp_path: Path) -> None:
+    for number in range(12):
+        own = tmp_path / f"p{number}"
+        own.mkdir()
+        (own / "v.mp4").write_bytes(b"x")
+        for other in range(12):
+            (own / f"to{other}").symlink_to(f"../p{other}")
+    assert 12 * 12 <= len(names(tmp_path)) < 12 * 12 * 12
+
+
+def test_the_output_is_no_source_by_whatever_way_it_is_reached(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "annotated").mkdir(parents=True)
+    (tmp_path / "out" / "annotated" / "a.mp4").write_bytes(b"x")
+    (folder / "latest").symlink_to(tmp_path / "out")
+    (folder / "copy.mp4").symlink_to(tmp_path / "out" / "annotated" / "a.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for output in (tmp_path / "out", tmp_path / "link"):
+        assert names(folder, output=str(output)) == ["a.mp4", "b/c.MKV", "b/photo.jpg"]
+        assert names(folder / "latest", tmp_path / "link" / "annotated" / "a.mp4", output=str(output)) == []
+
+
+def test_what_is_no_file_is_never_opened(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s.mp4"))
+    for found in (missing(folder), missing(folder / "*.mp4"), missing(folder / "pipe.mp4", folder / "s.mp4")):
+        assert (found["pipe.mp4"], found["s.mp4"]) == ("is a pipe, not a file", "is a socket, not a file")
+    assert missing("/dev/null") == {"null": "is a device, not a file"}
+
+
+@pytest.fixture
+def locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that this user may not list: root may list all."""
+    (folder / "locked").mkdir()
+    (folder / "locked" / "x.mp4").write_bytes(b"x")
+    list_folder = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("/locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return folder / "locked"
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_stops_nothing(folder: Path, locked: Path) -> None:
+    for named in (folder, folder / "**" / "*.mp4"):
+        found = missing(named)
+        assert found["locked"] == "cannot be listed: Permission denied"
+        assert found["a.mp4"] is None
+    with pytest.raises(UserError, match=r"locked: cannot be listed: Permission denied; check the name, your"):
+        list_sources([str(locked)], "/nowhere")
+    (folder / "list.txt").write_text("locked\na.mp4")
+    assert missing(f"@{folder}/list.txt")["locked"] == "cannot be listed: Permission denied"
+
+
+def test_what_goes_while_it_is_listed_is_no_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def going(path: str, **how: object) -> object:
+        if str(path).endswith("/a.mp4"):
+            os.unlink(path) if os.path.lexists(path) else None
+        found = stat(path, **how)  # pyright: ignore[reportArgumentType]
+        if str(path).endswith("/b"):
+            shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(os, "stat", going)
+    assert names(folder) == []
+
+
+def test_the_lines_of_a_list_stop_nothing_however_odd(folder: Path) -> None:
+    lines = ["a.mp4", "foo://x/y.mp4", "z" * 5000, "**x/*.mp4", "b/*.none", "gs://no/driver.mp4", "zero\\0.mp4", "b"]
+    (folder / "l.txt").write_text("\n".join(lines))
+    found = missing(f"@{folder}/l.txt")
+    assert [name for name, why in found.items() if why is None] == ["a.mp4", "c.MKV", "photo.jpg"]
+    assert sum(why is not None for why in found.values()) == 6
+    pd.DataFrame({"uri": ["a\0.mp4", "a.mp4"]}).to_parquet(folder / "l.parquet")
+    assert sorted(missing(f"@{folder}/l.parquet").values(), key=str) == [None, "there is no such file or folder"]
+
+
+@pytest.mark.parametrize("name", [" space .mp4", "#1.mp4", "next\x85line.mp4", "~nobody.mp4", "uri.mp4", "käse.mp4"])
+def test_a_list_of_text_names_what_is_there(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
+    (folder / "l.txt").write_text(f"# a comment\r\n{name}\r\n  a.mp4 \r\n", newline="")
+    assert sorted(missing(f"@{folder}/l.txt").items()) == sorted([(name, None), ("a.mp4", None)])
+
+
+def test_names_in_a_list_may_be_held_apart_by_zeros(folder: Path) -> None:
+    (folder / "line\nbreak.mp4").write_bytes(b"x")
+    (folder / "l.txt").write_bytes(b"line\nbreak.mp4\0a.mp4\0")
+    assert missing(f"@{folder}/l.txt") == {"line\nbreak.mp4": None, "a.mp4": None}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_list_may_come_from_a_spreadsheet(folder: Path, encoding: str, delimiter: str) -> None:
+    (folder / "käse, 2.mp4").write_bytes(b"x")
+    text = f'uri{delimiter}sequence\r\n"käse, 2.mp4"{delimiter}Straße\r\n'
+    (folder / "l.csv").write_bytes(text.encode(encoding))
+    (source,) = list_sources([f"@{folder}/l.csv"], "/nowhere").sources
+    assert (source.name, source.missing, source.sequence) == ("käse, 2.mp4", None, "Straße")
+
+
+def test_a_list_may_hold_the_bytes_of_names_that_are_not_utf8(folder: Path) -> None:
+    with open(os.fsencode(folder) + b"/caf\xe9.mp4", "wb") as file:
+        file.write(b"x")
+    (folder / "l.txt").write_bytes(b"caf\xe9.mp4\ngone\xe9.mp4\n")
+    assert missing(f"@{folder}/l.txt") == {
+        "caf%E9.mp4": None,
+        "gone%E9.mp4": "there is no such file or folder",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("l.parquet", b"no parquet", "cannot be read as Parquet"),
+        ("l.txt", b"\x00\xff\xfe\xff\x00", "must be text, CSV or Parquet"),
+        ("l.csv", b"", "needs a column `uri`"),
+        ("l.csv", b'uri\n"' + b"x" * 200_000 + b'"\n', "line . is no CSV"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_refused(folder: Path, name: str, content: bytes, told: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        list_sources([f"@{folder}/{name}"], "/nowhere")
 
 
 # --- sequences -------------------------------------------------------------------------------------------------------

@@ -120,3 +120,70 @@ def test_a_local_file_is_opened_by_its_path_and_others_as_files(tmp_path: Path) 
     file = opener("memory://bucket/a.mp4")()
     assert not isinstance(file, str)
     assert file.read() == b"abc"
+
+
+@pytest.mark.parametrize("name", ["../x", "csv/../../x.csv", "/etc/x", "csv//x", "csv/./x", "csv/a\0.csv"])
+def test_no_name_leads_out_of_the_place(tmp_path: Path, name: str) -> None:
+    store = Store(str(tmp_path / "out"))
+    store.put("csv/a.csv", b"")
+    (tmp_path / "x").write_bytes(b"kept")
+    for use in (store.exists, store.read, store.delete, store.delete_tree, store.names):
+        with pytest.raises(ValueError, match="is no name below"):
+            use(name)
+    with pytest.raises(ValueError, match="is no name below"):
+        store.put(name, b"")
+    with pytest.raises(ValueError, match="is no name below"):
+        store.move("csv/a.csv", name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x"]
+
+
+@pytest.mark.parametrize("part", ["a::b", "year [2024] *", "caf\udce9"])
+def test_a_place_may_be_called_anything(tmp_path: Path, part: str) -> None:
+    store = Store(str(tmp_path / part))
+    store.put("a/1", b"one")
+    store.put("a/2", b"two")
+    assert Store(store.uri).names("") == ["a/1", "a/2"]
+    assert store.uri.encode()
+    store.move("a/1", "b/[1]*")
+    assert pickle.loads(pickle.dumps(store)).read("b/[1]*") == b"one"
+    store.delete_tree("a")
+    assert store.names("") == ["b/[1]*"]
+
+
+def test_a_file_may_be_called_as_long_as_the_file_system_lets_it(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.put("x" * 255, b"long")
+    assert store.read("x" * 255) == b"long"
+
+
+def test_a_file_takes_the_place_of_a_folder_that_is_empty(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.put("a.csv/b/c.csv", b"")
+    with pytest.raises(IsADirectoryError):
+        store.put("a.csv", b"")
+    assert store.exists("a.csv/b/c.csv")
+    store.delete("a.csv/b/c.csv")
+    store.put("a.csv", b"now")
+    assert store.read("a.csv") == b"now"
+
+
+def test_a_store_tells_which_names_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    assert store.holds("12:30?.mp4")
+    assert not store.holds("x" * 254)
+    assert list(tmp_path.rglob("*x*")) == []
+    touch = Path.touch
+
+    def refuse(path: Path) -> None:  # as exFAT does
+        if set(path.name) & set(':?"*'):
+            raise OSError(22, "Invalid argument")
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert not store.holds("12:30?.mp4")
+    assert store.holds("12.30 (käse).mp4")
+
+
+def test_a_source_of_another_store_that_cannot_be_opened_is_an_oserror() -> None:
+    with pytest.raises(OSError, match="there is no such file"):
+        opener("memory://bucket/absent.mp4")()
