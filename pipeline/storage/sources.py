@@ -489,7 +489,7 @@ def _lines(uri: str, content: bytes) -> list[_Line]:
             if "uri" in (reader.fieldnames or ()):
                 return [_line(uri, row) for row in reader if row["uri"] and row["uri"].strip()]
         except csv.Error as error:
-            raise UserError(f"list {uri}: line {reader.line_num} is no CSV: {error}") from None
+            raise UserError(f"list {uri}: line {reader.line_num} is no CSV: {error}; correct it") from None
     _check_columns(uri, next(csv.reader(io.StringIO(text, newline="")), ()))
     return []
 
@@ -498,7 +498,7 @@ def _lines_of_parquet(uri: str, content: bytes) -> list[_Line]:
     try:
         table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"list {uri}: cannot be read as Parquet: {plain_cause(error)}") from None
+        raise UserError(f"list {uri}: cannot be read as Parquet: {plain_cause(error)}; write it again") from None
     _check_columns(uri, table.column_names)
     for field_ in table.schema:
         if field_.name in KINDS and not any(of_kind(field_.type) for of_kind in KINDS[field_.name]):
