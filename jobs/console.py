@@ -20,6 +20,7 @@ LOG_EVERY_S = 30
 PATIENCE_S = 5
 """Work that takes longer says how far it is, as often."""
 SHOWN_NAMES = 5
+LONGEST_NAME = 80
 
 WIDE = 1000
 """Columns of a log: rows of tables stay whole lines there, as `grep` wants them."""
@@ -42,8 +43,10 @@ def say(text: str) -> None:
 
 
 def last(uri: str) -> str:
-    """The last part of a place's name."""
-    return uri.rstrip("/").rpartition("/")[2] or uri
+    """The last part of a place's name; a long one without its middle."""
+    name = uri.rstrip("/").rpartition("/")[2] or uri
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def few(uris: Sequence[str]) -> str:

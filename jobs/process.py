@@ -270,11 +270,11 @@ def _say_pruned(state: State) -> None:
     if not gone and not unnamed:
         console.say("nothing to prune: every source is there, and every video has one")
     if gone:
-        console.say(f"pruning {len(gone)} source{'s' * (len(gone) != 1)} that are gone: {console.few(gone)}")
+        are = "is" if len(gone) == 1 else "are"
+        console.say(f"pruning {console.count(len(gone), 'source')} that {are} gone: {console.few(gone)}")
     if unnamed:
         console.say(
-            f"pruning all rows of {len(unnamed)} video{'s' * (len(unnamed) != 1)} that no source names: "
-            f"{console.few(unnamed)}"
+            f"pruning all rows of {console.count(len(unnamed), 'video')} that no source names: {console.few(unnamed)}"
         )
 
 

@@ -126,6 +126,11 @@ def test_a_few_names_stand_for_many() -> None:
     assert console.few([f"s3://b/{number}.mp4" for number in range(7)]).endswith("4.mp4 and 2 more")
 
 
+def test_a_long_name_is_shown_without_its_middle() -> None:
+    assert console.last(f"/in/{'x' * 80}") == "x" * 80
+    assert console.last(f"/in/{'x' * 240}.mp4") == f"{'x' * 40}…{'x' * 36}.mp4"
+
+
 def test_a_terminal_that_lacks_a_letter_ends_nothing() -> None:
     code = (
         "import typer\nfrom jobs.console import say\nfrom jobs.errors import run\n"
