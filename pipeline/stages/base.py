@@ -1,8 +1,8 @@
-"""Stages as values, and the worker that carries out those of a pool. Nothing here knows Ray.
+"""Stages as values, and the worker that carries out the stages of one pool. This module does not use Ray.
 
-A stage extends a row, and one row is one chunk: it is given the columns it `needs` and returns those it `adds`; those
-it `drops` are gone afterwards. It cannot see, change or lose any other column. Consecutive stages of one pool share a
-worker.
+A stage extends a row, and one row is one chunk. The stage gets the columns that it `needs` and returns those that it
+`adds`. The columns that it `drops` are removed afterwards. It cannot see, change or lose any other column.
+Consecutive stages of one pool share a worker.
 """
 
 import os
@@ -25,9 +25,15 @@ Splitter = Callable[[pa.Table], Iterator[pa.Table]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One step, as a value. `build` runs once in each worker: weights are loaded there.
+    """One step of the flow, as a value.
 
-    splits: the core is a generator that makes rows of CHUNK + `adds` out of one row of another kind; first in its pool.
+    name: unique in the flow. It appears in timings and errors.
+    build: makes the core. It runs once in each worker and loads the weights there.
+    needs: the columns that the core gets.
+    adds: the columns that the core returns.
+    drops: names of the columns that are removed after the stage.
+    splits: whether the core is a generator that makes rows of CHUNK + `adds` from one row of another kind. Only the
+        first stage of a pool can split.
     """
 
     name: str
@@ -40,7 +46,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one worker of a pool takes. A fraction of a GPU is bookkeeping: it shares the card, memory and all."""
+    """The resources of one worker of a pool.
+
+    num_cpus: CPU cores.
+    num_gpus: GPUs. A fraction is only bookkeeping. The worker shares the card and its whole memory with others.
+    min_workers: least number of workers of the pool.
+    max_workers: greatest number of workers of the pool.
+    """
 
     num_cpus: float
     num_gpus: float
@@ -50,7 +62,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long and how often a chunk is tried before it is given up."""
+    """How long and how often a worker tries a chunk before the run gives it up.
+
+    ledger: counts the attempts.
+    run_id: the run whose attempts count.
+    max_attempts: tries of one chunk.
+    deadline_s: seconds for one chunk.
+    """
 
     ledger: Ledger
     run_id: str
@@ -67,7 +85,7 @@ class PoolOfStages:
 
 
 class Worker:
-    """The stages of a pool at work on one row at a time. Ray makes one per actor; a test makes one by hand."""
+    """The stages of a pool, applied to one row at a time. Ray makes one worker per actor. A test makes one directly."""
 
     def __init__(self, pool: PoolOfStages) -> None:
         self._pool = pool
@@ -76,7 +94,7 @@ class Worker:
         try:
             self._cores = [stage.build() for stage in pool.stages]
         except Exception as error:
-            self._failure = error  # Ray loses all but the text of what a constructor raises
+            self._failure = error  # Ray keeps only the text of an exception that a constructor raises
         self._watchdog = _Watchdog(pool.limits.deadline_s)
 
     def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
@@ -98,7 +116,7 @@ class Worker:
         limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
 
     def _next(self, chunks: Iterator[pa.Table]) -> pa.Table | None:
-        with self._watchdog:  # off while a consumer keeps this worker waiting
+        with self._watchdog:  # not running while a consumer keeps this worker waiting
             return next(chunks, None)
 
     def _run(self, row: pa.Table) -> Iterator[pa.Table]:
@@ -133,13 +151,13 @@ class Worker:
         return row
 
     def _charge(self, row: pa.Table, stage: str, started: float) -> pa.Table:
-        """Put the time since `started` on the row's account."""
+        """Add the time since `started` to the timings of the row."""
         elapsed = time.perf_counter() - started
         spent = {"stage": stage, "seconds": elapsed, "gpu_seconds": elapsed * self._pool.resources.num_gpus}
         return _with(row, "timings", [*(row["timings"][0].as_py() or []), spent])
 
     def _refuse(self, row: pa.Table, error: dict[str, str]) -> Iterator[pa.Table]:
-        """The row with its error and every column that a sound one would have by now."""
+        """Yield the row with its error and with every column that a successful row would have by now."""
         columns = {name: row[name][0].as_py() for name in CHUNK.names if name in row.column_names}
         columns |= {"error": error, "attempts": 0}
         refused = pa.table({f.name: pa.array([columns.get(f.name)], f.type) for f in CHUNK}, schema=CHUNK)
@@ -155,7 +173,7 @@ class Worker:
 
 
 class _Watchdog:
-    """Ends this process when a chunk takes longer than the deadline: nothing else stops a hang in native code."""
+    """Ends this process when a chunk takes longer than the deadline. Nothing else stops native code that hangs."""
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
@@ -176,6 +194,6 @@ def _error(stage: str, fault: DataError) -> dict[str, str]:
 
 
 def _with(row: pa.Table, name: str, value: Any) -> pa.Table:
-    """The row with another value in a column of CHUNK."""
+    """Return the row with another value in a column of CHUNK."""
     field = CHUNK.field(name)
     return row.set_column(row.column_names.index(name), field, pa.array([value], field.type))

@@ -1,4 +1,4 @@
-"""From a listing to videos: which contents there are, and what is to be done about each."""
+"""From a list of sources to videos: the contents there are, and the state of each."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ THREADS = 8
 
 
 class Standing(StrEnum):
-    """What an output knows of a content, seen from a configuration."""
+    """The state of a content in an output, against a configuration."""
 
     NEW = "new"
     CHANGED = "changed"  # done, but with another configuration or other weights
@@ -26,14 +26,18 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """Sources of the same bytes are one content. uris: sorted, at least one."""
+    """All sources that hold the same bytes.
+
+    video_id: id of the content.
+    uris: the sources, sorted, at least one.
+    """
 
     video_id: str
     uris: tuple[str, ...]
 
     @property
     def uri(self) -> str:
-        """Where it is read from."""
+        """The source that is read."""
         return self.uris[0]
 
 
@@ -46,7 +50,7 @@ class Fault:
 def identify(
     sources: Sequence[Source], state: State, advance: Callable[[], None] = lambda: None
 ) -> dict[str, str | Fault]:
-    """The content id of every source by uri, or why it has none. advance: called for each."""
+    """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source."""
 
     def one(source: Source) -> str | Fault:
         try:
@@ -65,7 +69,7 @@ def identify(
 
 
 def contents(ids: dict[str, str | Fault]) -> list[Content]:
-    """Group sources by what they hold, in order of their first uri."""
+    """Group sources by their content, in order of their first uri."""
     uris: dict[str, list[str]] = defaultdict(list)
     for uri in sorted(ids):
         if isinstance(found := ids[uri], str):
@@ -83,7 +87,8 @@ def standing(content: Content, state: State, config_id: str) -> Standing:
 
 
 def probe_all(wanted: Iterable[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Fault]:
-    """Look into every container: by video_id the probe, or why there is none. advance: called for each."""
+    """Return, by video_id, the probe of each container, or the reason why there is none. Call `advance` for each
+    content."""
 
     def one(content: Content) -> Probe | Fault:
         try:

@@ -1,4 +1,5 @@
-"""What differs between the recipe of published tables and a wanted one, and the least that each difference takes."""
+"""The differences between the recipe of published tables and a wanted recipe, and the least work that each one
+needs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ SECTION_OF_ROLE = {
     "estimator": "estimate",
     "face_embedding": "estimate",
 }
-"""The section of the configuration that chooses each model."""
+"""The section of the configuration that chooses the model of each role."""
 UNSET = object()
 
 
@@ -38,7 +39,7 @@ class Way(IntEnum):
 
     @property
     def step(self) -> str:
-        """What is done again, for a person."""
+        """The repeated work, in words for a person."""
         return _STEPS[self]
 
 
@@ -62,8 +63,10 @@ _STEPS = {
 class Change:
     """A difference between two recipes.
 
-    name: a dotted knob, or what else differs. before, after: its values, as text; both empty where there are none.
-    needs: the cheapest way that can follow it.
+    name: a dotted knob, or the name of something else that differs.
+    before: the earlier value as text, empty where there is none.
+    after: the wanted value as text, empty where there is none.
+    needs: the cheapest way that can follow the change.
     """
 
     name: str
@@ -76,7 +79,8 @@ class Change:
 
 
 def compare(before: Recipe, after: Recipe) -> list[Change]:
-    """Everything that `after` says otherwise than `before`, knobs first. Empty: the same tables."""
+    """Return every difference of `after` from `before`, knobs first. Recipes without a difference make the same
+    tables."""
     knobs = _knobs(before.knobs, after.knobs)
     found = [*knobs, *_models(before, after, knobs)]
     for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
@@ -87,7 +91,7 @@ def compare(before: Recipe, after: Recipe) -> list[Change]:
 
 
 def least(changes: Sequence[Change]) -> Way:
-    """The cheapest way that can follow all of them."""
+    """Return the cheapest way that can follow all the changes."""
     return max((change.needs for change in changes), default=Way.SCORES)
 
 
@@ -100,17 +104,20 @@ def _knobs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON gives it back. An empty mapping is as good as none: its keys would be knobs of their own."""
+    """Return a value as JSON gives it back. An empty mapping counts as unset, because its keys would be knobs of
+    their own."""
     return UNSET if value is UNSET or value == {} else json.loads(json.dumps(value, default=str))
 
 
 def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Way:
     section, _, name = key.partition(".")
     if key == KEEP:
-        return Way.VIDEO if after.get(key) else Way.SCORES  # what is kept already can go at any time
+        return Way.VIDEO if after.get(key) else Way.SCORES  # kept biometrics can be removed at any time
     if section not in SHAPED_BY["reduced"]:
         return Way.FACES if section == "estimate" else Way.VIDEO
-    if key not in before or key not in after:  # another version's knob: its tables may lack what it acts on
+    if (
+        key not in before or key not in after
+    ):  # a knob of another version, whose tables may lack the data that it acts on
         return Way.CHUNKS
     if section == "person":
         return Way.SCORES
@@ -121,7 +128,7 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
 
 
 def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:
-    """Models of the same roles whose files are others. A model that a changed knob has chosen is told of there."""
+    """Return the roles whose model files differ. A model that a changed knob has chosen is reported with the knob."""
     chosen = {knob.name.partition(".")[0] for knob in knobs if not _is_number(knob.after)}
     found = []
     for role in sorted(before.models.keys() | after.models.keys()):
@@ -135,7 +142,7 @@ def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Chan
 
 
 def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:
-    """What another version of the code is the cause of: keys differ, and nothing that shapes them is another."""
+    """Return the changes caused by another version of the code. Then keys differ, but nothing that shapes them does."""
     if before.keys.observed != after.keys.observed and least(changes) < Way.VIDEO:
         return [Change("another version of rollcall", "", "", Way.VIDEO)]
     explained = any(change.needs >= Way.FACES or change.name == KEEP for change in changes)

@@ -1,6 +1,6 @@
-"""Start Ray on this machine or connect to a cluster, look at its room, and stop it.
+"""Start Ray on this machine or connect to a cluster, check its resources, and stop it.
 
-Whatever keeps a machine from running Ray becomes an error of one or two lines that names the remedy.
+Every cause that keeps a machine from running Ray becomes an error of one or two lines that names the remedy.
 """
 
 import errno
@@ -23,7 +23,7 @@ import psutil
 import ray
 import ray._private.auto_init_hook
 import ray._private.worker
-import ray.data  # it sets its logger up when it is imported: before start_ray makes that silent
+import ray.data  # the import sets up Ray Data's logger, so it comes before start_ray silences that logger
 import ray.exceptions
 
 from pipeline.config import Config, Pool, cluster_address
@@ -33,14 +33,15 @@ from pipeline.stages.base import PoolOfStages
 STARTS = 3
 OBJECT_STORE_BYTES = 1 << 30
 LEAST_OBJECT_STORE_BYTES = 300 << 20
-"""Rows on their way between two pools take 256 MB."""
+"""Bytes. Rows between two pools take 256 MB."""
 LEAST_FREE_BYTES = 20 << 20
-"""For the logs of a run."""
+"""Bytes for the logs of a run."""
 FILES, FILES_PER_CPU = 100, 8
-"""Ray's own processes open about 60 files each, and Ray's node process 3 more for each worker."""
+"""Files that a process must be able to open. Ray's own processes open about 60 files each. Ray's node process opens
+3 more for each worker."""
 FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_FOLDER = 40
-"""Bytes. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
+"""Bytes of a folder's path. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
 CONNECT_S = 10
 STOP_S = 10
 SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
@@ -70,18 +71,21 @@ RAYS_WORDS = (
         f"Ray or its workers have died: {{}}; {FEWER}",
     ),
 )
-"""What to say of the errors that Ray raises by itself."""
-# A call to Ray after the end of a run would start another Ray. The variable for this is read when Ray is imported.
+"""Messages for the errors that Ray itself raises, by their classes."""
+# A call to Ray after the end of a run would start another Ray. Ray reads the variable for this when it is imported, so
+# a variable set here would come too late.
 ray._private.auto_init_hook.enable_auto_connect = False
-# Ray prints every death of a worker; what comes of it is told by whoever waits for the worker.
+# Ray prints every death of a worker. The code that waits for the worker reports the consequence.
 ray._private.worker.print_to_stdstream = lambda *_, **__: None
 NO_USE_TO_REPEAT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})
 
 
 def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> None:
-    """Connect to the cluster that the configuration names, or start Ray on this machine; Ray itself stays silent.
+    """Connect to the cluster that the configuration names, or start Ray on this machine. Ray itself stays silent.
 
-    say: is called with what a person who waits should know. Raises UserError.
+    Raises UserError if neither works.
+
+    say: is called with messages for a user who waits.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with _same_end():
@@ -94,17 +98,17 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
 
 
 def stop_ray() -> None:
-    """Stop what `start_ray` started, or leave the cluster that it connected to."""
+    """Stop the Ray that `start_ray` started, or leave the cluster that it connected to."""
     ray.shutdown()
 
 
 def count_gpus() -> float:
-    """Return the GPUs of the cluster that `start_ray` connected to."""
+    """Return the number of GPUs of the cluster that `start_ray` connected to."""
     return ray.cluster_resources().get("GPU", 0.0)
 
 
 def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
-    """Raise UserError where pools and a reduce cannot run side by side: Ray would wait for ever, and say nothing."""
+    """Raise UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message."""
     have = ray.cluster_resources()
     for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
         each = {
@@ -120,7 +124,7 @@ def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise what Ray says of the machine as MachineError, and a UserError or MachineError of a worker as itself."""
+    """Raise Ray's errors about the machine as MachineError, and a worker's UserError or MachineError unchanged."""
     try:
         yield
     except Exception as error:
@@ -131,7 +135,8 @@ def plain_errors() -> Iterator[None]:
 
 
 def _plain(error: BaseException) -> Exception | None:
-    """Return the error of ours inside `error`, or what Ray's own kinds of errors amount to; None for a bug."""
+    """Return the error of this project inside `error`, or one that stands for Ray's own error. Return None for a
+    bug."""
     causes = [link for link in _chain(error) if not isinstance(link, ray.exceptions.RayError)]
     for cause in causes:
         if isinstance(cause, UserError | MachineError):
@@ -147,7 +152,7 @@ def _plain(error: BaseException) -> Exception | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, the innermost first."""
+    """Yield the error and its causes, the innermost first."""
     inner = getattr(error, "cause", None) or error.__cause__
     if isinstance(inner, BaseException):
         yield from _chain(inner)
@@ -161,7 +166,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextmanager
 def _same_end() -> Iterator[None]:
-    """Keep what SIGTERM does to this process: Ray would make an abort of it."""
+    """Keep this process's handler of SIGTERM. Ray would replace it with one that aborts."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -175,14 +180,14 @@ def _connect(address: str, remedy: str) -> None:
     try:
         with _native_silence():
             ray.init(address=address, **SILENT)
-    except Exception as error:  # nobody there, another version, a wrong token: each has a kind of its own
+    except Exception as error:  # no server, another version and a wrong token each raise an exception of another class
         raise UserError(f"cannot use the Ray cluster at {address}: {_one_line(error)}; {remedy}") from error
 
 
 def _check_answers(address: str, remedy: str) -> None:
-    """Raise UserError where nobody listens: Ray itself would try for minutes without a word."""
+    """Raise UserError if no server listens at the address. Ray itself would try for minutes without a message."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():  # "auto", "local"
+    if not colon or not port.isdigit():  # "auto" or "local"
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
@@ -191,22 +196,23 @@ def _check_answers(address: str, remedy: str) -> None:
 
 
 def _start_here(config: Config, say: Callable[[str], None]) -> None:
-    # Pools and a reduce must fit beside each other, also on one core: a matter of bookkeeping, not a limit.
+    # The pools and a reduce must fit side by side, also on one core. This is bookkeeping of Ray, not a limit on CPU
+    # use.
     num_cpus = max(os.cpu_count() or 1, math.ceil(_cpus_of_pools(config) + config.run.reduce_cpus))
     _check_files(num_cpus)
     folder = _folder()
     store_bytes, store_folder = _object_store(folder)
     if store_folder == folder and sys.platform == "linux":
         say(f"/dev/shm has less than {LEAST_OBJECT_STORE_BYTES >> 20} MB: Ray's object store lies in {folder}, on disk")
-    # Otherwise Ray keeps a token in HOME, which need not be there or may be read-only.
+    # Otherwise Ray keeps a token in HOME, which may be missing or read-only.
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_task_oom_retries", "3")  # for ever otherwise, without a word
+    os.environ.setdefault("RAY_task_oom_retries", "3")  # by default Ray retries for ever without a message
     for start in range(1, STARTS + 1):
         try:
             with _native_silence():
                 ray.init(
-                    address="local",  # without it Ray joins whatever cluster was started on this machine last
+                    address="local",  # without it Ray joins the cluster that was started last on this machine
                     num_cpus=num_cpus,
                     include_dashboard=False,
                     object_store_memory=store_bytes,
@@ -215,7 +221,7 @@ def _start_here(config: Config, say: Callable[[str], None]) -> None:
                     **SILENT,
                 )
             return
-        except Exception as error:  # Ray raises bare Exceptions here
+        except Exception as error:  # Ray raises plain Exceptions here
             _clear_half_started()
             if start == STARTS or isinstance(error, ValueError) or getattr(error, "errno", 0) in NO_USE_TO_REPEAT:
                 raise UserError(
@@ -227,7 +233,8 @@ def _start_here(config: Config, say: Callable[[str], None]) -> None:
 
 
 def _clear_half_started() -> None:
-    """End the processes of a Ray that did not come up: nobody else knows of them, and the next needs their memory."""
+    """End the processes of a Ray that did not start. No other program knows them, and the next start needs their
+    memory."""
     with suppress(Exception):
         ray.shutdown()
     home = os.path.dirname(ray.__file__)
@@ -242,7 +249,7 @@ def _clear_half_started() -> None:
 
 
 def _check_files(num_cpus: int) -> None:
-    """Raise UserError where this process may not open as many files as Ray needs; Ray raises the soft limit itself."""
+    """Raise UserError if this process may not open as many files as Ray needs. Ray raises the soft limit itself."""
     import resource
 
     needed, (_, allowed) = FILES + FILES_PER_CPU * num_cpus, resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -254,7 +261,8 @@ def _check_files(num_cpus: int) -> None:
 
 
 def _folder() -> str:
-    """Return a folder of our own for Ray's sockets and logs: what lies at Ray's usual place may be somebody else's."""
+    """Return a folder of this user for Ray's sockets and logs. The files at Ray's usual place may belong to another
+    user."""
     bases = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), *FALLBACKS]
     tried = []
     for base in dict.fromkeys(base for base in bases if base):
@@ -278,7 +286,8 @@ def _folder() -> str:
 
 
 def _object_store(folder: str) -> tuple[int, str]:
-    """Return the size of Ray's object store, and where it lies: in shared memory, or on disk if that is too small."""
+    """Return the size of Ray's object store in bytes, and its folder. The store is in shared memory, or on disk if
+    that is too small."""
     with suppress(OSError):
         free = shutil.disk_usage("/dev/shm").free
         if free >= LEAST_OBJECT_STORE_BYTES and os.access("/dev/shm", os.W_OK | os.X_OK):
@@ -294,7 +303,7 @@ def _object_store(folder: str) -> tuple[int, str]:
 
 @contextmanager
 def _native_silence() -> Iterator[None]:
-    """Ray's C++ side announces on stderr that it will be silent. Exceptions come through."""
+    """Send stderr to nowhere, because Ray's C++ side writes there that it will be silent. Exceptions still pass."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,7 +1,8 @@
-"""Which engine carries a run out: Ray, or one plain process beside this one where the work is small.
+"""The choice of the engine that carries out a run. The engine is Ray, or one plain process beside this one for small
+work.
 
-Which one it is changes no byte: the stages, the pools and what is durable are the same. Ray takes seconds to import, so
-its modules are imported here where it is needed.
+The choice changes no byte. The stages, the pools and the durable objects are the same. Ray takes seconds to import,
+so its modules are imported here only when they are needed.
 """
 
 import sys
@@ -18,17 +19,19 @@ from pipeline.stages.relink import Again, track_here
 from pipeline.stages.sequence import SequenceJob, link_here
 
 SMALL_FRAMES = 1_000
-"""Analysed frames up to which work is small: two minutes at 8 a second (docs/decisions/0013-local-engine.md)."""
+"""Most analysed frames of small work. This is two minutes at 8 frames a second
+(docs/decisions/0013-local-engine.md)."""
 PUBLISHED_PER_MAPPED = 30
-"""Frames that are tracked and linked in the time of one that is looked at."""
+"""Number of frames that are tracked and linked in the time in which the models process one frame."""
 RELINKED_PER_MAPPED = 200
-"""Seconds of video that are linked again in the time in which one frame is looked at."""
+"""Seconds of video that are linked again in the time in which the models process one frame."""
 SMALL_SEQUENCES = 100
-"""Files of sequences up to which linking them is small."""
+"""Most files of sequences whose linking is small work."""
 
 
 class Engines:
-    """Both engines, of which the one that suits is started when it is known to be needed. say: tells of Ray's start."""
+    """Both engines. The one that suits the work is started as soon as it is known to be needed. `say` reports the
+    start of Ray."""
 
     def __init__(self, config: Config, maps: Maps, say: Callable[[str], None]) -> None:
         self._config, self._maps, self._say = config, maps, say
@@ -44,15 +47,17 @@ class Engines:
         stop_ray()
 
     def begin(self, num_videos: int, *, with_pixels: bool) -> None:
-        """Start what so many videos will need as far as one can tell, while they are looked at. with_pixels: those of
-        some."""
+        """Start the engine that so many videos will probably need, while they are still being probed.
+
+        with_pixels: whether some of the videos must be decoded.
+        """
         if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):
             self._start_ray()
         elif with_pixels:
             self._hired.load()
 
     def run(self, work: Sequence[Work | Again]) -> Iterator[Event]:
-        """Carry out `work`, first of all what needs no chunks to be made."""
+        """Carry out `work`. The videos that need no new chunks come first."""
         again = [one for one in work if isinstance(one, Again)]
         is_large = count_frames(work, self._config) > SMALL_FRAMES
         if not self._is_ray_there and self._wants_ray(is_mapped=len(again) < len(work), is_large=is_large):
@@ -68,9 +73,11 @@ class Engines:
             yield from (carry_out(one, track_here) for one in again)
 
     def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
-        """Link the files of each sequence; returns by name why some are not linked."""
+        """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
         num_files = sum(len(job.members) for job in jobs)
-        is_large = len(jobs) > 1 and num_files > SMALL_SEQUENCES  # a task for each: one alone is no quicker on Ray
+        is_large = (
+            len(jobs) > 1 and num_files > SMALL_SEQUENCES
+        )  # each sequence is one task, so a single one is no faster on Ray
         if not self._wants_ray(is_mapped=False, is_large=is_large):
             return link_here(jobs)
         if not self._is_ray_there:
@@ -82,7 +89,7 @@ class Engines:
         return run.link_sequences(jobs, self._config)
 
     def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
-        """Whether Ray is to carry out what is so large. is_mapped: the pools have something to do."""
+        """Return whether Ray should carry out the work. `is_mapped` says that the pools have something to do."""
         if not self._can_ray_start:
             return False
         if self._config.run.engine != "auto":
@@ -91,7 +98,7 @@ class Engines:
         return is_large or (is_mapped and several) or cluster_address(self._config) is not None
 
     def _start_ray(self) -> None:
-        """Start Ray. Where nobody has asked for it and it cannot start, all goes on in one process without it."""
+        """Start Ray. If it cannot start and the user did not ask for it, the run goes on in one process."""
         self._say("starting Ray")
         from pipeline.stages import cluster
 
@@ -108,7 +115,8 @@ class Engines:
 
 
 def count_frames(work: Sequence[Work | Again], config: Config) -> float:
-    """About how many frames are looked at in all, a picture being one; what is only linked counts as its share."""
+    """Return the approximate number of frames to process. A picture counts as one frame. A video that is only linked
+    counts for its share of the time."""
     count = 0.0
     for one in work:
         if isinstance(one, Again):
@@ -120,7 +128,7 @@ def count_frames(work: Sequence[Work | Again], config: Config) -> float:
 
 
 def stop_ray() -> None:
-    """End what was started of Ray, if anything was."""
+    """Stop Ray, if it was started."""
     if "pipeline.stages.cluster" in sys.modules:
         from pipeline.stages import cluster
 

@@ -1,7 +1,9 @@
-"""Faces of a chunk: found on the candidates' crops, restored where that was asked for, judged by age and gender.
+"""The faces of a chunk: found on the candidates' crops, restored if the configuration asks for it, and judged by age
+    and gender.
 
-Three cores, without Ray: each takes rows (one is one chunk) of the columns that it NEEDS and returns those it ADDS, row
-for row. What is said of a face depends on its frame alone, never on where a chunk begins. Pictures are RGB.
+The module has three cores, without Ray. Each one takes rows of the columns that it NEEDS and returns those that it
+ADDS, row for row. One row is one chunk. The values of a face depend on its frame alone, never on where a chunk
+begins. Pictures are RGB.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +54,12 @@ FaceEmbedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 class _Found:
     """N faces on the crops of one chunk, in px of the displayed picture.
 
-    crops: (N,) index of the candidate each was found on. boxes, landmarks, scores: as in arrays.Faces. sharpness,
-    details: (N,) of media.faces.
+    crops: (N,) int64. Index of the candidate on which each face was found.
+    boxes: (N, 4) float32, as in arrays.Faces.
+    landmarks: (N, 5, 2) float32, as in arrays.Faces.
+    scores: (N,) float32, as in arrays.Faces.
+    sharpness: (N,) float64, from media.faces.
+    details: (N,) float64, from media.faces.
     """
 
     crops: NDArray[np.int64]
@@ -69,9 +75,13 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Crops:
-    """The candidates of one chunk. A point p of the displayed picture is (p - corner) * scale in the crop's pixels.
+    """The K candidates of one chunk. A point p of the displayed picture is at (p - corner) * scale in the crop's
+    pixels.
 
-    jpegs: K. detections: (K,) whom each shows. corners: (K, 2) px of the displayed picture. scales: (K,).
+    jpegs: (K,) encoded crops.
+    detections: (K,) int64. Index of the person that each crop shows.
+    corners: (K, 2) float64, px of the displayed picture.
+    scales: (K,) float64.
     """
 
     jpegs: pa.LargeBinaryArray
@@ -93,7 +103,7 @@ class _Crops:
 
 
 class FindFaces:
-    """Finds the faces on the crops, gives each to the person whose head it is, and says which may be judged."""
+    """Finds the faces on the crops, assigns each to the person whose head it is, and decides which may be judged."""
 
     def __init__(self, config: Config, detector: FaceDetector) -> None:
         self._config = config
@@ -117,7 +127,7 @@ class FindFaces:
         insides = gate.inside_shares(found.boxes, seen)
         kept, owners, hidden = [], [], []
         for in_frame in _groups(frame_by_face):
-            # Of one face on two crops, the one that is whole is better than the one that is a little surer.
+            # If one face is on two crops, a whole face on one crop is better than a slightly higher score on the other.
             ranks = insides[in_frame] + found.scores[in_frame].astype(np.float64)
             faces = in_frame[gate.distinct(found.boxes[in_frame], ranks)]
             present = np.flatnonzero(frame_by_detection == frame_by_face[faces[0]])
@@ -161,7 +171,8 @@ class FindFaces:
         }
 
     def _look(self, crops: _Crops) -> tuple[_Found, NDArray[np.float32]]:
-        """Every face on every crop, also the same one twice; and (N, 4) boxes of what the crop of each shows."""
+        """Return every face on every crop, even the same face twice, and the area of each face's crop as (N, 4)
+        boxes."""
         found, seen = [], []
         for indices in _blocks(len(crops), self._config.faces.batch):
             pictures = [crops.picture(index) for index in indices]
@@ -187,9 +198,10 @@ class FindFaces:
 
 
 class RestoreFaces:
-    """Puts a restored picture behind the picture of every judged face that the configuration wants restored.
+    """Adds a restored picture after the picture of every judged face that the configuration wants restored.
 
-    `aligned` then holds two pictures of that face: as it was seen, the only one for identity, then the restored one.
+    `aligned` then holds two pictures of that face. The first is the original, which alone serves identity. The
+    second is the restored one.
     """
 
     def __init__(self, config: Config, restorer: FaceRestorer | None) -> None:
@@ -229,7 +241,7 @@ class RestoreFaces:
 
 
 class Estimate:
-    """Fills age, age_std, female_prob and embedding of the judged faces; those of the others stay null."""
+    """Fills age, age_std, female_prob and embedding of the judged faces. The values of all other faces stay null."""
 
     def __init__(self, config: Config, estimator: Estimator | None, face_embedder: FaceEmbedder | None) -> None:
         self._config = config
@@ -244,7 +256,7 @@ class Estimate:
         face_by_picture = _integers(aligned, "face")
         _, seen = np.unique(face_by_picture, return_index=True)
         judged, from_end = np.unique(face_by_picture[::-1], return_index=True)
-        clearest = len(face_by_picture) - 1 - from_end  # the restored picture where there is one
+        clearest = len(face_by_picture) - 1 - from_end  # the restored picture, if there is one
 
         ages, stds, probs = np.full((3, len(faces)), np.nan, np.float64)
         if self._estimator is not None:
@@ -272,7 +284,7 @@ class Estimate:
 def _wants_restoration(
     config: Config, cells: NDArray[np.int64], eye_distances_px: NDArray[np.float64], sharpness: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which of N judged faces are to be restored: (N,) bool."""
+    """Return which of N judged faces are restored, as (N,) bool."""
     restore = config.restore
     if restore.mode == "off":
         return np.zeros(len(cells), bool)
@@ -281,10 +293,10 @@ def _wants_restoration(
 
 
 def _align(found: _Found, crops: _Crops, is_judged: NDArray[np.bool_], sizes_px: NDArray[np.int64]) -> pa.StructArray:
-    """Aligned pictures of the judged faces, cut from the crop that each was found on."""
+    """Return aligned pictures of the judged faces, each cut from the crop on which the face was found."""
     judged = np.flatnonzero(is_judged)
     jpegs: list[bytes] = [b""] * len(judged)
-    # Crop by crop: each is decoded once, and only one at a time is in memory.
+    # The loop goes crop by crop, so that each crop is decoded once and only one is in memory at a time.
     for places in _groups(found.crops[judged]):
         crop = int(found.crops[judged[places[0]]])
         picture = crops.picture(crop)
@@ -299,7 +311,7 @@ def _align(found: _Found, crops: _Crops, is_judged: NDArray[np.bool_], sizes_px:
 
 
 def _each(chunks: pa.Table, core: Callable[[pa.Table], dict[str, pa.Array]], adds: pa.Schema) -> pa.Table:
-    """Apply `core`, which gives the items of each added column for one chunk, to every row."""
+    """Apply `core`, which returns the items of each added column for one chunk, to every row."""
     columns: dict[str, list[pa.Array]] = {name: [] for name in adds.names}
     for index in range(chunks.num_rows):
         for name, items in core(chunks.slice(index, 1)).items():
@@ -308,7 +320,7 @@ def _each(chunks: pa.Table, core: Callable[[pa.Table], dict[str, pa.Array]], add
 
 
 def _items(chunk: pa.Table, name: str) -> pa.StructArray:
-    """The items of a list column in a table of one row."""
+    """Return the items of a list column in a table of one row."""
     return chunk[name].combine_chunks().flatten()
 
 
@@ -339,7 +351,7 @@ def _vector_column(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
 
 
 def _records(columns: dict[str, pa.Array], kind: pa.StructType, num_items: int) -> pa.StructArray:
-    """Items of `kind` out of columns; those that are not named are null."""
+    """Return items of `kind` from columns. Fields without a column are null."""
     fields = [kind.field(index) for index in range(kind.num_fields)]
     arrays = [columns.get(field.name, pa.nulls(num_items, field.type)) for field in fields]
     return pa.StructArray.from_arrays(arrays, fields=fields)
@@ -352,7 +364,7 @@ def _with_columns(items: pa.StructArray, **columns: pa.Array) -> pa.StructArray:
 
 
 def _aligned_records(faces: NDArray[np.int64], jpegs: list[bytes]) -> pa.StructArray:
-    """Pictures in the order of their faces; of one face, in the order given."""
+    """Return the pictures in the order of their faces. Pictures of one face keep the given order."""
     order = np.argsort(faces, kind="stable")
     pictures = pa.array([jpegs[index] for index in order], pa.large_binary())
     return _records({"face": pa.array(faces[order], pa.int32()), "picture": pictures}, rows.ALIGNED, len(order))
@@ -363,12 +375,13 @@ def _pictures(aligned: pa.StructArray, indices: NDArray[np.int64]) -> list[Pictu
 
 
 def _blocks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
-    """Positions 0 … count in blocks of `size`: what a model takes at a time, so that few pictures are in memory."""
+    """Yield the positions 0 … count in blocks of `size`. A model takes one block at a time, so that few pictures are
+    in memory."""
     return (np.arange(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _groups(keys: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Positions of equal `keys`, in ascending order of the key; positions ascend."""
+    """Yield the positions of equal `keys`, in ascending order of the key. The positions ascend too."""
     order = np.argsort(keys, kind="stable")
     borders = np.flatnonzero(np.diff(keys[order], prepend=-1, append=-1)) if len(keys) else []
     return (order[start:end] for start, end in pairwise(borders))

@@ -1,7 +1,7 @@
-"""What a run is given to do, what it tells meanwhile, and how far it is: the same whatever carries it out.
+"""The work of a run, the events that it yields, and its progress. They are the same for every engine.
 
-A run is a generator of events; whoever drives it keeps the books and talks to the person. Completion is read from what
-is durable, never from the order of rows.
+A run is a generator of events. Its caller keeps the run record and reports to the user. Completion is read from the
+durable objects, never from the order of rows.
 """
 
 import time
@@ -18,12 +18,19 @@ from pipeline.stages.relink import Again, publish_again
 from pipeline.storage.ledger import Span, is_whole
 
 PUBLISH_RETRIES = 3
-"""How often the last step of a video begins again whose worker died."""
+"""How often the last step of a video is repeated after its worker died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkDone:
-    """A chunk became durable. timings: stage -> (seconds, GPU-seconds)."""
+    """A chunk became durable.
+
+    video_id: the video of the chunk.
+    span: (first_cell, end_cell).
+    num_frames: frames of the chunk.
+    timings: (seconds, GPU-seconds) by stage.
+    attempts: tries that the chunk took.
+    """
 
     video_id: str
     span: Span
@@ -34,7 +41,12 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoDone:
-    """stage: what published it, reduce or relink."""
+    """A video was published.
+
+    published: its row and counts.
+    stage: the stage that published it, reduce or relink.
+    seconds: duration of that stage.
+    """
 
     published: Published
     stage: str
@@ -53,10 +65,12 @@ Event = ChunkDone | VideoDone | VideoFailed
 
 @dataclass(slots=True)
 class Work:
-    """What is left of one video that is reduced from chunks.
+    """The remaining work of one video that is reduced from chunks.
 
-    rows: the spans to decode. faces: the chunks whose kept faces are estimated again. durable: its chunks, those that
-    this run makes included.
+    job: the reduce of the video.
+    rows: the spans to decode.
+    faces: the chunks whose kept faces are estimated again.
+    durable: its durable chunks, including those that this run makes.
     """
 
     job: Job
@@ -76,7 +90,7 @@ class Work:
         return self.job.probe.duration_s
 
     def take(self, span: Span) -> bool:
-        """Note that a chunk has become durable; returns whether it was the last."""
+        """Note that a chunk has become durable. Return whether it was the last one."""
         self.durable.add(span)
         if not self.is_whole:
             return False
@@ -89,7 +103,7 @@ class Work:
 
 
 def carry_out(last: Job | Again, spread: Spread) -> VideoDone | VideoFailed:
-    """Publish a video. A fault of the data comes back as such; anything else is a bug and raises."""
+    """Publish a video. Return bad data as VideoFailed. Any other error is a bug and is raised."""
     stage, started = "relink" if isinstance(last, Again) else "reduce", time.perf_counter()
     try:
         published = publish_again(last) if isinstance(last, Again) else reduce_video(last, spread)
@@ -99,14 +113,16 @@ def carry_out(last: Job | Again, spread: Spread) -> VideoDone | VideoFailed:
 
 
 def given_up(last: Job | Again) -> VideoFailed:
-    """What becomes of a video at whose last step workers die over and over again."""
+    """Return the event of a video whose workers die again and again in its last step."""
     reason = f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
     return VideoFailed(video_id=last.video_id, stage="relink" if isinstance(last, Again) else "reduce", reason=reason)
 
 
 class Progress:
-    """How far the videos of a run are. ready: those that can be published, first of all those of which nothing else is
-    left."""
+    """The progress of the videos of a run.
+
+    `ready` holds the videos that can be published. Those that need nothing else come first.
+    """
 
     def __init__(self, work: Sequence[Work | Again]) -> None:
         self.videos = {one.job.video_id: one for one in work if isinstance(one, Work)}
@@ -115,7 +131,8 @@ class Progress:
         self.failed: set[str] = set()
 
     def take(self, event: Event) -> Iterator[Event]:
-        """What is to be told of an event. Once is enough of a video that is given up."""
+        """Yield an event if it must be reported. Only the first failure of a video is reported, and nothing after
+        it."""
         video_id = event.published.video_id if isinstance(event, VideoDone) else event.video_id
         if video_id in self.failed:
             return
@@ -126,14 +143,14 @@ class Progress:
         yield event
 
     def check_ended(self) -> None:
-        """Raises RuntimeError where rows are missing of a video that was not given up."""
+        """Raise RuntimeError if rows are missing of a video that was not given up."""
         for video_id, one in self.videos.items():
             if video_id not in self.failed and not one.is_whole:
                 raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
 
 
 def event_of(row: pa.Table) -> ChunkDone | VideoFailed:
-    """What the row of a chunk says that has gone through all pools."""
+    """Return the event of a chunk's row that has gone through all pools."""
     chunk = row.to_pylist()[0]
     if error := chunk["error"]:
         return VideoFailed(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])

@@ -1,4 +1,4 @@
-"""The stages of the map, as values, and the pools they share.
+"""The stages of the map, as values, and the pools that they share.
 
 plan -> observe -> find_faces -> restore_faces -> estimate -> commit
 """
@@ -24,27 +24,28 @@ from pipeline.storage.tables import damage_is_a_fault
 from pipeline.weights import Registry
 
 GPU_SHARE = 0.5
-"""What `gpus: auto` means where there is a GPU: two pools share a card."""
+"""Value of `gpus: auto` on a machine with a GPU. Two pools share a card."""
 REVISION = 6
-"""Counts up when the code changes what comes out for the same knobs and weights."""
+"""Is raised when the code changes the results of the same knobs and weights."""
 REDUCE_REVISION = 6
-"""Likewise for the reduce alone: what is kept in the working area stays good."""
+"""Is raised when the code changes the results of the reduce alone. The objects kept in the working area stay valid."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),
     "enriched": ("faces", "gate", "restore", "estimate", "biometrics"),
     "reduced": ("track", "cuts", "identity", "person"),
 }
-"""The sections of the configuration that shape each durable object, besides those of the objects before it."""
+"""The sections of the configuration that shape each durable object, in addition to those of the objects before it."""
 OBSERVED_ROLES = ("detector", "body", "look")
 
 RowOfSpan = str
-"""One row of rows.SPAN, or of rows.KEPT_FACES, as JSON."""
+"""One row of rows.SPAN or of rows.KEPT_FACES, as JSON."""
 ToldLikenesses = Mapping[str, Mapping[str, Sequence[float]]]
-"""weights.Entry.likeness by kind of embedding, where there is one."""
+"""weights.Entry.likeness by kind of embedding, where the registry has one."""
 
 
 def keys(config: Config, registry: Registry) -> Keys:
-    """What the durable objects of a configuration are filed under. Its models must be known by sha256."""
+    """Return the keys under which the durable objects of a configuration are stored. The sha256 of its models must
+    be known."""
     shas = registry.digests(config)
     roles, sections = OBSERVED_ROLES, SHAPED_BY["observed"]
     if config.observe.whole_frame_faces:
@@ -55,21 +56,25 @@ def keys(config: Config, registry: Registry) -> Keys:
 
 
 def config_id(config: Config, registry: Registry) -> str:
-    """What the tables of a video depend on besides its content."""
+    """Return the id of everything besides its content that the tables of a video depend on."""
     return reduced_id(keys(config, registry), config, told_likenesses(config, registry))
 
 
 def reduced_id(keys: Keys, config: Config, likenesses: ToldLikenesses) -> str:
-    """The config_id of what is reduced from the durable objects filed under `keys`."""
+    """Return the config_id of tables that are reduced from the durable objects under `keys`."""
     return digest(REDUCE_REVISION, keys.enriched, config.result_knobs(*SHAPED_BY["reduced"]), likenesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a config_id stands for, as `recipes/` has it: nothing that depends on when and where a run happened.
+    """The meaning of a config_id, as stored in `recipes/`. It depends neither on the time nor on the place of a run.
 
-    knobs: dotted, those that can change a row. models: by role their name, sha256 and licence. likenesses: by kind of
-    embedding, where the registry has one.
+    knobs: by dotted name, those that can change a row.
+    keys: of the durable objects.
+    spaces: by kind of embedding, the embedding space.
+    likenesses: by kind of embedding, the numbers of the registry for calibrated similarity, where it has some.
+    models: by role, their name, sha256 and licence.
+    reduce_revision: REDUCE_REVISION of the code that made the tables.
     """
 
     knobs: Mapping[str, Any]
@@ -91,7 +96,7 @@ class Recipe:
         )
 
     def reduced_with(self, config: Config) -> Self:
-        """That of another reduce of the same durable objects."""
+        """Return the recipe of another reduce of the same durable objects."""
         return replace(self, knobs=config.result_knobs(), reduce_revision=REDUCE_REVISION)
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +108,7 @@ class Recipe:
 
 
 def planned(probe: Probe, config: Config, durable: Sequence[Span]) -> list[PlannedSpan]:
-    """What is left to decode of one video."""
+    """Return the spans of one video that are still to be decoded."""
     return plan_spans(
         duration_s=probe.duration_s,
         keyframe_ns=probe.keyframe_ns,
@@ -118,25 +123,26 @@ def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfS
 
 
 def faces_row(video_id: str, uri: str, span: Span, enriched: str) -> RowOfSpan:
-    """A row of rows.KEPT_FACES."""
+    """Return a row of rows.KEPT_FACES."""
     told = {"video_id": video_id, "uri": uri, "first_cell": span[0], "end_cell": span[1], "enriched": enriched}
     return json.dumps(told)
 
 
 def spaces(config: Config, registry: Registry) -> dict[str, str]:
-    """The embedding spaces of a configuration: vectors of two spaces are never compared."""
+    """Return the embedding spaces of a configuration. Vectors of two spaces are never compared."""
     chosen = _embedders(config)
     return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items()}
 
 
 def told_likenesses(config: Config, registry: Registry) -> ToldLikenesses:
-    """What the registry says of the embedders of a configuration, by kind of embedding."""
+    """Return, by kind of embedding, what the registry states about the embedders of a configuration."""
     told = {kind: registry.entry(name).likeness for kind, name in _embedders(config).items()}
     return {kind: {key: list(pair) for key, pair in one.items()} for kind, one in told.items() if one}
 
 
 def priors(told: ToldLikenesses) -> Likenesses:
-    """What a video starts from, whatever its registry says."""
+    """Return the calibrated similarity that a video starts from. Kinds without an entry in the registry get a wide
+    one."""
     return {kind: Likeness.from_distances(**told[kind]) if kind in told else wide for kind, wide in WIDE.items()}
 
 
@@ -146,7 +152,7 @@ def _embedders(config: Config) -> dict[str, str]:
 
 
 def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None]]:
-    """What a run tells of its models: by role their name, sha256 and licence."""
+    """Return the models that a run reports. They are given by role, with name, sha256 and licence."""
     return {
         role: {"name": name, "sha256": registry.sha256(name), "licence": registry.entry(name).licence}
         for role, name in registry.models_of(config).items()
@@ -154,7 +160,8 @@ def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None
 
 
 def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
-    """Consecutive stages of a pool share an actor; restoration has its own pool where the configuration says so."""
+    """Return the pools of the whole map. Consecutive stages of a pool share an actor. Restoration has its own pool
+    where the configuration asks for it."""
     pool = partial(_pool, config, ledger, run_id)
     observe = Stage(
         name="observe",
@@ -198,7 +205,8 @@ def pools(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> li
 
 
 def pools_of_kept_faces(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
-    """What makes new enriched objects out of faces that older ones have kept: rows of rows.KEPT_FACES go in."""
+    """Return the pools that make new enriched objects from the faces kept in older ones. They take rows of
+    rows.KEPT_FACES."""
     read_faces = Stage(
         name="read_faces",
         build=partial(_read_faces, ledger),
@@ -219,7 +227,11 @@ def pools_of_kept_faces(config: Config, registry: Registry, ledger: Ledger, run_
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The pools of both maps. whole: from pixels on, rows of rows.SPAN go in. kept_faces: `pools_of_kept_faces`."""
+    """The pools of both maps.
+
+    whole: the map that starts from pixels. It takes rows of rows.SPAN.
+    kept_faces: the map of `pools_of_kept_faces`.
+    """
 
     whole: Sequence[PoolOfStages]
     kept_faces: Sequence[PoolOfStages]

@@ -1,6 +1,6 @@
-"""The process in which the local engine works: it takes one task after the other, and tells what comes of each.
+"""The process in which the local engine works. It takes one task after the other and sends the results of each.
 
-All of a run is done by one hand: it loads models and trackers once, for every video and for the reduce.
+One process does all the work of a run. It loads models and trackers once, for every video and for the reduce.
 """
 
 import json
@@ -24,12 +24,16 @@ from pipeline.stages.relink import Again, track_here
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load the models that look at pixels: there will be some."""
+    """Task: load the models that process pixels, because there will be some."""
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Make the chunks of a row durable: of a span, or of faces that are kept."""
+    """Task: make the chunks of a row durable.
+
+    row: a span, or a chunk with kept faces.
+    of_faces: whether the row is one of kept faces.
+    """
 
     row: RowOfSpan
     of_faces: bool = False
@@ -37,21 +41,31 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The last step of a video."""
+    """Task: the last step of a video.
+
+    last: the reduce of its chunks, or the relink of its published tables.
+    """
 
     last: Job | Again
 
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """The stages of the pool of this index are at work from now on; those before it wait."""
+    """Message: the stages of a pool are at work from now on. The pools before it wait.
+
+    pool: index of the pool.
+    """
 
     pool: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A bug, or a mistake of the user."""
+    """Message: a bug, or an error of the user.
+
+    error: the exception, or a RuntimeError with its text if it cannot be pickled.
+    told: its traceback as text.
+    """
 
     error: Exception
     told: str
@@ -82,7 +96,7 @@ class Hand:
 
 
 def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At | Event]:
-    """Carry a row through the pools from this one on, chunk by chunk."""
+    """Carry a row through this pool and the following ones, chunk by chunk."""
     yield At(pool)
     for done in workers[pool](row):
         if pool + 1 == len(workers):
@@ -93,7 +107,8 @@ def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At
 
 
 def serve(connection: Connection) -> None:
-    """Do what comes: first the pools, then tasks. Ends when the other side does, whatever is being done."""
+    """Receive the pools, then do every task that arrives. The process ends when the other side does, even during a
+    task."""
     arrivals: queue.SimpleQueue[Task] = queue.SimpleQueue()
     hand = Hand(connection.recv())
     threading.Thread(target=_receive, args=(connection, arrivals), daemon=True).start()
@@ -119,5 +134,5 @@ def _failed(error: Exception) -> Failed:
     told = "".join(traceback.format_exception(error))
     try:
         return Failed(pickle.loads(pickle.dumps(error)), told)
-    except Exception:  # it is made of what cannot travel
+    except Exception:  # it holds something that cannot be pickled
         return Failed(RuntimeError(str(error)), told)

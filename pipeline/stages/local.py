@@ -1,7 +1,7 @@
-"""Run the flow without Ray: one row after the other in one process beside this one.
+"""Run the flow without Ray, one row after the other, in one process beside this one.
 
-It is a process of its own so that a crash of native code, a hang or a want of memory costs that one, and the run goes
-on in another: attempts, deadlines and durable chunks are those of Ray's workers.
+The work has its own process so that a crash of native code, a hang or a lack of memory ends only that process. The
+run then goes on in a new one. Attempts, deadlines and durable chunks are the same as with Ray's workers.
 """
 
 import json
@@ -23,9 +23,10 @@ from pipeline.stages.hand import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.stages.relink import Again
 
 LOADS = 3
-"""So often models are loaded in vain until the run gives up."""
+"""How often the models are loaded without success before the run gives up."""
 GRACE_S = 60
-"""A worker ends itself at a chunk's deadline. Where even that hangs, it is ended so much later."""
+"""Seconds after the deadline of a chunk. A worker ends itself at the deadline. If even that hangs, the run ends it
+so many seconds later."""
 PROGRAM = """
 import sys
 from multiprocessing.connection import Connection
@@ -35,19 +36,22 @@ serve(Connection(int(sys.argv[1])))
 
 
 class WorkerDiedError(Exception):
-    """The worker's process is gone, and its last words with it."""
+    """The worker's process has ended and has left no message."""
 
 
 class Hired(Protocol):
-    """A hand in another process; a new one each time that it died."""
+    """A hand in another process. A new process replaces each one that died."""
 
     def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
-        """What comes of `task`. patience_s: s between two messages while a chunk is at work. Raises WorkerDiedError."""
+        """Yield the messages of `task`. Raise WorkerDiedError if the process ends or hangs.
+
+        patience_s: longest time in seconds between two messages while a chunk is at work.
+        """
         ...
 
 
 class HiredProcess:
-    """A process that does tasks. It is there from the first task on; `close` ends it."""
+    """A process that does tasks. It starts with the first task, and `close` ends it."""
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
@@ -56,8 +60,8 @@ class HiredProcess:
         self._is_loading = False
 
     def load(self) -> None:
-        """Begin to load the models that look at pixels, and do not wait for that."""
-        with suppress(WorkerDiedError):  # the first task will tell
+        """Begin to load the models that process pixels, without waiting for the end."""
+        with suppress(WorkerDiedError):  # the first task will report it
             self._give(Load())
             self._is_loading = True
 
@@ -69,7 +73,7 @@ class HiredProcess:
         yield from self._messages(patience_s)
 
     def close(self) -> None:
-        """End it at once. What it was at is not made durable, and what is durable is whole."""
+        """End the process at once. Its current work does not become durable. Durable objects stay whole."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -111,19 +115,19 @@ class HiredProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                # As Ray has it for its workers, for libraries that Loader does not tell how many threads to take.
+                # Ray sets this for its workers too. It is for libraries that get no number of threads from Loader.
                 env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for this process, which ends that one
+                start_new_session=True,  # Ctrl-C is for this process, which then ends the other one
             )
         self._connection.send(self._maps)
         return self._connection
 
 
 def run(work: Sequence[Work | Again], maps: Maps, hired: Hired) -> Iterator[Event]:
-    """Carry out `work`, first of all what needs no chunks to be made."""
+    """Carry out `work`. The videos that need no new chunks come first."""
     progress = Progress(work)
     yield from _publish(progress, maps, hired)
     for one in progress.videos.values():
@@ -155,7 +159,7 @@ def _map(task: Map, one: Work, progress: Progress, maps: Maps, hired: Hired) -> 
                         f"the worker ended {LOADS} times while it loaded the models; close other programs, or choose "
                         f"smaller models"
                     ) from None
-            for pool in pools[: at or 0]:  # they waited for the one that was at work, and are not to blame
+            for pool in pools[: at or 0]:  # they waited for the pool at work and did not cause the death
                 pool.limits.ledger.take_back_attempt(one.job.video_id, pool.limits.run_id, pool.name)
 
 
@@ -174,7 +178,7 @@ def _publish(progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
 
 
 def _without_durable(task: Map, one: Work) -> Map:
-    """The task, of which the chunks are not done again that became durable before a worker died."""
+    """Return the task without the chunks that became durable before a worker died."""
     row = json.loads(task.row)
     if task.of_faces:
         return task
