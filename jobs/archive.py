@@ -1,4 +1,4 @@
-"""Finding what lies in an archive. A big one is counted aloud."""
+"""List, identify and probe the sources of an archive. Jobs say how far they are if the archive is big."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from pipeline.storage.state import State
 
 
 def list_aloud(named: Sequence[str], output: str, sequence: str | None) -> Listing:
-    """Return what `named` stands for. The parameters are those of `list_sources`."""
+    """Return the sources that `named` stands for. The parameters are those of `list_sources`."""
     with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
         return list_sources(named, output, sequence, advance)
 
 
 def identify_aloud(listing: Listing, state: State) -> dict[str, str | Fault]:
-    """Return the content id of every source, or why it has none."""
+    """Return the content id of every source, or the reason why it has none."""
     with console.patiently(lambda done: f"hashing: {done:,} of {len(listing.sources):,}") as advance:
         return catalog.identify(listing.sources, state, advance)
 
 
 def probe_aloud(wanted: Sequence[Content]) -> dict[str, Probe | Fault]:
-    """Return what the container of each content says, or why it says nothing."""
+    """Return the facts in the container of each content, or the reason why they cannot be read."""
     with console.patiently(lambda done: f"reading headers: {done:,} of {len(wanted):,}") as advance:
         return catalog.probe_all(wanted, advance)

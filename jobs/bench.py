@@ -1,12 +1,14 @@
-"""`rollcall bench`: measurements, each of two ways of doing one thing, side by side in one run.
+"""`rollcall bench`: measurements. Each compares two ways of doing the same work, side by side in one run.
 
-`overhead` is Ray's share. The pipeline, just as `process` runs it, is timed against a plain loop over the same models:
-one process that decodes ahead in a thread, observes in a second and judges faces in a third, in the same batches; then
-it tracks, links and writes the same tables, which are compared byte by byte.
+`overhead` measures the share of Ray. It times the pipeline, run exactly as `process` runs it, against a plain loop
+over the same models. The loop is one process that decodes ahead in a thread, observes in a second thread and judges
+faces in a third, in the same batches. Then it tracks, links and writes the same tables. The tables of both are
+compared byte by byte.
 
-Starting Ray and loading models counts for neither. A picture goes through all of it first, down to its tables; by then
-every worker is up, also the one that reduces, and the clip's first span waits in a worker. Time runs from the word go
-to the moment when the driver learns that the clip is published, or when the loop has published it.
+Neither time includes starting Ray and loading models. A picture goes through the whole pipeline first, down to its
+tables. By then every worker is up, including the one that reduces, and the clip's first span waits in a worker. The
+clock starts at the signal to begin. It stops when the driver learns that the clip is published, or when the loop has
+published it.
 """
 
 import json
@@ -59,7 +61,12 @@ class Benchmark(StrEnum):
 
 @dataclass(slots=True)
 class Timing:
-    """Wall seconds of one way, and of its stages; stages that run side by side add up to more than the wall time."""
+    """Wall time of one of the two ways.
+
+    seconds: s. The whole work.
+    map_seconds: s. The work up to the last chunk, without the reduce.
+    stages: s by stage. Stages that run side by side add up to more than the wall time.
+    """
 
     seconds: float = 0.0
     map_seconds: float = 0.0
@@ -84,7 +91,7 @@ def bench(
     if clip is not None and not clip.is_file():
         raise absent(clip, "clip")
     chosen = load(config or [], profile=STARTER)
-    # The loop computes in two threads; what torch is told about its own holds in the thread that says it.
+    # The loop computes in two threads. A thread count that is set through torch holds only in the thread that sets it.
     os.environ["OMP_NUM_THREADS"] = str(chosen.compute.threads)
     registry = verified_models(chosen)
     chosen = decide_device(chosen)
@@ -148,14 +155,15 @@ def _overhead(clip: Path, config: Config, registry: Registry, folder: Path) -> d
 
 
 def time_plain_loop(warm_up: Work, work: Work, pools: Sequence[PoolOfStages]) -> Timing:
-    """Publish both without Ray; what the second one took."""
+    """Publish both videos without Ray, and return the timing of the second."""
     loop = PlainLoop(pools)
     loop(warm_up)
     return loop(work)
 
 
 class PlainLoop:
-    """The stages one after the other in this process; each chunk's faces while the next chunk is being observed."""
+    """The stages, one after the other in this process. It judges the faces of a chunk while it observes the next
+    chunk."""
 
     def __init__(self, pools: Sequence[PoolOfStages]) -> None:
         first, *rest = [stage for pool in pools for stage in pool.stages]
@@ -188,7 +196,10 @@ class PlainLoop:
 
 
 def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
-    """Publish both through Ray; what the second one took. go: a file that does not exist, the word go."""
+    """Publish both videos through Ray, and return the timing of the second.
+
+    go: a file that does not exist yet. Its creation is the signal to begin.
+    """
     timing, started = Timing(), 0.0
     try:
         cluster.start_ray(config, console.say)
@@ -216,7 +227,7 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
 
 
 def _waiting(pools: Sequence[PoolOfStages], warm_up: Work, go: Path) -> list[PoolOfStages]:
-    """The pools, whose first stage lets all but the warm-up wait for the word go."""
+    """Return the pools with a first stage that holds back everything but the warm-up until the file `go` exists."""
     first, *rest = pools
     observe, *others = first.stages
     observe = replace(observe, build=partial(_build_waiting, observe.build, *warm_up.rows, go))
@@ -230,7 +241,7 @@ def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) 
     def wait_and_observe(row: pa.Table) -> Iterator[pa.Table]:
         nonlocal is_warm
         if not is_warm:
-            # Whatever came first: an actor of Ray Data may take its rows out of order.
+            # The warm-up comes first whatever row arrives, because an actor of Ray Data may take its rows out of order.
             is_warm = True
             yield from observe(_span(warm_up))
         if row.equals(_span(warm_up)):
@@ -239,7 +250,7 @@ def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) 
             started = time.perf_counter()
             while not go.exists():
                 time.sleep(POLL_S)
-            # It will be charged to the stage, which is not to blame.
+            # The stage is charged for this wait, so the wait is recorded and subtracted later.
             go.with_name(f"waited-{os.getpid()}").write_text(str(time.perf_counter() - started))
         yield from observe(row)
 
@@ -251,7 +262,7 @@ def _span(row: RowOfSpan) -> pa.Table:
 
 
 def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
-    """All of a video, nothing of it being durable."""
+    """Return the work of a whole video of which nothing is durable."""
     try:
         video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
     except DataError as error:
@@ -273,14 +284,14 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
 
 
 def differing_files(one: Store, other: Store) -> list[str]:
-    """The published files that only one of two outputs holds, or that differ by a byte."""
+    """Return the names of published files that only one of two outputs holds, or that differ by a byte."""
     names = {name for store in (one, other) for name in store.names("") if not name.startswith(f"{WORK}/")}
     both = {name for name in names if one.exists(name) and other.exists(name)}
     return sorted(name for name in names if name not in both or one.read(name) != other.read(name))
 
 
 def _track(parts: Sequence[Part]) -> list[Tracked]:
-    from pipeline.stages.track import track_part  # torch: seconds
+    from pipeline.stages.track import track_part  # importing torch takes seconds
 
     return [track_part(part) for part in parts]
 

@@ -1,4 +1,4 @@
-"""The book of a run: what is known of every source and video, what this run has done about each, and what it cost."""
+"""The record of a run: the state of every source and video, the work that this run has done on each, and its cost."""
 
 import json
 import platform
@@ -35,7 +35,15 @@ NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarr
 
 @dataclass(slots=True)
 class Account:
-    """What one video has cost in this run."""
+    """The cost of one video in this run.
+
+    started_at: UTC time at which its work began.
+    reused: number of chunks that were durable already, or of which only the faces were estimated again.
+    done: number of chunks that were observed in this run.
+    attempts: the most attempts that any of its chunks needed.
+    seconds: s of work, added up over all workers.
+    gpu_seconds: s of work on GPUs, added up over all workers.
+    """
 
     started_at: datetime
     reused: int
@@ -47,11 +55,24 @@ class Account:
 
 @dataclass(slots=True)
 class Book:
-    """Keeps `sources`, `videos`, `runs` and run.json in step with what happens.
+    """Keeps `sources`, `videos`, `runs` and run.json up to date during a run.
 
-    faults: by uri, sources without a content. failed: by video_id, given up in this run. not_relinked: by video_id, why
-    what is published of it did not do. linked: sequences. not_linked: by name, why a sequence is not.
-    vanished: sources that the run before still found. renamed: those of them whose content another source has.
+    state: the sources and videos of the output.
+    wanted: the configuration and recipe of this run.
+    run_id: UTC time of the start, and a random suffix.
+    registry: the models.
+    started_at: UTC time.
+    faults: failures by uri, of sources without a content id.
+    failed: failures by video_id, of videos that were quarantined in this run.
+    published: rows of `videos` by video_id, of videos that were published in this run.
+    accounts: costs by video_id.
+    stage_seconds: [s of work, s on GPUs] by stage.
+    records: rows of `runs`, one per finished video.
+    not_relinked: reasons by video_id. Says why the published data of a video was not enough to relink it.
+    linked: names of the sequences that were linked in this run.
+    not_linked: reasons by name of the sequence. Says why a sequence could not be linked.
+    vanished: uris of sources that the previous run still found.
+    renamed: uris of those vanished sources whose content another source has, and the uri of that source.
     """
 
     state: State
@@ -91,7 +112,7 @@ class Book:
         for uri, found in ids.items():
             row = self.state.sources[uri]
             if row["video_id"] != found and row["csv"]:
-                self.store.delete(row["csv"])  # it is of another content
+                self.store.delete(row["csv"])  # it describes another content
             if isinstance(found, Fault):
                 self.faults[uri] = found
                 told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
@@ -111,7 +132,8 @@ class Book:
                 self.state.set_source(uri, csv=None)
 
     def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
-        """The contents that this run works on; of those that are done, only the CSV of a source may be missing."""
+        """Return the contents that this run works on. For those that are done, write only the missing CSVs of their
+        sources."""
         wanted = []
         for content in found:
             standing = catalog.standing(content, self.state, self.config_id)
@@ -126,7 +148,8 @@ class Book:
     def work(
         self, chosen: Sequence[Content], courses: Mapping[str, Course], probes: Mapping[str, Probe | Fault]
     ) -> list[Work | Again]:
-        """What is left of each video, longest first: a long one that begins last would keep the cluster waiting."""
+        """Return the remaining work of each video, longest first. A long video that began last would keep the
+        cluster waiting."""
         pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
         work: list[Work | Again] = []
         for content in chosen:
@@ -143,7 +166,7 @@ class Book:
         return sorted(work, key=lambda one: (-one.duration_s, one.uri))
 
     def _from_chunks(self, content: Content, course: Course, probed: Probe, in_sequence: bool) -> Work:
-        """A video that is reduced from chunks, and what is to be done about those that are not durable."""
+        """Return the work of a video that is reduced from chunks, with a row for each chunk that is not durable yet."""
         video_id, recipe = content.video_id, self.wanted.recipe
         job = Job(
             video_id=video_id,
@@ -201,7 +224,7 @@ class Book:
         self._saved = time.monotonic()
 
     def prune(self) -> None:
-        """Remove the sources that are not current, and the videos that no current one names."""
+        """Remove the sources that are not current, and the videos that no current source names."""
         unnamed = self.state.unnamed()
         for uri in [uri for uri, row in self.state.sources.items() if not row["current"]]:
             if csv := self.state.sources.pop(uri)["csv"]:
@@ -215,7 +238,7 @@ class Book:
         self.state.close_ranks()
 
     def close(self, status: str, registry: Registry) -> None:
-        """Write what is left to write, run.json last."""
+        """Write everything that is not written yet, run.json last."""
         self.save_sources()
         counts = defaultdict(int)
         for row in self.state.videos.values():
@@ -248,7 +271,7 @@ class Book:
         self.store.put("run.json", json.dumps(told, indent=2).encode())
 
     def standings(self) -> list[sequences.Standing]:
-        """The sequences that were linked in this run."""
+        """Return the sequences that were linked in this run."""
         return [one for one in sequences.standings(self.state) if one.sequence in self.linked]
 
     def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
@@ -291,18 +314,20 @@ class Book:
 
 
 def versions() -> dict[str, str]:
-    """Of what a run depends on, for run.json."""
+    """Return the versions of the software that a run depends on, for run.json."""
     named = {name: version(name) for name in NAMED_VERSIONS}
     return {"rollcall": version("rollcall"), "python": platform.python_version()} | named
 
 
 def clear_work(book: Book) -> None:
-    """Remove what is left in the working area of videos that this configuration is through with, and what interrupted
-    runs of others left behind and sequences wait for, once its time to live has passed. What a published video keeps,
-    it keeps.
+    """Remove the working files that nothing needs any more.
 
-    A video leaves work behind where a run was killed after its last table, and where it was given up: other chunks of
-    it were on their way then, and their workers wrote on.
+    These are the files of videos that this configuration has finished or quarantined. They are also the files that
+    other configurations left behind in interrupted runs, and the summaries that sequences wait for, once their time
+    to live (`run.work_ttl_days`) has passed. The files that a published video keeps are not removed.
+
+    A video leaves working files behind if a run was killed after writing the last table. It also does if it was
+        quarantined: other chunks of it were on their way then, and their workers went on writing.
     """
     done = book.state.done()
     through = {video_id for video_id, row in book.state.videos.items() if row["config_id"] == book.config_id}
@@ -310,7 +335,7 @@ def clear_work(book: Book) -> None:
         through -= set(done)
     pieces = {row["video_id"] for members in book.state.sequences().values() for row in members}
     for video_id in sorted((through & summarised(book.store)) - pieces):
-        book.store.delete(summary_name(video_id))  # its biometrics were kept before
+        book.store.delete(summary_name(video_id))  # its biometrics were kept by an earlier run
     for video_id in sorted(through & {name.split("/")[1] for name in book.store.names(WORK)}):
         book.store.delete_tree(f"{WORK}/{video_id}")
     limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)

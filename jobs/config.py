@@ -50,7 +50,7 @@ def schema() -> None:
 
 
 def knob_comments() -> dict[str, tuple[str, str]]:
-    """What conf/base.yaml says beside each knob: dotted key -> (`result` or `run`, unit and meaning)."""
+    """Return the comments of conf/base.yaml: dotted key -> (`result` or `run`, unit and meaning)."""
     comments: dict[str, tuple[str, str]] = {}
     path: list[tuple[int, str]] = []
     for match in filter(None, map(KNOB.match, (CONF / "base.yaml").read_text().splitlines())):
@@ -63,7 +63,7 @@ def knob_comments() -> dict[str, tuple[str, str]]:
 
 
 def described_schema() -> dict[str, Any]:
-    """The JSON schema of the configuration, with descriptions and defaults from conf/base.yaml."""
+    """Return the JSON schema of the configuration, with descriptions and defaults from conf/base.yaml."""
     tree = Config.model_json_schema()
     defaults = load().plain()
     for dotted, (kind, text) in knob_comments().items():
@@ -85,7 +85,7 @@ def _print_tree(tree: Mapping[str, Any], sources: Mapping[str, str], above: tupl
             _print_tree(value, sources, path)
         else:
             where = sources.get(".".join(path))
-            # JSON is YAML.
+            # JSON is valid YAML, so it reads the same there.
             typer.echo(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}{f'  # {where}' if where else ''}")
 
 

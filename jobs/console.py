@@ -1,4 +1,4 @@
-"""What a person is told while a job runs: a live line on a terminal, sober lines in a log."""
+"""Messages to a person while a job runs: a live line on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -18,16 +18,17 @@ __all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "l
 
 LOG_EVERY_S = 30
 PATIENCE_S = 5
-"""Work that takes longer says how far it is, as often."""
+"""Seconds. Work that takes longer says how far it is, at this interval."""
 SHOWN_NAMES = 5
 LONGEST_NAME = 80
 
 WIDE = 1000
-"""Columns of a log: rows of tables stay whole lines there, as `grep` wants them."""
+"""Columns of a log. Rows of tables stay whole lines there, so that `grep` works on them."""
 
 
 class PlainConsole(Console):
-    """Shows text as it is: names of files may hold [red], :smile:, ends of lines and what steers a terminal."""
+    """Shows text as it is. Names of files may hold [red], :smile:, ends of lines and control characters of a
+    terminal."""
 
     def render_str(self, text: str, **how: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().render_str(printable(text), **how)
@@ -43,23 +44,25 @@ def say(text: str) -> None:
 
 
 def last(uri: str) -> str:
-    """The last part of a place's name; a long one without its middle."""
+    """Return the last part of a place's name. The middle of a long name is left out."""
     name = uri.rstrip("/").rpartition("/")[2] or uri
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def few(uris: Sequence[str]) -> str:
-    """The names of a few places, and how many more there are."""
+    """Return the names of a few places, and how many more there are."""
     shown = ", ".join(map(last, uris[:SHOWN_NAMES]))
     return shown + (f" and {len(uris) - SHOWN_NAMES} more" if len(uris) > SHOWN_NAMES else "")
 
 
 @contextmanager
 def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
-    """A function to call for each thing that is done in the block. Where the block takes long, lines say how far it is.
+    """Yield a function to call after each thing that is done in the block. If the block takes long, print its
+    progress.
 
-    text: makes a line from the number of things done. It is said from a thread: one slow thing does not silence it.
+    text: makes a line from the number of things done. A thread prints it, so that one slow thing does not silence
+        it.
     """
     done, ended, latest = 0, Event(), ""
 
@@ -83,7 +86,8 @@ def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
 
 
 class Meter:
-    """Counts frames and videos, and shows both. Frames are an estimate of the containers until a video is done."""
+    """Counts frames and videos, and shows both. The frames of a video are an estimate of its container until it is
+    done."""
 
     def __init__(self, num_videos: int, num_frames: int, bar: Progress | None, noun: str = "videos") -> None:
         self._num_videos, self._num_frames = num_videos, max(num_frames, 1)
@@ -118,7 +122,7 @@ class Meter:
 
 @contextmanager
 def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Meter]:
-    """A Meter for the length of a block."""
+    """Yield a Meter that lives as long as the block."""
     if not sys.stdout.isatty():
         yield Meter(num_videos, num_frames, None, noun)
         return
@@ -128,29 +132,29 @@ def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Me
 
 
 def contents(rows: Collection[Mapping[str, Any]]) -> str:
-    """How many videos and pictures there are in rows of `videos`: '2 videos and 1 picture'."""
+    """Return how many videos and pictures there are in rows of `videos`: '2 videos and 1 picture'."""
     pictures = sum(is_picture(row) for row in rows)
     return videos_and_pictures(len(rows) - pictures, pictures)
 
 
 def videos_and_pictures(videos: int, pictures: int) -> str:
-    """1, 2 -> '1 video and 2 pictures'; nothing is said of what there is none of."""
+    """Return numbers in words: 1, 2 -> '1 video and 2 pictures'. A kind with none is not mentioned."""
     named = [count(number, noun) for number, noun in ((videos, "video"), (pictures, "picture")) if number]
     return " and ".join(named) or "0 videos"
 
 
 def is_picture(row: Mapping[str, Any]) -> bool:
-    """Whether a row of `videos` that is done is of a picture: it has no frames a second."""
+    """Return whether a row of `videos` that is done describes a picture: it has no frame rate."""
     return row["fps"] is None and row["num_frames"] == 1
 
 
 def length(row: Mapping[str, Any]) -> str:
-    """How long the video of a row of `videos` is."""
+    """Return the length of the video in a row of `videos`, for display."""
     return "picture" if is_picture(row) else f"{row['duration_s']:.1f} s"
 
 
 def duration(seconds: float) -> str:
-    """3700 -> '1 h 02 min'."""
+    """Return a duration for display: 3700 s -> '1 h 02 min'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

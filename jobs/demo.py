@@ -1,7 +1,8 @@
-"""`rollcall demo`: the main job on a clip that it makes itself, so that everyone knows who is in it.
+"""`rollcall demo`: the main job on a clip that the demo makes itself, so that everybody knows who is in it.
 
-The clip films photographs that ship inside installed packages. It lies in the output, beside the tables made of it.
-`process` takes nothing below its output for a source; the demo knows what it put there, and hands the clip over itself.
+The clip films photographs that ship inside installed packages. It lies in the output, beside the tables that are
+made from it. `process` ignores files below its own output as sources. The demo knows that the clip lies there, and
+hands it over directly.
 """
 
 from collections import Counter
@@ -39,16 +40,18 @@ SECONDS_PER_SHOT = 3
 KEYFRAME_EVERY = 2 * FPS
 SHEET_WIDTH, SHEET_COLUMNS = 640, 3
 AGE_TOLERANCE = 10
-"""Years by which an estimate of one person may be off and still be called right."""
+"""Years by which an estimate of one person may be wrong and still count as right."""
 LEAST_JUDGED = 3
-"""So many of its people show a face that is large enough, and are known."""
+"""The number of people in the clip who show a large enough face and whose facts are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Somebody of the STORY, and what is known of them.
+    """A person of the STORY, and the facts that are known about them.
 
-    ages: the least and the most years that they can have had when the photograph was taken; None if nothing is known.
+    name: as the demo prints it.
+    gender: 'F' or 'M'.
+    ages: years. The youngest and the oldest that the person can have been in the photograph; None if unknown.
     """
 
     name: str
@@ -58,7 +61,13 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The camera goes over a photograph of a package from window `start` to `end`; `people`, from left to right."""
+    """A shot of the STORY, in which the camera moves over a photograph.
+
+    photograph: path inside an installed package.
+    start: window of the photograph in the first frame.
+    end: window of the photograph in the last frame.
+    people: from left to right.
+    """
 
     photograph: str
     start: Window
@@ -66,14 +75,14 @@ class Shot:
     people: tuple[Known, ...]
 
 
-# Nobody dates the portrait; its subject, born in November 1956, was an astronaut from 1990 to 2006. The two at the
-# touchline, born in June 1972 and in June 1959, were photographed at a match of May 2014.
+# No source dates the portrait. Its subject, born in November 1956, was an astronaut from 1990 to 2006. The two men at
+# the touchline, born in June 1972 and in June 1959, were photographed at a match in May 2014.
 ASTRONAUT = Known("the astronaut", "F", (33, 49))
 SHOUTING, WATCHING = Known("the one who shouts", "M", (41, 41)), Known("the one who watches", "M", (54, 54))
 LIGHT, DARK = Known("the light coat", "M"), Known("the dark coat", "M")
 
-# Detectors see an outstretched arm, a flag, a passer-by cut off by the border, as people of their own: the windows
-# leave them out, so that nobody can argue about the truth.
+# Detectors take an outstretched arm, a flag or a passer-by cut off by the border for a person. The windows leave these
+# out, so that nobody can argue about the truth.
 STORY = (
     Shot("skimage/data/astronaut.png", (90, 0, 400), (100, 20, 390), (ASTRONAUT,)),
     Shot("ultralytics/assets/zidane.jpg", (658, 28, 600), (672, 60, 600), (WATCHING,)),
@@ -127,7 +136,10 @@ def make_clip(file: IO[bytes]) -> None:
 
 
 def verdicts_on_people(found: Sequence[Mapping[int, int]]) -> list[str]:
-    """How who was found compares with the STORY, a line each. found: for each shot, in how many frames is which ID."""
+    """Compare the persons of the output with the STORY, and return one line per verdict.
+
+    found: for each shot, the number of frames by person ID.
+    """
     there = [len(shot.people) for shot in STORY]
     seen = [len(persons) for persons in found]
     num_there, num_found = len({known for shot in STORY for known in shot.people}), len(set().union(*found))
@@ -143,12 +155,15 @@ def verdicts_on_people(found: Sequence[Mapping[int, int]]) -> list[str]:
 
 
 def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[int, Known]) -> list[str]:
-    """How genders and ages compare with what is known, a line each. names: who each ID is, as far as that is clear."""
+    """Compare the estimated genders and ages with the known facts, and return one line per verdict.
+
+    names: the known person of each ID, as far as that is clear.
+    """
     told = [(person, names[person["person_id"]]) for person in persons if person["person_id"] in names]
     genders = [person["gender"] == known.gender for person, known in told if person["gender"] != "N"]
     ages = [
         known.ages[0] - AGE_TOLERANCE <= person["age"] <= known.ages[1] + AGE_TOLERANCE
-        and person["age_low"] <= known.ages[1] + 1  # whoever is 41 has not yet turned 42
+        and person["age_low"] <= known.ages[1] + 1  # a person aged 41 has not yet turned 42
         and person["age_high"] >= known.ages[0]
         for person, known in told
         if person["age"] is not None and known.ages is not None
@@ -162,7 +177,10 @@ def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[i
 
 
 def names_of(found: Sequence[Mapping[int, int]], detections: Iterable[Mapping[str, Any]]) -> dict[int, Known]:
-    """Who each ID is: whom the STORY has in a shot, from left to right; one with too many or too few tells nothing."""
+    """Return the known person of each ID: the people of a shot, matched from left to right.
+
+    A shot with too many or too few persons names nobody.
+    """
     lefts: dict[tuple[int, int], list[float]] = {}
     for row in detections:
         lefts.setdefault((_shot(row), row["person_id"]), []).append(row["bb_xmin"])
@@ -179,7 +197,10 @@ def _verdict(text: str, right: bool) -> str:
 
 
 def _returning() -> list[tuple[str, list[int]]]:
-    """Who is in more than one shot, alone in each, and in which: only then an ID tells who is meant."""
+    """Return the people who are in more than one shot and alone in each, and those shots.
+
+    Only a person who is alone in a shot can be identified by an ID without doubt.
+    """
     alone = [shot.people[0].name if len(shot.people) == 1 else None for shot in STORY]
     shots = {name: [i for i, other in enumerate(alone) if other == name] for name in alone if name}
     return [(name, places) for name, places in shots.items() if len(places) > 1]
@@ -193,12 +214,12 @@ def _pictures() -> Iterator[Picture]:
 
 
 def _shot(row: Mapping[str, Any]) -> int:
-    """The shot of the STORY, from 0, that a row of `detections` lies in."""
+    """Return the shot of the STORY, counted from 0, that contains a row of `detections`."""
     return int(row["time_s"] // SECONDS_PER_SHOT)
 
 
 def _found(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
-    """For each shot of the STORY, in how many of its frames is which person."""
+    """Count for each shot of the STORY in how many of its frames each person is."""
     found: list[Counter[int]] = [Counter() for _ in STORY]
     for row in detections:
         found[_shot(row)][row["person_id"]] += 1
@@ -206,7 +227,7 @@ def _found(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
 
 
 def _sheet_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Picture:
-    """The middle frame of every shot, with who was found in it."""
+    """Draw the middle frame of every shot, with the persons found in it."""
     labels = {person["person_id"]: _label(person) for person in persons}
     middles = [index * SECONDS_PER_SHOT * FPS + SECONDS_PER_SHOT * FPS // 2 for index in range(len(STORY))]
     pages = []

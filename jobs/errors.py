@@ -1,5 +1,9 @@
-"""How every command ends: status 2 and a line or two on stderr for a person's mistake, status 1 and a line or two for a
-fault of the machine, status 1 and a traceback for a bug."""
+"""The end of every command.
+
+- A mistake of the user: status 2, and a line or two on stderr.
+- A fault of the machine: status 1, and a line or two on stderr.
+- A bug: status 1, and a traceback.
+"""
 
 import io
 import os
@@ -16,7 +20,7 @@ from pipeline.text import printable
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""What a path of the command line that is something else than it should be makes of itself."""
+"""The errors that a path of the command line raises if it is not the kind of file or folder that it should be."""
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -26,7 +30,7 @@ def run(app: typer.Typer) -> NoReturn:
     debug = "--debug" in options or bool(os.environ.get("ROLLCALL_DEBUG"))
     rest = [argument for argument in options if argument != "--debug"] + arguments[len(options) :]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files hold what no encoding of a terminal can say
+        if isinstance(stream, io.TextIOWrapper):  # names of files can hold characters that no terminal encoding has
             stream.reconfigure(errors="backslashreplace")
     _have_home()
     try:
@@ -48,7 +52,7 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def _ending(error: Exception) -> tuple[str | None, int]:
-    """Return what to say of an error, None of a bug, and the exit status."""
+    """Return the message for an error, or None if it is a bug, and the exit status."""
     if isinstance(error, UserError):
         return str(error), WRONG_USAGE
     if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have
@@ -65,7 +69,7 @@ def _ending(error: Exception) -> tuple[str | None, int]:
 
 
 def _have_home() -> None:
-    """Name a folder to libraries that look for one in the home folder when they are imported, where that fails them."""
+    """Give libraries a folder of their own if the home folder, where they look for one when imported, is not usable."""
     try:
         if os.access(Path.home(), os.W_OK | os.X_OK):
             return

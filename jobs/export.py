@@ -56,7 +56,8 @@ def _mot(state: State, folder: str, ids: Identity) -> dict[str, Callable[[], Non
 
 
 WRITERS: Mapping[Format, Callable[[State, str, Identity], Mapping[str, Callable[[], None]]]] = {Format.MOT: _mot}
-"""Each says which files it writes below a folder, by their names in the output, and how."""
+"""The exporter of each format. It returns the files to write below a folder, as a map from their names in the output
+to the functions that write them."""
 
 
 if __name__ == "__main__":

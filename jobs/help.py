@@ -1,5 +1,5 @@
-"""How every command is told of: in plain text. Rich's boxes take longer to load than all else that help needs, and cut
-the names of options where the screen is narrow."""
+"""Help of every command, in plain text. Rich's boxes take longer to load than everything else that help needs, and
+they cut the names of options on narrow screens."""
 
 import inspect
 from typing import Any
@@ -8,14 +8,14 @@ from typer.core import TyperGroup
 
 
 class Group(TyperGroup):
-    """Commands whose first sentences are not cut short."""
+    """A group that shows the first paragraph of each command's help in full."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return told(super().get_command(ctx, cmd_name))
 
 
 def told(command: Any) -> Any:
-    """The command, of which a group tells the first paragraph of its help."""
+    """Return the command with the first paragraph of its help as its summary, for the list of its group."""
     if command is not None and not command.short_help:
         command.short_help = " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
     return command
@@ -27,4 +27,4 @@ PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,
 }
-"""What every Typer here is made with."""
+"""Settings that every Typer here is made with."""

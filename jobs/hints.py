@@ -1,4 +1,4 @@
-"""What would find more, said once after a run, and only where its tables show it."""
+"""A hint at settings that would find more people, given once after a run and only if its tables suggest it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from pipeline.storage import tables
 from pipeline.storage.store import Store
 
 SMALL_PX = 40
-"""Height in the picture that the detector sees. Detectors miss many people who are lower: their body is a few strides
-of the network."""
+"""px of height, in the picture as the detector gets it. Detectors miss many people below this height, because their
+body covers only a few strides of the network."""
 MANY = 0.3
 MOST_SIDE_PX = 1920
 READ_VIDEOS = 25
 
 
 def small_people(store: Store, videos: Sequence[Mapping[str, Any]], config: Config) -> str | None:
-    """A hint where many boxes of the rows `videos`, just published, are small for the detector; None: they are not."""
+    """Return a hint if many boxes of the just published rows `videos` are small for the detector, otherwise None."""
     heights = []
     for row in videos[:READ_VIDEOS]:
         boxes = tables.read_one(store, "detections", row["video_id"], ["bb_height", "interpolated"])
@@ -30,7 +30,10 @@ def small_people(store: Store, videos: Sequence[Mapping[str, Any]], config: Conf
 
 
 def hint(heights_px: np.ndarray, videos: Sequence[Mapping[str, Any]], config: Config) -> str | None:
-    """heights_px: (N,), of boxes, in the picture that the detector sees."""
+    """Return a hint if many boxes are small for the detector, otherwise None.
+
+    heights_px: (N,) px. Heights of boxes, in the picture as the detector gets it.
+    """
     if not len(heights_px) or (share := float(np.mean(heights_px < SMALL_PX))) < MANY:
         return None
     used = config.observe.detector.image_size

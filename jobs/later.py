@@ -1,6 +1,7 @@
-"""Commands that are imported when they are called: Ray and torch take seconds, and `--help` should not.
+"""Commands that are imported only when they are called. Ray and torch take seconds to import, and `--help` should
+not.
 
-Help is told from a module's outline: its commands with their options, read from its source, without what it imports.
+Help is made from a module's outline: its commands with their options, read from its source without its imports.
 """
 
 import ast
@@ -20,9 +21,10 @@ import typer
 from jobs.help import PLAIN, Group, told
 
 LIGHT = {*sys.stdlib_module_names, "typer", "jobs.options", "jobs.help", "jobs.later"}
-"""What an outline imports."""
+"""Modules that an outline imports."""
 FOLLOWED = ("jobs", "pipeline.training")
-"""Of these it takes what their own outlines have: options that commands share, and the defaults of training."""
+"""Packages from which an outline takes what their own outlines define: options that commands share, and the defaults
+    of training."""
 
 
 def group(
@@ -33,15 +35,20 @@ def group(
     epilog: str | None = None,
     options: Callable[..., None] | None = None,
 ) -> typer.Typer:
-    """A Typer of the commands `names`, each in the module of its name in `package`: its `app`, or else the function of
-    its name. epilog: what stands below its help. options: a callback with what can be said before a command."""
+    """Return a Typer of the commands `names`.
+
+    package: holds a module for each command. The module has an `app`, or else a function of the command's name.
+    about: help of the group.
+    epilog: text below its help.
+    options: a callback with the options that can stand before a command.
+    """
 
     class Later(Group):
         def list_commands(self, ctx: Any) -> list[str]:
             return list(names)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            """What is told of a command; resolve_command has the one to be run."""
+            """Return the outline of a command, for help. `resolve_command` returns the command to run."""
             return told(_named(outline(package, cmd_name), cmd_name)) if cmd_name in names else None
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -58,7 +65,8 @@ def group(
 
 
 def outline(package: str, name: str) -> typer.Typer:
-    """The commands of a module: they can be asked for help, and do nothing. A package is imported: it holds a group."""
+    """Return the commands of a module, which can show help and do nothing. A package is imported, because it holds a
+    group."""
     if _found(f"{package}.{name}").submodule_search_locations is not None:
         return import_module(f"{package}.{name}").app
     return _app_of(_names(f"{package}.{name}"), name)
@@ -66,7 +74,8 @@ def outline(package: str, name: str) -> typer.Typer:
 
 @cache
 def _names(module: str) -> dict[str, Any]:
-    """What the outline of a module defines: its constants, simple classes, and functions that do nothing."""
+    """Return the names that the outline of a module defines: its constants, simple classes, and functions that do
+    nothing."""
     origin = str(_found(module).origin)
     names: dict[str, Any] = {"__name__": module}
     for node in ast.parse(Path(origin).read_text()).body:
@@ -80,7 +89,7 @@ def _names(module: str) -> dict[str, Any]:
         if isinstance(node, ast.FunctionDef):
             told = ast.Expr(ast.Constant(ast.get_docstring(node) or ""))
             node.body = [told, ast.parse("raise NotImplementedError").body[0]]
-        # What leans on something that is not imported is left out: no option of a command does.
+        # A statement that depends on something not imported is left out. No option of a command does.
         with suppress(NameError, AttributeError):
             exec(compile(ast.fix_missing_locations(ast.Module([node], [])), origin, "exec"), names)
     return names
@@ -118,4 +127,4 @@ def _named(app: typer.Typer, name: str) -> Any:
 
 
 def _no_options() -> None:
-    """Nothing: a callback makes a group of what would be a single command."""
+    """Do nothing. A callback makes a group of what would otherwise be a single command."""

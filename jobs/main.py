@@ -1,4 +1,4 @@
-"""The command `rollcall`: every job under one name. Each is a module of its own as well: `python -m jobs.process`."""
+"""The command `rollcall`: every job under one name. Each job is also a module: `python -m jobs.process`."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -33,7 +33,7 @@ app = group("jobs", COMMANDS, ABOUT, epilog="--debug, anywhere, shows the traceb
 
 
 def main() -> None:
-    """The entry point of the package."""
+    """Run the entry point of the package."""
     run(app)
 
 

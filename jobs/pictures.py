@@ -1,4 +1,4 @@
-"""Pictures that a person named, for jobs that read labelled ones."""
+"""Reading of pictures that a user named, for jobs on labelled pictures."""
 
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from pipeline.media.pictures import decode_jpeg
 
 
 def read_picture(path: Path) -> Picture:
-    """The picture in the file `path`, of any format that OpenCV reads: (H, W, 3) uint8 RGB. Raises UserError."""
+    """Return the picture in the file `path` as (H, W, 3) uint8 RGB. OpenCV must know its format.
+
+    Raises UserError if the file cannot be read or is no picture.
+    """
     try:
         return decode_jpeg(path.read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`rollcall plan`: what `process` would do, and why. Runs no model and writes nothing."""
+"""`rollcall plan`: the work that `process` would do, and why. Runs no model and writes nothing."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,17 @@ app = typer.Typer(**PLAIN)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What would be done about one source, and why."""
+    """The planned work on one source.
+
+    uri: the source.
+    standing: its state, as the first column shows it.
+    why: the reason for the work.
+    chunks: number of chunks to decode.
+    durable: number of chunks that are reused.
+    seconds: s. Length of the video.
+    course: the way to its tables; None if there is nothing to do or the source fails.
+    is_picture: the source is a single picture.
+    """
 
     uri: str
     standing: str
@@ -96,12 +106,12 @@ def plan(
 
 
 def _had_another(state: State, uri: str, video_id: str | Fault) -> bool:
-    """Whether a source had another content when it was last read."""
+    """Return whether a source had another content when it was last read."""
     return (state.sources.get(uri) or {}).get("video_id") not in (None, video_id)
 
 
 def _foresee(state: State, listing: Listing, ids: Mapping[str, str | Fault]) -> None:
-    """Enter the sources into the books as `process` would, without writing anything."""
+    """Enter the sources into the state as `process` would, without writing anything."""
     state.name_sources(listing, may_write=False)
     for uri, video_id in ids.items():
         state.set_source(uri, video_id=None if isinstance(video_id, Fault) else video_id)
@@ -173,7 +183,7 @@ def _show_sequences(listing: Listing, state: State) -> None:
 
 
 def _show_steps(lines: Sequence[Line]) -> None:
-    """What each change costs by itself, over all videos that it concerns."""
+    """Print the cost of each change by itself, over all videos that it concerns."""
     steps = Counter(str(step) for line in lines if line.course is not None for step in line.course.steps)
     for step, count in sorted(steps.items(), key=lambda item: (-item[1], item[0])):
         console.say(f"{step} ({console.count(count, 'video')})")
@@ -197,7 +207,7 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
     known = [
         run
         for run in runs
-        if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes none
+        if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes no chunk
         and (state.videos.get(run["video_id"]) or {}).get("duration_s")
     ]
     filmed = sum(state.videos[run["video_id"]]["duration_s"] for run in known)

@@ -1,4 +1,4 @@
-"""What several commands make sure of before they begin."""
+"""Checks that several commands make before they begin."""
 
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
@@ -9,7 +9,11 @@ from pipeline.weights import Registry
 
 
 def verified_models(config: Config) -> Registry:
-    """The registry, once every model of the configuration is on this machine, is what it should be, and may be used."""
+    """Return the registry after checking every model of the configuration: it is here, verified, and its licence
+        allowed.
+
+    Missing models are fetched.
+    """
     registry = Registry.of(config, fetch)
     models = registry.models_of(config)
     registry.refuse_licences(models.values(), config.licences.allow)
@@ -18,8 +22,10 @@ def verified_models(config: Config) -> Registry:
 
 
 def check_tracking(config: Config) -> None:
-    """Raises UserError where the tracker does not know its options, or would miss the appearances that it compares:
-    before any work, and not when all of it is done."""
+    """Raise UserError for a tracker that does not know its options, or that would lack the appearances it compares.
+
+    The reduce would fail only when all other work is done, so this check comes before any work.
+    """
     track, body = config.track, config.observe.body
     if compares_appearances(track.tracker, track.options) and (body.weights is None or body.embed != "all"):
         raise UserError(
@@ -27,18 +33,19 @@ def check_tracking(config: Config) -> None:
             f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
         )
     if track.options:
-        from pipeline.stages.track import check_options  # BoxMOT: some seconds, and seldom wanted
+        from pipeline.stages.track import check_options  # BoxMOT takes some seconds to import and is seldom needed
 
         check_options(config)
 
 
 def decide_device(config: Config) -> Config:
-    """The configuration with `compute.device` cpu or cuda: a cluster is asked, this machine looked at."""
+    """Return the configuration with `compute.device` set to cpu or cuda. Asks the cluster if there is one, else
+    checks this machine."""
     if config.compute.device != "auto":
         return config
     if address := cluster_address(config):
         from jobs import console
-        from pipeline.stages import cluster  # Ray: a few seconds
+        from pipeline.stages import cluster  # Ray takes a few seconds to import
 
         console.say(f"connecting to {address}")
         cluster.start_ray(config, console.say)

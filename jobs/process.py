@@ -97,7 +97,7 @@ def work_through(
     prune: bool = False,
     close_sequences: bool = False,
 ) -> int:
-    """All that `process` does once its sources are known; returns how many of them were quarantined in this run."""
+    """Process the listed sources. Return how many of them were quarantined in this run."""
     store.check_writable()
     _say_sources(listing)
     _say_models(registry.models_of(config), registry)
@@ -127,7 +127,7 @@ def _run(
     prune: bool,
     close_sequences: bool,
 ) -> int:
-    """The steps of a run; returns how many sources were quarantined in it."""
+    """Carry out the steps of a run. Return how many sources were quarantined in it."""
     books.finish_replacing(store)
     state = State.load(store)
     tables.create(store, config.biometrics.keep)
@@ -159,7 +159,7 @@ def _run(
                 _say_pruned(state)
                 book.prune()
             _link_sequences(engines, book)
-        except (KeyboardInterrupt, SystemExit):  # of which the second is a reader of the standard output who has left
+        except (KeyboardInterrupt, SystemExit):  # a reader of the standard output who has left raises SystemExit
             book.close("interrupted", registry)
             raise
         except BaseException:
@@ -176,7 +176,7 @@ def _run(
 def _prepare(
     chosen: Sequence[Content], courses: Mapping[str, Course], engines: Engines, book: Book
 ) -> list[Work | Again]:
-    """What is to be done about each content, once its container is probed; what carries it out starts meanwhile."""
+    """Probe the containers and return the work on each content. The engine starts at the same time."""
     with ThreadPoolExecutor(1) as meanwhile:
         unknown = [content for content in chosen if courses[content.video_id].relink is None]
         probing = meanwhile.submit(probe_aloud, unknown)
@@ -213,7 +213,7 @@ def _is_picture(work: Work | Again) -> bool:
 
 
 def _link_sequences(engines: Engines, book: Book) -> None:
-    """Link the files of every sequence of which one has changed."""
+    """Link the files of every sequence in which a file has changed."""
     sequences.drop_ended(book.state)
     jobs = sequences.find_work(book.state)
     if jobs:
@@ -226,8 +226,8 @@ def _link_sequences(engines: Engines, book: Book) -> None:
 
 @contextlib.contextmanager
 def _ending_cleanly():  # noqa: ANN202
-    """Ray goes down with the block, however it ends; a polite kill is an interruption like Ctrl-C."""
-    # Not by raising SIGINT: shells start jobs in the background with that one ignored.
+    """Stop Ray at the end of the block, however it ends. SIGTERM counts as an interruption, like Ctrl-C."""
+    # The handler does not raise SIGINT, because shells start background jobs with that signal ignored.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -237,7 +237,7 @@ def _ending_cleanly():  # noqa: ANN202
 
 
 def _say_courses(courses: Collection[Course]) -> None:
-    """How the videos are made that this output has in another form already, and why."""
+    """Print how the videos are made that this output already has in another form, and why."""
     told = Counter(str(course) for course in courses if course.way < Way.VIDEO or course.steps or course.note)
     for way, count in told.most_common(SHOWN_VIDEOS):
         console.say(f"{console.count(count, 'video')}: {way}")

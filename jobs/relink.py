@@ -1,4 +1,4 @@
-"""`rollcall relink`: persons and all tables again from what is stored, without decoding or a model."""
+"""`rollcall relink`: make persons and all tables again from stored data, without decoding or running a model."""
 
 import json
 import secrets
@@ -73,7 +73,7 @@ def relink(
 
 
 def link_sequences(state: State) -> None:
-    """Link the files of every sequence of which one has changed."""
+    """Link the files of every sequence in which a file has changed."""
     jobs = sequences.find_work(state)
     faults = sequences.link_here(jobs)
     linked = {job.name for job in jobs} - faults.keys()
@@ -85,7 +85,7 @@ def link_sequences(state: State) -> None:
 
 
 def check_settings(settings: Sequence[str]) -> None:
-    """Raises UserError for what no configuration has, and for what acts on more than is stored."""
+    """Raise UserError for a key that no configuration has, and for one that affects more than the stored data."""
     load(settings=settings)
     for setting in settings:
         if setting.partition("=")[0].split(".")[0] not in RELINKED:
@@ -96,7 +96,8 @@ def check_settings(settings: Sequence[str]) -> None:
 
 
 def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
-    """The videos that are done, and were made with other knobs than they would be with `settings`, by uri."""
+    """Return the finished videos that `settings` would make with other knobs than they were made with, sorted by
+    uri."""
     store = state.store
     done = [row for row in state.videos.values() if row["status"] == "done"]
     tasks = []
@@ -129,7 +130,10 @@ def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
 
 
 def choose_ways(tasks: Sequence[Relink]) -> list[Way]:
-    """What each video is made of. Raises UserError, before any work, where what is stored of one does not suffice."""
+    """Return the stored data that each video is made from.
+
+    Raises UserError, before any work, if the stored data of a video is not enough.
+    """
     ways, lacking = [], []
     for task in tasks:
         try:
@@ -142,7 +146,10 @@ def choose_ways(tasks: Sequence[Relink]) -> list[Way]:
 
 
 def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> int:
-    """Publish video after video, and keep the books however it ends; returns how many stay as they were."""
+    """Publish one video after the other. Return how many stay as they were.
+
+    The record of the run is written however it ends.
+    """
     record = Record(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
     status = "failed"
     try:
@@ -168,7 +175,15 @@ def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> int
 
 @dataclass(slots=True)
 class Record:
-    """What a run of `relink` leaves in `runs` and run.json. failed: by uri, why a video stays as it was."""
+    """The part of `runs` and run.json that a run of `relink` writes.
+
+    run_id: UTC time of the start, and a random suffix.
+    started_at: UTC time.
+    rows: rows of `runs`, one per video made.
+    done: each video made, the data that it was made from, and its row of `videos`.
+    failed: reasons by uri. Says why a video stays as it was.
+    seconds: s of work over all videos.
+    """
 
     run_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -197,7 +212,7 @@ class Record:
         )
 
     def write(self, state: State, status: str) -> None:
-        """run.json tells of the configuration under which most of the videos were made."""
+        """Write the rows of `runs`, and run.json with the configuration under which most of the videos were made."""
         if not self.done:
             return
         books.write_run(state.store, self.run_id, self.rows)

@@ -1,4 +1,4 @@
-"""The times of a small run, from its first line to its end, under each engine: `rollcall bench startup`."""
+"""The timeline of a small run, from its first line to its end, under each engine: `rollcall bench startup`."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 
 ENGINES = ("local", "ray")
 SAID = {"rollcall": "first line", "starting Ray": "starting Ray", "processing": "loading models"}
-"""The part of a run that a line tells of, by how the line begins."""
+"""The part of a run that begins with a printed line, by the first words of the line."""
 FIRST_CHUNK, END = "first chunk", "end"
 CHUNKS = "_work/*/enriched-*/*.parquet"
 IMPORTS = {
@@ -31,7 +31,13 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """When a part of a run was reached. seconds: since its start. cpu_seconds: of all its processes until then."""
+    """The time at which a run reached one of its parts.
+
+    engine: 'local' or 'ray'; empty for imports alone.
+    part: name of the part.
+    seconds: s since the start of the run.
+    cpu_seconds: s of CPU of all its processes until then.
+    """
 
     engine: str
     part: str
@@ -92,7 +98,8 @@ def _arrived(lines: "SimpleQueue[str]") -> Iterator[str]:
 
 
 def _cpu_meter(pid: int) -> Callable[[], float]:
-    """Return what tells the CPU seconds so far of a process and its descendants, also of those that have ended."""
+    """Return a function that returns the CPU seconds used so far by a process and all its descendants, dead ones
+    included."""
     seen: dict[psutil.Process, float] = {}
 
     def read() -> float:

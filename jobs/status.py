@@ -1,4 +1,4 @@
-"""`rollcall status`: what an output holds."""
+"""`rollcall status`: the contents of an output."""
 
 import json
 from collections import Counter
@@ -85,7 +85,8 @@ def status(
 
 
 def _vanished(gone: Sequence[str], num_videos: int) -> str:
-    """Say which sources are gone, and of how many videos no source is left; nothing where all are there."""
+    """Return a line on the sources that are gone and the videos that have no source left. It is empty if all are
+    there."""
     names = [uri.rpartition("/")[2] for uri in gone[:SHOWN_GONE]]
     more = f" and {len(gone) - SHOWN_GONE} more" if len(gone) > SHOWN_GONE else ""
     facts = []
@@ -99,7 +100,7 @@ def _vanished(gone: Sequence[str], num_videos: int) -> str:
 
 
 def _last_config_id(state: State) -> str | None:
-    """The configuration of the last run; None before the first has ended."""
+    """Return the configuration id of the last run, or None if no run has ended yet."""
     try:
         return json.loads(state.store.read("run.json"))["config_id"]
     except (FileNotFoundError, ValueError, KeyError):

@@ -1,4 +1,5 @@
-"""What is wrong with a command line, in one line: what, where, and the remedy. Typer's own words are the libraries'."""
+"""Errors of a command line, in one line each: what is wrong, where, and the remedy. Typer's own texts name its
+internals."""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -11,9 +12,9 @@ TYPES = {int: "integer", float: "number", bool: "boolean"}
 
 
 def told(error: Any) -> str:
-    """The line for an error of Typer."""
+    """Return the line for an error of Typer."""
     context = error.ctx
-    if context is None:  # of an option without its value: the parser knows no more
+    if context is None:  # an option without its value: the parser knows no more
         needs = "takes no value; leave it out" if "not take" in error.message else "needs a value; write one behind it"
         return f"{error.option_name} {needs}"
     command = context.command_path.removeprefix(context.find_root().command_path).strip()
@@ -41,18 +42,19 @@ def _what(error: Any, context: Any) -> str:
 
 
 def _name(param: Any) -> str:
-    """An option as it is typed, an argument as help calls it."""
+    """Return the name of an option as the user types it, or of an argument as help shows it."""
     return max(param.opts, key=len) if param.param_type_name == "option" else (param.metavar or param.name.upper())
 
 
 def _about(param: Any) -> str:
-    """The first sentence of its help."""
+    """Return the first sentence of a parameter's help, in brackets."""
     sentence = (getattr(param, "help", None) or "").split(". ")[0].rstrip(".")
     return f" ({sentence[:1].lower()}{sentence[1:]})" if sentence else ""
 
 
 def _rule(error: Any) -> str | None:
-    """What a value must be, and what it is; None where Typer knows more, as of files that do not exist."""
+    """Return what a value must be and what it is, or None if Typer's own text says more, as for files that do not
+    exist."""
     if not hasattr(error.__cause__, "errors"):
         return None
     for kind in _types(error.param.get_runtime_param().annotation):
@@ -69,7 +71,7 @@ def _rule(error: Any) -> str | None:
 
 
 def _types(annotation: Any) -> Iterator[type]:
-    """The types in an annotation: of list[int] | None that is int."""
+    """Yield the types in an annotation: int for list[int] | None."""
     if isinstance(annotation, type):
         yield annotation
     for part in get_args(annotation):

@@ -1,4 +1,4 @@
-"""`rollcall weights`: which models there are, where their files lie, and getting, checking and copying them."""
+"""`rollcall weights`: list the models, show where their files lie, and fetch, check and copy them."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -22,7 +22,7 @@ app = typer.Typer(help="The registry of model weights.", no_args_is_help=True, *
 Names = Annotated[list[str] | None, typer.Argument(help="Registry entries; without any, what the configuration uses.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry of the registry.")]
 
-PLAIN_WIDTH = 200  # columns where there is no terminal: a table in a log or a pipe is not to be folded
+PLAIN_WIDTH = 200  # columns without a terminal, so that a table in a log or a pipe is not folded
 
 
 @app.command("list")
@@ -81,7 +81,7 @@ def verify(
         state = "missing" if path is None else "verified" if sha256_of(path) == expected else "other bytes"
         if state == "other bytes" and expected is None:
             state = "no sha256 known: `rollcall weights pull` pins it"
-        # With --all, not having everything is no fault.
+        # With --all, a missing file is no error.
         sound = sound and (state == "verified" or (every and state == "missing"))
         typer.echo(f"{name}: {state}{f', {path}' if path else ''}")
     if not sound:
@@ -116,7 +116,7 @@ def mirror(
 def _open(
     config: ConfigFiles, settings: Settings, profile: Profile, progress: Progress | None = None
 ) -> tuple[Config, Registry]:
-    """The configuration and its registry, whose downloads `progress` shows."""
+    """Return the configuration and its registry, whose downloads `progress` shows."""
     checked = load(config or [], settings or [], profile)
 
     def shown(uri: str) -> Iterator[bytes]:
