@@ -1,6 +1,6 @@
-"""Numbers of things, as a person reads them."""
+"""Numbers with nouns in plain English."""
 
 
 def count(number: int, noun: str) -> str:
-    """2, 'video' -> '2 videos'."""
+    """Return a number with its noun: 2, 'video' -> '2 videos'."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

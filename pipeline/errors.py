@@ -1,4 +1,7 @@
-"""Kinds of failure: the data's (stays on its row), the user's, the machine's (a line or two); the rest are bugs."""
+"""Kinds of failure. A failure of the data stays on its row; one of the user or the machine ends with a line or two.
+
+All other exceptions are bugs.
+"""
 
 import difflib
 import errno
@@ -23,32 +26,33 @@ SHORTAGES = {
     errno.ENOTCONN: GONE,
     errno.ESTALE: GONE,
 }
-"""What a person can do about an OSError that is the machine's fault and not that of a file or a name."""
+"""The remedy for each OSError that comes from the machine and not from a file or a name."""
 OF_ANY_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""No file can be opened: it says nothing against the one that was tried."""
+"""The errors that prevent every file from being opened, so that the file that was tried is not at fault."""
 
 
 class DataError(Exception):
-    """This input cannot be processed, and retrying will not help. The run goes on without it."""
+    """An input that cannot be processed, even after a retry. The run continues without it."""
 
 
 class UserError(Exception):
-    """A person can put this right: the message says what is wrong, where, and the remedy."""
+    """An error that a person can correct. The message says what is wrong, where, and the remedy."""
 
 
 class MachineError(Exception):
-    """The machine or a place of storage fails a run that is in order: the message says where, how, and the remedy."""
+    """A failure of the machine or of a storage place in a valid run. The message says where, how, and the remedy."""
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
-    """The end of a message about a word that is not known: the nearest one that is, behind `prefix`, or `otherwise`."""
+    """Return the end of a message about an unknown word: the nearest known one behind `prefix`, or else `otherwise`."""
     names = {name.casefold(): name for name in sorted(known)}
     near = difflib.get_close_matches(word.casefold(), sorted(names), n=1)
     return f"; did you mean {prefix}{names[near[0]]}?" if near else f"; {otherwise}"
 
 
 def absent(path: Path, kind: str = "file", otherwise: str = "correct the path") -> UserError:
-    """The error of a path that leads nowhere: where was looked, and the nearest name there."""
+    """Return the error for a path that does not exist. It states the folder that was searched and the nearest name
+    in it."""
     where = "" if path.is_absolute() else f" in {Path.cwd()}"
     gone = [parent for parent in path.parents if not parent.is_dir()]
     if gone:
@@ -62,7 +66,7 @@ def absent(path: Path, kind: str = "file", otherwise: str = "correct the path") 
 
 
 def shortage(error: OSError, place: str | None = None) -> MachineError | None:
-    """Return the MachineError that an OSError amounts to, None if it is about one file or name alone."""
+    """Return the MachineError for an OSError, or None if the error concerns only one file or name."""
     remedy = SHORTAGES.get(error.errno or 0)
     if remedy is None:
         return None
@@ -71,6 +75,6 @@ def shortage(error: OSError, place: str | None = None) -> MachineError | None:
 
 
 def blame_machine(error: BaseException) -> None:
-    """Raise MachineError if a file could not be read because no file can be."""
+    """Raise MachineError if a file could not be read because no file can be opened."""
     if isinstance(error, OSError) and error.errno in OF_ANY_FILE and (fault := shortage(error)):
         raise fault from error

@@ -1,4 +1,4 @@
-"""What a JSON schema allows, in plain English."""
+"""Descriptions of the values that a JSON schema allows, in plain English."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ TYPES = {
 
 
 def wanted(node: Node, schema: Node) -> str:
-    """What a node allows, as in 'a number from 0 to 1'."""
+    """Return a description of the values that a node allows, such as 'a number from 0 to 1'."""
     if "anyOf" in node:
         return " or ".join(wanted(each, schema) for each in node["anyOf"])
     node = resolved(node, schema)
@@ -43,7 +43,10 @@ def _number(node: Node) -> str:
 
 
 def node_at(schema: Node, path: Sequence[str]) -> tuple[Node, list[str]]:
-    """How far a schema knows `path`: the node, and the keys that lead there. pydantic ends some with what it tried."""
+    """Follow `path` into a schema as far as it goes, and return the last node and the keys that lead to it.
+
+    The path may be longer than the schema, because pydantic ends some paths with the type that it tried.
+    """
     node, keys = schema, []
     for part in path:
         if part not in properties(node, schema):
@@ -58,7 +61,7 @@ def properties(node: Node, schema: Node) -> Node:
 
 
 def resolved(node: Node, schema: Node) -> Node:
-    """What a node refers to, also where null is the other choice."""
+    """Return the node that a node refers to, also if null is the other choice."""
     for each in (node, *node.get("anyOf", ())):
         if "$ref" in each:
             return schema["$defs"][each["$ref"].rsplit("/", 1)[1]]

@@ -1,21 +1,25 @@
-"""Text that comes from outside, made safe to store and to show. Names of files can hold any bytes."""
+"""Conversion of text from outside, which is made safe to store and to show. File names can hold any bytes."""
 
 import re
 
 _STRAY = re.compile("[\ud800-\udfff]")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, separators of lines, marks that turn the direction of writing, and bytes that are not UTF-8."""
+"""Control characters, line separators, marks that change the direction of text, and bytes that are not UTF-8."""
 
 
 def storable(text: str) -> str:
-    """`text` as UTF-8 can hold it: a byte of a file's name that is not UTF-8 becomes %E9, as in a URI."""
+    """Return `text` as valid UTF-8. A byte of a file name that is not UTF-8 becomes %E9, as in a URI."""
     if text.isascii():
         return text
     return _STRAY.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", text)
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """`text` without what would steer a terminal or break a line of a log: shown as \\n, \\x1b. keep: what stays."""
+    """Return `text` with escapes such as \\n and \\x1b for characters that would control a terminal or break a log
+    line.
+
+    keep: the characters that stay unchanged.
+    """
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 

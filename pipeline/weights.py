@@ -1,8 +1,10 @@
-"""The registry of weights: a name stands for exact bytes under a known licence; nothing unverified is loaded.
+"""The registry of weights. A name stands for exact bytes under a known licence, and unverified bytes are never
+loaded.
 
-Entries stand in conf/weights.yaml and under `weights.extra` of a configuration. Files on this machine are used where
-they lie; remote ones are fetched into `weights.cache`, each under its sha256, from `weights.mirror` first. An entry
-without a known sha256 is pinned at its first pull in LOCK, beside the fetched files, and compared ever after.
+Entries come from conf/weights.yaml and from `weights.extra` of a configuration. Files on this machine are used in
+place. Remote files are fetched into `weights.cache`, from `weights.mirror` first, and named by their sha256. An
+entry without a known sha256 is pinned at its first pull in LOCK, beside the fetched files, and compared with it
+afterwards.
 """
 
 import hashlib
@@ -22,14 +24,14 @@ from pipeline.config import CONF, Config, resolve_uris
 from pipeline.errors import UserError, nearest
 
 Fetch = Callable[[str], Iterator[bytes]]
-"""Blocks of the file at a URI; OSError where it cannot be had. pipeline.storage.blobs has one."""
+"""A function that yields the blocks of the file at a URI, and raises OSError on failure (storage.blobs.fetch)."""
 
 LISTED = "`rollcall weights list` shows all, with their kinds"
 LOCK = "weights.lock.yaml"
 LOCK_HEAD = "# sha256 by address, as first fetched; nobody has published these. Remove a line to accept other bytes.\n"
 FACE_DETECTORS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet")
 LOOKS = (*FACE_DETECTORS, "yolo-face")
-"""What may glance at a crop: the last finds no landmarks, by which faces are aligned, and so is no face detector."""
+"""The kinds for the quick face check. A yolo-face finds no landmarks for alignment, so it is no face detector."""
 FACE_EMBEDDERS = ("facenet", "mobilefacenet")
 ESTIMATORS = ("attributes", "heads", "network", "ssrnet")
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -48,15 +50,18 @@ KINDS = frozenset(
 class Entry:
     """One entry of the registry: a file, or a composite of other entries.
 
-    kind: which loader reads it, one of KINDS.
-    uri: https://, s3://, a path of this machine, or package:NAME/PATH inside an installed package. None in a composite.
-    sha256: of the file, as published; None if nobody did (`note` says so): then it is pinned at the first pull.
-    licence: SPDX ids, and `research-only` or `none-stated`, joined by " AND "; each of them must be allowed.
-    input: size, colour order and range that the network was trained on.
-    embedding_space: names vectors that may be compared; None if it does not embed.
-    likeness: how far apart its embeddings are: `same` and `other`, of one person and of two, each the median cosine
-    distance and the standard deviation of its natural logarithm. A video starts from it (cores.likeness).
-    parts: role -> entry, in a composite.
+    kind: one of KINDS. It chooses the loader.
+    uri: https://, s3://, a path on this machine, or package:NAME/PATH in an installed package. None for a composite.
+    sha256: the published hash of the file. None if none is published (`note` says so): it is pinned at the first
+        pull.
+    licence: SPDX ids, and `research-only` or `none-stated`, joined by " AND ". Each of them must be allowed.
+    input: the size, colour order and range that the network was trained on.
+    embedding_space: the name of the space, in which vectors may be compared. None if the model does not embed.
+    likeness: the distances of its embeddings, as `same` for one person and `other` for two. Each is the median
+        cosine distance and the standard deviation of its natural logarithm. It is the prior of a video
+        (cores.likeness).
+    parts: role -> entry, for a composite.
+    note: a remark for people.
     """
 
     kind: str
@@ -71,7 +76,7 @@ class Entry:
 
 
 class Mirror(Protocol):
-    """A place for copies; pipeline.storage.store.Store is one."""
+    """A place for copies, such as pipeline.storage.store.Store."""
 
     def exists(self, name: str) -> bool: ...
     def read(self, name: str) -> bytes: ...
@@ -79,7 +84,13 @@ class Mirror(Protocol):
 
 
 class Registry:
-    """Every entry by name, and the files of this machine. It can be sent to other processes, with its pins."""
+    """All entries by name, and the files on this machine. It can be sent to other processes with its pins.
+
+    entries: name -> entry.
+    cache: the folder for fetched files and LOCK.
+    fetch: fetches remote files.
+    mirror: a URI that is tried before an entry's own. None for no mirror.
+    """
 
     def __init__(self, entries: Mapping[str, Entry], *, cache: Path, fetch: Fetch, mirror: str | None = None) -> None:
         self.entries = dict(entries)
@@ -90,7 +101,7 @@ class Registry:
 
     @classmethod
     def of(cls, config: Config, fetch: Fetch) -> "Registry":
-        """The registry of a configuration: conf/weights.yaml and its own `weights.extra`, which wins."""
+        """Return the registry of a configuration: conf/weights.yaml and `weights.extra`, which overrides it."""
         path = CONF / "weights.yaml"
         shipped = read_entries(resolve_uris(yaml.safe_load(path.read_text()), path.parent), f"conf/{path.name}")
         extra = read_entries(config.weights.extra, "weights.extra")
@@ -100,27 +111,29 @@ class Registry:
         return cls(entries, cache=Path(config.weights.cache).expanduser(), fetch=fetch, mirror=config.weights.mirror)
 
     def entry(self, name: str) -> Entry:
-        """The entry of `name`; UserError names the nearest one there is."""
+        """Return the entry of `name`. Raises UserError with the nearest existing name."""
         if name not in self.entries:
             raise UserError(f"there are no weights named {name}{nearest(name, self.entries, LISTED)}")
         return self.entries[name]
 
     def leaves(self, name: str) -> list[str]:
-        """The entries with a file that make up `name`: itself, or its parts."""
+        """Return the entries with a file that make up `name`: itself, or its parts."""
         parts = self.entry(name).parts
         return [leaf for part in parts.values() for leaf in self.leaves(part)] if parts else [name]
 
     def path(self, name: str) -> Path:
-        """The verified file of `name` on this machine, fetched if it is not here yet. For entries without parts.
+        """Return the verified local file of `name`, and fetch it if necessary. Only for entries without parts.
 
-        Raises UserError: no such name, missing, unreachable, or other bytes than the registry knows.
+        Raises UserError if the name is unknown, or the file is missing, unreachable or different from the registered
+        one.
         """
         if self.entry(name).parts:
             raise ValueError(f"{name} has no file of its own; ask for its parts: {self.leaves(name)}")
         return self.pull([name])[name]
 
     def pull(self, names: Iterable[str]) -> dict[str, Path]:
-        """The verified files of `names` and of their parts, by entry. One UserError tells of all that are missing."""
+        """Return the verified files of `names` and of their parts, by entry. One UserError lists all that are
+        missing."""
         found: dict[str, Path] = {}
         absent: list[_AbsentError] = []
         for name in dict.fromkeys(leaf for each in names for leaf in self.leaves(each)):
@@ -133,19 +146,19 @@ class Registry:
         return found
 
     def sha256(self, name: str) -> str | None:
-        """Published or pinned; None before the first pull of an entry without a published one."""
+        """Return the published or pinned hash. None before the first pull of an entry without a published hash."""
         entry = self.entry(name)
         return entry.sha256 or (self._pins.get(entry.uri) if entry.uri else None)
 
     def here(self, name: str) -> Path | None:
-        """Where the file of `name` lies on this machine, not verified; None if it does not."""
+        """Return the path of the local file of `name`, not verified, or None if it does not exist."""
         path = self._place(name)
         return path if path and path.is_file() else None
 
     def models_of(self, config: Config) -> dict[str, str]:
-        """Every file that a configuration loads: role -> entry, a part's role being `role.part`.
+        """Return all files that a configuration loads: role -> entry. The role of a part is `role.part`.
 
-        Raises UserError where an entry is unknown or of a kind that its role cannot use.
+        Raises UserError if an entry is unknown or of a kind that its role cannot use.
         """
         models: dict[str, str] = {}
         for role, (knob, name, kinds) in _roles(config).items():
@@ -163,11 +176,11 @@ class Registry:
         return models
 
     def digests(self, config: Config) -> dict[str, str | None]:
-        """The sha256 of every role of `models_of`; None where only a pull can tell."""
+        """Return the sha256 for every role of `models_of`. None if only a pull can determine it."""
         return {role: self.sha256(name) for role, name in self.models_of(config).items()}
 
     def refuse_licences(self, names: Iterable[str], allow: Iterable[str] | None) -> None:
-        """UserError if one of `names` is under a licence that is not in `allow`; None allows all."""
+        """Raise UserError if one of `names` has a licence that is not in `allow`. None allows all."""
         if allow is None:
             return
         allowed = {licence.lower() for licence in allow}
@@ -180,16 +193,17 @@ class Registry:
                 )
 
     def record(self, config: Config) -> list[dict[str, str | None]]:
-        """What run.json tells of every model that a configuration uses: role, name, sha256, licence."""
+        """Return the entry in run.json for every model of a configuration: role, name, sha256, licence."""
         return [
             {"role": role, "name": name, "sha256": self.sha256(name), "licence": self.entry(name).licence}
             for role, name in self.models_of(config).items()
         ]
 
     def copy_to(self, mirror: Mirror, names: Iterable[str]) -> list[str]:
-        """Put the verified files of `names` into a mirror, under their sha256, with the pins that belong to them.
+        """Copy the verified files of `names` into a mirror, under their sha256, with their pins. Return the copied
+        entries.
 
-        Files of this machine stay out: a mirror is asked for fetched ones only. Returns the entries it holds now.
+        Files of this machine are left out, because only fetched files are requested from a mirror.
         """
         leaves = [leaf for name in names for leaf in self.leaves(name) if not local_path(self.entries[leaf].uri or "")]
         files = self.pull(leaves)
@@ -216,7 +230,7 @@ class Registry:
 
     def _find(self, name: str) -> Path:
         entry = self.entry(name)
-        assert entry.uri is not None  # leaves have one: read_entries
+        assert entry.uri is not None  # `_read_entry` checks that entries without parts have a uri
         place = self._place(name)
         if local_path(entry.uri):
             assert place is not None
@@ -224,13 +238,14 @@ class Registry:
                 raise _AbsentError(name, str(place))
             self._check(name, entry.uri, sha256_of(place))
             return place
-        # A fetched file that no longer has the bytes of its name is damaged, and fetched again.
+        # A fetched file that no longer has the bytes of its name is damaged, and is fetched again.
         if place and place.is_file() and sha256_of(place) == place.name:
             return place
         return self._download(name, entry.uri)
 
     def _download(self, name: str, uri: str) -> Path:
-        """Fetch, verify, then rename: a file under its sha256 is always whole and right."""
+        """Fetch a file, verify it, then rename it. A file named by its sha256 is therefore always complete and
+        correct."""
         expected = self.sha256(name) or self._mirror_pin(uri)
         causes: list[str] = []
         for source in [f"{self.mirror}/{expected}"] * bool(self.mirror and expected) + [uri]:
@@ -264,10 +279,10 @@ class Registry:
         raise _AbsentError(name, uri, "; ".join(causes))
 
     def _check(self, name: str, uri: str, digest: str) -> None:
-        """Compare with what is published or pinned; pin what nobody knew."""
+        """Compare `digest` with the published or pinned hash. Pin it if neither exists."""
         expected = self.sha256(name)
         if expected is None:
-            # Read again: another process may have pinned something meanwhile.
+            # Read it again, because another process may have pinned something since.
             self._pins |= {**_read_lock(self.cache / LOCK), uri: digest}
             try:
                 self.cache.mkdir(parents=True, exist_ok=True)
@@ -285,12 +300,12 @@ class Registry:
         return UserError(f"cannot write to {self.cache}: {error.strerror}; set weights.cache to a folder that you own")
 
     def _mirror_pin(self, uri: str) -> str | None:
-        """What the mirror's lock file says of an address that is pinned nowhere else."""
+        """Return the hash in the mirror's lock file for an address that is pinned nowhere else."""
         if not self.mirror:
             return None
         try:
             text = b"".join(self._fetch(f"{self.mirror}/{LOCK}")).decode()
-        except OSError:  # no mirror there, or nothing pinned in it
+        except OSError:  # the mirror does not exist, or has no pins
             return None
         return (yaml.safe_load(text) or {}).get(uri)
 
@@ -313,7 +328,12 @@ class Registry:
 
 
 class _AbsentError(Exception):
-    """A file that is not where it should be. cause: why it could not be fetched; None for a file of this machine."""
+    """Raised for a file that is not in its place.
+
+    name: the entry.
+    where: the path or URI.
+    cause: the reason why it could not be fetched. None for a file of this machine.
+    """
 
     def __init__(self, name: str, where: str, cause: str | None = None) -> None:
         super().__init__(name, where, cause)
@@ -321,12 +341,13 @@ class _AbsentError(Exception):
 
 
 def read_entries(raw: Mapping[str, Any] | None, where: str) -> dict[str, Entry]:
-    """Check the entries of one file. Raises UserError that names the entry, the key, and the nearest key there is."""
+    """Check the entries of one file and return them. Raises UserError with the entry, the key, and the nearest known
+    key."""
     return {name: _read_entry(each, f"{where}: {name}") for name, each in (raw or {}).items()}
 
 
 def fragment(entries: Mapping[str, Entry]) -> str:
-    """A configuration file that adds `entries` to the registry."""
+    """Return the text of a configuration file that adds `entries` to the registry."""
     told = {
         name: {
             key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(entry).items() if value
@@ -337,7 +358,8 @@ def fragment(entries: Mapping[str, Entry]) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path that a URI names on this machine; None if it is remote. UserError if its package is not installed."""
+    """Return the path of a URI on this machine, or None if it is remote. Raises UserError if its package is not
+    installed."""
     if uri.startswith("package:"):
         package, _, inside = uri.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(package)
@@ -353,7 +375,7 @@ _digest_by_file: dict[tuple[str, int, int], str] = {}
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file; remembered within this process while its size and time of change stay the same."""
+    """Return the sha256 of a file. This process remembers it until the size or modification time changes."""
     state = path.stat()
     key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
     if key not in _digest_by_file:
@@ -363,7 +385,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _roles(config: Config) -> dict[str, tuple[str, str | None, tuple[str, ...]]]:
-    """Role -> the knob that fills it, the entry chosen, the kinds that fit."""
+    """Return role -> (the knob that fills it, the chosen entry or None, the fitting kinds)."""
     restorer = None if config.restore.mode == "off" else config.restore.weights
     return {
         "detector": ("observe.detector.weights", config.observe.detector.weights, ("yolo",)),
@@ -449,7 +471,8 @@ def _read_lock(path: Path) -> dict[str, str]:
 
 
 def _no_web_page(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass `blocks` on, but not those of a page that says sorry with status 200: it must not be pinned."""
+    """Yield `blocks`, but raise OSError for a web page. Some servers answer a failure with a page and status 200,
+    and that page must not be pinned."""
     for index, block in enumerate(blocks):
         if index == 0 and block.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
             raise OSError("a web page came instead of the file")

@@ -1,4 +1,5 @@
-"""Errors about places that are not there. Each says where it looked, the nearest name, and what to do."""
+"""The errors for places that do not exist. Each message says where the place was expected, the nearest name, and the
+remedy."""
 
 import os
 from contextlib import suppress
@@ -13,7 +14,10 @@ CHECK = "check the name, your permissions and credentials"
 
 
 def unknown_protocol(uri: str, error: Exception) -> UserError:
-    """Return the error of a URI that no library here opens. error: what fsspec says of it."""
+    """Return the error for a URI that no installed library opens.
+
+    error: the exception that fsspec raised for it.
+    """
     protocol = uri.partition("://")[0]
     if isinstance(error, ImportError):
         return UserError(f"{uri}: {protocol}:// needs a library that is not installed: {error}; install it")
@@ -22,7 +26,7 @@ def unknown_protocol(uri: str, error: Exception) -> UserError:
 
 
 def nothing_there(uri: str, fs: Any, path: str) -> UserError:
-    """Return the error of a source that is not there. path: `uri` as `fs` calls it."""
+    """Return the error for a source that does not exist. path: the name of `uri` in `fs`."""
     if "://" not in uri:
         return absent(Path(uri), "file or folder", "correct the name")
     above, names = path.rstrip("/").rpartition("/")[0], list[str]()
@@ -33,14 +37,14 @@ def nothing_there(uri: str, fs: Any, path: str) -> UserError:
 
 
 def nothing_matches(uri: str, base: str) -> UserError:
-    """Return the error of a pattern without a match. base: the folder or prefix above its first wildcard."""
+    """Return the error for a pattern without a match. base: the folder or prefix above its first wildcard."""
     if "://" not in uri and not os.path.isdir(base or "/"):
         return absent(Path(base), "folder", f"correct the pattern {uri}")
     return UserError(f"nothing in {base or '/'} matches the pattern {uri}; correct it, or name the folder")
 
 
 def no_list(uri: str, error: Exception, cause: str) -> UserError:
-    """Return the error of a list that cannot be read. cause: `error` in one line."""
+    """Return the error for a list that cannot be read. cause: the reason of `error` in one line."""
     path = Path(uri).expanduser()
     if "://" not in uri and isinstance(error, FileNotFoundError | NotADirectoryError):
         return absent(path, "list", "correct the name behind the @")

@@ -1,4 +1,4 @@
-"""Other formats, written from the published tables; each file appears whole."""
+"""Exports of published tables to other formats. Each file appears only when it is complete."""
 
 import numpy as np
 
@@ -6,13 +6,15 @@ from pipeline.storage.store import Store
 from pipeline.storage.tables import row_groups
 
 MOT_TAIL = "-1,-1,-1"
-"""The position in the world, which nobody knows here."""
+"""The three world coordinates of a MOT line, which are unknown."""
 
 
 def write_mot(store: Store, video_id: str, name: str, ids: str) -> None:
-    """The boxes of a published video as a MOT text: frame,id,left,top,width,height,confidence,-1,-1,-1.
+    """Write the boxes of a published video as MOT text: frame,id,left,top,width,height,confidence,-1,-1,-1.
 
-    Frames count from 1, pixels from 0. ids: the column that is the id. The confidence of an interpolated box is -1.
+    ids: the column that is the id.
+
+    Frames are counted from 1, pixels from 0. The confidence of an interpolated box is -1.
     """
     with row_groups(store, f"detections/{video_id}.parquet") as groups, store.writing(name) as file:
         for group in groups:

@@ -1,13 +1,13 @@
-"""What is durable while a video is on its way: two objects per chunk, and marks of the attempts at it.
+"""The working area of videos in progress: two durable objects per chunk, and marks of the attempts to make them.
 
     _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
     _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
-    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began the N-th try
+    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began attempt N
     _work/sequences/VIDEO.parquet                 rows.SUMMARY of a published video, for the files that follow it
     _work/VIDEO/tracked/PART.N.rows               boxes of tracks, while the video is reduced
 
-FIRST and END are cells; END is `end` for the chunk that goes on to the end of the video. KEY stands for the knobs and
-weights that shape the object. A chunk is durable when both of its objects are there.
+FIRST and END are cells. END is `end` for the chunk that reaches the end of the video. KEY identifies the knobs and
+weights that determine the object. A chunk is durable when both of its objects exist.
 """
 
 import io
@@ -26,12 +26,16 @@ WORK = "_work"
 SUMMARIES = f"{WORK}/sequences"
 TRACKED = "tracked"
 Span = tuple[int, int]
-"""[first cell, end cell); the end is -1 where the chunk goes on to the end of the video."""
+"""[first cell, end cell). The end is -1 if the chunk reaches the end of the video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the durable objects depend on, as short hashes."""
+    """Short hashes of the settings and weights that determine the durable objects.
+
+    observed: the key of observed objects.
+    enriched: the key of enriched objects.
+    """
 
     observed: str
     enriched: str
@@ -43,7 +47,10 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Every durable object there is. spans: video_id -> name of the folder -> the chunks that it has."""
+    """All durable objects of an output.
+
+    spans: video_id -> folder name -> the chunks in that folder.
+    """
 
     spans: Mapping[str, Mapping[str, set[Span]]]
 
@@ -57,7 +64,7 @@ class Objects:
         return cls({video_id: dict(by_folder) for video_id, by_folder in found.items()})
 
     def durable(self, video_id: str, keys: Keys) -> list[Span]:
-        """The chunks of a video of which both objects are there under `keys`, in order."""
+        """Return the chunks of a video whose two objects both exist under `keys`, in order."""
         by_folder = self.spans.get(video_id, {})
         observed, enriched = (by_folder.get(name, set()) for name in keys.folders)
         return sorted(observed & enriched)
@@ -69,35 +76,37 @@ class Ledger:
     keys: Keys
 
     def commit(self, video_id: str, span: Span, observed: pa.Table, enriched: pa.Table) -> None:
-        """Make one chunk durable: one row of rows.OBSERVED and one of rows.ENRICHED. Doing it again changes nothing."""
+        """Make one chunk durable: one row of rows.OBSERVED and one of rows.ENRICHED. A repeated call changes
+        nothing."""
         self.commit_enriched(video_id, span, enriched)
         self.store.put(self._name(video_id, "observed", span), _parquet(rows.conform(observed, rows.OBSERVED)))
 
     def commit_enriched(self, video_id: str, span: Span, enriched: pa.Table) -> None:
-        """Put one row of rows.ENRICHED beside an observed object that is durable already."""
+        """Write one row of rows.ENRICHED for a chunk whose observed object is already durable."""
         self.store.put(self._name(video_id, "enriched", span), _parquet(rows.conform(enriched, rows.ENRICHED)))
 
     def durable(self) -> dict[str, list[Span]]:
-        """The durable chunks of every video under these keys, in order."""
+        """Return the durable chunks of every video under these keys, in order."""
         objects = Objects.of(self.store)
         both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
         return {video_id: spans for video_id, spans in both.items() if spans}
 
     def observed(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
-        """One row of these columns; `detections.list.element.frame` reads one field of a list of structs."""
+        """Return one row with these columns. `detections.list.element.frame` selects one field of a list of structs."""
         return self._read(video_id, "observed", span, columns)
 
     def enriched(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
         return self._read(video_id, "enriched", span, columns)
 
     def put_tracked(self, video_id: str, part: int, number: int, rows: bytes) -> str:
-        """Keep a block of what was tracked until `clear_tracked`; returns its name. Doing it again overwrites."""
+        """Store a block of the tracking result until `clear_tracked`, and return its name. A repeated call
+        overwrites it."""
         name = f"{WORK}/{video_id}/{TRACKED}/{part:05d}.{number:05d}.rows"
         self.store.put(name, rows)
         return name
 
     def tracked(self, name: str) -> bytes:
-        """A block that `put_tracked` kept. Raises FileNotFoundError."""
+        """Return a block that `put_tracked` stored. Raises FileNotFoundError."""
         return self.store.read(name)
 
     def clear_tracked(self, video_id: str) -> None:
@@ -107,7 +116,8 @@ class Ledger:
         self.store.delete_tree(f"{WORK}/{video_id}")
 
     def begin_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int) -> int:
-        """Leave a mark before the work, since a dying worker leaves none. Returns the number of tries so far."""
+        """Mark an attempt before the work starts, because a dying worker writes no mark. Return the number of
+        attempts so far."""
         prefix = f"{WORK}/{video_id}/attempts/"
         mine = f"{prefix}{run_id}.{pool}.{first_cell}."
         number = 1 + sum(name.startswith(mine) for name in self.store.names(prefix.rstrip("/")))
@@ -115,7 +125,7 @@ class Ledger:
         return number
 
     def take_back_attempt(self, video_id: str, run_id: str, pool: str) -> None:
-        """Forget the last try that a pool began: its worker ended by no fault of the work."""
+        """Remove the mark of the last attempt of a pool, if its worker ended for a reason other than the work."""
         prefix = f"{WORK}/{video_id}/attempts/{run_id}.{pool}."
         marks = [name.rsplit(".", 1) for name in self.store.names(f"{WORK}/{video_id}/attempts") if prefix in name]
         if marks:
@@ -136,7 +146,7 @@ class Ledger:
 
 
 def is_whole(spans: Sequence[Span]) -> bool:
-    """Whether sorted `spans` cover a video from its first cell to its end without a gap."""
+    """Return whether sorted `spans` cover a video from its first cell to its end without a gap."""
     reached = 0
     for first, end in spans:
         if first != reached:
@@ -146,7 +156,7 @@ def is_whole(spans: Sequence[Span]) -> bool:
 
 
 def count_durable(store: Store) -> dict[str, int]:
-    """How many chunks of each video are in the working area, under whatever keys."""
+    """Return the number of chunks of each video in the working area, under any key."""
     count: dict[str, int] = defaultdict(int)
     for name in store.names(WORK):
         parts = name.split("/")
@@ -156,7 +166,7 @@ def count_durable(store: Store) -> dict[str, int]:
 
 
 def drop_older(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
-    """Remove the work of every video to which nothing was added since `limit`, but for those `spared`."""
+    """Remove the work of each video that got no new object since `limit`, except the videos in `spared`."""
     newest: dict[str, datetime] = {}
     for name, changed in store.changes(WORK):
         if name.startswith(f"{SUMMARIES}/"):
@@ -169,17 +179,17 @@ def drop_older(store: Store, limit: datetime, *, spared: Collection[str] = ()) -
 
 
 def summary_name(video_id: str) -> str:
-    """Where the working area has what links of a published video to other files need."""
+    """Return the name of the summary that links a published video to other files."""
     return f"{SUMMARIES}/{video_id}.parquet"
 
 
 def summarised(store: Store) -> set[str]:
-    """The videos that can still be linked with other files."""
+    """Return the videos that can still be linked to other files."""
     return {name.removeprefix(f"{SUMMARIES}/").removesuffix(".parquet") for name in store.names(SUMMARIES)}
 
 
 def drop_older_summaries(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
-    """Remove the summaries that were written before `limit`, but for those of `spared` videos."""
+    """Remove the summaries that were written before `limit`, except those of the videos in `spared`."""
     kept = {summary_name(video_id) for video_id in spared}
     for name, changed in store.changes(SUMMARIES):
         if changed < limit and name not in kept:

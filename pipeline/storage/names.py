@@ -1,8 +1,12 @@
-"""What files of an output are called after: any name of a source becomes one that every store can hold.
+"""Names of the files of an output. Each name of a source becomes a name that every store can hold.
 
-Contract: a name given stays below its folder and is UTF-8; no part is longer than file systems allow; no two of one
-folder are the same to a file system that ignores case, the form of accents, or dots and spaces at the end; and none is
-both a file and a folder. The plain name of a source is kept as it is.
+Contract:
+- A name stays below its folder and is UTF-8.
+- No part is longer than file systems allow.
+- No two names in a folder are equal to a file system that ignores case, the form of accents, or dots and spaces at
+  the end.
+- No name is both a file and a folder.
+- The plain name of a source is kept unchanged.
 """
 
 import hashlib
@@ -15,16 +19,20 @@ from urllib.parse import quote
 from pipeline.text import storable
 
 MAX_PART_BYTES = 240
-"""Of a file's name, 255 bytes nearly everywhere; some are left for `.2.csv`."""
+"""The most bytes in one part of a name. Nearly all file systems allow 255; the rest leaves room for `.2.csv`."""
 MAX_BYTES = 700
-"""Of a whole name below its folder: keys of object stores have 1024 with their prefix."""
+"""The most bytes in a whole name below its folder. Object stores allow 1024 for a key with its prefix."""
 PORTABLE_BYTES = 120
 PORTABLE = " !#$&'()+,;=@[]^`{}"
-"""Besides letters, digits and `_.-~`: what every file system takes."""
+"""The characters that every file system takes, besides letters, digits and `_.-~`."""
 
 
 class Names:
-    """The names of one folder of an output. holds: whether the output's file system takes a part of a name."""
+    """The names in one folder of an output.
+
+    given: the names that are already in use.
+    holds: returns whether the file system of the output takes a part of a name.
+    """
 
     def __init__(self, given: Iterable[str] = (), holds: Callable[[str], bool] = lambda _: True) -> None:
         self._files: set[str] = set()
@@ -35,7 +43,7 @@ class Names:
             self._enter(name)
 
     def give(self, wanted: str, suffix: str) -> str:
-        """`wanted` + `suffix`, or with the first free number where that is another's."""
+        """Return `wanted` + `suffix`, with the first free number if that name is taken."""
         *folders, last = _parts(wanted, self._holds)
         path = ""
         for folder in folders:
@@ -49,7 +57,7 @@ class Names:
         for number in range(self._next[key], len(self._files) + len(self._folders) + 3):
             name = f"{wanted}{f'.{number}' if number > 1 else ''}{suffix}"
             if is_free(same(above + name)):
-                if suffix:  # files of one name are many, in lists; a folder's files share the folder
+                if suffix:  # many files can share one wanted name in lists; files of one folder share the folder
                     self._next[key] = number
                 return name
         raise AssertionError("there are more names than files")
@@ -62,13 +70,16 @@ class Names:
 
 
 def same(name: str) -> str:
-    """Equal for names that are one file somewhere: macOS and Windows ignore case, and the latter dots at the end."""
+    """Return a key that is equal for names that are one file on some system.
+
+    macOS and Windows ignore case. Windows also ignores dots and spaces at the end.
+    """
     parts = name.split("/")
     return "/".join(unicodedata.normalize("NFC", _folded(part).rstrip(" .") or part) for part in parts)
 
 
 def is_sound(name: str) -> bool:
-    """Whether a name stays below its folder and can be written at all."""
+    """Return whether a name stays below its folder and can be written."""
     parts = name.split("/")
     return "\0" not in name and all(part not in ("", ".", "..") and len(os.fsencode(part)) <= 255 for part in parts)
 
@@ -92,7 +103,7 @@ def _fit(part: str, holds: Callable[[str], bool]) -> str:
 
 
 def _shortened(part: str, limit: int) -> str:
-    """The beginning of a long name, a digest of it, and its suffix."""
+    """Shorten a long name to `limit` bytes: its beginning, a digest of it, and its suffix."""
     if len(part.encode()) <= limit:
         return part
     suffix = os.path.splitext(part)[1]

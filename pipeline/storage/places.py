@@ -1,8 +1,8 @@
-"""Where a uri leads, and what a place is called.
+"""Conversion between uris and places.
 
-Contract: a name is a name. `::` chains no file systems, as it does in fsspec, and `~` means a home only where nothing
-is called so. A uri is always UTF-8: a local path is its own uri, unless it holds bytes that are not UTF-8; then the uri
-is `file://` with the path percent-encoded. `local_path(uri_of(path))` is `path`.
+By contract, names are taken literally. `::` does not chain file systems, as it does in fsspec. `~` means a home only
+if nothing has that name. A uri is always UTF-8. A local path is its own uri, unless it holds bytes that are not
+UTF-8. Then the uri is `file://` with the path percent-encoded. `local_path(uri_of(path))` is `path`.
 """
 
 import os
@@ -16,13 +16,15 @@ from pipeline.storage.absences import unknown_protocol
 
 FILE = "file://"
 MAGIC = re.compile(r"[*?\[]")
-"""What makes a pattern of a path."""
+"""The characters that make a path a pattern."""
 
 
 def place(uri: str, **options: Any) -> tuple[Any, str]:
-    """The fsspec file system of a uri, and the path in it. Raises UserError for a protocol that nothing here speaks.
+    """Return the fsspec file system of a uri, and the path in it.
 
-    options: of a file system that is not this machine's.
+    options: options for a file system other than the local one.
+
+    Raises UserError if no installed library supports the protocol.
     """
     if (path := local_path(uri)) is not None:
         return fsspec.filesystem("file"), path
@@ -35,7 +37,7 @@ def place(uri: str, **options: Any) -> tuple[Any, str]:
 
 
 def local_path(uri: str) -> str | None:
-    """The absolute path of a place on this machine; None for any other."""
+    """Return the absolute path of a place on this machine, or None for any other place."""
     if uri.startswith(FILE):
         rest = uri.removeprefix(FILE)
         decoded = unquote_to_bytes(rest)
@@ -47,13 +49,13 @@ def local_path(uri: str) -> str | None:
 
 
 def uri_of(path: str) -> str:
-    """The uri of an absolute path on this machine."""
+    """Return the uri of an absolute path on this machine."""
     encoded = os.fsencode(path)
     return path if _is_utf8(encoded) else f"{FILE}{quote(encoded)}"
 
 
 def is_below(uri: str, root: str) -> bool:
-    """Whether a place lies below another. Both as this module writes them."""
+    """Return whether the place `uri` lies below `root`. Both are as this module writes them."""
     inner, outer = (local_path(each) or each for each in (uri, root))
     return inner.startswith(f"{outer.rstrip('/')}/")
 

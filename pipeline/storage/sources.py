@@ -1,4 +1,4 @@
-"""From what a user names to the files behind it, and from a file to the id of its content."""
+"""Finding the files that a user names, and the id of the content of a file."""
 
 import codecs
 import csv
@@ -54,27 +54,32 @@ KNOWN_SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES
 BY_FOLDER = "folder"
 TEXTS = (kinds.is_string, kinds.is_large_string, kinds.is_dictionary, kinds.is_null)
 KINDS = {"sequence": (*TEXTS, kinds.is_integer), "recorded_at": (*TEXTS, kinds.is_timestamp)}
-"""The columns of a list besides `uri`, and of what types they may be in Parquet."""
+"""The columns of a list besides `uri`, and the types that each may have in Parquet."""
 TOLD = {"sequence": "names or whole numbers", "recorded_at": "times, as 2024-05-01T10:00:00Z"}
 
 NOTHING_THERE = "there is no such file or folder"
 NOTHING_MATCHES = "nothing matches this pattern"
 
 WHOLE_BYTES = 64 << 20
-"""Contents up to this size are hashed whole."""
+"""The largest content that is hashed completely."""
 SAMPLE_BYTES = 1 << 20
 NUM_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One input as named.
+    """One input as named. All text is UTF-8.
 
-    name: its path below the folder, prefix or list that named it; its CSV is called after it. named_by: that root.
-    etag: what changes when the bytes do, as far as the place can tell without reading them. missing: why it cannot be
-    had; null for one that is there. is_unlisted: it is a folder of which nobody knows what is in it. sequence: the
-    recording that it is a piece of. place: in the order in which pieces were named. recorded_at: when it begins, as a
-    list says. All text is UTF-8.
+    uri: the address of the file.
+    name: the path below the folder, prefix or list that named the source. The name of its CSV comes from it.
+    named_by: that folder, prefix or list.
+    size_bytes: the size of the file. None if the place does not state it.
+    etag: changes when the bytes change, as far as the place can tell without reading them. None if unknown.
+    missing: the reason why the file cannot be read. None for a file that exists.
+    is_unlisted: whether the source is a folder that cannot be listed.
+    sequence: the recording that the file is a piece of. None if there is none.
+    place: the position in the order in which the pieces were named.
+    recorded_at: the start of the recording, as a list states it. None if not stated.
     """
 
     uri: str
@@ -91,9 +96,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """sources: in order, each uri once. num_other: files below folders that by name are neither video nor picture.
+    """The result of a search for sources.
 
-    roots: what was named, each as an absolute path, a full URI, a pattern of these, or @ and a list's place.
+    sources: the sources in order, each uri once.
+    num_other: the number of files below folders whose names are neither those of videos nor of pictures.
+    roots: the arguments, each as an absolute path, a full URI, a pattern of these, or @ and the place of a list.
     """
 
     sources: tuple[Source, ...]
@@ -103,7 +110,12 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What a list says of one input."""
+    """One input in a list.
+
+    uri: the address or name in the list.
+    sequence: the recording that the file is a piece of. None if not stated.
+    recorded_at: the start of the recording, UTC. None if not stated.
+    """
 
     uri: str
     sequence: str | None = None
@@ -112,7 +124,12 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """What may be a source. outright: by name it need not be a video or picture."""
+    """A possible source.
+
+    entry: the file or folder.
+    uri: its address.
+    outright: whether it was named itself, so that any name is accepted.
+    """
 
     entry: Entry
     uri: str
@@ -127,7 +144,7 @@ class _Collected:
     num_named: int = 0
 
     def add(self, source: Source) -> None:
-        """A file that is named twice is one source, and belongs to the sequence that either name gives it."""
+        """Add a source. A file that is named twice is one source, in the sequence that either name states."""
         self.num_named += 1
         self.advance()
         known = self.by_uri.get(source.uri)
@@ -145,13 +162,15 @@ class _Collected:
 def list_sources(
     named: Sequence[str], output: str, sequence: str | None = None, advance: Callable[[], None] = lambda: None
 ) -> Listing:
-    """Find what `named` stands for: files, folders, globs, prefixes, `@LIST`s. Nothing below `output` is ever a source.
+    """Find the sources that `named` stands for: files, folders, globs, prefixes and `@LIST`s.
 
-    sequence: 'folder' makes the videos of each folder one sequence, called as the folder, but for those to which a list
-    gives one. advance: called for each source.
+    sequence: 'folder' makes the videos of each folder one sequence with the folder's name, except those to which a
+        list gives a sequence.
+    advance: called once for each source.
 
-    Raises UserError where something named outright does not exist. A file that only a list names and that is
-    missing is a Source with `missing`: one rotten line does not stop the others.
+    Nothing below `output` is ever a source. Raises UserError if something named on the command line does not exist.
+    A missing file that only a list names becomes a Source with `missing`, so that one bad line does not stop the
+    others.
     """
     if sequence not in (None, BY_FOLDER):
         raise UserError(f"--sequence {sequence}: there is one way, {BY_FOLDER}; names of sequences stand in a list")
@@ -173,10 +192,13 @@ def list_sources(
 
 
 def in_order(sequence: str, known: Sequence[str], named: Sequence[str]) -> list[str]:
-    """The uris of a sequence of which `known` stood in this order before, and `named` are named in this order now.
+    """Return the uris of a sequence in order.
 
-    What is not named now keeps its place behind what stood before it. A folder's own files are in order of their names,
-    in which numbers count as numbers.
+    known: the uris of the sequence in their earlier order.
+    named: the uris in the order in which they are named now.
+
+    A uri that is not named now keeps its place behind the uri that preceded it. The files of a folder's own sequence
+    are sorted by name, and numbers in names count as numbers.
     """
     ordered = list(named)
     at = 0
@@ -192,7 +214,7 @@ def in_order(sequence: str, known: Sequence[str], named: Sequence[str]) -> list[
 
 
 def _in_folder(source: Source) -> Source:
-    """A source in the sequence of its folder; a picture is no piece of a recording."""
+    """Return a source as part of the sequence of its folder. A picture is never part of a recording."""
     if source.sequence or source.missing or Path(source.uri).suffix.lower() in PICTURE_SUFFIXES:
         return source
     return replace(source, sequence=_folder(source.uri))
@@ -209,15 +231,16 @@ def _natural(uri: str) -> tuple[list[str | int], str]:
 
 
 def is_known(path: str) -> bool:
-    """Whether a file in a folder is a source, by its name."""
+    """Return whether the name of a file in a folder makes it a source."""
     return Path(path).suffix.lower() in KNOWN_SUFFIXES and not Path(path).name.startswith(".")
 
 
 def content_id(source: Source) -> str:
-    """20 hex digits for the content of `source`, whatever its name.
+    """Return 20 hex digits that identify the content of `source`, whatever its name.
 
-    Up to 64 MB all bytes count; above, the size and 16 samples of 1 MB at even distances, the first and the last among
-    them: two files that differ in between only are taken for one. Raises DataError where it cannot be read.
+    Up to 64 MiB, all bytes count. Above, the size and 16 samples of 1 MiB at even distances count, which include the
+    first and the last MiB. Two files that differ only between the samples get the same id. Raises DataError if the
+    source cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -239,7 +262,7 @@ def content_id(source: Source) -> str:
 
 
 def _root(argument: str) -> str:
-    """An argument by one name, wherever it is typed and however it is spelt."""
+    """Return the one form of an argument that stands for all its spellings, from any current folder."""
     if is_list(argument):
         return f"@{_root(argument[1:])}"
     if (path := _typed_path(argument)) is not None:
@@ -249,12 +272,14 @@ def _root(argument: str) -> str:
 
 
 def is_list(argument: str) -> bool:
-    """Whether an argument names a list: the shell expands * to a file that is called @… as well."""
+    """Return whether an argument names a list. It may also be a file named @…, because the shell expands * to such
+    files."""
     return argument.startswith("@") and (os.path.lexists(argument[1:]) or not os.path.lexists(argument))
 
 
 def _typed_path(argument: str) -> str | None:
-    """The path that a person means on this machine; None for other places. File managers write file:///a%20b."""
+    """Return the path on this machine that a person means, or None for other places. File managers write
+    file:///a%20b."""
     path = local_path(argument)
     if path is not None and argument.startswith(FILE) and not os.path.lexists(path):
         decoded = os.path.abspath(unquote(argument.removeprefix(FILE)))
@@ -275,7 +300,7 @@ def _collect(found: _Collected, line: _Line, named_by: str, output: str, *, list
 
 
 def _absence(uri: str, error: DataError | UserError) -> UserError:
-    """What a person is told of a source that is named on the command line and cannot be had."""
+    """Return the error for a source on the command line that cannot be read."""
     if isinstance(error, UserError):
         return error
     path = _typed_path(uri)
@@ -288,15 +313,16 @@ def _absence(uri: str, error: DataError | UserError) -> UserError:
 
 
 def _base(pattern: str) -> str:
-    """The folder or prefix above the first wildcard."""
+    """Return the folder or prefix above the first wildcard."""
     magic = MAGIC.search(pattern)
     return pattern[: magic.start()].rpartition("/")[0] if magic else pattern
 
 
 def _find(uri: str, output: str) -> tuple[list[_Candidate], str]:
-    """What one argument or line stands for, and the folder or prefix by which their names are shortened.
+    """Return the candidates that one argument or line stands for, and the folder or prefix that is cut from their
+    names.
 
-    Raises DataError where nothing is there or it cannot be listed, and UserError for an unknown protocol.
+    Raises DataError if nothing exists there or it cannot be listed, and UserError for an unknown protocol.
     """
     if (path := _typed_path(uri)) is not None:
         return _find_files(path, local_path(output))
@@ -347,7 +373,7 @@ def _matching(pattern: str, avoided: str) -> list[_Candidate]:
 
 
 def _find_objects(fs: Any, path: str, output: str) -> tuple[list[_Candidate], str]:
-    """Objects of a store. A prefix may be an object as well: a mark of a folder, if it is empty."""
+    """Find objects in a store. A prefix may also be an object: if that is empty, it only marks a folder."""
     above = path.rpartition("/")[0]
     found: dict[str, Any] = {}
     outright, base = None, path
@@ -369,9 +395,9 @@ def _find_objects(fs: Any, path: str, output: str) -> tuple[list[_Candidate], st
     for name, details in found.items():
         uri = fs.unstrip_protocol(name)
         if name.endswith("/") and not details.get("size"):
-            continue  # it stands for a folder
+            continue  # it marks a folder
         if uri != output and not uri.startswith(f"{output}/"):
-            # Some libraries read what follows as the version of another object.
+            # Some libraries read the text after it as the version of another object.
             why_not = "its key holds ?versionId=" if "?versionId=" in name and name != outright else None
             entry = Entry(path=name, size_bytes=details.get("size"), etag=_etag(details), why_not=why_not)
             candidates.append(_Candidate(entry, uri, outright=name == outright))
@@ -429,7 +455,8 @@ def _read_list(uri: str) -> Iterator[_Line]:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """A name of a list as it stands there, without spaces around it, and with its bytes as Windows writes letters."""
+    """Yield the possible forms of a name in a list: unchanged, without spaces around it, and with its bytes read as
+    cp1252."""
     yield name
     yield name.strip()
     if storable(name) != name:
@@ -437,8 +464,11 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _existing(name: str, here: str) -> str | None:
-    """Where a name of a list leads, if something is there. It lies beside the list, or in the current folder: a list
-    that was made with `ls` names it from there."""
+    """Return the place of a name in a list if something exists there, or None.
+
+    The file lies beside the list or in the current folder, because a list made with `ls` holds names relative to
+    that.
+    """
     if "://" in name:
         return name
     for each in (name,) if name.startswith("/") else (_beside(name, here), name):
@@ -449,7 +479,7 @@ def _existing(name: str, here: str) -> str | None:
 
 
 def _beside(name: str, here: str) -> str:
-    """A name of a list that lies in the folder or prefix `here`."""
+    """Return the place of a name in a list that lies in the folder or prefix `here`."""
     folder = local_path(here)
     return f"{here}/{name}" if folder is None else uri_of(os.path.abspath(os.path.join(folder, name)))
 
@@ -464,12 +494,12 @@ def _is_absolute(name: str) -> bool:
 
 
 def _is_text_list(uri: str) -> bool:
-    """Whether a list is one of names alone, in which # begins a comment."""
+    """Return whether a list holds only names, so that # begins a comment."""
     return not uri.lower().endswith((".csv", ".parquet"))
 
 
 def _windows(text: str) -> str:
-    """Text whose stray bytes were letters in the code of western Windows; any other as it is."""
+    """Return text with its stray bytes read as cp1252 (western Windows). Other text is unchanged."""
     if storable(text) == text:
         return text
     return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
@@ -480,7 +510,7 @@ def _lines(uri: str, content: bytes) -> list[_Line]:
         return _lines_of_parquet(uri, content)
     text = _decoded(uri, content)
     if _is_text_list(uri):
-        # `find -print0` writes names apart with zeros: some hold an end of line.
+        # `find -print0` separates names with zero bytes, because some names contain a line end.
         lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
         return [_Line(line) for line in lines if line.strip() and line.strip() != "uri"]
     for delimiter in ",;\t":
@@ -508,7 +538,7 @@ def _lines_of_parquet(uri: str, content: bytes) -> list[_Line]:
 
 
 def _decoded(uri: str, content: bytes) -> str:
-    """The text of a list. Bytes that are not UTF-8 stay, as in the names of files that a shell lists."""
+    """Return the text of a list. Bytes that are not UTF-8 are kept, as in file names that a shell lists."""
     for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         if content.startswith(mark):
             return content.decode("utf-16", "replace")
@@ -526,7 +556,7 @@ def _check_columns(uri: str, names: Sequence[str]) -> None:
 
 
 def _line(uri: str, row: Mapping[str, Any]) -> _Line:
-    """One row of the list at `uri`; what is not said is null or empty."""
+    """Return one row of the list at `uri`. A value that is not stated is null or empty."""
     sequence, stated = (_windows(str(row.get(name) if row.get(name) is not None else "").strip()) for name in KINDS)
     recorded_at = None
     if stated:

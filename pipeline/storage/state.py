@@ -1,6 +1,6 @@
-"""What an output says of its sources and videos: read at the start of a run, written as the run goes on.
+"""The sources and videos of an output. A run reads them at its start and writes them as it proceeds.
 
-One run at a time writes here. `sources` is one small file; every video has its own row of `videos`.
+Only one run at a time writes to an output. `sources` is one small file. Each video has its own row of `videos`.
 """
 
 import json
@@ -28,7 +28,12 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class State:
-    """sources by uri, videos by video_id: rows as they stand in the datasets."""
+    """The rows of sources and videos of one output.
+
+    store: the place of the output.
+    sources: uri -> row of the dataset `sources`.
+    videos: video_id -> row of the dataset `videos`.
+    """
 
     store: Store
     sources: dict[str, Row] = field(default_factory=dict)
@@ -38,18 +43,18 @@ class State:
     def load(cls, store: Store) -> "State":
         sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
         for row in sources.values():
-            if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions took such names
+            if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions accepted such names
                 row["csv"] = None
         videos = {row["video_id"]: row for row in tables.read(store, "videos").to_pylist()}
         return cls(store, sources, videos)
 
     @classmethod
     def open(cls, uri: str) -> "State":
-        """The state of an output that is there. Raises UserError."""
+        """Return the state of an existing output. Raises UserError if there is none or it cannot be read."""
         store = Store(uri)
         try:
             names = store.names("videos")
-        except Exception as error:  # every kind of store has its own
+        except Exception as error:  # every kind of store has its own exceptions
             raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
         if not names and "://" not in uri and not os.path.isdir(store.uri):
             raise absent(Path(uri), "folder", "name an output of `process`")
@@ -58,20 +63,20 @@ class State:
         return cls.load(store)
 
     def done(self) -> list[str]:
-        """The ids of the videos whose tables are whole."""
+        """Return the ids of the videos whose tables are complete, sorted."""
         return sorted(video_id for video_id, row in self.videos.items() if row["status"] == "done")
 
     def known_id(self, source: Source) -> str | None:
-        """The content id of a source that looks as it did when it was last read."""
+        """Return the content id of a source whose etag and size are unchanged since it was last read, else None."""
         row = self.sources.get(source.uri)
         if row is None or not source.etag or (row["etag"], row["size_bytes"]) != (source.etag, source.size_bytes):
             return None
         return row["video_id"]
 
     def vanished(self, listing: Listing) -> list[Row]:
-        """Sources that the roots of `listing` would name if they were still there.
+        """Return the sources that the roots of `listing` would name if they still existed.
 
-        Nothing has vanished below a folder that cannot be listed.
+        Sources below a folder that cannot be listed are left out, because they may still exist.
         """
         listed, roots = {source.uri for source in listing.sources}, set(listing.roots)
         unlisted = [source.uri for source in listing.sources if source.is_unlisted]
@@ -91,7 +96,7 @@ class State:
         return uris
 
     def renamed(self) -> dict[str, str]:
-        """Sources that are gone, and what their content is called now."""
+        """Return the uri of each source that is gone, with the current uri of the same content."""
         current = self._uris_of_current()
         return {
             uri: current[row["video_id"]][0]
@@ -100,13 +105,14 @@ class State:
         }
 
     def unnamed(self) -> list[str]:
-        """The videos that no current source names."""
+        """Return the ids of the videos that no current source names, sorted."""
         return sorted(self.videos.keys() - self._uris_of_current().keys())
 
     def name_sources(self, listing: Listing, *, may_write: bool = True) -> None:
-        """Take over what this run names; what earlier runs found under the same `roots` and is gone is not current.
+        """Record the sources that this run names. A source that the same `roots` named earlier and that is gone is
+        not current.
 
-        may_write: odd names are tried out on the output's file system.
+        may_write: whether unusual names are tried on the file system of the output.
         """
         for row in self.vanished(listing):
             row["current"] = False
@@ -125,7 +131,8 @@ class State:
         self._name_sequences(listing)
 
     def _drop_names_below_files(self) -> None:
-        """Forget the CSV names that no folder can hold, because an earlier version has given a file's name for it."""
+        """Remove CSV names that no folder can hold, because an earlier version used part of the path as the name of
+        a file."""
         files = {same(row["csv"]) for row in self.sources.values() if row["csv"]}
         for row in self.sources.values() if self.store.is_local else ():
             parts = same(row["csv"] or "").split("/")
@@ -133,7 +140,8 @@ class State:
                 row["csv"] = None
 
     def _name_sequences(self, listing: Listing) -> None:
-        """Take over which files follow one another. A source belongs to the sequence that it was last named in."""
+        """Record the order of the files in each sequence. A source belongs to the sequence in which it was last
+        named."""
         named: dict[str, list[str]] = defaultdict(list)
         for source in sorted(listing.sources, key=lambda source: source.place):
             if source.sequence is not None:
@@ -147,7 +155,7 @@ class State:
             self._set_positions(in_order(sequence, known, named.get(sequence, [])))
 
     def close_ranks(self) -> None:
-        """Number the files of every sequence anew, when some have gone."""
+        """Renumber the files of every sequence after some were removed."""
         for members in self.sequences().values():
             self._set_positions([row["uri"] for row in members])
 
@@ -156,7 +164,7 @@ class State:
             self.set_source(uri, position=position)
 
     def sequences(self) -> dict[str, list[Row]]:
-        """The sources of every sequence, in order."""
+        """Return the sources of every sequence, in order."""
         found: dict[str, list[Row]] = defaultdict(list)
         for row in self.sources.values():
             if row["sequence"] is not None:
@@ -164,12 +172,14 @@ class State:
         return {name: sorted(found[name], key=lambda row: row["position"]) for name in sorted(found)}
 
     def csv_names(self, video_id: str) -> list[str]:
-        """The CSV files that a video is written to: one for each of its current sources, or of those that are gone."""
+        """Return the names of the CSV files of a video: one per current source, or per former source if none is
+        current."""
         own = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
         return sorted(row["csv"] for row in own if row["current"] or not any(each["current"] for each in own))
 
     def file_names(self, video_id: str) -> list[str]:
-        """What the files of a video are called: as the CSVs of its sources, or as its id once no source names it."""
+        """Return the names of a video's files without suffix: those of its CSVs, or its id if no source has a CSV
+        name."""
         names = [name.removeprefix("csv/").removesuffix(".csv") for name in self.csv_names(video_id)]
         return names or [video_id]
 
@@ -177,7 +187,7 @@ class State:
         self.sources[uri] |= values
 
     def follow_videos(self) -> None:
-        """Give each source the status of its video."""
+        """Copy the status of each video to its sources."""
         for row in self.sources.values():
             video = self.videos.get(row["video_id"])
             if video is not None:
@@ -189,12 +199,12 @@ class State:
 
 
 def write_video(store: Store, row: Mapping[str, Any]) -> None:
-    """The last write of a video: with it, all its tables count."""
+    """Write the row of a video. It is the last write of a video, and from then on all its tables count."""
     tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
 
 
 def read_video(store: Store, video_id: str) -> Row | None:
-    """The row of a video as it is published; None where there is none."""
+    """Return the published row of a video, or None if there is none."""
     try:
         found = tables.read_one(store, "videos", video_id).to_pylist()
     except FileNotFoundError:
@@ -203,21 +213,21 @@ def read_video(store: Store, video_id: str) -> Row | None:
 
 
 def hide_video(store: Store, video_id: str) -> None:
-    """Say of a published video that it is not done, before its tables change one by one.
+    """Withdraw the row of a published video before its tables change one by one.
 
-    Its file stays, without a row: a reader who has listed the folder would stumble over one that went.
+    Its file stays, without a row, because a reader that has listed the folder would fail on a missing file.
     """
     if store.exists(f"videos/{video_id}.parquet"):
         tables.write_rows(store, f"videos/{video_id}.parquet", rows.DATASETS["videos"], [])
 
 
 def write_recipe(store: Store, config_id: str, recipe: Mapping[str, Any]) -> None:
-    """Say what a config_id stands for."""
+    """Write the configuration that a config_id stands for."""
     store.put(_recipe(config_id), json.dumps(recipe, indent=2, sort_keys=True).encode())
 
 
 def read_recipe(store: Store, config_id: str) -> Row | None:
-    """What `write_recipe` said; None where nothing did."""
+    """Return what `write_recipe` wrote, or None if there is nothing. Raises UserError if the file is not JSON."""
     try:
         return json.loads(store.read(_recipe(config_id)))
     except FileNotFoundError:
@@ -232,18 +242,21 @@ def _recipe(config_id: str) -> str:
 
 
 def aside(store: Store, video_id: str) -> Store:
-    """A place in the working area for tables that are to replace those of a published video, once they are whole."""
+    """Return a store in the working area for tables that will replace those of a published video once they are
+    complete."""
     return Store(store.full(_aside(video_id)))
 
 
 def replace_video(store: Store, video_id: str) -> None:
-    """Put the tables that stand `aside`, whole, in place of the published ones.
+    """Replace the published tables of a video with the complete ones in its `aside` store.
 
-    In between, `videos` does not say that the video is done. Doing it again after an interruption ends it.
+    Meanwhile, `videos` does not list the video as done. A repeated call finishes an interrupted replacement.
     """
     place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
     hide_video(store, video_id)
-    names = store.names(_aside(video_id), hidden=True)  # a CSV is called as its source
+    names = store.names(
+        _aside(video_id), hidden=True
+    )  # the name of a CSV comes from its source, and may begin with a dot
     if mark in names:
         store.delete(f"embeddings/{video_id}.parquet")
     for name in names:
@@ -255,12 +268,12 @@ def replace_video(store: Store, video_id: str) -> None:
 
 
 def drop_biometrics(store: Store, video_id: str) -> None:
-    """Mark what stands `aside`: when it takes the place of the published tables, kept embeddings go."""
+    """Mark the `aside` store, so that kept embeddings are removed when it replaces the published tables."""
     store.put(_no_biometrics(video_id), b"")
 
 
 def finish_replacing(store: Store, video_id: str | None = None) -> None:
-    """End what was interrupted in `replace_video`, of one video or of all; what is not whole goes."""
+    """Finish interrupted calls of `replace_video`, for one video or all. Incomplete replacements are removed."""
     names = [name.split("/") for name in store.names(_aside(video_id) if video_id else WORK)]
     for begun in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
         if store.exists(f"{_aside(begun)}/videos/{begun}.parquet"):
@@ -292,5 +305,5 @@ def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> 
 
 
 def _is_below_one(uri: str, roots: Iterable[str]) -> bool:
-    """Whether a folder or prefix among `roots` would list the file at `uri`."""
+    """Return whether a folder or prefix among `roots` would list the file at `uri`."""
     return is_known(uri) and any(is_below(uri, root) for root in roots)

@@ -1,6 +1,7 @@
-"""A place where results live: a folder, or anything that fsspec opens. Whatever appears under a name there is whole.
+"""A place for results: a folder, or any other place that fsspec opens. Every file that has its name is complete.
 
-Names are relative, with `/`. Files that are still being written begin with a dot: no reader of a dataset sees them.
+Names are relative and use `/`. Files that are still being written begin with a dot, so that no reader of a dataset
+reads them.
 """
 
 import errno
@@ -20,18 +21,18 @@ from pipeline.storage.names import is_sound, same
 from pipeline.storage.places import MAGIC, local_path, place, uri_of
 
 READ_BYTES = 4 << 20
-"""What is asked of an object store at a time: containers are read in order."""
+"""The block size for reads from an object store. Containers are read in order."""
 FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
 MARK_BYTES = 64 << 10
-"""An empty file finds room on a disk that is full."""
+"""The size of the mark for a write test. An empty file could still be written to a full disk."""
 PARTIAL = ".partial"
 PLAIN_PART = re.compile(r"[\w !#$%&'()+,;=@^`{}~.-]*[\w)]")
 PLAIN_BYTES = 120
-"""Every file system takes such a name."""
+"""The longest name, in bytes, that every file system takes."""
 
 
 class Store:
-    """The tree below one URI. Cheap to make and to pickle. Raises MachineError where the place of it fails."""
+    """The tree below one URI. It is cheap to make and to pickle. Its methods raise MachineError if the place fails."""
 
     def __init__(self, uri: str) -> None:
         path = local_path(uri)
@@ -43,11 +44,11 @@ class Store:
         return Store, (self.uri,)
 
     def full(self, name: str) -> str:
-        """The URI of `name`, for people and for other libraries."""
+        """Return the URI of `name`, for people and for other libraries."""
         return f"{self.uri}/{name}"
 
     def check_writable(self) -> None:
-        """Write and remove a mark. Raises UserError: no permission, no such bucket, no credentials."""
+        """Write and remove a mark. Raises UserError without permission, bucket, credentials or free space."""
         mark = f"_work/.writable-{uuid.uuid4().hex}"
         try:
             self.put(mark, bytes(MARK_BYTES))
@@ -61,7 +62,7 @@ class Store:
             return bool(self._fs.exists(self._path(name)))
 
     def read(self, name: str) -> bytes:
-        """The bytes of `name`. Raises FileNotFoundError."""
+        """Return the bytes of `name`. Raises FileNotFoundError."""
         with self._reaching():
             return self._fs.cat_file(self._path(name))
 
@@ -70,16 +71,16 @@ class Store:
             return self._fs.open(self._path(name), "rb")  # type: ignore[return-value]
 
     def put(self, name: str, content: bytes) -> None:
-        """Put `content` in place of whatever `name` was, at once."""
+        """Replace `name`, if it exists, with `content` in one step."""
         with self.writing(name) as file:
             file.write(content)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A local file that becomes `name` when the block ends without an exception, and otherwise nothing."""
+        """Yield a local file that becomes `name` if the block ends without an exception, and is removed otherwise."""
         target = Path(self._path(name))
         folder = target.parent if self.is_local else Path(tempfile.gettempdir())
-        partial = folder / f".{uuid.uuid4().hex}{PARTIAL}"  # a longer name might be too long
+        partial = folder / f".{uuid.uuid4().hex}{PARTIAL}"  # a name with more text might be too long
         try:
             with told_shortage(self.uri if self.is_local else str(folder)):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,8 @@ class Store:
                 partial.unlink(missing_ok=True)
 
     def holds(self, part: str) -> bool:
-        """Whether a file may be called `part` here, with a suffix. File systems differ in lengths and letters."""
+        """Return whether a file named `part` with a suffix can exist here. File systems differ in lengths and
+        characters."""
         if not self.is_local or (len(part.encode()) <= PLAIN_BYTES and PLAIN_PART.fullmatch(part)):
             return True
         trial = Path(self._path(f"_work/.names-{uuid.uuid4().hex}"))
@@ -112,9 +114,10 @@ class Store:
             shutil.rmtree(trial, ignore_errors=True)
 
     def names(self, below: str, *, hidden: bool = False) -> list[str]:
-        """All files below the folder `below`, sorted, relative to the root; none if there is no such folder.
+        """Return all files below the folder `below`, sorted, relative to the root. Empty if the folder does not
+        exist.
 
-        hidden: also those whose names begin with a dot, but for files on the way.
+        hidden: whether to include names that begin with a dot, except files that are being written.
         """
         self._fs.invalidate_cache()
         with suppress(*FOUND_NOTHING), self._reaching():
@@ -124,17 +127,17 @@ class Store:
         return []
 
     def changes(self, below: str) -> list[tuple[str, datetime]]:
-        """All files below a folder, and when each was written last (UTC)."""
+        """Return all files below a folder, each with the time of its last change (UTC)."""
         return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]
 
     def move(self, name: str, target: str) -> None:
-        """Put `name` in place of whatever `target` was, at once. Raises FileNotFoundError."""
+        """Move `name` to `target` in one step, and replace what was there. Raises FileNotFoundError."""
         with self._reaching():
             if self.is_local:
                 Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
                 Path(self._path(name)).replace(self._path(target))
             else:
-                self._fs.cp_file(self._path(name), self._path(target))  # `copy` would take a name for a pattern
+                self._fs.cp_file(self._path(name), self._path(target))  # `copy` would read a name as a pattern
                 self._fs.rm_file(self._path(name))
 
     def delete(self, name: str) -> None:
@@ -145,25 +148,25 @@ class Store:
         with suppress(*FOUND_NOTHING), self._reaching():
             if self.is_local or not MAGIC.search(self._path(below)):
                 self._fs.rm(self._path(below), recursive=True)
-            else:  # `rm` would take the name for a pattern, and remove what it matches
+            else:  # `rm` would read the name as a pattern and remove all matches
                 for path in self._fs.find(self._path(below)):
                     self._fs.rm_file(path)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Tell of a disk or an object store that fails; what is not there stays what it is."""
+        """Raise MachineError if a disk or object store fails. Errors for missing files are passed on unchanged."""
         try:
             with told_shortage(self.uri):
                 yield
         except (*FOUND_NOTHING, MachineError):
             raise
-        except Exception as error:  # every kind of object store has its own
+        except Exception as error:  # every kind of object store has its own exceptions
             if self.is_local:
                 raise
             raise MachineError(f"{self.uri}: {plain_cause(error)}; {GONE}") from error
 
     def _path(self, name: str) -> str:
-        """Where `name` is. Nothing that climbs out of the tree is a name here, wherever it comes from."""
+        """Return the path of `name`. Raises ValueError for a name that leads out of the tree, whatever its origin."""
         if name and not is_sound(name):
             raise ValueError(f"{name!r} is no name below {self.uri}")
         return f"{self._root}/{name}".rstrip("/")
@@ -171,7 +174,7 @@ class Store:
 
 @contextmanager
 def told_shortage(place: str) -> Iterator[None]:
-    """Raise MachineError for an OSError that says that the machine is short of something."""
+    """Raise MachineError for an OSError that means that the machine lacks a resource."""
     try:
         yield
     except OSError as error:
@@ -186,16 +189,17 @@ def _is_shown(name: str, *, hidden: bool) -> bool:
 
 
 def _clear_way(target: Path) -> None:
-    """Remove the folders that deleted files have left where a file is to be. Files stay."""
+    """Remove empty folders that deleted files left in place of a file to be written. Files stay."""
     for folder, _, _ in os.walk(target, topdown=False):
         with suppress(OSError):
             os.rmdir(folder)
 
 
 def opener(uri: str) -> Callable[[], str | BinaryIO]:
-    """A function that opens `uri` anew at each call: the path of a local file, else a seekable file object.
+    """Return a function that opens `uri` at each call: it returns the path of a local file, else a seekable file
+    object.
 
-    It raises OSError, whatever the kind of store.
+    The function raises OSError for every kind of store.
     """
     fs, path = place(uri)
     if (local := local_path(uri)) is not None:
@@ -204,24 +208,24 @@ def opener(uri: str) -> Callable[[], str | BinaryIO]:
     def open_remote() -> BinaryIO:
         try:
             return fs.open(path, "rb", cache_type="readahead", block_size=READ_BYTES)
-        except Exception as error:  # botocore and aiohttp have their own kinds
+        except Exception as error:  # botocore and aiohttp have their own exceptions
             raise OSError(plain_cause(error)) from error
 
     return open_remote
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk or a quota has run out, as far as the last cause of `error` says."""
+    """Return whether the last cause of `error` is a full disk or an exhausted quota."""
     while error.__cause__ is not None:
         error = error.__cause__
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def plain_cause(error: BaseException) -> str:
-    """The last cause of `error`, in one line."""
+    """Return the last cause of `error` in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, FileNotFoundError) and not error.strerror:
-        reason = "there is no such file"  # the library gives the name alone
+        reason = "there is no such file"  # the library states only the name
     return (reason or type(error).__name__).splitlines()[0]

@@ -1,6 +1,6 @@
-"""The datasets that a user reads: one folder of Parquet files each, in which every file is whole.
+"""The published datasets. Each is a folder of Parquet files, and every file is complete.
 
-A file without rows carries each schema from the start, so that a dataset can be read before it has rows.
+Each dataset has a file without rows that carries the schema, so that it can be read before it has rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,21 +18,21 @@ from pipeline.text import storable
 
 ROWS_PER_GROUP = 65_536
 ROWS_OF_CSV = 4_096
-"""Lines of text are made so many at a time."""
+"""The number of CSV lines that are formatted at a time."""
 SCHEMA_FILE = "schema.parquet"
 
 
 def create(store: Store, keep_biometrics: bool) -> None:
-    """Make every dataset readable."""
+    """Write the schema file of every dataset, so that all can be read."""
     for name, schema in (rows.DATASETS | (rows.BIOMETRIC_DATASETS if keep_biometrics else {})).items():
         if not store.exists(f"{name}/{SCHEMA_FILE}"):
             write(store, f"{name}/{SCHEMA_FILE}", schema, [])
 
 
 def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table]) -> int:
-    """Write `batches` as one Parquet file with row groups of a fixed size, so that the bytes depend on the rows alone.
+    """Write `batches` as one Parquet file and return the number of rows.
 
-    Returns the number of rows.
+    Row groups have a fixed size, so that the bytes depend only on the rows.
     """
     waiting: list[pa.Table] = []
     num_waiting = num_rows = 0
@@ -53,7 +53,7 @@ def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table
 
 
 def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write a small table from `records`; a column that a record lacks is null. Text becomes UTF-8."""
+    """Write a small table from `records`. A column that a record lacks is null. Text becomes UTF-8."""
     columns = {field.name: [_storable(record.get(field.name)) for record in records] for field in schema}
     write(store, name, schema, [pa.table(columns, schema=schema)])
 
@@ -63,7 +63,7 @@ def _storable(value: Any) -> Any:
 
 
 def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a dataset, in order of file names; none if there is no such dataset.
+    """Return all rows of a dataset in order of file names, or none if the dataset does not exist.
 
     A column that a file of an older version lacks is null.
     """
@@ -73,7 +73,7 @@ def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa
 
 
 def read_one(store: Store, dataset: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of one published video, as `read` gives them. Raises FileNotFoundError."""
+    """Return the rows of one published video, as `read` does. Raises FileNotFoundError."""
     return read_file(store, f"{dataset}/{video_id}.parquet", _schema(dataset, columns))
 
 
@@ -83,7 +83,7 @@ def _schema(dataset: str, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def read_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
-    """One Parquet file; a column that it lacks is null. Raises FileNotFoundError."""
+    """Return the rows of one Parquet file. A column that it lacks is null. Raises FileNotFoundError."""
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
         table = reader.read([name for name in schema.names if name in reader.schema_arrow.names])
@@ -95,7 +95,7 @@ def read_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def read_note(store: Store, name: str, key: str) -> str | None:
-    """What the metadata of a Parquet file say under `key`; None where there is no such file or key."""
+    """Return the value of `key` in the metadata of a Parquet file, or None if the file or the key does not exist."""
     try:
         with store.open(name) as file:
             found = (pq.read_schema(file).metadata or {}).get(key.encode())
@@ -106,7 +106,7 @@ def read_note(store: Store, name: str, key: str) -> str | None:
 
 @contextmanager
 def row_groups(store: Store, name: str) -> Iterator[Iterator[pa.Table]]:
-    """Stream one Parquet file."""
+    """Yield an iterator over the row groups of one Parquet file."""
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
         yield (reader.read_row_group(i) for i in range(reader.num_row_groups))
@@ -114,14 +114,14 @@ def row_groups(store: Store, name: str) -> Iterator[Iterator[pa.Table]]:
 
 @contextmanager
 def damage_is_a_fault() -> Iterator[None]:
-    """Raise DataError where the block finds that stored bytes are missing, damaged, or do not fit together."""
+    """Raise DataError if the block fails because stored bytes are missing, damaged or inconsistent."""
     try:
         yield
         return
     except (pa.ArrowException, LookupError, ValueError, FileNotFoundError) as error:
         cause = error
     except OSError as error:
-        if error.errno is not None:  # the place fails; of damaged bytes Arrow speaks without a number
+        if error.errno is not None:  # the place fails; for damaged bytes, Arrow raises an OSError without a number
             raise
         cause = error
     told = f"{type(cause).__name__}: {plain_cause(cause)}"
@@ -129,7 +129,8 @@ def damage_is_a_fault() -> Iterator[None]:
 
 
 def write_csv(store: Store, video_id: str, name: str) -> None:
-    """The seeds' file of a published video: a person in a frame per line, whole pixels, LF ends."""
+    """Write the CSV of a published video, in the format of the seeds: one person in one frame per line, whole
+    pixels, LF line ends."""
     with row_groups(store, f"detections/{video_id}.parquet") as groups, store.writing(name) as file:
         file.write(f"{rows.CSV_HEADER}\n".encode())
         for group in (part.slice(start, ROWS_OF_CSV) for part in groups for start in range(0, len(part), ROWS_OF_CSV)):

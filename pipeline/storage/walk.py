@@ -1,7 +1,7 @@
-"""What lies at a path of this machine and below it, as sources are looked for.
+"""The files at a path of this machine and below it.
 
-Links are followed. A link that leads to a folder in which the walk already is would never end, and is passed over; a
-link met behind a link is entered once. What lies there and cannot be had comes with a reason.
+Links are followed. A link to a folder that contains the link is skipped, because the walk would never end. A folder
+that is reached through links inside links is entered once. An entry that cannot be read carries the reason.
 """
 
 import errno
@@ -25,7 +25,14 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing in a store. why_not: why it cannot be had; null for what can."""
+    """One file or folder in a store.
+
+    path: the path in the store.
+    size_bytes: the size of a file. None if unknown, or for a folder.
+    etag: changes when the bytes change. None if unknown.
+    why_not: the reason why it cannot be read. None if it can.
+    is_folder: whether it is a folder.
+    """
 
     path: str
     size_bytes: int | None = None
@@ -35,15 +42,15 @@ class Entry:
 
     @property
     def is_unlisted(self) -> bool:
-        """Whether it is a folder, and nobody knows what is in it."""
+        """Return whether it is a folder that cannot be listed."""
         return self.is_folder and self.why_not is not None
 
 
 def look(path: str) -> Entry:
-    """What is at a path. Raises FileNotFoundError where nothing is, not even a broken link."""
+    """Return the entry at a path. Raises FileNotFoundError if nothing is there, not even a broken link."""
     try:
         found = os.stat(path)
-    except ValueError:  # a zero byte in it
+    except ValueError:  # the path contains a zero byte
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except OSError as error:
         if not os.path.islink(path):
@@ -58,21 +65,24 @@ def look(path: str) -> Entry:
 
 
 def walk(top: str, avoided: str, *, max_depth: int | None = None, folders: bool = False) -> Iterator[Entry]:
-    """Everything below a folder but folders, which come only if asked for, or where they cannot be listed.
+    """Yield every file below a folder, and every folder that cannot be listed.
 
-    avoided: a folder that is never entered, by whatever name. max_depth: of names below `top`; None: any.
+    avoided: a folder that is never entered, under any name.
+    max_depth: the largest number of names below `top`. None for any.
+    folders: whether to yield all folders too.
     """
     yield from _Walk(os.path.realpath(avoided), max_depth, folders).below(top)
 
 
 def match(pattern: str, avoided: str) -> Iterator[Entry]:
-    """What an absolute pattern stands for, as fsspec reads one: `**` is any number of folders. Raises ValueError."""
+    """Yield the matches of an absolute pattern in the syntax of fsspec: `**` is any number of folders. Raises
+    ValueError."""
     at = MAGIC.search(pattern)
     top, _, rest = pattern[: at.start()].rpartition("/") if at else pattern.rpartition("/")
     rest = pattern[len(top) + 1 :]
     matches = re.compile(glob_translate(pattern)).match
     is_deep = "**" in rest
-    # What `**` matches last is all below, files and folders: their files are enough.
+    # A final `**` matches all files and folders below, and the files are enough.
     folders = not pattern.endswith("**")
     for entry in walk(top or "/", avoided, max_depth=None if is_deep else rest.count("/") + 1, folders=folders):
         if entry.is_unlisted or matches(entry.path):
@@ -80,13 +90,19 @@ def match(pattern: str, avoided: str) -> Iterator[Entry]:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies below it, whatever links lead there. folder: without links."""
+    """Return whether a path is a folder or lies below it, through any links. folder: a path without links."""
     return _is_within(os.path.realpath(path), folder)
 
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder to list. real: its path without links. came_by: the real folders whose links the walk has followed."""
+    """A folder to list.
+
+    path: the path as it was reached.
+    real: the path without links.
+    depth: the number of names below the top.
+    came_by: the real folders that hold the links that the walk has followed.
+    """
 
     path: str
     real: str
@@ -112,7 +128,7 @@ class _Walk:
                 with os.scandir(folder.path) as entries:
                     links = {entry.name: entry.is_symlink() for entry in entries}
             except (FileNotFoundError, NotADirectoryError):
-                continue  # it went while the others were listed
+                continue  # it was removed after its parent was listed
             except OSError as error:
                 yield Entry(path=folder.path, is_folder=True, why_not=f"cannot be listed: {error.strerror}")
                 continue
@@ -138,7 +154,7 @@ class _Walk:
         return self.max_depth is None or depth < self.max_depth
 
     def _entered(self, above: _Folder, path: str, name: str, *, is_link: bool) -> list[_Folder]:
-        """The folder at `path`, if the walk is to go there."""
+        """Return the folder at `path` in a list, or an empty list if the walk must not enter it."""
         if not is_link:
             return [_Folder(path, f"{above.real.rstrip('/')}/{name}", above.depth + 1, above.came_by)]
         real = os.path.realpath(path)
