@@ -115,9 +115,8 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
         return Way.VIDEO if after.get(key) else Way.SCORES  # kept biometrics can be removed at any time
     if section not in SHAPED_BY["reduced"]:
         return Way.FACES if section == "estimate" else Way.VIDEO
-    if (
-        key not in before or key not in after
-    ):  # a knob of another version, whose tables may lack the data that it acts on
+    # The knob may be of another version, whose tables may lack the data that it acts on.
+    if key not in before or key not in after:
         return Way.CHUNKS
     if section == "person":
         return Way.SCORES

@@ -75,9 +75,8 @@ class Engines:
     def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
         """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
         num_files = sum(len(job.members) for job in jobs)
-        is_large = (
-            len(jobs) > 1 and num_files > SMALL_SEQUENCES
-        )  # each sequence is one task, so a single one is no faster on Ray
+        # Each sequence is one task, so a single one is no faster on Ray.
+        is_large = len(jobs) > 1 and num_files > SMALL_SEQUENCES
         if not self._wants_ray(is_mapped=False, is_large=is_large):
             return link_here(jobs)
         if not self._is_ray_there:

@@ -1,5 +1,5 @@
-"""The faces of a chunk: found on the candidates' crops, restored if the configuration asks for it, and judged by age
-    and gender.
+"""The faces of a chunk. They are found on the candidates' crops, restored if the configuration asks for it, and judged
+by age and gender.
 
 The module has three cores, without Ray. Each one takes rows of the columns that it NEEDS and returns those that it
 ADDS, row for row. One row is one chunk. The values of a face depend on its frame alone, never on where a chunk

@@ -1,8 +1,9 @@
-"""Core of stage `observe`: a span of one video -> the frames, people, embeddings and candidates of each of its chunks.
+"""The core of stage `observe`. It turns a span of one video into the frames, people, embeddings and candidates of
+each of its chunks.
 
-Facts of single frames and single cells only, so that where a chunk begins or ends changes none of them. It streams:
-besides what waits in the decoder there are never more full pictures than a batch, nor more crops than those of one
-cell. No Ray here.
+Its output holds only facts of single frames and single cells, so the borders of a chunk change none of them. It
+streams. Besides the frames that wait in the decoder it never holds more full pictures than one batch, nor more crops
+than those of one cell. This module does not use Ray.
 """
 
 import contextlib
@@ -39,11 +40,11 @@ from pipeline.media.pictures import encode_jpeg
 from pipeline.media.probe import Opener, Probe
 
 CHUNK_ROWS = rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES)
-"""What is observed of one chunk."""
+"""The columns of one observed chunk."""
 
 
 class PeopleFinder(Protocol):
-    """models.person_detector.PersonDetector."""
+    """The interface of models.person_detector.PersonDetector."""
 
     batch: int
 
@@ -51,7 +52,7 @@ class PeopleFinder(Protocol):
 
 
 class Embedder(Protocol):
-    """models.body_embedder.BodyEmbedder."""
+    """The interface of models.body_embedder.BodyEmbedder."""
 
     batch: int
 
@@ -61,16 +62,17 @@ class Embedder(Protocol):
 
 
 FaceFinder = Callable[[Sequence[Picture]], list[Faces]]
-"""models.face_detector.FaceDetector."""
+"""The interface of models.face_detector.FaceDetector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What looks at pictures.
+    """The models that process pictures.
 
-    embedder: None where the profile has no appearance. look: the cheap look for a face on crops, None: quality alone
-    decides.
-    faces: finds faces in whole frames, None unless observe.whole_frame_faces.
+    detector: finds people.
+    embedder: embeds bodies. None if the profile uses no appearance.
+    look: the quick face check on crops. None if quality alone decides.
+    faces: finds faces in whole frames. None unless observe.whole_frame_faces is set.
     """
 
     detector: PeopleFinder
@@ -80,7 +82,7 @@ class Models:
 
 
 class SpanObserver:
-    """Observes spans, one after the other, with the same models. See Models for those that may be None."""
+    """Observes spans, one after the other, with the same models. `Models` says which of them may be None."""
 
     def __init__(
         self,
@@ -96,8 +98,9 @@ class SpanObserver:
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a rows.SPAN that are not durable yet, each as soon as its last frame is decoded.
 
-        Each is a dict of first_cell, end_cell, warning, and the columns of CHUNK_ROWS for `as_row`. Damage makes the
-        rest of the span be decoded again, more carefully; what was yielded before stays. Raises DataError.
+        Each chunk is a dict of first_cell, end_cell, warning, and the columns of CHUNK_ROWS for `as_row`. If the
+        source is damaged, the rest of the span is decoded again in the careful mode. The chunks yielded before stay
+        valid. Raises DataError if the source cannot be decoded.
         """
         probe = Probe.from_json(span["probe"])
         borders = [*span["borders"], span["end_cell"]]
@@ -116,7 +119,7 @@ class SpanObserver:
     def _decode(
         self, probe: Probe, chunks: Sequence[tuple[int, int]], open_source: Opener, is_careful: bool
     ) -> Iterator[dict[str, Any]]:
-        """One pass from the first to the last of `chunks`; what lies between them is decoded, and that is all."""
+        """Decode once from the first to the last of `chunks`. Frames between the chunks are decoded but not used."""
         observe = self._config.observe
         decoder = SpanDecoder(
             open_source,
@@ -143,7 +146,7 @@ class SpanObserver:
 
 
 def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:
-    """What a span's warning says about one chunk: a chunk's row depends on no other chunk."""
+    """Return the part of a span's warning that concerns one chunk. A chunk's row depends on no other chunk."""
     own = [
         (cell, what)
         for cell, what in notes([of_span])
@@ -153,7 +156,7 @@ def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:
 
 
 def as_row(chunk: Mapping[str, Any]) -> pa.Table:
-    """One row of CHUNK_ROWS from what SpanObserver yields for a chunk."""
+    """Return one row of CHUNK_ROWS from a chunk that SpanObserver yields."""
     columns = []
     for column in CHUNK_ROWS:
         value = chunk[column.name]
@@ -167,7 +170,16 @@ def as_row(chunk: Mapping[str, Any]) -> pa.Table:
 
 @dataclass(slots=True)
 class CellOfPeople:
-    """Those worth a crop of the cell at hand, in the order of time, and the crops that may still be chosen."""
+    """The people of the current cell that are worth a crop, in order of time.
+
+    number: of the cell, -1 for none.
+    frames: step of each person's frame in the cell.
+    detections: index of each person's detection in the chunk.
+    boxes: (4,) float32 xyxy px each.
+    glances: score of the quick face check, nan where there is none.
+    qualities: quality of each crop.
+    crops: by position in the lists, the crop and the body crop of each person who may still be chosen.
+    """
 
     number: int = -1
     frames: list[int] = field(default_factory=list)
@@ -181,7 +193,7 @@ class CellOfPeople:
         return chain(np.array(self.frames, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
 
     def forget(self, params: CandidateParams) -> None:
-        """Drop the crops that cannot be chosen any more."""
+        """Drop the crops that can no longer be chosen."""
         keep = best_of_chains(self.chains(params), np.array(self.glances), np.array(self.qualities), params).tolist()
         self.crops = {index: self.crops[index] for index in sorted(keep)}
 
@@ -190,18 +202,17 @@ class CellOfPeople:
 
 
 class ChunkSheet:
-    """Takes the frames of one chunk in order and writes down what there is to see."""
+    """Takes the frames of one chunk in order and records the people and candidates in them."""
 
     def __init__(self, config: Config, models: Models, probe: Probe, thumbnail_pixels: int) -> None:
         self._params = config.candidates
         self._models, self._probe, self._thumbnail_pixels = models, probe, thumbnail_pixels
-        self._alone = (
-            probe.kind == "image"
-        )  # by content, so that a picture's numbers do not depend on where it is found
+        # The content decides, so that the numbers of a picture do not depend on where it is found.
+        self._alone = probe.kind == "image"
         self._embeds_all = models.embedder is not None and config.observe.body.embed == "all"
         self._frames: list[tuple[Any, ...]] = []
         self._pending: list[tuple[int, int, int, Picture]] = []  # frame, cell, step in the cell, picture
-        self._people: list[tuple[int, Detections, int]] = []  # frame, people, how many of them have bodies
+        self._people: list[tuple[int, Detections, int]] = []  # frame, people, number of people with bodies
         self._cell = CellOfPeople()
         self._cell_step = 0
         self._step_cell = -1
@@ -211,11 +222,11 @@ class ChunkSheet:
         self._embedding = EmbeddingQueue(models.embedder, self._alone)
 
     def add(self, frame: DecodedFrame) -> None:
-        """Take the next frame; pictures are looked at when a batch is full."""
+        """Take the next frame. The models process the pictures when a batch is full."""
         if frame.analysed and frame.picture is not None:
             if frame.cell != self._step_cell:
                 self._step_cell, self._cell_step, self._is_cut = frame.cell, 0, False
-            self._cell_step += 2 if self._is_cut else 1  # chains join neighbouring numbers only
+            self._cell_step += 2 if self._is_cut else 1  # chains join only consecutive numbers
             self._is_cut = False
             self._pending.append((len(self._frames), frame.cell, self._cell_step, frame.picture))
         differences = frame.differences or (None, None, None)
@@ -226,7 +237,7 @@ class ChunkSheet:
             self._look()
 
     def close(self) -> dict[str, Any]:
-        """The columns of CHUNK_ROWS, after the last frame."""
+        """Process the remaining pictures after the last frame. Return the columns of CHUNK_ROWS."""
         self._look()
         self._close_cell()
         return {
@@ -271,7 +282,8 @@ class ChunkSheet:
         self._note_crops(step, picture, people, first)
 
     def _note_crops(self, step: int, picture: Picture, people: Detections, first: int) -> None:
-        """Cut out those worth a look, glance at them, and keep them in the cell."""
+        """Cut out the people that are worth a crop, run the quick face check on the crops, and keep them in the
+        cell."""
         height, width = picture.shape[:2]
         places = crop_boxes(people.boxes, width, height, self._params)
         visible = visibility(people.boxes, places, people.scores, width, height)
@@ -309,7 +321,7 @@ class ChunkSheet:
 
 
 class EmbeddingQueue:
-    """Embeds crops as soon as a batch is full, so that padding is paid once a chunk."""
+    """Embeds crops as soon as a batch is full, so that only the last batch of a chunk is padded."""
 
     def __init__(self, embedder: Embedder | None, alone: bool) -> None:
         self._embedder = embedder
@@ -327,7 +339,7 @@ class EmbeddingQueue:
             self._run(to_the_last=False)
 
     def close(self) -> tuple[NDArray[np.int64], Quantised]:
-        """Embed what waits; returns which detections have embeddings, (N,), and those."""
+        """Embed the waiting crops. Return the (N,) detections that have embeddings, and the N embeddings."""
         self._run(to_the_last=True)
         if not self._codes:
             return np.zeros(0, np.int64), Quantised(np.zeros((0, 0), np.int8), np.zeros(0, np.float32))
@@ -364,7 +376,7 @@ def _detections_array(
 
 
 def _vectors_array(length: int, places: NDArray[np.int64], vectors: Quantised) -> pa.StructArray:
-    """`length` embeddings, null but at (N,) `places`, which hold the N `vectors`."""
+    """Return `length` embeddings. The (N,) `places` hold the N `vectors`, and all others are null."""
     is_null = np.ones(length, bool)
     is_null[places] = False
     order = np.argsort(places, kind="stable")

@@ -1,7 +1,7 @@
-"""From what is known of a video's tracklets, and who of them is one person, to its published tables.
+"""From the facts about a video's tracklets, and the persons they belong to, to its published tables.
 
-Nothing here knows where the facts come from: `reduce` has them from durable chunks, `relink` from the tables that are
-published already. Equal facts and equal persons make equal bytes.
+This module does not depend on the origin of the facts. `reduce` gets them from durable chunks, `relink` from tables
+that are already published. Equal facts and equal persons make equal bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,23 +21,30 @@ from pipeline.storage import state, tables
 from pipeline.storage.store import Store
 
 TOLD_OF_FRAMES = ("age_low", "age_high", "age_why_not", "gender_why_not")
-"""What `detections` has of `persons` as it stands there, beside age_columns and gender."""
+"""The columns that `detections` copies unchanged from `persons`, besides gender and those of age_columns."""
 OF_PERSONS = ("person_id", "age_min", "age_max", "age_actual", "gender", *TOLD_OF_FRAMES)
-"""The columns of `detections`, `tracklets` and `faces` that say who somebody is, or is estimated to be."""
+"""The columns of `detections`, `tracklets` and `faces` that identify or describe a person."""
 
 
 def facts_schema(dataset: str) -> pa.Schema:
-    """A dataset without the columns that tell of persons."""
+    """Return the schema of a dataset without the columns about persons."""
     return pa.schema([field for field in rows.DATASETS[dataset] if field.name not in OF_PERSONS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a video before anybody is a person. Its T tracklets are numbered 1..T by first appearance.
+    """The facts about a video before its persons are known. Its T tracklets have the numbers 1..T by first
+    appearance.
 
-    shots: the rows of `shots`. tracklets: those of `tracklets`, by tracklet_id. faces: those of `faces`. detections:
-    makes those of `detections`, some whole frames at a time, in order of frames. All without OF_PERSONS. likenesses:
-    the rows of `likenesses`. num_analysed: frames that the detector saw.
+    All tables lack the columns OF_PERSONS.
+
+    video_id: id of the content.
+    shots: the rows of `shots`.
+    tracklets: the rows of `tracklets`, by tracklet_id.
+    faces: the rows of `faces`.
+    detections: returns the rows of `detections` in order of frames, in tables of some whole frames each.
+    likenesses: the rows of `likenesses`.
+    num_analysed: number of frames that the detector processed.
     """
 
     video_id: str
@@ -51,7 +58,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """person_ids: (T,) by tracklet. links: between the tracklets a + 1 and b + 1. votes: by person, 1 first."""
+    """The persons of a video.
+
+    person_ids: (T,) int64 by tracklet.
+    links: between the tracklets a + 1 and b + 1.
+    votes: by person, person 1 first.
+    """
 
     person_ids: NDArray[np.int64]
     links: Links
@@ -59,7 +71,10 @@ class People:
 
 
 def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: PersonParams) -> People:
-    """Number the persons and estimate each from its faces. labels: (T,) equal where tracklets are one person."""
+    """Number the persons, and estimate age and gender of each from its faces.
+
+    labels: (T,) int64, equal for tracklets of one person.
+    """
     person_ids = number_persons(np.arange(1, len(labels) + 1), labels)
     judged, on = _judged(facts), _tracklets_of_faces(facts)
     person_of_face = np.where(judged, np.append(0, person_ids)[on], 0)
@@ -73,9 +88,10 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
 
 
 def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]) -> None:
-    """Write every table of the video but `embeddings`, which knows no persons, and `videos`, which is written last.
+    """Write every table of the video except `embeddings`, which does not depend on persons, and `videos`, which is
+    written last.
 
-    Until that is done, `videos` does not say of an older publication either that it is done.
+    Until `videos` is written, it does not list an older publication of the video as done either.
     """
 
     def put(dataset: str, *parts: pa.Table) -> None:
@@ -96,7 +112,7 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
 
 
 def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
-    """The rows of `detections`, ordered by frame, then person."""
+    """Yield the rows of `detections`, ordered by frame, then person."""
     ages = [age_columns(vote.age) for vote in people.votes]
     by_person = {
         "age_min": np.array([0, *(age.age_min for age in ages)], np.int64),
@@ -143,7 +159,7 @@ def _persons(facts: Facts, people: People) -> pa.Table:
 
 
 def likeness_table(video_id: str, likenesses: Likenesses, spaces: Mapping[str, str]) -> pa.Table:
-    """The rows of `likenesses`: of each kind of embedding that the video has a space for."""
+    """Return the rows of `likenesses`, one for each kind of embedding for which the video has a space."""
     kinds = sorted(spaces)
     own = [likenesses[kind] for kind in kinds]
     columns: dict[str, Any] = {"video_id": [video_id] * len(kinds), "kind": kinds}
@@ -157,7 +173,8 @@ def likeness_table(video_id: str, likenesses: Likenesses, spaces: Mapping[str, s
 
 
 def read_likenesses(table: pa.Table) -> Likenesses:
-    """What `likeness_table` wrote; of a kind without a row nothing is ever compared."""
+    """Return the calibrated similarities that `likeness_table` wrote. Embeddings of a kind without a row are never
+    compared."""
     found = {
         row["kind"]: Likeness(
             Spread(row["same_mean"], row["same_std"], row["num_same"]),
@@ -186,7 +203,7 @@ def _judged(facts: Facts) -> NDArray[np.bool_]:
 
 
 def _tracklets_of_faces(facts: Facts) -> NDArray[np.int64]:
-    """(F,) tracklet_id, 0 for none."""
+    """Return the (F,) tracklet_id of each face, 0 for none."""
     return facts.faces["tracklet_id"].fill_null(0).to_numpy().astype(np.int64)
 
 
@@ -194,7 +211,7 @@ def _tracklets_of_faces(facts: Facts) -> NDArray[np.int64]:
 
 
 def make(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
-    """A table of `schema` from arrays and lists."""
+    """Return a table of `schema` from arrays and lists."""
 
     def column(field: pa.Field) -> pa.Array | pa.ChunkedArray:
         values = columns[field.name]
@@ -206,12 +223,12 @@ def make(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _with(dataset: str, facts: pa.Table, told: Mapping[str, Any]) -> pa.Table:
-    """The rows of a dataset from facts and what is told of persons."""
+    """Return the rows of a dataset from its facts and its columns about persons."""
     return make(rows.DATASETS[dataset], {name: facts[name] for name in facts.column_names} | dict(told))
 
 
 def reals(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """A column as float64, nan for null."""
+    """Return a column as float64, with nan for null."""
     return table[name].cast(pa.float64()).to_numpy()
 
 
@@ -220,5 +237,5 @@ def nullable(values: NDArray[np.float64]) -> pa.Array:
 
 
 def ids_or_null(values: NDArray[np.int64]) -> pa.Array:
-    """Ids count from 1; 0 becomes null."""
+    """Return a column of ids. Ids count from 1, and 0 becomes null."""
     return pa.array(values, mask=values == 0)

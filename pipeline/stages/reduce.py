@@ -1,8 +1,8 @@
-"""Reduce one video: from durable chunks to published tables. Shots are tracked in order across all chunk borders.
+"""Reduce one video from durable chunks to published tables. Shots are tracked in order across all chunk borders.
 
-Nothing here knows Ray; `spread` says how the parts of the tracking are carried out. Detections, embeddings and what the
-tracker gave are read a window at a time; what stays in memory is a time per frame, a short row per face, and one
-summary per tracklet.
+This module does not use Ray. The argument `spread` carries out the parts of the tracking. Detections, embeddings and
+tracking results are read one window at a time. Memory holds a time per frame, a short row per face, and one summary
+per tracklet.
 """
 
 from collections import defaultdict
@@ -48,34 +48,41 @@ from pipeline.storage.ledger import Ledger, Span, is_whole, summary_name
 from pipeline.storage.store import Store
 
 FRAMES_PER_WINDOW = 4_096
-"""Boxes are read, and rows made, for so many frames at a time."""
+"""Number of frames whose boxes are read, and whose rows are made, at a time."""
 MS_PER_PART = 10_000
-"""Work of one task that tracks, by the estimate below. A worker that has tracked nothing yet needs some seconds to load
-the trackers, so that smaller parts would cost more than they give."""
+"""Milliseconds of work of one tracking task, by the estimate below. A new worker needs some seconds to load the
+trackers, so smaller parts would cost more than they save."""
 MS_PER_FRAME, MS_PER_DETECTION = 0.8, 0.25
-"""OccluBoost on one core (tests/bench/tracking_at_scale.py)."""
+"""Milliseconds of OccluBoost per frame and per detection, on one core (tests/bench/tracking_at_scale.py)."""
 ROWS_OF_VECTORS = 1024
-"""Embeddings are written so many at a time."""
+"""Number of embeddings that are written at a time."""
 FRAME_COLUMNS = [
     *(name for name in rows.FRAMES.names if name != "frames"),
     *(f"frames.list.element.{field.name}" for field in rows.FRAME if field.name != "place"),
 ]
-"""Sketches of places are read where there is a cut."""
+"""The columns of frames that are read for every chunk. Sketches of places are read only around cuts."""
 SEAM_FRAMES = (4, 8)
-"""Analysed frames before and after a cut that are compared: flashes, and what a camera shows while it goes over to
-infrared, look like nothing before or after."""
+"""Number of analysed frames before and after a cut that are compared. Several are needed, because flashes, and the
+pictures of a camera that switches to infrared, resemble nothing before or after."""
 MIN_FACE_WEIGHT = 1.0
-"""Summed quality below which a tracklet's faces do not say who it is: that of one perfect face. Small and soft faces of
-different people are as alike as one person's (.9 in a street, MobileFaceNet)."""
+"""Summed quality of a tracklet's faces below which they do not identify a person. It is the quality of one perfect
+face. Small and blurred faces of different people are as similar as those of one person (.9 in a street,
+MobileFaceNet)."""
 NOMINAL_FPS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunks:
-    """The durable chunks of a video, and what is to be made of them.
+    """The durable chunks of a video, and the settings for the tables made of them.
 
-    spaces: the embedding spaces of `body` and `face`, where there are such. priors: what is known of their embedders.
-    in_sequence: files that follow it will want to know its persons.
+    video_id: id of the content.
+    spans: (first_cell, end_cell) of each chunk, in order.
+    csv_names: names of the CSV files to write.
+    ledger: holds the durable objects.
+    config: of the tables to make.
+    spaces: embedding spaces by `body` and `face`, where there are such embeddings.
+    priors: calibrated similarity of their embedders.
+    in_sequence: whether later files of a sequence may be linked with the persons of this video.
     """
 
     video_id: str
@@ -93,7 +100,12 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Chunks):
-    """A video that is processed. config_id: what its tables will be known to depend on."""
+    """A video that is processed.
+
+    uri: the source that is read.
+    probe: of its container.
+    config_id: id of everything besides the content on which its tables depend.
+    """
 
     uri: str
     probe: Probe
@@ -102,11 +114,18 @@ class Job(Chunks):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Every frame of a video, at least one, and where each chunk begins in it.
+    """Every frame of a video, at least one, and the start of each chunk among them.
 
-    times_ns: (F,) int64, rising. analysed: (F,) bool. num_detections: (F,) int32. differences: (F, 3) int64, hue,
-    saturation, lightness to the next frame. steady: where the camera moves. first_frames: (C + 1,) int64: chunk c holds
-    the frames [first_frames[c], first_frames[c + 1]).
+    times_ns: (F,) int64, rising.
+    analysed: (F,) bool. Whether the detector processed the frame.
+    num_detections: (F,) int32.
+    differences: (F, 3) int64. Sums of absolute differences of hue, saturation and lightness to the next frame.
+    steady: the camera motion.
+    first_frames: (C + 1,) int64. Chunk c holds the frames [first_frames[c], first_frames[c + 1]).
+    width, height: px of the displayed picture.
+    thumbnail_pixels: pixels of a thumbnail, over which the differences are summed.
+    notes: warnings of the decoder.
+    frame_ns: duration of the last frame.
     """
 
     times_ns: NDArray[np.int64]
@@ -125,18 +144,22 @@ class Timeline:
         return len(self.times_ns)
 
     def seconds(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When frames begin; the one after the last begins where the video ends."""
+        """Return the times at which frames begin. The frame after the last one begins at the end of the video."""
         end_ns = self.times_ns[-1] + self.frame_ns
         return np.round(np.append(self.times_ns, end_ns)[frames] / 1e9, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class PartOfShot:
-    """Frames that one tracker sees.
+    """Frames that one tracker processes.
 
-    shot: its index. frames, times_ns: (A,) int64, the analysed ones from a first detection to the last before a pause.
-    steady: of them. updates_before: as of cores.pauses.Segment. min_frames: a track with fewer boxes is no tracklet.
-    is_brief: the shot has so few analysed frames that a track cannot prove itself.
+    shot: index of the shot.
+    frames: (A,) int64. The analysed frames from a first detection to the last frame before a pause.
+    times_ns: (A,) int64, of those frames.
+    steady: the camera motion in those frames.
+    updates_before: as in cores.pauses.Segment.
+    min_frames: a track with fewer boxes becomes no tracklet.
+    is_brief: whether the shot has too few analysed frames for a track to be confirmed.
     """
 
     shot: int
@@ -150,9 +173,13 @@ class PartOfShot:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one task tracks, in order of frames.
+    """The work of one tracking task, in order of frames.
 
-    number: of this part. step_s: s between analysed frames, as a rule. first_frames: as of Timeline.
+    job: the chunks of the video.
+    number: index of this part.
+    step_s: usual time between analysed frames, in seconds.
+    first_frames: as in Timeline.
+    pieces: the frames to track, each piece with a new tracker.
     """
 
     job: Chunks
@@ -163,12 +190,17 @@ class Part:
 
 
 Spread = Callable[[Sequence[Part]], Iterable[Tracked]]
-"""Carries out `track.track_part` for every part, in any place, and gives the results in order."""
+"""The function that carries out `track.track_part` for every part, in any place, and returns the results in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What came of a video, for whoever keeps the books."""
+    """The result of a published video, for the run record.
+
+    video_id: id of the content.
+    row: its row of `videos`.
+    num_chunks: number of chunks that were reduced.
+    """
 
     video_id: str
     row: dict[str, Any]
@@ -176,7 +208,7 @@ class Published:
 
 
 def reduce_video(job: Job, spread: Spread) -> Published:
-    """Cut, track, link and publish. Raises DataError where there is nothing to publish."""
+    """Cut, track, link and publish a video. Raises DataError if there is nothing to publish."""
     timeline = read_timeline(job, round(1e9 / (float(job.probe.fps) or NOMINAL_FPS)))
     store = job.ledger.store
     counts = publish_chunks(job, timeline, spread, store)
@@ -190,9 +222,9 @@ def reduce_video(job: Job, spread: Spread) -> Published:
 def publish_chunks(
     job: Chunks, timeline: Timeline, spread: Spread, store: Store, likenesses: Likenesses | None = None
 ) -> dict[str, int]:
-    """Write every table but `videos` into `store`; returns what the columns num_shots and num_persons of that say.
+    """Write every table except `videos` into `store`. Return the values of num_shots and num_persons for `videos`.
 
-    likenesses: where they are known already.
+    likenesses: calibrated similarities, if they are known already.
     """
     shots = find_shots(
         timeline.times_ns,
@@ -231,17 +263,17 @@ def _publish_tracked(
         embeddings = _embeddings(job, timeline, tracked, faces, tracklets.ids)
         tables.write(store, f"embeddings/{job.video_id}.parquet", schema, embeddings)
     else:
-        store.delete(f"embeddings/{job.video_id}.parquet")  # an earlier publication may have kept them
+        store.delete(f"embeddings/{job.video_id}.parquet")  # an earlier publication may have kept it
     if job.config.biometrics.keep or job.in_sequence:
         summaries = make(rows.SUMMARY, _summary_columns(job, timeline, ordered))
         tables.write(store, summary_name(job.video_id), rows.SUMMARY, [summaries])
     else:
-        store.delete(summary_name(job.video_id))  # likewise
+        store.delete(summary_name(job.video_id))  # an earlier publication may have kept it
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 
 def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
-    """All frames of a video, the last of which lasts `frame_ns`. Raises DataError where there is none."""
+    """Return all frames of a video, the last of which lasts `frame_ns`. Raises DataError if there is none."""
     if not is_whole(job.spans):
         raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
     times_ns, analysed, seen, differences, moved, motions, counts = [], [], [], [], [], [], []
@@ -280,10 +312,10 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
 
 
 def plan_parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
-    """What can be tracked apart, with the very rows of every shot tracked from its first frame to its last.
+    """Return parts that can be tracked separately and still give the rows of shots tracked from first to last frame.
 
-    Shots, and the segments of a shot on either side of a pause that is longer than the tracker's memory, in parts of
-    about MS_PER_PART.
+    The pieces are shots, and the segments of a shot on either side of a pause that is longer than the tracker's
+    memory. They are grouped into parts of about MS_PER_PART.
     """
     track = job.config.track
     frames = np.flatnonzero(timeline.analysed)
@@ -330,9 +362,13 @@ SHOWN_OF_FACES = [field for field in rows.FACE if field.name not in ("landmarks"
 class SeenFaces:
     """The F faces of a video, chunk by chunk.
 
-    table: SHOWN_OF_FACES. chunks: (F,) rising. frames: (F,) of the video. tracklets: (F,), -1 none.
-    means, steadiness: for each tracklet with enough face embeddings (MIN_FACE_WEIGHT) their mean, weighted by quality,
-    and cores.likeness of it.
+    table: F rows of SHOWN_OF_FACES.
+    chunks: (F,) int64, rising.
+    frames: (F,) int64, index in the video.
+    tracklets: (F,) int64, -1 for none.
+    means: by tracklet, the (D,) mean of its face embeddings, weighted by quality. Only for tracklets whose faces
+        reach MIN_FACE_WEIGHT.
+    steadiness: by tracklet, the steadiness of those embeddings (cores.likeness).
     """
 
     table: pa.Table
@@ -343,7 +379,7 @@ class SeenFaces:
     steadiness: Mapping[int, float]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as float64, nan for null."""
+        """Return a column as float64, with nan for null."""
         return self.table[name].cast(pa.float64()).to_numpy()
 
     @property
@@ -353,7 +389,12 @@ class SeenFaces:
 
 @dataclass(frozen=True, slots=True)
 class Summaries:
-    """The T tracklets of a video, as they are tracked: ids: (T,) as published. runs: (M, 3) tracklet, start, end."""
+    """The T tracklets of a video, in tracking order.
+
+    ids: (T,) int64, as published.
+    runs: (M, 3) int64. Tracklet, start, end.
+    summaries: T summaries for the linker.
+    """
 
     ids: NDArray[np.int64]
     runs: NDArray[np.int64]
@@ -361,7 +402,7 @@ class Summaries:
 
 
 def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockReader) -> SeenFaces:
-    """All faces, each with the tracklet of the detection that it is on."""
+    """Return all faces, each with the tracklet of its detection."""
     tables_, frames, tracklets = [], [], []
     means: dict[int, NDArray[np.float32]] = {}
     steadiness: dict[int, float] = {}
@@ -373,7 +414,7 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
         frames.append(numbers(faces, "frame") + timeline.first_frames[chunk])
         on = faces.field("detection").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         found = boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
-        # One longer than it need be: -1, a face on nobody, is its last place.
+        # The array is one longer than necessary. Its last place is for index -1, a face without a person.
         by_detection = np.full(2 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
         by_detection[found["detection"]] = tracked.tracklets(found)
         tracklets.append(by_detection[on])
@@ -413,7 +454,7 @@ def summarise_shots(
     boxes: BlockReader,
     faces: SeenFaces,
 ) -> Summaries:
-    """What the linker knows of every tracklet."""
+    """Return the summary of every tracklet for the linker."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
     means = [faces.means.get(index) for index in range(len(tracked))]
     steadiness = np.stack(
@@ -433,7 +474,7 @@ def summarise_shots(
         for start, end, knots in _windows(job, frames, tracked, boxes):
             seen = intervals(knots, frames, _fill_ns(job))
             runs.append(np.stack([seen.tracklets, seen.starts, seen.ends], axis=1))
-            # Of a tracklet's boxes the linker looks at the first and the last ones alone.
+            # The linker uses only the first and the last boxes of a tracklet.
             times_ns, of = timeline.times_ns[knots.frames], knots.tracklets
             own = (knots.frames >= start) & (knots.frames < end)
             np.add.at(box_sums, of[own], knots.boxes[own])
@@ -457,7 +498,7 @@ def summarise_shots(
 
 
 def find_scenes(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
-    """What the cuts between the shots are, from the sketches of the frames around them."""
+    """Return the nature of the cuts between the shots, from the sketches of the frames around them."""
     analysed = np.flatnonzero(timeline.analysed)
     around: list[tuple[list[int], list[int]]] = []
     for (first, cut), (_, end) in pairwise(shots):
@@ -478,7 +519,7 @@ def find_scenes(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]
 
 
 def _read_sketches(job: Chunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
-    """The sketches of rising `frames`; chunks of an earlier version have none."""
+    """Return the sketches of rising `frames`. Chunks of an earlier version have none."""
     found: dict[int, bytes] = {}
     for chunk, span in enumerate(job.spans):
         first, end = timeline.first_frames[chunk : chunk + 2].tolist()
@@ -532,7 +573,7 @@ def _detections(
     boxes: BlockReader,
     ids: NDArray[np.int64],
 ) -> Iterator[pa.Table]:
-    """The rows of `detections`, a window of frames at a time."""
+    """Yield the rows of `detections`, one window of frames at a time."""
     for shot, frames in _shot_frames(timeline, shots):
         for start, end, knots in _windows(job, frames, tracked, boxes):
             found = rows_between(knots, frames, _fill_ns(job), start, end)
@@ -583,7 +624,8 @@ def _face_columns(faces: SeenFaces, ids: NDArray[np.int64]) -> tuple[dict[str, A
 def _embeddings(
     job: Chunks, timeline: Timeline, tracked: Tracked, faces: SeenFaces, tracklet_ids: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
-    """The rows of `embeddings`: one body vector per tracklet, the mean; one face vector per judged face."""
+    """Yield the rows of `embeddings`. Each tracklet has one body vector, the mean. Each judged face has one face
+    vector."""
 
     def table(kind: str, on: Sequence[int | None], frames: Sequence[int | None], vectors: NDArray[Any]) -> pa.Table:
         offsets = pa.array(np.arange(len(on) + 1) * vectors.shape[1], pa.int32())
@@ -654,7 +696,8 @@ def _shot_frames(timeline: Timeline, shots: Sequence[tuple[int, int]]) -> Iterat
 
 
 def _windows(job: Chunks, shot: ShotFrames, tracked: Tracked, boxes: BlockReader) -> Iterator[tuple[int, int, Knots]]:
-    """Windows [start, end) of the frames of a shot, with all knots that rows there depend on, and some beside them."""
+    """Yield windows [start, end) of a shot's frames, with all knots on which their rows depend, and some more around
+    them."""
     fill_ns, times_ns, analysed = _fill_ns(job), shot.times_ns, shot.analysed
     for start in range(shot.start, shot.end, FRAMES_PER_WINDOW):
         end = min(start + FRAMES_PER_WINDOW, shot.end)
@@ -675,9 +718,12 @@ def _subset(knots: Knots, chosen: NDArray[np.bool_]) -> Knots:
 
 
 def _united(runs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of N > 0 runs, (N, 3) tracklet, start, end, those of a tracklet that overlap joined; by tracklet, then start."""
+    """Join the overlapping runs of each tracklet, and order them by tracklet, then start.
+
+    runs: (N, 3) tracklet, start, end. N > 0.
+    """
     tracklets, starts, ends = runs[np.lexsort((runs[:, 1], runs[:, 0]))].T
-    shift = tracklets * (ends.max() + 1)  # so that the greatest end so far begins anew with each tracklet
+    shift = tracklets * (ends.max() + 1)  # makes the running maximum of the ends start again at each tracklet
     reached = np.maximum.accumulate(ends + shift) - shift
     opens = np.ones(len(runs), np.bool_)
     opens[1:] = (tracklets[1:] != tracklets[:-1]) | (starts[1:] >= reached[:-1])
@@ -686,7 +732,7 @@ def _united(runs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _extent(runs: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """First frame, end frame and number of rows of each of `count` tracklets."""
+    """Return first frame, end frame and number of rows of each of `count` tracklets."""
     first = np.full(count, np.iinfo(np.int64).max)
     last, total = np.zeros(count, np.int64), np.zeros(count, np.int64)
     np.minimum.at(first, runs[:, 0], runs[:, 1])
@@ -706,7 +752,7 @@ def _box_columns(boxes: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
 
 
 def flat(column: pa.ChunkedArray) -> pa.StructArray:
-    """The structs of a one-row list column."""
+    """Return the structs of a one-row list column."""
     return column.combine_chunks().flatten()
 
 
@@ -720,7 +766,8 @@ def box_array(structs: pa.Array, name: str | None = None) -> NDArray[np.float32]
 
 
 def unit_vectors(structs: pa.StructArray) -> NDArray[np.float32] | None:
-    """The embeddings of N structs as (N, D) unit vectors, zero where there is none; None where nobody has one."""
+    """Return the embeddings of N structs as (N, D) unit vectors, zero where there is none. Return None if all are
+    missing."""
     embeddings = structs.field("embedding")
     has = embeddings.is_valid().to_numpy(zero_copy_only=False)
     if not has.any():

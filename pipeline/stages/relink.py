@@ -1,13 +1,15 @@
-"""Persons and tables of a published video again, from what is stored of it: no decoding, no model.
+"""Persons and tables of a published video, made again from its stored data. Nothing is decoded, and no model runs.
 
-Three ways, each to the bytes that `process` would have published under the new knobs. The first that suffices is taken:
+There are three ways. Each leads to the bytes that `process` would have published under the new knobs. The first one
+that suffices is taken.
 
-- Scores: `links` holds every pair that was measured; `detections`, `tracklets` and `faces` hold what persons are made
-  of. Any threshold can be moved so, and the limits of what is measured can be narrowed (cores.relink).
-- Embeddings: everything else of `identity`, where biometrics are kept. What the tracker gave is read back.
-- Chunks: the tracker runs again over the boxes and embeddings in the working area, where biometrics are kept.
+- Scores: `links` holds every pair that was measured. `detections`, `tracklets` and `faces` hold the data that
+  persons are made of. This way can move any threshold, and it can narrow the limits of the measured pairs
+  (cores.relink).
+- Embeddings: covers all other knobs of `identity`, if biometrics are kept. The tracking result is read back.
+- Chunks: the tracker runs again over the boxes and embeddings in the working area, if biometrics are kept.
 
-The new tables are written aside and take the place of the old ones when they are whole.
+The new tables are written aside and replace the old ones when they are whole.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,17 +48,23 @@ from pipeline.storage.ledger import Ledger, Span, is_whole
 from pipeline.storage.store import Store
 
 RELINKED = SHAPED_BY["reduced"]
-"""The sections of the configuration that act on what is stored."""
+"""The sections of the configuration that act on stored data."""
 KEPT_BY = "`rollcall process` with biometrics.keep=true keeps them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relink:
-    """A published video that is to be made again.
+    """A published video whose tables are to be made again.
 
-    row: its row of `videos`. recipe: of what it was made. wanted: of what it is to be made. before, after: the old and
-    the new configuration. spans: its durable chunks, if they are kept. in_sequence: files that follow it will want to
-    know its persons.
+    store: of the output.
+    row: its row of `videos`.
+    recipe: of its published tables.
+    wanted: of its new tables.
+    before: the old configuration.
+    after: the new configuration.
+    csv_names: names of the CSV files to write.
+    spans: its durable chunks, if they are kept.
+    in_sequence: whether later files of a sequence may be linked with the persons of this video.
     """
 
     store: Store
@@ -75,7 +83,7 @@ class Relink:
 
     @property
     def config_id(self) -> str:
-        """What the video will be known by."""
+        """The config_id of the new tables."""
         return reduced_id(self.wanted.keys, self.after, self.wanted.likenesses)
 
     @property
@@ -85,7 +93,11 @@ class Relink:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The last step of a published video that needs no chunks to be made: it is linked again."""
+    """The last step of a published video that needs no new chunks. It is linked again.
+
+    relink: the video and its recipes.
+    way: the stored data that the new tables are made of.
+    """
 
     relink: Relink
     way: Way
@@ -108,20 +120,21 @@ class Again:
 
 
 def publish_again(again: Again) -> Published:
-    """As reduce.reduce_video, for a video that is linked again. Raises DataError as `relink_video`."""
+    """Link a video again and publish it, as reduce.reduce_video does for chunks. Raises DataError as `relink_video`
+    does."""
     row = relink_video(again.relink, again.way)
     return Published(video_id=again.video_id, row=row, num_chunks=again.num_chunks)
 
 
 def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[Span, ...]]:
-    """The durable chunks of every video that was made by a recipe, where the whole video is there."""
+    """Return the durable chunks of every video made by a recipe, if they cover the whole video."""
     durable = Ledger(store, recipe.keys).durable()
     whole = {video_id: tuple(disjoint(spans)) for video_id, spans in durable.items()}
     return {video_id: spans for video_id, spans in whole.items() if is_whole(spans)}
 
 
 def choose_way(task: Relink) -> Way:
-    """How a video is to be made again. Raises UserError where what is stored does not suffice."""
+    """Return the way to make a video's tables again. Raises UserError if the stored data does not suffice."""
     needs = least(task.changes)
     lacking = _lacks_scores(task, needs)
     if not lacking:
@@ -133,11 +146,13 @@ def choose_way(task: Relink) -> Way:
 
 
 def relink_video(task: Relink, way: Way) -> dict[str, Any]:
-    """Publish a video again; returns its new row of `videos`.
+    """Publish a video again. Return its new row of `videos`.
 
-    Raises DataError where what is stored of it cannot be read or does not fit together; its tables are as they were.
+    Raises DataError if its stored data cannot be read or does not fit together. Then its published tables are
+    unchanged.
     """
-    # Where a worker died at the end of this, the published tables are new ones, and no longer what to begin with.
+    # If a worker died at the end of this function, the published tables are already the new ones and must not be linked
+    # again.
     state.finish_replacing(task.store, task.video_id)
     if (row := state.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
         return row
@@ -146,7 +161,7 @@ def relink_video(task: Relink, way: Way) -> dict[str, Any]:
         with tables.damage_is_a_fault():
             counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
     except DataError:
-        state.finish_replacing(task.store, task.video_id)  # what is half written goes
+        state.finish_replacing(task.store, task.video_id)  # removes the half-written tables
         raise
     row = {**task.row, "config_id": task.config_id} | counts
     if task.before.biometrics.keep and not task.after.biometrics.keep:
@@ -157,7 +172,7 @@ def relink_video(task: Relink, way: Way) -> dict[str, Any]:
 
 
 def crowded_out(task: Relink) -> str:
-    """What a shorter `identity.shot_max_s` cannot be followed for on scores; empty: it can."""
+    """Return the reason why scores do not suffice for a shorter `identity.shot_max_s`. Empty if they do."""
     before, after = task.before.identity, task.after.identity
     if after.shot_max_s >= before.shot_max_s:
         return ""
@@ -171,7 +186,7 @@ def crowded_out(task: Relink) -> str:
 
 
 def _lacks_scores(task: Relink, needs: Way) -> str:
-    """What new tables cannot be made of the published ones for; empty: they can."""
+    """Return the reason why new tables cannot be made from the published ones. Empty if they can."""
     changes = [change for change in task.changes if change.needs is needs]
     if needs >= Way.CHUNKS:
         names = ", ".join(change.name for change in changes)
@@ -212,7 +227,7 @@ def _from_scores(task: Relink, place: Store) -> dict[str, int]:
 
 
 def read_links(store: Store, video_id: str) -> Links:
-    """The links of a published video, between the tracklets a + 1 and b + 1."""
+    """Return the links of a published video, between the tracklets a + 1 and b + 1."""
     table = tables.read_one(store, "links", video_id)
     measured = ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score")
     return Links(
@@ -226,7 +241,7 @@ def read_links(store: Store, video_id: str) -> Links:
 
 
 def read_seen(store: Store, video_id: str) -> Seen:
-    """When the tracklets of a published video were seen, as its detections tell."""
+    """Return the times at which the tracklets of a published video were seen, from its detections."""
     count = len(tables.read_one(store, "tracklets", video_id, ["tracklet_id"]))
     shots = np.zeros(count, np.int64)
     first_us, last_us = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
@@ -247,7 +262,8 @@ def read_seen(store: Store, video_id: str) -> Seen:
 
 
 def _runs(tracklets: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(M, 3) tracklet, start, end: spans that follow one another without a hole joined, by tracklet, then start."""
+    """Return (M, 3) tracklet, start, end, ordered by tracklet, then start. Spans that follow each other without a
+    gap are joined."""
     order = np.lexsort((starts, tracklets))
     tracklets, starts, ends = tracklets[order], starts[order], ends[order]
     opens = np.ones(len(order), np.bool_)
@@ -257,7 +273,7 @@ def _runs(tracklets: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray
 
 
 def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:
-    """What `detections` says of a video without its persons, some whole frames at a time."""
+    """Yield the rows of `detections` without the columns about persons, some whole frames at a time."""
     schema = facts_schema("detections")
     waiting = schema.empty_table()
     with tables.row_groups(store, f"detections/{video_id}.parquet") as groups:
@@ -294,13 +310,13 @@ def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
 
 
 def track_here(parts: Sequence[Part]) -> Iterable[Tracked]:
-    from pipeline.stages.track import track_part  # torch and boxmot: some seconds
+    from pipeline.stages.track import track_part  # imports torch and boxmot, which takes some seconds
 
     return [track_part(part) for part in parts]
 
 
 def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
-    """What the tracker gave when a video was published: its boxes stand in `detections`, its bodies in `embeddings`."""
+    """Return the tracking result of a published video. Its boxes are in `detections`, its bodies in `embeddings`."""
     store, video_id = chunks.ledger.store, chunks.video_id
     knots = _read_knots(store, video_id)
     places = np.zeros((2, len(knots)), np.int64)
@@ -309,9 +325,8 @@ def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
         own = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
         seen = flat(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names)["detections"])
         keys = list(_keys(numbers(seen, "frame") + first, box_array(seen, "box"), numbers(seen, "score")))
-        place_by_key = {
-            key: place for place, key in reversed([*enumerate(keys)])
-        }  # of equal ones suppress keeps the first
+        # Of equal detections `suppress` keeps the first.
+        place_by_key = {key: place for place, key in reversed([*enumerate(keys)])}
         found = [place_by_key[key] for key in _keys(knots.frames[own], knots.boxes[own], knots.scores[own])]
         places[0, own], places[1, own] = chunk, found
     shots = tables.read_one(store, "tracklets", video_id, ["shot"])["shot"].to_numpy() - 1
@@ -341,7 +356,7 @@ def _read_knots(store: Store, video_id: str) -> Knots:
 
 
 def _read_bodies(store: Store, video_id: str, count: int) -> NDArray[np.float32]:
-    """(T, D), nan where there is none, as of Tracked."""
+    """Return the (T, D) body vectors as in Tracked, nan where there is none."""
     table = tables.read_one(store, "embeddings", video_id, ["tracklet_id", "kind", "vector"])
     of_body = [row for row in table.to_pylist() if row["kind"] == "body"]
     bodies = np.full((count, max((len(row["vector"]) for row in of_body), default=0)), np.nan, np.float32)
@@ -351,6 +366,6 @@ def _read_bodies(store: Store, video_id: str, count: int) -> NDArray[np.float32]
 
 
 def _keys(frames: NDArray[np.int64], boxes: NDArray[np.float32], scores: NDArray[Any]) -> Iterator[tuple[int, ...]]:
-    """What tells N detections apart: frame, box in steps of 0.1 px, score in steps of 0.001."""
+    """Yield a key for each of N detections: frame, box in steps of 0.1 px, score in steps of 0.001."""
     tenths, thousandths = np.rint(boxes.astype(np.float64) * 10), np.rint(scores.astype(np.float64) * 1000)
     yield from map(tuple, np.column_stack([frames, tenths, thousandths]).astype(np.int64).tolist())

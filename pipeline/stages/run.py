@@ -1,4 +1,5 @@
-"""Run the flow on Ray: map the rows through the pools, publish each video as soon as its last chunk is durable."""
+"""Run the flow on Ray. It maps the rows through the pools and publishes each video as soon as its last chunk is
+durable."""
 
 import json
 import queue
@@ -42,13 +43,13 @@ def run(
     config: Config,
     pools_of_kept_faces: Sequence[PoolOfStages] = (),
 ) -> Iterator[Event]:
-    """Carry out `work`, first of all what needs no chunks to be made. Leaves Ray running."""
+    """Carry out `work`. The videos that need no new chunks come first. Ray stays running at the end."""
     with plain_errors():
         yield from _Run(work, config).events(pools, pools_of_kept_faces)
 
 
 def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
-    """As sequence.link_here, a task for each."""
+    """Link sequences as sequence.link_here does, with one task for each."""
     cpus = config.run.reduce_cpus
     faults: dict[str, str] = {}
     with plain_errors():
@@ -101,24 +102,25 @@ class _Run:
             last = self._publishing.pop(reference)
             try:
                 outcome = ray.get(reference)
-            except (WorkerCrashedError, OutOfMemoryError):  # over and over again: not what befalls every video
+            except (WorkerCrashedError, OutOfMemoryError):  # after all retries, so other videos are not affected
                 outcome = given_up(last)
             yield from self._progress.take(outcome)
 
 
 def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
-    """One after the other: pools of two maps would not fit beside each other."""
+    """Run one map after the other, because the pools of two maps would not fit side by side."""
     for rows, pools in maps:
         _map(rows, pools, arrivals)
 
 
 def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
-    """Put every row that comes out of the pools into `arrivals`, at last None, or what went wrong."""
+    """Put every row that comes out of the pools into `arrivals`. At the end put None, or the exception that ended
+    the map."""
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.target_max_block_size = 1  # one row, one block
+        context.target_max_block_size = 1  # one row per block
         context.wait_for_min_actors_s = WAIT_FOR_ACTORS_S
         context.execution_options.preserve_order = False
         context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
@@ -137,7 +139,7 @@ def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "q
 
 
 def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
-    """Put the stages of `pool` at the end of `dataset`, in actors of their own."""
+    """Append the stages of `pool` to `dataset`, in actors of their own."""
     return dataset.map_batches(
         Worker,
         fn_constructor_args=(pool,),
@@ -154,7 +156,7 @@ def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
 
 
 def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Table | None]:
-    """What has come, waiting a little for the first."""
+    """Yield the items that have arrived. Wait at most `timeout_s` seconds for the first one."""
     try:
         item = arrivals.get(timeout=timeout_s)
         while True:
@@ -175,15 +177,15 @@ _link_here = ray.remote(max_retries=PUBLISH_RETRIES)(link_here)
 
 
 def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
-    """Track parts on the cluster; a single one here."""
+    """Track parts on the cluster, but a single part in this process."""
     if len(parts) < 2:
         return [_track(part) for part in parts]
-    # While the task that calls this waits, Ray lends its CPUs to the parts.
+    # While the task that calls this function waits, Ray lends its CPUs to the parts.
     return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
 
 
 def _track(part: Part) -> Tracked:
-    from pipeline.stages.track import track_part  # torch, in workers only
+    from pipeline.stages.track import track_part  # imports torch, so it is here for workers only
 
     return track_part(part)
 

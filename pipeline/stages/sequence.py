@@ -1,8 +1,8 @@
-"""Sequences: files that follow one another in one camera's stream, and who of one file is who in the next.
+"""Sequences of files that follow one another in one camera's stream, and the persons that their files share.
 
-A sequence is linked once its videos are published, from what the working area remembers of their tracklets; its part of
-the dataset `sequences` is replaced, and no other table changes. That part says itself of which files under which
-configurations it was made: whatever becomes of one of them makes it stale, and nothing else does.
+A sequence is linked after its videos are published, from the summaries of their tracklets in the working area. Its
+part of the dataset `sequences` is replaced, and no other table changes. That part records the files and
+configurations that it was made of. A change of one of them makes the part stale, and nothing else does.
 """
 
 import hashlib
@@ -30,14 +30,19 @@ from pipeline.storage.state import State
 from pipeline.storage.store import Store
 
 REVISION = 1
-"""Counts up when the code changes what comes out for the same files."""
+"""Is raised when the code changes the results of the same files."""
 NOTE = "rollcall.sequence"
 SCHEMA = rows.DATASETS["sequences"]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a sequence. listed_at: when it begins, as a list says. video: its row of `videos` if it is done."""
+    """One file of a sequence.
+
+    position: of the file in its sequence.
+    listed_at: start time of the file, as given in a list.
+    video: its row of `videos` if it is done.
+    """
 
     position: int
     listed_at: datetime | None
@@ -45,7 +50,7 @@ class Member:
 
     @property
     def key(self) -> list[Any]:
-        """What the rows of a sequence depend on."""
+        """The values on which the rows of a sequence depend."""
         video = self.video or {}
         listed_at = self.listed_at.isoformat() if self.listed_at else None
         return [self.position, video.get("video_id"), video.get("config_id"), listed_at]
@@ -53,7 +58,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class SequenceJob:
-    """A sequence that is to be linked."""
+    """A sequence to be linked.
+
+    name: of the sequence.
+    members: its files in order.
+    store: of the output.
+    """
 
     name: str
     members: tuple[Member, ...]
@@ -62,9 +72,14 @@ class SequenceJob:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an output knows of a sequence. linkable: files that those to come can still be linked with.
+    """The state of a sequence in an output.
 
-    persons, times: of the last linking; None: there was none of these files.
+    sequence: its name.
+    files: number of its files.
+    done: number of files that are done.
+    linkable: number of done files with which later files can still be linked.
+    persons: number of persons in the last linking. None if these files have not been linked.
+    times: origin of the files' times in the last linking. None if there was none.
     """
 
     sequence: str
@@ -85,7 +100,7 @@ class Standing:
 
 
 def find_work(state: State) -> list[SequenceJob]:
-    """The sequences with a file that is done of which something has changed since they were linked."""
+    """Return the sequences with a done file in which something has changed since they were linked."""
     return [
         SequenceJob(name, members, state.store)
         for name, members in _members(state).items()
@@ -94,9 +109,9 @@ def find_work(state: State) -> list[SequenceJob]:
 
 
 def link_sequence(job: SequenceJob) -> None:
-    """Link the persons of a sequence, under the knobs that its last file was made with, and publish them.
+    """Link the persons of a sequence, under the knobs of its last file, and publish them.
 
-    Raises DataError where what is stored of its files does not suffice; what was published of it stays.
+    Raises DataError if the stored data of its files does not suffice. Then its published part is unchanged.
     """
     with tables.damage_is_a_fault():
         identity = _identity(job.store, job.members)
@@ -118,7 +133,7 @@ def link_sequence(job: SequenceJob) -> None:
 
 
 def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:
-    """Link one sequence after the other; returns by name why some are not linked."""
+    """Link one sequence after the other. Return, by name, the reasons why some are not linked."""
     faults = {}
     for job in jobs:
         try:
@@ -129,7 +144,7 @@ def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:
 
 
 def withdraw(store: Store, video_ids: Collection[str]) -> None:
-    """Take the rows of videos that are about to change out of all sequences, which are then stale."""
+    """Remove the rows of videos that are about to change from all sequences. These sequences are then stale."""
     for name in _names(store):
         note = _note(store, name)
         made_of = note.get("made_of", [])
@@ -141,7 +156,7 @@ def withdraw(store: Store, video_ids: Collection[str]) -> None:
 
 
 def drop_ended(state: State) -> None:
-    """Remove the rows of sequences of which no file is done any more."""
+    """Remove the rows of sequences that no longer have a done file."""
     there = {_name(sequence) for sequence, members in _members(state).items() if _done(members)}
     for name in _names(state.store):
         if name not in there:
@@ -149,7 +164,8 @@ def drop_ended(state: State) -> None:
 
 
 def close(state: State, sequences: Collection[str]) -> None:
-    """Forget what links of files to come need, but of videos that are in another sequence, or kept with biometrics."""
+    """Delete the summaries that links with later files would need. Videos that are in another sequence, or whose
+    biometrics are kept, keep theirs."""
     ids = {name: {video["video_id"] for video in _done(members)} for name, members in _members(state).items()}
     needed = keeping(state).union(*(own for name, own in ids.items() if name not in sequences))
     for video_id in sorted(set().union(*(ids.get(name, set()) for name in sequences)) - needed):
@@ -157,13 +173,13 @@ def close(state: State, sequences: Collection[str]) -> None:
 
 
 def keeping(state: State) -> set[str]:
-    """The videos whose biometrics are kept on purpose."""
+    """Return the videos whose biometrics are kept on purpose."""
     names = set(state.store.names("embeddings"))
     return {video_id for video_id in state.done() if f"embeddings/{video_id}.parquet" in names}
 
 
 def standings(state: State) -> list[Standing]:
-    """How all sequences stand."""
+    """Return the state of every sequence."""
     linkable = summarised(state.store)
     found = []
     for sequence, members in _members(state).items():
@@ -181,7 +197,7 @@ def standings(state: State) -> list[Standing]:
 
 
 def _members(state: State) -> dict[str, tuple[Member, ...]]:
-    """The files of every sequence in order; a content that is there twice counts at its first place."""
+    """Return the files of every sequence in order. A content that occurs twice counts at its first position."""
     found = {}
     for sequence, sources in state.sequences().items():
         members: dict[str, Member] = {}
@@ -229,7 +245,7 @@ def _span(member: Member) -> Span:
 def _seen(
     job: SequenceJob, identity: IdentityParams, starts_us: Sequence[int]
 ) -> Iterator[tuple[int, Mapping[str, Any], dict[int, Tracklet]]]:
-    """Of each file that is done its number, its row of `videos`, and by person_id what is known of its persons."""
+    """Yield, for each done file, its number, its row of `videos`, and its persons' summaries by person_id."""
     summaries = {
         file: _read_summary(job.store, member.video["video_id"])
         for file, member in enumerate(job.members)
@@ -242,7 +258,7 @@ def _seen(
         if video is None:
             size = None
             continue
-        # Nothing goes on over a missing file, a long pause, or into another picture.
+        # No motion continues over a missing file, over a long pause, or into a picture of another size.
         is_far = starts_us[file] - end_us > identity.max_gap_s * 1e6
         shot += is_far or size != (video["width"], video["height"])
         size, end_us = (video["width"], video["height"]), starts_us[file] + round(video["duration_s"] * 1e6)
@@ -251,13 +267,14 @@ def _seen(
 
 
 def _spaces(job: SequenceJob) -> dict[str, str]:
-    """By kind of embedding its space. Vectors of two spaces are never compared: those of the last file count."""
+    """Return the embedding space by kind. Vectors of two spaces are never compared, and the spaces of the last file
+    count."""
     tables_ = [_told_likenesses(job, video) for video in _done(job.members)]
     return {row["kind"]: row["space"] for table in tables_ for row in table.to_pylist()}
 
 
 def _likenesses(job: SequenceJob) -> Likenesses:
-    """What the files of a sequence say that a similarity is worth."""
+    """Return the calibrated similarity by kind, pooled over the files of the sequence."""
     spaces = _spaces(job)
     found: dict[str, list[Likeness]] = {}
     for video in _done(job.members):
@@ -282,7 +299,7 @@ def _persons(
     start_ns: int,
     spaces: Mapping[str, str],
 ) -> dict[int, Tracklet]:
-    """By person_id; none where what was known of the file has gone."""
+    """Return the merged summaries by person_id. Empty if the summaries of the file are gone."""
     if summary is None:
         return {}
     columns = ["person_id", "shot", "num_frames", "num_faces"]
@@ -305,14 +322,14 @@ def _persons(
             body=vectors["body"],
             face=vectors["face"],
             first_box=np.array(known["head_boxes"][0], np.float32),
-            mean_box=np.zeros(4),  # no matter: that two persons of a file are two people is decided
+            mean_box=np.zeros(4),  # not used, because persons of one file are different people
         )
         parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))
     return {person_id: merged(*zip(*own, strict=True)) for person_id, own in parts.items()}
 
 
 def _read_summary(store: Store, video_id: str) -> list[dict[str, Any]] | None:
-    """The rows of rows.SUMMARY of a video, by tracklet_id; None where they have gone."""
+    """Return the rows of rows.SUMMARY of a video, by tracklet_id. Return None if they are gone."""
     try:
         return tables.read_file(store, summary_name(video_id), rows.SUMMARY).to_pylist()
     except FileNotFoundError:
@@ -323,7 +340,7 @@ def _read_summary(store: Store, video_id: str) -> list[dict[str, Any]] | None:
 
 
 def _known(job: SequenceJob) -> dict[tuple[str, int], int]:
-    """The numbers that persons of files which are as they were then were given when the sequence was linked last."""
+    """Return the numbers that persons got in the last linking, for files that have not changed since."""
     name = _name(job.name)
     if not (made_of := _note(job.store, name).get("made_of")):
         return {}
@@ -338,7 +355,7 @@ def _is_current(note: Mapping[str, Any], members: Sequence[Member]) -> bool:
 
 
 def _note(store: Store, name: str) -> dict[str, Any]:
-    """What the published part of a sequence says of itself; empty where there is none, or none that can be read."""
+    """Return the note in the published part of a sequence. Empty if there is none, or none that can be read."""
     try:
         with tables.damage_is_a_fault():
             return json.loads(tables.read_note(store, name, NOTE) or "{}")

@@ -1,4 +1,5 @@
-"""Track one part of a video: BoxMOT over the stored boxes and embeddings of each shot, across all chunk borders."""
+"""Track one part of a video. BoxMOT runs over the stored boxes and embeddings of each shot, across all chunk
+borders."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,12 +33,12 @@ TRACKS_PER_PART = 1 << 32
 
 
 def check_options(config: Config) -> None:
-    """Raises UserError where the tracker does not know its options."""
+    """Raise UserError if the tracker does not know its options."""
     _tracker(config, 1 / NOMINAL_FPS)
 
 
 def track_part(part: Part) -> Tracked:
-    """Run a tracker over each piece of a part, in order. What is in memory does not grow with the length of a piece."""
+    """Run a tracker over each piece of a part, in order. Memory does not grow with the length of a piece."""
     job = part.job
     chunks = _ChunkReader(job, part.first_frames)
     blocks = BlockWriter(partial(job.ledger.put_tracked, job.video_id, part.number))
@@ -83,7 +84,14 @@ def _track_piece(
 
 @dataclass(slots=True)
 class _Track:
-    """What is kept of a track while it is followed: its boxes and embeddings pass by in `see`, in order of frames."""
+    """The state of a track while it is followed. Its boxes and embeddings pass through `see` in order of frames.
+
+    first_frame: index in the video.
+    last_frame: index in the video, -1 before the first box.
+    last_update: update of the tracker at the last box, -1 before the first box.
+    num_frames: number of boxes.
+    looks: appearances of the person, from the body embeddings.
+    """
 
     first_frame: int
     last_frame: int = -1
@@ -92,7 +100,10 @@ class _Track:
     looks: Looks = field(default_factory=Looks)
 
     def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
-        """One box; vector: (D,) unit embedding, zero where it has none."""
+        """Take one box.
+
+        vector: (D,) unit embedding, zero if the box has none.
+        """
         self.last_frame, self.last_update = frame, update
         self.num_frames += 1
         if vector is not None and vector.any():
@@ -101,7 +112,15 @@ class _Track:
 
 @dataclass(frozen=True, slots=True)
 class _Tracklet:
-    """A finished track, or the part of it that is one person. body: (D,) unit."""
+    """A finished track, or the part of it that is one person.
+
+    track: number of the track.
+    first_frame: index in the video.
+    last_frame: index in the video, inclusive.
+    shot: index of the shot.
+    body: (D,) unit vector, None if there is no embedding.
+    steadiness: of the body (cores.likeness), nan if there is no embedding.
+    """
 
     track: int
     first_frame: int
@@ -112,9 +131,11 @@ class _Tracklet:
 
 
 class _Tracks:
-    """The tracks of one part: those that the tracker may return to, and of the others what becomes a tracklet.
+    """The tracks of one part. It holds the tracks to which the tracker may return, and the tracklets of the finished
+    ones.
 
-    likeness: by which a track is divided where it goes over from one person to another; None: never.
+    likeness: the calibrated similarity that divides a track where it changes from one person to another. None
+        divides no track.
     """
 
     def __init__(self, first: int, likeness: Likeness | None) -> None:
@@ -124,14 +145,14 @@ class _Tracks:
         self._finished: list[_Tracklet] = []
 
     def begin(self, shot: int, min_frames: int) -> None:
-        """Another tracker, whose ids count from 0, of some shot; shorter tracks are no tracklets."""
+        """Begin with a new tracker, whose ids count from 0, in a shot. Shorter tracks become no tracklets."""
         self._shot, self._min_frames = shot, min_frames
         self._first = self._next
 
     def see(
         self, ids: NDArray[np.int64], frame: int, time_ns: int, update: int, vectors: NDArray[np.float32] | None
     ) -> NDArray[np.int64]:
-        """One frame: (K,) ids of the tracker; returns (K,) numbers that no other track of the video has."""
+        """Take the (K,) tracker ids of one frame. Return (K,) numbers that no other track of the video has."""
         numbers_ = self._first + ids
         for i, number in enumerate(numbers_.tolist()):
             if number not in self._live:
@@ -141,7 +162,7 @@ class _Tracks:
         return numbers_
 
     def finish(self, before: int | None = None) -> None:
-        """End the tracks that were seen last before an update; all, where none is given."""
+        """End the tracks whose last box came before the update `before`, or all tracks if it is None."""
         over = [number for number, track in self._live.items() if before is None or track.last_update < before]
         for number in over:
             track = self._live.pop(number)
@@ -157,7 +178,7 @@ class _Tracks:
             yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
 
     def tracked(self, blocks: BlockWriter) -> Tracked:
-        """All tracklets, in order of their tracks."""
+        """Return all tracklets, in order of their tracks."""
         found = sorted(self._finished, key=lambda one: (one.track, one.first_frame))
         width = max((len(one.body) for one in found if one.body is not None), default=0)
         bodies = np.full((len(found), width), np.nan, np.float32)
@@ -180,7 +201,7 @@ class _Tracks:
 
 
 class _ChunkReader:
-    """The detections of single frames; one chunk is in memory at a time."""
+    """Reads the detections of single frames. One chunk is in memory at a time."""
 
     def __init__(self, job: Chunks, first_frames: NDArray[np.int64]) -> None:
         self.job = job
@@ -188,7 +209,8 @@ class _ChunkReader:
         self._chunk = -1
 
     def frame(self, frame: int) -> tuple[int, Detections, NDArray[np.int64], NDArray[np.float32] | None]:
-        """A frame's chunk, detections, their places in the chunk, and their embeddings (zero where one has none)."""
+        """Return a frame's chunk, its detections, their places in the chunk, and their embeddings (zero where there
+        is none)."""
         chunk = int(np.searchsorted(self._first_frames, frame, side="right")) - 1
         if chunk != self._chunk:
             self._load(chunk)

@@ -1,8 +1,8 @@
-"""What the tracker gave: its boxes in blocks, in order of frames, and a few numbers for each tracklet.
+"""The tracking result: boxes in blocks, in order of frames, and a few numbers for each tracklet.
 
-Blocks of a fixed number of rows go to the working area as they fill up, so that neither the task that tracks nor the
-one that reads holds the boxes of a shot, however long it is. What fills no block stays with the result: most videos
-are so short.
+Blocks of a fixed number of rows go to the working area as soon as they are full. So neither the task that tracks nor
+the task that reads holds all boxes of a long shot. The rows that fill no block stay in the result. Most videos are
+short enough for that.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,20 +18,25 @@ ROWS_PER_BLOCK = 8_192
 BOX = np.dtype(
     [
         ("track", "<i8"),
-        ("frame", "<i8"),  # of the video
+        ("frame", "<i8"),  # index in the video
         ("box", "<f4", 4),  # xyxy px
         ("score", "<f4"),
-        ("chunk", "<i4"),  # where the box stands: detection `detection` of chunk `chunk`
+        ("chunk", "<i4"),  # the box is detection `detection` of chunk `chunk`
         ("detection", "<i4"),
     ]
 )
-"""A row of a block. A frame's rows may stand in two blocks."""
+"""A row of a block. The rows of one frame may be in two blocks."""
 BoxRows = NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of the frames [first_frame, last_frame], one after the other, here or under a name in the working area."""
+    """Rows of the frames [first_frame, last_frame], in order.
+
+    first_frame: index in the video.
+    last_frame: index in the video, inclusive.
+    rows: BOX rows, or their name in the working area.
+    """
 
     first_frame: int
     last_frame: int
@@ -40,12 +45,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """T tracklets of consecutive frames, in order of shots, then tracks. The tracks of other rows are no tracklets.
+    """T tracklets of consecutive frames, in order of shots, then tracks. Tracks of other rows are no tracklets.
 
-    blocks: in order of frames. tracks, first_frames, last_frames: (T,) int64, rising by track, then first frame: a
-    track that goes over from one person to another is several. shots: (T,) index of the shot. bodies: (T, D) float32,
-    mean of unit embeddings, nan where there is none; D may be 0. steadiness: (T,) of the body (cores.likeness), nan
-    where it is not known.
+    blocks: in order of frames.
+    tracks: (T,) int64, rising. A track that changes from one person to another is several tracklets.
+    first_frames: (T,) int64, rising within a track.
+    last_frames: (T,) int64, inclusive.
+    shots: (T,) int64, index of the shot.
+    bodies: (T, D) float32. Mean of unit embeddings, nan where there is none. D may be 0.
+    steadiness: (T,) float64, of the body (cores.likeness), nan where it is not known.
     """
 
     blocks: tuple[Block, ...]
@@ -60,7 +68,7 @@ class Tracked:
         return len(self.tracks)
 
     def tracklets(self, rows: BoxRows) -> NDArray[np.int64]:
-        """(K,) index of the tracklet of each row, -1 where it belongs to none."""
+        """Return the (K,) index of the tracklet of each row, -1 where it belongs to none."""
         if not len(self):
             return np.full(len(rows), -1)
         place = np.minimum(np.searchsorted(self.tracks, rows["track"]), len(self) - 1)
@@ -72,7 +80,7 @@ class Tracked:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """All of consecutive parts, whose tracks rise from part to part."""
+        """Join the results of consecutive parts. The numbers of tracks rise from part to part."""
         width = max((part.bodies.shape[1] for part in parts), default=0)
         bodies = np.full((sum(map(len, parts)), width), np.nan, np.float32)
         first = 0
@@ -95,7 +103,7 @@ class Tracked:
 
 
 class BlockWriter:
-    """Takes rows in order of frames. `put` stores a full block and says under which name."""
+    """Takes rows in order of frames. `put` stores a full block and returns its name."""
 
     def __init__(self, put: Callable[[int, bytes], str]) -> None:
         self._put = put
@@ -104,7 +112,7 @@ class BlockWriter:
         self._used = 0
 
     def add(self, **columns: Any) -> None:
-        """Some rows of one frame; a scalar stands in all of them."""
+        """Add some rows of one frame. A scalar is the value of all of them."""
         count = len(columns["track"])
         first = 0
         while first < count:
@@ -120,7 +128,7 @@ class BlockWriter:
                 self._used = 0
 
     def finish(self) -> tuple[Block, ...]:
-        """All blocks; the last one holds its rows itself."""
+        """Return all blocks. The last one holds its rows itself."""
         return (*self._blocks, *([self._block(self._rows[: self._used].copy())] if self._used else []))
 
     def _block(self, rows: BoxRows | str) -> Block:
@@ -129,7 +137,7 @@ class BlockWriter:
 
 
 class BlockReader:
-    """The boxes of any frames; blocks are kept in memory while they are asked for."""
+    """Reads the boxes of any frames. A block stays in memory until a request no longer needs it."""
 
     def __init__(self, ledger: Ledger, blocks: Sequence[Block]) -> None:
         self._ledger = ledger
@@ -139,7 +147,7 @@ class BlockReader:
         self._read: dict[int, BoxRows] = {}
 
     def between(self, first_frame: int, end_frame: int) -> BoxRows:
-        """The rows of the frames [first_frame, end_frame), in order of frames."""
+        """Return the rows of the frames [first_frame, end_frame), in order of frames."""
         start, end = np.searchsorted(self._last, first_frame), np.searchsorted(self._first, end_frame)
         self._read = {i: self._read[i] if i in self._read else self._rows(i) for i in range(start, end)}
         found = [np.zeros(0, BOX)]

@@ -1,7 +1,7 @@
-"""The cheapest way from what an output has of a video to the tables that a configuration wants.
+"""The cheapest way from the stored data of a video to the tables that a configuration wants.
 
-Nothing is done here, and no video is looked into: the books, the recipes behind each config_id and the names of the
-files that are there say enough. `process` goes the way that is chosen, and `plan` tells of it.
+This module does no work on videos and opens none. It needs only the index of the output, the recipe of each
+config_id and the names of the files. `process` follows the chosen way, and `plan` reports it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,12 @@ NOT_KEPT = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The tables that a run is to make. config: with the device decided."""
+    """The tables that a run is to make.
+
+    config: with the device chosen.
+    recipe: of the tables.
+    config_id: of the tables.
+    """
 
     config: Config
     recipe: Recipe
@@ -47,7 +52,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one change costs by itself. way: the cheapest there is. why: what a cheaper one lacks; empty: nothing."""
+    """The cost of one change by itself.
+
+    change: the difference between the recipes.
+    way: the cheapest one available.
+    why: what a cheaper way lacks. Empty if `way` is the cheapest that can follow the change.
+    """
 
     change: Change
     way: Way
@@ -59,12 +69,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What is done about a video, and why.
+    """The work for a video, and the reasons for it.
 
-    way: of what its tables are made. steps: what its published tables were made of otherwise. note: what else there is
-    to say of it. relink: where published tables are what new ones are made of. keys: of the durable chunks that are
-    used. spans: those that need no work, disjoint. faces: chunks whose faces are estimated again, each with the key of
-    the enriched object that has them.
+    way: what its tables are made of.
+    steps: the changes since its published tables.
+    note: further reason.
+    relink: set if the new tables are made from published ones.
+    keys: of the durable chunks that are used.
+    spans: those that need no work, disjoint.
+    faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
     """
 
     way: Way
@@ -77,7 +90,7 @@ class Course:
 
     @property
     def step(self) -> str:
-        """What is done, in a few words."""
+        """The work in a few words."""
         if self.steps or self.note:
             return self.way.step
         if self.way is Way.VIDEO:
@@ -103,22 +116,23 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class Stock:
-    """What an output has that new tables can be made of, listed when something is asked for, and only once."""
+    """The stored data of an output from which new tables can be made. Each list is read on first use, and only once."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._recipes: dict[str, Recipe | None] = {}
 
     def courses(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
-        """By video_id the cheapest way for each content that is not done."""
+        """Return, by video_id, the cheapest way for each content that is not done."""
         return {content.video_id: self.course(content, wanted) for content in chosen}
 
     def courses_anew(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
-        """By video_id the cheapest way that needs no published tables."""
+        """Return, by video_id, the cheapest way that needs no published tables."""
         return {content.video_id: self._from_chunks(content.video_id, wanted) for content in chosen}
 
     def course(self, content: Content, wanted: Wanted) -> Course:
-        """The cheapest way for a content that is not done. Reads tables only where `identity.shot_max_s` is less."""
+        """Return the cheapest way for a content that is not done. Tables are read only if `identity.shot_max_s` is
+        reduced."""
         course = self._from_chunks(content.video_id, wanted)
         row = self._state.videos.get(content.video_id)
         if row is None:
@@ -157,7 +171,8 @@ class Stock:
         return replace(course, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
 
     def _from_chunks(self, video_id: str, wanted: Wanted) -> Course:
-        """What is durable under the wanted keys, or as good, and what faces there are for the rest."""
+        """Return the way from the chunks durable under the wanted or equivalent keys, with kept faces for the
+        missing ones."""
         best = Course(way=Way.VIDEO, keys=wanted.recipe.keys)
         if video_id not in self._objects.spans:
             return best
@@ -175,7 +190,8 @@ class Stock:
         return replace(best, way=way, spans=tuple(spans), faces=tuple(sorted(faces.items())))
 
     def _made_alike(self, wanted: Wanted, limit: Way) -> list[Recipe]:
-        """The recipes, with kept faces, whose chunks lead to the wanted tables in a way no dearer than `limit`."""
+        """Return the recipes with kept faces from whose chunks a way no dearer than `limit` leads to the wanted
+        tables."""
         return [
             recipe
             for recipe in self._all_recipes
@@ -188,7 +204,8 @@ class Stock:
     def _relink(
         self, content: Content, row: books.Row, recipe: Recipe, wanted: Wanted, kept: tuple[Span, ...]
     ) -> Relink | None:
-        """None where the published tables are not whole, or this version does not know how they were made."""
+        """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
+        recipe."""
         if not all(content.video_id in self._named[name] for name in VIDEO_TABLES):
             return None
         try:
@@ -208,7 +225,7 @@ class Stock:
         )
 
     def _lacks_tables(self, relink: Relink | None) -> str:
-        """Why published tables do not do, whatever has changed; empty: they do."""
+        """Return the reason why the published tables do not suffice, whatever has changed. Empty if they do."""
         if relink is None:
             return "its published tables are not whole"
         if relink.in_sequence and relink.video_id not in self._summarised:
@@ -216,7 +233,7 @@ class Stock:
         return ""
 
     def _recipe(self, config_id: str) -> Recipe | None:
-        """None where nothing that this version can read says what a config_id stands for."""
+        """Return the recipe of a config_id. Return None if there is none that this version can read."""
         if config_id not in self._recipes:
             try:
                 told = books.read_recipe(self._state.store, config_id)
