@@ -78,6 +78,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOfStages:
+    """Consecutive stages that share workers.
+
+    name: of the pool.
+    stages: at least one, in order.
+    resources: of one worker, and the number of workers.
+    limits: for each chunk.
+    """
+
     name: str
     stages: tuple[Stage, ...]
     resources: Resources

@@ -43,6 +43,12 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """A failure to read or decode a source.
+
+    stage: the stage that failed.
+    reason: text for the user.
+    """
+
     stage: str
     reason: str
 

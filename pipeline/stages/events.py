@@ -43,7 +43,7 @@ class ChunkDone:
 class VideoDone:
     """A video was published.
 
-    published: its row and counts.
+    published: its row of `videos`, and the number of its chunks.
     stage: the stage that published it, reduce or relink.
     seconds: duration of that stage.
     """
@@ -55,6 +55,13 @@ class VideoDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFailed:
+    """A video was given up.
+
+    video_id: id of the content.
+    stage: the stage that failed.
+    reason: text for the user.
+    """
+
     video_id: str
     stage: str
     reason: str

@@ -18,13 +18,13 @@ from pipeline.storage.ledger import Ledger, Span
 RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
 
 Misdeeds = Mapping[tuple[str, int], Callable[[], object]]
-"""What happens instead of work, by video and first cell."""
+"""Calls that replace the work, by video and first cell."""
 Chunks = Mapping[Span, tuple[pa.Table, pa.Table]]
-"""What is committed of every video, by span."""
+"""The objects to commit for every video, by span."""
 
 
 class Gone(BaseException):
-    """In place of the end of a process."""
+    """Stands for the end of a process."""
 
 
 def vanish() -> None:

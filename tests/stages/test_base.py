@@ -1,4 +1,4 @@
-"""The adapter's rules, without Ray: a worker made by hand."""
+"""The rules of the adapter, without Ray. The worker is made directly."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_a_span_becomes_chunks_and_a_fault_on_the_way_a_row_of_the_same_form(
 
 def test_a_chunk_that_kills_its_worker_is_given_up(make: Callable[..., Worker]) -> None:
     def dies(table: pa.Table) -> pa.Table:
-        raise SystemExit  # as good as a death: no mark is taken back
+        raise SystemExit  # acts like a death, because the attempt is not taken back
 
     worker = make(stage("s", dies, A, B))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What a difference between two recipes takes at least."""
+"""The least work that a difference between two recipes needs."""
 
 from collections.abc import Sequence
 from dataclasses import replace

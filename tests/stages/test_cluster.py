@@ -1,4 +1,4 @@
-"""Ray on machines that are busy, small, shared, or locked up. Only the last test starts it."""
+"""Ray on machines that are busy, small, shared or restricted. Only the last test starts Ray."""
 
 import errno
 import logging
@@ -43,7 +43,8 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def inits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Call it with what each ray.init raises, None for none; it returns the options of the calls so far."""
+    """Return a function that takes the error of each ray.init, or None for success. It returns the options of the
+    calls so far."""
 
     def failing_with(*errors: BaseException | None) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = []
@@ -218,7 +219,7 @@ def test_no_call_starts_a_ray_of_its_own() -> None:
 
 
 def task_error(cause: Exception) -> Exception:
-    """What ray.get raises where a task has raised `cause`."""
+    """Return the exception that ray.get raises if a task has raised `cause`."""
     return ray.exceptions.RayTaskError("task", "Traceback …", cause).as_instanceof_cause()
 
 

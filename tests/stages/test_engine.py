@@ -1,4 +1,4 @@
-"""Which engine carries a run out."""
+"""The choice of the engine that carries out a run."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ FPS = 8
 
 
 class Watched:
-    """Both engines, that note what is asked of them."""
+    """Both engines, with a record of the calls that they get."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.noted: list[str] = []

@@ -1,4 +1,4 @@
-"""Faces of a chunk: found, given to people, restored where asked for, judged.
+"""The faces of a chunk: found, assigned to people, restored if asked for, and judged.
 
 The fake models take red patches for faces.
 """
@@ -28,7 +28,16 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Person:
-    """Whoever stands at x: whole body, and a face of `face_px` width unless seen from behind."""
+    """A person at x with a whole body, and with a face unless seen from behind.
+
+    x: px, middle of the body.
+    face_px: width of the face in px, 0 for a person seen from behind.
+    top: px, top of the body.
+    score: of the detection.
+    is_candidate: whether the person has a crop.
+    is_detected: whether the person has a detection.
+    face_aside: px, offset of the face from the middle of the body.
+    """
 
     x: float
     face_px: float = 40
@@ -50,7 +59,7 @@ class Person:
 
 
 def draw(people: Sequence[Person]) -> Picture:
-    """Grey noise, and a chequered red patch for each face."""
+    """Return a picture of grey noise with a chequered red patch for each face."""
     picture = np.random.default_rng(7).integers(90, 110, (HEIGHT, WIDTH, 1)).astype(np.uint8).repeat(3, axis=2)
     for person in people:
         if person.face_px:
@@ -63,7 +72,11 @@ def draw(people: Sequence[Person]) -> Picture:
 
 @dataclass
 class RedPatches:
-    """A face detector whose faces are red; it notes how many crops it was given at a time."""
+    """A face detector that takes red patches for faces.
+
+    score: of every face.
+    calls: number of crops in each call so far.
+    """
 
     score: float = 0.95
     calls: list[int] = field(default_factory=list)
@@ -83,7 +96,7 @@ class RedPatches:
 
 
 def chunk(frames: Sequence[tuple[int, Sequence[Person]]], *, scale: float = 1.0) -> pa.Table:
-    """One row as `observe` gives it: frames of (cell, people), and a crop of each candidate."""
+    """Return one row in the form of `observe`, from frames of (cell, people). Each candidate has a crop."""
     detections, candidates = [], []
     for frame, (_, people) in enumerate(frames):
         picture = draw(people)
@@ -135,7 +148,7 @@ def test_a_face_is_found_in_pixels_of_the_picture_and_given_to_its_person(scale:
         assert 0 < face["quality"] < 1
         assert not face["restored"]
         assert (face["age"], face["age_std"], face["female_prob"], face["embedding"]) == (None, None, None, None)
-    for _, picture in pictures_of(found):  # at the nose, and beyond the ears
+    for _, picture in pictures_of(found):  # at the nose, and outside the ears
         red = picture[..., 0].astype(int) - picture[..., 1]
         assert red[112, 112] > 100
         assert np.abs(red[112, [10, 214]]).max() < 20
@@ -172,7 +185,7 @@ def test_judged_faces_are_aligned_and_the_others_are_not() -> None:
     pictures = pictures_of(found)
     assert [face for face, _ in pictures] == [0]
     assert pictures[0][1].shape == (224, 224, 3)
-    assert pictures[0][1][112, 112, 0] > 120  # the middle of the face is red, and red comes first
+    assert pictures[0][1][112, 112, 0] > 120  # the middle of the face is red, and the red channel comes first
     assert pictures[0][1][112, 112, 2] < 60
 
 
@@ -252,7 +265,10 @@ def test_rows_stay_apart_and_in_order() -> None:
 
 @dataclass
 class Blue:
-    """A face restorer that paints faces blue."""
+    """A face restorer that paints faces blue.
+
+    calls: shape of the faces in each call so far.
+    """
 
     calls: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -268,7 +284,7 @@ def restore(table: pa.Table, config: Config, restorer: Blue | None) -> pa.Table:
 
 
 FAR_AND_NEAR = [(0, [Person(150, face_px=40), Person(480, face_px=90)]), (1, [Person(150, face_px=40)])]
-"""Eyes 16 and 36 px apart; the default restores below 24."""
+"""Faces with eyes 16 and 36 px apart. By default those below 24 px are restored."""
 
 
 def is_blue(picture: Picture) -> bool:
@@ -337,7 +353,11 @@ def test_restoration_without_a_restorer_is_refused_at_once() -> None:
 
 @dataclass
 class Painter:
-    """An estimator that takes blue for age: unrestored faces are 20.04 years old, restored ones 60.06."""
+    """An estimator that judges the age by the blue channel. Faces are 20.04 years old as found and 60.06 when
+    restored.
+
+    calls: shape of the faces in each call so far.
+    """
 
     calls: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -350,7 +370,7 @@ class Painter:
 
 
 def embed_red(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A face embedder: how red, how blue."""
+    """Return embeddings of two values, how red and how blue each face is."""
     colours = faces[:, 112, 112][:, [0, 2]].astype(np.float32)
     return colours / np.linalg.norm(colours, axis=1, keepdims=True)
 

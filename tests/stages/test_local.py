@@ -1,4 +1,4 @@
-"""The local engine: what becomes of a run when its worker dies, hangs or fails, or loses whom it works for."""
+"""The local engine, when its worker dies, hangs or fails, or when the process that started it is gone."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def maps(ledger: Ledger, **how: Any) -> Maps:
 
 
 class HiredHere:
-    """A hand that works here; a new one each time that it is gone. given: all tasks so far."""
+    """A hand that works in this process. A new one replaces each one that died. `given` holds all tasks so far."""
 
     def __init__(self, maps: Maps, *, dies_at_reduce: int = 0) -> None:
         self._maps, self._hand, self._dies = maps, Hand(maps), dies_at_reduce
@@ -59,7 +59,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def work(ledger: Ledger, video_id: str = "v", *, is_durable: bool = False) -> Work:
-    """All of a video in one span of two chunks, or nothing but its reduce."""
+    """Return the work of a whole video as one span of two chunks, or only its reduce if `is_durable`."""
     if is_durable:
         for span in CHUNKS:
             ledger.commit(video_id, span, *chunk(FILM, FILM.frames(), span))
@@ -112,7 +112,7 @@ def test_a_worker_that_dies_once_is_replaced_and_what_is_durable_is_not_done_aga
 def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
     ledger: Ledger, pool: str, guilty: str
 ) -> None:
-    """The pools before it waited meanwhile, and are not to blame."""
+    """The pools before the guilty one only waited, so they are not blamed."""
     made = maps(ledger, **{guilty: {("v", 2): misdeeds.vanish}})
     events = told(list(run([work(ledger), work(ledger, "w")], made, HiredHere(made))))
     reason = "its worker died 2 times (memory, a crash, or over 60 s)"

@@ -1,7 +1,8 @@
-"""The first law of identity on thousands of fake videos: neither how a video is divided into chunks, nor who does what
-in which order, nor where the work is killed and taken up again, changes a byte of any table; and no reader sees a part.
+"""The first law of identity, on thousands of fake videos. No byte of any table depends on the division of a video
+into chunks, on the order or the place of the work, or on where it is killed and resumed. No reader sees a partial
+table.
 
-The pictures and the models are fakes (tests/builders.py); the planner, the ledger, the tracker, the linker and the
+The pictures and the models are fakes (tests/builders.py). The planner, the ledger, the tracker, the linker and the
 tables are real.
 """
 
@@ -32,12 +33,16 @@ WHOLE = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A run of the program at one video.
+    """One run of the program on a video.
 
-    entries: cells at which it divides what is missing. length_s: it makes no longer chunks where it can. enterable: the
-    video can be entered in the middle. seed: of the order in which things are ready. frames_per_part,
-    frames_per_window: see films.in_steps. killed_at: so many lasting changes are made, counted from its start or, if
-    `in_publication`, from when all chunks are durable; None: it ends well.
+    entries: cells at which the run divides the missing part.
+    length_s: greatest length of a chunk in seconds, where the video can be divided.
+    enterable: whether decoding can begin inside the video.
+    seed: of the order in which results are ready.
+    frames_per_part: see films.in_steps.
+    frames_per_window: see films.in_steps.
+    killed_at: number of durable changes before the run is killed. None if it ends normally.
+    in_publication: whether these changes count from the moment when all chunks are durable, not from the start.
     """
 
     entries: frozenset[int] = frozenset()
@@ -52,7 +57,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """settings_before: of a configuration under which the video was published before."""
+    """A film, and the runs on it.
+
+    film: the fake video.
+    settings: of the configuration.
+    attempts: the runs, one after the other.
+    settings_before: of the configuration of an earlier publication of the video. None if there was none.
+    """
 
     film: Film
     settings: tuple[str, ...]
@@ -84,7 +95,8 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def in_any_order(random: Random) -> Spread:
-    """Parts go to other processes and come back as they are ready."""
+    """Return a function that tracks parts as other processes would. The parts are pickled and become ready in any
+    order."""
 
     def spread(parts: Sequence[Part]) -> list[Tracked]:
         done: dict[int, bytes] = {}
@@ -98,7 +110,7 @@ def in_any_order(random: Random) -> Spread:
 def carry_out(
     film: Film, chosen: Sequence[str], attempt: Attempt, store: FragileStore, config_id: str, *, is_reference: bool
 ) -> None:
-    """What `process` does for one video: chunks that are missing, in any order, then the reduce."""
+    """Do the work of `process` on one video. The missing chunks come in any order, then the reduce."""
     random = Random(attempt.seed)
     ledger = Ledger(store, KEYS)
     frames = film.frames()
@@ -124,7 +136,7 @@ def map_parts(parts: Sequence[Part]) -> list[Tracked]:
 
 
 def publish(film: Film, chosen: Sequence[str], place: Path, config_id: str) -> dict[str, bytes]:
-    """The undivided, uninterrupted run; what a user reads then."""
+    """Carry out the undivided, uninterrupted run. Return the files that a user then reads."""
     carry_out(film, chosen, Attempt(), FragileStore(str(place), None), config_id, is_reference=True)
     return contents(place)
 
@@ -148,7 +160,7 @@ def leaves_no_trace(case: Case, folder: Path) -> None:
         except Killed:
             num_killed += 1
             row = place / "videos" / "v.parquet"
-            if row.exists() and row.read_bytes() == expected["videos/v.parquet"]:  # only the clearing was left
+            if row.exists() and row.read_bytes() == expected["videos/v.parquet"]:  # only the removal of chunks was left
                 break
     found = contents(place)
     differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]

@@ -1,4 +1,4 @@
-"""The core of `observe` with a decoder and models that are scripted, and once with the real ones."""
+"""The core of `observe` with a scripted decoder and scripted models, and once with the real ones."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -54,14 +54,15 @@ PROBE = Probe(
 
 
 def picture_of(number: int) -> Picture:
-    """Grey noise that carries the frame's number in its first pixel."""
+    """Return grey noise whose first pixel holds the frame's number."""
     picture = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 1), np.uint8).repeat(3, axis=2)
     picture[0, 0] = number
     return picture
 
 
 class ScriptedDecoder:
-    """10 frames a second, every other one analysed, a cut after frame 33. Stands in for media.decode.SpanDecoder."""
+    """10 frames a second, every other one analysed, and a cut after frame 33. The class stands in for
+    media.decode.SpanDecoder."""
 
     made: list["ScriptedDecoder"]
     damaged: int | None = None
@@ -93,7 +94,7 @@ class ScriptedDecoder:
 
 
 class ScriptedDetector:
-    """Up to five people, who walk; more in some frames than in others."""
+    """Up to five people who walk. Their number differs between frames."""
 
     batch = 3
 
@@ -115,7 +116,7 @@ def people_at(number: int) -> Detections:
 
 
 class ScriptedEmbedder:
-    """A vector that says what was in the crop."""
+    """An embedder whose vectors encode the content of the crops."""
 
     batch = 4
 
@@ -137,7 +138,7 @@ class ScriptedEmbedder:
 
 
 def glance(crops: Sequence[Picture]) -> list[Faces]:
-    """A face wherever the first pixel is bright, as sure as it is bright."""
+    """Return a face for each crop whose first pixel is bright. Its score is that brightness."""
     return [faces(*([[0, 0, 9, 9]] if crop[0, 0, 1] > 127 else []), score=crop[0, 0, 1] / 255) for crop in crops]
 
 
@@ -178,7 +179,7 @@ def observed(core: SpanObserver, *spans: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def whole(chunks: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of several chunks as those of one: indices count on."""
+    """Return the rows of several chunks as those of one, with indices that count on across chunks."""
     frames: list[dict[str, Any]] = []
     detections: list[dict[str, Any]] = []
     candidates: list[dict[str, Any]] = []
@@ -287,7 +288,8 @@ def test_a_candidate_is_the_crop_of_its_person(decoders: list[ScriptedDecoder]) 
         assert (left, top) == (max(0, int(person["box"][0] - 4)), 16)
         assert each["scale"] == 1
         shown = picture_of(person["frame"])[top : top + height, left : left + width]
-        assert np.abs(crop.astype(int) - shown).mean() < 5  # JPEG; other noise differs by 85
+        # The difference is due to JPEG. Other noise would differ by 85.
+        assert np.abs(crop.astype(int) - shown).mean() < 5
 
 
 def test_a_cell_keeps_up_to_two_crops_that_show_a_face_for_each_person(decoders: list[ScriptedDecoder]) -> None:
@@ -385,7 +387,7 @@ def test_a_face_without_a_body_becomes_somebody_and_a_face_on_a_head_does_not(
 
 
 def test_no_more_full_pictures_than_a_batch_wait_for_the_models(decoders: list[ScriptedDecoder]) -> None:
-    """The detector asserts its batch; here every frame of a long cell is worth crops, and few are kept."""
+    """The detector asserts its batch. Here every frame of a long cell is worth crops, and few crops are kept."""
     core = observer("candidates.max_per_chain=1")
     kept: list[int] = []
     forget = observe.CellOfPeople.forget

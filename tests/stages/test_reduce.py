@@ -1,4 +1,4 @@
-"""From durable chunks to tables, without Ray and without a model: whatever is wrong here is the reduce's own fault."""
+"""From durable chunks to tables, without Ray and without a model. Any fault here is one of the reduce itself."""
 
 import pickle
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def test_tracking_apart_what_pauses_divide_changes_no_byte(
         return [track_part(part) for part in reversed(parts)][::-1]
 
     reduce_video(job(ON_AND_OFF, [5, 10, 20], str(tmp_path / "two"), *settings), backwards)
-    assert numbers == [0, 1, 2, 3, 4]  # four stretches with people, one of them with a cut inside
+    assert numbers == [0, 1, 2, 3, 4]  # four stretches with people, one of which contains a cut
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -125,7 +125,7 @@ def test_people_are_followed_past_a_camera_that_pans(tmp_path: Path, tracker: st
     assert told["tracklets"].person_id.tolist() == [1, 2, 1]  # one of them is away for longer than the tracker's memory
     assert told["links"].joined.tolist() == [True]
     assert len(untold["tracklets"]) > 3
-    for tables in (told, untold):  # boxes stand where they are in the picture
+    for tables in (told, untold):  # the published boxes are those in the picture
         seen = tables["detections"].query("not interpolated")
         for time_s, left in zip(seen.time_s.tolist(), seen.bb_xmin.tolist(), strict=True):
             camera_x = SWINGING.camera_x(round(time_s * 1e9))
@@ -147,7 +147,7 @@ def test_chunks_and_parts_leave_no_trace_where_the_camera_moves(
 
     reduce_video(job(film, [5, 10, 20], str(tmp_path / "parts")), spread)
     assert len(sizes) > 3
-    assert max(sizes) <= 0  # of each part's own frames alone
+    assert max(sizes) <= 0  # each part has only its own frames
     assert contents(tmp_path / "one") == contents(tmp_path / "many") == contents(tmp_path / "parts")
 
 
@@ -199,7 +199,7 @@ def test_of_a_reduce_that_breaks_off_nothing_is_seen_and_a_repeat_works(
     assert left == [True]
     assert contents(tmp_path / "two") == before
     assert work.ledger.durable() == {"v": [(0, -1)]}
-    # A process that was killed could not clear up: what it left is overwritten, or never asked for.
+    # A killed process cannot clean up. The files that it left are overwritten or never read.
     for name in ("00000.00000", "00000.00001", "00077.00000"):
         work.ledger.store.put(f"_work/v/tracked/{name}.rows", b"half a block")
     assert work.ledger.durable() == {"v": [(0, -1)]}
@@ -243,7 +243,7 @@ def test_everyone_has_a_row_in_every_frame_in_which_they_are_seen(tmp_path: Path
     assert first.frame_num.tolist() == list(range(1, 7 * FPS + 1))
     measured = first[~first.interpolated]
     assert 0.25 < len(measured) / len(first) < 0.4  # 8 of 25
-    # Filled boxes lie where the walk was at that time.
+    # Filled boxes are at the place where the person walked at that time.
     np.testing.assert_allclose(first.bb_xmin, 20 + 30 * first.time_s, atol=4)
     assert first.score.isna().equals(first.interpolated)
 
@@ -405,14 +405,14 @@ def test_boxes_stay_inside_the_picture(tmp_path: Path) -> None:
     assert (rows.bb_xmin >= 0).all()
     assert (rows.bb_xmin + rows.bb_width <= WIDTH).all()
     assert (rows.bb_ymin + rows.bb_height <= HEIGHT).all()
-    # No two of the four numbers are alike, so that swapped axes are seen.
+    # The four numbers all differ, so that swapped axes would be noticed.
     np.testing.assert_allclose(rows.bb_xmin, 150 * rows.time_s, atol=2)
     assert rows.bb_xmin.max() > HEIGHT
     assert rows[["bb_ymin", "bb_width", "bb_height"]].drop_duplicates().values.tolist() == [[100, 60, 180]]
 
 
 class Line(Walker):
-    """Of whom a detector gave boxes without width."""
+    """A person whose boxes have no width."""
 
     def box(self, time_s: float, camera_x: float = 0) -> list[float] | None:
         found = super().box(time_s, camera_x)

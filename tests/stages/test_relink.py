@@ -1,4 +1,4 @@
-"""What `relink` makes of a published output is, to the byte, what `process` would have made with the same knobs."""
+"""`relink` makes the same bytes from a published output that `process` would have made with the same knobs."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def output(published: Path, tmp_path: Path) -> Path:
-    """A copy to work on, in a folder that says whether biometrics are kept."""
+    """A copy to work on, in a folder whose name says whether biometrics are kept."""
     return Path(shutil.copytree(published, tmp_path / published.name))
 
 
@@ -88,7 +88,7 @@ def _keep(place: Path) -> list[str]:
 
 
 def contents(place: Path) -> dict[str, bytes]:
-    """All that stays the same whenever and wherever a run happened."""
+    """Return the files that do not depend on the time and place of a run."""
     names = {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
     return {
         name: path.read_bytes()
@@ -258,7 +258,8 @@ def test_without_embeddings_the_rest_is_refused_and_what_is_missing_named(plain:
 
 
 def test_a_pair_that_was_crowded_out_is_missed(tmp_path: Path) -> None:
-    # Two shots later someone looks more alike than in the next one, which is all that one candidate leaves room for.
+    # The person two shots later is more similar than the one in the next shot. With one candidate only that pair is
+    # stored.
     walkers = [Walker(2 * shot, 2 * shot + 2, x=100, look=look) for shot, look in enumerate([1, 1.3, 1.0, 1.3])]
     film = Film(8.0, walkers, cuts=[2.0, 4.0, 6.0])
     near = ["identity.shot_max_s=1"]
@@ -379,7 +380,7 @@ class StopError(Exception):
 
 
 def _stopping_after(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, times: int) -> None:
-    """The n-th call of a method, and every later one, fails."""
+    """Make a method fail after so many calls."""
     plainly, calls = getattr(owner, name), []
 
     def failing(*arguments: object, **named: object) -> object:

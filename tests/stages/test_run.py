@@ -1,4 +1,4 @@
-"""What a run makes of workers that die, without Ray."""
+"""Workers that die during a run, without Ray."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -37,7 +37,7 @@ WHOLE = Film(
 
 
 def cut(film: Film, *borders: float) -> list[Film]:
-    """The film in pieces, each of which begins at time zero."""
+    """Return the pieces of a film. Each one begins at time zero."""
     edges = [0.0, *borders, film.duration_s]
     pieces = []
     for start, end in pairwise(edges):
@@ -59,7 +59,7 @@ FILES = dict(zip("abc", cut(WHOLE, 6, 12), strict=True))
 
 
 def name(store: Store, named: Mapping[str, Sequence[str]], **told: Any) -> State:
-    """Enter the files of sequences into the books, each called as its content."""
+    """Enter the files of sequences into the output's index. Each file is named after its content."""
     state = State.load(store)
     state.name_sources(
         Listing(
@@ -85,7 +85,7 @@ def publish(store: Store, video: str, film: Film, *settings: str, in_sequence: b
 
 
 def link(state: State) -> list[str]:
-    """What `process` does at its end; returns the names of what was linked."""
+    """Do the last step of `process`. Return the names of the linked sequences."""
     state = State(state.store, state.sources, State.load(state.store).videos)
     state.save_sources()
     sequences.drop_ended(state)
@@ -96,7 +96,7 @@ def link(state: State) -> list[str]:
 
 
 def rows(store: Store) -> list[tuple[Any, ...]]:
-    """(position, video_id, person_id, sequence_person_id), in order."""
+    """Return (position, video_id, person_id, sequence_person_id) of each row, in order."""
     table = pd.read_parquet(store.full("sequences"))
     return list(table[["position", "video_id", "person_id", "sequence_person_id"]].itertuples(index=False, name=None))
 
@@ -120,7 +120,7 @@ def standing(store: Store, sequence: str = "cam") -> str:
 
 
 def forget(store: Store, *videos: str) -> None:
-    """Let the time to live of what is known of these videos pass."""
+    """Age the summaries of these videos until they expire, and clear them."""
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
@@ -135,7 +135,7 @@ def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
         (2, "b", 2, 3),
         (3, "c", 1, 1),
         (3, "c", 2, 3),
-        (3, "c", 3, 4),  # looks like the second; inside a shot that says nothing after so long
+        (3, "c", 3, 4),  # looks like the second, but inside a shot that is no evidence after so long
     ]
     assert standing(linked) == "cam: 3 of 3 files done, 4 persons, times end to end"
 
@@ -214,7 +214,7 @@ def test_a_quarantined_file_leaves_a_hole_and_the_others_go_on(store: Store) -> 
     bad = books.quarantined_row("b", "/in/b.mp4", "c", "observe", "too bad")
     books.write_video(store, bad)
     link(name(store, {"cam": "abc"}))
-    # Nobody is followed over the hole; looks still tell.
+    # Nobody is followed across the missing file, but appearance still counts.
     assert rows(store) == [(1, "a", 1, 1), (1, "a", 2, 2), (3, "c", 1, 1), (3, "c", 2, 3), (3, "c", 3, 2)]
     assert "2 of 3 files done" in standing(store)
 
@@ -263,7 +263,7 @@ def test_recording_times_are_used_where_all_files_have_them(store: Store) -> Non
         publish(store, video, film, recorded_at=(start + timedelta(hours=number)).isoformat())
     link(name(store, {"cam": "abc"}))
     assert "times as recorded" in standing(store)
-    # After hours neither a walk goes on, nor do clothes tell.
+    # After hours, neither motion nor clothes link two persons.
     assert [row[3] for row in rows(store)] == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -283,7 +283,7 @@ def test_what_links_need_lies_in_the_working_area_and_goes_with_closing(linked: 
     assert not list(Path(linked.uri).rglob("embeddings/*"))
     state = State.load(linked)
     sequences.close(state, {"cam"})
-    assert [path.stem for path in there.iterdir()] == ["c"]  # another sequence waits for it
+    assert [path.stem for path in there.iterdir()] == ["c"]  # the other sequence still needs it
     before = rows(linked)
     assert link(state) == []
     assert rows(linked) == before

@@ -1,4 +1,4 @@
-"""Times in the tables of videos with frames at rates that no decimal number has."""
+"""Times in the tables of videos whose frame rates are not decimal numbers."""
 
 from fractions import Fraction
 from pathlib import Path
