@@ -62,7 +62,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long and how often a worker tries a chunk before the run gives it up.
+    """The time and the number of tries for a chunk before the run gives it up.
 
     ledger: counts the attempts.
     run_id: the run whose attempts count.

@@ -25,7 +25,7 @@ UNSET = object()
 
 
 class Way(IntEnum):
-    """What new tables of a video are made of, the cheapest first."""
+    """The data that new tables of a video are made of, the cheapest first."""
 
     SCORES = 1
     EMBEDDINGS = 2

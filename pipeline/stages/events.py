@@ -18,7 +18,7 @@ from pipeline.stages.relink import Again, publish_again
 from pipeline.storage.ledger import Span, is_whole
 
 PUBLISH_RETRIES = 3
-"""How often the last step of a video is repeated after its worker died."""
+"""Number of times that the last step of a video is repeated after its worker died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

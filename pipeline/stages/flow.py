@@ -26,9 +26,10 @@ from pipeline.weights import Registry
 GPU_SHARE = 0.5
 """Value of `gpus: auto` on a machine with a GPU. Two pools share a card."""
 REVISION = 6
-"""Is raised when the code changes the results of the same knobs and weights."""
+"""Version of the results. It rises when the code changes the results of the same knobs and weights."""
 REDUCE_REVISION = 6
-"""Is raised when the code changes the results of the reduce alone. The objects kept in the working area stay valid."""
+"""Version of the reduce. It rises when the code changes the results of the reduce alone. The objects in the
+working area stay valid then."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),
     "enriched": ("faces", "gate", "restore", "estimate", "biometrics"),

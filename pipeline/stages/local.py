@@ -23,7 +23,7 @@ from pipeline.stages.hand import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.stages.relink import Again
 
 LOADS = 3
-"""How often the models are loaded without success before the run gives up."""
+"""Number of failed loads of the models after which the run gives up."""
 GRACE_S = 60
 """Seconds after the deadline of a chunk. A worker ends itself at the deadline. If even that hangs, the run ends it
 so many seconds later."""

@@ -325,7 +325,7 @@ def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
         own = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
         seen = flat(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names)["detections"])
         keys = list(_keys(numbers(seen, "frame") + first, box_array(seen, "box"), numbers(seen, "score")))
-        # Of equal detections `suppress` keeps the first.
+        # `suppress` keeps the first of equal detections.
         place_by_key = {key: place for place, key in reversed([*enumerate(keys)])}
         found = [place_by_key[key] for key in _keys(knots.frames[own], knots.boxes[own], knots.scores[own])]
         places[0, own], places[1, own] = chunk, found

@@ -30,7 +30,7 @@ from pipeline.storage.state import State
 from pipeline.storage.store import Store
 
 REVISION = 1
-"""Is raised when the code changes the results of the same files."""
+"""Version of the linking. It rises when the code changes the results of the same files."""
 NOTE = "rollcall.sequence"
 SCHEMA = rows.DATASETS["sequences"]
 
