@@ -1,4 +1,4 @@
-"""Small true examples: the durable chunks of a video that nobody has filmed."""
+"""Small examples with a known truth: the durable chunks of simulated videos."""
 
 import json
 import math
@@ -37,11 +37,21 @@ FPS = 25
 
 @dataclass(frozen=True, slots=True)
 class Walker:
-    """Somebody who walks right at `speed` px/s from `x`, seen in [start_s, end_s) but for `hidden` spans of seconds.
+    """A person who walks to the right.
 
-    look: number of the appearance; equal numbers look alike, 1.3 looks rather like 1 and a bit like 2; None: there is
-    no embedding. age, female_prob: of every face, one a second. face: likewise what the face embedding sees. weak:
-    spans of seconds in which the detector is unsure. sure: its score otherwise.
+    start_s: s. The person is seen from then on.
+    end_s: s. The person is seen before that time.
+    x: px. Left edge of the box at start_s.
+    speed: px/s to the right.
+    y: px. Upper edge of the box.
+    look: number of the appearance. Equal numbers look the same, 1.3 looks rather like 1 and a bit like 2; None:
+        there is no embedding.
+    hidden: spans of s in which the person is not seen.
+    age: years, estimated for every face; None: no face. There is one face per second.
+    female_prob: 0..1, estimated for every face.
+    face: number of the appearance for the face embedding, as in `look`.
+    weak: spans of s in which the detector is unsure.
+    sure: score of the detector otherwise.
     """
 
     start_s: float
@@ -58,7 +68,7 @@ class Walker:
     sure: float = 0.9
 
     def box(self, time_s: float, camera_x: float = 0) -> list[float] | None:
-        """What a camera sees that has gone right by `camera_x` px."""
+        """Return the box that a camera sees after moving `camera_x` px to the right, or None."""
         if not self.start_s <= time_s < self.end_s or any(a <= time_s < b for a, b in self.hidden):
             return None
         x = round(self.x + self.speed * (time_s - self.start_s) - camera_x, 1)
@@ -70,12 +80,20 @@ class Walker:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """walkers: who is seen. cuts: times of hard cuts, in s. shift_ns: delay of odd frames, for variable frame rates.
+    """A simulated video.
 
-    fps, analysed_fps: frames a second, and how many of them the detector sees. holes: spans of seconds without a frame;
-    time 0 has one. damaged: cells that a decoder complained of. strangers: times of faces on nobody.
-    swing_px: how far the camera pans to the right and to the left, every 2 s.
-    places: between the cuts, what the analysed frames' sketches say of the place; none: there are no sketches.
+    duration_s: s.
+    walkers: the people in it.
+    cuts: s. Times of hard cuts.
+    shift_ns: ns. Delay of odd frames, for variable frame rates.
+    seed: of the noise of embeddings.
+    fps: frames per second.
+    analysed_fps: frames per second that the detector sees.
+    holes: spans of s without a frame. Time 0 always has one.
+    damaged: cells with an error from the decoder.
+    strangers: s. Times of faces without a body.
+    swing_px: px. How far the camera pans to the right and to the left, every 2 s.
+    places: sketches of the place in the analysed frames, one for each part between cuts; empty: no sketches.
     """
 
     duration_s: float
@@ -128,7 +146,7 @@ class Film:
         return found
 
     def vector(self, look: float, number: int) -> dict[str, Any]:
-        """An embedding near that of the look; the noise depends on the detection alone."""
+        """Return an embedding near that of `look`. The noise depends on the detection alone."""
         return _vector(self.seed, look, number)
 
 
@@ -147,7 +165,7 @@ def _centre(look: int) -> NDArray[np.float64]:
 
 
 def registry() -> Registry:
-    """What there is of models: none is asked for."""
+    """Return a registry without models, because none is asked for."""
     return Registry({}, cache=Path("nowhere"), fetch=lambda _: iter(()))
 
 
@@ -157,7 +175,7 @@ def configured(*settings: str) -> Config:
 
 
 def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
-    """Make the chunks of `film` durable at `place`, cut at the cells `borders`, ready to be reduced."""
+    """Make the chunks of `film` durable at `place`, cut at the cells `borders`. Return the job that reduces them."""
     config = configured(*settings)
     store = Store(place)
     tables.create(store, config.biometrics.keep)
@@ -187,14 +205,14 @@ def job_of(film: Film, spans: Sequence[Span], ledger: Ledger, config: Config, vi
 
 
 def with_recipe(work: Job) -> Job:
-    """The same job under the config_id that its configuration has; the output says what that stands for."""
+    """Return the same job under the config_id of its configuration, and write that configuration into the output."""
     work = replace(work, config_id=flow.reduced_id(work.ledger.keys, work.config, {}))
     state.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
     return work
 
 
 def recipe(config: Config) -> flow.Recipe:
-    """What `job` makes videos of."""
+    """Return the recipe with which `job` makes videos."""
     return flow.Recipe(
         knobs=config.result_knobs(),
         keys=Keys("o", "e"),
@@ -211,7 +229,7 @@ def wanted(config_id: str, *settings: str) -> Wanted:
 
 
 def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
-    """Make an output as `process` leaves it, of one source that is `film`, its durable chunks cut at `borders`."""
+    """Make an output as `process` leaves it, of one source that is `film`, with durable chunks cut at `borders`."""
     work = with_recipe(job(film, borders, place, *settings, video_id=video_id))
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
     books = State.load(work.ledger.store)
@@ -253,7 +271,7 @@ def probe(film: Film) -> Probe:
 
 
 def chunk(film: Film, frames: Sequence[dict[str, Any]], span: Span) -> tuple[pa.Table, pa.Table]:
-    """What `Ledger.commit` takes: the cells `span` of a film that has these `frames`."""
+    """Return the arguments of `Ledger.commit` for the cells `span` of a film that has these `frames`."""
     own = [i for i, frame in enumerate(frames) if span[0] <= frame["cell"] and (span[1] < 0 or frame["cell"] < span[1])]
     detections: list[dict[str, Any]] = []
     faces: list[dict[str, Any]] = []

@@ -1,20 +1,20 @@
-"""Whether one person keeps one id over hard cuts: B-cubed on films cut from the clips beside the repository.
+"""Measure whether a person keeps one id over hard cuts: B-cubed on films cut from the clips beside the repository.
 
     python -m tests.bench.identity_over_cuts [--config FILE …] [--set KEY=VALUE …] [--faces] [--cache DIR]
         [--held-out | --film NAME …] [--sweep KEY=VALUE,VALUE,…] [--show N] [--pictures DIR] [--json FILE]
 
-A film shows segments of several clips in turn (A1 B1 C1 A2 B2 …). The truth of a clip is its ground truth, where it has
-one, or its uncut run with the same profile, at the same size and rate: every tracklet there is a person, but for what
-was looked at and put right by hand (SAME_ID, FIXES), so that the linker has no say in it. A box of the film is matched
-to the box of the same frame there (IoU at least .5) and takes its person; people of different clips are different
-people. The figure of the proof is B-cubed over all matched boxes. Since most of a person's boxes may lie in one
-segment, it is also given over the people of two or more segments alone, and for the bare tracklets, which nobody has
-joined.
+A film shows segments of several clips in turn (A1 B1 C1 A2 B2 …). The truth of a clip is its ground truth if it has
+one. Otherwise the truth is its uncut run with the same profile, at the same size and rate: every tracklet there is a
+person, so that the linker has no influence on it. Cases that were inspected by eye are corrected by hand (SAME_ID,
+FIXES). A box of the film is matched to the box of the same frame in the truth (IoU at least .5) and takes its
+person. People of different clips are different people. The main figure is B-cubed over all matched boxes. Most of a
+person's boxes may lie in one segment. B-cubed is therefore also given over the people of two or more segments alone,
+and for the bare tracklets, before any linking.
 
-Whatever is looked at is kept in --cache: durable chunks by their configuration, tracks by theirs, neither by code. Only
-linking and publishing are repeated. The uncut runs are made once, with the profile and without --set. --faces adds
-MobileFaceNet's embedding. Films whose names begin with "held-out" are of other clips than the rest, and stay unseen
-while something is tuned.
+The results of the models are kept in --cache: durable chunks by their configuration, tracks by theirs. Neither key
+depends on the code. Only linking and publishing are repeated. The uncut runs are made once, with the profile and
+without --set. --faces adds MobileFaceNet's embedding. Films whose names begin with "held-out" use other clips than
+the rest, and are not used for tuning.
 """
 
 import argparse
@@ -60,10 +60,11 @@ FACES = "estimate.face_embedding=mobilefacenet"
 KEEP = "biometrics.keep=true"
 FRAME_NS = round(1e9 / RATE)
 FIX_PX = 12
-"""How far from where it was looked at a box may be: last bits of another CPU can begin or end a track elsewhere."""
+"""px. The largest distance of a box from the point that was inspected. The last bits of another CPU can begin or end
+a track elsewhere."""
 
 Cut = tuple[str, float, float]
-"""A clip by name, and what is seen of it, in s."""
+"""The name of a clip, and the start and end of the part shown, in s."""
 
 FILMS: Mapping[str, Sequence[Cut]] = {
     "crowd": [
@@ -129,18 +130,23 @@ FILMS: Mapping[str, Sequence[Cut]] = {
 }
 HELD_OUT = "held-out"
 SAME_ID: Mapping[str, Mapping[int, int]] = {
-    # Who leaves the yard gets a new id when he returns. Looked at, these are the man in a long black coat, the one in a
-    # leather jacket with a paper, the one in brown and jeans, the bald one, the one in red and navy, the blonde
-    # woman in a black coat, and the woman in red. No two ids of one person are ever seen together.
+    # In the ground truth a person who leaves the yard gets a new id on return. Inspected by eye, these are the man in a
+    # long black coat, the one in a leather jacket with a paper, the one in brown and jeans, the bald one, the one in
+    # red and navy, the blonde woman in a black coat, and the woman in red. No two ids of one person are ever seen
+    # together.
     "PETS09-S2L1": {19: 1, 15: 14, 18: 14, 8: 14, 9: 5, 13: 2, 11: 3, 12: 4, 10: 6},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """Who an uncut run's tracklet really is: the one whose box has its centre at `at`, in px of the film, at `time_s`.
+    """The true person of a tracklet of an uncut run.
 
-    who: a name within the clip; empty: one cannot say. [from_s, until_s): of the clip, where that holds.
+    time_s: s of the clip. The time at which the tracklet's box has its centre at `at`.
+    at: (x, y) px of the film.
+    who: a name within the clip; empty if nobody can say.
+    from_s: s of the clip. The fix holds from then on.
+    until_s: s of the clip. The fix holds before that time.
     """
 
     time_s: float
@@ -151,13 +157,13 @@ class Fix:
 
 
 FIXES: Mapping[str, Sequence[Fix]] = {
-    # The track of a woman in a black dress goes over a group at the edge of the picture to a man of that group.
+    # The track of a woman in a black dress passes over a group at the edge of the picture to a man of that group.
     "plaza": [
         Fix(11.5, (907, 54), "", 9.2, 11),
         Fix(11.5, (907, 54), "bald man in a suit", 11),
     ],
-    # A man in black walks behind others. Two boxes on a woman beside a pole. A woman in white passes before one in
-    # blue, and tracks go from one to the other and from a boy to her.
+    # A man in black walks behind others. A woman beside a pole has two boxes. A woman in white passes in front of a
+    # woman in blue, and tracks change from one to the other and from a boy to her.
     "street-backlit": [
         Fix(2.64, (118, 333), "man in black"),
         Fix(7.6, (57, 334), "man in black"),
@@ -171,24 +177,24 @@ FIXES: Mapping[str, Sequence[Fix]] = {
         Fix(4.8, (408, 341), "woman in white"),
         Fix(8.56, (544, 341), "woman in white", 7.7),
     ],
-    # Four tracks of the friend in blue, partly hidden.
+    # The friend in blue, who is partly hidden, has four tracks.
     "two-friends": [
         Fix(0.12, (330, 371), "friend in blue"),
         Fix(1.88, (658, 378), "friend in blue"),
         Fix(14.52, (598, 278), "friend in blue"),
         Fix(12.36, (291, 361), "friend in blue"),
     ],
-    # The guest has a second box all the time, of herself and the table. It is nobody.
+    # The guest always has a second box, of herself and the table. That box is nobody.
     "meeting": [Fix(10.44, (584, 386), "")],
-    # Two tracks of one man. A track goes from a man with a backpack to a man in a coat who passes him.
+    # One man has two tracks. Another track changes from a man with a backpack to a man in a coat who passes him.
     "highstreet": [
         Fix(1.72, (226, 166), "man in blue"),
         Fix(4.76, (346, 111), "man in blue"),
         Fix(3.92, (552, 28), "", 3.2, 3.4),
         Fix(3.92, (552, 28), "man in a coat", 3.4),
     ],
-    # Two tracks of one man. A woman's track goes over to who hides her; a woman in red has two boxes; a man in a beige
-    # coat may be the one who is seen from behind later.
+    # One man has two tracks. A woman's track changes to the person who hides her. A woman in red has two boxes. A man
+    # in a beige coat may be the one who is seen from behind later.
     "arcade": [
         Fix(0.4, (568, 422), "man with a white bag", 0, 1),
         Fix(0.4, (568, 422), "", 1),
@@ -197,7 +203,7 @@ FIXES: Mapping[str, Sequence[Fix]] = {
         Fix(2.2, (428, 389), ""),
         Fix(0.72, (260, 421), ""),
     ],
-    # Two men with two tracks each; one of these begins on a woman who passes.
+    # Two men have two tracks each. One of these tracks begins on a woman who passes.
     "dance": [
         Fix(0.52, (208, 171), "man in grey"),
         Fix(3.52, (223, 181), "man in grey"),
@@ -215,7 +221,13 @@ FIXES: Mapping[str, Sequence[Fix]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a run is told. files, settings: the layers of its configuration. cache: where films and chunks are kept."""
+    """The settings of a run.
+
+    files: configuration files.
+    settings: KEY=VALUE, on top of the files.
+    cache: the folder that keeps films and chunks.
+    faces: use face embeddings.
+    """
 
     files: Sequence[Path]
     settings: Sequence[str]
@@ -225,7 +237,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Film:
-    """video: the file. segments: of what it is made; source: of which frame each of its frames is made."""
+    """A film made of segments of clips.
+
+    name: its name.
+    video: the file.
+    segments: the parts that it is made of.
+    source: the origin of each of its frames.
+    """
 
     name: str
     video: Path
@@ -234,7 +252,7 @@ class Film:
 
     @property
     def place(self) -> Path:
-        """Where its chunks are."""
+        """The folder of its chunks."""
         return self.video.with_suffix("")
 
 
@@ -245,7 +263,7 @@ def find_clip(name: str) -> Path:
 
 
 def kept_film(name: str, cuts: Sequence[Cut], cache: Path) -> Film:
-    """The film of that name, made if it is not in the cache."""
+    """Return the film of that name, and make it if it is not in the cache."""
     segments = [Segment(find_clip(clip), start_s, end_s) for clip, start_s, end_s in cuts]
     video = cache / f"{name}-{digest(list(cuts), [WIDTH, HEIGHT])[:8]}.mp4"
     source = video.with_suffix(".npz")
@@ -256,14 +274,14 @@ def kept_film(name: str, cuts: Sequence[Cut], cache: Path) -> Film:
 
 
 def uncut(clip: str, cache: Path) -> Film:
-    """As much of a clip as any film shows, in one piece."""
+    """Return as much of a clip as any film shows, in one piece."""
     spans = [cut[1:] for cuts in FILMS.values() for cut in cuts if cut[0] == clip]
     whole = (clip, min(start_s for start_s, _ in spans), max(end_s for _, end_s in spans))
     return kept_film(f"uncut-{clip}", [whole], cache)
 
 
 def truth_of(film: Film, setup: Setup) -> MotRows:
-    """Who is where in a film, with ids of the film: by frame from 1. Rows that do not count are among them."""
+    """Return the true boxes of a film by frame from 1, with ids of the film, including rows that do not count."""
     parts = []
     first_id = 0
     clips = [segment.video.stem for segment in film.segments]
@@ -285,7 +303,7 @@ def truth_of(film: Film, setup: Setup) -> MotRows:
 
 @cache
 def _ground_truth(clip: str) -> MotRows:
-    """By frame of the file, from 1, in px of the film."""
+    """Return the ground truth by frame of the file, from 1, in px of the film."""
     rows = read_mot(SHARED / "gt" / "mot" / clip / "gt.txt")
     shape = displayed_shape(find_clip(clip))
     boxes = Placement.of(shape, (WIDTH, HEIGHT)).boxes(rows.boxes, shape)
@@ -294,7 +312,10 @@ def _ground_truth(clip: str) -> MotRows:
 
 
 def _uncut_truth(clip: str, setup: Setup) -> MotRows:
-    """By frame of the clip at the film's rate, from 1. The uncut run is made once, whatever --set says."""
+    """Return the truth of an uncut run by frame of the clip at the film's rate, from 1.
+
+    The uncut run is made once, whatever --set says.
+    """
     film = uncut(clip, setup.cache)
     if not (film.place / "detections").exists():
         job = look_at(film, replace(setup, settings=(), faces=False))
@@ -305,9 +326,9 @@ def _uncut_truth(clip: str, setup: Setup) -> MotRows:
 
 
 def put_right(rows: MotRows, tracklets: NDArray[np.int64], fixes: Sequence[Fix]) -> MotRows:
-    """The rows with other ids where a fix says so; those of which one cannot say who it is do not count.
+    """Return the rows with the ids that the fixes give them. A row whose person nobody can name does not count.
 
-    Raises ValueError where a fix points at nobody: then the uncut run is another one than was looked at.
+    Raises ValueError if a fix points at nobody. The uncut run then differs from the one that was inspected.
     """
     ids, counts = rows.ids.copy(), rows.counts.copy()
     times_s, centres = (rows.frames - 1) / float(RATE), (rows.boxes[:, :2] + rows.boxes[:, 2:]) / 2
@@ -328,7 +349,13 @@ def put_right(rows: MotRows, tracklets: NDArray[np.int64], fixes: Sequence[Fix])
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a run says of a film. rows: persons by frame from 1. tracklets: (R,) of the rows. links: the table."""
+    """The result of a run on a film.
+
+    rows: R boxes of persons, by frame from 1.
+    tracklets: (R,) tracklet of each row.
+    links: the table `links`.
+    num_shots: number of shots found.
+    """
 
     rows: MotRows
     tracklets: NDArray[np.int64]
@@ -346,9 +373,9 @@ def follow(film: Film, setup: Setup) -> Published:
 
 
 def look_at(film: Film, setup: Setup) -> Job:
-    """The durable chunks of a film, from the cache where they are there.
+    """Return the job of a film with its durable chunks, from the cache if they are there.
 
-    Faces get an embedding in any case, where the profile knows the network, so that one run serves with and without.
+    Faces always get an embedding if the profile knows the network. One run then serves with and without it.
     """
     settings = [*setup.settings, KEEP]
     plain = load(setup.files, settings).on_device("cpu")
@@ -368,7 +395,7 @@ def look_at(film: Film, setup: Setup) -> Job:
 
 
 def _kept_tracks(film: Film, job: Job) -> Any:
-    """A `spread` that tracks once per configuration."""
+    """Return a `spread` that tracks once per configuration."""
     key = digest(job.ledger.keys.observed, job.config.result_knobs("track", "cuts"))
     path = film.place / f"tracks-{key}.pickle"
 
@@ -395,7 +422,7 @@ def _published(store: Store) -> Published:
 
 
 def match(found: MotRows, truth: MotRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of `found` and of `truth` that belong together; what falls on a row that does not count is left out."""
+    """Return the matching rows of `found` and `truth`. Boxes matched to a row that does not count are left out."""
     pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for frame in np.intersect1d(found.frames, truth.frames):
         a, b = np.flatnonzero(found.frames == frame), np.flatnonzero(truth.frames == frame)
@@ -408,9 +435,14 @@ def match(found: MotRows, truth: MotRows) -> tuple[NDArray[np.int64], NDArray[np
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """K matched boxes of a film. persons, tracklets: (K,) as found. people: (K,) in truth. segments: (K,).
+    """K matched boxes of a film.
 
-    frames: (K,) from 0. boxes: (K, 4).
+    persons: (K,) person found.
+    tracklets: (K,) tracklet found.
+    people: (K,) person in truth.
+    segments: (K,) segment of the film.
+    frames: (K,) frame of the film, from 0.
+    boxes: (K, 4) float32 xyxy, px of the film.
     """
 
     persons: NDArray[np.int64]
@@ -435,7 +467,7 @@ class Matches:
 
     @classmethod
     def pooled(cls, films: Sequence["Matches"]) -> "Matches":
-        """The boxes of all, with ids of their own."""
+        """Return the boxes of all films. The films share no ids."""
 
         def apart(name: str) -> NDArray[np.int64]:
             firsts = np.cumsum([0, *(int(getattr(each, name).max(initial=0)) + 1 for each in films)])
@@ -448,12 +480,13 @@ class Matches:
 
     @cached_property
     def recurring(self) -> NDArray[np.bool_]:
-        """(K,) whether the true person is seen in two segments or more."""
+        """(K,) bool. Whether the true person is seen in two segments or more."""
         people, _ = np.unique(np.stack([self.people, self.segments]), axis=1)
         return np.isin(self.people, np.flatnonzero(np.bincount(people) > 1))
 
     def figures(self) -> dict[str, Any]:
-        """B-cubed precision and recall over all, over those who recur, and of tracklets that nobody joined."""
+        """Return B-cubed precision and recall over all boxes, over people of two or more segments, and of bare
+        tracklets."""
         recur, alone = self.recurring, b_cubed(self.tracklets, self.people)
         every, those = b_cubed(self.persons, self.people), b_cubed(self.persons, self.people, recur)
         bare = b_cubed(self.tracklets, self.people, recur)
@@ -483,11 +516,13 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Two parts of a film that are one person in one sense only: (person found, person in truth) of each.
+    """Two parts of a film that are the same person either in the result or in truth, but not in both.
 
-    kind: 'wrong' (one person was found, two are there) or 'missed'. cost: what it takes from precision or recall; all
-    costs add up to what is missing to 1. tracklets: one of either part; equal where a tracklet changes person.
-    link: the likest link between the two parts, if there is one.
+    kind: 'wrong' (one person found, two in truth) or 'missed' (two persons found, one in truth).
+    cost: share that it takes from precision or recall. All costs add up to the difference from 1.
+    parts: (person found, person in truth) of each part.
+    tracklets: one tracklet of either part. They are equal if a tracklet changes person.
+    link: the most similar link between the two parts, if there is one.
     """
 
     kind: str
@@ -498,11 +533,11 @@ class Mistake:
 
 
 def mistakes(matches: Matches, links: pa.Table) -> list[Mistake]:
-    """All of a film, dearest first."""
+    """Return all mistakes of a film, the most costly first."""
     cells, of_box, counts = np.unique(
         np.stack([matches.persons, matches.people], axis=1), axis=0, return_inverse=True, return_counts=True
     )
-    # Which tracklet is in which cell, by most of its boxes.
+    # Assign each tracklet to the cell that has most of its boxes.
     tracklets, of_tracklet = np.unique(matches.tracklets, return_inverse=True)
     shares = np.zeros((len(tracklets), len(cells)), np.int64)
     np.add.at(shares, (of_tracklet, of_box), 1)
@@ -534,14 +569,14 @@ def _likeness(row: Mapping[str, Any]) -> list[float]:
 
 
 def reason(mistake: Mistake) -> str:
-    """What stands in the way, in a word or two."""
+    """Return the cause of a mistake, in a word or two."""
     if mistake.tracklets[0] == mistake.tracklets[1]:
         return "one tracklet"
     return mistake.link["why"] if mistake.link else "no link"
 
 
 def by_reason(found: Iterable[Mistake]) -> str:
-    """What the mistakes of each kind and reason take from precision and recall together."""
+    """Return, by kind and reason, the cost of the mistakes in precision and recall together, as text."""
     costs: dict[str, float] = {}
     for mistake in found:
         name = f"{mistake.kind}, {reason(mistake)}"
@@ -550,7 +585,7 @@ def by_reason(found: Iterable[Mistake]) -> str:
 
 
 def describe(mistake: Mistake) -> str:
-    """One line."""
+    """Describe a mistake in one line."""
     (person_a, truth_a), (person_b, truth_b) = mistake.parts
     who = f"{mistake.kind:6s} {mistake.cost:.4f}  true {truth_a}/{truth_b} as {person_a}/{person_b}"
     a, b = mistake.tracklets
@@ -571,7 +606,7 @@ CROP_PX, CROPS = (96, 192), 5
 
 
 def draw(film: Film, matches: Matches, failing: Sequence[Mistake], path: Path) -> None:
-    """A sheet of the failing cases: crops of either side of each, one case a row."""
+    """Write a picture of the failing cases. Each row shows one case, with crops of either side."""
     wanted: list[list[int]] = []
     for mistake in failing:
         for (person, people), tracklet in zip(mistake.parts, mistake.tracklets, strict=True):
@@ -589,7 +624,7 @@ def draw(film: Film, matches: Matches, failing: Sequence[Mistake], path: Path) -
 
 
 def _crops(video: Path, matches: Matches, boxes: Iterable[int]) -> Iterator[tuple[int, Picture]]:
-    """Each wanted box, fitted into CROP_PX."""
+    """Yield each wanted box, fitted into CROP_PX."""
     by_frame: dict[int, list[int]] = {}
     for box in boxes:
         by_frame.setdefault(int(matches.frames[box]), []).append(box)
@@ -620,7 +655,7 @@ HEADER = f"{'':22s}  all boxes       people who recur     tracklets alone       
 
 
 def line(figures: Mapping[str, Any]) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     count = f"{figures['num_persons']:3d}/{figures['num_people']:<3d}"
     return (
         f"{figures['precision']:.3f} {figures['recall']:.3f}      "

@@ -1,12 +1,14 @@
-"""How honest the interval of a person is, by the number of faces that it rests on, and what the gate is worth.
+"""Measure how honest the age interval of a person is, by the number of faces that it rests on, and the value of the
+gate.
 
     python -m tests.bench.intervals_of_people --cache DIR [--side test] [--people 1000] [--correlation .85] [--gate]
 
-There are no groups of pictures of one person with known ages here, so people are made: each picture of UTKFace that the
-estimator was not trained on is one, and is filmed. A shot has its distance, light, lens, noise and compression, and the
-face lies a little off; every frame of it is shifted, turned, scaled, moved, compressed a little otherwise. What a
-picture gets wrong about its person all its frames get wrong; other poses and expressions it does not have. Of the sides
-of UTKFace's split, `validation` is what person.correlation was chosen on, `test` what is reported.
+No dataset beside the repository has groups of pictures of one person with known ages, so people are simulated. Each
+picture of UTKFace that the estimator was not trained on is one person, and is filmed. A shot has its own distance,
+light, lens, noise and compression, and its crop is a little off the face. Every frame of the shot is shifted,
+turned, scaled, moved and compressed a little differently. An error that comes from the picture is the same in all
+frames of its person. Other poses and expressions are not simulated. Of the sides of UTKFace's split, `validation`
+was used to choose person.correlation, and `test` is reported.
 """
 
 import argparse
@@ -38,22 +40,24 @@ ALIGNED_PX, BATCH = 224, 32
 WEIGHTS = Path(__file__).parents[2] / "weights/starter-attributes.safetensors"
 FRAMES_PER_SHOT = 10
 EYES = (TEMPLATE[1, 0] - TEMPLATE[0, 0]) / TEMPLATE_PX / (UTKFACE.right - UTKFACE.left)
-"""Between the eyes, in widths of a picture of UTKFace."""
+"""Distance between the eyes, in widths of a picture of UTKFace."""
 DETECTOR_SCORE = 0.99
 SHOT_OFF, FRAME_OFF = 0.03, 0.02
-"""Standard deviations of how far the cut lies off, in widths of the face; also of its scale, and radians."""
+"""Standard deviations of the error of the crop, for a shot and for a frame: of its place in widths of the face, of
+    the logarithm of its scale, and of its angle in radians."""
 
 
 NUM_FACES = (1, 2, 5, 20, 150)
-"""Of a person."""
+"""Numbers of faces of a person."""
 ENOUGH = 0.5
-"""Share of the faces that are asked for which must be judged; whoever has fewer is left out."""
+"""The share of the requested faces that must pass the gate. A person with fewer is left out."""
 SIDES_PX, BLURS = (16, 24, 32, 48, 64), (0, 0.02, 0.04, 0.06, 0.08, 0.12)
-"""Widths of faces in a picture; standard deviations of a Gaussian, in widths of the face."""
+"""Widths of faces in a picture, px, and standard deviations of a Gaussian blur, in widths of the face."""
 
 
 def film(picture: Picture, num_frames: int, rng: np.random.Generator) -> list[tuple[int, float, Picture]]:
-    """`num_frames` of one person, each with its shot and the width of the face that the camera saw."""
+    """Return `num_frames` frames of one person: its shot, the width of the face in the camera's picture in px, the
+    picture."""
     frames: list[tuple[int, float, Picture]] = []
     while len(frames) < num_frames:
         shot = len(frames) // FRAMES_PER_SHOT
@@ -93,7 +97,8 @@ def _shifted(picture: Picture, off: NDArray[np.float64]) -> Picture:
 
 
 def judge(people: pd.DataFrame, num_frames: int, seed: int) -> pd.DataFrame:
-    """A row for each frame of each of `people`: person, truth, is_female, shot, what the estimator and the gate say."""
+    """Return a row for each frame of each of `people`: person, truth, is_female, shot, the estimates and the gate's
+    verdict."""
     estimator = AttributeEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
     parts: list[pd.DataFrame] = []
     for place, row in enumerate(people.itertuples()):
@@ -109,7 +114,8 @@ def judge(people: pd.DataFrame, num_frames: int, seed: int) -> pd.DataFrame:
 def _judged(
     estimator: AttributeEstimator, faces: NDArray[np.uint8], face_px: NDArray[np.float64] | float
 ) -> pd.DataFrame:
-    """What the estimator and the gate say of aligned faces, each `face_px` wide in its picture, of one person alone."""
+    """Return the estimates and the gate's verdicts for aligned faces of one person alone, each `face_px` wide in its
+    picture."""
     said = estimator(faces)
     landmarks = TEMPLATE / TEMPLATE_PX * ALIGNED_PX
     sharpness, details = (
@@ -152,7 +158,8 @@ def filmed(folder: Path, side: str, num_people: int, num_frames: int) -> pd.Data
 
 
 def intervals(judged: pd.DataFrame, params: PersonParams, num_faces: int) -> dict[str, Any]:
-    """How many of the people hold their age within the interval of `num_faces` of their judged faces."""
+    """Return how many of the people have their true age within the interval that `num_faces` of their judged faces
+    give."""
     told: list[tuple[float, float, bool]] = []
     abstained = genders = right = 0
     columns = ["age", "age_std", "female_prob", "quality"]
@@ -185,7 +192,8 @@ def intervals(judged: pd.DataFrame, params: PersonParams, num_faces: int) -> dic
 
 
 def gated(people: pd.DataFrame) -> pd.DataFrame:
-    """For every width of a face and every blur: how many are judged, and how far off their ages are."""
+    """Return for every width of a face and every blur the share of faces that is judged, and the mean error of their
+    ages."""
     estimator = AttributeEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
     pictures = [decode_jpeg(Path(str(path)).read_bytes()) for path in people["path"]]
     found: list[dict[str, Any]] = []

@@ -1,9 +1,9 @@
-"""What it costs to link many tracklets of one video on one core, by the shape of the video.
+"""Measure the cost of linking many tracklets of one video on one core, by the shape of the video.
 
     python -m tests.bench.linking_at_scale [--sizes N …] [--shapes NAME …] [--config FILE …] [--profile]
 
-Every case runs in a process of its own. seconds: of one core, making the tracklets left out. peak: resident memory of
-the process, and how much of it link took on top of what was there before. --profile prints where the time goes.
+Every case runs in a process of its own. seconds: time on one core, without making the tracklets. peak: resident
+    memory of the process, and the growth during linking. --profile prints where the time goes.
 """
 
 import argparse
@@ -27,21 +27,24 @@ SIZES = (500, 1000, 2000, 5000)
 FPS, ANALYSED_FPS = 25, 8
 BODY_SIZE, FACE_SIZE = 512, 128
 SHOT_S = (4.0, 30.0)
-"""Shortest and longest shot of an edited video."""
+"""s. Shortest and longest shot of an edited video."""
 STEADY = (-2.5, 0.6)
-"""Mean and deviation of the logarithm of the cosine distance of a tracklet's first third to its last."""
+"""Mean and standard deviation of the logarithm of the cosine distance between a tracklet's first third and its last."""
 MAX_PAUSE_S = 6.0
-"""Between two tracklets of a person in a shot: more than `identity.max_gap_s`."""
+"""s between two tracklets of a person in a shot. It is more than `identity.max_gap_s`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What kind of video it is.
+    """A kind of video.
 
-    tracklets_per_person: on average; who returns does so in any later shot. seconds: of a tracklet, at most.
-    at_once: people of a shot of an edited video, and the fewest in all. one_shot_s: a camera that runs through, for so
-    long; None: an edited video. common, own: shares of the body embedding's square that everybody has in common, and
-    that a person has of their own; the rest is the tracklet's noise. faces: share of the tracklets that show one.
+    tracklets_per_person: mean number. A person who returns does so in any later shot.
+    seconds: s. The longest tracklet.
+    at_once: number of people in a shot of an edited video, and the least number of people in the video.
+    one_shot_s: s. Length of a video from a camera that runs through; None for an edited video.
+    common: share of the body embedding's square that everybody has in common.
+    own: share of the body embedding's square that is the person's own. The rest is the tracklet's noise.
+    faces: share of the tracklets that show a face.
     """
 
     tracklets_per_person: float = 8
@@ -66,7 +69,8 @@ SHAPES = {
 
 
 def make(count: int, shape: Shape, seed: int = 0) -> list[Tracklet]:
-    """About what tracking a video of this shape leaves: `count` tracklets, those of one person never at one time."""
+    """Return `count` tracklets, much as tracking a video of this shape gives. Tracklets of one person never overlap
+    in time."""
     rng = np.random.default_rng(seed)
     people = max(shape.at_once, round(count / shape.tracklets_per_person))
     bodies, faces = _units(rng, people, BODY_SIZE), _units(rng, people, FACE_SIZE)
@@ -105,7 +109,7 @@ def _tracklet(
     body: NDArray[np.float32],
     face: NDArray[np.float32] | None,
 ) -> Tracklet:
-    """Somebody who walks through a picture of 1920 px; one in three has a hole that was not filled."""
+    """Return a person who walks through a picture of 1920 px. One in three has a gap that was not filled."""
     first, end = round(span_s[0] * FPS), max(round(span_s[1] * FPS), round(span_s[0] * FPS) + 1)
     height = float(rng.uniform(100, 400))
     place, speed = rng.uniform(0, 1500, 2), rng.normal(0, 0.4 * height, 2) * (1, 0.2)
@@ -142,7 +146,7 @@ def run(name: str, count: int, files: list[Path], profile: bool) -> None:
     """Link one case in this process and print its row."""
     params = load(files, []).identity
     tracklets = make(count, SHAPES[name])
-    link(tracklets[:50], params)  # what is imported and compiled at the first call
+    link(tracklets[:50], params)  # the first call imports and compiles
     before_mb = _megabytes()
     profiler = cProfile.Profile()
     begun_s = time.process_time()

@@ -1,9 +1,11 @@
-"""Which part of an aligned face MobileFaceNet is to be shown, and in which colour order, by how well it verifies.
+"""Measure which part of an aligned face MobileFaceNet should see, and in which colour order, by how well it
+verifies.
 
     python -m tests.bench.mobilefacenet_view [--json FILE]
 
-Faces of ten clips beside the repository, by RetinaFace and overlap from frame to frame: two of one track a second or
-more apart against two of one frame or of two clips. Where SphereFace's template lies on the aligned face is computed.
+The faces come from ten clips beside the repository. RetinaFace finds them, and overlap from frame to frame tracks
+them. Pairs of the same person are two faces of one track a second or more apart. Pairs of different people are two
+faces of one frame or of two clips. The place of SphereFace's template on the aligned face is computed.
 """
 
 import argparse
@@ -34,13 +36,13 @@ CLIPS = {
     "multishot-vfr.mp4": 3,
     "arcade.mp4": 4, "street-backlit.mp4": 3, "one-by-one.mp4": 0.7, "multishot-anamorphic.mp4": 2,
 }  # fmt: skip
-"""Clip -> frames a second."""
+"""Frames per second, by clip."""
 MIN_EYES_PX = 14
 MIN_IOU = 0.3
 
 
 def faces_of_clips() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """(N, 224, 224, 3) aligned faces, and their clips, tracks and times, s."""
+    """Return (N, 224, 224, 3) aligned faces, and their clips, tracks and times in s."""
     path = SHARED / "weights/mobilenet0.25_Final.pth"
     detector = load_face_detector(
         "retinaface-mobile0.25", path, input_px=960, batch=1, min_score=0.8, device="cpu", half=False
@@ -66,7 +68,7 @@ def faces_of_clips() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.i
 def area_under_curve(
     vectors: NDArray[np.float32], clips: NDArray[np.int64], tracks: NDArray[np.int64], times_s: NDArray[np.float64]
 ) -> float:
-    """The probability that two of a person are more alike than two of two people."""
+    """Return the probability that two faces of one person are more similar than two faces of two people."""
     one, other = np.triu_indices(len(vectors), 1)
     alike = np.sum(vectors[one] * vectors[other], axis=1)
     one_clip = clips[one] == clips[other]

@@ -1,10 +1,11 @@
-"""What it is worth to tell the tracker how the camera moves: the MOT sequences, filmed again by a camera that moves.
+"""Measure the value of giving the camera's motion to the tracker, on MOT sequences filmed again by a moving camera.
 
     python -m tests.bench.moving_camera [--config FILE …] [--set KEY=VALUE …] [--cache DIR] [--cameras NAME …]
 
-A window of .6 of the picture's width moves over it. What was observed in the whole picture (--cache of
-tests.bench.tracking_on_mot) and the truth are seen through the window, boxes of which less than .4 is inside are left
-out; the camera's motion is estimated from the pixels in the window, as observe does. "whole": the picture as it is.
+A window of .6 of the picture's width moves over the picture. The observations in the whole picture (--cache of
+tests.bench.tracking_on_mot) and the truth are seen through the window. Boxes of which less than .4 is inside are
+left out. The camera's motion is estimated from the pixels in the window, as observe does. "whole" is the picture as
+it is.
 """
 
 import argparse
@@ -41,7 +42,7 @@ CAMERAS = ("whole", "still", "slow pan", "fast pan", "shake", "zoom", "all")
 
 
 def matrices(camera: str, times_s: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """(F, 2, 3) from px of the picture to those of the window."""
+    """Return (F, 2, 3) transforms from px of the picture to px of the window."""
     if camera == "whole":
         return np.tile(np.eye(2, 3), (len(times_s), 1, 1))
     rng = np.random.default_rng(1)
@@ -64,7 +65,7 @@ def matrices(camera: str, times_s: NDArray[np.float64], width: int, height: int)
 
 
 def seen(boxes: NDArray[np.float32], moves: NDArray[np.float64], size: tuple[int, int]) -> tuple[NDArray, NDArray]:
-    """(N, 4) boxes through the windows of (N, 2, 3), and which of them are inside."""
+    """Return (N, 4) boxes as seen through the windows of `moves`, (N, 2, 3), and which of them are inside."""
     centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     halves = halves * np.sqrt(np.linalg.det(moves[:, :, :2]))[:, None]
     centres = np.einsum("nij,nj->ni", moves[:, :, :2], centres) + moves[:, :, 2]
@@ -75,7 +76,7 @@ def seen(boxes: NDArray[np.float32], moves: NDArray[np.float64], size: tuple[int
 
 
 def motions(video: Path, moves: NDArray[np.float64], size: tuple[int, int], grid: set[int], px: int) -> Motions:
-    """(F,) as in rows.FRAME; says what an estimate costs."""
+    """Return (F,) motions as in rows.FRAME, and print the cost of an estimate."""
     capture, scale = cv2.VideoCapture(str(video)), px / max(size)
     found: Motions = [None] * len(moves)
     costs, earlier = [], None

@@ -1,10 +1,10 @@
-"""How well SSR-Net judges UTKFace, which window of the aligned face suits it, and the constants of its estimator.
+"""Measure SSR-Net on UTKFace, compare windows of the aligned face, and fit the constants of its estimator.
 
     python -m tests.bench.ssrnet_on_utkface [--sample 3000] [--windows] [--json FILE]
 
-Faces are aligned as the pipeline aligns them (five landmarks of RetinaFace onto the FFHQ template, 224 px). UTKFace's
-pictures end at the face, so they are first widened by repeating their border, as the makers of IMDB-WIKI did where a
-picture ended. Constants are fitted on every other face and checked on the rest.
+Faces are aligned as the pipeline aligns them (five landmarks of RetinaFace onto the FFHQ template, 224 px).
+UTKFace's pictures end at the face, so they are first widened by repeating their border. The makers of IMDB-WIKI did
+the same where a picture ended. Constants are fitted on every other face and checked on the rest.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from tests.shared import SHARED
 ALIGNED_PX = 224
 BATCH = 64
 WIDENED = 0.8
-"""Of a picture's side, added on each side before alignment."""
+"""Share of a picture's side that is added on each side before alignment."""
 SPREAD_OF_80 = 1.2816
-"""80 % of a normal distribution lie within so many standard deviations."""
+"""Number of standard deviations around the mean that hold 80 % of a normal distribution."""
 WINDOWS = (
     Window(left=0.1, top=0.15, right=0.9, bottom=0.95),
     Window(left=0.0, top=0.0, right=1.0, bottom=1.0),
@@ -46,10 +46,13 @@ WINDOWS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """N faces.
+    """N faces of UTKFace.
 
-    aligned: (N, 224, 224, 3), by their landmarks. placed: the same size, each picture put where UTKFace's mostly lie.
-    ages: (N,). is_female: (N,). corners: (N, 2, 2): left upper and right lower corner of a picture in the aligned face.
+    aligned: (N, 224, 224, 3) uint8 RGB. Faces aligned by their landmarks.
+    placed: (N, 224, 224, 3) uint8 RGB. Each picture put where UTKFace's pictures mostly lie in the aligned face.
+    ages: (N,) years.
+    is_female: (N,) bool.
+    corners: (N, 2, 2) upper left and lower right corner of a picture in the aligned face.
     """
 
     aligned: NDArray[np.uint8]
@@ -60,7 +63,8 @@ class Sample:
 
 
 def read_sample(size: int | None) -> Sample:
-    """`size` faces of UTKFace (None: all), chosen by a fixed seed, less those that RetinaFace does not find."""
+    """Return `size` faces of UTKFace (None: all), chosen by a fixed seed, without those that RetinaFace does not
+    find."""
     paths = sorted(path for path in (SHARED / "datasets/UTKFace").iterdir() if path.suffix == ".jpg")
     chosen = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))[:size]]
     detector = load_face_detector(
@@ -94,7 +98,7 @@ def read_sample(size: int | None) -> Sample:
 
 
 def raw_outputs(variant: str, faces: NDArray[np.uint8], window: Window) -> tuple[NDArray[np.float32], ...]:
-    """What the age and the gender network of `variant` say: (N,) years and (N,) 0 (woman) .. 1 (man)."""
+    """Return the outputs of the age and the gender network of `variant`: (N,) years and (N,) 0 (woman) .. 1 (man)."""
     age = load_ssrnet(SHARED / f"weights/ssrnet_{variant}.h5", YEARS)
     gender = load_ssrnet(SHARED / f"weights/ssrnet_{variant}_gender_models.h5", 1)
 
@@ -106,7 +110,7 @@ def raw_outputs(variant: str, faces: NDArray[np.uint8], window: Window) -> tuple
 
 
 def expected_calibration_error(probs: NDArray[np.floating], truth: NDArray[np.bool_], num_bins: int = 15) -> float:
-    """How far stated probabilities and frequencies lie apart, over bins of equal width."""
+    """Return the mean distance between stated probabilities and frequencies, over bins of equal width."""
     bins = np.minimum((probs * num_bins).astype(int), num_bins - 1)
     gaps = [abs(probs[bins == k].mean() - truth[bins == k].mean()) * np.mean(bins == k) for k in np.unique(bins)]
     return float(np.sum(gaps))
@@ -128,7 +132,7 @@ def score(years: NDArray[np.floating], female_probs: NDArray[np.floating], sampl
 
 
 def fit_constants(sample: Sample) -> dict[str, Any]:
-    """The spread of the age error and the calibration of gender, over both variants, on every other face."""
+    """Fit the spread of the age error and the calibration of gender, over both variants, on every other face."""
     outputs = [raw_outputs(variant, sample.aligned, SSRNET_WINDOW) for variant in ("imdb", "wiki")]
     years, masculinity = (np.concatenate(each) for each in zip(*outputs, strict=True))
     errors = np.abs(years - np.tile(sample.ages, 2))

@@ -20,12 +20,12 @@ NO_LINKS = rows.DATASETS["links"].empty_table()
 
 
 def boxes(*lines: tuple[int, int, int], counts: bool = True) -> MotRows:
-    """(frame, id, left): boxes of 10 x 10 px."""
+    """Return boxes of 10 x 10 px from (frame, id, left)."""
     return parse_mot("".join(f"{frame},{name},{left},0,10,10,{int(counts)}\n" for frame, name, left in lines))
 
 
 def matches(persons: str, people: str, segments: str, tracklets: str | None = None) -> Matches:
-    """A letter a box; a tracklet is what a person has in a segment, unless told."""
+    """Return matches with one letter per box. By default, the boxes of a person in a segment are one tracklet."""
     ids = [np.array([ord(letter) for letter in word], np.int64) for word in (persons, people, segments)]
     own = np.array([ord(letter) for letter in tracklets]) if tracklets else ids[0] * 1000 + ids[2]
     count = len(persons)
@@ -33,7 +33,7 @@ def matches(persons: str, people: str, segments: str, tracklets: str | None = No
 
 
 def links(*pairs: tuple[int, int, float, bool]) -> pa.Table:
-    """(tracklet, tracklet, body similarity, joined)."""
+    """Return a table of links from (tracklet, tracklet, body similarity, joined)."""
     told = [
         {"tracklet_a": a, "tracklet_b": b, "kind": "shot", "gap_s": 1.0, "body_similarity": body, "joined": joined}
         for a, b, body, joined in pairs
@@ -47,7 +47,7 @@ def test_boxes_are_matched_in_their_own_frame_by_overlap() -> None:
     first, second = match(found, truth)
     assert [(found.ids[a], found.frames[a], truth.ids[b]) for a, b in zip(first, second, strict=True)] == [
         (7, 1, 1),
-        (7, 2, 2),  # one px away, the other three
+        (7, 2, 2),  # one px away, the other is three px away
     ]
 
 
@@ -57,7 +57,7 @@ def test_what_falls_on_a_row_that_does_not_count_is_left_out() -> None:
 
 
 def test_a_fix_renames_the_tracklet_that_it_points_at_while_it_holds() -> None:
-    """At 25 frames a second frame 26 begins at 1 s."""
+    """Frame 26 begins at 1 s, because the film has 25 frames per second."""
     seen = boxes(*((frame, 1, 0) for frame in range(1, 51)), *((frame, 2, 40) for frame in range(1, 51)))
     tracklets = np.where(seen.ids == 1, 11, 12)
     fixes = [Fix(0.4, (6, 5), "ann", 1), Fix(0, (45, 5), "ann", 1), Fix(1.96, (44, 5), "", 0, 1)]
@@ -80,7 +80,8 @@ def test_only_people_of_two_segments_recur() -> None:
 
 
 def test_figures_by_hand() -> None:
-    # x is seen in segments 1 and 2 as a and b; y in segment 1 alone, and is taken for a.
+    # Person x is seen in segments 1 and 2, and is found as a and b. Person y is seen in segment 1 alone, and is taken
+    # for a.
     seen = matches("aaabba", "xxxxxy", "111221")
     told = seen.figures()
     assert told["precision"] == pytest.approx((3 * 3 / 4 + 2 + 1 / 4) / 6, abs=1e-4)
@@ -131,7 +132,7 @@ def test_a_tracklet_that_changes_person_is_told() -> None:
 
 
 def test_films_held_out_are_of_other_clips_and_other_times() -> None:
-    """A benchmark's sequence may be in both, at other times."""
+    """The benchmark's sequence may be in both sets, but at other times."""
     shown = {name: set(cuts) for name, cuts in FILMS.items()}
     own = set().union(*(cuts for name, cuts in shown.items() if not name.startswith(HELD_OUT)))
     unseen = set().union(*(cuts for name, cuts in shown.items() if name.startswith(HELD_OUT)))

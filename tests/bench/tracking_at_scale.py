@@ -1,16 +1,18 @@
-"""Memory and time of tracking, and of the whole reduce, for one shot of some hours that nobody has filmed.
+"""Measure memory and time of tracking, and of the whole reduce, for one simulated shot of some hours.
 
     python -m tests.bench.tracking_at_scale [--hours 1 2 3] [--ray 1 2 3] [--place DIR] [--json FILE] [--set K=V …]
 
-The shot: 25 frames a second, 8 of them analysed, 5 people on average who come and go, misses and weak detections, every
-ten minutes or so a pause of a minute or so, embeddings of 512 int8 values for every detection, and for a face of
-everybody every two seconds. Its durable chunks of 30 s are written one by one (about 60 MB an hour).
+The shot has 25 frames per second, 8 of them analysed. On average 5 people are there, who come and go. Some
+detections are missed and some are weak. About every ten minutes there is a pause of about a minute. Every detection
+has an embedding of 512 int8 values, and everybody has one for a face every two seconds. The durable chunks of 30 s
+are written one by one (about 60 MB per hour).
 
-Prints for each of --hours, in a fresh process on one core: seconds of CPU of the tracking and of the rest of the
-reduce (cuts, faces, links, tables), and by how much the peak of memory (ru_maxrss) grew in each over a process that has
-just reduced one minute; for each of --ray the same of two cores, over which Ray spreads the parts, its workers having
-loaded the trackers before: seconds on the clock, and of CPU, workers included. Ends with status 1 if a table of the two
-has other bytes. Then what a day would take, by the slope between the shortest and the longest.
+For each of --hours, it reduces the shot in a fresh process on one core. It prints the seconds of CPU of the tracking
+and of the rest of the reduce (cuts, faces, links, tables). It also prints the growth of peak memory (ru_maxrss) in
+each, over a process that has just reduced one minute. For each of --ray, it does the same on two cores, over which
+Ray spreads the parts. The workers have loaded the trackers before. It prints the seconds on the clock and of CPU,
+workers included. It ends with status 1 if a table of the two has other bytes. Then it prints the estimate for a day,
+by the slope between the shortest and the longest shot.
 """
 
 import argparse
@@ -67,7 +69,7 @@ class Person:
 
 
 class Scene:
-    """People who come and go; asked for at rising times."""
+    """People who come and go. Times must be asked for in rising order."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
@@ -88,7 +90,7 @@ class Scene:
             self._people += [self._newcomer() for _ in range(rng.poisson(rate * elapsed_s))]
         for person in self._people:
             person.box += np.tile(person.velocity * elapsed_s, 2)
-            speed = np.abs(person.velocity)  # at the border they turn round
+            speed = np.abs(person.velocity)  # people turn round at the border
             person.velocity = np.where(person.box[:2] < 0, speed, person.velocity)
             person.velocity = np.where(person.box[2:] > (WIDTH, HEIGHT), -speed, person.velocity)
         return self._people
@@ -174,13 +176,13 @@ def peak_mb() -> float:
 
 
 def cpu_s() -> float:
-    """s of this process and of all that it has started and that still live: Ray's workers."""
+    """Return the CPU seconds of this process and of its living descendants, which are Ray's workers."""
     own = psutil.Process()
     return sum(sum(each.cpu_times()[:2]) for each in (own, *own.children(recursive=True)))
 
 
 def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -> dict[str, Any]:
-    """Reduce the shot at `place`; how long it took, what it needed, and a digest of what came out."""
+    """Reduce the shot at `place`. Return its time, its memory, and a digest of the files."""
     chunks = simulate(hours, place, *settings)
     marks: list[tuple[float, float, float]] = []
 
@@ -238,7 +240,7 @@ def _load_trackers() -> None:
 
 
 def apart(hours: float, place: Path, over_ray: bool, settings: Sequence[str]) -> dict[str, Any]:
-    """`measure` in a fresh process."""
+    """Run `measure` in a fresh process."""
     command = [sys.executable, "-m", __spec__.name, "--one", str(hours), "--place", str(place)]
     command += [f"--set={setting}" for setting in settings] + (["--over-ray"] if over_ray else [])
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -247,7 +249,7 @@ def apart(hours: float, place: Path, over_ray: bool, settings: Sequence[str]) ->
 
 
 def lines(found: Sequence[dict[str, Any]], spread: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The tables."""
+    """Yield the lines of the tables."""
     yield "hours  tracklets  tracking, 1 core: CPU s, peak +MB   rest of the reduce: CPU s, peak +MB more"
     for one in found:
         tracking, rest = one["tracking"], one["rest"]

@@ -1,18 +1,20 @@
-"""How well people are followed on the MOT sequences beside the repository: tracker alone and with our links.
+"""Measure how well people are tracked on the MOT sequences beside the repository: by the tracker alone and with our
+    links.
 
     python -m tests.bench.tracking_on_mot [--config FILE …] [--set KEY=VALUE …] [--trackers NAME …] [--cache DIR]
         [--sweep] [--json FILE]
 
-Decodes, detects and embeds every frame once (kept in --cache, which does not know the configuration: another detector
-wants another folder), and reduces that, every frame analysed and at `observe.fps`. "bare": the tracker's own ids. ms:
-CPU milliseconds of the tracker alone for an analysed frame. --sweep moves one knob at a time, `track.min_score` of
-every tracker, and prints the curve.
+It decodes, detects and embeds every frame once, and keeps the result in --cache. The cache does not know the
+configuration, so that another detector needs another folder. The result is then reduced, once with every frame
+analysed and once at `observe.fps`. "bare" are the tracker's own ids. "ms" are CPU milliseconds of the tracker alone
+per analysed frame. --sweep varies one knob at a time, and `track.min_score` of every tracker, and prints the curve.
 
-Of BoxMOT's other trackers StrongSORT and SAM2MOT need pictures, which are gone when people are tracked.
+Of BoxMOT's other trackers, StrongSORT and SAM2MOT need pictures, which are gone when people are tracked.
 
-The truth of PETS09-S2L1 gives two people who leave the picture and come back within 5 s a new id; looked at, they are
-the same woman in red and the same man in a leather jacket. We keep an id over such an absence by design, so that
-the figures are given twice: against the truth as it is, and with these two pairs of ids put together ("returns").
+The truth of PETS09-S2L1 gives a new id to two people who leave the picture and come back within 5 s. Inspected by
+eye, they are the same woman in red and the same man in a leather jacket. We keep an id over such an absence by
+design. The figures are therefore given twice: against the truth as it is, and with these two pairs of ids put
+together ("returns").
 """
 
 import argparse
@@ -65,10 +67,11 @@ TRACKERS = {
     "ocsort": 0.3,
     "sfsort": 0.6,
 }
-"""track.min_score of each: the first two as the profiles have them, the others where MOTA is best (--sweep): it asks
-for people more than for ids, so that neither a tracker's luck with ids nor our links choose."""
+"""track.min_score of each tracker. The first two are as in the profiles. The others are where MOTA is best
+(--sweep). MOTA depends on people more than on ids, so that neither a tracker's luck with ids nor our links influence
+the choice."""
 WARM_UPDATES = 20
-"""The first updates of a video are not timed."""
+"""Number of first updates of a video that are not timed."""
 SWEEPS: Mapping[str, Sequence[float]] = {
     "observe.detector.min_score": (0.1, 0.2, 0.3),
     "track.min_score": (0.3, 0.4, 0.5, 0.6, 0.7),
@@ -86,7 +89,14 @@ SWEEPS: Mapping[str, Sequence[float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A video's facts. times_ns: (F,). frames: (N,) of each detection, rising. boxes, scores, bodies: (N, …)."""
+    """The observations of a video of F frames with N detections.
+
+    times_ns: (F,) int64 ns.
+    frames: (N,) int64. Frame of each detection, rising.
+    boxes: (N, 4) float32 xyxy, px.
+    scores: (N,) float32.
+    bodies: (N, D) float32 body embeddings.
+    """
 
     times_ns: NDArray[np.int64]
     frames: NDArray[np.int64]
@@ -129,7 +139,7 @@ def _groups(frames: Iterable[DecodedFrame], size: int) -> Iterator[list[DecodedF
 
 
 def kept(video: Path, config: Config, cache: Path | None) -> Observed:
-    """What was observed, from the cache where it is there."""
+    """Return the observations of `video`, from the cache if they are there."""
     path = cache / f"{video.stem}.npz" if cache else None
     if path and path.exists():
         with np.load(path) as arrays:
@@ -148,9 +158,11 @@ def follow(
     fps: float,
     motions: Sequence[Sequence[float] | None] | None = None,
 ) -> tuple[MotRows, NDArray[np.int64], list[float]]:
-    """Reduce a video of `size` px, of `fps` frames a second: rows by person, their tracklets, ms of each update.
+    """Reduce a video. Return its rows by person, their tracklets, and the ms of each update.
 
-    motions: (F,) of the camera, as in rows.FRAME.
+    size: (width, height) px.
+    fps: frames per second that are analysed.
+    motions: (F,) motions of the camera, as in rows.FRAME.
     """
     registry = Registry.of(config.on_device("cpu"), fetch)
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +198,7 @@ def _chunk(
     fps: float,
     motions: Sequence[Sequence[float] | None] | None,
 ) -> tuple[pa.Table, pa.Table]:
-    """The whole video as one chunk without a cut and without faces."""
+    """Return the whole video as one chunk without a cut and without faces."""
     times_s = [Fraction(int(time_ns), NS) for time_ns in observed.times_ns]
     cell_s = exact(config.chunk.cell_seconds)
     looked_at = set(analysed(times_s, cell_s, exact(fps)))
@@ -221,7 +233,8 @@ def _chunk(
 
 @contextmanager
 def timed_updates() -> Iterator[list[float]]:
-    """CPU milliseconds of each update of the tracker, but for the first of a video."""
+    """Yield a list that fills with the CPU milliseconds of each update of the tracker, without the first
+    WARM_UPDATES."""
     found: list[float] = []
     plainly = Tracker.update
 
@@ -237,14 +250,15 @@ def timed_updates() -> Iterator[list[float]]:
 
 
 def of_tracker_alone(config: Config) -> Config:
-    """The tracker's own ids are wanted: its tracklets are not divided."""
+    """Return a configuration that keeps the tracker's own ids: its tracklets are not divided."""
     return config.model_copy(update={"track": config.track.model_copy(update={"split": False})})
 
 
 def measure(seen: Mapping[str, Observed], config: Config, fps: float) -> dict[str, dict[str, Figures]]:
-    """Scores of the bare tracker and of our links on top of it, against the truth and against that with the returns.
+    """Return scores of the bare tracker and with our links, against the truth and against the truth with the
+    returns.
 
-    The pooled ones of the bare tracker also have its `ms`.
+    The pooled scores of the bare tracker also have its `ms`.
     """
     truth = {name: counted(read_mot(MOT / name / "gt.txt")) for name in seen}  # as TrackEval reads MOT15
     returned = {
@@ -276,7 +290,7 @@ def size_of(video: Path) -> tuple[int, int]:
 
 
 def line(scores: Figures) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     rates = " ".join(f"{100 * (scores[key] or 0):5.1f}" for key in ("hota", "deta", "assa", "idf1", "mota"))
     precise = f"{scores['precision']:.3f} {scores['recall']:.3f}"
     people = f"{scores['num_ids_found']:3d}/{scores['num_ids_there']}"
