@@ -68,7 +68,7 @@ def process(
         bool, typer.Option(help="No file will follow in the sequences named: forget what links to it would need.")
     ] = False,
 ) -> None:
-    """Find who appears in SOURCES, when and where, who is whom, how old and of which gender; write tables to OUTPUT."""
+    """Find who appears in SOURCES, when and where, who is who, how old and of which gender; write tables to OUTPUT."""
     console.say(f"rollcall {version('rollcall')}: looking at the sources")
     chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
     store = Store(output)

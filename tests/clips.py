@@ -1,4 +1,4 @@
-"""Make test videos: moving scenes with hard cuts, re-encodes of a video in every awkward way, and damaged files.
+"""Make test videos: moving scenes with hard cuts, re-encodes of a video in many unusual ways, and damaged files.
 
 Contract: every maker writes a small file and returns its path. The same arguments give the same frames. Nothing is
     downloaded.
@@ -172,7 +172,7 @@ def re_encode(
         every = max(1, round(keyframe_s * len(stamps) * base.denominator / max(1, stamps[-1] * base.numerator)))
         defaults: dict[str, Any] = {"fps": fps, "keyframe_every": every, "stamps": stamps, "time_base": base}
         if how.get("container") == "avi" or path.suffix == ".avi":
-            # AVI counts frames and has no time stamps. MPEG-4 needs a rate of small numbers.
+            # AVI counts frames and has no time stamps. MPEG-4 needs a rate with small numbers.
             defaults |= {"stamps": None, "time_base": None, "fps": fps.limit_denominator(1001)}
         return write_video(path, pictures, **{**defaults, **how})
 
@@ -229,7 +229,7 @@ def text_named_video(path: Path) -> Path:
 
 
 def empty_file(path: Path) -> Path:
-    """Write a file without a byte."""
+    """Write an empty file."""
     path.write_bytes(b"")
     return path
 

@@ -1,4 +1,4 @@
-"""A command as a user runs it, in a process of its own."""
+"""Run a command as a user does, in a process of its own."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def rollcall(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """What `rollcall COMMAND` says, on a screen of 200 columns, and its exit status."""
+    """Run `rollcall COMMAND` on a screen of 200 columns, and return its output and its exit status."""
     return subprocess.run(
         [sys.executable, "-m", f"jobs.{command}", *map(str, arguments)],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms need."""
+"""Fixtures that several rooms use."""
 
 import uuid
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    s3fs.S3FileSystem.clear_instance_cache()  # fsspec remembers file systems, and with them the server of another test
-    name = f"archive-{uuid.uuid4().hex[:8]}"  # the server of another test had the same memory
+    s3fs.S3FileSystem.clear_instance_cache()  # fsspec caches file systems, and with them the server of another test
+    name = f"archive-{uuid.uuid4().hex[:8]}"  # all servers of a process share one memory
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
     yield f"s3://{name}"
     s3fs.S3FileSystem.clear_instance_cache()

@@ -1,4 +1,5 @@
-"""Fake films and settings drawn by hypothesis, short and full of events that could reveal the borders of chunks."""
+"""Simulated films and settings drawn by hypothesis. They are short and full of events that could reveal the borders
+of chunks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ def spans(duration_s: float) -> st.SearchStrategy[tuple[tuple[float, float], ...
 
 @st.composite
 def walkers(draw: st.DrawFn, duration_s: float) -> Walker:
-    """Draw people who start, stop, hide, cross one another and leave the picture. They share few rows and
-    appearances."""
+    """Draw people who start, stop, hide, cross one another and leave the picture. They share few rows of the picture
+    and few appearances."""
     start_s = draw(st.one_of(st.just(0.0), st.just(0.0), tenths(0, duration_s)))
     return Walker(
         start_s=start_s,

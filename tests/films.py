@@ -1,4 +1,4 @@
-"""Edited films: segments of several videos with hard cuts between them, and where each frame comes from.
+"""Edited films: segments of several videos with hard cuts between them, and the origin of each frame.
 
 Contract: a film has one size and rate, whatever its videos have. The same segments give the same frames. A film of
     one segment is its video uncut, in the same size, rate and encoding. People found in it are the truth for films
@@ -27,7 +27,9 @@ STAMP_ERROR_S = Fraction(1, 1000)
 class Segment:
     """A part of a video in whole frames of the film's rate.
 
-    start_s, end_s: seconds from the video's first frame, half-open.
+    video: the file.
+    start_s: s from the video's first frame. The part begins there.
+    end_s: s from the video's first frame. The part ends before it.
     """
 
     video: Path
@@ -53,7 +55,7 @@ class FrameMap:
 
     @property
     def cuts(self) -> list[int]:
-        """The first frames of all segments but the first."""
+        """Return the first frames of all segments but the first."""
         return (1 + np.flatnonzero(np.diff(self.segments))).tolist()
 
     def save(self, path: Path) -> None:
@@ -69,8 +71,10 @@ class FrameMap:
 class Placement:
     """The position of a picture in a film: scaled evenly, centred, with black around it.
 
-    width, height: px of the scaled picture.
-    left, top: px of its upper left corner in the film.
+    width: px of the scaled picture.
+    height: px of the scaled picture.
+    left: px. Left edge of the scaled picture in the film.
+    top: px. Upper edge of the scaled picture in the film.
     """
 
     width: int

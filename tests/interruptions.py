@@ -1,4 +1,4 @@
-"""Where work is killed between any two lasting changes, as by SIGKILL, and a reader looks after each of them."""
+"""Kill work between any two lasting changes, as SIGKILL would, and read the output after each of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +13,17 @@ UNFINISHED = ".deed.parquet.0badcafe.partial"
 
 
 class Killed(BaseException):
-    """No exception handler is told of a real one, and none may write afterwards."""
+    """A simulated SIGKILL. A real one reaches no exception handler, so no handler may write after this one."""
 
 
 class FragileStore(Store):
-    """changes_left: so many lasting changes are made, and the next one kills; None: as many as are asked for.
+    """A store that kills the work at a given change.
 
-    The change that kills is not made, but leaves what a killed one would: an unfinished file, or half of a tree gone.
-    From then on every change raises Killed. Pickled it becomes a Store. looks: called after every change.
+    The fatal change is not made, but leaves what a killed process would leave: an unfinished file, or a half-deleted
+        tree. From then on every change raises Killed. When pickled, it becomes a Store.
+
+    changes_left: number of lasting changes that are made before the one that kills; None: no limit.
+    looks: called after every change.
     """
 
     def __init__(self, uri: str, changes_left: int | None, looks: Callable[[], None] = lambda: None) -> None:
@@ -72,7 +75,7 @@ class FragileStore(Store):
 
 
 def contents(place: Path) -> dict[str, bytes]:
-    """Every file that a user reads."""
+    """Return every file that a user reads."""
     paths = (path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.startswith("."))
     return {
         name: path.read_bytes() for path in paths if not (name := path.relative_to(place).as_posix()).startswith("_")
@@ -80,9 +83,10 @@ def contents(place: Path) -> dict[str, bytes]:
 
 
 def read_whole(place: Path, video_id: str, publications: Mapping[bytes, Mapping[str, bytes]]) -> None:
-    """Fail if `videos` says of a video that it is done, and not every table is that of one of the `publications`.
+    """Fail if `videos` says that a video is done, but its tables are not all from the same one of the
+    `publications`.
 
-    publications: by the bytes of the video's file in `videos`, all files of the video.
+    publications: all files of the video, by the bytes of the video's file in `videos`.
     """
     row = place / "videos" / f"{video_id}.parquet"
     if not row.exists():

@@ -1,4 +1,5 @@
-"""Inputs beside the repository: real clips, ground truth, weights. Tests that need them skip where they are absent."""
+"""Inputs beside the repository: real clips, ground truth, weights. Tests that need them are skipped if they are
+absent."""
 
 from pathlib import Path
 

@@ -79,7 +79,7 @@ def test_a_wrong_value_names_the_layer_that_set_it(tmp_path: Path) -> None:
 
 
 def leaves(node: dict[str, Any], schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The nodes of a JSON schema that hold no others, with dotted names."""
+    """Yield the nodes of a JSON schema that hold no others, with dotted names."""
     for choice in [resolved(node, schema), *node.get("anyOf", [])]:
         for name, below in choice.get("properties", {}).items():
             yield from leaves(below, schema, f"{path}.{name}")

@@ -22,7 +22,7 @@ def pictures(video: Path) -> list[Picture]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a.mp4: of the film's size and rate. b.mp4: upright and smaller, 10 frames a second."""
+    """Write a.mp4, with the film's size and rate, and b.mp4, upright and smaller, with 10 frames per second."""
     place = tmp_path_factory.mktemp("films")
     write_video(place / "a.mp4", scene(75, width=WIDTH, height=HEIGHT, seed=1))
     write_video(place / "b.mp4", scene(30, width=40, height=48, seed=2), fps=Fraction(10))
@@ -41,7 +41,7 @@ def test_every_frame_of_a_film_is_the_frame_that_the_map_names(folder: Path) -> 
     assert source.cuts == [25, 50]
     assert source.segments.tolist() == [0] * 25 + [1] * 25 + [2] * 25
     assert source.frames.tolist() == [*range(25), *range(5, 30), *range(35, 60)]
-    # 10 frames a second at 25: each is shown two or three times.
+    # The clip has 10 frames per second and the film 25, so that each frame is shown two or three times.
     assert source.sources.tolist() == [*range(25), *(n * 10 // 25 for n in range(5, 30)), *range(35, 60)]
 
     originals = {0: pictures(folder / "a.mp4"), 2: pictures(folder / "a.mp4")}
@@ -89,7 +89,7 @@ def test_keyframes_are_regular(folder: Path) -> None:
 def test_a_segment_may_last_as_long_as_its_video_and_no_longer(folder: Path) -> None:
     shown, source = film(folder, ("b.mp4", 2, 3))
     assert len(shown) == 25
-    assert source.sources[-1] == 29  # the last frame is seen for a tenth of a second
+    assert source.sources[-1] == 29  # the last frame is shown for a tenth of a second
     with pytest.raises(ValueError, match=r"b\.mp4 ends before 3\.04 s"):
         film(folder, ("b.mp4", 2, 3.04))
 

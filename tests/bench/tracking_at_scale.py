@@ -9,10 +9,13 @@ are written one by one (about 60 MB per hour).
 
 For each of --hours, it reduces the shot in a fresh process on one core. It prints the seconds of CPU of the tracking
 and of the rest of the reduce (cuts, faces, links, tables). It also prints the growth of peak memory (ru_maxrss) in
-each, over a process that has just reduced one minute. For each of --ray, it does the same on two cores, over which
-Ray spreads the parts. The workers have loaded the trackers before. It prints the seconds on the clock and of CPU,
-workers included. It ends with status 1 if a table of the two has other bytes. Then it prints the estimate for a day,
-by the slope between the shortest and the longest shot.
+each, over a process that has just reduced one minute.
+
+For each of --ray, it does the same on two cores, over which Ray spreads the parts. The workers have loaded the
+trackers before. It prints the seconds on the clock and of CPU, workers included.
+
+Last it prints the estimate for a day, by the slope between the shortest and the longest shot. The status is 1 if a
+table differs by a byte between one core and Ray.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""requirements.lock: the same packages on every Python that Rollcall runs on."""
+"""requirements.lock gives the same packages on every Python that Rollcall runs on."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ PIXELS_NUMBERS_FILES = (
 
 
 def locked(python: str) -> dict[str, str]:
-    """The version of each package that `make setup` installs on Linux."""
+    """Return the version of each package that `make setup` installs on Linux."""
     machine = {"python_version": python, "python_full_version": f"{python}.9", "implementation_name": "cpython"}
     machine |= {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64", "platform_system": "Linux"}
     machine |= {"platform_python_implementation": "CPython"}

@@ -1,4 +1,4 @@
-"""A person who gets an error is told what to do about it."""
+"""Every error that a user gets says what to do about it."""
 
 import ast
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ PASSED_ON = {
 
 
 def messages(path: Path) -> Iterator[tuple[int, ast.expr]]:
-    """Yield line and message of every UserError that is made in a file."""
+    """Yield the line and the message of every UserError that a file makes."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "UserError":
             yield node.lineno, node.args[0]

@@ -1,4 +1,4 @@
-"""Which room may import what. A line that breaks this is in the wrong file."""
+"""Rules on which room may import what. A line that breaks a rule is in the wrong file."""
 
 import ast
 from pathlib import Path

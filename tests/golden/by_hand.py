@@ -1,4 +1,4 @@
-"""The whole flow without Ray: the same stages and the same reduce, one after the other in this process."""
+"""Run the whole flow without Ray: the same stages and the same reduce, one after the other in this process."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def process(
     video_id: str = "v",
     in_sequence: bool = False,
 ) -> int:
-    """Publish `video` at `place`; returns the number of chunks."""
+    """Publish `video` at `place`, and return the number of chunks."""
     job = make_durable(video, place, [SHARED_WEIGHTS, *files], settings, video_id)
     store = job.ledger.store
     state.write_recipe(store, "c", {"knobs": job.config.result_knobs()})
@@ -42,7 +42,8 @@ def process(
 
 
 def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequence[str], video_id: str = "v") -> Job:
-    """Decode `video` and look at it; what is durable at `place` is not done again. Returns what the reduce asks for."""
+    """Make the chunks of `video` durable at `place`, and return the job that reduces them. Durable chunks are not
+    made again."""
     config = load(files, settings).on_device("cpu")
     registry = Registry.of(config, fetch)
     ledger = Ledger(Store(str(place)), flow.keys(config, registry))
@@ -73,7 +74,7 @@ def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequ
 
 
 def contents(place: Path) -> dict[str, bytes]:
-    """Every file that a user reads."""
+    """Return every file that a user reads."""
     return {
         path.relative_to(place).as_posix(): path.read_bytes()
         for path in sorted(place.rglob("*"))
@@ -87,7 +88,10 @@ def differing(one: Path, other: Path) -> Sequence[str]:
 
 
 def _remembered(stage: Stage, settings: Sequence[str]) -> Stage:
-    """Models are loaded once for all chunk lengths; commit knows the place and is built anew."""
+    """Return the stage with a cached core, so that models are loaded once for all chunk lengths.
+
+    The commit depends on the place and is built anew.
+    """
     if stage.name == "commit":
         return stage
     shaping = tuple(setting for setting in settings if not setting.startswith("chunk."))
@@ -95,7 +99,7 @@ def _remembered(stage: Stage, settings: Sequence[str]) -> Stage:
 
 
 class _Builder:
-    """Equal to every other one, so that the first decides what is remembered."""
+    """A builder that equals every other, so that the cache returns the core of the first."""
 
     def __init__(self, build: Any) -> None:
         self.build = build

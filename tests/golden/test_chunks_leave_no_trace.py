@@ -33,7 +33,7 @@ def variable_rate(folder: Path) -> Path:
 
 
 def cut_on_a_border(folder: Path) -> Path:
-    """A hard cut exactly at 4 s, where a chunk of 4 s ends."""
+    """Write a video with a hard cut exactly at 4 s, where a chunk of 4 s ends."""
     scenes = [pictures(CLIPS / name, 100) for name in ("two-friends.mp4", "meeting.mp4", "two-friends.mp4")]
     return clips.write_video(folder / "cut.mp4", chain(*scenes), keyframe_every=25)
 
@@ -77,6 +77,6 @@ def test_chunks_of_4_10_and_30_seconds_leave_no_trace(tmp_path: Path, make: Call
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", EVERY_CLIP, ids=lambda clip: clip.stem)
 def test_chunks_of_2_5_10_and_600_seconds_of_every_clip_leave_no_trace(tmp_path: Path, clip: Path) -> None:
-    """Whole clips, with a keyframe every second; small, so that networks are quick."""
+    """The clips are whole and have a keyframe every second. They are small, so that networks are quick."""
     video = clips.re_encode(clip, tmp_path / "every-second.mp4", width=400)
     compare(video, tmp_path, (2, 5, 10), "observe.fps=4", "observe.detector.image_size=320")

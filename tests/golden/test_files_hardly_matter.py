@@ -2,8 +2,8 @@
 
     python -m tests.golden.test_files_hardly_matter [CLIP …]        # the figures
 
-Every whole clip is encoded once, with a keyframe every second; its files are copies of its packets, cut at keyframes:
-pixel for pixel the same frames.
+Every whole clip is encoded once, with a keyframe every second. Its files are copies of its packets, cut at
+keyframes, and therefore have pixel for pixel the same frames.
 """
 
 import sys
@@ -54,9 +54,11 @@ def make(name: str, folder: Path, *settings: str) -> None:
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """What `make` has made: `ids` is the share of the rows of the whole clip that have the same person in the sequence.
+    """Compare the two outputs of `make`.
 
-    Rows are matched by box in every frame, persons so that most rows agree. `boxes`: rows that have a box at all.
+    Rows are matched by box in every frame. Persons are matched so that most rows agree. In the result, `ids` is the
+    share of rows of the whole clip that have the same person in the sequence. `boxes` is the share of rows that have
+    a box at all.
     """
     truth = pd.read_parquet(folder / "whole" / "detections")
     found = pd.read_parquet(folder / "parts" / "detections").merge(

@@ -1,7 +1,7 @@
 """The production networks in the whole flow: FaceNet with the Bosch heads, GFPGAN, embeddings kept.
 
-Their weights are not here, so their checkpoints are of the exact official layout with random values: what comes out is
-no estimate of anybody, but every file is loaded, every network runs, and every column is filled.
+Their weights are not here, so their checkpoints have the exact official layout with random values. The results are
+no estimates of anybody, but every file is loaded, every network runs, and every column is filled.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = [needs_shared, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration file with checkpoints beside it."""
+    """Write a configuration file with checkpoints beside it."""
     place = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     facenet = InceptionResnetV1(pretrained=None, classify=True, num_classes=8631)

@@ -1,6 +1,7 @@
-"""Engines, workers, lengths of chunks, interruptions change no byte that a user reads, save in `runs` and run.json.
+"""Engines, workers, lengths of chunks and interruptions change no byte that a user reads, except in `runs` and
+run.json.
 
-What is tried is drawn anew each time; ROLLCALL_DRAW=NUMBER, which a failure prints, draws the same again.
+The settings are drawn anew each time. ROLLCALL_DRAW=NUMBER, which a failure prints, draws the same settings again.
 """
 
 import os
@@ -26,7 +27,7 @@ pytestmark = [needs_shared, pytest.mark.ray, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of some chunks each."""
+    """Write two videos of some chunks each."""
     place = tmp_path_factory.mktemp("in")
     clips.re_encode(SHARED / "clips" / "meeting.mp4", place / "a.mp4", limit_s=8, width=360)
     clips.re_encode(SHARED / "clips" / "street-backlit.mp4", place / "b.mkv", limit_s=6, width=640)
@@ -35,14 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def random(request: pytest.FixtureRequest) -> Random:
-    """Chance, another for each test and each run."""
+    """Return a random generator with another seed for each test and each run."""
     number = os.environ.get("ROLLCALL_DRAW") or secrets.token_hex(4)
     print(f"ROLLCALL_DRAW={number}")
     return Random(f"{number} {request.node.name}")
 
 
 def drawn(random: Random) -> list[str]:
-    """Settings of speed and safety."""
+    """Draw settings of speed and safety."""
     choices = {
         "chunk.max_seconds": [1, 2, 3, 5, 600],
         "observe.decode_threads": [1, 2],
@@ -72,7 +73,7 @@ def process(folder: Path, output: Path, *settings: str) -> None:
 
 
 def durable(place: Path) -> set[str]:
-    """The objects that a run has made to last: of chunks, and of published videos."""
+    """Return the names of the durable objects at `place`: those of chunks, and those of published videos."""
     walked = (Path(folder, name).relative_to(place) for folder, _, names in os.walk(place) for name in names)
     paths = (path for path in walked if path.suffix == ".parquet" and path.name != "schema.parquet")
     return {path.as_posix() for path in paths if path.parts[0] not in ("sources", "runs")}
@@ -114,7 +115,7 @@ def test_engines_workers_and_chunks_leave_no_trace(
 def test_an_interrupted_run_goes_on_where_it_was(
     folder: Path, reference: dict[str, bytes], tmp_path: Path, random: Random, how: signal.Signals
 ) -> None:
-    """The first run ends when so many objects are durable; the second may have other settings."""
+    """The first run is stopped when the drawn number of objects is durable. The second may have other settings."""
     num_objects = random.randint(1, 24)
     print(f"killed after {num_objects} objects")
     run = subprocess.Popen(
@@ -124,7 +125,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        # Who runs the tests in the background has made them deaf to it; no thread runs here that a fork could hurt.
+        # A shell that runs the tests in the background makes them ignore SIGINT. No thread runs here that a fork could
+        # harm.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     seen: set[str] = set()
@@ -150,6 +152,6 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
 
 def _other(place: Path, enriched: str) -> Path:
-    """The other object of a chunk."""
+    """Return the path of the other object of a chunk."""
     path = place / enriched
     return next(path.parents[1].glob(f"observed-*/{path.name}"), place / "nowhere")

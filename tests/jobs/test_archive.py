@@ -1,4 +1,4 @@
-"""A big archive is counted aloud at each of the three things that are done with all of it."""
+"""The three steps over a whole archive print their progress if the archive is big."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from pipeline.storage.store import Store
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What each block would say at its end, if it took long."""
+    """Return the list of lines that the blocks would print at their ends if they took long."""
     lines: list[str] = []
 
     @contextmanager

@@ -54,7 +54,7 @@ def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile
         return pa.table({"num_frames": [7]})
 
     def commit(chunk: pa.Table) -> pa.Table:
-        assert chunk["num_frames"].to_pylist() == [7]  # what a stage adds takes the place of what was there
+        assert chunk["num_frames"].to_pylist() == [7]  # a column that a stage adds replaces the old one
         return pa.table({"num_frames": [8]})
 
     first = pool(job.ledger, stage("observe", observe))

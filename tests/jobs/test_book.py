@@ -1,4 +1,4 @@
-"""What a run writes into `sources` and `videos`, without running anything."""
+"""The rows that a run writes into `sources` and `videos`, without running anything."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ FILM = Film(2.0, [Walker(0, 2, x=20)])
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """An output in which the content `v` is done, under the configuration `c`; no source is named yet."""
+    """Write an output in which the content `v` is done under the configuration `c`. No source is named yet."""
     reduce_video(job(FILM, [], str(tmp_path)), lambda parts: [track_part(part) for part in parts])
     return Store(str(tmp_path))
 
@@ -156,7 +156,7 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
 
 
 def spent(store: Store, *prices: str) -> pd.Series:
-    """The row of `runs` of a video that took half an hour of work and a quarter of an hour of GPUs."""
+    """Return the row of `runs` of a video that took half an hour of work and a quarter of an hour of GPUs."""
     one = book(store, "c", *prices)
     one.open(listing("a.mp4"), {"/in/a.mp4": "v"})
     one.accounts["v"] = Account(datetime.now(UTC), reused=1)

@@ -1,4 +1,4 @@
-"""What a person is told of numbers of things, and how names are shown."""
+"""The words for numbers of things, and the display of names."""
 
 import os
 import subprocess

@@ -17,7 +17,7 @@ from tests.shared import SHARED, needs_shared
 
 @pytest.fixture
 def utkface(tmp_path: Path) -> Path:
-    """Write twelve pictures named as UTKFace's, one of them twice, one of a man of 116."""
+    """Write twelve pictures named as UTKFace's: one of them twice, one of a man of 116."""
     random = np.random.default_rng(0)
     folder = tmp_path / "utk"
     folder.mkdir()

@@ -73,7 +73,7 @@ def test_the_clip_has_the_shots_of_the_story_and_can_be_entered(tmp_path: Path) 
 
 
 def seen(*people: tuple[int, int, float]) -> list[dict[str, Any]]:
-    """Rows of `detections`: shot of the STORY from 0, person, left edge."""
+    """Return rows of `detections` from the shot of the STORY counted from 0, the person, and the left edge."""
     return [
         {"time_s": (shot + 0.5) * SECONDS_PER_SHOT, "person_id": person, "bb_xmin": left}
         for shot, person, left in people
@@ -106,9 +106,13 @@ def person(number: int, gender: str, age: float | None, off: float = 15) -> dict
         (person(2, "M", 64.1), person(5, "M", 31), [True, False]),
         (person(2, "M", 60), person(5, "M", 30.9), [True, False]),
         (person(2, "F", 60), person(5, "M", 41), [False, True]),
-        (person(2, "N", None), person(5, "M", 41), [False, False]),  # two judged are too few
+        (person(2, "N", None), person(5, "M", 41), [False, False]),  # two judged people are too few
         (person(2, "M", 48, off=6), person(5, "M", 47, off=5), [True, True]),  # he is 41 until he turns 42
-        (person(2, "M", 48, off=6), person(5, "M", 47, off=4.9), [True, False]),  # sure of what is not so
+        (
+            person(2, "M", 48, off=6),
+            person(5, "M", 47, off=4.9),
+            [True, False],
+        ),  # too narrow an interval
         (person(2, "M", 48, off=5.9), person(5, "M", 47, off=5), [True, False]),
     ],
 )

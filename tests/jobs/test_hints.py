@@ -1,4 +1,4 @@
-"""What is said after a run of people who are small in the picture."""
+"""The hint after a run on people who are small in the picture."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.builders import Film, Walker, publish
 
 
 def told(tmp_path: Path, config: Config, *, width: int) -> str | None:
-    """The hint for a film of one walker whose box is 200 px high, as if its picture were so wide."""
+    """Return the hint for a film of one walker whose box is 200 px high, as if its picture were `width` px wide."""
     publish(Film(2.0, [Walker(0, 2, x=20)]), [], str(tmp_path))
     store = Store(str(tmp_path))
     rows = [row | {"width": width} for row in State.load(store).videos.values()]

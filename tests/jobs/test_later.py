@@ -1,4 +1,5 @@
-"""What a command imports: help next to nothing, a look at a configuration or an output no more than that needs."""
+"""The imports of a command. Help imports next to nothing. `config` and `status` import only the modules that they
+use."""
 
 import json
 import subprocess
@@ -44,7 +45,8 @@ print(json.dumps(told))
 
 
 def carry_out(*commands: Sequence[str]) -> list[tuple[str, set[str]]]:
-    """What commands say, one after the other in one new process, and what is imported by then."""
+    """Run commands one after the other in one new process. Return the output of each and the modules imported by
+    then."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(commands)], capture_output=True, text=True, check=True
     )
@@ -74,7 +76,7 @@ def test_help_names_every_command_with_the_whole_of_its_first_sentence(helped: l
 
 
 def told(command: Any) -> Any:
-    """Everything that help is made of."""
+    """Return everything that help is made from."""
     options = [(each.opts, each.default, each.required, getattr(each, "help", None)) for each in command.params]
     return command.help, options, {name: told(each) for name, each in getattr(command, "commands", {}).items()}
 

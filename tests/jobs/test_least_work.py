@@ -1,6 +1,6 @@
-"""`process` takes the cheapest way to other tables, `plan` foretells it, and the bytes are those of a fresh run.
+"""`process` takes the cheapest way to other tables, `plan` predicts it, and the bytes are those of a fresh run.
 
-Without Ray and without models: see test_process_leaves_no_trace.
+The tests need neither Ray nor models: see test_process_leaves_no_trace.
 """
 
 import json
@@ -64,7 +64,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def made(folder: Path, tmp_path: Path) -> Made:
-    """Runs `process` with settings; returns what the fake stages noted."""
+    """Return a function that runs `process` with settings, and returns the record of the fake stages."""
 
     def make(*settings: str, at: str = "out", attempt: Attempt = IN_CHUNKS, case: Case = CASE, **told: Any) -> Scene:
         store = told.pop("store", None) or Store(str(tmp_path / at))
@@ -74,7 +74,7 @@ def made(folder: Path, tmp_path: Path) -> Made:
 
 
 def foretold(folder: Path, output: Path, settings: Sequence[str], capsys: Capture) -> str:
-    """What `plan` says. Nothing may be written."""
+    """Return the output of `plan`. It must not write anything."""
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +88,10 @@ def foretold(folder: Path, output: Path, settings: Sequence[str], capsys: Captur
 
 
 def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
-    """Names of files with other bytes; recipes and schemas of datasets are of every configuration there ever was."""
+    """Return the names of files whose bytes differ, without recipes and schemas.
+
+    Recipes and schemas of datasets depend on every configuration that the output ever had.
+    """
     names = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
     return sorted(name for name in names if not name.startswith("recipes/") and not name.endswith(tables.SCHEMA_FILE))
 

@@ -1,4 +1,4 @@
-"""What `plan` tells of time, without a video."""
+"""The estimates of time in `plan`, without a video."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The main job from the command line, on a folder with what archives hold: good, bad, twice, and no video at all."""
+"""The main job from the command line, on a folder like those in archives: good files, bad files, copies, and other
+files."""
 
 import json
 import os
@@ -177,7 +178,7 @@ def test_the_run_explains_itself(archive: Archive) -> None:
 def test_a_second_run_does_nothing_and_changes_nothing_and_ends_well(archive: Archive) -> None:
     before = {name: archive.table(name) for name in DATASETS if name != "runs"}
     again = rollcall("process", archive.folder, "--output", archive.output, *CONFIG)
-    # What cannot even be read, and so has no id to remember it by, is told again.
+    # A file that cannot even be read has no id to remember it by, and so is reported again.
     assert again.returncode == 3
     assert "starting Ray" not in again.stdout
     for name, rows in before.items():

@@ -1,4 +1,4 @@
-"""How a run that is told to stop ends, without Ray."""
+"""The end of a run that gets a signal to stop, without Ray."""
 
 import signal
 
@@ -11,7 +11,7 @@ from pipeline.stages import cluster
 def test_a_polite_kill_interrupts_a_job_in_the_background_too(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
     monkeypatch.setattr(cluster, "stop_ray", lambda: ended.append(True))
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what stands before an &
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start a command before an &
     try:
         with pytest.raises(KeyboardInterrupt), process._ending_cleanly():
             signal.raise_signal(signal.SIGTERM)

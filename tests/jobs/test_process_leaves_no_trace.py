@@ -1,9 +1,9 @@
 """The first law of identity for a whole run of `process`, without Ray and without models.
 
-The driver, its books, the planner, the adapter of the map's stages, the commit, the reduce and the tables are real. In
-place of Ray stands a scheduler that advances any worker at any time, lets workers die, and gives their rows to new
-ones; in place of the local engine's process stands its hand in this one, which dies as well; in place of pictures and
-models stand fake films.
+The driver, the record of its run, the planner, the adapter of the map's stages, the commit, the reduce and the
+tables are real. A scheduler replaces Ray. It advances any worker at any time, lets workers die, and gives their rows
+to new ones. The hand of the local engine works in this process instead of its own, and dies as well. Simulated films
+replace pictures and models.
 """
 
 import json
@@ -51,14 +51,19 @@ OTHERS = (
     "estimate.batch=8",
     "observe.detector.batch=4",
 )
-"""Knobs that no case sets: of each way to other tables one, the dearest last."""
+"""Knobs that no case sets: one for each way to other tables, the most expensive last."""
 ESTIMATED = ("age", "age_std", "female_prob", "embedding")
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """keyframes: cells that begin with one. enterable: in the middle. rotten: (stage, cell) that fails, but not under
-    the settings of before."""
+    """A video of a case.
+
+    film: its content.
+    keyframes: cells that begin with a keyframe.
+    enterable: a decoder can begin in the middle.
+    rotten: (stage, cell) that fails, except under `settings_before`; None: nothing fails.
+    """
 
     film: Film
     keyframes: tuple[int, ...]
@@ -68,10 +73,16 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A run of `process`. killed_at: so many lasting changes are made; None: it ends well. seed: of every chance.
+    """A run of `process`.
 
-    engine: what carries it out. workers: of each of the two pools, of Ray. deaths: which calls of a stage, counted, end
-    the worker's process. frames_per_part, frames_per_window: see films.in_steps.
+    settings: settings that change no row.
+    engine: 'ray' or 'local'.
+    workers: number of workers of each of the two pools, for Ray.
+    seed: of all random choices.
+    deaths: numbers of the calls of stages, counted from 0, that end the worker's process.
+    frames_per_part: number of frames, see `in_steps` of tests/fake_films.py.
+    frames_per_window: number of frames, see `in_steps` of tests/fake_films.py.
+    killed_at: number of lasting changes before the run is killed; None: it ends well.
     """
 
     settings: tuple[str, ...] = ("chunk.max_seconds=600",)
@@ -86,7 +97,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """settings_before: of a configuration under which everything was published before."""
+    """A sequence of runs on the same videos.
+
+    videos: the sources.
+    settings: settings that change rows, of every attempt.
+    settings_before: settings under which everything was published before; None: nothing was.
+    attempts: the runs, of which the last ends well.
+    """
 
     videos: tuple[Video, ...]
     settings: tuple[str, ...]
@@ -127,7 +144,7 @@ def cases(draw: st.DrawFn) -> Case:
     before = draw(st.sampled_from([None, None, False, True]))
     other = (*chosen[:-1], draw(st.sampled_from(OTHERS)), f"biometrics.keep={before}".lower())
     if any(video.rotten for video in shown):
-        other = (*other, OTHERS[-1])  # what is stored of it would do instead of what fails now
+        other = (*other, OTHERS[-1])  # otherwise its stored data would replace what fails now
     return Case(
         videos=shown,
         settings=chosen,
@@ -140,14 +157,19 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 class Died(BaseException):
-    """A worker's process is gone, and its last words with it."""
+    """The death of a worker's process. Nothing that it was about to return arrives."""
 
 
 @dataclass(slots=True)
 class Scene:
-    """What the stages of one run share.
+    """State that the stages of one run share.
 
-    videos: by uri. num_calls: of stages so far. decoded: uris. years: what the estimator adds to every age.
+    videos: by uri.
+    attempt: the run.
+    num_calls: number of calls of stages so far.
+    decoded: uris of the videos that were decoded.
+    years: years that the estimator adds to every age.
+    random: seeded by the attempt.
     """
 
     videos: Mapping[str, Video]
@@ -167,7 +189,7 @@ class Scene:
 
 
 def pools(scene: Scene, made: Sequence[PoolOfStages]) -> list[PoolOfStages]:
-    """The pools of a configuration with fakes for all stages but the commit."""
+    """Return the pools of a configuration with fakes for all stages except `read_faces` and the commit."""
     fakes = {"observe": _observe, "find_faces": _find_faces, "estimate": _estimate}
 
     def fake(stage: Stage) -> Stage:
@@ -190,7 +212,7 @@ def _called(scene: Scene, core: Callable[[pa.Table], pa.Table]) -> Callable[[pa.
 
 
 def _observe(scene: Scene, row: pa.Table) -> Iterator[pa.Table]:
-    """Chunks of a film; the faces that are in it travel as the only candidate."""
+    """Yield the chunks of a film. The faces in a chunk travel as its only candidate."""
     span = row.to_pylist()[0]
     video = scene.videos[span["uri"]]
     scene.decoded.add(span["uri"])
@@ -229,7 +251,7 @@ def _find_faces(scene: Scene, row: pa.Table) -> pa.Table:
 
 
 def _estimate(scene: Scene, row: pa.Table) -> pa.Table:
-    """What the picture of each face says, which alone knows it."""
+    """Return faces with the estimates that their pictures hold. Nothing else holds them."""
     scene.call()
     chunk = row.to_pylist()[0]
     for shown in chunk["aligned"]:
@@ -249,9 +271,13 @@ def _is_rotten(video: Video, stage: str, first: int, end: int) -> bool:
 
 @dataclass(slots=True)
 class Seat:
-    """A worker of a pool, and the row that it is at, if any. num_out: so much has come of it.
+    """The place of a worker in a pool.
 
-    num_known: so much of what is to come is there already, from a worker that died; Ray drops it.
+    worker: the worker.
+    row: the row that it works on, if any.
+    out: the rest of its output for that row.
+    num_out: number of rows of output so far.
+    num_known: number of rows of output that a dead worker has already given for the same row. Ray drops these.
     """
 
     worker: Worker
@@ -262,7 +288,7 @@ class Seat:
 
 
 def map_anyhow(scene: Scene, spans: Sequence[str], pools: Sequence[PoolOfStages], arrivals: Any) -> None:
-    """As run._map: rows through the pools, in any order."""
+    """Pass rows through the pools in any order, in place of run._map."""
     try:
         waiting: list[list[pa.Table]] = [[] for _ in pools]
         waiting[0] = [pa.Table.from_pylist([json.loads(span)]) for span in spans]
@@ -286,7 +312,7 @@ def map_anyhow(scene: Scene, spans: Sequence[str], pools: Sequence[PoolOfStages]
 
 
 def _advance(scene: Scene, pool: PoolOfStages, seat: Seat) -> Iterator[pa.Table]:
-    """What comes next out of a worker, if anything. A new one begins with the row of a dead one."""
+    """Yield the next row that a worker gives, if any. A new worker begins with the row of the dead one."""
     assert seat.row is not None
     try:
         row = next(seat.out, None)
@@ -305,7 +331,7 @@ def _advance(scene: Scene, pool: PoolOfStages, seat: Seat) -> Iterator[pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A function of Ray that is carried out when somebody waits for it."""
+    """A remote function that runs when somebody waits for its result."""
 
     function: Callable[..., Any]
 
@@ -351,7 +377,7 @@ class FakeRay:
 
 
 class HiredHere:
-    """A hand that works here; a new one each time that it dies."""
+    """A hand that works in this process. A new one replaces it each time that it dies."""
 
     def __init__(self, scene: Scene, maps: flow.Maps) -> None:
         self._scene, self._maps = scene, maps
@@ -429,12 +455,12 @@ def probe_all(scene: Scene, wanted: Sequence[Content]) -> dict[str, Any]:
 
 
 def lasting(place: Path) -> dict[str, bytes]:
-    """What does not tell of single runs."""
+    """Return the files that do not describe single runs."""
     return {name: bytes_ for name, bytes_ in contents(place).items() if name.split("/")[0] not in ("runs", "run.json")}
 
 
 def publications(of: dict[str, bytes]) -> dict[str, dict[bytes, dict[str, bytes]]]:
-    """By video, for interruptions.read_whole."""
+    """Return the publications by video, for interruptions.read_whole."""
     files = [name for name in of if name.startswith("videos/") and name != f"videos/{tables.SCHEMA_FILE}"]
     own = {file: {name: of[name] for name in of if name.endswith(file.removeprefix("videos"))} for file in files}
     return {Path(file).stem: {of[file]: own[file]} for file in files}

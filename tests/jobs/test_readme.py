@@ -1,4 +1,4 @@
-"""What the README shows can be typed."""
+"""The commands that the README shows can be typed."""
 
 import re
 from pathlib import Path

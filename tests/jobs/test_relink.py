@@ -1,4 +1,4 @@
-"""`relink` from the command line, on what `process` has left."""
+"""`relink` from the command line, on an output of `process`."""
 
 import json
 from collections.abc import Sequence
@@ -87,5 +87,5 @@ def test_it_makes_what_process_would_have_made(tmp_path: Path, kept: str, knobs:
 
 
 def lasting(place: Path) -> dict[str, bytes]:
-    changing = ("run.json", "runs/", "recipes/")  # an output that was relinked remembers two recipes
+    changing = ("run.json", "runs/", "recipes/")  # an output that was relinked keeps two recipes
     return {name: content for name, content in contents(place).items() if not name.startswith(changing)}

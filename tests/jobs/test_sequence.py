@@ -1,4 +1,4 @@
-"""Sequences from the command line: the folder of a camera, linked, told of, and closed."""
+"""Sequences from the command line: the folder of a camera is linked, shown, and closed."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's first seconds in two files, the second of which comes first in the alphabet."""
+    """Write the demo's first seconds as two files. The second comes first in the alphabet."""
     place = tmp_path_factory.mktemp("in")
     with (place / "demo.mp4").open("wb") as file:
         make_clip(file)

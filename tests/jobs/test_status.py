@@ -1,4 +1,4 @@
-"""What `status` says of an output whose sources have changed."""
+"""The output of `status` when sources have changed."""
 
 import json
 from datetime import UTC, datetime
@@ -14,7 +14,10 @@ from pipeline.storage.store import Store
 
 
 def write_output(folder: Path, sources: dict[str, tuple[str, bool]]) -> str:
-    """Write an output with a video for every content. sources: name -> content and whether it is still there."""
+    """Write an output with a video for every content.
+
+    sources: by name, the content and whether the source is still there.
+    """
     state = State(Store(str(folder)))
     for name, (video_id, current) in sources.items():
         row: dict[str, Any] = dict.fromkeys(rows.DATASETS["sources"].names)

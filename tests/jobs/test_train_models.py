@@ -1,4 +1,4 @@
-"""Tests of the commands that train and measure, on a few pictures: their files are loaded and used as their messages
+"""Tests of the commands that train and measure, on a few pictures. Their files are loaded and used as their messages
 say."""
 
 import json
@@ -162,7 +162,7 @@ def test_a_body_embedder_is_trained_written_and_measured(crops: Path, config: Pa
     embedder = figures["embedders"]["reid-body"]
     assert embedder["cameras"]["first_to_second"]["queries"] == 4
     assert embedder["cameras"]["all"]["queries"] == 8
-    # With nine frames at three a second, 6 + 5 + … + 1 pairs are a second apart.
+    # With nine frames at three per second, 6 + 5 + … + 1 pairs are at least a second apart.
     assert embedder["videos"]["walk.mp4"]["same_pairs"] == embedder["videos"]["walk.mp4"]["different_pairs"] == 2 * 21
     # In a still picture, every track looks the same all the time.
     assert_allclose(figures["pooled"]["auc"], 1, atol=0.02)

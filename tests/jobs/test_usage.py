@@ -1,4 +1,4 @@
-"""What a command line that is wrong is answered, and what help shows on narrow screens."""
+"""The answer to a wrong command line, and help on narrow screens."""
 
 import sys
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_rollcall_alone_shows_its_help(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def commands(group: Any, context: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command below a group, with the words that call it."""
+    """Yield every command below a group, with the words that call it."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if hasattr(command, "list_commands"):

@@ -14,7 +14,7 @@ SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> list[str]:
-    """A configuration with one weights file of this machine, `mine`, and a cache of its own."""
+    """Write a configuration with one weights file of this machine, `mine`, and a cache of its own."""
     (tmp_path / "mine.pt").write_bytes(BYTES)
     extra = {"mine": {"kind": "reid", "uri": "mine.pt", "sha256": SHA256, "licence": "MIT"}}
     config = {"weights": {"cache": str(tmp_path / "cache"), "extra": extra}}

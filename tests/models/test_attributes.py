@@ -36,7 +36,7 @@ STARTER = Path(__file__).parents[2] / "weights/starter-attributes.safetensors"
 
 @pytest.fixture(scope="module")
 def network() -> AttributeNet:
-    """Random weights; norms and the last layer so that faces differ."""
+    """Return a network with random weights. Its norms and its last layer are set so that faces differ."""
     torch.manual_seed(0)
     network = AttributeNet()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def path(network: AttributeNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def faces(count: int) -> NDArray[np.uint8]:
-    """Coarse noise."""
+    """Return faces of coarse noise."""
     return np.random.default_rng(0).integers(0, 256, (count, 10, 10, 3), np.uint8).repeat(10, 1).repeat(10, 2)
 
 
@@ -84,7 +84,7 @@ def test_estimates_are_the_calibrated_moments_of_the_distribution(path: Path) ->
 
 
 def test_a_mirror_image_is_judged_alike(path: Path) -> None:
-    """As far as the window is symmetrical: here the crops are given themselves."""
+    """This holds as far as the window is symmetrical. The test therefore passes the crops themselves."""
     network, _ = load_attributes(path)
     crops = torch.from_numpy(UTKFACE.cut(faces(3), SIDE_PX))
     ours, theirs = (judge(network, each, mirrored=True)[0] for each in (crops, crops.flip(2)))

@@ -25,7 +25,7 @@ def bus() -> Picture:
 
 
 def untrained(folder: Path, architecture: str, prefix: str = "") -> Path:
-    """A checkpoint in the official layout with random values, under a name that says nothing."""
+    """Write a checkpoint in the official layout with random values, under a name that says nothing."""
     torch.manual_seed(1)
     network = build_backbone(architecture, num_classes=7, loss="softmax", pretrained=False)
     path = folder / "0123456789abcdef"

@@ -35,7 +35,7 @@ def dense(file: h5py.File, layer: int, x: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def stack(file: h5py.File, layers: range, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dense layers with ReLU between them, the last without."""
+    """Compute dense layers with ReLU between them. The last has none."""
     for layer in layers[:-1]:
         x = np.maximum(dense(file, layer, x), 0)
     return dense(file, layers[-1], x)
@@ -82,7 +82,8 @@ def test_an_estimate_does_not_depend_on_neighbours(place: int, ssrnet: Estimator
 
 @needs_shared
 def test_ssrnet_judges_utkface_as_well_as_it_was_measured() -> None:
-    """200 faces, the pictures put where UTKFace's mostly lie; tests/bench/ssrnet_on_utkface.py has the figures."""
+    """Judge 200 faces, each picture put where UTKFace's mostly lie. tests/bench/ssrnet_on_utkface.py has the
+    figures."""
     paths = sorted((SHARED / "datasets/UTKFace").glob("*.jpg"))[::104][:200]
     pictures = np.stack([decode_jpeg(path.read_bytes()) for path in paths])
     ages, genders = np.array([[int(part) for part in path.name.split("_")[:2]] for path in paths]).T
@@ -93,7 +94,7 @@ def test_ssrnet_judges_utkface_as_well_as_it_was_measured() -> None:
     assert np.abs(estimates.ages - ages)[adult].mean() < 10.5
     assert np.mean((estimates.female_probs > 0.5) == (genders == 1)) > 0.8
     blue = estimator(np.ascontiguousarray(faces[..., ::-1]))
-    assert np.mean((blue.female_probs > 0.5) == (genders == 1)) < 0.8  # the wrong colour order tells
+    assert np.mean((blue.female_probs > 0.5) == (genders == 1)) < 0.8  # the wrong colour order is noticeable
 
 
 @needs_shared

@@ -39,7 +39,8 @@ def detectors() -> Callable[[str], FaceDetector]:
 
 @pytest.fixture(scope="module")
 def untrained_r50(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
-    """A detector from a file in the layout of retina-face's own release (a plain state dict), with random values."""
+    """Load a detector from a file in the layout of retina-face's own release (a plain state dict), with random
+    values."""
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("weights") / "retinaface.pth"
     torch.save(RetinaFace().state_dict(), path)
@@ -51,7 +52,7 @@ def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
 
 
 def news_pictures(count: int) -> list[tuple[Picture, np.ndarray]]:
-    """Pictures of FDDB with their (N, 4) face boxes."""
+    """Return pictures of FDDB with their (N, 4) face boxes."""
     boxes_by_name = defaultdict(list)
     with (SHARED / "datasets/faces/gt.csv").open() as file:
         for row in csv.DictReader(file):
@@ -68,7 +69,7 @@ def read(path: Path) -> Picture:
 
 
 def portrait() -> tuple[Picture, np.ndarray]:
-    """A picture with one large face, and the (4,) box of that face."""
+    """Return a picture with one large face, and the (4,) box of that face."""
     return next((picture, boxes[0]) for picture, boxes in news_pictures(20) if len(boxes) == 1)
 
 
@@ -99,7 +100,7 @@ def test_most_faces_in_news_pictures_are_found(kind: str, detectors: Callable[[s
 def test_pictures_in_the_wrong_colour_order_show_fewer_faces(
     kind: str, detectors: Callable[[str], FaceDetector]
 ) -> None:
-    """Seed B fed RGB to BGR models and lost a third of the faces."""
+    """Seed B passed RGB to BGR models and lost a third of the faces."""
     pictures = [picture for picture, _ in news_pictures(16)]
     right, wrong = (
         detectors(kind)(each) for each in (pictures, [np.ascontiguousarray(p[..., ::-1]) for p in pictures])
@@ -139,7 +140,7 @@ def test_landmarks_lie_in_the_face_in_their_order(kind: str, detectors: Callable
 @needs_shared
 @pytest.mark.parametrize("kind", PATHS)
 def test_boxes_are_in_the_crops_own_pixels(kind: str, detectors: Callable[[str], FaceDetector]) -> None:
-    """The same face twice as large and shifted lies where it should."""
+    """The same face, twice as large and shifted, is found at the expected place."""
     picture, _ = portrait()
     large = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     shifted = np.pad(large, ((30, 0), (50, 0), (0, 0)), mode="edge")
@@ -196,7 +197,8 @@ def test_the_official_layout_of_resnet50_loads_and_speaks_of_each_crop_alone(unt
 def test_resnet50_says_what_retina_faces_own_code_says(
     untrained_r50: FaceDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against its detect_faces, fed BGR as it wants, without scaling to 1024 px: colours, anchors, decoding, NMS."""
+    """Compare with its detect_faces, which gets BGR as it expects and does not scale to 1024 px: colours, anchors,
+    decoding, NMS."""
     monkeypatch.setenv("DEEPFACE_BACKEND_ENGINE", "pytorch")
     monkeypatch.setattr(preprocess, "resize_image", lambda picture, *_: (picture, 1.0))
     crop = noise(4, 96, 96)

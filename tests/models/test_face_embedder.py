@@ -14,7 +14,8 @@ from pipeline.models.face_embedder import IDENTITY, SIDE_PX, FaceEmbedder
 
 @pytest.fixture(scope="module")
 def facenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in the layout of 20180402-114759-vggface2.pt: the network with its 8,631 logits; random values."""
+    """Write a file in the layout of 20180402-114759-vggface2.pt: the network with its 8,631 logits, with random
+    values."""
     torch.manual_seed(1)
     network = InceptionResnetV1(classify=True, num_classes=8631)
     path = tmp_path_factory.mktemp("weights") / "20180402-114759-vggface2.pt"
@@ -43,7 +44,7 @@ def test_vectors_have_length_one_and_do_not_depend_on_neighbours(embedder: FaceE
 
 
 def test_the_network_sees_the_window_in_rgb_at_its_own_scale(embedder: FaceEmbedder, facenet: Path) -> None:
-    """Where window and square agree nothing is resized, and the library itself tells what comes out."""
+    """Resizing does not change a window of one colour, so the library itself gives the expected output."""
     window, side = IDENTITY.window, 2000
     face = np.zeros((1, side, side, 3), np.uint8)
     left, top, right, bottom = (round(part * side) for part in (window.left, window.top, window.right, window.bottom))

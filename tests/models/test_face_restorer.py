@@ -12,12 +12,13 @@ from pipeline.models.face_restorer import FaceRestorer, GFPGANv1Clean, PictureUp
 
 @pytest.fixture(scope="module")
 def restorer(tmp_path_factory: pytest.TempPathFactory) -> FaceRestorer:
-    """From a file in the layout of GFPGANv1.4.pth: the network of its release under `params_ema`; random values."""
+    """Load a file in the layout of GFPGANv1.4.pth: the network of its release under `params_ema`, with random
+    values."""
     torch.manual_seed(1)
     network = GFPGANv1Clean(512, 512, 2, None, False, 8, True, True, 1, True)
     for name, tensor in network.state_dict().items():
         if name.endswith("style_convs.0.weight") or name == "stylegan_decoder.style_conv1.weight":
-            tensor.fill_(0.3)  # how strong the noise is; without training 0
+            tensor.fill_(0.3)  # the strength of the noise, which is 0 without training
     path = tmp_path_factory.mktemp("weights") / "GFPGANv1.4.pth"
     torch.save({"params_ema": network.state_dict()}, path)
     loaded = FaceRestorer(path, batch=2, device="cpu", half=False)
@@ -27,7 +28,7 @@ def restorer(tmp_path_factory: pytest.TempPathFactory) -> FaceRestorer:
 
 @pytest.fixture(scope="module")
 def upsampler_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the layout of RealESRGAN_x2plus.pth; random values that leave a picture recognisable."""
+    """Write a file in the layout of RealESRGAN_x2plus.pth, with random values that leave a picture recognisable."""
     torch.manual_seed(2)
     network = RRDBNet(num_in_ch=3, num_out_ch=3, num_feat=64, num_block=23, num_grow_ch=32, scale=2)
     network.state_dict()["conv_last.bias"].fill_(0.5)
@@ -41,7 +42,7 @@ def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
 
 
 def test_a_face_is_restored_alike_each_time_whatever_its_place_and_neighbours(restorer: FaceRestorer) -> None:
-    """The network draws new noise at each call unless told not to."""
+    """The network draws new noise at each call by default."""
     first, second = noise(0, 512, 512), noise(1, 512, 512)
     pair = restorer(np.stack([first, second]))
     alone = restorer(second[None])

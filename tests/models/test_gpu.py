@@ -30,7 +30,7 @@ def test_cards_that_are_hidden_do_not_count(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Driver:
-    """NVIDIA's library with one card."""
+    """A fake of NVIDIA's library, with one card."""
 
     def __init__(self, version: int, failing: str = "") -> None:
         self._version, self._failing = version, failing

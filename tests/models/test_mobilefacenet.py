@@ -16,7 +16,7 @@ WEIGHTS = SHARED / "weights/MobileFaceNet_Xiaoccer_068.ckpt"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the layout of the published ones, random values, under a name that says nothing."""
+    """Write a checkpoint in the layout of the published ones with random values, under a name that says nothing."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "0123abcd"
     torch.save({"epoch": 68, "net_state_dict": MobileFaceNet().state_dict()}, path)

@@ -37,7 +37,10 @@ def yolov8n() -> PersonDetector:
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A checkpoint in the layout of Ultralytics with random values, whose scores are spread over 0..1."""
+    """Return a function that writes a checkpoint in the layout of Ultralytics.
+
+    The values are random, and the scores are spread over 0..1.
+    """
 
     def write(layout: str, names: dict[int, str], task: str = "detect") -> Path:
         from ultralytics.nn.tasks import DetectionModel
@@ -48,7 +51,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             if "cv3" in name and name.endswith((".2.weight", ".2.bias")):
                 tensor.data = 2 * torch.randn_like(tensor) - 1
         vars(network).update(names=names, task=task)
-        path = tmp_path_factory.mktemp("weights") / "0123456789abcdef"  # as the cache names files: no suffix
+        path = tmp_path_factory.mktemp("weights") / "0123456789abcdef"  # the cache names files without a suffix
         torch.save({"model": network, "train_args": {}}, path)
         return path
 
@@ -139,7 +142,7 @@ def test_a_checkpoint_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_written_by_us_finds_what_it_found(untrained: Callable[..., Path], tmp_path: Path) -> None:
     checkpoint = untrained("yolov8n.yaml", {0: "person", 1: "dog"})
-    network = torch.load(checkpoint, weights_only=False)["model"].half().float()  # as it is written
+    network = torch.load(checkpoint, weights_only=False)["model"].half().float()  # in half precision, as it is written
     torch.save({"model": network, "train_args": {}}, tmp_path / "checkpoint")
     write_network(network, "yolov8n.yaml", tmp_path / "0123456789abcdef", {"note": "untrained"})
     assert (tmp_path / "0123456789abcdef").stat().st_size < 7e6
@@ -224,6 +227,6 @@ def test_the_detector_that_ships_finds_people() -> None:
     path = Path(__file__).parents[2] / "weights" / "starter-person.safetensors"
     detector = PersonDetector(path, image_size=416, batch=1, **{**KNOBS, "min_score": 0.45})
     (found,) = detector([asset("bus.jpg")])
-    theirs = np.array([[50, 399, 245, 903], [222, 406, 345, 858]], np.float32)  # of YOLOv8n
+    theirs = np.array([[50, 399, 245, 903], [222, 406, 345, 858]], np.float32)  # boxes of YOLOv8n
     assert (pairwise_iou(theirs, found.boxes).max(axis=1) > 0.6).all()
     assert path.stat().st_size < 7e6

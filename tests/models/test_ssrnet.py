@@ -49,7 +49,7 @@ def test_a_file_that_is_no_ssrnet_is_refused_in_one_line(tmp_path: Path) -> None
 
 
 def keras_forward(file: h5py.File, picture: Array) -> float:
-    """The published network on one (64, 64, 3) picture, layer by layer, channels last, as Keras computes it."""
+    """Run the published network on one (64, 64, 3) picture, layer by layer, channels last, as Keras computes it."""
 
     def weights(layer: str, *parts: str) -> list[Array]:
         layer = layer if layer in file else layer.replace("_age", "")

@@ -23,10 +23,10 @@ from pipeline.models.tracker_options import (
 STEP_S = 0.125
 NAMES = sorted(OPTIONS)
 APPEARANCES = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 4)))[0].T.astype(np.float32)
-"""(4, 16): four people who look as different as can be."""
+"""(4, 16) float32. Four people who look as different as can be."""
 
 Rows = list[tuple[int, dict[int, int]]]
-"""Frame number, track id by person."""
+"""Frame number and track id by person."""
 
 
 def tracker(name: str, step_s: float = STEP_S, **options: Any) -> Tracker:
@@ -34,14 +34,14 @@ def tracker(name: str, step_s: float = STEP_S, **options: Any) -> Tracker:
 
 
 def place(person: int, time_s: float) -> list[float]:
-    """Two walk towards each other and pass, two stand apart."""
+    """Return the box of a person. Two people walk towards each other and pass, two stand apart."""
     left = [40 * time_s, 400 - 40 * time_s, 600, 900][person]
     top = [100, 140, 300, 300][person]
     return [left, top, left + 60, top + 160]
 
 
 def follow(track: Tracker, frames: Sequence[tuple[float, Sequence[int]]]) -> Rows:
-    """Show, at each time, these people; who got which id."""
+    """Show the given people at each time, and return the id that each got."""
     rows: Rows = []
     for number, (time_s, people) in enumerate(frames):
         boxes = np.array([place(person, time_s) for person in people], np.float32).reshape(-1, 4)
@@ -71,7 +71,7 @@ def test_everyone_keeps_the_id_while_two_pass_each_other(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("step_s", [0.125, 0.5])
 def test_memory_is_in_seconds_at_every_rate(name: str, step_s: float) -> None:
-    """Someone standing still is away for 1.5 s, then for 4 s; somebody else is there all the time."""
+    """A person who stands still is away for 1.5 s, then for 4 s. Another person is there all the time."""
     second = round(1 / step_s)
     away = [
         *steady(8 * second, 2, 3, step_s=step_s),
@@ -134,7 +134,7 @@ def test_every_index_is_a_detection_and_given_once(name: str) -> None:
 
 
 def restless(seed: int, longest_pause: int) -> list[tuple[float, NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    """What `update` takes: people who come, flicker and go, pauses of all lengths, holes in time."""
+    """Return arguments of `update`: people who come, flicker and go, pauses of all lengths, gaps in time."""
     rng = np.random.default_rng(seed)
     frames, people = [], []
     time_s, quiet = 0.0, int(rng.integers(0, 4))
@@ -194,7 +194,7 @@ def test_what_was_seen_before_a_pause_longer_than_the_memory_changes_no_row(name
 
 
 def in_order(rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Rows with their ids numbered without gaps: the order of ids is what counts."""
+    """Return rows with their ids numbered without gaps, because only the order of ids counts."""
     rank = {id_: number for number, id_ in enumerate(sorted({id_ for _, id_, _ in rows}))}
     return [(frame, rank[id_], at) for frame, id_, at in rows]
 

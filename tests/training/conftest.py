@@ -9,5 +9,5 @@ def one_thread() -> None:
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than the training."""
+    """Leave out plots, which take longer than the training."""
     monkeypatch.setattr("pipeline.training.loop.plot_history", lambda *_: None)

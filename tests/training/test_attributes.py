@@ -33,7 +33,7 @@ TINY = AttributeTrainingParams(epochs=3, batch=8, side_px=48, small_px=32, learn
 
 
 def faces(count: int) -> LabelledFaces:
-    """The brighter the older; women are red, men are blue."""
+    """Return faces that are brighter with age. Women are red, men are blue."""
     rng = np.random.default_rng(0)
     ages = rng.integers(0, 100, count).astype(np.float32)
     is_female = rng.random(count) < 0.5
@@ -71,7 +71,7 @@ def test_ages_and_genders_are_learnt(tmp_path: Path) -> None:
     network = train(faces(64), faces(8), params, Run(tmp_path, settings_of(params)))
     figures = validate(network, faces(64), 32)
     assert figures["gender_accuracy"] == 1
-    assert figures["mae"] < 12  # a guess in the middle: 25
+    assert figures["mae"] < 12  # always guessing the middle gives 25
 
 
 def test_label_distributions_are_gaussians_that_widen_with_age() -> None:

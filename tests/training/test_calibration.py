@@ -11,8 +11,11 @@ KNOTS, STARTS = (0.0, 20.0, 50.0, 80.0), (0, 10, 30, 50)
 
 
 def faces(number: int, size: int = 3000) -> Raw:
-    """An estimator that says old people 6 years too young, whose spread is half of its error, three times too sure of
-    itself as to gender."""
+    """Return the outputs of a badly calibrated estimator.
+
+    It makes old people 6 years too young. Its spread is half of its error. Its confidence in a gender is three times
+    too high.
+    """
     rng = np.random.default_rng(number)
     ages = rng.uniform(1, 80, size)
     errors = 1 + 0.08 * ages

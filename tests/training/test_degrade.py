@@ -9,7 +9,7 @@ NEVER = {"small": 0.0, "blurred": 0.0, "moved": 0.0, "dim": 0.0, "noisy": 0.0, "
 
 
 def stripes(side: int = 96) -> Picture:
-    """Fine vertical stripes, redder to the right."""
+    """Return a picture of fine vertical stripes, redder to the right."""
     picture = np.zeros((side, side, 3), np.uint8)
     picture[:, ::2] = 200
     picture[..., 0] = np.maximum(picture[..., 0], np.linspace(0, 255, side).astype(np.uint8))

@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {"batch": 2, "sizes": (64,), "seed": 1}
 
 
 def white_box(seed: int, height: int = 90, width: int = 120, labelled: bool = True) -> Example:
-    """A white box on black, and its corners."""
+    """Return a picture of a white box on black, with its corners."""
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, width - 50), rng.integers(0, height - 60)
     picture = np.zeros((height, width, 3), np.uint8)
@@ -64,7 +64,7 @@ def bright(picture: Picture) -> tuple[int, int, int, int]:
 
 
 def test_boxes_go_where_the_picture_goes() -> None:
-    """At all scales, shifts and mirrorings; what the window does not show has no box."""
+    """Boxes follow at all scales, shifts and mirrorings. An object outside the window has no box."""
     shown = 0
     for seed in range(60):
         window = np.zeros((64, 96, 3), np.uint8)
@@ -138,7 +138,7 @@ def test_distributions_count_where_the_teacher_sees_a_person() -> None:
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
-    """An untrained network of two classes, of which the second is a person."""
+    """Write an untrained network of two classes, of which the second is a person."""
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(5)

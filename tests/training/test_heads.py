@@ -29,7 +29,7 @@ def mobilefacenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def faces(count: int, seed: int) -> heads.Vectors:
-    """Vectors that tell age by their first number and gender by their second."""
+    """Return vectors whose first number depends on age and whose second depends on gender."""
     rng = np.random.default_rng(seed)
     ages, is_female = rng.uniform(1, 90, count).astype(np.float32), rng.random(count) < 0.5
     vectors = rng.normal(0, 0.1, (count, 6)).astype(np.float32)
@@ -60,12 +60,12 @@ def test_heads_learn_what_vectors_tell(tmp_path: Path) -> None:
     params = heads.HeadTrainingParams(epochs=25, batch=32, patience=25)
     heads.train(faces(600, 0), faces(100, 1), params, Run(tmp_path, {}))
     last = pd.read_csv(tmp_path / "history.csv").iloc[-1]
-    assert last["mae"] < 12  # ages are spread over 90 years: 22 without an idea of them
+    assert last["mae"] < 12  # ages are spread over 90 years: a guess without the vectors gives 22
     assert last["gender_accuracy"] > 0.97
 
 
 def test_it_ends_where_no_stack_gets_better(tmp_path: Path) -> None:
-    """Labels that have nothing to do with the vectors."""
+    """The labels do not depend on the vectors."""
     noise, other = faces(60, 0), faces(60, 3)
     noise = heads.Vectors(noise.vectors, noise.mirrored, other.ages, other.is_female)
     params = heads.HeadTrainingParams(epochs=300, batch=32, patience=4, learning_rate=0.01)

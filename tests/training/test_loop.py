@@ -9,7 +9,7 @@ from pipeline.training.loop import CHECKPOINT, Progress, Run, averaged, cosine, 
 
 
 def train(folder: Path, epochs: int, stop_after: int | None = None) -> nn.Linear:
-    """A tiny training with noise in it, so that going on needs the state of everything."""
+    """Run a tiny training with noise in it, so that resuming needs the state of everything."""
     seed(0)
     network = nn.Linear(3, 1)
     average = averaged(network, 0.9)

@@ -52,7 +52,7 @@ def test_a_step_moves_every_weight_that_is_learned(name: str, tmp_path: Path) ->
     network = build_classic(name)
     before = {key: tensor.clone() for key, tensor in network.named_parameters()}
     some = faces(4, network.stored_px)
-    epochs = 1 if name != "ssrnet" else 3  # its relus are shut by some pictures
+    epochs = 1 if name != "ssrnet" else 3  # some pictures close its ReLUs
     trained = networks.train(
         network, some, some, networks.NetworkTrainingParams(epochs=epochs, batch=4), Run(tmp_path, {})
     )
@@ -121,7 +121,8 @@ def test_the_middle_is_judged_and_ages_are_expectations() -> None:
 
 
 def test_ten_crops_are_four_corners_the_middle_and_their_mirror_images() -> None:
-    """A symmetric judge of 256 px: probabilities are averaged, and the order of the crops does not matter."""
+    """The network averages probabilities over ten crops of a picture of 256 px. The order of the crops does not
+    matter."""
     network = build_classic("levi-hassner").eval()
     picture = faces(1, 256).pictures
     pictures = np.concatenate([picture, picture[:, ::-1], picture[:, :, ::-1]])
@@ -134,7 +135,7 @@ def test_ten_crops_are_four_corners_the_middle_and_their_mirror_images() -> None
                 seen.append(functional.softmax(network.outputs(each)[1], 1).numpy())
     mean = np.mean(seen, axis=0)[0]
     assert logits[0].item() == pytest.approx(np.log(mean[1] / mean[0]), abs=1e-3)
-    assert means[2].item() == pytest.approx(means[0].item(), abs=0.1)  # the middle is half a pixel off
+    assert means[2].item() == pytest.approx(means[0].item(), abs=0.1)  # the middle crop is half a pixel off
 
 
 def test_imagenet_weights_fill_the_trunk_and_only_where_there_are_any(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 def coloured(num_people: int, crops_each: int, seed: int = 0) -> reid.People:
-    """People whose clothes differ in colour, noisy, under two cameras."""
+    """Return noisy crops of people whose clothes differ in colour, under two cameras."""
     rng = np.random.default_rng(seed)
     people = np.repeat(np.arange(num_people), crops_each)
     crops = np.empty((len(people), reid.HEIGHT, reid.WIDTH, 3), np.uint8)
@@ -36,7 +36,8 @@ NOBODY = np.zeros((0, reid.HEIGHT, reid.WIDTH, 3), np.uint8)
 
 
 def trained(folder: Path, epochs_first: int | None) -> tuple[dict[str, torch.Tensor], str]:
-    """The averaged weights and the history of a training, stopped after `epochs_first` epochs and gone on with."""
+    """Return the averaged weights and the history of a training that stops after `epochs_first` epochs and is
+    resumed."""
 
     def start() -> tuple[reid.Trainer, Run]:
         trainer = reid.Trainer(coloured(3, 3), coloured(2, 2).crops, RECIPE, reid.Augmentation(), teacher())
@@ -72,7 +73,7 @@ def test_a_run_that_goes_on_gives_what_an_unbroken_one_gives(tmp_path: Path) -> 
 
 def test_what_is_written_embeds_as_the_network_does(tmp_path: Path) -> None:
     network = build_osnet(reid.ARCHITECTURE).eval()
-    path = tmp_path / "0123abcd"  # as the cache names it
+    path = tmp_path / "0123abcd"  # the cache names files so
     write_checkpoint(path, network.state_dict(), {"architecture": reid.ARCHITECTURE}, half=True)
     crops = coloured(3, 1).crops
     with torch.inference_mode():
@@ -95,7 +96,8 @@ def test_losses_are_zero_where_nothing_is_left_to_learn() -> None:
     assert reid.vector_loss(vectors, 5 * vectors).item() == pytest.approx(0, abs=1e-6)
     assert reid.feature_loss(vectors, vectors).item() == 0
     assert reid.triplet_loss(vectors, people, 0.3).item() == 0
-    # The hardest counts: the two of a person lie at right angles, and the other is where the first is.
+    # The hardest pair counts. The two crops of one person lie at right angles, and the nearest other person is at
+    # distance 0.
     mixed = torch.tensor([0, 1, 0, 1])
     assert reid.triplet_loss(vectors, mixed, 0.3).item() == pytest.approx(2**0.5 + 0.3, abs=2e-3)
 
