@@ -1,11 +1,11 @@
-"""From the boxes of a tracklet in analysed frames to a row for every frame: gaps filled linearly in time, borders held.
+"""Make a row for every frame from the boxes of a tracklet in analysed frames. Gaps are filled linearly in time.
 
-Knots are the tracker's boxes. Between two knots of a tracklet the frames are filled where the knots lie on neighbouring
-analysed frames or at most `fill_gap_ns` apart; longer gaps stay empty. A tracklet that is there in the first analysed
-frame of its shot is held, with its first box, from the shot's first frame on; likewise to the shot's last frame.
-Nothing crosses a cut, because everything here is about one shot. Frames count in the video.
+Knots are the tracker's boxes. The frames between two knots of a tracklet are filled if the knots lie on neighbouring
+analysed frames, or at most `fill_gap_ns` apart. Longer gaps stay empty. If a tracklet exists in the first analysed
+frame of its shot, its first box is held from the first frame of the shot. The same applies at the end of the shot.
+Nothing crosses a cut, because all functions work on one shot. Frame numbers are those of the video.
 
-Memory: `rows_between` makes the rows of one window of frames, so that a shot of a day streams.
+`rows_between` makes the rows of one window of frames, so the memory is bounded even for a shot of a day.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 class ShotFrames:
     """The frames [start, start + F) of one shot.
 
-    times_ns: (F,) int64, rising. analysed: (A,) int64, rising: the frames that the detector saw.
+    start: first frame.
+    times_ns: (F,) int64 ns, rising.
+    analysed: (A,) int64, rising. The frames that the detector analysed.
     """
 
     start: int
@@ -33,9 +35,12 @@ class ShotFrames:
 
 @dataclass(frozen=True, slots=True)
 class Knots:
-    """K boxes of the tracklets of one shot, ordered by tracklet, then frame; no tracklet has two in one frame.
+    """K boxes of the tracklets of one shot, ordered by tracklet, then frame. No tracklet has two in one frame.
 
-    tracklets: (K,) int64. frames: (K,) int64, analysed ones. boxes: (K, 4) float32 xyxy px. scores: (K,) float32.
+    tracklets: (K,) int64.
+    frames: (K,) int64. Analysed frames.
+    boxes: (K, 4) float32 xyxy px.
+    scores: (K,) float32.
     """
 
     tracklets: NDArray[np.int64]
@@ -51,7 +56,7 @@ class Knots:
         boxes: NDArray[np.float32],
         scores: NDArray[np.float32],
     ) -> Self:
-        """Knots from columns in any order."""
+        """Return knots from columns in any order."""
         order = np.lexsort((frames, tracklets))
         return cls(tracklets[order], frames[order], boxes[order], scores[order])
 
@@ -63,8 +68,10 @@ class Knots:
 class Rows:
     """R boxes, ordered by frame, then tracklet.
 
-    tracklets, frames: (R,) int64. boxes: (R, 4) float32 xyxy px, rounded to 0.1 where interpolated.
-    scores: (R,) float32, nan where interpolated. interpolated: (R,) bool: filled or held.
+    tracklets, frames: (R,) int64.
+    boxes: (R, 4) float32 xyxy px, rounded to 0.1 if interpolated.
+    scores: (R,) float32. nan if interpolated.
+    interpolated: (R,) bool. Whether the box was filled or held.
     """
 
     tracklets: NDArray[np.int64]
@@ -79,7 +86,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """M half-open runs of frames [starts, ends) without a hole, ordered by tracklet, then start; each (M,) int64."""
+    """M half-open runs of frames [starts, ends) without a hole, ordered by tracklet, then start.
+
+    tracklets: (M,) int64.
+    starts: (M,) int64. First frames.
+    ends: (M,) int64. Frames after the last ones.
+    """
 
     tracklets: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -87,13 +99,13 @@ class Intervals:
 
 
 def rows_between(knots: Knots, shot: ShotFrames, fill_gap_ns: int, first_frame: int, end_frame: int) -> Rows:
-    """The rows of the frames [first_frame, end_frame) of `shot`.
+    """Return the rows of the frames [first_frame, end_frame) of `shot`.
 
-    `knots` may be a part of the shot's: for each tracklet those inside the window, the last before it and the first
-    after it. The same rows come out however the shot is divided into windows.
+    `knots` may be a part of those of the shot: for each tracklet the knots in the window, the last one before it and
+    the first one after it. The rows do not depend on the division of the shot into windows.
     """
     opens, _ = _ends_of_runs(knots, shot, fill_gap_ns)
-    filled = np.flatnonzero(~opens[1:])  # from these knots to the next
+    filled = np.flatnonzero(~opens[1:])  # the gaps after these knots are filled
     head = np.flatnonzero(_is_first(knots) & (knots.frames <= _first_analysed(shot)))
     tail = np.flatnonzero(_is_first(knots, backward=True) & (knots.frames >= _last_analysed(shot)))
     here = np.arange(len(knots))
@@ -125,7 +137,7 @@ def rows_between(knots: Knots, shot: ShotFrames, fill_gap_ns: int, first_frame: 
 
 
 def intervals(knots: Knots, shot: ShotFrames, fill_gap_ns: int) -> Intervals:
-    """Where the tracklets have rows, without making any: what `rows_between` would give for the whole shot."""
+    """Return the frames that have rows in `rows_between` of the whole shot, without making the rows."""
     opens, closes = _ends_of_runs(knots, shot, fill_gap_ns)
     held_before = _is_first(knots) & (knots.frames <= _first_analysed(shot))
     held_after = _is_first(knots, backward=True) & (knots.frames >= _last_analysed(shot))
@@ -135,7 +147,7 @@ def intervals(knots: Knots, shot: ShotFrames, fill_gap_ns: int) -> Intervals:
 
 
 def _ends_of_runs(knots: Knots, shot: ShotFrames, fill_gap_ns: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(K,) bool each: nothing is filled before, or after, the knot."""
+    """Return two (K,) bool arrays: whether nothing is filled before each knot, and after it."""
     times_ns = shot.times_ns[knots.frames - shot.start]
     step = np.searchsorted(shot.analysed, knots.frames)
     filled = (np.diff(knots.tracklets) == 0) & ((np.diff(step) <= 1) | (np.diff(times_ns) <= fill_gap_ns))
@@ -144,7 +156,7 @@ def _ends_of_runs(knots: Knots, shot: ShotFrames, fill_gap_ns: int) -> tuple[NDA
 
 
 def _is_first(knots: Knots, *, backward: bool = False) -> NDArray[np.bool_]:
-    """(K,) bool: no knot of its tracklet comes before (after, if `backward`)."""
+    """Return (K,) bool: whether a knot is the first of its tracklet (the last, if `backward`)."""
     changes = np.diff(knots.tracklets) != 0
     border = np.ones(min(len(knots), 1), np.bool_)
     return np.concatenate([changes, border] if backward else [border, changes])
@@ -165,7 +177,8 @@ def _between(
     right: NDArray[np.int64],
     frames: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Boxes on the line in time from knot `left` to knot `right`, rounded to 0.1 px; a knot's own box as it is."""
+    """Return boxes interpolated in time from knot `left` to knot `right`, rounded to 0.1 px. A knot's own box is
+    unchanged."""
     times_ns, start = shot.times_ns, shot.start
     before_ns = times_ns[knots.frames[left] - start]
     span_ns = times_ns[knots.frames[right] - start] - before_ns

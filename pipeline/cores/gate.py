@@ -1,7 +1,8 @@
-"""Decide whose a face is, what it is worth, and whether it may be judged.
+"""Assign faces to people, weigh them, and decide whether they may be judged.
 
-Everything is in pixels of the displayed picture, of one frame where people are concerned. Whatever decides is rounded
-before: boxes and landmarks come in steps of 0.1 px, scores in steps of 0.001.
+Coordinates are pixels of the displayed picture. People and faces are those of one frame. Values are rounded before
+they
+decide: boxes and landmarks come in steps of 0.1 px, scores in steps of 0.001.
 """
 
 from dataclasses import dataclass
@@ -18,43 +19,48 @@ NO_ONE = -1
 
 JUDGED = ""
 WHY_NOT = (
-    "on no one",  # nobody's head is where this face is
-    "unsure",  # the face detector is not sure that it is a face: gate.min_score
-    "too small",  # between the eyes: gate.min_eye_distance_px
+    "on no one",  # nobody's head is at the place of this face
+    "unsure",  # the detector's score is below gate.min_score
+    "too small",  # the eye distance is below gate.min_eye_distance_px
     "blurred",  # out of focus, moved, or made unrecognisable: gate.min_sharpness, gate.min_detail
     "turned away",  # towards a profile: gate.max_yaw
     "tilted",  # lying or upside down: gate.max_roll_deg
-    "no face",  # eyes, nose and mouth are not arranged like a face: the back of a head, a pattern
-    "cut off",  # at the border of the picture or of what was looked at: gate.min_inside
+    "no face",  # eyes, nose and mouth are not arranged as in a face: the back of a head, a pattern
+    "cut off",  # at the border of the picture or of the searched crop: gate.min_inside
     "hidden",  # behind another person: gate.max_occluded
 )
-"""Why a face is not judged, in the order in which it is asked; the first that holds is given."""
+"""The reasons why a face is not judged, in the order of the checks. The first that applies is stated."""
 
-# Geometry of heads, in sizes of the face box (from the brow to the chin, as face detectors draw it).
+# Geometry of heads, relative to the face box, which detectors draw from the brow to the chin.
 HAIR = 0.4
-"""Heights of the face box from the top of the person's box to its own: .43 the median of 1,298, .1 to 1.2 in 98 %."""
+"""Usual distance from the top of a person's box to the top of the face box, in face heights. It is .43 in the median
+of 1,298 faces, and .1 to 1.2 for 98 %."""
 REACH = 2.2
-"""Heights of the face box from the top of the person's box to where a face ends at the latest, stooping or in a hat."""
+"""Largest distance from the top of a person's box to the end of the face, in face heights. It allows for stooping
+and hats."""
 MIN_HEAD_SCORE = 0.4
-"""Below 0.5, which a face within reach has that is not where it is likeliest (a long stride, a body bent aside)."""
+"""Smallest head score. It is below 0.5, the score of a face within reach but not in the likeliest place (a long
+stride, a body bent aside)."""
 SAME_FACE_IOU, SAME_FACE_SHARE = 0.4, 0.7
-"""Two faces of one frame that overlap so much, or of which one lies in the other by such a share, are one."""
+"""Two faces of one frame are one if their IoU, or the share of the smaller one inside the other, is at least this."""
 MIN_OCCLUDER_SCORE = 0.4
-"""Weaker person boxes hide no one: many are parts or doubles of others."""
+"""Person boxes with a lower score hide nobody, because many are parts or duplicates of others."""
 DOUBLE_SHARE = 0.8
-"""A box is the face's owner once more if one lies in the other by such a share and both begin at one height."""
+"""A box is a duplicate of the owner's if this share of the smaller lies in the other and both begin at the same
+height."""
 NEARER = 0.05
-"""Heights of the owner's box by which a nearer person stands lower in the picture."""
+"""A person is nearer if the box ends lower by at least this, in heights of the owner's box."""
 HEAD_WIDTH, HEAD_HEIGHT, BODY_WIDTH = 0.5, 0.45, 0.9
-"""Widths of a person's box: what hides others is a head of this size, in the middle at the top, and the body below."""
+"""The outline of a person who hides others, in widths of the box: a head of this size in the middle at the top, and
+    a body of this width below."""
 NOSE_DEPTH = 0.85
-"""Half eye distances by which the tip of the nose stands out from the plane of the eyes: an adult's 27 mm, with pupils
-64 mm apart, in round numbers. It sets the scale of yaw alone."""
+"""Distance of the tip of the nose from the plane of the eyes, in half eye distances: an adult's 27 mm, with pupils
+    64 mm apart, in round numbers. It sets only the scale of yaw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateParams:
-    """See `gate` in conf/base.yaml."""
+    """The knobs `gate` of conf/base.yaml."""
 
     min_score: Share
     min_eye_distance_px: Distance
@@ -71,11 +77,12 @@ class GateParams:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How N faces are turned, read off their five landmarks.
+    """The pose of N faces, read from their five landmarks.
 
-    eye_distances_px: (N,) float64, steps of 0.1. yaws: (N,) in [0, 1], 0 frontal, 1 profile (shares of a right angle),
-    steps of 0.001. rolls_deg: (N,) in [0, 180], steps of 0.1, 180 upside down. is_plausible: (N,) bool, arranged as in
-    a face.
+    eye_distances_px: (N,) float64 px, in steps of 0.1.
+    yaws: (N,) in [0, 1], as shares of a right angle, in steps of 0.001. 0 is frontal, 1 is profile.
+    rolls_deg: (N,) in [0, 180] degrees, in steps of 0.1. 180 is upside down.
+    is_plausible: (N,) bool. Whether the landmarks are arranged as in a face.
     """
 
     eye_distances_px: NDArray[np.float64]
@@ -88,10 +95,10 @@ class Pose:
 
 
 def distinct(faces: Boxes, ranks: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices, ascending, of the (N, 4) `faces` of one frame that are left when each face counts once.
+    """Return the ascending indices of the (N, 4) `faces` of one frame that remain when each face counts once.
 
-    A face is seen in the crops of several people. Of those that are the same, the one with the highest of the (N,)
-    `ranks` stays; equal ranks are decided by place.
+    A face can appear in the crops of several people. Of equal faces, the one with the highest of the (N,) `ranks`
+    stays. Position decides between equal ranks.
     """
     order = np.lexsort([faces[:, 3], faces[:, 2], faces[:, 1], faces[:, 0], -ranks])
     smaller = np.minimum(area(faces)[:, None], area(faces)[None, :])
@@ -105,11 +112,12 @@ def distinct(faces: Boxes, ranks: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def head_scores(people: Boxes, faces: Boxes) -> NDArray[np.float64]:
-    """How well each of (F, 4) `faces` fits as the face of each of (P, 4) `people`: (P, F) in [0, 1], steps of 0.001.
+    """Return how well each of (F, 4) `faces` fits each of (P, 4) `people`: (P, F) in [0, 1], in steps of 0.001.
 
-    The mean of two: the overlap (IoU) with a face of this size where the head of such a person is likeliest, in the
-    middle and just below the top of the box; and the share of the face within reach of the head. The face's own size is
-    the measure, so it works for whole bodies and for heads and shoulders alike.
+    The score is the mean of two values. One is the IoU with a face of this size at the likeliest place of the
+    person's head, in the middle and just below the top of the box. The other is the share of the face within reach
+    of the head. All distances are relative to the size of the face, so the score works for whole bodies and for
+    heads and shoulders alike.
     """
     widths, heights = (faces[:, 2:] - faces[:, :2]).T
     middles, tops = (people[:, 0] + people[:, 2]) / 2, people[:, 1]
@@ -120,7 +128,7 @@ def head_scores(people: Boxes, faces: Boxes) -> NDArray[np.float64]:
     overlap = wide * high
     iou = overlap / np.maximum(2 * widths * heights - overlap, 1e-6)
 
-    # Detectors of people cut hair and hats; so much may a face stick out above.
+    # Detectors of people cut off hair and hats, so a face may extend above the box by this much.
     highest = tops[:, None] - HAIR * heights
     lowest = np.minimum(people[:, 3][:, None], tops[:, None] + REACH * heights)
     wide = np.minimum(faces[:, 2], people[:, 2:3]) - np.maximum(faces[:, 0], people[:, 0:1])
@@ -132,19 +140,22 @@ def head_scores(people: Boxes, faces: Boxes) -> NDArray[np.float64]:
 def assign(
     people: Boxes, person_scores: NDArray[np.floating], faces: Boxes, face_scores: NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """Give each face of one frame to the person whose head it is, one to each: (F,) indices of people or NO_ONE.
+    """Assign each face of one frame to the person whose head it is: (F,) indices of people, or NO_ONE.
 
-    Joint over all people and (distinct) faces of the frame (Hungarian method). Of two faces in one head's place the
-    surer one is the head's; of two boxes around one body, the surer one gets the face.
+    Each person gets at most one face. The assignment is joint over all people and (distinct) faces of the frame
+    (Hungarian method). Of two faces in the place of one head, the surer one is assigned. Of two boxes around one
+    body, the surer one gets the face.
     """
-    from scipy.optimize import linear_sum_assignment  # a second, which who only reads a configuration need not wait
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # slow: one second that not every command needs
 
     owners = np.full(len(faces), NO_ONE, np.int64)
     fits = head_scores(people, faces)
-    # The score of a face counts twice: a detector that is half sure sees faces in collars and ears, and at times
-    # nearer to where a head should be than the head is.
+    # The score of a face is squared, because an unsure detector finds faces in collars and ears, and these are
+    # sometimes nearer to the expected place of a head than the head is.
     worth = fits * (1 + person_scores.astype(np.float64))[:, None] * face_scores.astype(np.float64)[None, :] ** 2
-    # Squared, so that one pair that fits well is not given up for two that fit badly.
+    # The square keeps one pair that fits well from being given up for two that fit badly.
     worth = np.where(fits >= MIN_HEAD_SCORE, _steps(worth) ** 2, 0)
     for person, face in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
         if worth[person, face] > 0:
@@ -156,12 +167,13 @@ def assign(
 
 
 def read_pose(boxes: Boxes, landmarks: NDArray[np.floating]) -> Pose:
-    """Read the pose of faces with (N, 4) `boxes` off their (N, 5, 2) `landmarks`.
+    """Return the pose of faces with (N, 4) `boxes` and (N, 5, 2) `landmarks`.
 
-    yaw: from how far the nose is from the middle between the eyes, along the line of the eyes, in half eye distances:
-    of a head turned by the angle a that is NOSE_DEPTH · tan(a).
-    Plausible, with the line of the eyes turned level: the mouth lies below the eyes by a fair part of the face, the
-    nose between them, the corners of the mouth in the order of the eyes, and all five in the box.
+    The yaw a follows from the distance of the nose from the middle between the eyes, along the line of the eyes. In
+    half eye distances, it is NOSE_DEPTH · tan(a).
+
+    A face is plausible if, with the line of the eyes turned level, the mouth lies well below the eyes, the nose lies
+    between them, the corners of the mouth are in the order of the eyes, and all five points lie in the box.
     """
     points = landmarks.astype(np.float64)
     left_eye, right_eye, nose, left_mouth, right_mouth = points.transpose(1, 0, 2)
@@ -193,14 +205,15 @@ def read_pose(boxes: Boxes, landmarks: NDArray[np.floating]) -> Pose:
 
 
 def weigh(scores: NDArray[np.floating], sharpness: NDArray[np.floating], pose: Pose) -> NDArray[np.float64]:
-    """The quality of N faces: (N,) in [0, 1], steps of 0.001; the weight of what is estimated from them.
+    """Return the quality of N faces: (N,) in [0, 1], in steps of 0.001. It is the weight of what is estimated from
+        them.
 
         score · eyes / (eyes + 8 px) · sharpness / (sharpness + 15) · cos²(yaw · 90°) · cos(roll / 2)
 
-    More of a good thing never lowers it. The parts follow the inverse of an estimator's squared error (SSR-Net): on
-    UTKFace, scaled down to eye distances of 48, 16, 10 and 6 px, its mean error was 7.9, 8.8, 9.8 and 10.8 years, and
-    blurred to a sharpness of 104 and 28 it was 8.8 and 10.1; in a clip of two people its ages were off by 2 years up to
-    a yaw of 0.3 and by 8 beyond 0.5.
+    A better value of any factor never lowers the quality. The factors follow the inverse of an estimator's squared
+    error (SSR-Net). On UTKFace, scaled down to eye distances of 48, 16, 10 and 6 px, its mean error was 7.9, 8.8,
+    9.8 and 10.8 years. Blurred to a sharpness of 104 and 28, it was 8.8 and 10.1. In a clip of two people its ages
+    were off by 2 years up to a yaw of 0.3, and by 8 beyond 0.5.
     """
     eyes, sharpness = pose.eye_distances_px, np.maximum(sharpness.astype(np.float64), 0)
     turned = np.cos(pose.yaws * (np.pi / 2)) ** 2 * np.cos(np.deg2rad(pose.rolls_deg) / 2)
@@ -211,7 +224,7 @@ def weigh(scores: NDArray[np.floating], sharpness: NDArray[np.floating], pose: P
 
 
 def inside_shares(faces: Boxes, seen: Boxes) -> NDArray[np.float64]:
-    """The share of each of (N, 4) `faces` that lies in what was looked at, (N, 4) `seen`: (N,), steps of 0.001."""
+    """Return the share of each of (N, 4) `faces` inside the searched area, (N, 4) `seen`: (N,), in steps of 0.001."""
     common = np.hstack([np.maximum(faces[:, :2], seen[:, :2]), np.minimum(faces[:, 2:], seen[:, 2:])])
     return _steps(area(common) / np.maximum(area(faces), 1e-6))
 
@@ -219,10 +232,10 @@ def inside_shares(faces: Boxes, seen: Boxes) -> NDArray[np.float64]:
 def hidden_shares(
     faces: Boxes, owners: NDArray[np.int64], people: Boxes, person_scores: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """The largest share of each face of one frame that is behind a person nearer than its owner: (F,), steps of 0.001.
+    """Return the largest share of each face of one frame that one nearer person hides: (F,), in steps of 0.001.
 
-    Nearer is who stands lower in the picture. The corners of a box beside its head hide nothing: faces look out there.
-    Faces of NO_ONE are hidden behind no one.
+    A person is nearer than the owner of the face if the box ends lower in the picture. The corners of a box beside
+    its head hide nothing, because faces are visible there. Faces of NO_ONE have a share of 0.
     """
     shares = np.zeros(len(faces))
     owned = np.flatnonzero(owners != NO_ONE)
@@ -252,10 +265,11 @@ def judge(
     hidden: NDArray[np.float64],
     params: GateParams,
 ) -> NDArray[np.object_]:
-    """Whether N faces may be judged: (N,) str, JUDGED or the first of WHY_NOT that holds.
+    """Return the verdict on N faces: (N,) str, JUDGED or the first reason of WHY_NOT that applies.
 
-    sharpness, details: of media.faces.face_sharpness and face_detail. insides, hidden: of inside_shares and
-    hidden_shares.
+    sharpness, details: (N,), from media.faces.face_sharpness and face_detail.
+    insides: (N,), from `inside_shares`.
+    hidden: (N,), from `hidden_shares`.
     """
     refused = [
         owners == NO_ONE,
@@ -272,7 +286,7 @@ def judge(
 
 
 def _silhouettes(people: Boxes) -> tuple[Boxes, Boxes]:
-    """Of (P, 4) people, the boxes of their heads and of what is below: (P, 4) each, without overlap."""
+    """Return the boxes of the heads of (P, 4) people and of the bodies below: (P, 4) each, without overlap."""
     widths, middles = people[:, 2] - people[:, 0], (people[:, 0] + people[:, 2]) / 2
     tops, bottoms = people[:, 1], people[:, 3]
     necks = np.minimum(tops + HEAD_HEIGHT * widths, bottoms)
@@ -287,5 +301,5 @@ def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _steps(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """In steps of 0.001, so that the last bits decide nothing."""
+    """Round to steps of 0.001, so that the last bits decide nothing."""
     return np.round(values.astype(np.float64), 3)

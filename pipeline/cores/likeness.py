@@ -1,11 +1,11 @@
-"""How likely two mean embeddings are one person's: log-likelihood ratios, calibrated on the video itself.
+"""Calibrate on the video itself how likely two mean embeddings are one person, as log-likelihood ratios.
 
-What a cosine distance is worth depends on the embedder, the light, the clothes of the day. A video says it itself:
-the first and the last third of one tracklet are one person, two tracklets that share a frame are two. Both kinds of
-distances are close to log-normal, so that two means and two deviations describe them; where a video has little to say,
-they are drawn towards those that its embedder ships with. The log-likelihood ratio of the two normal distributions
-(quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 4.3) is held
-where it would fall again for people who are more alike.
+The meaning of a cosine distance depends on the embedder, the light and the clothes of the day. A video shows it: the
+    first and the last third of one tracklet are one person, and two tracklets that share a frame are two. Both kinds
+    of distances are close to log-normal, so two means and two deviations describe them. If a video has few of them,
+    they are drawn towards the prior of the embedder. The result is the log-likelihood ratio of the two normal
+    distributions (quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical
+    Learning, 4.3). It is held constant where it would fall again for more similar people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_DISTANCE = 0.02
-"""Cosine; whatever is nearer is as near. A thing that stands still is nearer to itself than any person."""
+"""Smallest cosine distance. Smaller ones count as this. A thing that stands still is nearer to itself than any
+person is."""
 MAD_TO_STD = 1.4826
-"""Of a normal distribution. Medians, because a second box of the same body is seen together with it, and some
-tracklets change person."""
+"""Converts a median absolute deviation to the standard deviation of a normal distribution. Medians are used because
+duplicate boxes of one body share frames with it, and some tracklets change person."""
 PRIOR_TRACKLETS = 10
-"""The shipped prior counts as so many tracklets; a minute with three people says as much."""
+"""The number of tracklets that the prior counts as. A minute with three people has as many."""
 PRIOR_SHARE, PRIOR_PAIRS = 0.1, 20
-"""Before a look at the pairs of a video, one in ten is taken to be one person; as if so many pairs had said so."""
+"""The prior of the share of pairs that are one person, one in ten, and the number of pairs that it counts as."""
 SHARES = (1e-4, 0.5)
 EM_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and standard deviation of the natural logarithm of cosine distances, and how many tracklets say so."""
+    """Statistics of the natural logarithm of cosine distances.
+
+    mean: the mean.
+    std: the standard deviation.
+    count: the number of tracklets behind both.
+    """
 
     mean: float
     std: float
@@ -38,7 +44,7 @@ class Spread:
 
     @classmethod
     def of(cls, similarities: NDArray[np.float64], count: int) -> Self:
-        """From (P,) cosine similarities that `count` tracklets have given."""
+        """Return the statistics of (P,) cosine similarities from `count` tracklets."""
         if not len(similarities):
             return cls(0.0, 0.0, 0)
         logs = log_distance(similarities)
@@ -46,9 +52,9 @@ class Spread:
         return cls(middle, float(MAD_TO_STD * np.median(np.abs(logs - middle))), count)
 
     def towards(self, prior: "Spread") -> "Spread":
-        """Drawn towards a prior that counts as PRIOR_TRACKLETS (the conjugate update of a normal distribution).
+        """Return these statistics drawn towards a prior that counts as PRIOR_TRACKLETS, rounded to 0.001.
 
-        That the two disagree widens the result. Rounded to 0.001.
+        This is the conjugate update of a normal distribution. A disagreement of the two widens the result.
         """
         ours, theirs = self.count, PRIOR_TRACKLETS
         total = ours + theirs
@@ -60,10 +66,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What one kind of embedding is worth in one video.
+    """The calibrated similarity of one kind of embedding in one video.
 
-    same: distances of one person to himself. other: of two people. share: of the pairs of tracklets of different shots,
-    how many are taken to be one person.
+    same: distances within one person.
+    other: distances between two people.
+    share: the share of one person among the pairs of tracklets of different shots.
     """
 
     same: Spread
@@ -72,15 +79,16 @@ class Likeness:
 
     @classmethod
     def from_distances(cls, same: Sequence[float], other: Sequence[float]) -> Self:
-        """From (median cosine distance, deviation of its logarithm) of one person and of two."""
+        """Return the calibration from (median cosine distance, deviation of its logarithm) of one person and of two."""
         (near, near_std), (far, far_std) = same, other
         return cls(Spread(float(np.log(near)), near_std), Spread(float(np.log(far)), far_std))
 
     def ratio(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(P,) log-likelihood ratios, natural, rounded to 0.001; positive speaks for one person, nan stays nan.
+        """Return (P,) natural log-likelihood ratios, rounded to 0.001. Positive values favour one person. nan stays
+        nan.
 
-        That of two normal distributions, held where it would fall again for people who are still more alike, or rise
-        for those who are still less so.
+        The ratio of two normal distributions is held constant where it would fall again for more similar people, or
+        rise for less similar ones.
         """
         same, other = self.same, self.other
         logs = log_distance(similarity)
@@ -95,13 +103,17 @@ class Likeness:
 
     @property
     def prior_odds(self) -> float:
-        """The logarithm of the odds that a pair of different shots is one person, before it is looked at."""
+        """Return the log odds that a pair of different shots is one person, before it is compared."""
         return round(float(np.log(self.share / (1 - self.share))), 3)
 
     def with_share(self, similarities: NDArray[np.float64], counts: NDArray[np.int64]) -> "Likeness":
-        """With the share that explains the similarities of all pairs best, each seen so many times.
+        """Return the calibration with the share that explains the similarities of all pairs best.
 
-        Expectation-maximisation of a mixture whose components are known; PRIOR_PAIRS keep it where there are few.
+        similarities: the different values.
+        counts: the number of pairs with each.
+
+        The method is expectation-maximisation of a mixture with known components. PRIOR_PAIRS stabilise it with few
+        pairs.
         """
         ratios = np.exp(np.minimum(self.ratio(similarities), 50.0))
         share, total = PRIOR_SHARE, float(counts.sum())
@@ -112,7 +124,7 @@ class Likeness:
 
     @classmethod
     def pooled(cls, found: Sequence["Likeness"]) -> Self:
-        """What several videos of one camera and one embedder say together; at least one."""
+        """Return the joint calibration of one or more videos of one camera and one embedder."""
 
         def together(spreads: Sequence[Spread]) -> Spread:
             weights = np.array([spread.count + PRIOR_TRACKLETS for spread in spreads], np.float64)
@@ -125,24 +137,26 @@ class Likeness:
 
 
 Likenesses = Mapping[str, Likeness]
-"""By kind of embedding: 'body', 'face'."""
+"""Kind of embedding ('body', 'face') -> its calibration."""
 
 WIDE: Likenesses = {
     "body": Likeness.from_distances((0.08, 0.6), (0.3, 0.5)),
     "face": Likeness.from_distances((0.3, 0.6), (0.8, 0.4)),
 }
-"""For embedders whose registry entry says nothing: wide, so that little is joined before a video has spoken."""
+"""The priors for embedders without one in the registry. They are wide, so that little is joined without data of the
+video."""
 
 
 def log_distance(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural logarithm of the cosine distance, at least that of MIN_DISTANCE."""
+    """Return the natural logarithm of the cosine distance, which is at least MIN_DISTANCE."""
     return np.log(np.maximum(1 - similarity, MIN_DISTANCE))
 
 
 def steadiness(vectors: NDArray[np.floating]) -> float:
-    """Cosine of the mean of the first and the last third of (L, D) embeddings of one tracklet; nan if L < 3.
+    """Return the cosine of the means of the first and the last third of (L, D) embeddings of one tracklet. nan if L
+    < 3.
 
-    A third apart, because neighbours in time are more alike than the same person is after a pause.
+    The two are a third apart, because neighbours in time are more similar than one person is after a pause.
     """
     third = len(vectors) // 3
     if not third:

@@ -1,16 +1,18 @@
-"""Which tracklets of a video are the same person.
+"""Decide which tracklets of a video are the same person.
 
-Three steps with one interface between them. `calibrate` learns from the video what a similarity is worth in it
-(cores.likeness). `score` measures candidate pairs of tracklets (`Links`): over a gap inside a shot by motion in both
-directions, size and appearance; over shots by face and body. `join` decides on these numbers and on who was seen with
-whom, and on nothing else, so that the rate of wrong joins can be moved long after the embeddings are gone: gaps first,
-solved jointly, then faces, then bodies, mutual nearest neighbours in rounds. Evidence adds up as log-likelihood ratios;
-two are joined where the chance that they are two people is at most `wrong_joins`. Two tracklets that share a frame,
-filled frames included, are two people: that is asked of whole groups before every merge. Unsure means apart.
+There are three steps. `calibrate` learns from the video how much a similarity means in it (cores.likeness). `score`
+measures candidate pairs of tracklets (`Links`): over a gap inside a shot by motion in both directions, size and
+    appearance, and over shots by face and body. `join` decides from these numbers and from the frames that tracklets
+    share, and from nothing else. So the rate of wrong joins can be changed long after the embeddings are gone. Gaps
+    are joined first, jointly. Then faces and then bodies are joined, as mutual nearest neighbours in rounds.
 
-Numbers are rounded before they decide, and tracklets are put in order of first appearance first: neither the order in
-which they come nor their names can change who is joined with whom. Of equally near candidates the earlier one goes
-first, so that cores.relink finds the same ones among those that are written down.
+Evidence is added as log-likelihood ratios. Two tracklets are joined if the probability that they are two people is
+at most `wrong_joins`. Two tracklets that share a frame, filled frames included, are two people. Whole groups are
+checked for this before every merge. Tracklets stay apart if the evidence is not sure.
+
+Numbers are rounded before they decide, and tracklets are first sorted by first appearance. So neither their order
+nor their names change the result. Of equally near candidates the earlier one goes first, so that cores.relink finds
+the same ones among the stored pairs.
 """
 
 from bisect import bisect
@@ -30,31 +32,33 @@ from pipeline.cores.ranges import Count, Distance, check
 
 GAP, SHOT, STAY = "gap", "shot", "stay"
 END_S = 1.0
-"""s of a tracklet at either end from which its motion is taken: a walker's full step, so that the gait averages out."""
+"""Seconds at either end of a tracklet from which its motion is measured: a full step of a walker, which averages the
+    gait."""
 MOTION_MEMORY_S = 2.0
-"""s; a predicted path comes to rest exponentially, because people turn and stop."""
+"""Time constant, in seconds, with which a predicted path comes to rest exponentially, because people turn and stop."""
 MAX_SIZE_RATIO = 1.5
-"""Of the heights on either side of a gap; occlusion of the legs explains about so much."""
+"""Largest ratio of the heights on either side of a gap. Occlusion of the legs explains about this much."""
 STRANGER_AREA = 10.0
-"""Square body heights over which a stranger may appear instead: so large is a picture of 16 by 9 in which people are .4
-of its height. A path predicted well is evidence against that; see `_motion_ratio`."""
+"""The area in which a stranger may appear, in square body heights. A picture of 16 by 9 in which people are .4 of
+its height has this area. A well predicted path is evidence against a stranger (`_motion_ratio`)."""
 GATE_SIGMAS = 2.45
-"""The gate of motion holds 19 of 20 returns, which is so many deviations of a normal distribution in the plane."""
+"""The radius of the motion gate in standard deviations. In a normal distribution in the plane, 19 of 20 returns lie
+inside."""
 MAX_OVERLAP = 0.3
-"""Of two mean boxes, as a share of the smaller: more, and they may be two boxes of one body, not two people."""
+"""Largest overlap of the mean boxes of two people, as a share of the smaller. Above it, both may show one body."""
 MAX_STAY_S = 1.0
-"""s; over a cut at which nobody moved, who is seen before it and who is seen after it may be so far apart."""
+"""Longest time, in seconds, from the last box before a cut at which nobody moved to the first box after it."""
 PAIRS_AT_ONCE = 1_000_000
-"""Gaps measured at a time: a bound on memory."""
+"""The number of gaps that are measured at a time. It bounds the memory."""
 ROWS_AT_ONCE = 512
-"""Embeddings compared with all others at a time: likewise."""
+"""The number of embeddings that are compared with all others at a time. It bounds the memory."""
 
 Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityParams:
-    """See `identity` in conf/base.yaml."""
+    """The knobs `identity` of conf/base.yaml."""
 
     max_gap_s: Distance
     gap_motion: Distance
@@ -68,20 +72,23 @@ class IdentityParams:
 
     @property
     def surety(self) -> float:
-        """What a log-likelihood ratio and the prior odds must make together."""
+        """Return the least sum of a log-likelihood ratio and the prior log odds that joins two tracklets."""
         return round(float(np.log((1 - self.wrong_joins) / self.wrong_joins)), 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Tracklet:
-    """What is known of one tracklet when it is linked.
+    """One tracklet as the linker needs it.
 
-    shot: its shot's index. intervals: (M, 2) int64, rising half-open runs of frames of the video in which it has a row,
-    filled and held ones included. head_ns, head_boxes: (H,), (H, 4): its first boxes, END_S of them; tail_ns,
-    tail_boxes: its last ones; all of them as a camera that stands still sees them. body, face: mean unit vectors, each
-    of one embedding space, or None. body_steadiness, face_steadiness: how alike it stays (cores.likeness.steadiness),
-    nan where that is not known. first_box, mean_box: (4,) in the picture. ends: the shots in which it begins and
-    ends, where it goes over several and `shot` is a number that no other has; None: its shot.
+    shot: index of its shot. A number of its own if the tracklet spans several shots.
+    intervals: (M, 2) int64. Rising half-open runs of the video's frames in which it has a row, filled or held ones
+        included.
+    head_ns, head_boxes: (H,) ns, (H, 4) px. Its boxes in the first END_S, as a still camera would see them.
+    tail_ns, tail_boxes: (T,) ns, (T, 4) px. Its boxes in the last END_S, as a still camera would see them.
+    body, face: mean unit vectors, each in one embedding space. None if there is none.
+    first_box, mean_box: (4,) px in the picture.
+    body_steadiness, face_steadiness: similarity of its own ends (cores.likeness.steadiness). nan if unknown.
+    ends: the shots in which it begins and ends, if it spans several. None means `shot`.
     """
 
     shot: int
@@ -101,16 +108,19 @@ class Tracklet:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """L candidate pairs of tracklets, as indices; `a` appeared first.
+    """L candidate pairs of tracklets.
 
-    a, b: (L,) int64.
-    kind: (L,) 'gap' (in one shot, or in shots of one place, at most max_gap_s apart), 'stay' (a gap over a cut at which
-        the light changed and nobody moved, so that bodies say nothing) or 'shot' (all others).
-    gap_s: (L,) s from the end of one to the beginning of the other, 0 where they interleave.
-    motion: (L,) body heights between the predicted and the true place. size: (L,) ratio of heights, at least 1. Both
-    nan where kind is 'shot'. body_similarity, face_similarity: (L,) cosines; nan where one has no embedding.
-    score: (L,) natural log-likelihood ratio of being one person, all evidence together; nan where there was nothing to
-    compare. joined: (L,) bool, one person in the end. why: (L,) in a word.
+    a, b: (L,) int64. Indices of the tracklets. `a` appeared first.
+    kind: (L,) 'gap' (in one shot, or in shots of one place, at most max_gap_s apart), 'stay' (a gap over a cut at
+        which the light changed and nobody moved, so that bodies say nothing) or 'shot' (all others).
+    gap_s: (L,) seconds from the end of one to the beginning of the other. 0 if they interleave.
+    motion: (L,) body heights between the predicted and the true place. nan if kind is 'shot'.
+    size: (L,) ratio of heights, at least 1. nan if kind is 'shot'.
+    body_similarity, face_similarity: (L,) cosines. nan if one has no embedding.
+    score: (L,) natural log-likelihood ratio of being one person, from all evidence. nan if nothing could be
+        compared.
+    joined: (L,) bool. Whether both are one person in the end.
+    why: (L,) the reason in a word.
     """
 
     a: NDArray[np.int64]
@@ -140,10 +150,12 @@ def summarise(
     mean_boxes: NDArray[np.float64] | None = None,
     steady_boxes: NDArray[np.float32] | None = None,
 ) -> list[Tracklet]:
-    """The tracklets 0, 1, 2… of one shot; `bodies` and `faces` hold one mean unit vector, or None, for each.
+    """Return the tracklets 0, 1, 2… of one shot.
 
-    steadiness: (T, 2) of body and face, nan where it is not known. mean_boxes: (T, 4), where `knots` are but the ends.
-    steady_boxes: (K, 4) those of `knots` as a camera that stands still sees them, where it does not.
+    bodies, faces: one mean unit vector per tracklet, or None.
+    steadiness: (T, 2) of body and face. nan if unknown.
+    mean_boxes: (T, 4). Needed if `knots` holds only the ends of the tracklets.
+    steady_boxes: (K, 4). The boxes of `knots` as a still camera would see them. Needed if the camera moves.
     """
     if steadiness is None:
         steadiness = np.full((len(bodies), 2), np.nan)
@@ -172,11 +184,12 @@ def link(
     likenesses: Likenesses | None = None,
     scenes: Scenes | None = None,
 ) -> tuple[Links, NDArray[np.int64]]:
-    """Links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
+    """Return the links between the tracklets of one video, and the person of each: (N,) int64 labels 0, 1, 2…
 
-    likenesses: what `calibrate` gives, and what it gives by default from what is known of any embedder. scenes: which
-    shots show one place; None: no cut is known to. Persons are
-    labelled and links ordered by first appearance, whatever the order of `tracklets`.
+    likenesses: the result of `calibrate`. By default it is computed from the video and the WIDE prior.
+    scenes: the shots that show one place. None if no cut is known to stay in one place.
+
+    Persons are labelled and links ordered by first appearance, whatever the order of `tracklets`.
     """
     order = sorted(range(len(tracklets)), key=lambda index: _appearance(tracklets[index]))
     ordered = [tracklets[index] for index in order]
@@ -191,7 +204,8 @@ def link(
 
 
 def _appearance(tracklet: Tracklet) -> tuple:
-    """Sorts as cores.number does; the rest only tells tracklets apart that no detector would give."""
+    """Return a sort key that orders as cores.number does. Its other parts separate only tracklets that no detector
+    yields."""
     left, top, right, bottom = tracklet.first_box.tolist()
     vectors = [b"" if vector is None else vector.tobytes() for vector in (tracklet.body, tracklet.face)]
     ends = (tracklet.tail_ns.tolist(), tracklet.tail_boxes.tolist(), tracklet.head_boxes.tolist())
@@ -202,12 +216,13 @@ def _appearance(tracklet: Tracklet) -> tuple:
 
 
 def calibrate(tracklets: Sequence[Tracklet], priors: Likenesses) -> Likenesses:
-    """What body and face are worth in a video, from its own tracklets and what is known of the embedders.
+    """Return how much body and face mean in a video, from its own tracklets and the priors of the embedders.
 
-    The ends of one tracklet are one person, tracklets that share a frame are two; how often two of different shots are
-    one person is what explains all of their similarities best. No knob of `identity` changes it.
+    The ends of one tracklet are one person, and tracklets that share a frame are two. The share of one person among
+    pairs of different shots is the one that explains all of their similarities best. No knob of `identity` changes
+    the result.
     """
-    # Sums over many pairs depend on their order in the last bits.
+    # The last bits of sums over many pairs depend on their order.
     ordered = sorted(tracklets, key=_appearance)
     a, b = _seen_together(ordered)
     boxes = np.array([tracklet.mean_box for tracklet in ordered]).reshape(-1, 4)
@@ -230,12 +245,12 @@ def calibrate(tracklets: Sequence[Tracklet], priors: Likenesses) -> Likenesses:
 
 
 def _seen_together(tracklets: Sequence[Tracklet]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All pairs (a, b), a < b, that share a frame."""
+    """Return all pairs (a, b), a < b, that share a frame."""
     runs = np.concatenate([np.zeros((0, 2), np.int64), *(tracklet.intervals for tracklet in tracklets)])
     owners = np.repeat(np.arange(len(tracklets)), [len(tracklet.intervals) for tracklet in tracklets])
     order = np.argsort(runs[:, 0], kind="stable")
     runs, owners = runs[order], owners[order]
-    counts = np.searchsorted(runs[:, 0], runs[:, 1]) - np.arange(len(runs)) - 1  # those that begin before it ends
+    counts = np.searchsorted(runs[:, 0], runs[:, 1]) - np.arange(len(runs)) - 1  # the runs that begin before it ends
     first = np.repeat(np.arange(len(runs)), counts)
     second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
     low, high = np.minimum(owners[first], owners[second]), np.maximum(owners[first], owners[second])
@@ -245,7 +260,7 @@ def _seen_together(tracklets: Sequence[Tracklet]) -> tuple[NDArray[np.int64], ND
 def _pairs_over_shots(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], shots: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The similarities of all pairs of different shots, to 0.001, and how many pairs have each."""
+    """Return the similarities of all pairs of different shots, in steps of 0.001, and the number of pairs with each."""
     counts = np.zeros(2001, np.int64)
     rows = np.flatnonzero(known)
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -261,12 +276,13 @@ def _pairs_over_shots(
 
 
 def score(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes | None = None) -> Links:
-    """Measure the candidate pairs; nothing is decided yet. `tracklets` are in order of first appearance.
+    """Measure the candidate pairs. Nothing is decided yet. `tracklets` are in order of first appearance.
 
-    A cut at which one place goes on is no border to what may follow over a gap.
+    A cut inside one place does not end a gap.
 
-    Candidates are, for each tracklet, the `candidates` that follow it best inside the shot within max_gap_s or any
-    shorter time (`best_gaps`), the nearest by body within shot_max_s in other shots, and the nearest by face.
+    The candidates of a tracklet are: the `candidates` best successors inside the shot within max_gap_s or any
+        shorter time (`best_gaps`), the nearest ones by body within shot_max_s in other shots, and the nearest ones
+        by face.
     """
     shots = np.array([tracklet.shot for tracklet in tracklets], np.int64)
     first_us = microseconds(np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64) / 1e9)
@@ -311,21 +327,23 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes 
 
 
 def microseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Times as the tables have them, in whole microseconds."""
+    """Return times as the tables hold them, in whole microseconds."""
     return np.rint(np.round(seconds, 6) * 1e6).astype(np.int64)
 
 
 def as_microseconds(limit_s: float) -> int:
-    """The longest whole number of microseconds within a limit in s."""
+    """Return the largest whole number of microseconds within a limit in seconds."""
     return int(round(limit_s * 1e9) // 1000)
 
 
 def apart_us(
     first_us: NDArray[np.int64], last_us: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """us from the end of one tracklet to the beginning of the other, whichever is earlier; 0 where they interleave.
+    """Return the microseconds from the end of the earlier tracklet to the beginning of the later one, 0 if they
+    interleave.
 
-    first_us, last_us: (N,) when each was first and last seen. a, b: indices of the same shape as the result.
+    first_us, last_us: (N,). The first and the last time at which each was seen.
+    a, b: indices. They have the shape of the result.
     """
     return np.maximum(0, np.maximum(first_us[a] - last_us[b], first_us[b] - last_us[a]))
 
@@ -333,10 +351,11 @@ def apart_us(
 def best_gaps(
     a: NDArray[np.int64], b: NDArray[np.int64], gap_s: NDArray[np.float64], motion: NDArray[np.float64], candidates: int
 ) -> NDArray[np.int64]:
-    """Positions of those successors of each `a` to which it has fewer than `candidates` better ones that are no later.
+    """Return the positions of those successors of each `a` that fewer than `candidates` better and no later ones
+    precede.
 
-    Better is less motion, where a longer gap excuses more; of equals the one that appeared first. No pair gives way to
-    a later one: a shorter limit of the gap leaves exactly those pairs that are within it.
+    Less motion is better, and a longer gap excuses more of it. Of equals, the one that appeared first is better. No
+    pair is displaced by a later one, so a shorter limit of the gap leaves exactly the pairs within it.
     """
     worth = motion / (1 + gap_s)
     order = np.lexsort((b, worth, gap_s, a))
@@ -350,7 +369,7 @@ def best_gaps(
 
 
 def _is_among_best(worths: NDArray[np.float64], names: NDArray[np.int64], candidates: int) -> list[bool]:
-    """Of each of some pairs, whether it is among the `candidates` least when it comes."""
+    """Return for each pair, in order of arrival, whether it is among the `candidates` smallest so far."""
     least: list[tuple[float, int]] = []
     found = []
     for pair in zip(worths.tolist(), names.tolist(), strict=True):
@@ -363,7 +382,8 @@ def _is_among_best(worths: NDArray[np.float64], names: NDArray[np.int64], candid
 
 
 def _stack(vectors: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(N, D) with zeros for None, and which are there; double precision, so that rounding hides how sums are made."""
+    """Return (N, D) vectors with zeros for None, and which are known. Double precision hides the order of sums in
+    rounding."""
     known = np.array([vector is not None for vector in vectors], np.bool_)
     width = next((len(vector) for vector in vectors if vector is not None), 0)
     stacked = np.zeros((len(vectors), width))
@@ -376,7 +396,7 @@ def _stack(vectors: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.fl
 def _similarity(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(L,) cosines rounded to 0.001; nan where one is unknown."""
+    """Return (L,) cosines, rounded to 0.001. nan if one vector is unknown."""
     result = np.full(len(a), np.nan, np.float64)
     both = np.flatnonzero(known[a] & known[b])
     for block in np.array_split(both, len(both) // 20_000 + 1):
@@ -387,9 +407,10 @@ def _similarity(
 def _nearest(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], allowed: Allowed, candidates: int
 ) -> NDArray[np.int64]:
-    """Keys a * N + b, a < b, of pairs of which one is among the `candidates` most similar that the other may have.
+    """Return the keys a * N + b, a < b, of pairs in which one is among the `candidates` most similar allowed to the
+    other.
 
-    Of equally similar ones those that appeared first.
+    Of equally similar ones, those that appeared first are chosen.
     """
     count = len(vectors)
     keys = [np.zeros(0, np.int64)]
@@ -415,9 +436,11 @@ def _gaps(
     last_us: NDArray[np.int64],
     params: IdentityParams,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pairs (a, b) where b begins in the place in which a ends, at most max_gap_s later; motion and size, to 0.001.
+    """Return the best pairs (a, b) of each a where b begins in the place in which a ends, at most max_gap_s later.
 
-    places: (N, 2) of the shots in which each begins and ends. Of each a the best.
+    places: (N, 2). The places in which each begins and ends.
+
+    The result also holds motion and size, rounded to 0.001.
     """
     heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
     tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
@@ -445,9 +468,10 @@ def _successions(
     last_us: NDArray[np.int64],
     max_gap_us: int,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs (a, b) with 0 < first_us[b] - last_us[a] <= max_gap_us, b beginning in the shot in which a ends.
+    """Yield all pairs (a, b) with 0 < first_us[b] - last_us[a] <= max_gap_us where b begins in the shot in which a
+    ends.
 
-    Some a's at a time, rising within a shot.
+    Each block holds some values of a, rising within a shot.
     """
     for shot in np.unique(ends_in):
         before, after = np.flatnonzero(ends_in == shot), np.flatnonzero(begins_in == shot)
@@ -465,7 +489,12 @@ def _successions(
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """One end of each tracklet. places: (N, 2) px. velocities: (N, 2) px/s. heights: (N,) px."""
+    """One end of each tracklet.
+
+    places: (N, 2) px.
+    velocities: (N, 2) px/s.
+    heights: (N,) px.
+    """
 
     places: NDArray[np.float64]
     velocities: NDArray[np.float64]
@@ -473,7 +502,7 @@ class _Ends:
 
     @classmethod
     def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
-        """From (times_ns, boxes, index of the outermost box) of each."""
+        """Return the ends from (times_ns, boxes, index of the outermost box) of each tracklet."""
         motions = [_motion(times_ns, boxes.astype(np.float64), outermost) for times_ns, boxes, outermost in ends]
         places, velocities, heights = zip(*motions, strict=True) if motions else ((), (), ())
         shape = (len(motions), 2)
@@ -483,9 +512,9 @@ class _Ends:
 def _motion(
     times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Place and velocity of the box's centre at the outermost time, and its height.
+    """Return the place and velocity of the box's centre at the outermost time, and its height.
 
-    Medians (the Theil-Sen line), so that a few boxes that shrink on the way into an occlusion do not turn the path.
+    These are medians (the Theil-Sen line), so that a few boxes that shrink before an occlusion do not turn the path.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     seconds = (times_ns - times_ns[outermost]) / 1e9
@@ -502,7 +531,7 @@ def _motion(
 
 
 class _Groups:
-    """Which tracklets are one person so far, and in which frames each person is seen."""
+    """The groups of tracklets that are one person so far, and the frames of each group."""
 
     def __init__(self, intervals: Sequence[NDArray[np.int64]]) -> None:
         self.of = np.arange(len(intervals))
@@ -512,7 +541,7 @@ class _Groups:
         self._together: list[dict[int, bool]] = [{} for _ in intervals]
 
     def seen_together(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(P,) whether two groups share a frame: then they are two people."""
+        """Return (P,) bool: whether two groups share a frame. Then they are two people."""
         found = (self._end[a] > self._first[b]) & (self._end[b] > self._first[a])
         near = np.flatnonzero(found)
         pairs = zip(a[near].tolist(), b[near].tolist(), strict=True)
@@ -527,7 +556,7 @@ class _Groups:
         return known
 
     def merge(self, a: int, b: int) -> None:
-        """Make one person of two groups, unless they are two people."""
+        """Merge two groups into one person, unless they share a frame."""
         if self._are_seen_together(a, b):
             return
         keep, gone = min(a, b), max(a, b)
@@ -536,7 +565,7 @@ class _Groups:
             for other in self._together[group]:
                 del self._together[other][group]
             self._together[group] = {}
-        for other in apart:  # who was seen with one of them was seen with both
+        for other in apart:  # a group that shares a frame with one of them shares a frame with both
             self._together[keep][other] = self._together[other][keep] = True
 
         borders = self._borders[keep] = sorted(self._borders[keep] + self._borders[gone])
@@ -545,7 +574,7 @@ class _Groups:
 
 
 def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:
-    """Whether two rising lists of half-open intervals, start, end, start, end…, have a frame in common."""
+    """Return whether two rising lists of half-open intervals, start, end, start, end…, have a common frame."""
     fewer, more = (a, b) if len(a) < len(b) else (b, a)
     for start, end in zip(fewer[::2], fewer[1::2], strict=True):
         place = bisect(more, start)
@@ -561,10 +590,13 @@ def join(
     params: IdentityParams,
     likenesses: Likenesses,
 ) -> tuple[Links, NDArray[np.int64]]:
-    """Decide who is one person, from measured links and what a similarity is worth in this video alone.
+    """Decide who is one person, only from measured links and from how much a similarity means in this video.
 
-    shots: (N,) and intervals: N x (M, 2), of the tracklets in order of first appearance. Returns the links with score,
-    joined and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of first appearance.
+    shots: (N,). The shots of the tracklets, in order of first appearance.
+    intervals: N x (M, 2). The intervals of the tracklets.
+
+    Returns the links with score, joined and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of
+        first appearance.
     """
     groups = _Groups(intervals)
     elsewhere = shots[links.a] != shots[links.b]
@@ -597,9 +629,11 @@ def _judge(
     params: IdentityParams,
     likenesses: Likenesses,
 ) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.bool_]]:
-    """The score of every link by itself, what speaks against it ('': nothing), and whether it is judged as a gap.
+    """Return three things for every link: its score, the reason against it ('' for none), and whether it is judged
+        as a gap.
 
-    Over a cut in one place somebody may follow as over a gap; where that fails, looks decide as over any other cut.
+    A link over a cut inside one place may be judged as a gap. If it fails as a gap, it is judged as over any other
+    cut.
     """
     by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
     face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
@@ -609,8 +643,8 @@ def _judge(
     gap_looks = face + np.where(stay, 0.0, body)
     reach = params.gap_motion + params.gap_motion_per_s * links.gap_s
     gap_total: NDArray[np.float64] = gap_looks + np.where(gap, _motion_ratio(links.motion, reach), 0.0)
-    # A gap is never bridged by motion alone: the tracker has done what motion can, and what is left goes wrong by it.
-    # No tracker goes over a cut, so that motion may where nobody moved.
+    # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
+    # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
     gap_blind = ~by_face & ~by_body & ~stay
     gap_verdicts = np.select(
         [
@@ -640,24 +674,27 @@ def _judge(
 
 
 def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(L,) log-likelihood ratio of a return `motion` body heights from where it was predicted.
+    """Return (L,) log-likelihood ratios of a return `motion` body heights from the predicted place.
 
-    Who returns is spread normally around that place, a stranger evenly over STRANGER_AREA.
+    People who return are normally distributed around that place, strangers evenly over STRANGER_AREA.
     """
     variance = np.maximum(gate / GATE_SIGMAS, 0.001) ** 2
     return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
 
 
 def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64], groups: _Groups) -> None:
-    """Bridge gaps: of all ways to give each tracklet at most one successor and one predecessor, the best."""
+    """Bridge gaps by the best of all ways to give each tracklet at most one successor and one predecessor."""
     if len(rows):
         for row in rows[_assign(links.a[rows], links.b[rows], scores[rows])]:
             groups.merge(int(groups.of[links.a[row]]), int(groups.of[links.b[row]]))
 
 
 def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Positions of the pairs that make the greatest sum of scores, each a and each b once; solved part by part."""
-    from scipy.optimize import linear_sum_assignment  # a second, which who only reads a configuration need not wait
+    """Return the positions of the pairs with the largest sum of scores, each a and each b once. Solve each component
+    alone."""
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # slow: one second that not every command needs
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -674,7 +711,7 @@ def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float
         rights, column = np.unique(right[positions], return_inverse=True)
         worth = np.zeros((len(lefts), len(rights)))
         position = np.full(worth.shape, -1)
-        worth[row, column] = 0.001 + scores[positions]  # a bridge at the very threshold is still one
+        worth[row, column] = 0.001 + scores[positions]  # a bridge exactly at the threshold counts too
         position[row, column] = positions
         match = position[linear_sum_assignment(worth, maximize=True)]
         chosen.append(match[match >= 0])
@@ -682,7 +719,7 @@ def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float
 
 
 class _Evidence:
-    """How alike groups are by one kind of embedding: as their known pairs of tracklets are on average."""
+    """The similarity of groups by one kind of embedding: the average of their known pairs of tracklets."""
 
     def __init__(
         self, links: Links, similarity: NDArray[np.float64], likeness: Likeness, params: IdentityParams
@@ -696,11 +733,12 @@ class _Evidence:
         self.odds_against = -likeness.prior_odds
 
     def between(self, groups: _Groups) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Of each pair of groups a < b with a known pair: a * N + b, rising; log-likelihood ratio; is enough known?
+        """Return for each pair of groups a < b with a known pair: a * N + b, rising; log-likelihood ratio; whether
+        enough is known.
 
-        Where few of many pairs are known, they are the nearest ones, and flatter.
+        If only few of many pairs are known, they are the nearest ones and overestimate the similarity.
         """
-        different = groups.of[self._a] != groups.of[self._b]  # and who is one person once remains so
+        different = groups.of[self._a] != groups.of[self._b]  # joined groups are never separated
         self._a, self._b, self._similarity = self._a[different], self._b[different], self._similarity[different]
         ends = groups.of[self._a], groups.of[self._b]
         pairs = np.minimum(*ends) * len(groups.of) + np.maximum(*ends)
@@ -716,9 +754,9 @@ class _Evidence:
 
 
 def _join_rounds(evidence: _Evidence, other: _Evidence | None, groups: _Groups) -> None:
-    """Merge mutual nearest neighbours, round after round, until no two groups are alike enough.
+    """Merge mutual nearest neighbours, round after round, until no two groups are similar enough.
 
-    Where `other` evidence knows two groups, it counts as well, and must not be sure that they are two people.
+    If `other` evidence knows a pair of groups, it is added, and must not be sure that they are two people.
     """
     merged = True
     while merged:
@@ -746,10 +784,13 @@ def _partners(
     groups: _Groups,
     evidence: _Evidence,
 ) -> list[tuple[int, int]]:
-    """Those pairs (P,) of groups a < b of which each is the other's nearest, and surely enough; the most alike first.
+    """Return those pairs (P,) of groups a < b in which each is surely the other's nearest, the most similar pair
+    first.
 
-    Against it stand the prior odds, and whoever is alike as well but another person than the nearest. unlike: rising
-    a * N + b of pairs that are two people by their looks.
+    unlike: rising a * N + b of pairs that are two people by appearance.
+
+    The prior odds count against a pair. So do other groups that are similar too but are not the same person as the
+    nearest.
     """
     count = len(groups.of)
     ends, others, worths = np.append(a, b), np.append(b, a), np.append(ratios, ratios)

@@ -1,10 +1,12 @@
-"""Cut a video's time into cells, slots, chunks and spans. No pixels, no container: exact fractions and integers.
+"""Divide the time of a video into cells, slots, chunks and spans, with exact fractions and integers.
 
 Laws:
 - A frame belongs to the cell floor(time / cell length), computed in exact fractions, and to the one chunk that holds
   that cell.
-- A chunk is a run of whole cells, so what is a function of a cell's frames does not depend on the length of chunks.
-- The last chunk of a video is open, [first_cell, -1): where a video really ends is known only when it has been decoded.
+- A chunk is a run of whole cells, so a result that depends only on the frames of a cell does not depend on the
+  length
+  of chunks.
+- The last chunk of a video is open, [first_cell, -1), because the true end of a video is known only after decoding.
 """
 
 from bisect import bisect_right
@@ -21,12 +23,16 @@ from pipeline.cores.ranges import check
 OPEN_END = -1
 NS = 1_000_000_000
 STAMP_ERROR_S = Fraction(1, 2000)
-"""Matroska and FLV round time stamps to whole milliseconds: a frame may be stamped half of one too early."""
+"""Matroska and FLV round time stamps to whole milliseconds, so a stamp may be half a millisecond too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkParams:
-    """cell_seconds: the atom of time, in s. max_seconds: about how long a chunk may be, in s."""
+    """The lengths of cells and chunks.
+
+    cell_seconds: the length of a cell in seconds.
+    max_seconds: the approximate length limit of a chunk in seconds.
+    """
 
     cell_seconds: Annotated[float, Gt(0)]
     max_seconds: Annotated[float, Gt(0)]
@@ -42,10 +48,12 @@ class ChunkParams:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSpan:
-    """What is decoded in one go: cells [first_cell, end_cell), end_cell -1: to the end of the video. See rows.SPAN.
+    """Cells that are decoded in one pass (rows.SPAN).
 
-    borders: first cells of the chunks inside, ascending, first_cell among them. durable: those of them that need no
-    work.
+    first_cell: the first cell.
+    end_cell: the cell after the last one. -1 for the end of the video.
+    borders: first cells of the chunks inside, ascending, first_cell included.
+    durable: the borders whose chunks need no work.
     """
 
     first_cell: int
@@ -54,32 +62,32 @@ class PlannedSpan:
     durable: tuple[int, ...]
 
     def chunks(self) -> list[tuple[int, int]]:
-        """The chunks inside as (first_cell, end_cell), in order."""
+        """Return the chunks inside as (first_cell, end_cell), in order."""
         return list(pairwise((*self.borders, self.end_cell)))
 
 
 def exact(seconds: float) -> Fraction:
-    """A knob as the decimal that a person typed: 0.1 is one tenth."""
+    """Return a knob as the decimal number that a person typed: 0.1 is one tenth."""
     return Fraction(str(seconds))
 
 
 def cell_of(time_s: Fraction, cell_s: Fraction) -> int:
-    """The cell that owns a frame shown at `time_s`, in exact seconds from the first displayed frame."""
+    """Return the cell of a frame shown at `time_s`, in exact seconds from the first displayed frame."""
     return time_s // cell_s
 
 
 def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
-    """Which slot of its cell's grid a frame falls into; the first frame of each slot is analysed.
+    """Return the slot of its cell's grid that a frame falls into. The first frame of each slot is analysed.
 
-    The grid has `fps` slots a second and starts anew in every cell. fps must be positive: 0 stands for every frame,
-    and has no grid.
+    The grid has `fps` slots per second and starts anew in every cell. fps must be positive. 0, which stands for
+    every frame, has no grid.
     """
     slots = -(-cell_s * fps // 1)
     return min(int((time_s % cell_s + STAMP_ERROR_S) * fps), int(slots) - 1)
 
 
 def analysed(times_s: Sequence[Fraction], cell_s: Fraction, fps: Fraction) -> list[int]:
-    """Which of a video's frames are analysed, as indices: the first of every slot; all of them where `fps` is 0."""
+    """Return the indices of a video's frames that are analysed: the first of every slot, or all if `fps` is 0."""
     if not fps:
         return list(range(len(times_s)))
     slots = [(cell_of(time_s, cell_s), slot_of(time_s, cell_s, fps)) for time_s in times_s]
@@ -87,9 +95,9 @@ def analysed(times_s: Sequence[Fraction], cell_s: Fraction, fps: Fraction) -> li
 
 
 def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Of durable (first_cell, end_cell) chunks, perhaps of several lengths, those that count.
+    """Return those durable (first_cell, end_cell) chunks that count, ascending and without overlap.
 
-    Ascending; none overlaps another.
+    The chunks may have several lengths.
     """
     chosen: list[tuple[int, int]] = []
     for first, end in sorted(chunks, key=lambda chunk: (chunk[0], -_ceiling(chunk[1]))):
@@ -99,7 +107,7 @@ def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def beside(chosen: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of `others` that overlap none of `chosen`, both disjoint and ascending."""
+    """Return those of `others` that overlap none of `chosen`. Both are disjoint and ascending."""
     starts = [first for first, _ in chosen]
     found = []
     for first, end in others:
@@ -118,14 +126,16 @@ def plan_spans(
     params: ChunkParams,
     durable: Sequence[tuple[int, int]] = (),
 ) -> list[PlannedSpan]:
-    """The spans of a video that still need work, in order of time; none: the video is complete.
+    """Return the spans of a video that still need work, in order of time. Empty if the video is complete.
 
-    duration_s: as the header says; it may be wrong. keyframe_ns: ascending, approximate, from the first displayed
-    frame; empty: unknown. durable: chunks as (first_cell, end_cell) that are there already, whatever length was in
-    force then.
+    duration_s: seconds as the header states them. May be wrong.
+    keyframe_ns: ns from the first displayed frame, ascending and approximate. Empty if unknown.
+    enterable: whether decoding can start at a keyframe in the middle.
+    params: the lengths of cells and chunks.
+    durable: existing chunks as (first_cell, end_cell), of any earlier length.
 
-    A border is the first cell border at or after a keyframe, so that little is decoded twice; a chunk lasts as long
-    as max_seconds allows, but at least one group of pictures. Without keyframes borders are at fixed distances. A
+    A border is the first cell border at or after a keyframe, so that little is decoded twice. A chunk is as long as
+    max_seconds allows, but at least one group of pictures. Without keyframes, borders are at fixed distances. A
     video that cannot be entered in the middle is one span from its start, with many borders.
     """
     cell_s = exact(params.cell_seconds)
@@ -137,7 +147,7 @@ def plan_spans(
     starts, ends = [0, *(end for _, end in there)], [*(first for first, _ in there), OPEN_END]
     missing: list[tuple[int, int]] = []
     for start, end in zip(starts, ends, strict=True):
-        if start != end:  # also where the last durable chunk is open: there is nothing behind it
+        if start != end:  # equal also if the last durable chunk is open, because nothing follows it
             missing += _cut(start, end, num_cells, entries, max_cells)
     if enterable:
         return [PlannedSpan(first, end, (first,), ()) for first, end in missing]
@@ -150,7 +160,7 @@ def plan_spans(
 
 
 def _cut(start: int, end: int, num_cells: int, entries: list[int], max_cells: int) -> list[tuple[int, int]]:
-    """Cut [start, end) at entries (at fixed distances if there are none), each piece as long as max_cells allows."""
+    """Cut [start, end) at entries (at fixed distances if there are none) into pieces as long as max_cells allows."""
     pieces: list[tuple[int, int]] = []
     limit = num_cells if end == OPEN_END else end
     while limit - start > max_cells:

@@ -1,4 +1,4 @@
-"""The range of a knob stands in its annotation, where `check`, the configuration and its JSON schema read it."""
+"""Ranges of knobs. The annotation of a field states its range for `check`, the configuration and its JSON schema."""
 
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Share = Annotated[float, Ge(0), Le(1)]
 Distance = Annotated[float, Ge(0)]
-"""A distance, a time or an amount that can be nothing."""
+"""A distance, a time or an amount, which may be 0."""
 Count = Annotated[int, Ge(1)]
 
 

@@ -1,10 +1,10 @@
 """Select the stored links that other parameters would have scored, and check that none is missing.
 
-Links are bounded: each tracklet has its nearest few (`score`). Thresholds do not choose them, so stored links allow
-    any threshold. Fewer candidates, a shorter `max_gap_s` or a shorter `shot_max_s` choose from the same pairs in
-    the same order, so `select` finds exactly the rows that they would choose. One thing can be missing: if the list
-    of a tracklet's bodies was full, one that is now too far away in time may have displaced one that is not.
-    `num_crowded_out` counts these tracklets.
+The number of links is bounded, because each tracklet has its nearest few (`score`). Thresholds do not choose them,
+so stored links allow any threshold. Fewer candidates, a shorter `max_gap_s` or a shorter `shot_max_s` choose from
+the same pairs in the same order, so `select` finds exactly the rows that they would choose. One thing can be
+missing. If the list of a tracklet's bodies was full, one that is now too far away in time may have displaced one
+that is not. `num_crowded_out` counts these tracklets.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,12 +1,13 @@
 """Link the persons of consecutive files of one camera.
 
-Each file has decided about its own persons, so two persons of one file are two people. The linker therefore sees
-    each person as one long tracklet, and persons of one file as seen together. Shots are counted over all files, and
-    a shot continues where the picture continues without a cut. The rules are those inside a video: within a shot
-    people are linked over gaps and by the face, and over a cut, a missing file or a long pause by the body too.
+Each file has decided about its own persons, so two persons of one file are two people. The linker therefore treats
+each person as one long tracklet, and persons of one file as if they shared a frame. Shots are counted over all
+files, and a shot continues where the picture continues without a cut. The rules are those inside a video. Within a
+shot, people are linked over gaps and by the face. Over a cut, a missing file or a long pause they are also linked by
+the body.
 
 If the summary of a file is gone, its persons keep their numbers. Persons that were joined with one of them stay
-    joined: they count as one, and two of them are never joined.
+joined. They count as one, and two of them are never joined.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,11 @@
-"""Which frames of a video have a time stamp that can be believed. No pixels, no container.
+"""Select the frames of a video whose time stamps are credible, without pixels or containers.
 
 Laws:
-- A frame is kept if its stamp lies after that of the last kept frame and does not run ahead of the frames that follow.
-  So one stamp that is missing, double, too early or far off costs at most that frame.
-- What is kept depends on the last kept frame and on LOOK_AHEAD frames that follow. A keyframe wins over a frame before
-  it, so that decoding may begin at the keyframe and keep the same frames.
+- A frame is kept if its stamp lies after that of the last kept frame and does not run ahead of the frames that
+  follow.
+  So one stamp that is missing, repeated, too early or far off costs at most that frame.
+- The decision depends on the last kept frame and on the LOOK_AHEAD frames that follow. A keyframe wins over a frame
+  before it, so that decoding that begins at the keyframe keeps the same frames.
 """
 
 from collections import deque
@@ -17,16 +18,20 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 LOOK_AHEAD = 4
-"""Frames that are seen before one is judged."""
+"""The number of following frames that are read before a frame is judged."""
 FALL_BACK_S = 1
-"""Time stamps that jump back by more than this, and stay there, show pieces of several recordings in one file."""
+"""Seconds. If time stamps jump back by more than this and stay there, the file holds pieces of several recordings."""
 LONE_GAP_S = 10
 LONE_GAP_RATIO = 20
-"""A first frame this long before the second, in s and in the longest gap behind it, has a wrong stamp."""
+"""A first frame has a wrong stamp if it is this many seconds, and this many longest later gaps, before the second."""
 
 
 class FellBack(Exception):  # noqa: N818 — a state of the file, not a mistake
-    """The clock jumps back by `by_s` at `at_s`, in s, and goes on from there."""
+    """Raised when the clock jumps back and continues from there.
+
+    at_s: the time of the jump in seconds.
+    by_s: the size of the jump in seconds.
+    """
 
     def __init__(self, at_s: Fraction, by_s: Fraction) -> None:
         super().__init__(at_s, by_s)
@@ -35,7 +40,12 @@ class FellBack(Exception):  # noqa: N818 — a state of the file, not a mistake
 
 @dataclass(frozen=True, slots=True)
 class Stamped(Generic[Item]):
-    """A frame in the order of output. time_s: by its stamp. is_key: decoding may begin there."""
+    """A frame in the order of output.
+
+    item: the frame itself.
+    time_s: its time stamp in seconds.
+    is_key: whether decoding may begin at this frame.
+    """
 
     item: Item
     time_s: Fraction
@@ -43,9 +53,10 @@ class Stamped(Generic[Item]):
 
 
 def in_line(frames: Iterable[Stamped[Item]], *, entered: bool = False) -> Iterator[Stamped[Item]]:
-    """The frames whose stamps can be believed, with rising times. Raises FellBack.
+    """Yield the frames whose stamps are credible, with rising times. Raises FellBack.
 
-    entered: decoding began at the first of them, a keyframe in the middle of the video, by its stamp.
+    entered: whether decoding began at the first of them, a keyframe that was found in the middle of the video by its
+        stamp.
     """
     last_s: Fraction | None = None
     source = iter(frames)
@@ -69,18 +80,18 @@ def in_line(frames: Iterable[Stamped[Item]], *, entered: bool = False) -> Iterat
 def _runs_ahead(
     head: Stamped[Item], last_s: Fraction | None, following: Sequence[Stamped[Item]], *, trusted: bool
 ) -> bool:
-    """Whether to leave out a frame, and to keep those that follow it and have earlier stamps instead."""
+    """Return whether to drop a frame in favour of following frames that have earlier stamps."""
     earlier = [one for one in following if one.time_s <= head.time_s and (last_s is None or one.time_s > last_s)]
     if not earlier or len(earlier) > 1:
         return bool(earlier)
     if trusted:
         return False
-    if len(following) == 1:  # the last two frames: nothing but the distance tells which is wrong
+    if len(following) == 1:  # for the last two frames, only the distance shows which stamp is wrong
         return head.time_s - earlier[0].time_s > FALL_BACK_S
     return following[0] is earlier[0] and following[0].is_key
 
 
 def is_lone_start(times_s: Sequence[Fraction]) -> bool:
-    """Whether the first of a video's first frames has a stamp from another clock than the rest."""
+    """Return whether the first of a video's first frames has a stamp from another clock than the rest."""
     gaps = [later - earlier for earlier, later in pairwise(times_s)]
     return len(gaps) > 1 and gaps[0] > max(LONE_GAP_S, LONE_GAP_RATIO * max(gaps[1:]))

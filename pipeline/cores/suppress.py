@@ -1,7 +1,7 @@
-"""Drop duplicate boxes of one body before tracking: one person, one box.
+"""Drop duplicate boxes of a body before tracking, so that one person has one box.
 
-A detector's own suppression lets boxes through that overlap by less than its limit, and looks at one class and one
-source at a time; two boxes of one body become two tracklets that are seen together, and can never be joined again.
+A detector's own suppression keeps boxes that overlap by less than its limit, and treats one class and one source at
+a time. Two boxes of one body become two tracklets that share frames, and these can never be joined.
 """
 
 import numpy as np
@@ -11,34 +11,37 @@ from pipeline.arrays import Detections
 from pipeline.boxes import Boxes, area, pairwise_intersection, pairwise_iou
 
 CONTAINED = 0.9
-"""A weaker box of which so much lies inside a surer one is a part of the same body …"""
+"""A weaker box with this share of its area inside a surer one may be a part of the same body."""
 SIMILAR_HEIGHT = 0.8
-"""… if it is at least so high as the surer one: a child in front of an adult is lower, a neighbour stands beside."""
+"""It is a part if its height is at least this share of the surer one's. A child in front of an adult is lower, and a
+neighbour stands beside."""
 
 SAME_UPPER_PART = 0.85
-"""Two boxes whose upper parts overlap so much are half a body and the whole of it. Two people who stand one behind the
-other reach .8."""
+"""Two boxes whose upper parts have this IoU are half a body and the whole of it. Two people one behind the other
+reach .8."""
 PART_SCORE = 0.5
-"""Two boxes at least so sure …"""
+"""Lowest score of each of two boxes that can show that a third box is around two people."""
 PART_WIDTH = 0.8
-"""… each at most so wide as a third …"""
+"""Largest width of each of the two, as a share of the third box's width."""
 PART_INSIDE = 0.85
-"""… that holds so much of each …"""
+"""Smallest share of each of the two that lies inside the third box."""
 PART_OVERLAP = 0.45
-"""… and that overlap one another by at most so much …"""
+"""Largest IoU of the two boxes."""
 PARTS_COVER = 0.8
-"""… are two people if they cover so much of the third, which shows nobody else."""
+"""Smallest share of the third box that the two cover. Then it shows nobody else."""
 
 
 def suppress(detections: Detections, duplicate_iou: float) -> NDArray[np.int64]:
-    """Indices of the detections to keep, ascending.
+    """Return the ascending indices of the detections to keep.
 
-    Greedy, surest first; of equal scores the one further left, then further up, goes first. A box is dropped where a
-    surer kept one overlaps it by `duplicate_iou` or more, nearly contains it at a similar height, or has the same upper
-    part: half a body and the whole one share head and shoulders, two people do not. A box without width or height is
-    nobody, and BoxMOT refuses it: the detectors here give none, but what is stored may have one.
+    First, a box is dropped if two narrower boxes of similar height cover it side by side, because it is around two
+    people.
 
-    Before that, a box goes that two narrower ones of similar height cover side by side: it is around two people.
+    The rest is greedy, surest first. Of equal scores the box further left, then further up, goes first. A box is
+    dropped if a surer kept box overlaps it by `duplicate_iou` or more, nearly contains it at a similar height, or
+    has the same upper part. Half a body and the whole one share head and shoulders, and two people do not. A box
+    without width or height is dropped, because BoxMOT refuses it. The detectors here give none, but stored
+    detections may contain one.
     """
     boxes, scores = detections.boxes, detections.scores
     iou = pairwise_iou(boxes, boxes)
@@ -55,7 +58,7 @@ def suppress(detections: Detections, duplicate_iou: float) -> NDArray[np.int64]:
 
 
 def _is_around_two(detections: Detections) -> NDArray[np.bool_]:
-    """(N,) whether two other boxes cover each box between them, side by side."""
+    """Return (N,) bool: whether two other boxes side by side cover each box."""
     boxes, scores = detections.boxes, detections.scores
     sizes = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     areas = area(boxes)
@@ -76,7 +79,7 @@ def _is_around_two(detections: Detections) -> NDArray[np.bool_]:
 
 
 def _iou_of_upper_parts(boxes: Boxes) -> NDArray[np.float32]:
-    """(N, N) overlap of each pair of (N, 4) boxes, both cut off below at the height of the lower one."""
+    """Return the (N, N) IoU of (N, 4) boxes, where both boxes of a pair are cut off at the height of the lower one."""
     tops, heights = boxes[:, 1], np.clip(boxes[:, 3] - boxes[:, 1], 0, None)
     lower = np.minimum(heights[:, None], heights[None, :])
     shared_height = np.clip(lower - np.abs(tops[:, None] - tops[None, :]), 0, None)

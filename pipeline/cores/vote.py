@@ -1,9 +1,9 @@
-"""One estimate per person, from the faces of the person.
+"""Join the estimates from the faces of a person into one estimate.
 
-Every judged face has a say by its quality and by how sure the estimator is of it, whenever it was seen; one that
-contradicts the others loses influence (Huber). Below a stated amount of evidence, and beyond a stated width of the
-interval, nothing is said. What an estimator gets wrong about a person it gets wrong on nearly every face: they share
-their features, their light and their camera. So many faces make an estimate little surer than one good face does.
+The weight of a judged face is its quality times the sureness of the estimator, whenever the face was seen. A face
+that contradicts the others loses influence (Huber). There is no estimate with too little evidence or too wide an
+interval. An estimator that is wrong about a person is wrong on nearly every face, because the faces share features,
+light and camera. So many faces make an estimate little surer than one good face does.
 """
 
 from dataclasses import dataclass, replace
@@ -25,22 +25,23 @@ WHY_NOT: dict[WhyNot, str] = {
     "unsure": "the interval of the age is wider than person.max_age_interval, or neither gender is as probable as "
     "person.min_gender_prob",
 }
-"""Why nothing is said of a person, in the order in which it is asked; the first that holds is given."""
+"""The reasons why a person has no estimate, in the order of the checks. The first that applies is stated."""
 
 OLDEST_YEARS = 110.0
 Z_80 = 1.2815515655446004
-"""Half the width of a normal distribution's central 80 %, in standard deviations."""
+"""Half the width of the central 80 % of a normal distribution, in standard deviations."""
 SUREST_PROB = 0.98
-"""No face is believed more: a network's 0.9999 on one blurred face must not outweigh many others."""
+"""Largest probability that one face can have. A network's 0.9999 on one blurred face must not outweigh many others."""
 GENDER_STD_YEARS = 12.0
-"""Standard error of the age from which on a gender is less sure than the estimator says, in inverse proportion: on
-filmed faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 to 16, .64 to 20, .47 beyond."""
+"""Standard error of the age, in years, above which a gender is less sure than the estimator states, in inverse
+proportion. On filmed faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 to 16, .64 to 20, and
+.47 beyond."""
 MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonParams:
-    """See `person` in conf/base.yaml."""
+    """The knobs `person` of conf/base.yaml."""
 
     min_faces: Count
     min_weight: Distance
@@ -48,16 +49,17 @@ class PersonParams:
     correlation: Share
     max_age_interval: Annotated[float, Gt(0)]
     min_gender_prob: Annotated[float, Gt(0.5), Le(1)]
-    """0.5 is a tie."""
+    """More than 0.5, which is a tie."""
 
     def __post_init__(self) -> None:
         check(self)
 
     def with_looks(self, num_looks: int) -> "PersonParams":
-        """The same for a video of `num_looks` analysed frames: nobody can show more faces than there were looks.
+        """Return the parameters for a video of `num_looks` analysed frames, in which no person can have more faces
+        than frames.
 
-        Where these are fewer than min_faces, as in a picture, min_weight does not hold: how good a face must be says
-        the gate, and how sure an estimate max_age_interval.
+        If these are fewer than min_faces, as for a picture, min_weight does not apply. The gate then decides how
+        good a face must be, and max_age_interval how sure an estimate must be.
         """
         if num_looks >= self.min_faces:
             return self
@@ -66,11 +68,13 @@ class PersonParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """What is said about one person.
+    """The estimate for one person.
 
-    age, age_low, age_high: years, in steps of 0.1, low <= age <= high, an 80 % interval; None: abstained.
-    gender: M, F, or N where there is none. female_prob: in steps of 0.001; None: abstained; it is told where gender is
-    N because neither is probable enough. age_why_not, gender_why_not: of WHY_NOT; None where there is an age, a gender.
+    age, age_low, age_high: years, in steps of 0.1, low <= age <= high, an 80 % interval. None without an estimate.
+    gender: M or F. N without an estimate.
+    female_prob: in [0, 1], in steps of 0.001. None without evidence. It is stated if gender is N because neither
+        gender is probable enough.
+    age_why_not, gender_why_not: a reason of WHY_NOT. None if there is an age, or a gender.
     """
 
     age: float | None
@@ -84,7 +88,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeColumns:
-    """A person's age as the published tables and the CSV write it; -1 where there is none."""
+    """The age of a person as the published tables and the CSV state it. -1 without an estimate.
+
+    age_min, age_max: years. The ends of the group of five years.
+    age_actual: whole years.
+    """
 
     age_min: int
     age_max: int
@@ -98,10 +106,12 @@ def vote(
     qualities: NDArray[np.float32],
     params: PersonParams,
 ) -> Vote:
-    """Join the judged faces of one person.
+    """Return the estimate from the judged faces of one person.
 
-    ages, age_stds: (N,) years; nan: this face has no age. female_probs: (N,) in [0, 1]; nan: none.
-    qualities: (N,) in [0, 1], the weights; a face of quality 1 counts as one whole face, of 0.5 as half a face.
+    ages, age_stds: (N,) years. nan for a face without an age.
+    female_probs: (N,) in [0, 1]. nan for a face without a gender.
+    qualities: (N,) in [0, 1]. The weights. A face of quality 1 counts as one whole face, of 0.5 as half a face.
+
     The order of the faces does not matter, to the last bit.
     """
     canonical = np.lexsort([female_probs, age_stds, ages, qualities])
@@ -123,7 +133,8 @@ def vote(
 
 
 def age_columns(age: float | None) -> AgeColumns:
-    """The nearest whole year (halves go up: `ceil` would make everyone older) and its group of five years."""
+    """Return the nearest whole year and its group of five years. Halves are rounded up. `ceil` would make everyone
+    older."""
     if age is None:
         return AgeColumns(age_min=-1, age_max=-1, age_actual=-1)
     actual = int(np.floor(age + 0.5))
@@ -132,9 +143,11 @@ def age_columns(age: float | None) -> AgeColumns:
 
 
 def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], tolerated: float) -> float:
-    """The M-estimate of location of (N,) `values`, N > 0: none pulls harder than from `tolerated` away.
+    """Return the M-estimate of location of (N,) `values`, N > 0. No value has more influence than one `tolerated`
+    away.
 
-    Reweighted means from the weighted median on (Huber 1964, "Robust estimation of a location parameter").
+    The method is reweighted means, starting at the weighted median (Huber 1964, "Robust estimation of a location
+    parameter").
     """
     centre = _weighted_median(values, weights)
     for _ in range(MAX_STEPS):
@@ -156,13 +169,13 @@ def _vote_age(
     weights = qualities * _says(stds, params)
     age = huber_location(ages, weights, params.huber_years)
 
-    # What an estimator of this spread leaves uncertain: the shared part of its error stays, however many the faces.
-    # Σ qualities stands for the number of independent faces; unlike (Σw)²/Σw² it never falls when a face is added.
+    # The shared part of the estimator's error remains, however many faces there are. The sum of qualities stands for
+    # the number of independent faces. Unlike (Σw)²/Σw², it never falls when a face is added.
     variance = float(weights @ stds**2 / weights.sum())
     alone = (1 - params.correlation) * variance
     expected = params.correlation * variance + alone / qualities.sum()
 
-    # Faces of one person should differ by `alone`. If they differ by more, the estimator is worse here than it says.
+    # The variance of one person's faces should be `alone`. If it is larger, the estimator is worse here than it states.
     influences = weights * _huber_weights(ages - age, params.huber_years)
     disagreement = float(influences @ (ages - age) ** 2 / influences.sum())
     margin = Z_80 * np.sqrt(expected + max(0.0, disagreement - alone))
@@ -181,10 +194,10 @@ def _vote_gender(
         return "N", None, why_not
     probs, stds, qualities = np.clip(probs[told], 1 - SUREST_PROB, SUREST_PROB), stds[told], qualities[told]
     evidence, weights = np.log(probs / (1 - probs)), qualities
-    if np.isfinite(stds).all():  # else the estimator says no ages
+    if np.isfinite(stds).all():  # otherwise the estimator gives no ages
         evidence = evidence * (GENDER_STD_YEARS / np.maximum(stds, GENDER_STD_YEARS))
         weights = qualities * _says(stds, params)
-    # The sum of n faces' evidence whose errors correlate by rho is worth n / (1 + (n - 1) rho) faces: at most 1 / rho.
+    # The evidence of n faces whose errors correlate by rho counts as n / (1 + (n - 1) rho) faces, at most 1 / rho.
     faces = qualities.sum()
     worth = faces / (1 + max(0.0, faces - 1) * params.correlation)
     logit = worth * (weights @ evidence) / weights.sum()
@@ -197,7 +210,7 @@ def _vote_gender(
 
 
 def _too_little(told: NDArray[np.bool_], qualities: NDArray[np.float64], params: PersonParams) -> WhyNot | None:
-    """Why nothing can be said of a person from the faces that are `told`, if so."""
+    """Return the reason why the faces in the mask `told` are too little evidence for an estimate, or None."""
     if not len(told):
         return "no face judged"
     if not told.any():
@@ -208,9 +221,11 @@ def _too_little(told: NDArray[np.bool_], qualities: NDArray[np.float64], params:
 
 
 def _says(stds: NDArray[np.float64], params: PersonParams) -> NDArray[np.float64]:
-    """How much faces with such standard errors say: the inverse of the squared error, but for what is tolerated anyway.
+    """Return the weights of faces with these standard errors: the inverse of the squared error plus the squared
+        tolerance.
 
-    Without that a face that is taken for a baby's, sure to half a year, would outvote a hundred of an adult.
+    Without the tolerance, a face that is mistaken for a baby's, sure to half a year, would outvote a hundred adult
+    ones.
     """
     return 1 / (stds**2 + params.huber_years**2)
 
@@ -220,7 +235,7 @@ def _huber_weights(residuals: NDArray[np.float64], tolerated: float) -> NDArray[
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """The middle between the lower and the upper one, so that mirrored values have a mirrored median."""
+    """Return the mean of the lower and the upper weighted median, so that mirrored values have a mirrored median."""
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order])
     half = below[-1] / 2

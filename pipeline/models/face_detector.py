@@ -123,8 +123,8 @@ class RetinaFace:
 class RetinaFaceR50Network:
     """RetinaFace on ResNet-50, in the layout of the retina-face package.
 
-    The input is RGB, 0..255, as in that package: the first layer, `bn_data`, holds the normalisation. Anchors and
-        decoding are those of its detect_faces. The heads of stride 32 come first.
+    Its input is RGB, 0..255, as in that package. The first layer, `bn_data`, holds the normalisation. Anchors and
+    decoding are those of its detect_faces. The heads of stride 32 come first.
     """
 
     def __init__(self, path: Path, *, input_px: int, device: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether this machine has a GPU for torch, asked of the driver's library: importing torch takes seconds."""
+"""Detection of a GPU for torch by the driver's library, because importing torch takes seconds."""
 
 import ctypes
 import re
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def has_gpu() -> bool:
-    """Whether torch can use a GPU here. CUDA_VISIBLE_DEVICES counts."""
+    """Return whether torch can use a GPU here, within CUDA_VISIBLE_DEVICES."""
     build = _build()
     if build["hip"]:
-        import torch  # AMD's cards answer elsewhere
+        import torch  # the library below knows no AMD cards
 
         return torch.cuda.is_available()
     return bool(build["cuda"]) and _count_gpus(int(build["cuda"].split(".")[0])) > 0
 
 
 def _build() -> dict[str, str]:
-    """The versions of CUDA and of HIP that torch was built for; empty where it was built for none."""
+    """Return the versions of CUDA and of HIP that torch was built for. Empty strings if it was built for neither."""
     spec = find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
@@ -27,7 +27,8 @@ def _build() -> dict[str, str]:
 
 
 def _count_gpus(cuda: int) -> int:
-    """GPUs that this process may use; 0 where there is no driver, or one that is older than this version of CUDA."""
+    """Return the number of GPUs that this process may use. 0 if the driver is missing or older than this version of
+    CUDA."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

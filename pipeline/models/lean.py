@@ -1,7 +1,7 @@
-"""torchvision without torch's compiler. Import this before whatever imports torchvision.
+"""Import torchvision without torch's compiler. Import this module before anything that imports torchvision.
 
-One function of torchvision that nothing here calls asks the compiler a question, and torchvision imports all of it for
-that: with SymPy and Triton four seconds of CPU, more than all else that a worker loads.
+torchvision imports the whole compiler for one function that nothing here calls. With SymPy and Triton that takes
+four seconds of CPU, more than everything else that a worker loads.
 """
 
 import sys
@@ -12,7 +12,7 @@ COMPILER = "torch._dynamo.utils"
 
 
 def _is_compile_supported(device_type: str) -> bool:
-    """The function of its name in COMPILER, which is imported when it is called."""
+    """Call the function of this name in COMPILER, which is imported only then."""
     return import_module(COMPILER).is_compile_supported(device_type)
 
 

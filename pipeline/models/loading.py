@@ -1,4 +1,4 @@
-"""From names in a configuration to models in memory, on the device that was chosen. Only verified bytes are loaded."""
+"""Load the models that a configuration names onto the chosen device. Only verified bytes are loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Loader:
-    """Makes each model that a configuration names. `config.compute.device` must be decided: cpu or cuda."""
+    """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
         torch.set_num_threads(config.compute.threads)
-        cv2.setNumThreads(config.compute.threads)  # its networks give other last bits on another number
-        torch.backends.cudnn.benchmark = False  # the fastest kernel of the moment is not the same one every time
+        cv2.setNumThreads(config.compute.threads)  # the last bits of its networks depend on the number of threads
+        torch.backends.cudnn.benchmark = False  # the fastest kernel differs from run to run
         torch.backends.cudnn.deterministic = True
         self._config = config
         self._registry = registry
@@ -58,17 +58,18 @@ class Loader:
         return BodyEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
 
     def look(self) -> FaceDetector | None:
-        """The cheap glance at a crop."""
+        """Load the detector for the quick face check of a crop, or return None if the check is off."""
         chosen = self._config.candidates
         return self._face_detector(chosen.look, chosen.look_px, 1, chosen.look_score) if chosen.look else None
 
     def face_detector(self) -> FaceDetector:
-        """For crops of people."""
+        """Load the face detector for crops of people."""
         chosen = self._config.faces
         return self._face_detector(chosen.detector, chosen.input_px, chosen.batch, chosen.min_score)
 
     def whole_frame_face_detector(self) -> FaceDetector | None:
-        """For whole frames, at the size that the person detector sees; None unless that is asked for."""
+        """Load the face detector for whole frames, at the person detector's input size, or return None if this is
+        off."""
         if not self._config.observe.whole_frame_faces:
             return None
         chosen, size_px = self._config.faces, self._config.observe.detector.image_size
@@ -78,7 +79,7 @@ class Loader:
         chosen = self._config.restore
         if chosen.mode == "off":
             return None
-        from pipeline.models.face_restorer import FaceRestorer  # gfpgan: seconds, and seldom wanted
+        from pipeline.models.face_restorer import FaceRestorer  # gfpgan takes seconds to import, and is seldom needed
 
         path = self._registry.path(chosen.weights)
         return FaceRestorer(path, batch=chosen.batch, device=self._device, half=self._half)

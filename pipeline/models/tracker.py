@@ -1,7 +1,7 @@
-"""BoxMOT's trackers on stored boxes and embeddings: one shot, frame by frame, told the time, without pictures.
+"""BoxMOT's trackers on stored boxes and embeddings of one shot, frame by frame with times, without pictures.
 
-Memory is given in seconds. All of them count it in updates, so it is converted with the time between analysed frames,
-and a silence longer than the memory (a hole in the video) is made up for by empty updates.
+The memory of a tracker is stated in seconds. All trackers count it in updates, so it is converted with the time
+between analysed frames. A silence longer than the memory (a hole in the video) is replaced by empty updates.
 """
 
 import logging
@@ -24,22 +24,27 @@ from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memor
 logging.getLogger("boxmot").setLevel(logging.ERROR)
 
 REMEMBERED = 1000
-"""Of what a tracker would keep as long as it lives, and hardly looks at: the tracks that it removed, and in deepocsort
-all boxes of a track that is still followed."""
+"""Limit of lists that a tracker keeps all its life and hardly reads: the removed tracks, and in deepocsort all boxes
+    of a track that is still followed."""
 
 WARM_UP = {"bytetrack": 1, "botsort": 1, "sfsort": 0}
-"""Updates after which a tracker's count of them no longer matters; in the others so many as their min_hits."""
+"""Number of updates after which a tracker's count of them no longer matters. For the others it is their min_hits."""
 
 
 class Tracker:
     """Follows the people of one shot. Ids count from 0 in every tracker.
 
-    name: one of OPTIONS. min_score: surer detections are matched first and may start a track (in occluboost only from
-    OCCLUBOOST_START on). memory_s: s, whom it has not seen for so long is forgotten. step_s: s between analysed frames.
-    options: more, by BoxMOT's own names; they win. updates_before: how many updates one that saw the shot from its
-    start would have had, the last `memory` of them, or all, empty. This one does the same from here on: after a few
-    empty updates, since trackers confirm a track at once in the first frames of a shot. is_brief: the shot is too short
-    for a track to prove itself, and every detection of min_score starts one.
+    name: one of OPTIONS.
+    min_score: surer detections are matched first and may start a track (in occluboost only from OCCLUBOOST_START).
+    memory_s: seconds after which an unseen person is forgotten.
+    step_s: seconds between analysed frames.
+    options: further options by BoxMOT's own names. They override the others.
+    updates_before: number of updates that a tracker from the start of the shot would have had. The last `memory` of
+        them, or all, were empty. This tracker then behaves as that one would. It makes a few empty updates first,
+        because trackers confirm tracks at once in the first frames of a shot.
+    is_brief: whether the shot is too short for a track to prove itself. Then every detection of min_score starts
+        one.
+
     Raises UserError for options that the tracker does not know, or that need pictures.
     """
 
@@ -78,13 +83,13 @@ class Tracker:
                 "leave out what asks for them"
             )
         self.memory: int = MEMORY[name](chosen)
-        """Updates after which it cannot return to a track that it has not seen since."""
+        """The number of updates after which the tracker cannot return to a track that it has not seen since."""
         if isinstance(getattr(self._tracker, "removed_stracks", None), list):
             self._tracker.removed_stracks = deque(maxlen=REMEMBERED)
 
     @property
     def uses_embeddings(self) -> bool:
-        """Whether `update` wants an embedding with every box."""
+        """Return whether `update` needs an embedding with every box."""
         return self._tracker.requirements.embeddings
 
     def update(
@@ -94,9 +99,9 @@ class Tracker:
         scores: NDArray[np.float32],
         embeddings: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Take one analysed frame, later than the last: (N, 4) boxes, (N,) scores, (N, D) embeddings; N may be 0.
+        """Process one analysed frame, later than the last: (N, 4) boxes, (N,) scores, (N, D) embeddings. N may be 0.
 
-        Returns (track_ids, detection_indices), (K,) each, K <= N, by rising index; the other detections belong to no
+        Returns (track_ids, detection_indices), (K,) each, K <= N, by rising index. The other detections belong to no
         track yet.
         """
         if self.uses_embeddings and embeddings is None and len(boxes):
@@ -104,7 +109,7 @@ class Tracker:
                 f"track.tracker {self._name} compares appearances; set observe.body.embed to all, or use bytetrack"
             )
         if self._last_s is None:
-            # The times of frames that nobody was seen in do not matter.
+            # The times of frames without detections do not matter.
             warm_up = min(self._updates_before, WARM_UP.get(self._name, int(self._tracker.min_hits)))
             self._advance_empty(time_s - self._step_s * np.arange(warm_up, 0, -1))
         elif time_s - self._last_s > self._silence_s:
@@ -135,5 +140,5 @@ class Tracker:
                 del track.observations[next(iter(track.observations))]
         indices, ids = tracks.detection_indices.numpy(), tracks.track_ids.numpy()
         order = np.lexsort((ids, indices))
-        order = order[indices[order] >= 0]  # a box of the tracker's own making belongs to no detection
+        order = order[indices[order] >= 0]  # a box that the tracker made itself belongs to no detection
         return ids[order], indices[order]

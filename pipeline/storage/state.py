@@ -254,9 +254,8 @@ def replace_video(store: Store, video_id: str) -> None:
     """
     place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
     hide_video(store, video_id)
-    names = store.names(
-        _aside(video_id), hidden=True
-    )  # the name of a CSV comes from its source, and may begin with a dot
+    # The name of a CSV comes from its source, and may begin with a dot.
+    names = store.names(_aside(video_id), hidden=True)
     if mark in names:
         store.delete(f"embeddings/{video_id}.parquet")
     for name in names:

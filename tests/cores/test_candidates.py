@@ -57,7 +57,7 @@ def test_of_two_chains_that_meet_only_the_nearer_goes_on() -> None:
 
 @pytest.mark.parametrize(("shift", "num_chains"), [(25, 1), (27, 2)])
 def test_less_overlap_than_asked_for_breaks_a_chain(shift: float, num_chains: int) -> None:
-    """50 px wide: shifted by 25 the overlap is 1/3, by 27 it is .299."""
+    """The boxes are 50 px wide. Shifted by 25 px their IoU is 1/3, by 27 px it is .299."""
     assert len(set(chain(np.array([0, 1]), boxes(at(0), at(shift)), 0.3).tolist())) == num_chains
 
 

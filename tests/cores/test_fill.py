@@ -14,13 +14,13 @@ GAP_NS = int(load().track.fill_gap_s * 1e9)
 
 
 def shot_of(num_frames: int, *, start: int = 0, every: int = 1, first: int = 0) -> ShotFrames:
-    """A shot at 25 Hz of which every `every`-th frame is analysed, from its frame `first` on."""
+    """Return a shot at 25 Hz in which every `every`-th frame from frame `first` is analysed."""
     frames = np.arange(start, start + num_frames)
     return ShotFrames(start, frames * FRAME_NS, frames[first::every])
 
 
 def knots_of(*tracklets: Mapping[int, float]) -> Knots:
-    """One tracklet for each {frame: x}: boxes of 50 x 100 px."""
+    """Return one tracklet for each {frame: x}, with boxes of 50 x 100 px."""
     rows = [(index, frame, x) for index, xs in enumerate(tracklets) for frame, x in xs.items()]
     table = np.array(rows, np.float64).reshape(-1, 3)
     x = table[:, 2]
@@ -63,7 +63,7 @@ def test_gaps_up_to_the_limit_are_filled_and_longer_ones_stay_empty(last: int, f
 
 
 def test_neighbouring_analysed_frames_are_bridged_however_far_they_are_apart() -> None:
-    sparse = shot_of(101, every=50)  # one frame in two seconds
+    sparse = shot_of(101, every=50)  # one analysed frame in two seconds
     assert len(all_rows(knots_of({0: 0, 50: 5}), sparse)) == 51
     assert len(all_rows(knots_of({0: 0, 100: 5}), sparse)) == 2
 

@@ -1,4 +1,4 @@
-"""Whose a face is, what it is worth, and whether it may be judged."""
+"""The owner of a face, its quality, and whether it may be judged."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,12 +36,12 @@ def boxes(*corners: Sequence[float]) -> NDArray[np.float32]:
 
 
 def body(x: float, top: float = 100, *, width: float = 100, height: float = 260) -> list[float]:
-    """A standing person whose middle is at x."""
+    """Return the box of a standing person whose middle is at x."""
     return [x - width / 2, top, x + width / 2, top + height]
 
 
 def face_of(x: float, top: float = 100, *, width: float = 26, aside: float = 0) -> list[float]:
-    """The face of a person whose middle is at x and whose box begins at `top`."""
+    """Return the face of a person whose middle is at x and whose box begins at `top`."""
     height = 1.25 * width
     return [x + aside - width / 2, top + 0.4 * height, x + aside + width / 2, top + 1.4 * height]
 
@@ -74,7 +74,8 @@ def test_people_without_a_face_and_faces_without_a_person_stay() -> None:
 
 
 def test_two_people_close_together_share_their_faces_jointly() -> None:
-    # Each face lies in both boxes; the left one alone would fit the right person better than the person's own does.
+    # Each face lies in both boxes. Alone, the left face would fit the right person better than the person's own face
+    # does.
     people, faces = [body(100), body(125)], [face_of(100, aside=14), face_of(125, aside=14)]
     assert owners_of(people, faces) == [0, 1]
     assert owners_of(people[::-1], faces[::-1]) == [0, 1]
@@ -96,14 +97,15 @@ def test_a_weaker_second_face_never_erases_the_good_one() -> None:
 
 
 def test_a_sure_face_goes_before_a_doubtful_one_nearer_to_the_middle() -> None:
-    # As seen in a clip: somebody bends forward, and a part of the background beside the head looks like a face.
+    # A case from a clip: somebody bends forward, and a part of the background beside the head looks like a face.
     person, face, background = boxes([60, 25, 664, 537]), [421, 133, 628, 422], [310, 129, 419, 318]
     owners = assign(person, np.array([0.77]), boxes(face, background), np.array([1.0, 0.64], np.float32))
     assert owners.tolist() == [0, NO_ONE]
 
 
 def test_a_face_beside_a_person_seen_from_behind_is_not_that_persons() -> None:
-    # As seen in a clip: a boy looks past the shoulder of a man who walks away; the boy's own box was not found.
+    # A case from a clip: a boy's face is visible past the shoulder of a man who walks away, and the boy was not
+    #     detected.
     man, boy = [824, 269, 965, 677], [842, 312, 871, 342]
     assert owners_of([man], [boy]) == [NO_ONE]
     assert owners_of([man, [817, 289, 880, 403]], [boy], [0.91, 0.32]) == [1]
@@ -179,7 +181,7 @@ def test_a_frontal_face_is_neither_turned_nor_tilted() -> None:
 @pytest.mark.parametrize("side", [-1, 1])
 @pytest.mark.parametrize("roll_deg", [-30, 0, 30])
 def test_yaw_is_the_share_of_a_right_angle_whatever_the_roll(yaw_deg: float, side: int, roll_deg: float) -> None:
-    # A head whose nose stands out by .85 of half the eye distance, seen turned by yaw_deg.
+    # The nose of this head stands out by .85 of half the eye distance, and the head is turned by yaw_deg.
     landmarks = FRONTAL.copy()
     landmarks[:, 0] = 50 + (landmarks[:, 0] - 50) * np.cos(np.deg2rad(yaw_deg))
     landmarks[2, 0] += side * 0.85 * 20 * np.sin(np.deg2rad(yaw_deg))
@@ -234,7 +236,7 @@ def test_hardly_any_random_landmarks_pass_for_a_face() -> None:
     sure, sharp = np.ones(count), np.full(count, 99.0)
     reasons = judge(np.zeros(count, np.int64), sure, sharp, sure, pose, np.ones(count), np.zeros(count), PARAMS)
     assert np.mean(reasons == JUDGED) < 0.02
-    assert np.mean(reasons == "no face") > 0.1  # pose alone would have let these pass
+    assert np.mean(reasons == "no face") > 0.1  # the pose alone would let these pass
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def test_each_part_counts(lesser: str) -> None:
 
 
 def verdict(**changed: object) -> str:
-    """The verdict on a good face of which something was changed."""
+    """Return the verdict on a good face with some values changed."""
     face: dict[str, object] = {
         "owner": 0,
         "score": 0.99,
@@ -381,7 +383,7 @@ def test_a_face_that_looks_out_beside_the_head_of_a_nearer_person_is_not_hidden(
 
 
 def test_a_second_box_of_the_same_body_hides_nothing() -> None:
-    # As seen in a clip: one box to the waist, one to the knees, of the same woman.
+    # A case from a clip: one box to the waist and one to the knees of the same woman.
     assert hidden([[27, 284, 183, 453], [25, 284, 184, 630]], [96, 293, 134, 349]) == 0
 
 

@@ -16,11 +16,12 @@ from pipeline.cores.place import Scenes, Seam
 FRAME_NS = 40_000_000  # 25 Hz
 PARAMS = load().identity
 KNOWN: Likenesses = {kind: Likeness.from_distances((0.03, 0.5), (0.4, 0.5)) for kind in ("body", "face")}
-"""An embedder for which 20 degrees are surely one person, 40 surely two, and of 25 it is not sure."""
+"""An embedder for which 20 degrees surely mean one person, 40 surely two, and 25 are not sure."""
 
 
 def look(degrees: float) -> np.ndarray:
-    """A unit vector; the cosine distance of two is 1 - cos of the angle between them: 0.06 for 20, 0.23 for 40."""
+    """Return a unit vector. The cosine distance of two is 1 - cos of the angle between them: 0.06 for 20, 0.23 for
+    40 degrees."""
     return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
 
 
@@ -35,7 +36,11 @@ def seen(
     body: float | None = 0,
     face: float | None = None,
 ) -> Tracklet:
-    """Someone seen in every frame of [start, end), `speed` in px/s, x where the first box begins."""
+    """Return a person who has a box in every frame of [start, end).
+
+    x: px. The left edge of the first box.
+    speed: px/s.
+    """
     frames = np.arange(start, end)
     left = x + speed * (frames - start) * FRAME_NS / 1e9
     boxes = np.stack([left, 0 * left, left + height / 2, 0 * left + height], axis=1).astype(np.float32)
@@ -93,7 +98,7 @@ def test_a_child_does_not_come_back_as_an_adult() -> None:
 
 
 def test_gaps_are_bridged_jointly_not_greedily() -> None:
-    # The best single pair is first-third; taking it would leave second without fourth, which second alone can reach.
+    # The best single pair is first-third. It would leave second without fourth, which only second can reach.
     first, second = seen(0, 50, x=100, body=0), seen(0, 50, x=150, body=20)
     third, fourth = seen(75, 125, x=115, body=10), seen(75, 125, x=60, body=0)
     labels = persons(first, second, third, fourth)
@@ -117,7 +122,11 @@ NIGHT, JUMP, ELSEWHERE = (Scenes.of([seam]) for seam in (Seam(True, True), Seam(
 
 
 def sitters(*, look_after: float | None = 80, x_after: float = 100, late: int = 0) -> list[Tracklet]:
-    """Two who sit, before a cut at frame 50 and after it; of the first one it can be said what is seen after it."""
+    """Return two people who sit, before and after a cut at frame 50.
+
+    look_after, x_after: the appearance in degrees and the place in px of the first person after the cut.
+    late: number of frames between the cut and the first person's return.
+    """
     return [
         seen(0, 50, x=100, body=0),
         seen(0, 50, x=400, body=40),
@@ -145,7 +154,7 @@ def test_at_a_cut_to_another_place_where_somebody_sat_says_nothing() -> None:
 
 def test_after_a_jump_in_time_whoever_looks_otherwise_is_somebody_else() -> None:
     assert in_place(JUMP, *sitters()) == [0, 1, 2, 3]
-    assert in_place(JUMP, *sitters(look_after=-25))[:3] == [0, 1, 0]  # 25 degrees alone are unsure
+    assert in_place(JUMP, *sitters(look_after=-25))[:3] == [0, 1, 0]  # an angle of 25 degrees alone is not sure
     assert in_place(None, *sitters(look_after=-25))[:3] == [0, 1, 2]
 
 
@@ -193,7 +202,7 @@ def test_where_the_faces_differ_the_clothes_do_not_count() -> None:
 
 
 def test_faces_that_differ_speak_for_the_whole_group() -> None:
-    # The second of each shot was turned away; its clothes alone would bring both pairs together.
+    # The second person of each shot was turned away, and the clothes alone would join both pairs.
     first = [seen(0, 50, face=0), seen(60, 90)]
     second = [seen(100, 150, shot=1, face=80), seen(160, 190, shot=1)]
     assert persons(*first, *second) == [0, 0, 1, 1]
@@ -207,7 +216,7 @@ def test_two_who_were_seen_together_stay_two_however_alike() -> None:
 
 
 def test_being_seen_together_is_asked_of_whole_groups() -> None:
-    # Twins in shot 0. In shot 1 one of them, who as a person is now seen together with the other.
+    # Shot 0 shows twins. Shot 1 shows one of them, who now counts as seen together with the other.
     twins = [seen(0, 50, x=100, face=0), seen(0, 50, x=600, face=40)]
     later = seen(50, 100, shot=1, face=5)
     last = seen(100, 150, shot=2, face=33)
@@ -280,9 +289,9 @@ def test_every_pair_that_was_scored_is_there_with_the_reason() -> None:
     links, labels = link(tracklets, PARAMS, KNOWN)
     reasons = {(a, b): why for a, b, why in zip(links.a.tolist(), links.b.tolist(), links.why.tolist(), strict=True)}
     assert reasons == {
-        (0, 1): "through others",  # too far to be the gap's two ends, but both are the third one
+        (0, 1): "through others",  # too far apart for a gap, but both are joined with 2
         (0, 2): "alike",
-        (0, 3): "seen together",  # the third one is, who is the first one
+        (0, 3): "seen together",  # 2 shares a frame with 3, and 2 is the same person as 0
         (1, 2): "alike",
         (1, 3): "seen together",
     }
@@ -340,7 +349,10 @@ def test_nobody_and_one_person() -> None:
 
 
 def crowd(seed: int, count: int) -> list[Tracklet]:
-    """Six looks, three shots, in order of first appearance; the tracker sees no two for the first time in one frame."""
+    """Return tracklets with six appearances in three shots, in order of first appearance.
+
+    No two of them begin in the same frame, as from the tracker.
+    """
     random = np.random.default_rng(seed)
     starts = np.sort(random.choice(count * 30, count, replace=False))
     found = [
@@ -354,7 +366,7 @@ def crowd(seed: int, count: int) -> list[Tracklet]:
         )
         for start in starts
     ]
-    # Filled rows may begin together, at the start of a shot.
+    # Filled rows may begin in the same frame, at the start of a shot.
     return sorted(found, key=_appearance)
 
 
@@ -392,7 +404,7 @@ def test_order_and_names_do_not_change_who_is_who(tracklets: list[Tracklet], ran
 
 
 def _described(tracklets: list[Tracklet], group: frozenset[int]) -> tuple:
-    """What a group holds, by content: tracklets that are alike in everything are interchangeable."""
+    """Return the content of a group. Tracklets that are equal in everything are interchangeable."""
     return tuple(sorted(repr(tracklets[index]) for index in group))
 
 

@@ -17,7 +17,7 @@ def test_in_one_frame_the_left_one_comes_first_then_the_upper_one() -> None:
 
 def test_a_person_has_the_place_of_the_first_tracklet() -> None:
     tracklet_ids = np.array([3, 1, 2, 4])
-    persons = np.array([8, 5, 5, 8])  # labels mean nothing
+    persons = np.array([8, 5, 5, 8])  # the values of labels do not matter
     assert number_persons(tracklet_ids, persons).tolist() == [2, 1, 1, 2]
 
 

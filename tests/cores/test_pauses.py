@@ -5,7 +5,10 @@ from pipeline.cores.pauses import Segment, segments
 
 
 def divide(seen: str, times_s: list[float] | None = None) -> list[Segment]:
-    """Frames with a detection are x; one frame a second, a memory of two updates, a hole of four from 5 s on."""
+    """Return the segments of a string in which x is a frame with a detection.
+
+    There is one frame per second. The memory is two updates. A silence of 5 s or more is a hole of four updates.
+    """
     times = np.arange(len(seen), dtype=float) if times_s is None else np.array(times_s)
     return segments(times, np.array([c == "x" for c in seen]), memory=2, silence_s=4.9, hole_updates=4)
 
@@ -17,8 +20,8 @@ def divide(seen: str, times_s: list[float] | None = None) -> list[Segment]:
         ("...", []),
         ("xxx", [Segment(0, 3, 0)]),
         ("..xx.", [Segment(2, 4, 2)]),
-        ("x.x", [Segment(0, 3, 0)]),  # remembered
-        ("x..x", [Segment(0, 1, 0), Segment(3, 4, 3)]),  # as long as the memory: forgotten
+        ("x.x", [Segment(0, 3, 0)]),  # still remembered
+        ("x..x", [Segment(0, 1, 0), Segment(3, 4, 3)]),  # as long as the memory, so forgotten
         ("xx...x.x....x", [Segment(0, 2, 0), Segment(5, 8, 5), Segment(12, 13, 12)]),
     ],
 )

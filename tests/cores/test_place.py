@@ -12,7 +12,7 @@ HERE[8:16, 4:12] = True
 def sketch(
     seed: int, *, saturation: int = 120, lightness: int = 100, people: int | None = None, shift: int = 0
 ) -> bytes:
-    """A place of random edges; `people` is the seed of the edges where the people are."""
+    """Return the sketch of a place with random edges. people: the seed of the edges at the people."""
     edges = _edges(seed)
     if people is not None:
         edges[:, HERE] = _edges(people)[:, HERE]

@@ -10,7 +10,10 @@ STEP_NS = 125_000_000
 
 
 def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, step_ns: int = STEP_NS) -> Looks:
-    """Someone who looks like each of (angle in degrees, seconds) in turn, 8 times a second; frames count by 3."""
+    """Return a tracklet with one appearance after another, each as (angle in degrees, seconds).
+
+    There are 8 embeddings per second, and frames count by 3.
+    """
     random = np.random.default_rng(seed)
     angles = np.concatenate([np.full(round(seconds * 1e9 / step_ns), degrees) for degrees, seconds in parts])
     looks = Looks()
@@ -21,7 +24,7 @@ def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, ste
 
 
 def starts(looks: Looks) -> list[float]:
-    """Seconds at which a person begins."""
+    """Return the seconds at which a person begins."""
     return [part.start / 3 * STEP_NS / 1e9 for part in looks.parts(LIKENESS)]
 
 

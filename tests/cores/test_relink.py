@@ -1,4 +1,4 @@
-"""Links measured once, read under other parameters: the same rows as if they had been measured under those."""
+"""Stored links that are selected under other parameters equal links that are scored under those parameters."""
 
 from dataclasses import fields, replace
 

@@ -24,7 +24,7 @@ S = 10**9
 
 
 def at(degrees: float | None) -> NDArray[np.float32] | None:
-    """Unit vectors whose cosine distance depends on the angle between them."""
+    """Return a unit vector. The cosine distance of two depends on the angle between them."""
     return None if degrees is None else np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
 
 
@@ -40,7 +40,7 @@ def person(
     lost: bool = False,
     shot: int = 0,
 ) -> FilePerson:
-    """Somebody who stands at `x` from start_s to end_s of file number `file`, each of 60 s."""
+    """Return a person who stands at `x` px from start_s to end_s of file number `file`. Each file lasts 60 s."""
     head = np.array([start_s, start_s + 0.125]) + file * 60
     tail = np.array([end_s - 0.25, end_s - 0.125]) + file * 60
     boxes = np.array([[x, 0, x + 60, 180]] * 2, np.float32)
@@ -65,13 +65,13 @@ def test_who_stands_at_the_border_is_the_same_person_in_the_next_file() -> None:
 
 def test_two_of_one_file_stay_apart_however_well_one_follows_the_other() -> None:
     assert numbers(person(0, 0, 57), person(0, 58, 60)) == [1, 2]
-    # Nor does the second take the place of the first's true successor, whom it cannot be.
+    # The second person does not displace the true successor of the first, because the two cannot be one person.
     assert numbers(person(0, 0, 57, body=0), person(0, 58, 60, body=10), person(1, body=-25)) == [1, 2, 1]
 
 
 @pytest.mark.parametrize(("begins_s", "joined"), [(4, True), (6, False)])
 def test_a_gap_may_be_as_long_as_inside_a_shot(begins_s: float, joined: bool) -> None:
-    # 35 degrees: a distance of .18, enough over a gap, too much over shots.
+    # An angle of 35 degrees is a distance of .18, which is enough over a gap and too much over shots.
     assert numbers(person(0, body=0), person(1, begins_s, body=35)) == [1, 1 if joined else 2]
 
 
@@ -116,7 +116,7 @@ def test_whoever_was_one_with_a_lost_person_stays_that() -> None:
     found = numbers(
         person(0, known=1, lost=True),
         person(1, known=1, body=0),
-        person(2, 30, known=1, body=90),  # unlike, but one with the first through somebody lost
+        person(2, 30, known=1, body=90),  # not similar, but joined with the first through a lost person
         person(3, 30, body=45, shot=1),
     )
     assert found == [1, 1, 1, 1]
@@ -158,7 +158,7 @@ MINUTE = 60_000_000
 
 
 def spans(*each: tuple[float | None, float | None]) -> list[Span]:
-    """(recorded_s, duration_s) of each file."""
+    """Return files from (recorded_s, duration_s) of each."""
     return [
         Span(None, None if at is None else round(at * 1e6), None if long is None else round(long * 1e6))
         for at, long in each
@@ -170,12 +170,12 @@ def spans(*each: tuple[float | None, float | None]) -> list[Span]:
     [
         ([(None, 60), (None, 60), (None, 60)], [0, 60, 120], Times.END_TO_END),
         ([(1000, 60), (1060, 60), (1300, 60)], [0, 60, 300], Times.RECORDED),
-        ([(1000, 60.4), (1060, 60.4), (1121, 60)], [0, 60.4, 120.8], Times.RECORDED),  # whole seconds: no gap
-        ([(1060, 60), (1120, 60), (1125, 5)], [0, 60, 120], Times.END_TO_END),  # when each was finished
+        ([(1000, 60.4), (1060, 60.4), (1121, 60)], [0, 60.4, 120.8], Times.RECORDED),  # whole seconds, so no gap
+        ([(1060, 60), (1120, 60), (1125, 5)], [0, 60, 120], Times.END_TO_END),  # each states its end time
         ([(1000, 60), (1000, 60), (1000, 60)], [0, 60, 120], Times.END_TO_END),  # one time for all
         ([(1000, 60), (None, 60), (1120, 60)], [0, 60, 120], Times.END_TO_END),
         ([(1000, 60), (None, None), (1120, 60)], [0, 0, 120], Times.RECORDED),  # a file that cannot be processed
-        ([(None, 30), (None, None), (None, 60)], [0, 30, 90], Times.END_TO_END),  # as long as the longest
+        ([(None, 30), (None, None), (None, 60)], [0, 30, 90], Times.END_TO_END),  # counts as long as the longest
         ([], [], Times.END_TO_END),
     ],
 )

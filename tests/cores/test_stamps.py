@@ -50,14 +50,14 @@ def test_one_wrong_stamp_costs_at_most_one_frame_beside_its_own(
 def test_the_frames_from_a_keyframe_on_are_those_of_the_whole(
     steps: list[Fraction], shift_s: Fraction, every: int, data: st.DataObject
 ) -> None:
-    """Decoding may begin at each keyframe: a wrong stamp before it, on it or behind it changes nothing later on."""
+    """Decoding may begin at each keyframe. A wrong stamp before it, on it or after it changes no later frame."""
     times_s = rising(steps)
     number = data.draw(st.integers(1, len(times_s) - 1))
     times_s[number] += shift_s
     keys = set(range(0, len(times_s), every))
     whole = list(in_line(line(times_s, keys)))
     for key in keys:
-        if key != number:  # a keyframe with a wrong stamp is not entered
+        if key != number:  # decoding does not begin at a keyframe with a wrong stamp
             entered = list(in_line(line(times_s, keys)[key:], entered=key > 0))
             own = [frame for frame in whole if frame.time_s >= times_s[key] and frame.item >= key]
             assert [frame for frame in entered if frame.time_s >= times_s[key]] == own

@@ -32,7 +32,8 @@ def test_half_a_body_inside_the_whole_one_goes() -> None:
 
 @pytest.mark.parametrize("scores", [(0.5, 0.9), (0.9, 0.5)])
 def test_half_a_sitter_and_all_of_him_are_one_person(scores: tuple[float, float]) -> None:
-    # The upper half above a table, and all of him, guessed through the table; either may be surer.
+    # One box is the upper half of a man above a table, the other all of him, guessed through the table. Either may be
+    # surer.
     half, whole = (680, 800, 740, 905), (678, 801, 738, 980)
     boxes = people((*half, scores[0]), (*whole, scores[1]))
     assert suppress(boxes, IOU).tolist() == [int(np.argmax(scores))]
@@ -49,7 +50,7 @@ def test_somebody_far_behind_whose_head_is_at_the_same_height_stays() -> None:
 def test_a_box_around_two_people_goes_however_sure() -> None:
     left, right, both = (74, 137, 217, 358, 0.5), (176, 143, 397, 360, 0.6), (72, 138, 396, 360, 0.9)
     assert suppress(people(both, left, right), IOU).tolist() == [1, 2]
-    assert suppress(people(both, left), IOU).tolist() == [0]  # nobody else explains the right half
+    assert suppress(people(both, left), IOU).tolist() == [0]  # no second box explains the right half
     assert suppress(people(both, (*left[:4], 0.3), (*right[:4], 0.3)), IOU).tolist() == [0]
 
 
@@ -67,7 +68,7 @@ def test_a_surer_box_is_never_dropped_for_the_one_around_it() -> None:
 
 
 def test_what_is_dropped_drops_nothing_else() -> None:
-    # The middle box is a duplicate of the first; the last is one of the middle box only.
+    # The middle box is a duplicate of the first. The last box is a duplicate of the middle one only.
     boxes = people((0, 0, 100, 100, 0.9), (6, 0, 106, 100, 0.8), (12, 0, 112, 100, 0.7))
     assert suppress(boxes, 0.85).tolist() == [0, 2]
 

@@ -1,4 +1,4 @@
-"""One estimate per person: robust, honest about what it does not know, silent below a stated amount of evidence."""
+"""The estimate of a person is robust, states its uncertainty, and is absent with too little evidence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def judge(
 
 
 def vote_on(faces: Sequence[tuple[float, float, float, float]]) -> Vote:
-    """The vote of faces, each an age, its error, the probability of a woman and the quality."""
+    """Return the vote of faces, each as (age, its standard error, probability of a woman, quality)."""
     ages, stds, probs, qualities = np.array(faces, np.float32).T
     return vote(ages, stds, probs, qualities, EAGER)
 
@@ -139,7 +139,7 @@ def test_an_age_that_could_be_nearly_any_is_not_told() -> None:
     at_most, beyond = (judge([50.0] * 10_000, stds=std / PARAMS.correlation**0.5) for std in (half - 0.1, half + 0.1))
     assert (at_most.age, at_most.age_why_not) == (50.0, None)
     assert (beyond.age, beyond.age_why_not) == (None, "unsure")
-    # At the age of 5 an interval of 60 years is cut off at 0; it is no surer for that.
+    # At the age of 5, an interval of 60 years is cut off at 0, but is no surer for that.
     assert judge([5.0] * 20, stds=25.0).age is None
 
 
@@ -219,7 +219,7 @@ def test_a_gender_is_named_from_the_stated_probability_on() -> None:
 @pytest.mark.parametrize(
     ("age", "actual", "low", "high"),
     [
-        (24.1, 24, 20, 25),  # `ceil` made it 25, and everyone older
+        (24.1, 24, 20, 25),  # `ceil` would make it 25, and everyone older
         (24.4, 24, 20, 25),
         (24.5, 25, 25, 30),
         (0.0, 0, 0, 5),

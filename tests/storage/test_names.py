@@ -1,4 +1,5 @@
-"""Names of files of an output: every source gets one that every store can hold, and no two are one file anywhere."""
+"""Names of the files of an output: every source gets a name that every store can hold, and no two are one file
+anywhere."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""An object store instead of a disk: the same reduce, the same bytes, and pandas reads them in one call."""
+"""An object store instead of a disk gives the same reduction and the same bytes, and pandas reads them in one call."""
 
 from pathlib import Path
 

@@ -294,7 +294,7 @@ def test_what_is_no_file_is_never_opened(folder: Path) -> None:
 
 @pytest.fixture
 def locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that this user may not list: root may list all."""
+    """Return a folder with a subfolder that cannot be listed. Listing is patched, because root may list everything."""
     (folder / "locked").mkdir()
     (folder / "locked" / "x.mp4").write_bytes(b"x")
     list_folder = os.scandir
@@ -401,7 +401,7 @@ def write_list(path: Path, frame: pd.DataFrame) -> str:
 
 
 def pieces(*named: str, sequence: str | None = None) -> list[tuple[str | None, str]]:
-    """(sequence, name) of each source, in the order in which they were named."""
+    """Return (sequence, name) of each source, in the order in which they were named."""
     found = sorted(list_sources(named, "/nowhere", sequence).sources, key=lambda source: source.place)
     return [(source.sequence, source.name) for source in found]
 
@@ -470,9 +470,9 @@ def test_there_is_one_other_way_to_name_sequences(folder: Path) -> None:
     ("known", "named", "ordered"),
     [
         ("", "abc", "abc"),
-        ("abc", "de", "abcde"),  # a list of the new files alone
+        ("abc", "de", "abcde"),  # a list of only the new files
         ("abcde", "abc", "abcde"),  # the first list again
-        ("abc", "abxcd", "abxcd"),  # the list has grown
+        ("abc", "abxcd", "abxcd"),  # a longer list
         ("abc", "ca", "cab"),
         ("abcd", "bd", "abcd"),
     ],
