@@ -375,8 +375,10 @@ def with_pixel_crop(source: Path, path: Path, *, left: int, top: int, right: int
 
 
 def in_hdr(pictures: Iterable[Picture], transfer: int) -> Iterator[NDArray[np.uint16]]:
-    """Yield RGB pictures as yuv420p10le planes in HDR with BT.2020 colours and white at 203 cd/m2. transfer: 16 PQ,
-    18 HLG."""
+    """Yield RGB pictures as yuv420p10le planes in HDR with BT.2020 colours and white at 203 cd/m2.
+
+    transfer: 16 PQ, 18 HLG.
+    """
     to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
     for picture in pictures:
         shown = picture / 255.0
@@ -544,7 +546,10 @@ def with_edit_list(source: Path, path: Path, *, skipped_s: float) -> Path:
 
 
 def picture_file(path: Path, *, width: int = 160, height: int = 96, orientation: int | None = None) -> Path:
-    """Write an image of the kind that the suffix names. orientation: of EXIF, 1..8, in a JPEG."""
+    """Write an image of the kind that the suffix names.
+
+    orientation: of EXIF, 1..8, in a JPEG.
+    """
     picture = next(iter(scene(1, width=width, height=height)))
     encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     if orientation is not None:

@@ -12,7 +12,7 @@ settings.load_profile("untimed")
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of an empty bucket of an object store on this machine."""
+    """Yield the URI of an empty bucket of an object store on this machine."""
     import s3fs
     from moto.server import ThreadedMotoServer
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
 ALLOWED = ("must be ", "must hold ", "must not ")
-"""Words that state what is right, which is remedy enough."""
+"""Words that state the rule. A message with one of them needs no other remedy."""
 WRITERS = {"nearest", "absent"}
 """Functions that end a message with a remedy."""
 PASSED_ON = {
