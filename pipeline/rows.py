@@ -75,7 +75,7 @@ FRAME = pa.struct(
         # in z -> a * z + b of complex px x + iy. Null if the next frame is not analysed, if the camera stands still,
         # or if camera motion is not measured.
         ("motion", pa.list_(pa.float64())),
-        # Of an analysed frame of a video, what media.place.sketch says of the place it shows: cores.place.SIZE bytes.
+        # The sketch by media.place.sketch of the place in an analysed frame: cores.place.SIZE bytes.
         ("place", pa.binary()),
     ]
 )

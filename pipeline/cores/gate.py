@@ -146,9 +146,8 @@ def assign(
     (Hungarian method). Of two faces in the place of one head, the surer one is assigned. Of two boxes around one
     body, the surer one gets the face.
     """
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # slow: one second that not every command needs
+    # SciPy takes a second to import, which commands that only read a configuration save.
+    from scipy.optimize import linear_sum_assignment
 
     owners = np.full(len(faces), NO_ONE, np.int64)
     fits = head_scores(people, faces)

@@ -1,11 +1,11 @@
 """Calibrate on the video itself how likely two mean embeddings are one person, as log-likelihood ratios.
 
-The meaning of a cosine distance depends on the embedder, the light and the clothes of the day. A video shows it: the
-    first and the last third of one tracklet are one person, and two tracklets that share a frame are two. Both kinds
-    of distances are close to log-normal, so two means and two deviations describe them. If a video has few of them,
-    they are drawn towards the prior of the embedder. The result is the log-likelihood ratio of the two normal
-    distributions (quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical
-    Learning, 4.3). It is held constant where it would fall again for more similar people.
+The meaning of a cosine distance depends on the embedder, the light and the clothes of the day. A video shows it
+itself, because the first and the last third of one tracklet are one person, and two tracklets that share a frame are
+two. Both kinds of distances are close to log-normal, so two means and two deviations describe them. If a video has
+few of them, they are drawn towards the prior of the embedder. The result is the log-likelihood ratio of the two
+normal distributions (quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical
+Learning, 4.3). It is held constant where it would fall again for more similar people.
 """
 
 from collections.abc import Mapping, Sequence

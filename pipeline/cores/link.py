@@ -1,10 +1,10 @@
 """Decide which tracklets of a video are the same person.
 
 There are three steps. `calibrate` learns from the video how much a similarity means in it (cores.likeness). `score`
-measures candidate pairs of tracklets (`Links`): over a gap inside a shot by motion in both directions, size and
-    appearance, and over shots by face and body. `join` decides from these numbers and from the frames that tracklets
-    share, and from nothing else. So the rate of wrong joins can be changed long after the embeddings are gone. Gaps
-    are joined first, jointly. Then faces and then bodies are joined, as mutual nearest neighbours in rounds.
+measures candidate pairs of tracklets (`Links`). Over a gap inside a shot it uses motion in both directions, size and
+appearance, and over shots it uses face and body. `join` decides from these numbers and from the frames that
+tracklets share, and from nothing else. So the rate of wrong joins can be changed long after the embeddings are gone.
+Gaps are joined first, jointly. Then faces and then bodies are joined, as mutual nearest neighbours in rounds.
 
 Evidence is added as log-likelihood ratios. Two tracklets are joined if the probability that they are two people is
 at most `wrong_joins`. Two tracklets that share a frame, filled frames included, are two people. Whole groups are
@@ -280,9 +280,9 @@ def score(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes 
 
     A cut inside one place does not end a gap.
 
-    The candidates of a tracklet are: the `candidates` best successors inside the shot within max_gap_s or any
-        shorter time (`best_gaps`), the nearest ones by body within shot_max_s in other shots, and the nearest ones
-        by face.
+    A tracklet has three kinds of candidates. The first are the `candidates` best successors inside the shot within
+    max_gap_s or any shorter time (`best_gaps`). The second are the nearest ones by body within shot_max_s in other
+    shots. The third are the nearest ones by face.
     """
     shots = np.array([tracklet.shot for tracklet in tracklets], np.int64)
     first_us = microseconds(np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64) / 1e9)
@@ -595,8 +595,8 @@ def join(
     shots: (N,). The shots of the tracklets, in order of first appearance.
     intervals: N x (M, 2). The intervals of the tracklets.
 
-    Returns the links with score, joined and why, and the person of each tracklet: (N,) labels 0, 1, 2… in order of
-        first appearance.
+    Returns the links with score, joined and why, and the person of each tracklet. Persons are (N,) labels 0, 1, 2…
+    in order of first appearance.
     """
     groups = _Groups(intervals)
     elsewhere = shots[links.a] != shots[links.b]
@@ -692,9 +692,8 @@ def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64
 def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the positions of the pairs with the largest sum of scores, each a and each b once. Solve each component
     alone."""
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # slow: one second that not every command needs
+    # SciPy takes a second to import, which commands that only read a configuration save.
+    from scipy.optimize import linear_sum_assignment
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,7 +1,7 @@
 """Decide whether the shots on either side of a cut show one place, and whether its people stay where they are.
 
-A still camera can have cuts inside one place: it changes to infrared, a flash fires, the exposure jumps, or time
-    jumps. Two cameras, or two films, show two places. Frames are compared by their sketches (media.place).
+A still camera makes cuts inside one place when it changes to infrared, when a flash fires, and when the exposure or
+the time jumps. Two cameras, or two films, show two places. Frames are compared by their sketches (media.place).
 """
 
 from collections.abc import Sequence

@@ -24,8 +24,8 @@ from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memor
 logging.getLogger("boxmot").setLevel(logging.ERROR)
 
 REMEMBERED = 1000
-"""Limit of lists that a tracker keeps all its life and hardly reads: the removed tracks, and in deepocsort all boxes
-    of a track that is still followed."""
+"""Limit of lists that a tracker keeps all its life and hardly reads. These are the removed tracks, and in deepocsort
+all boxes of a track that is still followed."""
 
 WARM_UP = {"bytetrack": 1, "botsort": 1, "sfsort": 0}
 """Number of updates after which a tracker's count of them no longer matters. For the others it is their min_hits."""

@@ -294,7 +294,7 @@ def test_what_is_no_file_is_never_opened(folder: Path) -> None:
 
 @pytest.fixture
 def locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with a subfolder that cannot be listed. Listing is patched, because root may list everything."""
+    """Return a folder that cannot be listed. Its listing is patched to fail, because root may list everything."""
     (folder / "locked").mkdir()
     (folder / "locked" / "x.mp4").write_bytes(b"x")
     list_folder = os.scandir
