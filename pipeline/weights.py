@@ -200,10 +200,10 @@ class Registry:
         ]
 
     def copy_to(self, mirror: Mirror, names: Iterable[str]) -> list[str]:
-        """Copy the verified files of `names` into a mirror, under their sha256, with their pins. Return the copied
-        entries.
+        """Copy the verified files of `names` into a mirror, under their sha256, with their pins.
 
-        Files of this machine are left out, because only fetched files are requested from a mirror.
+        Files of this machine are left out, because only fetched files are requested from a mirror. Returns those of
+        the entries that the mirror now holds.
         """
         leaves = [leaf for name in names for leaf in self.leaves(name) if not local_path(self.entries[leaf].uri or "")]
         files = self.pull(leaves)
