@@ -159,8 +159,8 @@ class Fix:
 FIXES: Mapping[str, Sequence[Fix]] = {
     # The track of a woman in a black dress passes over a group at the edge of the picture to a man of that group.
     "plaza": [
-        Fix(11.5, (907, 54), "", 9.2, 11),
-        Fix(11.5, (907, 54), "bald man in a suit", 11),
+        Fix(11.5, (871, 73), "", 9.2, 10.8),
+        Fix(11.5, (871, 73), "man in a grey suit", 10.8),
     ],
     # A man in black walks behind others. A woman beside a pole has two boxes. A woman in white passes in front of a
     # woman in blue, and tracks change from one to the other and from a boy to her.
@@ -184,8 +184,6 @@ FIXES: Mapping[str, Sequence[Fix]] = {
         Fix(14.52, (598, 278), "friend in blue"),
         Fix(12.36, (291, 361), "friend in blue"),
     ],
-    # The guest always has a second box, of herself and the table. That box is nobody.
-    "meeting": [Fix(10.44, (584, 386), "")],
     # One man has two tracks. Another track changes from a man with a backpack to a man in a coat who passes him.
     "highstreet": [
         Fix(1.72, (226, 166), "man in blue"),
