@@ -351,8 +351,8 @@ def apart_us(
 def best_gaps(
     a: NDArray[np.int64], b: NDArray[np.int64], gap_s: NDArray[np.float64], motion: NDArray[np.float64], candidates: int
 ) -> NDArray[np.int64]:
-    """Return the positions of those successors of each `a` that fewer than `candidates` better and no later ones
-    precede.
+    """Return the positions of the best successors of each `a`: fewer than `candidates` others are better and no
+    later.
 
     Less motion is better, and a longer gap excuses more of it. Of equals, the one that appeared first is better. No
     pair is displaced by a later one, so a shorter limit of the gap leaves exactly the pairs within it.
@@ -407,10 +407,10 @@ def _similarity(
 def _nearest(
     vectors: NDArray[np.float64], known: NDArray[np.bool_], allowed: Allowed, candidates: int
 ) -> NDArray[np.int64]:
-    """Return the keys a * N + b, a < b, of pairs in which one is among the `candidates` most similar allowed to the
-    other.
+    """Return the keys a * N + b, a < b, of pairs in which one tracklet is among the nearest of the other.
 
-    Of equally similar ones, those that appeared first are chosen.
+    The nearest are the `candidates` most similar ones that are allowed. Of equals, those that appeared first are
+    chosen.
     """
     count = len(vectors)
     keys = [np.zeros(0, np.int64)]

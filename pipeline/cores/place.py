@@ -24,8 +24,8 @@ SAME_PLACE = 0.55
 """Least correlation of the edges of two frames that show one place. Frames of two clips reach .48, with equal bars
 at the sides. A still camera has .66 or more a second later (docs/decisions/0014-one-place.md)."""
 NOBODY_MOVED = 0.7
-"""Least correlation in the cells of people if nobody moved. An eighth of a second apart, most cells have .8, even
-those of walkers. A second apart, people who move have half of it."""
+"""Least correlation in the cells of people if nobody moved. Frames an eighth of a second apart mostly have .8, even
+with walkers. A second apart, people who move have half of it."""
 MIN_CELLS = 4
 """Least number of cells of people for that decision."""
 RELIT = 20.0
