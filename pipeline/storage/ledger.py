@@ -142,7 +142,7 @@ class Ledger:
 
     def _read(self, video_id: str, kind: str, span: Span, columns: Sequence[str]) -> pa.Table:
         content = self.store.read(self._name(video_id, kind, span))
-        return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns))
+        return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns), use_threads=False)
 
 
 def is_whole(spans: Sequence[Span]) -> bool:

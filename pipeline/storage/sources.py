@@ -177,6 +177,8 @@ def list_sources(
     found = _Collected(advance)
     roots: list[str] = []
     for argument in named:
+        if not argument.strip():
+            raise UserError("a source is an empty text; name a file, folder, pattern or list (is a variable not set?)")
         root = _root(argument)
         roots.append(root)
         if is_list(argument):
@@ -526,7 +528,7 @@ def _lines(uri: str, content: bytes) -> list[_Line]:
 
 def _lines_of_parquet(uri: str, content: bytes) -> list[_Line]:
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"list {uri}: cannot be read as Parquet: {plain_cause(error)}; write it again") from None
     _check_columns(uri, table.column_names)

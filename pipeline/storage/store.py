@@ -35,6 +35,8 @@ class Store:
     """The tree below one URI. It is cheap to make and to pickle. Its methods raise MachineError if the place fails."""
 
     def __init__(self, uri: str) -> None:
+        if not uri.strip():
+            raise UserError("the output is an empty text; name a folder or s3://bucket/prefix (is a variable not set?)")
         path = local_path(uri)
         self.uri = uri.rstrip("/") if path is None else uri_of(path)
         self._fs, self._root = place(self.uri)

@@ -86,7 +86,8 @@ def read_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
     """Return the rows of one Parquet file. A column that it lacks is null. Raises FileNotFoundError."""
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
-        table = reader.read([name for name in schema.names if name in reader.schema_arrow.names])
+        known = [name for name in schema.names if name in reader.schema_arrow.names]
+        table = reader.read(known, use_threads=False)  # see row_groups
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in schema
@@ -109,7 +110,8 @@ def row_groups(store: Store, name: str) -> Iterator[Iterator[pa.Table]]:
     """Yield an iterator over the row groups of one Parquet file."""
     with store.open(name) as file:
         reader = pq.ParquetFile(file)
-        yield (reader.read_row_group(i) for i in range(reader.num_row_groups))
+        # A thread of Arrow's pool that still starts while the process ends aborts it (status 134 on a busy machine).
+        yield (reader.read_row_group(i, use_threads=False) for i in range(reader.num_row_groups))
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def test_wrong_usage_is_refused_with_a_reason(output: str, truth: Path, tmp_path
         run("--result", output, "--result", output, "--reference", truth)
     with pytest.raises(UserError, match=r"gone\.txt cannot be read: No such file"):
         run("--result", output, "--reference", tmp_path / "gone.txt")
-    with pytest.raises(UserError, match="is no output of rollcall"):
+    with pytest.raises(UserError, match="there is no folder"):
         run("--result", tmp_path / "gone", "--reference", truth)
     other = make(str(tmp_path / "other"))
     Store(other).delete("videos/v.parquet")
@@ -257,6 +257,6 @@ def test_an_object_store_is_a_place_like_any_other(bucket: str, tmp_path: Path) 
 
 
 def test_an_export_that_is_impossible_is_refused(tmp_path: Path, output: str) -> None:
-    with pytest.raises(UserError, match="is no output of rollcall"):
+    with pytest.raises(UserError, match="there is no folder"):
         write_mot(str(tmp_path))
     assert CliRunner().invoke(export.app, [output, "--format", "word"]).exit_code == 2

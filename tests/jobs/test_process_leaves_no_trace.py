@@ -445,7 +445,7 @@ def process(
     return scene
 
 
-def probe_all(scene: Scene, wanted: Sequence[Content]) -> dict[str, Any]:
+def probe_all(scene: Scene, wanted: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
     found = {}
     for content in wanted:
         video = scene.videos[content.uri]
