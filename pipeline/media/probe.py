@@ -520,6 +520,8 @@ def _extent(
     time_base = fraction(stream.time_base) or Fraction(1)
     formats = set(container.format.name.split(","))
     promised_s = _duration(container, stream, time_base)
+    if "matroska" in formats:  # its header states the end on the file's own clock, which may begin later than 0
+        promised_s = max(promised_s - max(start_pts, 0) * time_base, Fraction(0))
     index = _index(container, stream, promised_s, time_base, size)
     keys = [key + delay for key in index.keys] if "mov" in formats else index.keys
     duration_s = promised_s

@@ -222,6 +222,14 @@ def test_a_header_that_promises_hours_is_not_believed(tmp_path: Path, monkeypatc
         assert warning == "ends early: 4.0 of 335000.0 s"
 
 
+def test_a_clock_that_begins_late_makes_no_file_end_early(tmp_path: Path) -> None:
+    stamps = [5_000 + 40 * number for number in range(50)]
+    path = clips.write_video(tmp_path / "a.mkv", clips.scene(50), stamps=stamps, time_base=Fraction(1, 1000))
+    probed = probe_file(path)
+    assert probed.duration_s == pytest.approx(2, abs=0.05)
+    assert describe_warnings(probed, [], np.array([0, 1_960_000_000]), 1) is None
+
+
 def test_a_large_file_without_an_index_is_as_long_as_its_first_part_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
