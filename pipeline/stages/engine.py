@@ -20,7 +20,7 @@ from pipeline.stages.sequence import SequenceJob, link_here
 
 SMALL_FRAMES = 1_000
 """Most analysed frames of small work. This is two minutes at 8 frames a second
-(docs/decisions/0013-local-engine.md)."""
+(docs/decisions/0016-local-engine.md)."""
 PUBLISHED_PER_MAPPED = 30
 """Number of frames that are tracked and linked in the time in which the models process one frame."""
 RELINKED_PER_MAPPED = 200
