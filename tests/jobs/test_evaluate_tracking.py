@@ -257,6 +257,6 @@ def test_an_object_store_is_a_place_like_any_other(bucket: str, tmp_path: Path) 
 
 
 def test_an_export_that_is_impossible_is_refused(tmp_path: Path, output: str) -> None:
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="is no output of rollcall"):
         write_mot(str(tmp_path))
     assert CliRunner().invoke(export.app, [output, "--format", "word"]).exit_code == 2
