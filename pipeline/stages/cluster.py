@@ -99,7 +99,10 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
 
 def stop_ray() -> None:
     """Stop the Ray that `start_ray` started, or leave the cluster that it connected to."""
-    ray.shutdown()
+    node = ray._private.worker._global_node
+    # Where Ray's node process has died, ray.shutdown ends this process before it can say so. The rest dies with it.
+    if node is None or not node.dead_processes():
+        ray.shutdown()
 
 
 def count_gpus() -> float:

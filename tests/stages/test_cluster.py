@@ -8,12 +8,14 @@ import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 import ray
 import ray._private.auto_init_hook
+import ray._private.worker
 import ray.exceptions
 
 from pipeline.errors import MachineError, UserError
@@ -212,6 +214,17 @@ def test_too_few_file_handles_are_told_before_anything_starts(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, resource.RLIM_INFINITY))
     cluster.start_ray(CONFIG)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("dead", "expected"), [([], ["shutdown"]), (["raylet"], [])])
+def test_a_ray_that_has_died_cannot_take_the_run_with_it(
+    monkeypatch: pytest.MonkeyPatch, dead: list[str], expected: list[str]
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(ray._private.worker, "_global_node", SimpleNamespace(dead_processes=lambda: dead))
+    monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
+    cluster.stop_ray()
+    assert calls == expected
 
 
 def test_no_call_starts_a_ray_of_its_own() -> None:
