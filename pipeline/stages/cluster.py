@@ -44,6 +44,8 @@ LONGEST_FOLDER = 40
 """Bytes of a folder's path. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
 CONNECT_S = 10
 STOP_S = 10
+VITAL = frozenset({"raylet", "gcs_server"})
+"""Processes of Ray that this one cannot leave in peace when they have died."""
 SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
 WAIT_FOR_ACTORS_S = 600
 LONGEST_CAUSE = 200
@@ -101,7 +103,7 @@ def stop_ray() -> None:
     """Stop the Ray that `start_ray` started, or leave the cluster that it connected to."""
     node = ray._private.worker._global_node
     # Where Ray's node process has died, ray.shutdown ends this process before it can say so. The rest dies with it.
-    if node is None or not node.dead_processes():
+    if node is None or not any(kind in VITAL for kind, _ in node.dead_processes()):
         ray.shutdown()
 
 
@@ -163,8 +165,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _one_line(error: BaseException) -> str:
-    line = " ".join((str(error) or type(error).__name__).split())
-    return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]}…"
+    """Return the first sentence of what Ray says; ids and advice for programmers follow it."""
+    sentence = " ".join((str(error) or type(error).__name__).split()).split(". ", maxsplit=1)[0].rstrip(".")
+    return sentence if len(sentence) <= LONGEST_CAUSE else f"{sentence[:LONGEST_CAUSE]}…"
 
 
 @contextmanager
