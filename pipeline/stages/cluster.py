@@ -101,7 +101,7 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
 
 def stop_ray() -> None:
     """Stop the Ray that `start_ray` started, or leave the cluster that it connected to."""
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     # Where Ray's node process has died, ray.shutdown ends this process before it can say so. The rest dies with it.
     if node is None or not any(kind in VITAL for kind, _ in node.dead_processes()):
         ray.shutdown()
