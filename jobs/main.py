@@ -12,7 +12,7 @@ COMMANDS = (
     *("demo", "process", "plan", "status", "relink", "export", "bench", "review"),
     *("train", "evaluate", "datasets", "config", "weights"),
 )
-ABOUT = "Who appears in an archive of video, when and where, who is whom, how old and of which gender each seems."
+ABOUT = "Who appears in an archive of video, when and where, who is who, how old and of which gender each seems."
 
 
 def _tell_version(wanted: bool) -> None:
