@@ -34,7 +34,7 @@ class FragileStore(Store):
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         if self._is_last():
-            with super().writing(f"{name.rpartition('/')[0]}/{UNFINISHED}") as file:
+            with super().writing("".join(name.rpartition("/")[:2]) + UNFINISHED) as file:
                 file.write(b"PAR1 and no more")
             self._die()
         with super().writing(name) as file:
