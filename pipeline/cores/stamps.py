@@ -86,7 +86,9 @@ def _runs_ahead(
         return bool(earlier)
     if trusted:
         return False
-    if len(following) == 1:  # for the last two frames, only the distance shows which stamp is wrong
+    if len(following) == 1:  # of the last two frames a keyframe is kept; otherwise the distance shows the wrong stamp
+        if head.is_key != earlier[0].is_key:
+            return earlier[0].is_key
         return head.time_s - earlier[0].time_s > FALL_BACK_S
     return following[0] is earlier[0] and following[0].is_key
 
