@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from jobs import console
 from pipeline.media.probe import Probe
-from pipeline.stages import catalog
-from pipeline.stages.catalog import Content, Fault
+from pipeline.planning import catalog
+from pipeline.planning.catalog import Content, Fault
 from pipeline.storage.sources import Listing, list_sources
 from pipeline.storage.state import State
 

@@ -35,17 +35,20 @@ from jobs.prepare import decide_device, verified_models
 from pipeline import rows
 from pipeline.config import Config, load
 from pipeline.errors import DataError, UserError, absent
+from pipeline.flow import cluster
+from pipeline.flow import ray_engine as run
+from pipeline.flow.events import VideoDone, VideoFailed, Work
+from pipeline.flow.pools import pools_from_pixels
+from pipeline.flow.stage import PoolOfStages, Splitter
 from pipeline.media.decode import ahead
 from pipeline.media.probe import probe
-from pipeline.stages import cluster, flow, run
-from pipeline.stages.base import PoolOfStages, Splitter
-from pipeline.stages.events import VideoDone, VideoFailed, Work
-from pipeline.stages.flow import RowOfSpan
-from pipeline.stages.reduce import Job, Part, reduce_video
-from pipeline.stages.tracked import Tracked
+from pipeline.planning import recipe
+from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
 from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.sources import Source, content_id
 from pipeline.storage.store import Store, opener
+from pipeline.video.blocks import Tracked
+from pipeline.video.reduce import Job, Part, reduce_video
 from pipeline.weights import Registry, local_path
 
 WARM_UP = "package:ultralytics/assets/bus.jpg"
@@ -113,12 +116,12 @@ def _overhead(clip: Path, config: Config, registry: Registry, folder: Path) -> d
     plain_store, ray_store = Store(str(folder / "plain")), Store(str(folder / "pipeline"))
 
     def prepared(store: Store) -> tuple[Work, Work, list[PoolOfStages]]:
-        ledger = Ledger(store, flow.keys(config, registry))
+        ledger = Ledger(store, recipe.keys(config, registry))
         warm_up = _work(str(local_path(WARM_UP)), config, registry, ledger)
         return (
             warm_up,
             _work(str(clip.absolute()), config, registry, ledger),
-            flow.pools(config, registry, ledger, "bench"),
+            pools_from_pixels(config, registry, ledger, "bench"),
         )
 
     warm_up, work, pools = prepared(plain_store)
@@ -275,12 +278,12 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
         csv_names=(f"csv/{Path(uri).name}.csv",),
         ledger=ledger,
         config=config,
-        config_id=flow.config_id(config, registry),
-        spaces=flow.spaces(config, registry),
-        priors=flow.priors(flow.told_likenesses(config, registry)),
+        config_id=recipe.config_id(config, registry),
+        spaces=recipe.spaces(config, registry),
+        priors=recipe.priors(recipe.told_likenesses(config, registry)),
     )
-    spans = flow.planned(probed, config, [])
-    return Work(job=job, rows=tuple(flow.span_row(video_id, uri, probed, span) for span in spans))
+    spans = spans_to_decode(probed, config, [])
+    return Work(job=job, rows=tuple(span_row(video_id, uri, probed, span) for span in spans))
 
 
 def differing_files(one: Store, other: Store) -> list[str]:
@@ -291,7 +294,7 @@ def differing_files(one: Store, other: Store) -> list[str]:
 
 
 def _track(parts: Sequence[Part]) -> list[Tracked]:
-    from pipeline.stages.track import track_part  # importing torch takes seconds
+    from pipeline.video.track import track_part  # importing torch takes seconds
 
     return [track_part(part) for part in parts]
 

@@ -11,21 +11,22 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.flow.events import ChunkDone, Event, VideoDone, Work
 from pipeline.media.probe import Probe
+from pipeline.planning import catalog, spans
+from pipeline.planning.catalog import Content, Fault, Standing
+from pipeline.planning.recipe import models, priors
+from pipeline.planning.ways import Course, Wanted
 from pipeline.rows import VIDEO_TABLES
-from pipeline.stages import catalog, flow
-from pipeline.stages import sequence as sequences
-from pipeline.stages.catalog import Content, Fault, Standing
-from pipeline.stages.events import ChunkDone, Event, VideoDone, Work
-from pipeline.stages.reduce import Job
-from pipeline.stages.relink import Again
-from pipeline.stages.ways import Course, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
+from pipeline.video.reduce import Job
+from pipeline.video.relink import Again
 from pipeline.weights import Registry
 
 SAVE_EVERY_S = 10
@@ -178,15 +179,15 @@ class Book:
             config=self.config,
             config_id=self.config_id,
             spaces=recipe.spaces,
-            priors=flow.priors(recipe.likenesses),
+            priors=priors(recipe.likenesses),
             in_sequence=in_sequence,
         )
         kept = [*course.spans, *(span for span, _ in course.faces)]
-        left = flow.planned(probed, self.config, kept)
+        left = spans.spans_to_decode(probed, self.config, kept)
         return Work(
             job,
-            rows=tuple(flow.span_row(video_id, content.uri, probed, span) for span in left),
-            faces=tuple(flow.faces_row(video_id, content.uri, span, key) for span, key in course.faces),
+            rows=tuple(spans.span_row(video_id, content.uri, probed, span) for span in left),
+            faces=tuple(spans.faces_row(video_id, content.uri, span, key) for span, key in course.faces),
         )
 
     def _open_account(self, content: Content, num_reused: int) -> None:
@@ -255,7 +256,7 @@ class Book:
             "versions": versions(),
             "config_id": self.config_id,
             "configuration": self.config.plain(),
-            "models": flow.models(self.config, registry),
+            "models": models(self.config, registry),
             "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
             "this_run": {"published": len(self.published), "quarantined": len(self.failed) + len(self.faults)},
             "chunks": {

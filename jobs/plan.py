@@ -16,15 +16,15 @@ from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Sett
 from jobs.prepare import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
-from pipeline.stages import catalog, flow
-from pipeline.stages import sequence as sequences
-from pipeline.stages.catalog import Content, Fault, Standing
-from pipeline.stages.ways import Course, Stock, Wanted
+from pipeline.planning import catalog, spans
+from pipeline.planning.catalog import Content, Fault, Standing
+from pipeline.planning.ways import Course, Stock, Wanted
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
 from pipeline.weights import Registry
 
 SHOWN = 50
@@ -156,7 +156,7 @@ def _undone(
             content.uri, standing.value, str(course), seconds=row["duration_s"], course=course, is_picture=is_picture
         )
     kept = [*course.spans, *(span for span, _ in course.faces)]
-    chunks = sum(len(span.borders) - len(span.durable) for span in flow.planned(probed, config, kept))
+    chunks = sum(len(span.borders) - len(span.durable) for span in spans.spans_to_decode(probed, config, kept))
     is_picture = probed.kind == "image"
     return Line(content.uri, standing.value, str(course), chunks, len(kept), probed.duration_s, course, is_picture)
 

@@ -33,7 +33,7 @@ def check_tracking(config: Config) -> None:
             f"observe.body.embed=all, or track.tracker=bytetrack with track.min_score=0.5"
         )
     if track.options:
-        from pipeline.stages.track import check_options  # BoxMOT takes some seconds to import and is seldom needed
+        from pipeline.video.track import check_options  # BoxMOT takes some seconds to import and is seldom needed
 
         check_options(config)
 
@@ -45,7 +45,7 @@ def decide_device(config: Config) -> Config:
         return config
     if address := cluster_address(config):
         from jobs import console
-        from pipeline.stages import cluster  # Ray takes a few seconds to import
+        from pipeline.flow import cluster  # Ray takes a few seconds to import
 
         console.say(f"connecting to {address}")
         cluster.start_ray(config, console.say)

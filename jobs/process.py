@@ -23,21 +23,21 @@ from jobs.hints import small_people
 from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.prepare import check_tracking, decide_device, verified_models
 from pipeline.config import Config, load
-from pipeline.stages import catalog
-from pipeline.stages import sequence as sequences
-from pipeline.stages.catalog import Content, Standing
-from pipeline.stages.changes import Way
-from pipeline.stages.engine import Engines, stop_ray
-from pipeline.stages.events import ChunkDone, Work
-from pipeline.stages.flow import Maps
-from pipeline.stages.relink import Again
-from pipeline.stages.ways import Course, Stock, Wanted
+from pipeline.flow.engine import Engines, stop_ray
+from pipeline.flow.events import ChunkDone, Work
+from pipeline.flow.pools import Maps
+from pipeline.planning import catalog
+from pipeline.planning.catalog import Content, Standing
+from pipeline.planning.changes import Way
+from pipeline.planning.ways import Course, Stock, Wanted
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
+from pipeline.video.relink import Again
 from pipeline.weights import Registry
 
 QUARANTINED = 3

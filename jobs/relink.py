@@ -20,13 +20,13 @@ from jobs.help import PLAIN
 from jobs.prepare import check_tracking
 from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
-from pipeline.stages import sequence as sequences
-from pipeline.stages.changes import Way
-from pipeline.stages.flow import Recipe
-from pipeline.stages.relink import RELINKED, Relink, choose_way, kept_spans, relink_video
+from pipeline.planning.changes import Way
+from pipeline.planning.recipe import Recipe
 from pipeline.storage import state as books
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
+from pipeline.video.relink import RELINKED, Relink, choose_way, kept_spans, relink_video
 
 SHOWN_VIDEOS = 25
 FAILED = 3

@@ -23,8 +23,8 @@ SAID = {"rollcall": "first line", "starting Ray": "starting Ray", "processing": 
 FIRST_CHUNK, END = "first chunk", "end"
 CHUNKS = "_work/*/enriched-*/*.parquet"
 IMPORTS = {
-    "imports of the driver": "import jobs.process, pipeline.stages.engine",
-    "imports of a worker": "import pipeline.models.loading, pipeline.stages.track, ultralytics.nn.tasks",
+    "imports of the driver": "import jobs.process, pipeline.flow.engine",
+    "imports of a worker": "import pipeline.models.loading, pipeline.video.track, ultralytics.nn.tasks",
 }
 POLL_S = 0.05
 

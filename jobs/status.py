@@ -12,9 +12,9 @@ from rich.table import Table
 from jobs import console
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
-from pipeline.stages.sequence import standings
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
+from pipeline.video.sequence import standings
 
 SHOWN_GONE = 5
 

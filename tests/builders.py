@@ -20,15 +20,15 @@ from pipeline.config import Config, load
 from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
 from pipeline.media.probe import DAMAGED, Probe
-from pipeline.stages import flow
-from pipeline.stages.reduce import Job, reduce_video
-from pipeline.stages.track import track_part
-from pipeline.stages.ways import Wanted
+from pipeline.planning.recipe import REDUCE_REVISION, Recipe, reduced_id
+from pipeline.planning.ways import Wanted
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import Keys, Ledger, Span
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video.reduce import Job, reduce_video
+from pipeline.video.track import track_part
 from pipeline.weights import Registry
 
 WIDTH, HEIGHT, PIXELS = 640, 480, 1000
@@ -206,20 +206,20 @@ def job_of(film: Film, spans: Sequence[Span], ledger: Ledger, config: Config, vi
 
 def with_recipe(work: Job) -> Job:
     """Return the same job under the config_id of its configuration, and write that configuration into the output."""
-    work = replace(work, config_id=flow.reduced_id(work.ledger.keys, work.config, {}))
+    work = replace(work, config_id=reduced_id(work.ledger.keys, work.config, {}))
     state.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
     return work
 
 
-def recipe(config: Config) -> flow.Recipe:
+def recipe(config: Config) -> Recipe:
     """Return the recipe with which `job` makes videos."""
-    return flow.Recipe(
+    return Recipe(
         knobs=config.result_knobs(),
         keys=Keys("o", "e"),
         spaces={"body": "looks", "face": "faces"},
         likenesses={},
         models={"body": {"name": "looks", "sha256": "0", "licence": "MIT"}},
-        reduce_revision=flow.REDUCE_REVISION,
+        reduce_revision=REDUCE_REVISION,
     )
 
 

@@ -9,8 +9,9 @@ import boxmot.trackers.config
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.stages import reduce, tracked
 from pipeline.storage import store, tables
+from pipeline.video import blocks as tracked
+from pipeline.video import reduce
 from tests.builders import Film, Walker
 
 

@@ -42,13 +42,13 @@ from pipeline.config import digest, load
 from pipeline.corpora.mot import MotRows, read_mot
 from pipeline.evaluation.tracking import b_cubed, matched
 from pipeline.media.draw import encode_png
-from pipeline.stages import flow
-from pipeline.stages.reduce import Job, Part, Tracked, publish_chunks, read_timeline
-from pipeline.stages.track import track_part
+from pipeline.planning import recipe
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store
+from pipeline.video.reduce import Job, Part, Tracked, publish_chunks, read_timeline
+from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.clips import RATE
 from tests.films import FrameMap, Placement, Segment, displayed_shape, make_film
@@ -383,13 +383,13 @@ def look_at(film: Film, setup: Setup) -> Job:
     if setup.faces:
         return with_faces
     registry = Registry.of(plain, fetch)
-    ledger = Ledger(with_faces.ledger.store, flow.keys(plain, registry))
+    ledger = Ledger(with_faces.ledger.store, recipe.keys(plain, registry))
     for span in sorted({*with_faces.spans} - {*ledger.durable().get("v", [])}):
         enriched = with_faces.ledger.enriched("v", span, rows.ENRICHED.names)
         faces = [[face | {"embedding": None} for face in chunk] for chunk in enriched["faces"].to_pylist()]
         enriched = enriched.set_column(0, "faces", pa.array(faces, rows.ENRICHED.field("faces").type))
         ledger.commit("v", span, with_faces.ledger.observed("v", span, rows.OBSERVED.names), enriched)
-    return replace(with_faces, config=plain, ledger=ledger, spaces=flow.spaces(plain, registry))
+    return replace(with_faces, config=plain, ledger=ledger, spaces=recipe.spaces(plain, registry))
 
 
 def _kept_tracks(film: Film, job: Job) -> Any:

@@ -45,14 +45,14 @@ from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import load
 from pipeline.cores.likeness import WIDE
-from pipeline.stages import reduce as reducing
-from pipeline.stages import run
-from pipeline.stages.reduce import Chunks, Part
-from pipeline.stages.track import track_part
-from pipeline.stages.tracked import Tracked
+from pipeline.flow import ray_engine as run
 from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
+from pipeline.video import reduce as reducing
+from pipeline.video.blocks import Tracked
+from pipeline.video.reduce import Chunks, Part
+from pipeline.video.track import track_part
 
 FPS, ANALYSED_FPS, CHUNK_S = 25, 8, 30
 WIDTH, HEIGHT, PIXELS = 1920, 1080, 1000
@@ -237,7 +237,7 @@ def _publish(chunks: Chunks, spread: reducing.Spread, out: str) -> dict[str, int
 
 
 def _load_trackers() -> None:
-    import pipeline.stages.track  # noqa: F401
+    import pipeline.video.track  # noqa: F401
 
     time.sleep(3)  # so that each of two goes to a worker of its own
 

@@ -45,13 +45,13 @@ from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import probe
 from pipeline.models.loading import Loader
 from pipeline.models.tracker import Tracker
-from pipeline.stages import flow
-from pipeline.stages.reduce import Chunks, publish_chunks, read_timeline
-from pipeline.stages.track import track_part
+from pipeline.planning import recipe
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
+from pipeline.video.reduce import Chunks, publish_chunks, read_timeline
+from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.shared import SHARED
 
@@ -175,8 +175,8 @@ def follow(
             csv_names=(),
             ledger=ledger,
             config=config,
-            spaces=flow.spaces(config, registry),
-            priors=flow.priors(flow.told_likenesses(config, registry)),
+            spaces=recipe.spaces(config, registry),
+            priors=recipe.priors(recipe.told_likenesses(config, registry)),
         )
         timeline = read_timeline(job, int(np.diff(observed.times_ns)[-1]))
         with timed_updates() as update_ms:

@@ -14,7 +14,7 @@ WRITERS = {"nearest", "absent"}
 """Functions that end a message with a remedy."""
 PASSED_ON = {
     ("jobs/relink.py", "lacking[0]"),
-    ("pipeline/stages/relink.py", "lacking"),
+    ("pipeline/video/relink.py", "lacking"),
     ("pipeline/weights.py", "error"),
     ("pipeline/weights.py", "self._tell(absent)"),
     ("pipeline/config.py", "message.removeprefix(keys[-1]).strip()"),

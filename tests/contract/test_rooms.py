@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {
-    "ray": {"pipeline/stages/cluster.py", "pipeline/stages/run.py"},
+    "ray": {"pipeline/flow/cluster.py", "pipeline/flow/ray_engine.py"},
     "torch": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
     "torchvision": {"pipeline/models", "pipeline/training"},
     "ultralytics": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
@@ -35,13 +35,32 @@ LIBRARIES = {
     "rich": {"jobs"},
 }
 ROOMS = {
-    "pipeline.stages": {"pipeline/stages", "jobs"},
-    "pipeline.models": {"pipeline/models", "pipeline/training", "pipeline/evaluation", "pipeline/stages", "jobs"},
+    "pipeline.flow": {"pipeline/flow", "jobs"},
+    "pipeline.chunk": {"pipeline/chunk", "pipeline/flow", "jobs"},
+    "pipeline.video": {"pipeline/video", "pipeline/planning", "pipeline/flow", "jobs"},
+    "pipeline.planning": {"pipeline/planning", "pipeline/video", "pipeline/flow", "jobs"},
+    "pipeline.models": {
+        "pipeline/models",
+        "pipeline/training",
+        "pipeline/evaluation",
+        "pipeline/chunk",
+        "pipeline/video",
+        "pipeline/flow",
+        "jobs",
+    },
     "pipeline.training": {"pipeline/training", "jobs"},
     "pipeline.evaluation": {"pipeline/evaluation", "pipeline/training", "jobs"},
     "pipeline.corpora": {"pipeline/corpora", "pipeline/training", "pipeline/evaluation", "jobs"},
-    "pipeline.storage": {"pipeline/storage", "pipeline/stages", "jobs"},
-    "pipeline.media": {"pipeline/media", "pipeline/stages", "pipeline/models", "pipeline/corpora", "jobs"},
+    "pipeline.storage": {"pipeline/storage", "pipeline/planning", "pipeline/video", "pipeline/flow", "jobs"},
+    "pipeline.media": {
+        "pipeline/media",
+        "pipeline/planning",
+        "pipeline/chunk",
+        "pipeline/video",
+        "pipeline/models",
+        "pipeline/corpora",
+        "jobs",
+    },
     "jobs": {"jobs"},
 }
 CORES_MAY = {"numpy", "scipy", "annotated_types", "pipeline"}

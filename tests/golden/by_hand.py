@@ -10,15 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config import load
+from pipeline.flow.pools import pools_from_pixels
+from pipeline.flow.stage import Stage, Worker
 from pipeline.media.probe import probe
-from pipeline.stages import flow
-from pipeline.stages.base import Stage, Worker
-from pipeline.stages.reduce import Job, reduce_video
-from pipeline.stages.track import track_part
+from pipeline.planning import recipe
+from pipeline.planning.spans import span_row, spans_to_decode
 from pipeline.storage import state, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store, opener
+from pipeline.video.reduce import Job, reduce_video
+from pipeline.video.track import track_part
 from pipeline.weights import Registry
 
 SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
@@ -46,16 +48,16 @@ def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequ
     made again."""
     config = load(files, settings).on_device("cpu")
     registry = Registry.of(config, fetch)
-    ledger = Ledger(Store(str(place)), flow.keys(config, registry))
+    ledger = Ledger(Store(str(place)), recipe.keys(config, registry))
     found = probe(opener(str(video)))
-    missing = flow.planned(found, config, ledger.durable().get(video_id, []))
-    pools = flow.pools(config, registry, ledger, "run") if missing else []
+    missing = spans_to_decode(found, config, ledger.durable().get(video_id, []))
+    pools = pools_from_pixels(config, registry, ledger, "run") if missing else []
     workers = [
         Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
         for pool in pools
     ]
     for span in missing:
-        rows = [pa.Table.from_pylist([json.loads(flow.span_row(video_id, str(video), found, span))])]
+        rows = [pa.Table.from_pylist([json.loads(span_row(video_id, str(video), found, span))])]
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
@@ -68,8 +70,8 @@ def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequ
         ledger=ledger,
         config=config,
         config_id="c",
-        spaces=flow.spaces(config, registry),
-        priors=flow.priors(flow.told_likenesses(config, registry)),
+        spaces=recipe.spaces(config, registry),
+        priors=recipe.priors(recipe.told_likenesses(config, registry)),
     )
 
 

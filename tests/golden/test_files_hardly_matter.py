@@ -17,10 +17,10 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.boxes import pairwise_iou
 from pipeline.evaluation.tracking import matched
-from pipeline.stages.sequence import find_work, link_sequence
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video.sequence import find_work, link_sequence
 from tests import clips
 from tests.golden.by_hand import process
 from tests.shared import SHARED, needs_shared

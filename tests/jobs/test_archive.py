@@ -10,7 +10,7 @@ import pytest
 from jobs import console
 from jobs.archive import identify_aloud, list_aloud, probe_aloud
 from pipeline.media.pictures import encode_jpeg
-from pipeline.stages import catalog
+from pipeline.planning import catalog
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 

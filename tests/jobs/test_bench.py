@@ -14,12 +14,12 @@ from jobs import startup
 from jobs.bench import PlainLoop, _build_waiting, _span, app, differing_files
 from pipeline import rows
 from pipeline.errors import UserError
-from pipeline.stages import flow
-from pipeline.stages.base import Limits, PoolOfStages, Resources, Stage
-from pipeline.stages.events import Work
-from pipeline.stages.reduce import reduce_video
-from pipeline.stages.track import track_part
+from pipeline.flow.events import Work
+from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.planning import spans
 from pipeline.storage.store import Store
+from pipeline.video.reduce import reduce_video
+from pipeline.video.track import track_part
 from tests import builders, clips
 from tests.builders import Film, Walker
 from tests.shared import SHARED, needs_shared
@@ -39,8 +39,8 @@ def stage(name: str, core: Callable[..., Any]) -> Stage:
 
 def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile(tmp_path: Path) -> None:
     job = builders.job(FILM, [2], str(tmp_path / "plain"))
-    (span,) = flow.planned(job.probe, job.config, [])
-    work = Work(job=replace(job, spans=()), rows=(flow.span_row("v", job.uri, job.probe, span),))
+    (span,) = spans.spans_to_decode(job.probe, job.config, [])
+    work = Work(job=replace(job, spans=()), rows=(spans.span_row("v", job.uri, job.probe, span),))
     is_observing_second = threading.Event()
 
     def observe(row: pa.Table) -> Iterator[pa.Table]:
@@ -134,8 +134,8 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [["picture", "clip", "clip"], ["clip", "picture", "clip"]])
 def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_path: Path, order: list[str]) -> None:
     job = builders.job(FILM, [], str(tmp_path))
-    (span,) = flow.planned(job.probe, job.config, [])
-    row = {name: flow.span_row(name, f"/in/{name}", job.probe, span) for name in ("picture", "clip")}
+    (span,) = spans.spans_to_decode(job.probe, job.config, [])
+    row = {name: spans.span_row(name, f"/in/{name}", job.probe, span) for name in ("picture", "clip")}
     go, seen = tmp_path / "go", []
 
     def observe(table: pa.Table) -> Iterator[pa.Table]:

@@ -9,15 +9,15 @@ import pytest
 
 from jobs.book import Account, Book, clear_work
 from jobs.process import _say_pruned, _say_vanished
-from pipeline.stages import catalog
-from pipeline.stages.catalog import Fault
-from pipeline.stages.events import ChunkDone, VideoDone, VideoFailed
-from pipeline.stages.reduce import Published, reduce_video
-from pipeline.stages.track import track_part
+from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
+from pipeline.planning import catalog
+from pipeline.planning.catalog import Fault
 from pipeline.storage.ledger import summary_name
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video.reduce import Published, reduce_video
+from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, registry, wanted
 
 FILM = Film(2.0, [Walker(0, 2, x=20)])

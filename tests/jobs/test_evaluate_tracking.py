@@ -13,11 +13,11 @@ from jobs import export
 from jobs.evaluate import app
 from pipeline.errors import UserError
 from pipeline.rows import DATASETS
-from pipeline.stages.reduce import reduce_video
-from pipeline.stages.track import track_part
 from pipeline.storage.state import SOURCES_FILE, quarantined_row, write_video
 from pipeline.storage.store import Store
 from pipeline.storage.tables import write_rows
+from pipeline.video.reduce import reduce_video
+from pipeline.video.track import track_part
 from tests.builders import FPS, Film, Walker, job
 
 FRAMES = 4 * FPS

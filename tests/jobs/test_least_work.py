@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from jobs import plan as planning
-from pipeline.stages import catalog
+from pipeline.planning import catalog
 from pipeline.storage import tables
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker

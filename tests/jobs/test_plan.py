@@ -8,13 +8,13 @@ import pytest
 from jobs.book import Book
 from jobs.plan import Line, _foresee, _show_totals
 from pipeline.config import load
-from pipeline.stages import catalog
-from pipeline.stages.sequence import standings
+from pipeline.planning import catalog
 from pipeline.storage import state as books
 from pipeline.storage import tables
 from pipeline.storage.sources import list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
+from pipeline.video.sequence import standings
 from tests.builders import Film, Walker, publish, registry, wanted
 
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from jobs import process
-from pipeline.stages import cluster
+from pipeline.flow import cluster
 
 
 def test_a_polite_kill_interrupts_a_job_in_the_background_too(monkeypatch: pytest.MonkeyPatch) -> None:

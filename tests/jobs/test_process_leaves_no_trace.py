@@ -23,16 +23,18 @@ from hypothesis import strategies as st
 
 from jobs.process import work_through
 from pipeline import rows
+from pipeline.chunk.observe import CHUNK_ROWS
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.stages import catalog, cluster, engine, flow, run
-from pipeline.stages import hand as hands
-from pipeline.stages.base import PoolOfStages, Stage, Worker
-from pipeline.stages.catalog import Content
-from pipeline.stages.events import Event
-from pipeline.stages.hand import At, Hand
-from pipeline.stages.local import WorkerDiedError
-from pipeline.stages.observe import CHUNK_ROWS
+from pipeline.flow import cluster, engine, pools
+from pipeline.flow import local_process as hands
+from pipeline.flow import ray_engine as run
+from pipeline.flow.events import Event
+from pipeline.flow.local_engine import WorkerDiedError
+from pipeline.flow.local_process import At, Hand
+from pipeline.flow.stage import PoolOfStages, Stage, Worker
+from pipeline.planning import catalog
+from pipeline.planning.catalog import Content
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
@@ -188,7 +190,7 @@ class Scene:
             raise Died
 
 
-def pools(scene: Scene, made: Sequence[PoolOfStages]) -> list[PoolOfStages]:
+def fake_pools(scene: Scene, made: Sequence[PoolOfStages]) -> list[PoolOfStages]:
     """Return the pools of a configuration with fakes for all stages except `read_faces` and the commit."""
     fakes = {"observe": _observe, "find_faces": _find_faces, "estimate": _estimate}
 
@@ -379,7 +381,7 @@ class FakeRay:
 class HiredHere:
     """A hand that works in this process. A new one replaces it each time that it dies."""
 
-    def __init__(self, scene: Scene, maps: flow.Maps) -> None:
+    def __init__(self, scene: Scene, maps: pools.Maps) -> None:
         self._scene, self._maps = scene, maps
         self._hand = Hand(maps)
 
@@ -430,15 +432,15 @@ def process(
         "ray": FakeRay(scene.random),
         "POLL_S": 0.001,
     }
-    made, made_of_faces = flow.pools, flow.pools_of_kept_faces
+    made, made_of_faces = pools.pools_from_pixels, pools.pools_from_kept_faces
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fakes.items():
             patch.setattr(run, name, value)
         for name in ("start_ray", "check_room"):
             patch.setattr(cluster, name, lambda *_: None)
         patch.setattr(engine, "HiredProcess", partial(HiredHere, scene))
-        patch.setattr(flow, "pools", lambda *told: pools(scene, made(*told)))
-        patch.setattr(flow, "pools_of_kept_faces", lambda *told: pools(scene, made_of_faces(*told)))
+        patch.setattr(pools, "pools_from_pixels", lambda *told: fake_pools(scene, made(*told)))
+        patch.setattr(pools, "pools_from_kept_faces", lambda *told: fake_pools(scene, made_of_faces(*told)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))
         with in_steps(attempt.frames_per_part, attempt.frames_per_window):
             work_through(listing, config, Registry.of(config, lambda _: iter(())), store, **told)

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 from pipeline.config import load
 from pipeline.models.loading import Loader
-from pipeline.stages.observe import SpanObserver
-from pipeline.stages.track import track_part
+from pipeline.chunk.observe import SpanObserver
+from pipeline.video.track import track_part
 from pipeline.weights import Registry
 config = load(profile="starter").on_device("cpu")
 models = Loader(config, Registry.of(config, lambda uri: iter(())))

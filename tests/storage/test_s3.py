@@ -7,11 +7,11 @@ import s3fs
 
 from jobs.relink import relink
 from pipeline.rows import VIDEO_TABLES
-from pipeline.stages.reduce import reduce_video
-from pipeline.stages.track import track_part
 from pipeline.storage.sources import content_id, list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store, opener
+from pipeline.video.reduce import reduce_video
+from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, publish
 
 FILM = Film(4.0, [Walker(0, 4, x=20, look=1, age=30.0), Walker(1, 3, x=400, look=2)], cuts=[2.0])

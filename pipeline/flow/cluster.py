@@ -1,0 +1,327 @@
+"""Start Ray on this machine or connect to a cluster, check its resources, and stop it.
+
+Every cause that keeps a machine from running Ray becomes an error of one or two lines that names the remedy.
+"""
+
+import errno
+import logging
+import math
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import ray._private.auto_init_hook
+import ray._private.worker
+import ray.data  # the import sets up Ray Data's logger, so it comes before start_ray silences that logger
+import ray.exceptions
+
+from pipeline.config import Config, Pool, cluster_address
+from pipeline.errors import FULL, MachineError, UserError, shortage
+from pipeline.flow.stage import PoolOfStages
+
+STARTS = 3
+OBJECT_STORE_BYTES = 1 << 30
+LEAST_OBJECT_STORE_BYTES = 300 << 20
+"""Bytes. Rows between two pools take 256 MB."""
+LEAST_FREE_BYTES = 20 << 20
+"""Bytes for the logs of a run."""
+FILES, FILES_PER_CPU = 100, 8
+"""Files that a process must be able to open. Ray's own processes open about 60 files each. Ray's node process opens
+3 more for each worker."""
+FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
+LONGEST_FOLDER = 40
+"""Bytes of a folder's path. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
+CONNECT_S = 10
+STOP_S = 10
+VITAL = frozenset({"raylet", "gcs_server"})
+"""Processes of Ray that this one cannot leave in peace when they have died."""
+SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "ignore_reinit_error": True}
+WAIT_FOR_ACTORS_S = 600
+LONGEST_CAUSE = 200
+ADDED_BY_RAY_DATA = "\nFailed to apply UDF"
+FEWER = "close other programs or set fewer run.*.workers, and run the same command again: what is finished is kept"
+RAYS_WORDS = (
+    (
+        (ray.exceptions.GetTimeoutError,),
+        f"the workers have not loaded their models within {WAIT_FOR_ACTORS_S} s; {FEWER}",
+    ),
+    (
+        (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError),
+        f"Ray's object store is full, and so is the disk behind it; {FULL}",
+    ),
+    (
+        (
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.LocalRayletDiedError,
+            ray.exceptions.RaySystemError,
+            ray.exceptions.ObjectLostError,
+            ray.exceptions.RayActorError,
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError,
+        ),
+        f"Ray or its workers have died: {{}}; {FEWER}",
+    ),
+)
+"""Messages for the errors that Ray itself raises, by their classes."""
+# A call to Ray after the end of a run would start another Ray. Ray reads the variable for this when it is imported, so
+# a variable set here would come too late.
+ray._private.auto_init_hook.enable_auto_connect = False
+# Ray prints every death of a worker. The code that waits for the worker reports the consequence.
+ray._private.worker.print_to_stdstream = lambda *_, **__: None
+NO_USE_TO_REPEAT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})
+
+
+def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> None:
+    """Connect to the cluster that the configuration names, or start Ray on this machine. Ray itself stays silent.
+
+    Raises UserError if neither works.
+
+    say: is called with messages for a user who waits.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with _same_end():
+        if address := cluster_address(config):
+            _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS")
+        elif not ray.is_initialized():
+            _start_here(config, say)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def stop_ray() -> None:
+    """Stop the Ray that `start_ray` started, or leave the cluster that it connected to."""
+    node: Any = ray._private.worker._global_node
+    # Where Ray's node process has died, ray.shutdown ends this process before it can say so. The rest dies with it.
+    if node is None or not any(kind in VITAL for kind, _ in node.dead_processes()):
+        ray.shutdown()
+
+
+def count_gpus() -> float:
+    """Return the number of GPUs of the cluster that `start_ray` connected to."""
+    return ray.cluster_resources().get("GPU", 0.0)
+
+
+def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
+    """Raise UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message."""
+    have = ray.cluster_resources()
+    for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
+        each = {
+            pool.name: pool.resources.min_workers * getattr(pool.resources, f"num_{key.lower()}s") for pool in pools
+        }
+        if sum(each.values()) + own > have.get(key, 0.0) + 1e-9:
+            wanted = ", ".join(f"{pool} {amount:g}" for pool, amount in each.items())
+            raise UserError(
+                f"the pools want {wanted}{f', a reduce {own:g}' if own else ''} {name}, and the cluster has "
+                f"{have.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
+            )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise Ray's errors about the machine as MachineError, and a worker's UserError or MachineError unchanged."""
+    try:
+        yield
+    except Exception as error:
+        plain = _plain(error)
+        if plain is None:
+            raise
+        raise plain from error
+
+
+def _plain(error: BaseException) -> Exception | None:
+    """Return the error of this project inside `error`, or one that stands for Ray's own error. Return None for a
+    bug."""
+    causes = [link for link in _chain(error) if not isinstance(link, ray.exceptions.RayError)]
+    for cause in causes:
+        if isinstance(cause, UserError | MachineError):
+            return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
+        if isinstance(cause, OSError) and (fault := shortage(cause)):
+            return fault
+    if any(isinstance(cause, MemoryError) for cause in causes):
+        return MachineError(f"a worker does not get the memory that it needs; {FEWER}")
+    for kinds, words in RAYS_WORDS:
+        if isinstance(error, kinds):
+            return MachineError(words.format(_one_line(error)))
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and its causes, the innermost first."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    if isinstance(inner, BaseException):
+        yield from _chain(inner)
+    yield error
+
+
+def _one_line(error: BaseException) -> str:
+    """Return the first sentence of what Ray says; ids and advice for programmers follow it."""
+    sentence = " ".join((str(error) or type(error).__name__).split()).split(". ", maxsplit=1)[0].rstrip(".")
+    return sentence if len(sentence) <= LONGEST_CAUSE else f"{sentence[:LONGEST_CAUSE]}…"
+
+
+@contextmanager
+def _same_end() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM. Ray would replace it with one that aborts."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _connect(address: str, remedy: str) -> None:
+    _check_answers(address, remedy)
+    try:
+        with _native_silence():
+            ray.init(address=address, **SILENT)
+    except Exception as error:  # no server, another version and a wrong token each raise an exception of another class
+        raise UserError(f"cannot use the Ray cluster at {address}: {_one_line(error)}; {remedy}") from error
+
+
+def _check_answers(address: str, remedy: str) -> None:
+    """Raise UserError if no server listens at the address. Ray itself would try for minutes without a message."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # "auto" or "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}; {remedy}") from None
+
+
+def _start_here(config: Config, say: Callable[[str], None]) -> None:
+    # The pools and a reduce must fit side by side, also on one core. This is bookkeeping of Ray, not a limit on CPU
+    # use.
+    num_cpus = max(os.cpu_count() or 1, math.ceil(_cpus_of_pools(config) + config.run.reduce_cpus))
+    _check_files(num_cpus)
+    folder = _folder()
+    store_bytes, store_folder = _object_store(folder)
+    if store_folder == folder and sys.platform == "linux":
+        say(f"/dev/shm has less than {LEAST_OBJECT_STORE_BYTES >> 20} MB: Ray's object store lies in {folder}, on disk")
+    # Otherwise Ray keeps a token in HOME, which may be missing or read-only.
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_task_oom_retries", "3")  # by default Ray retries for ever without a message
+    for start in range(1, STARTS + 1):
+        try:
+            with _native_silence():
+                ray.init(
+                    address="local",  # without it Ray joins the cluster that was started last on this machine
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=store_bytes,
+                    _plasma_directory=store_folder,
+                    _temp_dir=folder,
+                    **SILENT,
+                )
+            return
+        except Exception as error:  # Ray raises plain Exceptions here
+            _clear_half_started()
+            if start == STARTS or isinstance(error, ValueError) or getattr(error, "errno", 0) in NO_USE_TO_REPEAT:
+                raise UserError(
+                    f"Ray does not start on this machine: {_one_line(error)}\n"
+                    "close other programs and run the same command again, or add --set run.engine=local; "
+                    f"Ray's logs are in {folder}/session_latest/logs"
+                ) from error
+            say(f"Ray did not start ({_one_line(error)}); trying again")
+
+
+def _clear_half_started() -> None:
+    """End the processes of a Ray that did not start. No other program knows them, and the next start needs their
+    memory."""
+    with suppress(Exception):
+        ray.shutdown()
+    home = os.path.dirname(ray.__file__)
+    left = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if any(home in word for word in command) or process.name().startswith("ray::"):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, STOP_S)
+
+
+def _check_files(num_cpus: int) -> None:
+    """Raise UserError if this process may not open as many files as Ray needs. Ray raises the soft limit itself."""
+    import resource
+
+    needed, (_, allowed) = FILES + FILES_PER_CPU * num_cpus, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise UserError(
+            f"a process may open {allowed} files here, and Ray needs about {needed}; "
+            f"raise the limit (`ulimit -Hn {max(4096, needed)}`, or LimitNOFILE= of the service)"
+        )
+
+
+def _folder() -> str:
+    """Return a folder of this user for Ray's sockets and logs. The files at Ray's usual place may belong to another
+    user."""
+    bases = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), *FALLBACKS]
+    tried = []
+    for base in dict.fromkeys(base for base in bases if base):
+        folder = Path(base).absolute() / f"ray-{os.getuid()}"
+        if len(os.fsencode(folder)) > LONGEST_FOLDER:
+            tried.append(f"{base}: its name is too long")
+            continue
+        try:
+            folder.mkdir(exist_ok=True)
+            if folder.stat().st_uid != os.getuid():
+                raise PermissionError(errno.EPERM, "somebody else has taken the name there", str(folder))
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * 4096)
+            if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            tried.append(f"{base}: {error.strerror}")
+            continue
+        return str(folder)
+    raise UserError(f"there is no folder for Ray's sockets and logs ({'; '.join(tried)}); free space, or set TMPDIR")
+
+
+def _object_store(folder: str) -> tuple[int, str]:
+    """Return the size of Ray's object store in bytes, and its folder. The store is in shared memory, or on disk if
+    that is too small."""
+    with suppress(OSError):
+        free = shutil.disk_usage("/dev/shm").free
+        if free >= LEAST_OBJECT_STORE_BYTES and os.access("/dev/shm", os.W_OK | os.X_OK):
+            return min(OBJECT_STORE_BYTES, free * 9 // 10), "/dev/shm"
+    free = shutil.disk_usage(folder).free
+    if free * 9 // 10 < LEAST_OBJECT_STORE_BYTES:
+        raise UserError(
+            f"Ray's object store needs {LEAST_OBJECT_STORE_BYTES >> 20} MB, and neither /dev/shm nor {folder} has them"
+            "; free some, set TMPDIR to another disk, or start the container with --shm-size=1g"
+        )
+    return min(OBJECT_STORE_BYTES, free * 9 // 10), folder
+
+
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Send stderr to nowhere, because Ray's C++ side writes there that it will be silent. Exceptions still pass."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _cpus_of_pools(config: Config) -> float:
+    run = config.run
+    pools: list[Pool] = [run.observe, run.enrich, *([run.restore, run.enrich] if run.restore else [])]
+    return sum(pool.workers * pool.cpus for pool in pools)

@@ -1,0 +1,134 @@
+"""The choice of the engine that carries out a run. The engine is Ray, or one plain process beside this one for small
+work.
+
+The choice changes no byte. The stages, the pools and the durable objects are the same. Ray takes seconds to import,
+so its modules are imported here only when they are needed.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from pipeline.config import Config, cluster_address
+from pipeline.errors import UserError
+from pipeline.flow import local_engine as local
+from pipeline.flow.events import Event, Work, carry_out
+from pipeline.flow.local_engine import HiredProcess
+from pipeline.flow.pools import Maps
+from pipeline.video.relink import Again, track_here
+from pipeline.video.sequence import SequenceJob, link_here
+
+SMALL_FRAMES = 1_000
+"""Most analysed frames of small work. This is two minutes at 8 frames a second
+(docs/decisions/0016-local-engine.md)."""
+PUBLISHED_PER_MAPPED = 30
+"""Number of frames that are tracked and linked in the time in which the models process one frame."""
+RELINKED_PER_MAPPED = 200
+"""Seconds of video that are linked again in the time in which the models process one frame."""
+SMALL_SEQUENCES = 100
+"""Most files of sequences whose linking is small work."""
+
+
+class Engines:
+    """Both engines. The one that suits the work is started as soon as it is known to be needed. `say` reports the
+    start of Ray."""
+
+    def __init__(self, config: Config, maps: Maps, say: Callable[[str], None]) -> None:
+        self._config, self._maps, self._say = config, maps, say
+        self._hired = HiredProcess(maps)
+        self._is_ray_there = False
+        self._can_ray_start = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hired.close()
+        stop_ray()
+
+    def begin(self, num_videos: int, *, with_pixels: bool) -> None:
+        """Start the engine that so many videos will probably need, while they are still being probed.
+
+        with_pixels: whether some of the videos must be decoded.
+        """
+        if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):
+            self._start_ray()
+        elif with_pixels:
+            self._hired.load()
+
+    def run(self, work: Sequence[Work | Again]) -> Iterator[Event]:
+        """Carry out `work`. The videos that need no new chunks come first."""
+        again = [one for one in work if isinstance(one, Again)]
+        is_large = count_frames(work, self._config) > SMALL_FRAMES
+        if not self._is_ray_there and self._wants_ray(is_mapped=len(again) < len(work), is_large=is_large):
+            self._hired.close()
+            self._start_ray()
+        if self._is_ray_there:
+            from pipeline.flow import ray_engine as run
+
+            yield from run.run(work, self._maps.whole, self._config, self._maps.kept_faces)
+        elif len(again) < len(work):
+            yield from local.run(work, self._maps, self._hired)
+        else:
+            yield from (carry_out(one, track_here) for one in again)
+
+    def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
+        """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
+        num_files = sum(len(job.members) for job in jobs)
+        # Each sequence is one task, so a single one is no faster on Ray.
+        is_large = len(jobs) > 1 and num_files > SMALL_SEQUENCES
+        if not self._wants_ray(is_mapped=False, is_large=is_large):
+            return link_here(jobs)
+        if not self._is_ray_there:
+            self._start_ray()
+        if not self._is_ray_there:
+            return link_here(jobs)
+        from pipeline.flow import ray_engine as run
+
+        return run.link_sequences(jobs, self._config)
+
+    def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
+        """Return whether Ray should carry out the work. `is_mapped` says that the pools have something to do."""
+        if not self._can_ray_start:
+            return False
+        if self._config.run.engine != "auto":
+            return self._config.run.engine == "ray"
+        several = any(pool.resources.max_workers > 1 for pool in (*self._maps.whole, *self._maps.kept_faces))
+        return is_large or (is_mapped and several) or cluster_address(self._config) is not None
+
+    def _start_ray(self) -> None:
+        """Start Ray. If it cannot start and the user did not ask for it, the run goes on in one process."""
+        self._say("starting Ray")
+        from pipeline.flow import cluster
+
+        try:
+            cluster.start_ray(self._config, self._say)
+        except UserError as error:
+            if self._config.run.engine != "auto" or cluster_address(self._config):
+                raise
+            self._can_ray_start = False
+            self._say(f"{str(error).splitlines()[0]}; going on in one process without Ray, which is slower")
+            return
+        self._is_ray_there = True
+        cluster.check_room(self._config, self._maps.whole)
+
+
+def count_frames(work: Sequence[Work | Again], config: Config) -> float:
+    """Return the approximate number of frames to process. A picture counts as one frame. A video that is only linked
+    counts for its share of the time."""
+    count = 0.0
+    for one in work:
+        if isinstance(one, Again):
+            count += one.duration_s / RELINKED_PER_MAPPED
+            continue
+        frames = max(1.0, one.duration_s * (config.observe.fps or float(one.job.probe.fps)))
+        count += frames if one.rows or one.faces else frames / PUBLISHED_PER_MAPPED
+    return count
+
+
+def stop_ray() -> None:
+    """Stop Ray, if it was started."""
+    if "pipeline.flow.cluster" in sys.modules:
+        from pipeline.flow import cluster
+
+        cluster.stop_ray()

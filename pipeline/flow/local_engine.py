@@ -1,0 +1,190 @@
+"""Run the flow without Ray, one row after the other, in one process beside this one.
+
+The work has its own process so that a crash of native code, a hang or a lack of memory ends only that process. The
+run then goes on in a new one. Attempts, deadlines and durable chunks are the same as with Ray's workers.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from pipeline.errors import UserError
+from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up
+from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
+from pipeline.flow.pools import Maps
+from pipeline.flow.stage import PoolOfStages
+from pipeline.video.relink import Again
+
+LOADS = 3
+"""Number of failed loads of the models after which the run gives up."""
+GRACE_S = 60
+"""Seconds after the deadline of a chunk. A worker ends itself at the deadline. If even that hangs, the run ends it
+so many seconds later."""
+PROGRAM = """
+import sys
+from multiprocessing.connection import Connection
+from pipeline.flow.local_process import serve
+serve(Connection(int(sys.argv[1])))
+"""
+
+
+class WorkerDiedError(Exception):
+    """The worker's process has ended and has left no message."""
+
+
+class Hired(Protocol):
+    """A hand in another process. A new process replaces each one that died."""
+
+    def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
+        """Yield the messages of `task`. Raise WorkerDiedError if the process ends or hangs.
+
+        patience_s: longest time in seconds between two messages while a chunk is at work.
+        """
+        ...
+
+
+class HiredProcess:
+    """A process that does tasks. It starts with the first task, and `close` ends it."""
+
+    def __init__(self, maps: Maps) -> None:
+        self._maps = maps
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._is_loading = False
+
+    def load(self) -> None:
+        """Begin to load the models that process pixels, without waiting for the end."""
+        with suppress(WorkerDiedError):  # the first task will report it
+            self._give(Load())
+            self._is_loading = True
+
+    def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
+        if self._is_loading:
+            list(self._messages(patience_s))
+            self._is_loading = False
+        self._give(task)
+        yield from self._messages(patience_s)
+
+    def close(self) -> None:
+        """End the process at once. Its current work does not become durable. Durable objects stay whole."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+        self._is_loading = False
+
+    def _give(self, task: Task) -> None:
+        try:
+            connection = self._connection or self._start()
+            connection.send(task)
+        except OSError:
+            self.close()
+            raise WorkerDiedError from None
+
+    def _messages(self, patience_s: float) -> Iterator[At | Event]:
+        is_at_work = False
+        while (message := self._next(patience_s if is_at_work else None)) is not None:
+            if isinstance(message, Failed):
+                raise message.error from RuntimeError(f"in the worker:\n{message.told}")
+            is_at_work = is_at_work or isinstance(message, At)
+            yield message
+
+    def _next(self, patience_s: float | None) -> Message | None:
+        assert self._connection is not None
+        try:
+            if self._connection.poll(patience_s):
+                return self._connection.recv()
+        except (EOFError, OSError):
+            pass
+        self.close()
+        raise WorkerDiedError
+
+    def _start(self) -> Connection:
+        self._connection, theirs = Pipe()
+        path = os.pathsep.join(place for place in sys.path if place)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                # Ray sets this for its workers too. It is for libraries that get no number of threads from Loader.
+                env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for this process, which then ends the other one
+            )
+        self._connection.send(self._maps)
+        return self._connection
+
+
+def run(work: Sequence[Work | Again], maps: Maps, hired: Hired) -> Iterator[Event]:
+    """Carry out `work`. The videos that need no new chunks come first."""
+    progress = Progress(work)
+    yield from _publish(progress, maps, hired)
+    for one in progress.videos.values():
+        for task in [*(Map(row, of_faces=True) for row in one.faces), *map(Map, one.rows)]:
+            if one.job.video_id in progress.failed:
+                break
+            yield from _map(task, one, progress, maps, hired)
+        yield from _publish(progress, maps, hired)
+    progress.check_ended()
+
+
+def _map(task: Map, one: Work, progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
+    pools = maps.kept_faces if task.of_faces else maps.whole
+    loads = 0
+    while True:
+        at: int | None = None
+        try:
+            for message in hired.do(_without_durable(task, one), _patience_s(pools)):
+                if isinstance(message, At):
+                    at = message.pool
+                else:
+                    yield from progress.take(message)
+            return
+        except WorkerDiedError:
+            if at is None:
+                loads += 1
+                if loads == LOADS:
+                    raise UserError(
+                        f"the worker ended {LOADS} times while it loaded the models; close other programs, or choose "
+                        f"smaller models"
+                    ) from None
+            for pool in pools[: at or 0]:  # they waited for the pool at work and did not cause the death
+                pool.limits.ledger.take_back_attempt(one.job.video_id, pool.limits.run_id, pool.name)
+
+
+def _publish(progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
+    while progress.ready:
+        last = progress.ready.popleft()
+        for tries in range(PUBLISH_RETRIES + 1):
+            try:
+                for message in hired.do(Publish(last), _patience_s(maps.whole)):
+                    if not isinstance(message, At):
+                        yield from progress.take(message)
+                break
+            except WorkerDiedError:
+                if tries == PUBLISH_RETRIES:
+                    yield from progress.take(given_up(last))
+
+
+def _without_durable(task: Map, one: Work) -> Map:
+    """Return the task without the chunks that became durable before a worker died."""
+    row = json.loads(task.row)
+    if task.of_faces:
+        return task
+    chunks = pairwise((*row["borders"], row["end_cell"]))
+    return Map(json.dumps(row | {"durable": [first for first, end in chunks if (first, end) in one.durable]}))
+
+
+def _patience_s(pools: Sequence[PoolOfStages]) -> float:
+    return pools[0].limits.deadline_s + GRACE_S

@@ -1,0 +1,139 @@
+"""The process in which the local engine works. It takes one task after the other and sends the results of each.
+
+One process does all the work of a run. It loads models and trackers once, for every video and for the reduce.
+"""
+
+import json
+import os
+import pickle
+import queue
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import pyarrow as pa
+
+from pipeline.flow.events import Event, carry_out, event_of
+from pipeline.flow.pools import Maps
+from pipeline.flow.stage import Worker
+from pipeline.planning.spans import RowOfSpan
+from pipeline.video.reduce import Job
+from pipeline.video.relink import Again, track_here
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Task: load the models that process pixels, because there will be some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Task: make the chunks of a row durable.
+
+    row: a span, or a chunk with kept faces.
+    of_faces: whether the row is one of kept faces.
+    """
+
+    row: RowOfSpan
+    of_faces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Task: the last step of a video.
+
+    last: the reduce of its chunks, or the relink of its published tables.
+    """
+
+    last: Job | Again
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Message: the stages of a pool are at work from now on. The pools before it wait.
+
+    pool: index of the pool.
+    """
+
+    pool: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Message: a bug, or an error of the user.
+
+    error: the exception, or a RuntimeError with its text if it cannot be pickled.
+    told: its traceback as text.
+    """
+
+    error: Exception
+    told: str
+
+
+Task = Load | Map | Publish
+Message = At | Event | Failed
+
+
+class Hand:
+    """Does tasks in this process."""
+
+    def __init__(self, maps: Maps) -> None:
+        self._maps = maps
+        self._workers: dict[bool, list[Worker]] = {}
+
+    def do(self, task: Task) -> Iterator[At | Event]:
+        if isinstance(task, Publish):
+            yield carry_out(task.last, track_here)
+            return
+        of_faces = isinstance(task, Map) and task.of_faces
+        pools = self._maps.kept_faces if of_faces else self._maps.whole
+        if of_faces not in self._workers:
+            self._workers[of_faces] = [Worker(pool) for pool in pools]
+        if isinstance(task, Map):
+            row = pa.Table.from_pylist([json.loads(task.row)], pools[0].stages[0].needs)
+            yield from _through(self._workers[of_faces], 0, row)
+
+
+def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At | Event]:
+    """Carry a row through this pool and the following ones, chunk by chunk."""
+    yield At(pool)
+    for done in workers[pool](row):
+        if pool + 1 == len(workers):
+            yield event_of(done)
+        else:
+            yield from _through(workers, pool + 1, done)
+            yield At(pool)
+
+
+def serve(connection: Connection) -> None:
+    """Receive the pools, then do every task that arrives. The process ends when the other side does, even during a
+    task."""
+    arrivals: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    hand = Hand(connection.recv())
+    threading.Thread(target=_receive, args=(connection, arrivals), daemon=True).start()
+    while True:
+        task = arrivals.get()
+        try:
+            for message in hand.do(task):
+                connection.send(message)
+            connection.send(None)
+        except Exception as error:
+            connection.send(_failed(error))
+
+
+def _receive(connection: Connection, arrivals: "queue.SimpleQueue[Task]") -> None:
+    try:
+        while True:
+            arrivals.put(connection.recv())
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _failed(error: Exception) -> Failed:
+    told = "".join(traceback.format_exception(error))
+    try:
+        return Failed(pickle.loads(pickle.dumps(error)), told)
+    except Exception:  # it holds something that cannot be pickled
+        return Failed(RuntimeError(str(error)), told)

@@ -1,0 +1,193 @@
+"""Run the flow on Ray. It maps the rows through the pools and publishes each video as soon as its last chunk is
+durable."""
+
+import json
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+
+from pipeline.config import Config
+from pipeline.flow.cluster import WAIT_FOR_ACTORS_S, plain_errors
+from pipeline.flow.events import (
+    PUBLISH_RETRIES,
+    Event,
+    Progress,
+    VideoDone,
+    VideoFailed,
+    Work,
+    carry_out,
+    event_of,
+    given_up,
+)
+from pipeline.flow.stage import PoolOfStages, Worker
+from pipeline.planning.spans import RowOfSpan
+from pipeline.video.blocks import Tracked
+from pipeline.video.reduce import Job, Part
+from pipeline.video.relink import Again
+from pipeline.video.sequence import SequenceJob, link_here
+
+ROWS_BETWEEN_POOLS_BYTES = 256 << 20
+POLL_S = 0.5
+
+
+def run(
+    work: Sequence[Work | Again],
+    pools: Sequence[PoolOfStages],
+    config: Config,
+    pools_from_kept_faces: Sequence[PoolOfStages] = (),
+) -> Iterator[Event]:
+    """Carry out `work`. The videos that need no new chunks come first. Ray stays running at the end."""
+    with plain_errors():
+        yield from _Run(work, config).events(pools, pools_from_kept_faces)
+
+
+def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
+    """Link sequences as sequence.link_here does, with one task for each."""
+    cpus = config.run.reduce_cpus
+    faults: dict[str, str] = {}
+    with plain_errors():
+        waiting = [_link_here.options(num_cpus=cpus).remote([job]) for job in jobs]
+        while waiting:
+            finished, waiting = ray.wait(waiting)
+            for reference in finished:
+                faults |= ray.get(reference)
+    return faults
+
+
+class _Run:
+    def __init__(self, work: Sequence[Work | Again], config: Config) -> None:
+        self._config = config
+        self._progress = Progress(work)
+        self._publishing: dict[Any, Job | Again] = {}
+
+    def events(self, pools: Sequence[PoolOfStages], pools_from_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
+        progress = self._progress
+        spans = [row for one in progress.videos.values() for row in one.rows]
+        faces = [row for one in progress.videos.values() for row in one.faces]
+        maps = [each for each in ((faces, pools_from_kept_faces), (spans, pools)) if each[0]]
+        arrivals: queue.Queue[Any] = queue.Queue()
+        num_mapping = len(maps)
+        if maps:
+            threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
+        while num_mapping or progress.ready or self._publishing:
+            self._start_publishing()
+            if num_mapping:
+                for row in _arrived(arrivals, POLL_S):
+                    if row is None:
+                        num_mapping -= 1
+                    else:
+                        yield from progress.take(event_of(row))
+            yield from self._published(0 if num_mapping else POLL_S)
+        progress.check_ended()
+
+    def _start_publishing(self) -> None:
+        cpus, ready = self._config.run.reduce_cpus, self._progress.ready
+        while ready and len(self._publishing) < self._config.run.max_reduces:
+            last = ready.popleft()
+            self._publishing[_reduce.options(num_cpus=cpus).remote(last, cpus)] = last
+
+    def _published(self, timeout_s: float) -> Iterator[Event]:
+        if not self._publishing:
+            return
+        waiting = list(self._publishing)
+        finished, _ = ray.wait(waiting, num_returns=len(waiting) if timeout_s == 0 else 1, timeout=timeout_s)
+        for reference in finished:
+            last = self._publishing.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except (WorkerCrashedError, OutOfMemoryError):  # after all retries, so other videos are not affected
+                outcome = given_up(last)
+            yield from self._progress.take(outcome)
+
+
+def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
+    """Run one map after the other, because the pools of two maps would not fit side by side."""
+    for rows, pools in maps:
+        _map(rows, pools, arrivals)
+
+
+def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
+    """Put every row that comes out of the pools into `arrivals`. At the end put None, or the exception that ended
+    the map."""
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.target_max_block_size = 1  # one row per block
+        context.wait_for_min_actors_s = WAIT_FOR_ACTORS_S
+        context.execution_options.preserve_order = False
+        context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+            object_store_memory=ROWS_BETWEEN_POOLS_BYTES
+        )
+        dataset = ray.data.from_items([json.loads(span) for span in spans], override_num_blocks=len(spans))
+        for pool in pools:
+            dataset = _extend(dataset, pool)
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in cast(Iterator[pa.Table], batches):
+            for i in range(batch.num_rows):
+                arrivals.put(batch.slice(i, 1))
+        arrivals.put(None)
+    except BaseException as error:
+        arrivals.put(error)
+
+
+def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
+    """Append the stages of `pool` to `dataset`, in actors of their own."""
+    return dataset.map_batches(
+        Worker,
+        fn_constructor_args=(pool,),
+        batch_format="pyarrow",
+        batch_size=1,
+        num_cpus=pool.resources.num_cpus,
+        num_gpus=pool.resources.num_gpus,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=pool.resources.min_workers,
+            max_size=pool.resources.max_workers,
+            initial_size=pool.resources.min_workers,
+        ),
+    )
+
+
+def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Table | None]:
+    """Yield the items that have arrived. Wait at most `timeout_s` seconds for the first one."""
+    try:
+        item = arrivals.get(timeout=timeout_s)
+        while True:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            item = arrivals.get_nowait()
+    except queue.Empty:
+        return
+
+
+@ray.remote(max_retries=PUBLISH_RETRIES)
+def _reduce(last: Job | Again, part_cpus: float) -> VideoDone | VideoFailed:
+    return carry_out(last, partial(spread, part_cpus=part_cpus))
+
+
+_link_here = ray.remote(max_retries=PUBLISH_RETRIES)(link_here)
+
+
+def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
+    """Track parts on the cluster, but a single part in this process."""
+    if len(parts) < 2:
+        return [_track(part) for part in parts]
+    # While the task that calls this function waits, Ray lends its CPUs to the parts.
+    return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
+
+
+def _track(part: Part) -> Tracked:
+    from pipeline.video.track import track_part  # imports torch, so it is here for workers only
+
+    return track_part(part)
+
+
+_track_remote = ray.remote(max_retries=PUBLISH_RETRIES)(_track)

@@ -1,0 +1,172 @@
+"""The differences between the recipe of published tables and a wanted recipe, and the least work that each one
+needs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from pipeline.cores.relink import LIMITS
+from pipeline.planning.recipe import SHAPED_BY, Recipe
+
+KEEP = "biometrics.keep"
+SECTION_OF_ROLE = {
+    "detector": "observe",
+    "body": "observe",
+    "look": "candidates",
+    "face_detector": "faces",
+    "restorer": "restore",
+    "estimator": "estimate",
+    "face_embedding": "estimate",
+}
+"""The section of the configuration that chooses the model of each role."""
+UNSET = object()
+
+
+class Way(IntEnum):
+    """The data that new tables of a video are made of, the cheapest first."""
+
+    SCORES = 1
+    EMBEDDINGS = 2
+    CHUNKS = 3
+    FACES = 4
+    VIDEO = 5
+
+    @property
+    def made_of(self) -> str:
+        return _MADE_OF[self]
+
+    @property
+    def step(self) -> str:
+        """The repeated work, in words for a person."""
+        return _STEPS[self]
+
+
+_MADE_OF = {
+    Way.SCORES: "scores",
+    Way.EMBEDDINGS: "embeddings",
+    Way.CHUNKS: "boxes and embeddings",
+    Way.FACES: "faces",
+    Way.VIDEO: "the video",
+}
+_STEPS = {
+    Way.SCORES: "link again from stored scores",
+    Way.EMBEDDINGS: "link again from kept embeddings",
+    Way.CHUNKS: "track and link again from kept boxes and embeddings",
+    Way.FACES: "estimate again from kept faces",
+    Way.VIDEO: "decode and detect again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between two recipes.
+
+    name: a dotted knob, or the name of something else that differs.
+    before: the earlier value as text, empty where there is none.
+    after: the wanted value as text, empty where there is none.
+    needs: the cheapest way that can follow the change.
+    """
+
+    name: str
+    before: str
+    after: str
+    needs: Way
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.before} -> {self.after}" if self.before or self.after else self.name
+
+
+def compare(before: Recipe, after: Recipe) -> list[Change]:
+    """Return every difference of `after` from `before`, knobs first. Recipes without a difference make the same
+    tables."""
+    knobs = _knobs(before.knobs, after.knobs)
+    found = [*knobs, *_models(before, after, knobs)]
+    for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
+        if _plain(before.likenesses.get(kind)) != _plain(after.likenesses.get(kind)):
+            found.append(Change(f"what the registry says of {kind} likeness", "", "", Way.CHUNKS))
+    found += _revisions(before, after, found)
+    return found
+
+
+def least(changes: Sequence[Change]) -> Way:
+    """Return the cheapest way that can follow all the changes."""
+    return max((change.needs for change in changes), default=Way.SCORES)
+
+
+def _knobs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    return [
+        Change(key, _text(before.get(key, UNSET)), _text(after.get(key, UNSET)), _needed_by_knob(key, before, after))
+        for key in sorted(before.keys() | after.keys())
+        if _plain(before.get(key, UNSET)) != _plain(after.get(key, UNSET))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back. An empty mapping counts as unset, because its keys would be knobs of
+    their own."""
+    return UNSET if value is UNSET or value == {} else json.loads(json.dumps(value, default=str))
+
+
+def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Way:
+    section, _, name = key.partition(".")
+    if key == KEEP:
+        return Way.VIDEO if after.get(key) else Way.SCORES  # kept biometrics can be removed at any time
+    if section not in SHAPED_BY["reduced"]:
+        return Way.FACES if section == "estimate" else Way.VIDEO
+    # The knob may be of another version, whose tables may lack the data that it acts on.
+    if key not in before or key not in after:
+        return Way.CHUNKS
+    if section == "person":
+        return Way.SCORES
+    if section == "identity":
+        is_wider = name in LIMITS and after[key] > before[key]
+        return Way.EMBEDDINGS if is_wider else Way.SCORES
+    return Way.CHUNKS
+
+
+def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:
+    """Return the roles whose model files differ. A model that a changed knob has chosen is reported with the knob."""
+    chosen = {knob.name.partition(".")[0] for knob in knobs if not _is_number(knob.after)}
+    found = []
+    for role in sorted(before.models.keys() | after.models.keys()):
+        old, new = before.models.get(role, {}), after.models.get(role, {})
+        section = SECTION_OF_ROLE.get(role.partition(".")[0], "")
+        if old.get("sha256") == new.get("sha256") or (old.get("name") != new.get("name") and section in chosen):
+            continue
+        needs = Way.FACES if section == "estimate" else Way.VIDEO
+        found.append(Change(f"weights of {role}", _file(old), _file(new), needs))
+    return found
+
+
+def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:
+    """Return the changes caused by another version of the code. Then keys differ, but nothing that shapes them does."""
+    if before.keys.observed != after.keys.observed and least(changes) < Way.VIDEO:
+        return [Change("another version of rollcall", "", "", Way.VIDEO)]
+    explained = any(change.needs >= Way.FACES or change.name == KEEP for change in changes)
+    if before.keys.enriched != after.keys.enriched and not explained:
+        return [Change("another version of rollcall", "", "", Way.VIDEO)]
+    if before.reduce_revision != after.reduce_revision:
+        return [Change("another version of rollcall", "", "", Way.CHUNKS)]
+    return []
+
+
+def _text(value: Any) -> str:
+    if value is UNSET:
+        return "unset"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _file(model: Mapping[str, str | None]) -> str:
+    return f"{model['name']} ({(model['sha256'] or 'unknown')[:8]})" if model else "none"

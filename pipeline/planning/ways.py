@@ -1,0 +1,276 @@
+"""The cheapest way from the stored data of a video to the tables that a configuration wants.
+
+This module does no work on videos and opens none. It needs only the index of the output, the recipe of each
+config_id and the names of the files. `process` follows the chosen way, and `plan` reports it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from pipeline.config import Config, restored
+from pipeline.cores.plan import beside, disjoint
+from pipeline.errors import DataError, UserError
+from pipeline.planning.catalog import Content
+from pipeline.planning.changes import KEEP, Change, Way, compare, least
+from pipeline.planning.recipe import Recipe, config_id
+from pipeline.rows import VIDEO_TABLES
+from pipeline.storage import state as books
+from pipeline.storage import tables
+from pipeline.storage.ledger import Keys, Objects, Span, is_whole, summarised
+from pipeline.storage.state import State
+from pipeline.video.relink import Relink, crowded_out
+from pipeline.weights import Registry
+
+NAMED_CHANGES = 3
+SHOT_MAX = "identity.shot_max_s"
+NOT_KEPT = {
+    Way.EMBEDDINGS: "its embeddings are not kept",
+    Way.CHUNKS: "its boxes and embeddings are not kept",
+    Way.FACES: "its faces are not kept",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tables that a run is to make.
+
+    config: with the device chosen.
+    recipe: of the tables.
+    config_id: of the tables.
+    """
+
+    config: Config
+    recipe: Recipe
+    config_id: str
+
+    @classmethod
+    def of(cls, config: Config, registry: Registry) -> "Wanted":
+        return cls(config, Recipe.of(config, registry), config_id(config, registry))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The cost of one change by itself.
+
+    change: the difference between the recipes.
+    way: the cheapest one available.
+    why: what a cheaper way lacks. Empty if `way` is the cheapest that can follow the change.
+    """
+
+    change: Change
+    way: Way
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.change}: {self.way.step}{f' ({self.why})' if self.why else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The work for a video, and the reasons for it.
+
+    way: what its tables are made of.
+    steps: the changes since its published tables.
+    note: further reason.
+    relink: set if the new tables are made from published ones.
+    keys: of the durable chunks that are used.
+    spans: those that need no work, disjoint.
+    faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
+    """
+
+    way: Way
+    steps: tuple[Step, ...] = ()
+    note: str = ""
+    relink: Relink | None = None
+    keys: Keys
+    spans: tuple[Span, ...] = ()
+    faces: tuple[tuple[Span, str], ...] = ()
+
+    @property
+    def step(self) -> str:
+        """The work in a few words."""
+        if self.steps or self.note:
+            return self.way.step
+        if self.way is Way.VIDEO:
+            return "decode and detect"
+        return "estimate, track and link" if self.way is Way.FACES else "track and link"
+
+    @property
+    def why(self) -> str:
+        changes = _listed([str(step.change) for step in self.steps])
+        if self.note or changes:
+            return "; ".join(filter(None, (self.note, changes)))
+        if self.way is not Way.VIDEO:
+            return "all of its chunks are durable"
+        return "an earlier run was interrupted" if self.spans or self.faces else "seen for the first time"
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.why}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_CHANGES
+    return ", ".join(names[:NAMED_CHANGES]) + (f" and {more} more" if more > 0 else "")
+
+
+class Stock:
+    """The stored data of an output from which new tables can be made. Each list is read on first use, and only once."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._recipes: dict[str, Recipe | None] = {}
+
+    def courses(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
+        """Return, by video_id, the cheapest way for each content that is not done."""
+        return {content.video_id: self.course(content, wanted) for content in chosen}
+
+    def courses_anew(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
+        """Return, by video_id, the cheapest way that needs no published tables."""
+        return {content.video_id: self._from_chunks(content.video_id, wanted) for content in chosen}
+
+    def course(self, content: Content, wanted: Wanted) -> Course:
+        """Return the cheapest way for a content that is not done. Tables are read only if `identity.shot_max_s` is
+        reduced."""
+        course = self._from_chunks(content.video_id, wanted)
+        row = self._state.videos.get(content.video_id)
+        if row is None:
+            return course
+        if row["status"] != "done":
+            return replace(course, note=f"it was given up before, at {row['stage']}")
+        recipe = self._recipe(row["config_id"])
+        if recipe is None:
+            return replace(course, note=f"recipes/{row['config_id']}.json does not say how it was made")
+        changes = compare(recipe, wanted.recipe)
+        kept = tuple(disjoint(self._objects.durable(content.video_id, recipe.keys)))
+        kept = kept if is_whole(kept) else ()
+        relink = self._relink(content, row, recipe, wanted, kept)
+        lacking = self._lacks_tables(relink)
+        crowded = ""
+        if relink is not None and not lacking and least(changes) is Way.SCORES:
+            try:
+                with tables.damage_is_a_fault():
+                    crowded = crowded_out(relink)
+            except DataError as error:
+                lacking = str(error)
+        if crowded:
+            changes = [replace(one, needs=Way.EMBEDDINGS) if one.name == SHOT_MAX else one for one in changes]
+        there = {
+            Way.SCORES: not lacking,
+            Way.EMBEDDINGS: bool(kept) and relink is not None and content.video_id in self._named["embeddings"],
+            Way.CHUNKS: bool(kept),
+            Way.FACES: bool(kept) and bool(recipe.knobs.get(KEEP)),
+            Way.VIDEO: True,
+        }
+        steps = tuple(_step(change, there, crowded if change.name == SHOT_MAX else lacking) for change in changes)
+        way = next(way for way in Way if there[way] and way >= least(changes))
+        if way <= Way.EMBEDDINGS:
+            return Course(way=way, steps=steps, relink=relink, keys=course.keys)
+        is_begun = course.way < way or (way > Way.CHUNKS and course.spans)
+        return replace(course, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
+
+    def _from_chunks(self, video_id: str, wanted: Wanted) -> Course:
+        """Return the way from the chunks durable under the wanted or equivalent keys, with kept faces for the
+        missing ones."""
+        best = Course(way=Way.VIDEO, keys=wanted.recipe.keys)
+        if video_id not in self._objects.spans:
+            return best
+        alike = [wanted.recipe, *self._made_alike(wanted, Way.CHUNKS)]
+        for recipe in alike:
+            spans = tuple(disjoint(self._objects.durable(video_id, recipe.keys)))
+            if is_whole(spans):
+                return Course(way=Way.CHUNKS, keys=recipe.keys, spans=spans)
+        spans = disjoint(self._objects.durable(video_id, wanted.recipe.keys))
+        faces: dict[Span, str] = {}
+        for recipe in self._made_alike(wanted, Way.FACES):
+            others = disjoint(self._objects.durable(video_id, recipe.keys))
+            faces |= dict.fromkeys(beside(sorted([*spans, *faces]), others), recipe.keys.enriched)
+        way = Way.FACES if is_whole(sorted([*spans, *faces])) else Way.VIDEO
+        return replace(best, way=way, spans=tuple(spans), faces=tuple(sorted(faces.items())))
+
+    def _made_alike(self, wanted: Wanted, limit: Way) -> list[Recipe]:
+        """Return the recipes with kept faces from whose chunks a way no dearer than `limit` leads to the wanted
+        tables."""
+        return [
+            recipe
+            for recipe in self._all_recipes
+            if recipe.keys != wanted.recipe.keys
+            and recipe.keys.observed == wanted.recipe.keys.observed
+            and recipe.knobs.get(KEEP)
+            and least(compare(recipe, wanted.recipe)) <= limit
+        ]
+
+    def _relink(
+        self, content: Content, row: books.Row, recipe: Recipe, wanted: Wanted, kept: tuple[Span, ...]
+    ) -> Relink | None:
+        """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
+        recipe."""
+        if not all(content.video_id in self._named[name] for name in VIDEO_TABLES):
+            return None
+        try:
+            before = restored(recipe.knobs, f"recipes/{row['config_id']}.json")
+        except UserError:
+            return None
+        return Relink(
+            store=self._state.store,
+            row=row | {"uri": content.uri},
+            recipe=recipe,
+            wanted=wanted.recipe,
+            before=before,
+            after=wanted.config,
+            csv_names=tuple(self._state.csv_names(content.video_id)),
+            spans=kept if before.biometrics.keep else (),
+            in_sequence=content.video_id in self._in_sequences,
+        )
+
+    def _lacks_tables(self, relink: Relink | None) -> str:
+        """Return the reason why the published tables do not suffice, whatever has changed. Empty if they do."""
+        if relink is None:
+            return "its published tables are not whole"
+        if relink.in_sequence and relink.video_id not in self._summarised:
+            return "links of its sequence need its embeddings, which are gone"
+        return ""
+
+    def _recipe(self, config_id: str) -> Recipe | None:
+        """Return the recipe of a config_id. Return None if there is none that this version can read."""
+        if config_id not in self._recipes:
+            try:
+                told = books.read_recipe(self._state.store, config_id)
+                self._recipes[config_id] = None if told is None else Recipe.from_json(told)
+            except (UserError, TypeError, KeyError):
+                self._recipes[config_id] = None
+        return self._recipes[config_id]
+
+    @cached_property
+    def _all_recipes(self) -> list[Recipe]:
+        names = self._state.store.names("recipes")
+        found = [self._recipe(name.removeprefix("recipes/").removesuffix(".json")) for name in names]
+        return [recipe for recipe in found if recipe is not None]
+
+    @cached_property
+    def _objects(self) -> Objects:
+        return Objects.of(self._state.store)
+
+    @cached_property
+    def _named(self) -> Mapping[str, set[str]]:
+        """The videos that have a file in each dataset."""
+        store = self._state.store
+        return {
+            dataset: {name.removeprefix(f"{dataset}/").removesuffix(".parquet") for name in store.names(dataset)}
+            for dataset in (*VIDEO_TABLES, "embeddings")
+        }
+
+    @cached_property
+    def _summarised(self) -> set[str]:
+        return summarised(self._state.store)
+
+    @cached_property
+    def _in_sequences(self) -> set[str]:
+        return {row["video_id"] for members in self._state.sequences().values() for row in members}
+
+
+def _step(change: Change, there: Mapping[Way, bool], lacking: str) -> Step:
+    way = next(way for way in Way if there[way] and way >= change.needs)
+    if way is change.needs:
+        return Step(change, way)
+    return Step(change, way, lacking or f"{NOT_KEPT[change.needs]}; {KEEP}=true keeps them")

@@ -1,0 +1,232 @@
+"""Track one part of a video. BoxMOT runs over the stored boxes and embeddings of each shot, across all chunk
+borders."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.arrays import Detections
+from pipeline.config import Config
+from pipeline.cores.likeness import Likeness
+from pipeline.cores.purity import Looks
+from pipeline.cores.suppress import suppress
+from pipeline.models.tracker import Tracker
+from pipeline.video.blocks import BlockWriter, Tracked
+from pipeline.video.reduce import (
+    NOMINAL_FPS,
+    Chunks,
+    Part,
+    PartOfShot,
+    box_array,
+    flat,
+    numbers,
+    unit,
+    unit_vectors,
+)
+
+TRACKS_PER_PART = 1 << 32
+
+
+def check_options(config: Config) -> None:
+    """Raise UserError if the tracker does not know its options."""
+    _tracker(config, 1 / NOMINAL_FPS)
+
+
+def track_part(part: Part) -> Tracked:
+    """Run a tracker over each piece of a part, in order. Memory does not grow with the length of a piece."""
+    job = part.job
+    chunks = _ChunkReader(job, part.first_frames)
+    blocks = BlockWriter(partial(job.ledger.put_tracked, job.video_id, part.number))
+    tracks = _Tracks(part.number * TRACKS_PER_PART, job.priors["body"] if job.config.track.split else None)
+    for piece in part.pieces:
+        _track_piece(piece, _tracker(job.config, part.step_s, piece), chunks, blocks, tracks)
+    return tracks.tracked(blocks)
+
+
+def _tracker(config: Config, step_s: float, piece: PartOfShot | None = None) -> Tracker:
+    track = config.track
+    return Tracker(
+        track.tracker,
+        min_score=track.min_score,
+        memory_s=track.memory_s,
+        step_s=step_s,
+        options=track.options,
+        updates_before=piece.updates_before if piece else 0,
+        is_brief=piece is not None and piece.is_brief,
+    )
+
+
+def _track_piece(
+    piece: PartOfShot, tracker: Tracker, chunks: "_ChunkReader", blocks: BlockWriter, tracks: "_Tracks"
+) -> None:
+    duplicate_iou = chunks.job.config.track.duplicate_iou
+    tracks.begin(piece.shot, piece.min_frames)
+    for update, (frame, time_ns) in enumerate(zip(piece.frames.tolist(), piece.times_ns.tolist(), strict=True)):
+        chunk, seen, own, vectors = chunks.frame(frame)
+        keep = suppress(seen, duplicate_iou)
+        embeddings = vectors[keep] if vectors is not None else None
+        boxes = piece.steady.boxes(frame, seen.boxes[keep])
+        ids, kept = tracker.update(time_ns / 1e9, boxes, seen.scores[keep], embeddings)
+        at = keep[kept]
+        numbers_ = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
+        blocks.add(
+            track=numbers_, frame=frame, box=seen.boxes[at], score=seen.scores[at], chunk=chunk, detection=own[at]
+        )
+        if update % tracker.memory == 0:
+            tracks.finish(before=update - tracker.memory)
+    tracks.finish()
+
+
+@dataclass(slots=True)
+class _Track:
+    """The state of a track while it is followed. Its boxes and embeddings pass through `see` in order of frames.
+
+    first_frame: index in the video.
+    last_frame: index in the video, -1 before the first box.
+    last_update: update of the tracker at the last box, -1 before the first box.
+    num_frames: number of boxes.
+    looks: appearances of the person, from the body embeddings.
+    """
+
+    first_frame: int
+    last_frame: int = -1
+    last_update: int = -1
+    num_frames: int = 0
+    looks: Looks = field(default_factory=Looks)
+
+    def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
+        """Take one box.
+
+        vector: (D,) unit embedding, zero if the box has none.
+        """
+        self.last_frame, self.last_update = frame, update
+        self.num_frames += 1
+        if vector is not None and vector.any():
+            self.looks.add(frame, time_ns, vector)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracklet:
+    """A finished track, or the part of it that is one person.
+
+    track: number of the track.
+    first_frame: index in the video.
+    last_frame: index in the video, inclusive.
+    shot: index of the shot.
+    body: (D,) unit vector, None if there is no embedding.
+    steadiness: of the body (cores.likeness), nan if there is no embedding.
+    """
+
+    track: int
+    first_frame: int
+    last_frame: int
+    shot: int
+    body: NDArray[np.float32] | None
+    steadiness: float
+
+
+class _Tracks:
+    """The tracks of one part. It holds the tracks to which the tracker may return, and the tracklets of the finished
+    ones.
+
+    likeness: the calibrated similarity that divides a track where it changes from one person to another. None
+        divides no track.
+    """
+
+    def __init__(self, first: int, likeness: Likeness | None) -> None:
+        self._first = self._next = first
+        self._likeness = likeness
+        self._live: dict[int, _Track] = {}
+        self._finished: list[_Tracklet] = []
+
+    def begin(self, shot: int, min_frames: int) -> None:
+        """Begin with a new tracker, whose ids count from 0, in a shot. Shorter tracks become no tracklets."""
+        self._shot, self._min_frames = shot, min_frames
+        self._first = self._next
+
+    def see(
+        self, ids: NDArray[np.int64], frame: int, time_ns: int, update: int, vectors: NDArray[np.float32] | None
+    ) -> NDArray[np.int64]:
+        """Take the (K,) tracker ids of one frame. Return (K,) numbers that no other track of the video has."""
+        numbers_ = self._first + ids
+        for i, number in enumerate(numbers_.tolist()):
+            if number not in self._live:
+                self._live[number] = _Track(frame)
+            self._live[number].see(frame, time_ns, update, vectors[i] if vectors is not None else None)
+            self._next = max(self._next, number + 1)
+        return numbers_
+
+    def finish(self, before: int | None = None) -> None:
+        """End the tracks whose last box came before the update `before`, or all tracks if it is None."""
+        over = [number for number, track in self._live.items() if before is None or track.last_update < before]
+        for number in over:
+            track = self._live.pop(number)
+            if track.num_frames >= self._min_frames:
+                self._finished += self._tracklets(number, track)
+
+    def _tracklets(self, number: int, track: _Track) -> Iterator[_Tracklet]:
+        looks = track.looks.parts(self._likeness)
+        borders = [track.first_frame, *(look.start for look in looks[1:]), track.last_frame + 1]
+        for look, (first, end) in zip(looks or [None], pairwise(borders), strict=True):
+            body = None if look is None else unit(look.total)
+            steadiness = float("nan") if look is None else look.steadiness
+            yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
+
+    def tracked(self, blocks: BlockWriter) -> Tracked:
+        """Return all tracklets, in order of their tracks."""
+        found = sorted(self._finished, key=lambda one: (one.track, one.first_frame))
+        width = max((len(one.body) for one in found if one.body is not None), default=0)
+        bodies = np.full((len(found), width), np.nan, np.float32)
+        for index, one in enumerate(found):
+            if one.body is not None:
+                bodies[index] = one.body
+
+        def column(name: str) -> NDArray[np.int64]:
+            return np.array([getattr(one, name) for one in found], np.int64)
+
+        return Tracked(
+            blocks=blocks.finish(),
+            tracks=column("track"),
+            first_frames=column("first_frame"),
+            last_frames=column("last_frame"),
+            shots=column("shot"),
+            bodies=bodies,
+            steadiness=np.array([one.steadiness for one in found], np.float64),
+        )
+
+
+class _ChunkReader:
+    """Reads the detections of single frames. One chunk is in memory at a time."""
+
+    def __init__(self, job: Chunks, first_frames: NDArray[np.int64]) -> None:
+        self.job = job
+        self._first_frames = first_frames
+        self._chunk = -1
+
+    def frame(self, frame: int) -> tuple[int, Detections, NDArray[np.int64], NDArray[np.float32] | None]:
+        """Return a frame's chunk, its detections, their places in the chunk, and their embeddings (zero where there
+        is none)."""
+        chunk = int(np.searchsorted(self._first_frames, frame, side="right")) - 1
+        if chunk != self._chunk:
+            self._load(chunk)
+        start, end = np.searchsorted(self._frames, [frame, frame + 1])
+        place = self._order[start:end]
+        vectors = None if self._vectors is None else self._vectors[place]
+        return chunk, Detections(self._boxes[place], self._scores[place]), place, vectors
+
+    def _load(self, chunk: int) -> None:
+        job = self.job
+        table = job.ledger.observed(job.video_id, job.spans[chunk], rows.DETECTIONS.names)
+        detections = flat(table["detections"])
+        frames = numbers(detections, "frame") + self._first_frames[chunk]
+        self._order = np.argsort(frames, kind="stable")
+        self._frames = frames[self._order]
+        self._boxes = box_array(detections, "box")
+        self._scores = numbers(detections, "score").astype(np.float32)
+        self._vectors = unit_vectors(detections)
+        self._chunk = chunk

@@ -1,0 +1,109 @@
+"""Two pools whose stages misbehave, for a worker that imports nothing heavy for them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import rows
+from pipeline.errors import DataError, UserError
+from pipeline.flow.pools import Maps
+from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.storage.ledger import Ledger, Span
+
+RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
+
+Misdeeds = Mapping[tuple[str, int], Callable[[], object]]
+"""Calls that replace the work, by video and first cell."""
+Chunks = Mapping[Span, tuple[pa.Table, pa.Table]]
+"""The objects to commit for every video, by span."""
+
+
+class Gone(BaseException):
+    """Stands for the end of a process."""
+
+
+def vanish() -> None:
+    raise Gone
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def rot() -> None:
+    raise DataError("no picture")
+
+
+def err() -> None:
+    raise ZeroDivisionError("nobody thought of this")
+
+
+def observe(misdeeds: Misdeeds, row: pa.Table) -> Iterator[pa.Table]:
+    span = row.to_pylist()[0]
+    for first, end in zip(span["borders"], [*span["borders"][1:], span["end_cell"]], strict=True):
+        if first in span["durable"]:
+            continue
+        misdeeds.get((span["video_id"], first), int)()
+        columns = dict.fromkeys(rows.CHUNK.names) | {"video_id": span["video_id"], "first_cell": first, "end_cell": end}
+        yield pa.Table.from_pylist([columns], rows.CHUNK)
+
+
+def commit(misdeeds: Misdeeds, ledger: Ledger, chunks: Chunks, row: pa.Table) -> pa.Table:
+    video_id, first, end = (row[name][0].as_py() for name in ("video_id", "first_cell", "end_cell"))
+    misdeeds.get((video_id, first), int)()
+    if (first, end) in chunks:
+        ledger.commit(video_id, (first, end), *chunks[first, end])
+    return pa.table({"num_frames": pa.array([10], pa.int64())})
+
+
+def built(core: Any) -> Any:
+    return core
+
+
+def maps(
+    ledger: Ledger,
+    chunks: Chunks,
+    *,
+    observing: Misdeeds | None = None,
+    committing: Misdeeds | None = None,
+    build: Callable[[Any], Any] = built,
+    deadline_s: float = 60.0,
+    max_attempts: int = 2,
+) -> Maps:
+    limits = Limits(ledger=ledger, run_id="run", max_attempts=max_attempts, deadline_s=deadline_s)
+    chunk_needs = pa.schema([rows.CHUNK.field(name) for name in ("video_id", "first_cell", "end_cell")])
+    first = Stage(
+        name="observe",
+        build=partial(build, partial(observe, observing or {})),
+        needs=rows.SPAN,
+        adds=pa.schema([]),
+        splits=True,
+    )
+    second = Stage(
+        name="commit",
+        build=partial(build, partial(commit, committing or {}, ledger, chunks)),
+        needs=chunk_needs,
+        adds=pa.schema([("num_frames", pa.int64())]),
+    )
+    named = {"observe": first, "enrich": second}
+    made = [
+        PoolOfStages(name=name, stages=(stage,), resources=RESOURCES, limits=limits) for name, stage in named.items()
+    ]
+    return Maps(made, made)
+
+
+def crash_at_loading(core: Any) -> Any:
+    crash()
+
+
+def refuse(core: Any) -> Any:
+    raise UserError("these are no weights")

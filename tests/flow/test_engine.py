@@ -1,0 +1,180 @@
+"""The choice of the engine that carries out a run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.config import load
+from pipeline.errors import UserError
+from pipeline.flow import cluster, engine
+from pipeline.flow import ray_engine as run
+from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
+from pipeline.flow.events import Work
+from pipeline.flow.pools import Maps
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+from pipeline.video.relink import Again
+from pipeline.video.sequence import SequenceJob
+from tests.builders import Film, job_of
+from tests.flow import misdeeds
+
+FPS = 8
+
+
+class Watched:
+    """Both engines, with a record of the calls that they get."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.noted: list[str] = []
+        self.ledger = Ledger(Store(str(folder)), Keys("o", "e"))
+        for name in ("load", "close"):
+            monkeypatch.setattr(engine.HiredProcess, name, lambda _, name=name: self.noted.append(f"local {name}"))
+        monkeypatch.setattr(engine.local, "run", lambda *_: self._carry_out("local"))
+        monkeypatch.setattr(engine, "carry_out", lambda *_: self.noted.append("here"))
+        monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
+        monkeypatch.setattr(cluster, "check_room", lambda *_: None)
+        monkeypatch.setattr(run, "run", lambda *_: self._carry_out("ray"))
+        monkeypatch.setattr(run, "link_sequences", lambda *_: self.noted.append("ray link"))
+        monkeypatch.setattr(engine, "link_here", lambda jobs: self.noted.append("local link"))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def _carry_out(self, name: str) -> Iterator[Any]:
+        self.noted.append(f"{name} run")
+        return iter(())
+
+    def engines(self, *settings: str, workers: int = 1) -> Engines:
+        first, second = misdeeds.maps(self.ledger, {}).whole
+        second = replace(second, resources=replace(second.resources, max_workers=workers))
+        config = load(settings=[f"observe.fps={FPS}", *settings]).on_device("cpu")
+        return Engines(config, Maps([first, second], []), lambda _: None)
+
+    def work(self, engines: Engines, seconds: float, *, is_mapped: bool = True) -> list[Work]:
+        job = job_of(Film(seconds, []), [], self.ledger, engines._config)
+        return [Work(job=job, rows=("a span",) if is_mapped else ())]
+
+    def again(self, seconds: float) -> list[Any]:
+        one = Again.__new__(Again)
+        object.__setattr__(one, "relink", SimpleNamespace(row={"duration_s": seconds}))
+        return [one]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watched:
+    return Watched(monkeypatch, tmp_path)
+
+
+SMALL_S, LARGE_S = SMALL_FRAMES / FPS - 1, SMALL_FRAMES / FPS + 1
+LOCAL, RAY = ["local load", "local run"], ["ray start", "ray run"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "seconds", "expected"),
+    [
+        ((), 1, SMALL_S, LOCAL),
+        ((), 1, LARGE_S, ["local load", "local close", *RAY]),
+        ((), 2, SMALL_S, RAY),
+        (("run.address=10.0.0.1:6379",), 1, SMALL_S, RAY),
+        (("run.engine=ray",), 1, SMALL_S, RAY),
+        (("run.engine=local",), 1, LARGE_S, LOCAL),
+    ],
+)
+def test_small_work_of_this_machine_needs_no_ray(
+    watched: Watched, settings: tuple[str, ...], workers: int, seconds: float, expected: list[str]
+) -> None:
+    engines = watched.engines(*settings, workers=workers)
+    engines.begin(1, with_pixels=True)
+    list(engines.run(watched.work(engines, seconds)))
+    assert watched.noted == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "seconds", "expected"),
+    [
+        ((), 2, SMALL_S, ["here"]),
+        ((), 1, RELINKED_PER_MAPPED * SMALL_FRAMES + 1, ["local close", *RAY]),
+        (("run.engine=local",), 1, RELINKED_PER_MAPPED * SMALL_FRAMES + 1, ["here"]),
+        (("run.address=10.0.0.1:6379",), 1, SMALL_S, ["local close", *RAY]),
+    ],
+)
+def test_what_is_only_linked_again_needs_no_other_process_unless_it_is_much(
+    watched: Watched, settings: tuple[str, ...], workers: int, seconds: float, expected: list[str]
+) -> None:
+    list(watched.engines(*settings, workers=workers).run(watched.again(seconds)))
+    assert watched.noted == expected
+
+
+def test_what_is_only_tracked_and_linked_is_sooner_done_than_what_is_looked_at(watched: Watched) -> None:
+    engines = watched.engines()
+    list(engines.run(watched.work(engines, LARGE_S, is_mapped=False)))
+    assert watched.noted == ["local run"]
+
+
+def test_models_are_not_loaded_where_no_pixels_are_needed(watched: Watched) -> None:
+    watched.engines().begin(1, with_pixels=False)
+    assert not watched.noted
+
+
+def test_many_pictures_are_no_small_work_and_ray_starts_while_they_are_looked_at(watched: Watched) -> None:
+    watched.engines().begin(SMALL_FRAMES + 1, with_pixels=True)
+    assert watched.noted == ["ray start"]
+
+
+def test_a_cluster_that_is_named_in_the_environment_is_used(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    watched.engines().begin(1, with_pixels=True)
+    watched.engines("run.engine=local").begin(1, with_pixels=True)
+    assert watched.noted == ["ray start", "local load"]
+
+
+def test_a_worker_is_ended_with_the_run(watched: Watched) -> None:
+    with watched.engines() as engines:
+        engines.begin(1, with_pixels=True)
+    assert watched.noted == ["local load", "local close"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "files", "expected"),
+    [
+        ((), [3], ["local link"]),
+        ((), [SMALL_SEQUENCES + 1], ["local link"]),  # Ray would link it in one task
+        ((), [SMALL_SEQUENCES, 1], ["ray start", "ray link"]),
+        (("run.engine=local",), [SMALL_SEQUENCES, 1], ["local link"]),
+        (("run.engine=ray",), [3], ["ray start", "ray link"]),
+    ],
+)
+def test_sequences_are_linked_here_unless_there_are_many(
+    watched: Watched, settings: tuple[str, ...], files: list[int], expected: list[str]
+) -> None:
+    members: Any = [[None] * count for count in files]
+    jobs = [SequenceJob(str(at), tuple(each), watched.ledger.store) for at, each in enumerate(members)]
+    watched.engines(*settings).link_sequences(jobs)
+    assert watched.noted == expected
+
+
+@pytest.mark.parametrize("other", ["run.observe.workers=2", "run.enrich.max_workers=2", "run.address=10.0.0.1:6379"])
+def test_one_process_and_several_workers_exclude_each_other(other: str) -> None:
+    with pytest.raises(UserError, match="engine=local"):
+        load(settings=["run.engine=local", other])
+
+
+def test_where_ray_cannot_start_and_nobody_has_asked_for_it_one_process_does_all(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        watched.noted.append("ray start")
+        raise UserError("Ray does not start on this machine: timed out\nclose other programs")
+
+    monkeypatch.setattr(cluster, "start_ray", fail)
+    engines, said = watched.engines(workers=2), []
+    engines._say = said.append
+    engines.begin(1, with_pixels=True)
+    list(engines.run(watched.work(engines, LARGE_S)))
+    assert watched.noted == ["ray start", "local run"]
+    assert said[-1].startswith("Ray does not start on this machine: timed out; going on in one process without Ray")
+    for settings in (("run.engine=ray",), ("run.address=10.0.0.1:6379",)):
+        with pytest.raises(UserError, match="does not start"):
+            watched.engines(*settings).begin(1, with_pixels=True)

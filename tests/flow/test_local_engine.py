@@ -1,0 +1,227 @@
+"""The local engine, when its worker dies, hangs or fails, or when the process that started it is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cores.plan import PlannedSpan
+from pipeline.errors import UserError
+from pipeline.flow.events import ChunkDone, Event, VideoDone, VideoFailed, Work
+from pipeline.flow.local_engine import HiredProcess, WorkerDiedError, run
+from pipeline.flow.local_process import At, Hand, Map, Publish, Task
+from pipeline.flow.pools import Maps
+from pipeline.planning.spans import span_row
+from pipeline.storage import tables
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+from tests.builders import Film, Walker, chunk, configured, job_of
+from tests.flow import misdeeds
+
+ROOT = Path(__file__).parents[2]
+FILM = Film(4.0, [Walker(0, 4, x=20)])
+CHUNKS = [(0, 2), (2, -1)]
+
+
+def maps(ledger: Ledger, **how: Any) -> Maps:
+    frames = FILM.frames()
+    return misdeeds.maps(ledger, {span: chunk(FILM, frames, span) for span in CHUNKS}, **how)
+
+
+class HiredHere:
+    """A hand that works in this process. A new one replaces each one that died. `given` holds all tasks so far."""
+
+    def __init__(self, maps: Maps, *, dies_at_reduce: int = 0) -> None:
+        self._maps, self._hand, self._dies = maps, Hand(maps), dies_at_reduce
+        self.given: list[Task] = []
+
+    def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
+        self.given.append(task)
+        try:
+            if isinstance(task, Publish) and self._dies:
+                self._dies -= 1
+                misdeeds.vanish()
+            yield from self._hand.do(task)
+        except misdeeds.Gone:
+            self._hand = Hand(self._maps)
+            raise WorkerDiedError from None
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    tables.create(Store(str(tmp_path)), keep_biometrics=False)
+    return Ledger(Store(str(tmp_path)), Keys("o", "e"))
+
+
+def work(ledger: Ledger, video_id: str = "v", *, is_durable: bool = False) -> Work:
+    """Return the work of a whole video as one span of two chunks, or only its reduce if `is_durable`."""
+    if is_durable:
+        for span in CHUNKS:
+            ledger.commit(video_id, span, *chunk(FILM, FILM.frames(), span))
+    one = job_of(FILM, CHUNKS if is_durable else [], ledger, configured(), video_id)
+    row = span_row(video_id, one.uri, one.probe, PlannedSpan(0, -1, (0, 2), ()))
+    return Work(job=one, rows=() if is_durable else (row,))
+
+
+def told(events: Sequence[Event]) -> list[tuple[str, ...]]:
+    kinds = {ChunkDone: "chunk", VideoDone: "done"}
+    return [
+        ("failed", event.video_id, event.stage, event.reason)
+        if isinstance(event, VideoFailed)
+        else (kinds[type(event)], event.published.video_id if isinstance(event, VideoDone) else event.video_id)
+        for event in events
+    ]
+
+
+def marks(ledger: Ledger) -> list[str]:
+    return [name for name in ledger.store.names("_work") if "/attempts/" in name]
+
+
+DONE = [("chunk", "v"), ("chunk", "v"), ("done", "v")]
+
+
+# --- a hand in this process ------------------------------------------------------------------------------------------
+
+
+def test_what_only_has_to_be_reduced_comes_first_and_every_video_when_its_last_chunk_is_durable(ledger: Ledger) -> None:
+    made = maps(ledger)
+    all_work = [work(ledger), work(ledger, "w", is_durable=True), work(ledger, "x")]
+    events = told(list(run(all_work, made, HiredHere(made))))
+    x = [(kind, "x") for kind, _ in DONE]
+    assert events == [("done", "w"), *DONE, *x]
+    assert not marks(ledger)
+
+
+def test_a_worker_that_dies_once_is_replaced_and_what_is_durable_is_not_done_again(ledger: Ledger) -> None:
+    deaths = [misdeeds.vanish]
+    made = maps(ledger, committing={("v", 2): lambda: deaths.pop()() if deaths else None})
+    hired = HiredHere(made)
+    assert told(list(run([work(ledger)], made, hired))) == DONE
+    first, second = (task for task in hired.given if isinstance(task, Map))
+    assert '"durable": []' in first.row
+    assert '"durable": [0]' in second.row
+    assert not marks(ledger)
+
+
+@pytest.mark.parametrize(("pool", "guilty"), [("observe", "observing"), ("enrich", "committing")])
+def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
+    ledger: Ledger, pool: str, guilty: str
+) -> None:
+    """The pools before the guilty one only waited, so they are not blamed."""
+    made = maps(ledger, **{guilty: {("v", 2): misdeeds.vanish}})
+    events = told(list(run([work(ledger), work(ledger, "w")], made, HiredHere(made))))
+    reason = "its worker died 2 times (memory, a crash, or over 60 s)"
+    assert events[:2] == [("chunk", "v"), ("failed", "v", pool, reason)]
+    assert events[2:] == [(kind, "w") for kind, _ in DONE]
+
+
+def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledger: Ledger) -> None:
+    made = maps(ledger, observing={("v", 0): misdeeds.rot})
+    hired = HiredHere(made)
+    events = told(list(run([work(ledger), work(ledger, "w")], made, hired)))
+    assert events == [("failed", "v", "observe", "no picture"), *[(kind, "w") for kind, _ in DONE]]
+    assert len(hired.given) == 3
+
+
+@pytest.mark.parametrize(("deaths", "expected"), [(3, DONE), (4, [*DONE[:2], ("failed", "v", "reduce")])])
+def test_a_reduce_that_kills_its_worker_is_tried_again_and_at_last_given_up(
+    ledger: Ledger, deaths: int, expected: list[tuple[str, ...]]
+) -> None:
+    made = maps(ledger)
+    events = told(list(run([work(ledger)], made, HiredHere(made, dies_at_reduce=deaths))))
+    assert [event[:3] for event in events] == expected
+
+
+# --- a process -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hire() -> Iterator[Callable[[Maps], HiredProcess]]:
+    hired: list[HiredProcess] = []
+
+    def made(maps: Maps) -> HiredProcess:
+        hired.append(HiredProcess(maps))
+        return hired[-1]
+
+    yield made
+    for each in hired:
+        each.close()
+
+
+Hire = Callable[[Maps], HiredProcess]
+
+
+def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, hire: Hire) -> None:
+    made = maps(ledger, committing={("v", 2): misdeeds.crash, ("w", 0): misdeeds.rot}, max_attempts=1)
+    events = told(list(run([work(ledger), work(ledger, "w")], made, hire(made))))
+    assert [event[:3] for event in events] == [
+        ("chunk", "v"),
+        ("failed", "v", "enrich"),
+        ("failed", "w", "commit"),
+    ]
+
+
+def test_a_hang_ends_at_the_deadline(ledger: Ledger, hire: Hire) -> None:
+    made = maps(ledger, observing={("v", 0): misdeeds.hang}, deadline_s=0.2, max_attempts=1)
+    (event,) = told(list(run([work(ledger)], made, hire(made))))
+    assert event == ("failed", "v", "observe", "its worker died 1 time (memory, a crash, or over 0.2 s)")
+
+
+def test_a_bug_ends_the_run_and_says_where_it_is(ledger: Ledger, hire: Hire) -> None:
+    made = maps(ledger, committing={("v", 0): misdeeds.err})
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(run([work(ledger)], made, hire(made)))
+    assert "in commit" in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [(misdeeds.crash_at_loading, "ended 3 times while it loaded"), (misdeeds.refuse, "these are no weights")],
+)
+def test_models_that_cannot_be_loaded_end_the_run_with_a_line(
+    ledger: Ledger, hire: Hire, build: Callable[[Any], Any], told: str
+) -> None:
+    made = maps(ledger, build=build)
+    hired = hire(made)
+    hired.load()
+    with pytest.raises(UserError, match=told):
+        list(run([work(ledger)], made, hired))
+
+
+LONELY = """
+import json, sys
+from pipeline.flow.local_process import Map
+from pipeline.flow.local_engine import HiredProcess
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+from tests.flow import misdeeds
+ledger = Ledger(Store(sys.argv[1]), Keys("o", "e"))
+hired = HiredProcess(misdeeds.maps(ledger, {}, observing={("v", 2): misdeeds.hang}))
+for message in hired.do(Map(sys.argv[2]), 600):
+    print(hired._process.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_a_worker_does_not_outlive_whom_it_works_for(ledger: Ledger, how: signal.Signals) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", LONELY, ledger.store.uri, work(ledger).rows[0]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert driver.stdout is not None
+    worker = int(driver.stdout.readline())
+    os.kill(worker, 0)
+    driver.send_signal(how)
+    driver.communicate()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{worker}").exists()

@@ -1,0 +1,136 @@
+"""The rules of the adapter, without Ray. The worker is made directly."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline import rows
+from pipeline.errors import DataError, MachineError
+from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+
+A, B = pa.schema([("a", pa.int64())]), pa.schema([("b", pa.int64())])
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Worker]:
+    limits = Limits(ledger=Ledger(Store(str(tmp_path)), Keys("o", "e")), run_id="run", max_attempts=2, deadline_s=60)
+    resources = Resources(num_cpus=1, num_gpus=0.5, min_workers=1, max_workers=1)
+
+    def made(*stages: Stage) -> Worker:
+        return Worker(PoolOfStages(name="pool", stages=stages, resources=resources, limits=limits))
+
+    return made
+
+
+def stage(name: str, core: Any, needs: pa.Schema, adds: pa.Schema, **more: Any) -> Stage:
+    return Stage(name=name, build=lambda: core, needs=needs, adds=adds, **more)
+
+
+def chunk(**columns: Any) -> pa.Table:
+    base = dict.fromkeys(rows.CHUNK.names) | {"video_id": "v", "first_cell": 0, "attempts": 0, "timings": []}
+    table = pa.table({name: pa.array([base[name]], rows.CHUNK.field(name).type) for name in rows.CHUNK.names})
+    for name, value in columns.items():
+        table = table.append_column(pa.field(name, pa.int64()), pa.array([value], pa.int64()))
+    return table
+
+
+def test_stages_of_a_pool_add_and_drop_in_order(make: Callable[..., Worker]) -> None:
+    double = stage("double", lambda t: pa.table({"b": [t["a"][0].as_py() * 2]}), A, B, drops=("a",))
+    again = stage("again", lambda t: pa.table({"b": [t["b"][0].as_py() * 2]}), B, B)
+    (out,) = make(double, again)(chunk(a=3, z=9))
+    assert (out["b"].to_pylist(), out["z"].to_pylist()) == ([12], [9])
+    assert "a" not in out.column_names
+    assert [timing["stage"] for timing in out["timings"][0].as_py()] == ["double", "again"]
+    assert out["timings"][0].as_py()[0]["gpu_seconds"] == out["timings"][0].as_py()[0]["seconds"] / 2
+
+
+def test_a_stage_sees_only_what_it_needs(make: Callable[..., Worker]) -> None:
+    seen: list[list[str]] = []
+
+    def core(table: pa.Table) -> pa.Table:
+        seen.append(table.column_names)
+        return pa.table({"b": [1]})
+
+    list(make(stage("s", core, A, B))(chunk(a=3, z=9)))
+    assert seen == [["a"]]
+
+
+def test_a_fault_of_the_data_stays_on_its_row_and_later_stages_leave_it_alone(make: Callable[..., Worker]) -> None:
+    def faulty(table: pa.Table) -> pa.Table:
+        raise DataError("a rotten crop")
+
+    later = stage("later", lambda table: pytest.fail("ran"), B, A)
+    (out,) = make(stage("first", faulty, A, B), later)(chunk(a=1))
+    assert out["error"].to_pylist() == [{"stage": "first", "kind": "DataError", "message": "a rotten crop"}]
+    assert out["b"].to_pylist() == out["a"].to_pylist() == [None]
+
+
+def test_a_bug_crashes(make: Callable[..., Worker]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(make(stage("s", lambda table: 1 / 0, A, B))(chunk(a=1)))
+
+
+def test_what_keeps_a_worker_from_loading_its_models_comes_out_with_the_first_row(make: Callable[..., Worker]) -> None:
+    def build() -> Any:
+        raise MachineError("the disk is full")
+
+    worker = make(Stage(name="s", build=build, needs=A, adds=B))
+    with pytest.raises(MachineError, match="the disk is full"):
+        list(worker(chunk(a=1)))
+
+
+def test_a_wrong_column_is_named(make: Callable[..., Worker]) -> None:
+    with pytest.raises(TypeError, match=r"expected columns \['b'\], got \['c'\]"):
+        list(make(stage("s", lambda table: pa.table({"c": [1]}), A, B))(chunk(a=1)))
+
+
+SPAN = pa.schema([("video_id", pa.string()), ("first_cell", pa.int64())])
+
+
+def split(faulty: bool) -> Callable[[pa.Table], Iterator[pa.Table]]:
+    def core(row: pa.Table) -> Iterator[pa.Table]:
+        yield chunk(a=1)
+        if faulty:
+            raise DataError("the rest is rotten")
+        yield chunk(a=2)
+
+    return core
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_span_becomes_chunks_and_a_fault_on_the_way_a_row_of_the_same_form(
+    make: Callable[..., Worker], faulty: bool
+) -> None:
+    worker = make(
+        stage("split", split(faulty), SPAN, A, splits=True),
+        stage("next", lambda t: pa.table({"b": t["a"]}), A, B, drops=("a",)),
+    )
+    out = list(worker(pa.table({"video_id": ["v"], "first_cell": [0]})))
+    assert [table.column_names for table in out] == [[*rows.CHUNK.names, "b"]] * 2
+    assert [table["b"][0].as_py() for table in out] == [1, None if faulty else 2]
+    assert out[1]["error"][0].is_valid is faulty
+
+
+def test_a_chunk_that_kills_its_worker_is_given_up(make: Callable[..., Worker]) -> None:
+    def dies(table: pa.Table) -> pa.Table:
+        raise SystemExit  # acts like a death, because the attempt is not taken back
+
+    worker = make(stage("s", dies, A, B))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            list(worker(chunk(a=1)))
+    (out,) = worker(chunk(a=1))
+    assert out["error"][0].as_py()["message"].startswith("its worker died 2 times")
+    assert out["b"].to_pylist() == [None]
+
+
+def test_a_success_takes_its_attempts_back(make: Callable[..., Worker]) -> None:
+    worker = make(stage("s", lambda table: pa.table({"b": [1]}), A, B))
+    for _ in range(5):
+        (out,) = worker(chunk(a=1))
+        assert out["attempts"].to_pylist() == [1]

@@ -1,0 +1,97 @@
+"""The least work that a difference between two recipes needs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from pipeline.planning import recipe as recipes
+from pipeline.planning.changes import Way, compare, least
+from pipeline.planning.recipe import Recipe
+from pipeline.weights import Registry
+from tests.builders import configured
+
+
+def recipe(*settings: str) -> Recipe:
+    config = configured(*settings)
+    return Recipe.from_json(Recipe.of(config, Registry.of(config, lambda _: iter(()))).to_json())
+
+
+def told(before: Recipe, after: Recipe) -> list[str]:
+    return [f"{change}: {change.needs.name}" for change in compare(before, after)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([], ["identity.wrong_joins=0.1"], ["identity.wrong_joins 0.05 -> 0.1: SCORES"]),
+        ([], ["person.min_faces=3"], ["person.min_faces 2 -> 3: SCORES"]),
+        ([], ["identity.max_gap_s=4"], ["identity.max_gap_s 5 -> 4: SCORES"]),
+        ([], ["identity.max_gap_s=6"], ["identity.max_gap_s 5 -> 6: EMBEDDINGS"]),
+        ([], ["cuts.threshold=30"], ["cuts.threshold 27 -> 30: CHUNKS"]),
+        ([], ["track.options.new_track_thresh=0.7"], ["track.options.new_track_thresh unset -> 0.7: CHUNKS"]),
+        ([], ["estimate.batch=8"], ["estimate.batch 16 -> 8: FACES"]),
+        ([], ["estimate.estimator=null"], ["estimate.estimator bosch-heads -> null: FACES"]),
+        ([], ["gate.min_score=0.9"], ["gate.min_score 0.8 -> 0.9: VIDEO"]),
+        ([], ["restore.mode=auto"], ["restore.mode off -> auto: VIDEO"]),
+        ([], ["observe.fps=4"], ["observe.fps 8 -> 4: VIDEO"]),
+        ([], ["biometrics.keep=true"], ["biometrics.keep false -> true: VIDEO"]),
+        (["biometrics.keep=true"], [], ["biometrics.keep true -> false: SCORES"]),
+        ([], ["chunk.max_seconds=5", "run.max_reduces=2", "observe.decode_threads=1"], []),
+    ],
+)
+def test_every_knob_has_the_cheapest_way_that_can_follow_it(
+    before: Sequence[str], after: Sequence[str], expected: list[str]
+) -> None:
+    assert told(recipe(*before), recipe(*after)) == expected
+
+
+def test_every_result_knob_but_those_of_the_reduce_and_the_estimate_needs_the_video() -> None:
+    plain = recipe()
+    for key in plain.knobs:
+        (change,) = compare(plain, replace(plain, knobs={**plain.knobs, key: "another"} | _number(key)))
+        section = key.split(".")[0]
+        cheap = {"identity": Way.EMBEDDINGS, "person": Way.SCORES, "track": Way.CHUNKS, "cuts": Way.CHUNKS}
+        limit = {**cheap, "estimate": Way.FACES}.get(section, Way.VIDEO)
+        assert change.needs <= limit, key
+        assert change.needs is limit or section == "identity", key
+
+
+def _number(key: str) -> dict[str, float]:
+    return {key: 1e6} if key.startswith("identity.") else {}
+
+
+def test_other_weights_count_as_a_change_of_their_stage() -> None:
+    one = recipe()
+    for role, way in (("detector", Way.VIDEO), ("face_detector", Way.VIDEO), ("estimator.heads", Way.FACES)):
+        other = {**one.models, role: {**one.models[role], "sha256": "0123456789abcdef"}}
+        (change,) = compare(one, replace(one, models=other))
+        assert change.needs is way
+        assert str(change).startswith(f"weights of {role} {one.models[role]['name']} (")
+        assert str(change).endswith(f"-> {one.models[role]['name']} (01234567)")
+
+
+def test_another_version_of_the_code_is_named_where_no_knob_explains_another_key() -> None:
+    one = recipe()
+    observed = replace(one, keys=replace(one.keys, observed="x", enriched="y"))
+    enriched = replace(one, keys=replace(one.keys, enriched="y"))
+    reduced = replace(one, reduce_revision=recipes.REDUCE_REVISION + 1)
+    version = "another version of rollcall"
+    assert told(one, observed) == [f"{version}: VIDEO"]
+    assert told(one, enriched) == [f"{version}: VIDEO"]
+    assert told(one, reduced) == [f"{version}: CHUNKS"]
+
+
+def test_a_knob_of_another_version_needs_what_its_section_acts_on() -> None:
+    one = recipe()
+    without = {key: value for key, value in one.knobs.items() if key not in ("person.min_faces", "observe.fps")}
+    assert told(replace(one, knobs=without), one) == [
+        "observe.fps unset -> 8: VIDEO",
+        "person.min_faces unset -> 2: CHUNKS",
+    ]
+
+
+def test_what_the_registry_says_of_likenesses_acts_on_embeddings() -> None:
+    one = recipe()
+    other = replace(one, likenesses={**one.likenesses, "body": {"same": [0.1, 0.5], "other": [0.5, 0.5]}})
+    assert least(compare(one, other)) is Way.CHUNKS
