@@ -23,7 +23,7 @@ from pipeline.media.probe import DAMAGED, Probe
 from pipeline.planning.recipe import REDUCE_REVISION, Recipe, reduced_id
 from pipeline.planning.ways import Wanted
 from pipeline.storage import state, tables
-from pipeline.storage.ledger import Keys, Ledger, Span
+from pipeline.storage.ledger import ChunkSpan, Keys, Ledger
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
@@ -180,7 +180,7 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id
     store = Store(place)
     tables.create(store, config.biometrics.keep)
     ledger = Ledger(store, Keys("o", "e"))
-    spans: list[Span] = list(pairwise([0, *borders, -1]))
+    spans: list[ChunkSpan] = list(pairwise([0, *borders, -1]))
     frames = film.frames()
     if not config.observe.camera_motion:
         frames = [frame | {"motion": None} for frame in frames]
@@ -189,7 +189,7 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id
     return job_of(film, spans, ledger, config, video_id)
 
 
-def job_of(film: Film, spans: Sequence[Span], ledger: Ledger, config: Config, video_id: str = "v") -> Job:
+def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Config, video_id: str = "v") -> Job:
     return Job(
         video_id=video_id,
         uri=f"/in/{video_id}.mp4",
@@ -270,7 +270,7 @@ def probe(film: Film) -> Probe:
     )
 
 
-def chunk(film: Film, frames: Sequence[dict[str, Any]], span: Span) -> tuple[pa.Table, pa.Table]:
+def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tuple[pa.Table, pa.Table]:
     """Return the arguments of `Ledger.commit` for the cells `span` of a film that has these `frames`."""
     own = [i for i, frame in enumerate(frames) if span[0] <= frame["cell"] and (span[1] < 0 or frame["cell"] < span[1])]
     detections: list[dict[str, Any]] = []

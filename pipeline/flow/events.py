@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.errors import DataError
 from pipeline.planning.spans import RowOfSpan
-from pipeline.storage.ledger import Span, is_whole
+from pipeline.storage.ledger import ChunkSpan, is_whole
 from pipeline.video.reduce import Job, Published, Spread, reduce_video
 from pipeline.video.relink import Again, publish_again
 
@@ -33,7 +33,7 @@ class ChunkDone:
     """
 
     video_id: str
-    span: Span
+    span: ChunkSpan
     num_frames: int
     timings: Mapping[str, tuple[float, float]]
     attempts: int
@@ -83,7 +83,7 @@ class Work:
     job: Job
     rows: tuple[RowOfSpan, ...] = ()
     faces: tuple[RowOfSpan, ...] = ()
-    durable: set[Span] = field(default_factory=set)
+    durable: set[ChunkSpan] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.durable.update(self.job.spans)
@@ -96,7 +96,7 @@ class Work:
     def duration_s(self) -> float:
         return self.job.probe.duration_s
 
-    def take(self, span: Span) -> bool:
+    def take(self, span: ChunkSpan) -> bool:
         """Note that a chunk has become durable. Return whether it was the last one."""
         self.durable.add(span)
         if not self.is_whole:

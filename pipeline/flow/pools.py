@@ -14,7 +14,7 @@ from pipeline import rows
 from pipeline.chunk import faces as enrich
 from pipeline.config import Config, Pool
 from pipeline.flow.stage import Core, Limits, PoolOfStages, Resources, Splitter, Stage
-from pipeline.storage.ledger import Ledger, Span
+from pipeline.storage.ledger import ChunkSpan, Ledger
 from pipeline.storage.store import opener
 from pipeline.storage.tables import damage_is_a_fault
 from pipeline.weights import Registry
@@ -211,7 +211,7 @@ def _commit_enriched(ledger: Ledger, keep_biometrics: bool) -> Core:
     return commit
 
 
-def _chunk_of(row: pa.Table) -> tuple[str, Span]:
+def _chunk_of(row: pa.Table) -> tuple[str, ChunkSpan]:
     return row["video_id"][0].as_py(), (row["first_cell"][0].as_py(), row["end_cell"][0].as_py())
 
 

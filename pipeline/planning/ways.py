@@ -17,7 +17,7 @@ from pipeline.planning.recipe import Recipe, config_id
 from pipeline.rows import VIDEO_TABLES
 from pipeline.storage import state as books
 from pipeline.storage import tables
-from pipeline.storage.ledger import Keys, Objects, Span, is_whole, summarised
+from pipeline.storage.ledger import ChunkSpan, Keys, Objects, is_whole, summarised
 from pipeline.storage.state import State
 from pipeline.video.relink import Relink, crowded_out
 from pipeline.weights import Registry
@@ -84,8 +84,8 @@ class Course:
     note: str = ""
     relink: Relink | None = None
     keys: Keys
-    spans: tuple[Span, ...] = ()
-    faces: tuple[tuple[Span, str], ...] = ()
+    spans: tuple[ChunkSpan, ...] = ()
+    faces: tuple[tuple[ChunkSpan, str], ...] = ()
 
     @property
     def step(self) -> str:
@@ -181,7 +181,7 @@ class Stock:
             if is_whole(spans):
                 return Course(way=Way.CHUNKS, keys=recipe.keys, spans=spans)
         spans = disjoint(self._objects.durable(video_id, wanted.recipe.keys))
-        faces: dict[Span, str] = {}
+        faces: dict[ChunkSpan, str] = {}
         for recipe in self._made_alike(wanted, Way.FACES):
             others = disjoint(self._objects.durable(video_id, recipe.keys))
             faces |= dict.fromkeys(beside(sorted([*spans, *faces]), others), recipe.keys.enriched)
@@ -201,7 +201,7 @@ class Stock:
         ]
 
     def _relink(
-        self, content: Content, row: books.Row, recipe: Recipe, wanted: Wanted, kept: tuple[Span, ...]
+        self, content: Content, row: books.Row, recipe: Recipe, wanted: Wanted, kept: tuple[ChunkSpan, ...]
     ) -> Relink | None:
         """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
         recipe."""

@@ -25,7 +25,7 @@ from pipeline.storage.store import Store
 WORK = "_work"
 SUMMARIES = f"{WORK}/sequences"
 TRACKED = "tracked"
-Span = tuple[int, int]
+ChunkSpan = tuple[int, int]
 """[first cell, end cell). The end is -1 if the chunk reaches the end of the video."""
 
 
@@ -52,18 +52,18 @@ class Objects:
     spans: video_id -> folder name -> the chunks in that folder.
     """
 
-    spans: Mapping[str, Mapping[str, set[Span]]]
+    spans: Mapping[str, Mapping[str, set[ChunkSpan]]]
 
     @classmethod
     def of(cls, store: Store) -> "Objects":
-        found: dict[str, dict[str, set[Span]]] = defaultdict(lambda: defaultdict(set))
+        found: dict[str, dict[str, set[ChunkSpan]]] = defaultdict(lambda: defaultdict(set))
         for name in store.names(WORK):
             parts = name.split("/")
             if len(parts) == 4 and parts[3].endswith(".parquet"):
                 found[parts[1]][parts[2]].add(_span(parts[3]))
         return cls({video_id: dict(by_folder) for video_id, by_folder in found.items()})
 
-    def durable(self, video_id: str, keys: Keys) -> list[Span]:
+    def durable(self, video_id: str, keys: Keys) -> list[ChunkSpan]:
         """Return the chunks of a video whose two objects both exist under `keys`, in order."""
         by_folder = self.spans.get(video_id, {})
         observed, enriched = (by_folder.get(name, set()) for name in keys.folders)
@@ -75,27 +75,27 @@ class Ledger:
     store: Store
     keys: Keys
 
-    def commit(self, video_id: str, span: Span, observed: pa.Table, enriched: pa.Table) -> None:
+    def commit(self, video_id: str, span: ChunkSpan, observed: pa.Table, enriched: pa.Table) -> None:
         """Make one chunk durable: one row of rows.OBSERVED and one of rows.ENRICHED. A repeated call changes
         nothing."""
         self.commit_enriched(video_id, span, enriched)
         self.store.put(self._name(video_id, "observed", span), _parquet(rows.conform(observed, rows.OBSERVED)))
 
-    def commit_enriched(self, video_id: str, span: Span, enriched: pa.Table) -> None:
+    def commit_enriched(self, video_id: str, span: ChunkSpan, enriched: pa.Table) -> None:
         """Write one row of rows.ENRICHED for a chunk whose observed object is already durable."""
         self.store.put(self._name(video_id, "enriched", span), _parquet(rows.conform(enriched, rows.ENRICHED)))
 
-    def durable(self) -> dict[str, list[Span]]:
+    def durable(self) -> dict[str, list[ChunkSpan]]:
         """Return the durable chunks of every video under these keys, in order."""
         objects = Objects.of(self.store)
         both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
         return {video_id: spans for video_id, spans in both.items() if spans}
 
-    def observed(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
+    def observed(self, video_id: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
         """Return one row with these columns. `detections.list.element.frame` selects one field of a list of structs."""
         return self._read(video_id, "observed", span, columns)
 
-    def enriched(self, video_id: str, span: Span, columns: Sequence[str]) -> pa.Table:
+    def enriched(self, video_id: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
         return self._read(video_id, "enriched", span, columns)
 
     def put_tracked(self, video_id: str, part: int, number: int, rows: bytes) -> str:
@@ -135,17 +135,17 @@ class Ledger:
         for n in range(1, number + 1):
             self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
 
-    def _name(self, video_id: str, kind: str, span: Span) -> str:
+    def _name(self, video_id: str, kind: str, span: ChunkSpan) -> str:
         folder = self.keys.folders[kind == "enriched"]
         end = "end" if span[1] < 0 else f"{span[1]:08d}"
         return f"{WORK}/{video_id}/{folder}/{span[0]:08d}-{end}.parquet"
 
-    def _read(self, video_id: str, kind: str, span: Span, columns: Sequence[str]) -> pa.Table:
+    def _read(self, video_id: str, kind: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
         content = self.store.read(self._name(video_id, kind, span))
         return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns), use_threads=False)
 
 
-def is_whole(spans: Sequence[Span]) -> bool:
+def is_whole(spans: Sequence[ChunkSpan]) -> bool:
     """Return whether sorted `spans` cover a video from its first cell to its end without a gap."""
     reached = 0
     for first, end in spans:
@@ -196,7 +196,7 @@ def drop_older_summaries(store: Store, limit: datetime, *, spared: Collection[st
             store.delete(name)
 
 
-def _span(name: str) -> Span:
+def _span(name: str) -> ChunkSpan:
     first, end = name.removesuffix(".parquet").split("-")
     return int(first), -1 if end == "end" else int(end)
 

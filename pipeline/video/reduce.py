@@ -33,7 +33,7 @@ from pipeline.media.decode import notes
 from pipeline.media.probe import Note, Probe, describe_warnings
 from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
 from pipeline.storage import state, tables
-from pipeline.storage.ledger import Ledger, Span, is_whole, summary_name
+from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole, summary_name
 from pipeline.storage.store import Store
 from pipeline.video.blocks import BOX, BlockReader, Tracked
 from pipeline.video.publish import (
@@ -86,7 +86,7 @@ class Chunks:
     """
 
     video_id: str
-    spans: tuple[Span, ...]
+    spans: tuple[ChunkSpan, ...]
     csv_names: tuple[str, ...]
     ledger: Ledger
     config: Config
@@ -94,7 +94,7 @@ class Chunks:
     priors: Likenesses
     in_sequence: bool = False
 
-    def with_spans(self, spans: tuple[Span, ...]) -> Self:
+    def with_spans(self, spans: tuple[ChunkSpan, ...]) -> Self:
         return replace(self, spans=spans)
 
 

@@ -31,7 +31,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.planning.changes import Change, Way, compare, least
 from pipeline.planning.recipe import SHAPED_BY, Recipe, priors, reduced_id
 from pipeline.storage import state, tables
-from pipeline.storage.ledger import Ledger, Span, is_whole
+from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole
 from pipeline.storage.store import Store
 from pipeline.video.blocks import BOX, Block, Tracked
 from pipeline.video.publish import Facts, conclude, facts_schema, publish, read_likenesses, reals
@@ -74,7 +74,7 @@ class Relink:
     before: Config
     after: Config
     csv_names: tuple[str, ...]
-    spans: tuple[Span, ...]
+    spans: tuple[ChunkSpan, ...]
     in_sequence: bool = False
 
     @property
@@ -126,7 +126,7 @@ def publish_again(again: Again) -> Published:
     return Published(video_id=again.video_id, row=row, num_chunks=again.num_chunks)
 
 
-def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[Span, ...]]:
+def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]:
     """Return the durable chunks of every video made by a recipe, if they cover the whole video."""
     durable = Ledger(store, recipe.keys).durable()
     whole = {video_id: tuple(disjoint(spans)) for video_id, spans in durable.items()}

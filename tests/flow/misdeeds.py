@@ -13,13 +13,13 @@ from pipeline import rows
 from pipeline.errors import DataError, UserError
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
-from pipeline.storage.ledger import Ledger, Span
+from pipeline.storage.ledger import ChunkSpan, Ledger
 
 RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
 
 Misdeeds = Mapping[tuple[str, int], Callable[[], object]]
 """Calls that replace the work, by video and first cell."""
-Chunks = Mapping[Span, tuple[pa.Table, pa.Table]]
+Chunks = Mapping[ChunkSpan, tuple[pa.Table, pa.Table]]
 """The objects to commit for every video, by span."""
 
 

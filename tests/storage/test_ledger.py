@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.storage.ledger import Keys, Ledger, Span, count_durable, drop_older, is_whole
+from pipeline.storage.ledger import ChunkSpan, Keys, Ledger, count_durable, drop_older, is_whole
 from pipeline.storage.store import Store
 
 OBSERVED, ENRICHED = rows.blank(rows.OBSERVED, 1), rows.blank(rows.ENRICHED, 1)
@@ -41,7 +41,7 @@ def test_other_knobs_and_weights_share_nothing_but_what_they_do_not_shape(ledger
         ([(0, 3), (4, -1)], False),  # a hole
     ],
 )
-def test_a_video_is_whole_when_chunks_cover_it_without_a_gap(spans: list[Span], whole: bool) -> None:
+def test_a_video_is_whole_when_chunks_cover_it_without_a_gap(spans: list[ChunkSpan], whole: bool) -> None:
     assert is_whole(spans) is whole
 
 
