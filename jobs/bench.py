@@ -47,8 +47,8 @@ from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
 from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.sources import Source, content_id
 from pipeline.storage.store import Store, opener
-from pipeline.video.blocks import Tracked
-from pipeline.video.reduce import Job, Part, reduce_video
+from pipeline.video.blocks import TrackingResult
+from pipeline.video.reduce import Part, VideoJob, reduce_video
 from pipeline.weights import Registry, local_path
 
 WARM_UP = "package:ultralytics/assets/bus.jpg"
@@ -270,7 +270,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
         video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
     except DataError as error:
         raise UserError(f"--clip {uri}: {error}; name another") from error
-    job = Job(
+    job = VideoJob(
         video_id=video_id,
         uri=uri,
         probe=probed,
@@ -293,7 +293,7 @@ def differing_files(one: Store, other: Store) -> list[str]:
     return sorted(name for name in names if name not in both or one.read(name) != other.read(name))
 
 
-def _track(parts: Sequence[Part]) -> list[Tracked]:
+def _track(parts: Sequence[Part]) -> list[TrackingResult]:
     from pipeline.video.track import track_part  # importing torch takes seconds
 
     return [track_part(part) for part in parts]

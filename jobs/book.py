@@ -25,8 +25,8 @@ from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
-from pipeline.video.reduce import Job
-from pipeline.video.relink import Again
+from pipeline.video.reduce import VideoJob
+from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 
 SAVE_EVERY_S = 10
@@ -148,15 +148,15 @@ class Book:
 
     def work(
         self, chosen: Sequence[Content], courses: Mapping[str, Course], probes: Mapping[str, Probe | Fault]
-    ) -> list[Work | Again]:
+    ) -> list[Work | RelinkJob]:
         """Return the remaining work of each video, longest first. A long video that began last would keep the
         cluster waiting."""
         pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
-        work: list[Work | Again] = []
+        work: list[Work | RelinkJob] = []
         for content in chosen:
             course = courses[content.video_id]
             if course.relink is not None:
-                again = Again(course.relink, course.way)
+                again = RelinkJob(course.relink, course.way)
                 self._open_account(content, again.num_chunks)
                 work.append(again)
             elif isinstance(probed := probes[content.video_id], Fault):
@@ -169,7 +169,7 @@ class Book:
     def _from_chunks(self, content: Content, course: Course, probed: Probe, in_sequence: bool) -> Work:
         """Return the work of a video that is reduced from chunks, with a row for each chunk that is not durable yet."""
         video_id, recipe = content.video_id, self.wanted.recipe
-        job = Job(
+        job = VideoJob(
             video_id=video_id,
             uri=content.uri,
             probe=probed,
@@ -266,14 +266,14 @@ class Book:
             "stages": seconds,
         }
         if self.linked:
-            told["sequences"] = [asdict(one) for one in self.standings()]
+            told["sequences"] = [asdict(one) for one in self.sequence_statuses()]
         if self.not_linked:
             told["sequences_not_linked"] = self.not_linked
         self.store.put("run.json", json.dumps(told, indent=2).encode())
 
-    def standings(self) -> list[sequences.Standing]:
+    def sequence_statuses(self) -> list[sequences.SequenceStatus]:
         """Return the sequences that were linked in this run."""
-        return [one for one in sequences.standings(self.state) if one.sequence in self.linked]
+        return [one for one in sequences.sequence_statuses(self.state) if one.sequence in self.linked]
 
     def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
         self.failed[video_id] = fault

@@ -178,7 +178,7 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
 def _show_sequences(listing: Listing, state: State) -> None:
     named = {source.sequence for source in listing.sources if source.sequence}
     if named:
-        files = sum(one.files for one in sequences.standings(state) if one.sequence in named)
+        files = sum(one.files for one in sequences.sequence_statuses(state) if one.sequence in named)
         console.say(f"sequences: {len(named)}, of {console.count(files, 'file')}; they are linked when these are done")
 
 

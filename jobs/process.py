@@ -37,7 +37,7 @@ from pipeline.storage.sources import Listing
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
-from pipeline.video.relink import Again
+from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 
 QUARANTINED = 3
@@ -175,7 +175,7 @@ def _run(
 
 def _prepare(
     chosen: Sequence[Content], courses: Mapping[str, Course], engines: Engines, book: Book
-) -> list[Work | Again]:
+) -> list[Work | RelinkJob]:
     """Probe the containers and return the work on each content. The engine starts at the same time."""
     with ThreadPoolExecutor(1) as meanwhile:
         unknown = [content for content in chosen if courses[content.video_id].relink is None]
@@ -187,7 +187,7 @@ def _prepare(
         return book.work(chosen, courses, probing.result())
 
 
-def _carry_out(work: Sequence[Work | Again], engines: Engines, book: Book) -> None:
+def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, book: Book) -> None:
     mapped = [one for one in work if isinstance(one, Work) and (one.rows or one.faces)]
     num_frames = round(sum(one.duration_s * float(one.job.probe.fps) for one in mapped))
     seconds = sum(one.duration_s for one in work)
@@ -208,8 +208,8 @@ def _carry_out(work: Sequence[Work | Again], engines: Engines, book: Book) -> No
                 meter.add_video()
 
 
-def _is_picture(work: Work | Again) -> bool:
-    return console.is_picture(work.relink.row) if isinstance(work, Again) else work.job.probe.kind == "image"
+def _is_picture(work: Work | RelinkJob) -> bool:
+    return console.is_picture(work.relink.row) if isinstance(work, RelinkJob) else work.job.probe.kind == "image"
 
 
 def _link_sequences(engines: Engines, book: Book) -> None:
@@ -299,7 +299,7 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
         console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
     if book.faults or book.failed:
         console.say(QUARANTINE_REMEDY)
-    for standing in book.standings():
+    for standing in book.sequence_statuses():
         console.say(f"sequence {standing}")
     if hint := small_people(book.store, list(book.published.values()), book.config):
         console.say(hint)

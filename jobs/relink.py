@@ -77,7 +77,7 @@ def link_sequences(state: State) -> None:
     jobs = sequences.find_work(state)
     faults = sequences.link_here(jobs)
     linked = {job.name for job in jobs} - faults.keys()
-    for one in sequences.standings(state):
+    for one in sequences.sequence_statuses(state):
         if one.sequence in linked:
             console.say(f"sequence {one}")
     for name, why in faults.items():

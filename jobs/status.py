@@ -14,7 +14,7 @@ from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.state import State
-from pipeline.video.sequence import standings
+from pipeline.video.sequence import sequence_statuses
 
 SHOWN_GONE = 5
 
@@ -37,7 +37,7 @@ def status(
         for row in state.sources.values()
         if row["current"] and row["status"] == "quarantined" and row["video_id"] is None
     ]
-    sequences = standings(state)
+    sequences = sequence_statuses(state)
     named = {row["video_id"] for row in state.sources.values() if row["current"]}
     gone = sorted(uri for uri, row in state.sources.items() if not row["current"])
     last = _last_config_id(state)

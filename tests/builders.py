@@ -27,7 +27,7 @@ from pipeline.storage.ledger import ChunkSpan, Keys, Ledger
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from pipeline.video.reduce import Job, reduce_video
+from pipeline.video.reduce import VideoJob, reduce_video
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 
@@ -174,7 +174,7 @@ def configured(*settings: str) -> Config:
     return load(settings=settings).on_device("cpu")
 
 
-def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
+def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> VideoJob:
     """Make the chunks of `film` durable at `place`, cut at the cells `borders`. Return the job that reduces them."""
     config = configured(*settings)
     store = Store(place)
@@ -189,8 +189,8 @@ def job(film: Film, borders: Sequence[int], place: str, *settings: str, video_id
     return job_of(film, spans, ledger, config, video_id)
 
 
-def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Config, video_id: str = "v") -> Job:
-    return Job(
+def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Config, video_id: str = "v") -> VideoJob:
+    return VideoJob(
         video_id=video_id,
         uri=f"/in/{video_id}.mp4",
         probe=probe(film),
@@ -204,7 +204,7 @@ def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Confi
     )
 
 
-def with_recipe(work: Job) -> Job:
+def with_recipe(work: VideoJob) -> VideoJob:
     """Return the same job under the config_id of its configuration, and write that configuration into the output."""
     work = replace(work, config_id=reduced_id(work.ledger.keys, work.config, {}))
     state.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
@@ -228,7 +228,7 @@ def wanted(config_id: str, *settings: str) -> Wanted:
     return Wanted(config, recipe(config), config_id)
 
 
-def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> Job:
+def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> VideoJob:
     """Make an output as `process` leaves it, of one source that is `film`, with durable chunks cut at `borders`."""
     work = with_recipe(job(film, borders, place, *settings, video_id=video_id))
     reduce_video(work, lambda parts: [track_part(part) for part in parts])

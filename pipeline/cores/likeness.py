@@ -30,7 +30,7 @@ EM_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class DistanceStats:
     """Statistics of the natural logarithm of cosine distances.
 
     mean: the mean.
@@ -51,7 +51,7 @@ class Spread:
         middle = float(np.median(logs))
         return cls(middle, float(MAD_TO_STD * np.median(np.abs(logs - middle))), count)
 
-    def towards(self, prior: "Spread") -> "Spread":
+    def towards(self, prior: "DistanceStats") -> "DistanceStats":
         """Return these statistics drawn towards a prior that counts as PRIOR_TRACKLETS, rounded to 0.001.
 
         This is the conjugate update of a normal distribution. A disagreement of the two widens the result.
@@ -61,7 +61,7 @@ class Spread:
         mean = (ours * self.mean + theirs * prior.mean) / total
         variance = (ours * self.std**2 + theirs * prior.std**2) / total
         variance += ours * theirs * (self.mean - prior.mean) ** 2 / total**2
-        return Spread(round(mean, 3), round(variance**0.5, 3), ours)
+        return DistanceStats(round(mean, 3), round(variance**0.5, 3), ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,15 @@ class Likeness:
     share: the share of one person among the pairs of tracklets of different shots.
     """
 
-    same: Spread
-    other: Spread
+    same: DistanceStats
+    other: DistanceStats
     share: float = PRIOR_SHARE
 
     @classmethod
     def from_distances(cls, same: Sequence[float], other: Sequence[float]) -> Self:
         """Return the calibration from (median cosine distance, deviation of its logarithm) of one person and of two."""
         (near, near_std), (far, far_std) = same, other
-        return cls(Spread(float(np.log(near)), near_std), Spread(float(np.log(far)), far_std))
+        return cls(DistanceStats(float(np.log(near)), near_std), DistanceStats(float(np.log(far)), far_std))
 
     def ratio(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (P,) natural log-likelihood ratios, rounded to 0.001. Positive values favour one person. nan stays
@@ -126,12 +126,12 @@ class Likeness:
     def pooled(cls, found: Sequence["Likeness"]) -> Self:
         """Return the joint calibration of one or more videos of one camera and one embedder."""
 
-        def together(spreads: Sequence[Spread]) -> Spread:
+        def together(spreads: Sequence[DistanceStats]) -> DistanceStats:
             weights = np.array([spread.count + PRIOR_TRACKLETS for spread in spreads], np.float64)
             means, variances = (np.array(each) for each in zip(*((s.mean, s.std**2) for s in spreads), strict=True))
             mean = float(np.average(means, weights=weights))
             variance = float(np.average(variances + (means - mean) ** 2, weights=weights))
-            return Spread(round(mean, 3), round(variance**0.5, 3), sum(spread.count for spread in spreads))
+            return DistanceStats(round(mean, 3), round(variance**0.5, 3), sum(spread.count for spread in spreads))
 
         return cls(together([one.same for one in found]), together([one.other for one in found]))
 

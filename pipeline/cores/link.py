@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import overlap_of_smaller
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
-from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
+from pipeline.cores.likeness import WIDE, DistanceStats, Likeness, Likenesses
 from pipeline.cores.place import Scenes
 from pipeline.cores.ranges import Count, Distance, check
 
@@ -238,7 +238,7 @@ def calibrate(tracklets: Sequence[Tracklet], priors: Likenesses) -> Likenesses:
         other = _similarity(vectors, known, a[two], b[two])
         counted = len(np.unique([a[two], b[two]]))
         likeness = Likeness(
-            Spread.of(same, len(same)).towards(prior.same), Spread.of(other, counted).towards(prior.other)
+            DistanceStats.of(same, len(same)).towards(prior.same), DistanceStats.of(other, counted).towards(prior.other)
         )
         found[kind] = likeness.with_share(*_pairs_over_shots(vectors, known, shots))
     return found

@@ -28,7 +28,7 @@ more memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """The appearance of one person's part of a tracklet.
 
     start: first frame.
@@ -41,7 +41,7 @@ class Look:
     steadiness: float
 
 
-class Looks:
+class AppearanceLog:
     """Collects the embeddings of one tracklet in bounded memory."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Looks:
         self._counts = [sum(self._counts[i : i + 2]) for i in range(0, len(self._counts), 2)]
         self._starts, self._begun_ns = self._starts[::2], self._begun_ns[::2]
 
-    def parts(self, likeness: Likeness | None) -> list[Look]:
+    def parts(self, likeness: Likeness | None) -> list[Appearance]:
         """Return the part of each person that the tracklet seems to contain, in order.
 
         There is one part if `likeness` is None, and none if nothing was added.
@@ -82,7 +82,7 @@ class Looks:
         begun_ns = np.append(self._begun_ns, self._end_ns)
         borders = [0, *(_borders(totals, counts, begun_ns, likeness) if likeness else ()), len(counts)]
         return [
-            Look(self._starts[first], totals[first:end].sum(axis=0), steadiness(totals[first:end]))
+            Appearance(self._starts[first], totals[first:end].sum(axis=0), steadiness(totals[first:end]))
             for first, end in pairwise(borders)
         ]
 

@@ -20,7 +20,7 @@ LIMITS = ("max_gap_s", "shot_max_s", "candidates")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Presence:
     """The times at which N tracklets were seen, in order of first appearance.
 
     shots: (N,) int64.
@@ -34,7 +34,7 @@ class Seen:
     intervals: Sequence[NDArray[np.int64]]
 
 
-def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
+def select(links: Links, seen: Presence, params: IdentityParams) -> Links:
     """Return what `score` gives under `params`. Its limits must not be wider than those of `links`."""
     soon = _late_us(links.gap_s) <= as_microseconds(params.max_gap_s)
     rows = np.flatnonzero((links.kind != SHOT) & soon)
@@ -56,7 +56,7 @@ def select(links: Links, seen: Seen, params: IdentityParams) -> Links:
     )
 
 
-def num_crowded_out(links: Links, seen: Seen, before: IdentityParams, after: IdentityParams) -> int:
+def num_crowded_out(links: Links, seen: Presence, before: IdentityParams, after: IdentityParams) -> int:
     """Return the number of tracklets that lack a pair under `after`, because a pair beyond its `shot_max_s` took the
     place.
 
@@ -79,7 +79,7 @@ def _late_us(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(gap_s * 1e6).astype(np.int64)
 
 
-def _comparable(links: Links, seen: Seen, params: IdentityParams) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _comparable(links: Links, seen: Presence, params: IdentityParams) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return two (L,) bool arrays: the pairs whose bodies, and whose faces, `score` may compare to find the nearest."""
     late_us = _late_us(links.gap_s)
     elsewhere = seen.shots[links.a] != seen.shots[links.b]
@@ -107,7 +107,7 @@ def _by(keys: NDArray[np.int64], values: NDArray[np.int64]) -> Iterator[tuple[in
     yield from zip(found.tolist(), np.split(values[order], starts[1:]), strict=False)
 
 
-def _num_near(seen: Seen, tracklet: int, has_body: NDArray[np.bool_], shot_max_s: float) -> int:
+def _num_near(seen: Presence, tracklet: int, has_body: NDArray[np.bool_], shot_max_s: float) -> int:
     everyone = np.arange(len(seen.shots))
     late_us = apart_us(seen.first_us, seen.last_us, np.full(len(everyone), tracklet), everyone)
     in_time = late_us <= as_microseconds(shot_max_s)

@@ -33,7 +33,7 @@ class Times(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RecordedTime:
     """One file of a sequence.
 
     listed_us, recorded_us: start time by the list and by the container, if stated.
@@ -45,7 +45,7 @@ class Span:
     duration_us: int | None
 
 
-def lay_out(spans: Sequence[Span]) -> tuple[NDArray[np.int64], Times]:
+def lay_out(spans: Sequence[RecordedTime]) -> tuple[NDArray[np.int64], Times]:
     """Return the start of each file in us from the first, (N,) int64, rising, and the source of these times.
 
     Stated times count if every processed file has one and no file begins before the previous one has ended, because

@@ -12,10 +12,10 @@ from typing import Self
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
 from pipeline.flow import local_engine as local
-from pipeline.flow.events import Event, Work, carry_out
+from pipeline.flow.events import Event, Work, finish_video
 from pipeline.flow.local_engine import HiredProcess
 from pipeline.flow.pools import Maps
-from pipeline.video.relink import Again, track_here
+from pipeline.video.relink import RelinkJob, track_here
 from pipeline.video.sequence import SequenceJob, link_here
 
 SMALL_FRAMES = 1_000
@@ -56,9 +56,9 @@ class Engines:
         elif with_pixels:
             self._hired.load()
 
-    def run(self, work: Sequence[Work | Again]) -> Iterator[Event]:
+    def run(self, work: Sequence[Work | RelinkJob]) -> Iterator[Event]:
         """Carry out `work`. The videos that need no new chunks come first."""
-        again = [one for one in work if isinstance(one, Again)]
+        again = [one for one in work if isinstance(one, RelinkJob)]
         is_large = count_frames(work, self._config) > SMALL_FRAMES
         if not self._is_ray_there and self._wants_ray(is_mapped=len(again) < len(work), is_large=is_large):
             self._hired.close()
@@ -70,7 +70,7 @@ class Engines:
         elif len(again) < len(work):
             yield from local.run(work, self._maps, self._hired)
         else:
-            yield from (carry_out(one, track_here) for one in again)
+            yield from (finish_video(one, track_here) for one in again)
 
     def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
         """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
@@ -113,12 +113,12 @@ class Engines:
         cluster.check_room(self._config, self._maps.whole)
 
 
-def count_frames(work: Sequence[Work | Again], config: Config) -> float:
+def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:
     """Return the approximate number of frames to process. A picture counts as one frame. A video that is only linked
     counts for its share of the time."""
     count = 0.0
     for one in work:
-        if isinstance(one, Again):
+        if isinstance(one, RelinkJob):
             count += one.duration_s / RELINKED_PER_MAPPED
             continue
         frames = max(1.0, one.duration_s * (config.observe.fps or float(one.job.probe.fps)))

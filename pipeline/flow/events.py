@@ -14,8 +14,8 @@ import pyarrow as pa
 from pipeline.errors import DataError
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
-from pipeline.video.reduce import Job, Published, Spread, reduce_video
-from pipeline.video.relink import Again, publish_again
+from pipeline.video.reduce import PublishedVideo, RunParts, VideoJob, reduce_video
+from pipeline.video.relink import RelinkJob, publish_relinked
 
 PUBLISH_RETRIES = 3
 """Number of times that the last step of a video is repeated after its worker died."""
@@ -48,7 +48,7 @@ class VideoDone:
     seconds: duration of that stage.
     """
 
-    published: Published
+    published: PublishedVideo
     stage: str
     seconds: float
 
@@ -80,7 +80,7 @@ class Work:
     durable: its durable chunks, including those that this run makes.
     """
 
-    job: Job
+    job: VideoJob
     rows: tuple[RowOfSpan, ...] = ()
     faces: tuple[RowOfSpan, ...] = ()
     durable: set[ChunkSpan] = field(default_factory=set)
@@ -109,20 +109,22 @@ class Work:
         return is_whole(sorted(self.durable))
 
 
-def carry_out(last: Job | Again, spread: Spread) -> VideoDone | VideoFailed:
+def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone | VideoFailed:
     """Publish a video. Return bad data as VideoFailed. Any other error is a bug and is raised."""
-    stage, started = "relink" if isinstance(last, Again) else "reduce", time.perf_counter()
+    stage, started = "relink" if isinstance(last, RelinkJob) else "reduce", time.perf_counter()
     try:
-        published = publish_again(last) if isinstance(last, Again) else reduce_video(last, spread)
+        published = publish_relinked(last) if isinstance(last, RelinkJob) else reduce_video(last, run_parts)
     except DataError as fault:
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
 
 
-def given_up(last: Job | Again) -> VideoFailed:
+def given_up(last: VideoJob | RelinkJob) -> VideoFailed:
     """Return the event of a video whose workers die again and again in its last step."""
     reason = f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
-    return VideoFailed(video_id=last.video_id, stage="relink" if isinstance(last, Again) else "reduce", reason=reason)
+    return VideoFailed(
+        video_id=last.video_id, stage="relink" if isinstance(last, RelinkJob) else "reduce", reason=reason
+    )
 
 
 class Progress:
@@ -131,9 +133,9 @@ class Progress:
     `ready` holds the videos that can be published. Those that need nothing else come first.
     """
 
-    def __init__(self, work: Sequence[Work | Again]) -> None:
+    def __init__(self, work: Sequence[Work | RelinkJob]) -> None:
         self.videos = {one.job.video_id: one for one in work if isinstance(one, Work)}
-        self.ready: deque[Job | Again] = deque(one for one in work if isinstance(one, Again))
+        self.ready: deque[VideoJob | RelinkJob] = deque(one for one in work if isinstance(one, RelinkJob))
         self.ready.extend(one.job for one in self.videos.values() if one.is_whole)
         self.failed: set[str] = set()
 

@@ -20,7 +20,7 @@ from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_u
 from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import PoolOfStages
-from pipeline.video.relink import Again
+from pipeline.video.relink import RelinkJob
 
 LOADS = 3
 """Number of failed loads of the models after which the run gives up."""
@@ -126,7 +126,7 @@ class HiredProcess:
         return self._connection
 
 
-def run(work: Sequence[Work | Again], maps: Maps, hired: Hired) -> Iterator[Event]:
+def run(work: Sequence[Work | RelinkJob], maps: Maps, hired: Hired) -> Iterator[Event]:
     """Carry out `work`. The videos that need no new chunks come first."""
     progress = Progress(work)
     yield from _publish(progress, maps, hired)

@@ -15,12 +15,12 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from pipeline.flow.events import Event, carry_out, event_of
+from pipeline.flow.events import Event, event_of, finish_video
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
 from pipeline.planning.spans import RowOfSpan
-from pipeline.video.reduce import Job
-from pipeline.video.relink import Again, track_here
+from pipeline.video.reduce import VideoJob
+from pipeline.video.relink import RelinkJob, track_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Publish:
     last: the reduce of its chunks, or the relink of its published tables.
     """
 
-    last: Job | Again
+    last: VideoJob | RelinkJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Hand:
 
     def do(self, task: Task) -> Iterator[At | Event]:
         if isinstance(task, Publish):
-            yield carry_out(task.last, track_here)
+            yield finish_video(task.last, track_here)
             return
         of_faces = isinstance(task, Map) and task.of_faces
         pools = self._maps.kept_faces if of_faces else self._maps.whole

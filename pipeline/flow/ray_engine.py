@@ -22,15 +22,15 @@ from pipeline.flow.events import (
     VideoDone,
     VideoFailed,
     Work,
-    carry_out,
     event_of,
+    finish_video,
     given_up,
 )
 from pipeline.flow.stage import PoolOfStages, Worker
 from pipeline.planning.spans import RowOfSpan
-from pipeline.video.blocks import Tracked
-from pipeline.video.reduce import Job, Part
-from pipeline.video.relink import Again
+from pipeline.video.blocks import TrackingResult
+from pipeline.video.reduce import Part, VideoJob
+from pipeline.video.relink import RelinkJob
 from pipeline.video.sequence import SequenceJob, link_here
 
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
@@ -38,7 +38,7 @@ POLL_S = 0.5
 
 
 def run(
-    work: Sequence[Work | Again],
+    work: Sequence[Work | RelinkJob],
     pools: Sequence[PoolOfStages],
     config: Config,
     pools_from_kept_faces: Sequence[PoolOfStages] = (),
@@ -62,10 +62,10 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
 
 
 class _Run:
-    def __init__(self, work: Sequence[Work | Again], config: Config) -> None:
+    def __init__(self, work: Sequence[Work | RelinkJob], config: Config) -> None:
         self._config = config
         self._progress = Progress(work)
-        self._publishing: dict[Any, Job | Again] = {}
+        self._publishing: dict[Any, VideoJob | RelinkJob] = {}
 
     def events(self, pools: Sequence[PoolOfStages], pools_from_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
         progress = self._progress
@@ -169,14 +169,14 @@ def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Tabl
 
 
 @ray.remote(max_retries=PUBLISH_RETRIES)
-def _reduce(last: Job | Again, part_cpus: float) -> VideoDone | VideoFailed:
-    return carry_out(last, partial(spread, part_cpus=part_cpus))
+def _reduce(last: VideoJob | RelinkJob, part_cpus: float) -> VideoDone | VideoFailed:
+    return finish_video(last, partial(run_parts, part_cpus=part_cpus))
 
 
 _link_here = ray.remote(max_retries=PUBLISH_RETRIES)(link_here)
 
 
-def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
+def run_parts(parts: Sequence[Part], part_cpus: float) -> Sequence[TrackingResult]:
     """Track parts on the cluster, but a single part in this process."""
     if len(parts) < 2:
         return [_track(part) for part in parts]
@@ -184,7 +184,7 @@ def spread(parts: Sequence[Part], part_cpus: float) -> Sequence[Tracked]:
     return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
 
 
-def _track(part: Part) -> Tracked:
+def _track(part: Part) -> TrackingResult:
     from pipeline.video.track import track_part  # imports torch, so it is here for workers only
 
     return track_part(part)

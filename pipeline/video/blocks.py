@@ -44,7 +44,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class TrackingResult:
     """T tracklets of consecutive frames, in order of shots, then tracks. Tracks of other rows are no tracklets.
 
     blocks: in order of frames.

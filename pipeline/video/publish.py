@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
-from pipeline.cores.likeness import WIDE, Likeness, Likenesses, Spread
+from pipeline.cores.likeness import WIDE, DistanceStats, Likeness, Likenesses
 from pipeline.cores.link import Links
 from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
@@ -165,7 +165,7 @@ def likeness_table(video_id: str, likenesses: Likenesses, spaces: Mapping[str, s
     columns: dict[str, Any] = {"video_id": [video_id] * len(kinds), "kind": kinds}
     columns |= {"space": [spaces[kind] for kind in kinds], "share": [one.share for one in own]}
     for side in ("same", "other"):
-        spreads: list[Spread] = [getattr(one, side) for one in own]
+        spreads: list[DistanceStats] = [getattr(one, side) for one in own]
         columns |= {f"{side}_mean": [spread.mean for spread in spreads]}
         columns |= {f"{side}_std": [spread.std for spread in spreads]}
         columns |= {f"num_{side}": [spread.count for spread in spreads]}
@@ -177,8 +177,8 @@ def read_likenesses(table: pa.Table) -> Likenesses:
     compared."""
     found = {
         row["kind"]: Likeness(
-            Spread(row["same_mean"], row["same_std"], row["num_same"]),
-            Spread(row["other_mean"], row["other_std"], row["num_other"]),
+            DistanceStats(row["same_mean"], row["same_std"], row["num_same"]),
+            DistanceStats(row["other_mean"], row["other_std"], row["num_other"]),
             row["share"],
         )
         for row in table.to_pylist()

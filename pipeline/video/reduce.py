@@ -1,6 +1,6 @@
 """Reduce one video from durable chunks to published tables. Shots are tracked in order across all chunk borders.
 
-This module does not use Ray. The argument `spread` carries out the parts of the tracking. Detections, embeddings and
+This module does not use Ray. The argument `run_parts` carries out the parts of the tracking. Detections, embeddings and
 tracking results are read one window at a time. Memory holds a time per frame, a short row per face, and one summary
 per tracklet.
 """
@@ -26,7 +26,7 @@ from pipeline.cores.link import END_S, Tracklet, calibrate, link, summarise
 from pipeline.cores.number import number_tracklets
 from pipeline.cores.pauses import segments
 from pipeline.cores.place import Scenes, Seam, cells, closest, seam
-from pipeline.cores.purity import Looks
+from pipeline.cores.purity import AppearanceLog
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import notes
@@ -35,7 +35,7 @@ from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole, summary_name
 from pipeline.storage.store import Store
-from pipeline.video.blocks import BOX, BlockReader, Tracked
+from pipeline.video.blocks import BOX, BlockReader, TrackingResult
 from pipeline.video.publish import (
     Facts,
     conclude,
@@ -72,7 +72,7 @@ NOMINAL_FPS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunks:
+class VideoChunks:
     """The durable chunks of a video, and the settings for the tables made of them.
 
     video_id: id of the content.
@@ -99,7 +99,7 @@ class Chunks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job(Chunks):
+class VideoJob(VideoChunks):
     """A video that is processed.
 
     uri: the source that is read.
@@ -182,19 +182,19 @@ class Part:
     pieces: the frames to track, each piece with a new tracker.
     """
 
-    job: Chunks
+    job: VideoChunks
     number: int
     step_s: float
     first_frames: NDArray[np.int64]
     pieces: tuple[PartOfShot, ...]
 
 
-Spread = Callable[[Sequence[Part]], Iterable[Tracked]]
+RunParts = Callable[[Sequence[Part]], Iterable[TrackingResult]]
 """The function that carries out `track.track_part` for every part, in any place, and returns the results in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class PublishedVideo:
     """The result of a published video, for the run record.
 
     video_id: id of the content.
@@ -207,20 +207,20 @@ class Published:
     num_chunks: int
 
 
-def reduce_video(job: Job, spread: Spread) -> Published:
+def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
     """Cut, track, link and publish a video. Raises DataError if there is nothing to publish."""
     timeline = read_timeline(job, round(1e9 / (float(job.probe.fps) or NOMINAL_FPS)))
     store = job.ledger.store
-    counts = publish_chunks(job, timeline, spread, store)
+    counts = publish_chunks(job, timeline, run_parts, store)
     row = _video_row(job, timeline) | counts
     state.write_video(store, row)
     if not job.config.biometrics.keep:
         job.ledger.clear(job.video_id)
-    return Published(video_id=job.video_id, row=row, num_chunks=len(job.spans))
+    return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.spans))
 
 
 def publish_chunks(
-    job: Chunks, timeline: Timeline, spread: Spread, store: Store, likenesses: Likenesses | None = None
+    job: VideoChunks, timeline: Timeline, run_parts: RunParts, store: Store, likenesses: Likenesses | None = None
 ) -> dict[str, int]:
     """Write every table except `videos` into `store`. Return the values of num_shots and num_persons for `videos`.
 
@@ -234,17 +234,17 @@ def publish_chunks(
         min_shot_s=job.config.cuts.min_shot_s,
     )
     try:
-        tracked = Tracked.joined(list(spread(plan_parts(job, timeline, shots))))
+        tracked = TrackingResult.joined(list(run_parts(plan_parts(job, timeline, shots))))
         return _publish_tracked(job, timeline, shots, tracked, store, likenesses)
     finally:
         job.ledger.clear_tracked(job.video_id)
 
 
 def _publish_tracked(
-    job: Chunks,
+    job: VideoChunks,
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
-    tracked: Tracked,
+    tracked: TrackingResult,
     store: Store,
     likenesses: Likenesses | None,
 ) -> dict[str, int]:
@@ -272,7 +272,7 @@ def _publish_tracked(
     return {"num_shots": len(shots), "num_persons": len(people.votes)}
 
 
-def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
+def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
     """Return all frames of a video, the last of which lasts `frame_ns`. Raises DataError if there is none."""
     if not is_whole(job.spans):
         raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
@@ -311,7 +311,7 @@ def read_timeline(job: Chunks, frame_ns: int) -> Timeline:
     )
 
 
-def plan_parts(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
+def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[Part]:
     """Return parts that can be tracked separately and still give the rows of shots tracked from first to last frame.
 
     The pieces are shots, and the segments of a shot on either side of a pause that is longer than the tracker's
@@ -359,7 +359,7 @@ SHOWN_OF_FACES = [field for field in rows.FACE if field.name not in ("landmarks"
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFaces:
+class VideoFaces:
     """The F faces of a video, chunk by chunk.
 
     table: F rows of SHOWN_OF_FACES.
@@ -401,12 +401,12 @@ class Summaries:
     summaries: list[Tracklet]
 
 
-def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockReader) -> SeenFaces:
+def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, boxes: BlockReader) -> VideoFaces:
     """Return all faces, each with the tracklet of its detection."""
     tables_, frames, tracklets = [], [], []
     means: dict[int, NDArray[np.float32]] = {}
     steadiness: dict[int, float] = {}
-    looks: dict[int, Looks] = defaultdict(Looks)
+    looks: dict[int, AppearanceLog] = defaultdict(AppearanceLog)
     weights: dict[int, float] = defaultdict(float)
     for chunk in range(len(job.spans)):
         faces = _faces_of(job, chunk)
@@ -432,7 +432,7 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
             (look,) = looks.pop(tracklet).parts(None)
             if weights.pop(tracklet) >= MIN_FACE_WEIGHT:
                 means[tracklet], steadiness[tracklet] = unit(look.total), look.steadiness
-    return SeenFaces(
+    return VideoFaces(
         pa.concat_tables(tables_),
         np.repeat(np.arange(len(frames)), [len(each) for each in frames]),
         np.concatenate(frames).astype(np.int64),
@@ -442,17 +442,17 @@ def read_faces(job: Chunks, timeline: Timeline, tracked: Tracked, boxes: BlockRe
     )
 
 
-def _faces_of(job: Chunks, chunk: int) -> pa.StructArray:
+def _faces_of(job: VideoChunks, chunk: int) -> pa.StructArray:
     return flat(job.ledger.enriched(job.video_id, job.spans[chunk], rows.FACES.names)["faces"])
 
 
 def summarise_shots(
-    job: Chunks,
+    job: VideoChunks,
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
-    tracked: Tracked,
+    tracked: TrackingResult,
     boxes: BlockReader,
-    faces: SeenFaces,
+    faces: VideoFaces,
 ) -> Summaries:
     """Return the summary of every tracklet for the linker."""
     bodies = [None if np.isnan(body).any() or not len(body) else body for body in tracked.bodies]
@@ -497,7 +497,7 @@ def summarise_shots(
     return Summaries(ids, np.concatenate(all_runs), summaries)
 
 
-def find_scenes(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
+def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
     """Return the nature of the cuts between the shots, from the sketches of the frames around them."""
     analysed = np.flatnonzero(timeline.analysed)
     around: list[tuple[list[int], list[int]]] = []
@@ -518,7 +518,7 @@ def find_scenes(job: Chunks, timeline: Timeline, shots: Sequence[tuple[int, int]
     return Scenes.of(seams)
 
 
-def _read_sketches(job: Chunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
+def _read_sketches(job: VideoChunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
     """Return the sketches of rising `frames`. Chunks of an earlier version have none."""
     found: dict[int, bytes] = {}
     for chunk, span in enumerate(job.spans):
@@ -539,12 +539,12 @@ def _read_sketches(job: Chunks, timeline: Timeline, frames: Sequence[int]) -> di
 
 
 def _facts(
-    job: Chunks,
+    job: VideoChunks,
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
-    tracked: Tracked,
+    tracked: TrackingResult,
     boxes: BlockReader,
-    faces: SeenFaces,
+    faces: VideoFaces,
     tracklets: Summaries,
     likenesses: Likenesses,
 ) -> Facts:
@@ -566,10 +566,10 @@ def _facts(
 
 
 def _detections(
-    job: Chunks,
+    job: VideoChunks,
     timeline: Timeline,
     shots: Sequence[tuple[int, int]],
-    tracked: Tracked,
+    tracked: TrackingResult,
     boxes: BlockReader,
     ids: NDArray[np.int64],
 ) -> Iterator[pa.Table]:
@@ -590,7 +590,7 @@ def _detections(
 
 
 def _tracklet_columns(
-    timeline: Timeline, tracked: Tracked, faces: SeenFaces, tracklets: Summaries
+    timeline: Timeline, tracked: TrackingResult, faces: VideoFaces, tracklets: Summaries
 ) -> tuple[dict[str, Any], int]:
     order = np.argsort(tracklets.ids)
     first, last, num_frames = _extent(tracklets.runs, len(order))
@@ -606,7 +606,7 @@ def _tracklet_columns(
     return columns, len(order)
 
 
-def _face_columns(faces: SeenFaces, ids: NDArray[np.int64]) -> tuple[dict[str, Any], int]:
+def _face_columns(faces: VideoFaces, ids: NDArray[np.int64]) -> tuple[dict[str, Any], int]:
     boxes = box_array(faces.table["box"].combine_chunks())
     order = np.lexsort((*boxes.T[::-1], faces.frames))
     columns: dict[str, Any] = {
@@ -622,7 +622,7 @@ def _face_columns(faces: SeenFaces, ids: NDArray[np.int64]) -> tuple[dict[str, A
 
 
 def _embeddings(
-    job: Chunks, timeline: Timeline, tracked: Tracked, faces: SeenFaces, tracklet_ids: NDArray[np.int64]
+    job: VideoChunks, timeline: Timeline, tracked: TrackingResult, faces: VideoFaces, tracklet_ids: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
     """Yield the rows of `embeddings`. Each tracklet has one body vector, the mean. Each judged face has one face
     vector."""
@@ -655,7 +655,7 @@ def _embeddings(
         yield table("face", on, (faces.frames[first + shown] + 1).tolist(), vectors[shown])
 
 
-def _summary_columns(job: Chunks, timeline: Timeline, tracklets: Sequence[Tracklet]) -> dict[str, Any]:
+def _summary_columns(job: VideoChunks, timeline: Timeline, tracklets: Sequence[Tracklet]) -> dict[str, Any]:
     columns: dict[str, Any] = {"tracklet_id": np.arange(1, len(tracklets) + 1)}
     for name in ("head_ns", "head_boxes", "tail_ns"):
         columns[name] = [getattr(tracklet, name).tolist() for tracklet in tracklets]
@@ -667,7 +667,7 @@ def _summary_columns(job: Chunks, timeline: Timeline, tracklets: Sequence[Trackl
     return columns
 
 
-def _video_row(job: Job, timeline: Timeline) -> dict[str, Any]:
+def _video_row(job: VideoJob, timeline: Timeline) -> dict[str, Any]:
     cell_seconds = job.config.chunk.cell_seconds
     recorded_at = datetime.fromisoformat(job.probe.recorded_at) if job.probe.recorded_at else None
     return dict.fromkeys(rows.DATASETS["videos"].names) | {
@@ -695,7 +695,9 @@ def _shot_frames(timeline: Timeline, shots: Sequence[tuple[int, int]]) -> Iterat
         yield shot, ShotFrames(start, timeline.times_ns[start:end], analysed)
 
 
-def _windows(job: Chunks, shot: ShotFrames, tracked: Tracked, boxes: BlockReader) -> Iterator[tuple[int, int, Knots]]:
+def _windows(
+    job: VideoChunks, shot: ShotFrames, tracked: TrackingResult, boxes: BlockReader
+) -> Iterator[tuple[int, int, Knots]]:
     """Yield windows [start, end) of a shot's frames, with all knots on which their rows depend, and some more around
     them."""
     fill_ns, times_ns, analysed = _fill_ns(job), shot.times_ns, shot.analysed
@@ -741,7 +743,7 @@ def _extent(runs: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDA
     return first, last, total
 
 
-def _fill_ns(job: Chunks) -> int:
+def _fill_ns(job: VideoChunks) -> int:
     return round(job.config.track.fill_gap_s * 1e9)
 
 

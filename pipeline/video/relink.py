@@ -26,20 +26,20 @@ from pipeline.config import Config
 from pipeline.cores.fill import Knots
 from pipeline.cores.link import Links, join, microseconds
 from pipeline.cores.plan import disjoint
-from pipeline.cores.relink import Seen, num_crowded_out, select
+from pipeline.cores.relink import Presence, num_crowded_out, select
 from pipeline.errors import DataError, UserError
 from pipeline.planning.changes import Change, Way, compare, least
 from pipeline.planning.recipe import SHAPED_BY, Recipe, priors, reduced_id
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole
 from pipeline.storage.store import Store
-from pipeline.video.blocks import BOX, Block, Tracked
+from pipeline.video.blocks import BOX, Block, TrackingResult
 from pipeline.video.publish import Facts, conclude, facts_schema, publish, read_likenesses, reals
 from pipeline.video.reduce import (
-    Chunks,
     Part,
-    Published,
+    PublishedVideo,
     Timeline,
+    VideoChunks,
     box_array,
     flat,
     numbers,
@@ -92,7 +92,7 @@ class Relink:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RelinkJob:
     """The last step of a published video that needs no new chunks. It is linked again.
 
     relink: the video and its recipes.
@@ -119,11 +119,11 @@ class Again:
         return 0 if self.way is Way.SCORES else len(self.relink.spans)
 
 
-def publish_again(again: Again) -> Published:
+def publish_relinked(again: RelinkJob) -> PublishedVideo:
     """Link a video again and publish it, as reduce.reduce_video does for chunks. Raises DataError as `relink_video`
     does."""
     row = relink_video(again.relink, again.way)
-    return Published(video_id=again.video_id, row=row, num_chunks=again.num_chunks)
+    return PublishedVideo(video_id=again.video_id, row=row, num_chunks=again.num_chunks)
 
 
 def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]:
@@ -176,7 +176,7 @@ def crowded_out(task: Relink) -> str:
     before, after = task.before.identity, task.after.identity
     if after.shot_max_s >= before.shot_max_s:
         return ""
-    links, seen = read_links(task.store, task.video_id), read_seen(task.store, task.video_id)
+    links, seen = read_links(task.store, task.video_id), read_presence(task.store, task.video_id)
     if count := num_crowded_out(links, seen, before, after):
         return (
             f"{count} of its tracklets had more candidates than the {before.candidates} that were written down, and "
@@ -203,7 +203,7 @@ def _lacks_scores(task: Relink, needs: Way) -> str:
 
 def _from_scores(task: Relink, place: Store) -> dict[str, int]:
     store, video_id, identity = task.store, task.video_id, task.after.identity
-    seen = read_seen(store, video_id)
+    seen = read_presence(store, video_id)
     links = select(read_links(store, video_id), seen, identity)
 
     def read(dataset: str) -> pa.Table:
@@ -240,7 +240,7 @@ def read_links(store: Store, video_id: str) -> Links:
     )
 
 
-def read_seen(store: Store, video_id: str) -> Seen:
+def read_presence(store: Store, video_id: str) -> Presence:
     """Return the times at which the tracklets of a published video were seen, from its detections."""
     count = len(tables.read_one(store, "tracklets", video_id, ["tracklet_id"]))
     shots = np.zeros(count, np.int64)
@@ -258,7 +258,7 @@ def read_seen(store: Store, video_id: str) -> Seen:
             runs.append(_runs(tracklets, frames, frames + 1))
     runs = _runs(*np.concatenate(runs).T)
     ends = np.searchsorted(runs[:, 0], np.arange(1, count))
-    return Seen(shots, first_us, last_us, np.split(runs[:, 1:], ends) if count else [])
+    return Presence(shots, first_us, last_us, np.split(runs[:, 1:], ends) if count else [])
 
 
 def _runs(tracklets: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -290,7 +290,7 @@ def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:
 
 
 def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
-    chunks = Chunks(
+    chunks = VideoChunks(
         video_id=task.video_id,
         spans=task.spans,
         csv_names=task.csv_names,
@@ -309,13 +309,13 @@ def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
     return publish_chunks(chunks, timeline, lambda _: [read_tracked(chunks, timeline)], place, known)
 
 
-def track_here(parts: Sequence[Part]) -> Iterable[Tracked]:
+def track_here(parts: Sequence[Part]) -> Iterable[TrackingResult]:
     from pipeline.video.track import track_part  # imports torch and boxmot, which takes some seconds
 
     return [track_part(part) for part in parts]
 
 
-def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
+def read_tracked(chunks: VideoChunks, timeline: Timeline) -> TrackingResult:
     """Return the tracking result of a published video. Its boxes are in `detections`, its bodies in `embeddings`."""
     store, video_id = chunks.ledger.store, chunks.video_id
     knots = _read_knots(store, video_id)
@@ -338,7 +338,7 @@ def read_tracked(chunks: Chunks, timeline: Timeline) -> Tracked:
     first, end = np.searchsorted(knots.tracklets, (tracks, tracks + 1))
     blocks = (Block(int(boxes["frame"][0]), int(boxes["frame"][-1]), boxes),) if len(boxes) else ()
     bodies = _read_bodies(store, video_id, len(shots))
-    return Tracked(
+    return TrackingResult(
         blocks, tracks, knots.frames[first], knots.frames[end - 1], shots, bodies, np.full(len(shots), np.nan)
     )
 
@@ -356,7 +356,7 @@ def _read_knots(store: Store, video_id: str) -> Knots:
 
 
 def _read_bodies(store: Store, video_id: str, count: int) -> NDArray[np.float32]:
-    """Return the (T, D) body vectors as in Tracked, nan where there is none."""
+    """Return the (T, D) body vectors as in TrackingResult, nan where there is none."""
     table = tables.read_one(store, "embeddings", video_id, ["tracklet_id", "kind", "vector"])
     of_body = [row for row in table.to_pylist() if row["kind"] == "body"]
     bodies = np.full((count, max((len(row["vector"]) for row in of_body), default=0)), np.nan, np.float32)

@@ -19,7 +19,7 @@ from pipeline import rows
 from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet
-from pipeline.cores.sequence import FilePerson, Span, lay_out, merged, number_sequence
+from pipeline.cores.sequence import FilePerson, RecordedTime, lay_out, merged, number_sequence
 from pipeline.english import count
 from pipeline.errors import DataError, UserError
 from pipeline.storage import state as books
@@ -71,7 +71,7 @@ class SequenceJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SequenceStatus:
     """The state of a sequence in an output.
 
     sequence: its name.
@@ -178,7 +178,7 @@ def keeping(state: State) -> set[str]:
     return {video_id for video_id in state.done() if f"embeddings/{video_id}.parquet" in names}
 
 
-def standings(state: State) -> list[Standing]:
+def sequence_statuses(state: State) -> list[SequenceStatus]:
     """Return the state of every sequence."""
     linkable = summarised(state.store)
     found = []
@@ -189,7 +189,7 @@ def standings(state: State) -> list[Standing]:
             numbers = tables.read_file(state.store, _name(sequence), SCHEMA)
             persons = len(set(numbers["sequence_person_id"].to_pylist()))
         num_linkable = sum(video["video_id"] in linkable for video in done)
-        found.append(Standing(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
+        found.append(SequenceStatus(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
     return found
 
 
@@ -229,14 +229,16 @@ def _identity(store: Store, members: Sequence[Member]) -> IdentityParams:
         raise DataError(str(error)) from error
 
 
-def _span(member: Member) -> Span:
+def _span(member: Member) -> RecordedTime:
     def microseconds(moment: datetime | None) -> int | None:
         return None if moment is None else round(moment.timestamp() * 1e6)
 
     video = member.video
     if video is None:
-        return Span(None, None, None)
-    return Span(microseconds(member.listed_at), microseconds(video["recorded_at"]), round(video["duration_s"] * 1e6))
+        return RecordedTime(None, None, None)
+    return RecordedTime(
+        microseconds(member.listed_at), microseconds(video["recorded_at"]), round(video["duration_s"] * 1e6)
+    )
 
 
 # --- persons ---------------------------------------------------------------------------------------------------------

@@ -13,15 +13,15 @@ from pipeline import rows
 from pipeline.arrays import Detections
 from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
-from pipeline.cores.purity import Looks
+from pipeline.cores.purity import AppearanceLog
 from pipeline.cores.suppress import suppress
 from pipeline.models.tracker import Tracker
-from pipeline.video.blocks import BlockWriter, Tracked
+from pipeline.video.blocks import BlockWriter, TrackingResult
 from pipeline.video.reduce import (
     NOMINAL_FPS,
-    Chunks,
     Part,
     PartOfShot,
+    VideoChunks,
     box_array,
     flat,
     numbers,
@@ -37,7 +37,7 @@ def check_options(config: Config) -> None:
     _tracker(config, 1 / NOMINAL_FPS)
 
 
-def track_part(part: Part) -> Tracked:
+def track_part(part: Part) -> TrackingResult:
     """Run a tracker over each piece of a part, in order. Memory does not grow with the length of a piece."""
     job = part.job
     chunks = _ChunkReader(job, part.first_frames)
@@ -97,7 +97,7 @@ class _Track:
     last_frame: int = -1
     last_update: int = -1
     num_frames: int = 0
-    looks: Looks = field(default_factory=Looks)
+    looks: AppearanceLog = field(default_factory=AppearanceLog)
 
     def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
         """Take one box.
@@ -177,7 +177,7 @@ class _Tracks:
             steadiness = float("nan") if look is None else look.steadiness
             yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
 
-    def tracked(self, blocks: BlockWriter) -> Tracked:
+    def tracked(self, blocks: BlockWriter) -> TrackingResult:
         """Return all tracklets, in order of their tracks."""
         found = sorted(self._finished, key=lambda one: (one.track, one.first_frame))
         width = max((len(one.body) for one in found if one.body is not None), default=0)
@@ -189,7 +189,7 @@ class _Tracks:
         def column(name: str) -> NDArray[np.int64]:
             return np.array([getattr(one, name) for one in found], np.int64)
 
-        return Tracked(
+        return TrackingResult(
             blocks=blocks.finish(),
             tracks=column("track"),
             first_frames=column("first_frame"),
@@ -203,7 +203,7 @@ class _Tracks:
 class _ChunkReader:
     """Reads the detections of single frames. One chunk is in memory at a time."""
 
-    def __init__(self, job: Chunks, first_frames: NDArray[np.int64]) -> None:
+    def __init__(self, job: VideoChunks, first_frames: NDArray[np.int64]) -> None:
         self.job = job
         self._first_frames = first_frames
         self._chunk = -1

@@ -47,7 +47,7 @@ from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store
-from pipeline.video.reduce import Job, Part, Tracked, publish_chunks, read_timeline
+from pipeline.video.reduce import Part, TrackingResult, VideoJob, publish_chunks, read_timeline
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.clips import RATE
@@ -370,7 +370,7 @@ def follow(film: Film, setup: Setup) -> Published:
         return _published(store)
 
 
-def look_at(film: Film, setup: Setup) -> Job:
+def look_at(film: Film, setup: Setup) -> VideoJob:
     """Return the job of a film with its durable chunks, from the cache if they are there.
 
     Faces always get an embedding if the profile knows the network. One run then serves with and without it.
@@ -392,17 +392,17 @@ def look_at(film: Film, setup: Setup) -> Job:
     return replace(with_faces, config=plain, ledger=ledger, spaces=recipe.spaces(plain, registry))
 
 
-def _kept_tracks(film: Film, job: Job) -> Any:
-    """Return a `spread` that tracks once per configuration."""
+def _kept_tracks(film: Film, job: VideoJob) -> Any:
+    """Return a `run_parts` that tracks once per configuration."""
     key = digest(job.ledger.keys.observed, job.config.result_knobs("track", "cuts"))
     path = film.place / f"tracks-{key}.pickle"
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         if not path.exists():
             path.write_bytes(pickle.dumps([track_part(part) for part in parts]))
         return pickle.loads(path.read_bytes())
 
-    return spread
+    return run_parts
 
 
 def _published(store: Store) -> Published:

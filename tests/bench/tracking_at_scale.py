@@ -50,8 +50,8 @@ from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video import reduce as reducing
-from pipeline.video.blocks import Tracked
-from pipeline.video.reduce import Chunks, Part
+from pipeline.video.blocks import TrackingResult
+from pipeline.video.reduce import Part, VideoChunks
 from pipeline.video.track import track_part
 
 FPS, ANALYSED_FPS, CHUNK_S = 25, 8, 30
@@ -118,7 +118,7 @@ class Scene:
         return round(float(self._rng.choice([0.9, 0.7, 0.3], p=[0.8, 0.15, 0.05])), 3)
 
 
-def simulate(hours: float, place: str, *settings: str) -> Chunks:
+def simulate(hours: float, place: str, *settings: str) -> VideoChunks:
     """Make the chunks of a shot durable at `place`, one after the other, unless they are there already."""
     config = load(settings=settings).on_device("cpu")
     store = Store(place)
@@ -130,7 +130,7 @@ def simulate(hours: float, place: str, *settings: str) -> Chunks:
         for span in spans:
             ledger.commit("v", span, *_chunk(scene, span[0]))
     tables.create(store, config.biometrics.keep)
-    return Chunks(
+    return VideoChunks(
         video_id="v",
         spans=spans,
         csv_names=("csv/v.csv",),
@@ -194,7 +194,7 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
     def mark() -> None:
         marks.append((peak_mb(), cpu_s(), time.perf_counter()))
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         nonlocal num_parts
         num_parts = len(parts)
         mark()
@@ -207,14 +207,14 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         load_trackers = ray.remote(_load_trackers)
         ray.get([load_trackers.remote() for _ in range(2)])
-        track_all = partial(run.spread, part_cpus=1)
+        track_all = partial(run.run_parts, part_cpus=1)
     else:
         with tempfile.TemporaryDirectory() as warm:
             _publish(simulate(1 / 60, warm, *settings), lambda parts: map(track_part, parts), f"{warm}/out")
     out = f"{place}-out"
     shutil.rmtree(out, ignore_errors=True)
     mark()
-    counts = _publish(chunks, spread, out)
+    counts = _publish(chunks, run_parts, out)
     mark()
     files = [path for path in sorted(Path(out).rglob("*")) if path.is_file()]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
@@ -231,9 +231,9 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
     } | counts
 
 
-def _publish(chunks: Chunks, spread: reducing.Spread, out: str) -> dict[str, int]:
+def _publish(chunks: VideoChunks, run_parts: reducing.RunParts, out: str) -> dict[str, int]:
     timeline = reducing.read_timeline(chunks, FRAME_NS)
-    return reducing.publish_chunks(chunks, timeline, spread, Store(out))
+    return reducing.publish_chunks(chunks, timeline, run_parts, Store(out))
 
 
 def _load_trackers() -> None:

@@ -50,7 +50,7 @@ from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
-from pipeline.video.reduce import Chunks, publish_chunks, read_timeline
+from pipeline.video.reduce import VideoChunks, publish_chunks, read_timeline
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.shared import SHARED
@@ -169,7 +169,7 @@ def follow(
         store = Store(folder)
         ledger = Ledger(store, Keys("o", "e"))
         ledger.commit("v", (0, -1), *_chunk(observed, size, config, fps, motions))
-        job = Chunks(
+        job = VideoChunks(
             video_id="v",
             spans=((0, -1),),
             csv_names=(),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from pipeline.cores.likeness import MIN_DISTANCE, Likeness, Spread, log_distance, steadiness
+from pipeline.cores.likeness import MIN_DISTANCE, DistanceStats, Likeness, log_distance, steadiness
 
 KNOWN = Likeness.from_distances((0.1, 0.5), (0.4, 0.3))
 
@@ -31,7 +31,7 @@ def test_what_is_unknown_stays_unknown() -> None:
 
 
 def test_an_embedder_that_tells_nobody_apart_joins_nobody() -> None:
-    useless = Likeness(Spread(-1.0, 0.3), Spread(-2.0, 0.3))
+    useless = Likeness(DistanceStats(-1.0, 0.3), DistanceStats(-2.0, 0.3))
     assert useless.ratio(np.array([0.0, 0.99])).tolist() == [0, 0]
 
 
@@ -41,7 +41,7 @@ def test_what_stands_still_is_as_near_as_a_person_can_be() -> None:
 
 @pytest.mark.parametrize(("count", "weight"), [(0, 0.0), (10, 0.5), (990, 0.99)])
 def test_a_prior_counts_as_ten_tracklets(count: int, weight: float) -> None:
-    drawn = Spread(-1.0, 0.2, count).towards(Spread(-2.0, 0.2))
+    drawn = DistanceStats(-1.0, 0.2, count).towards(DistanceStats(-2.0, 0.2))
     assert drawn.mean == pytest.approx(-2 + weight)
     assert drawn.std == pytest.approx((0.04 + weight * (1 - weight)) ** 0.5, abs=0.001)
     assert drawn.count == count

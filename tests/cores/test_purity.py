@@ -3,27 +3,27 @@ import pytest
 
 from pipeline.cores import purity
 from pipeline.cores.likeness import Likeness
-from pipeline.cores.purity import Look, Looks
+from pipeline.cores.purity import Appearance, AppearanceLog
 
 LIKENESS = Likeness.from_distances((0.1, 0.5), (0.4, 0.3))
 STEP_NS = 125_000_000
 
 
-def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, step_ns: int = STEP_NS) -> Looks:
+def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, step_ns: int = STEP_NS) -> AppearanceLog:
     """Return a tracklet with one appearance after another, each as (angle in degrees, seconds).
 
     There are 8 embeddings per second, and frames count by 3.
     """
     random = np.random.default_rng(seed)
     angles = np.concatenate([np.full(round(seconds * 1e9 / step_ns), degrees) for degrees, seconds in parts])
-    looks = Looks()
+    looks = AppearanceLog()
     for i, degrees in enumerate(np.radians(angles)):
         vector = np.array([np.cos(degrees), np.sin(degrees), *random.normal(size=2) * noise])
         looks.add(3 * i, i * step_ns, (vector / np.linalg.norm(vector)).astype(np.float32))
     return looks
 
 
-def starts(looks: Looks) -> list[float]:
+def starts(looks: AppearanceLog) -> list[float]:
     """Return the seconds at which a person begins."""
     return [part.start / 3 * STEP_NS / 1e9 for part in looks.parts(LIKENESS)]
 
@@ -56,7 +56,7 @@ def test_who_is_covered_for_less_than_a_second_is_not_divided() -> None:
 
 def test_without_a_likeness_nothing_is_divided() -> None:
     assert len(tracklet((0, 5), (90, 5)).parts(None)) == 1
-    assert Looks().parts(LIKENESS) == []
+    assert AppearanceLog().parts(LIKENESS) == []
 
 
 def test_each_part_has_its_own_mean_and_steadiness() -> None:
@@ -79,5 +79,5 @@ def test_hours_cost_no_more_memory_and_lose_no_look(monkeypatch: pytest.MonkeyPa
     assert np.linalg.norm(whole.total) == pytest.approx(960 * np.cos(np.radians(35)), rel=0.02)
 
 
-def _angle(look: Look) -> float:
+def _angle(look: Appearance) -> float:
     return float(np.degrees(np.arctan2(look.total[1], look.total[0])))

@@ -7,18 +7,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, Tracklet, join, link, microseconds, score
-from pipeline.cores.relink import LIMITS, Seen, num_crowded_out, select
+from pipeline.cores.relink import LIMITS, Presence, num_crowded_out, select
 from tests.cores.test_link import KNOWN, PARAMS, crowd, seen
 
 MEASURED = [field.name for field in fields(Links) if field.name not in ("score", "joined", "why")]
 
 
-def when(tracklets: list[Tracklet]) -> Seen:
+def when(tracklets: list[Tracklet]) -> Presence:
     first, last = (
         microseconds(np.array(times, np.int64) / 1e9)
         for times in ([t.head_ns[0] for t in tracklets], [t.tail_ns[-1] for t in tracklets])
     )
-    return Seen(np.array([t.shot for t in tracklets], np.int64), first, last, [t.intervals for t in tracklets])
+    return Presence(np.array([t.shot for t in tracklets], np.int64), first, last, [t.intervals for t in tracklets])
 
 
 def differing(one: Links, other: Links) -> list[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likeness, Likenesses
 from pipeline.cores.link import IdentityParams, Tracklet
-from pipeline.cores.sequence import FilePerson, Span, Times, lay_out, merged, number_sequence
+from pipeline.cores.sequence import FilePerson, RecordedTime, Times, lay_out, merged, number_sequence
 
 PARAMS = IdentityParams(
     max_gap_s=5,
@@ -157,10 +157,10 @@ def test_nobody_is_two_persons_of_one_file_and_numbers_are_dense(drawn: Sequence
 MINUTE = 60_000_000
 
 
-def spans(*each: tuple[float | None, float | None]) -> list[Span]:
+def spans(*each: tuple[float | None, float | None]) -> list[RecordedTime]:
     """Return files from (recorded_s, duration_s) of each."""
     return [
-        Span(None, None if at is None else round(at * 1e6), None if long is None else round(long * 1e6))
+        RecordedTime(None, None if at is None else round(at * 1e6), None if long is None else round(long * 1e6))
         for at, long in each
     ]
 
@@ -186,7 +186,7 @@ def test_when_files_begin(each: list[tuple[float | None, float | None]], starts_
 
 
 def test_what_a_list_says_goes_before_what_containers_say() -> None:
-    files = [Span(listed, recorded, MINUTE) for listed, recorded in ((0, 0), (3 * MINUTE, 2 * MINUTE))]
+    files = [RecordedTime(listed, recorded, MINUTE) for listed, recorded in ((0, 0), (3 * MINUTE, 2 * MINUTE))]
     assert lay_out(files)[0].tolist() == [0, 3 * MINUTE]
     assert lay_out(files)[1] == Times.LISTED
 

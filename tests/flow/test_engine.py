@@ -17,7 +17,7 @@ from pipeline.flow.events import Work
 from pipeline.flow.pools import Maps
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
-from pipeline.video.relink import Again
+from pipeline.video.relink import RelinkJob
 from pipeline.video.sequence import SequenceJob
 from tests.builders import Film, job_of
 from tests.flow import misdeeds
@@ -34,7 +34,7 @@ class Watched:
         for name in ("load", "close"):
             monkeypatch.setattr(engine.HiredProcess, name, lambda _, name=name: self.noted.append(f"local {name}"))
         monkeypatch.setattr(engine.local, "run", lambda *_: self._carry_out("local"))
-        monkeypatch.setattr(engine, "carry_out", lambda *_: self.noted.append("here"))
+        monkeypatch.setattr(engine, "finish_video", lambda *_: self.noted.append("here"))
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)
         monkeypatch.setattr(run, "run", lambda *_: self._carry_out("ray"))
@@ -57,7 +57,7 @@ class Watched:
         return [Work(job=job, rows=("a span",) if is_mapped else ())]
 
     def again(self, seconds: float) -> list[Any]:
-        one = Again.__new__(Again)
+        one = RelinkJob.__new__(RelinkJob)
         object.__setattr__(one, "relink", SimpleNamespace(row={"duration_s": seconds}))
         return [one]
 

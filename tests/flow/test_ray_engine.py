@@ -8,7 +8,7 @@ import ray.exceptions
 
 from pipeline.flow import ray_engine as run
 from pipeline.flow.events import VideoFailed
-from pipeline.video.reduce import Job
+from pipeline.video.reduce import VideoJob
 from tests.builders import configured
 
 
@@ -21,6 +21,6 @@ def test_a_video_whose_reduce_dies_over_and_over_is_given_up_and_the_run_goes_on
 
     monkeypatch.setattr(run, "ray", SimpleNamespace(get=get, wait=lambda waiting, **_: (waiting, [])))
     under_way = run._Run([], configured())
-    under_way._publishing = {"reference": cast(Job, SimpleNamespace(video_id="v"))}
+    under_way._publishing = {"reference": cast(VideoJob, SimpleNamespace(video_id="v"))}
     (event,) = under_way._published(0)
     assert event == VideoFailed(video_id="v", stage="reduce", reason="its worker died 4 times (memory, or a crash)")

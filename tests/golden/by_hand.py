@@ -19,7 +19,7 @@ from pipeline.storage import state, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store, opener
-from pipeline.video.reduce import Job, reduce_video
+from pipeline.video.reduce import VideoJob, reduce_video
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 
@@ -43,7 +43,9 @@ def process(
     return len(job.spans)
 
 
-def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequence[str], video_id: str = "v") -> Job:
+def make_durable(
+    video: Path, place: Path, files: Sequence[Path], settings: Sequence[str], video_id: str = "v"
+) -> VideoJob:
     """Make the chunks of `video` durable at `place`, and return the job that reduces them. Durable chunks are not
     made again."""
     config = load(files, settings).on_device("cpu")
@@ -61,7 +63,7 @@ def make_durable(video: Path, place: Path, files: Sequence[Path], settings: Sequ
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
-    return Job(
+    return VideoJob(
         video_id=video_id,
         uri=video.name,
         probe=found,

@@ -16,7 +16,7 @@ from pipeline.storage.ledger import summary_name
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from pipeline.video.reduce import Published, reduce_video
+from pipeline.video.reduce import PublishedVideo, reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, registry, wanted
 
@@ -163,7 +163,7 @@ def spent(store: Store, *prices: str) -> pd.Series:
     for span, attempts in (((0, 5), 1), ((5, -1), 2)):
         timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
         one.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
-    published = Published(video_id="v", row=one.state.videos["v"], num_chunks=3)
+    published = PublishedVideo(video_id="v", row=one.state.videos["v"], num_chunks=3)
     one.note(VideoDone(published=published, stage="reduce", seconds=400.0))
     one.save_sources()
     return pd.read_parquet(store.full("runs")).iloc[0]

@@ -14,7 +14,7 @@ from pipeline.storage import tables
 from pipeline.storage.sources import list_sources
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
-from pipeline.video.sequence import standings
+from pipeline.video.sequence import sequence_statuses
 from tests.builders import Film, Walker, publish, registry, wanted
 
 
@@ -45,5 +45,5 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     book = Book(State.load(store), wanted("c"), "run", registry())
     book.open(listing, ids)
     book.save_sources()
-    told = [[one.files for one in standings(state)] for state in (foreseen, State.load(store))]
+    told = [[one.files for one in sequence_statuses(state)] for state in (foreseen, State.load(store))]
     assert told == [[3], [3]], "each content once, and what cannot be read"

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from pipeline.cores.plan import ChunkParams, disjoint, plan_spans
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
-from pipeline.video.blocks import Tracked
-from pipeline.video.reduce import Part, Spread, reduce_video
+from pipeline.video.blocks import TrackingResult
+from pipeline.video.reduce import Part, RunParts, reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, chunk, configured, job_of
 from tests.fake_films import films, in_haste, in_steps, knobs
@@ -94,17 +94,17 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(film, chosen, (*killed, attempts[-1]), settings_before)
 
 
-def in_any_order(random: Random) -> Spread:
+def in_any_order(random: Random) -> RunParts:
     """Return a function that tracks parts as other processes would. The parts are pickled and become ready in any
     order."""
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         done: dict[int, bytes] = {}
         for index in random.sample(range(len(parts)), len(parts)):
             done[index] = pickle.dumps(track_part(pickle.loads(pickle.dumps(parts[index]))))
         return [pickle.loads(done[index]) for index in range(len(parts))]
 
-    return spread
+    return run_parts
 
 
 def carry_out(
@@ -131,7 +131,7 @@ def carry_out(
         reduce_video(replace(work, config_id=config_id), map_parts if is_reference else in_any_order(random))
 
 
-def map_parts(parts: Sequence[Part]) -> list[Tracked]:
+def map_parts(parts: Sequence[Part]) -> list[TrackingResult]:
     return [track_part(part) for part in parts]
 
 

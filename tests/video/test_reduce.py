@@ -19,7 +19,7 @@ from pipeline.rows import DATASETS, VIDEO_TABLES
 from pipeline.video import blocks as tracked
 from pipeline.video import reduce as reducing
 from pipeline.video import track
-from pipeline.video.blocks import Tracked
+from pipeline.video.blocks import TrackingResult
 from pipeline.video.reduce import Part, reduce_video
 from pipeline.video.track import track_part
 from tests.builders import FPS, HEIGHT, WIDTH, Film, Walker, job
@@ -64,11 +64,11 @@ def test_tracking_the_shots_apart_changes_no_byte(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(reducing, "MS_PER_PART", 1)
     seen: list[int] = []
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         seen.append(len(parts))
         return [track_part(part) for part in parts]
 
-    reduce_video(job(TWO_AND_A_CUT, [3, 8], str(tmp_path / "two")), spread)
+    reduce_video(job(TWO_AND_A_CUT, [3, 8], str(tmp_path / "two")), run_parts)
     assert seen == [2]
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
@@ -98,7 +98,7 @@ def test_tracking_apart_what_pauses_divide_changes_no_byte(
     monkeypatch.setattr(reducing, "MS_PER_PART", 1)
     numbers: list[int] = []
 
-    def backwards(parts: Sequence[Part]) -> list[Tracked]:
+    def backwards(parts: Sequence[Part]) -> list[TrackingResult]:
         numbers.extend(part.number for part in parts)
         return [track_part(part) for part in reversed(parts)][::-1]
 
@@ -142,11 +142,11 @@ def test_chunks_and_parts_leave_no_trace_where_the_camera_moves(
     monkeypatch.setattr(reducing, "MS_PER_PART", 1)
     sizes: list[int] = []
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         sizes.extend(len(piece.steady.frames) - len(piece.frames) for part in parts for piece in part.pieces)
         return [track_part(pickle.loads(pickle.dumps(part))) for part in parts]
 
-    reduce_video(job(film, [5, 10, 20], str(tmp_path / "parts")), spread)
+    reduce_video(job(film, [5, 10, 20], str(tmp_path / "parts")), run_parts)
     assert len(sizes) > 3
     assert max(sizes) <= 0  # each part has only its own frames
     assert contents(tmp_path / "one") == contents(tmp_path / "many") == contents(tmp_path / "parts")
@@ -162,13 +162,13 @@ def test_full_blocks_go_to_the_working_area_and_leave_it(tmp_path: Path, monkeyp
     monkeypatch.setattr(reducing, "MS_PER_PART", 40)
     monkeypatch.setattr(reducing, "FRAMES_PER_WINDOW", 11)
     work = job(ON_AND_OFF, [], str(tmp_path / "two"))
-    found: list[Tracked] = []
+    found: list[TrackingResult] = []
 
-    def spread(parts: Sequence[Part]) -> list[Tracked]:
+    def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
         found.extend(track_part(part) for part in parts)
         return found
 
-    reduce_video(work, spread)
+    reduce_video(work, run_parts)
     blocks = [block for each in found for block in each.blocks]
     held = [block.rows for block in blocks if not isinstance(block.rows, str)]
     assert len(found) > 1
@@ -190,7 +190,7 @@ def test_of_a_reduce_that_breaks_off_nothing_is_seen_and_a_repeat_works(
     before = contents(tmp_path / "two")
     left: list[bool] = []
 
-    def dies(parts: Sequence[Part]) -> list[Tracked]:
+    def dies(parts: Sequence[Part]) -> list[TrackingResult]:
         track_part(parts[0])
         left.append((tmp_path / "two" / "_work" / "v" / "tracked").exists())
         raise KeyboardInterrupt

@@ -22,7 +22,7 @@ from pipeline.storage.ledger import Keys
 from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import track
-from pipeline.video.relink import choose_way, read_links, read_seen, relink_video
+from pipeline.video.relink import choose_way, read_links, read_presence, relink_video
 from tests.builders import Film, Walker, publish
 
 CROWD = Film(
@@ -357,7 +357,7 @@ def test_what_is_so_already_is_left_alone(plain: Path, capsys: pytest.CaptureFix
 
 
 def test_when_a_tracklet_was_seen_is_read_back_as_it_was_measured(plain: Path) -> None:
-    seen = read_seen(Store(str(plain)), "v")
+    seen = read_presence(Store(str(plain)), "v")
     rows = pd.read_parquet(plain / "detections")
     for index, (_, own) in enumerate(rows.groupby("tracklet_id")):
         frames = [frame for start, end in seen.intervals[index].tolist() for frame in range(start, end)]
@@ -368,7 +368,7 @@ def test_when_a_tracklet_was_seen_is_read_back_as_it_was_measured(plain: Path) -
 
 def test_links_are_as_late_as_their_tracklets_to_the_microsecond(tmp_path: Path) -> None:
     publish(replace(CROWD, shift_ns=3_456_789), [], str(tmp_path))
-    seen, links = read_seen(Store(str(tmp_path)), "v"), read_links(Store(str(tmp_path)), "v")
+    seen, links = read_presence(Store(str(tmp_path)), "v"), read_links(Store(str(tmp_path)), "v")
     late_us = apart_us(seen.first_us, seen.last_us, links.a, links.b)
     assert (links.gap_s == np.round(late_us / 1e6, 6)).all()
     assert (late_us % 1000).any()
