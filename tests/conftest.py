@@ -1,10 +1,13 @@
 """Fixtures that several rooms use."""
 
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.s3_proxy import S3Proxy, serving
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -28,3 +31,16 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield f"s3://{name}"
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
+
+
+@pytest.fixture
+def s3_proxy(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Yield a proxy in front of the object store, through which this process and its children reach `bucket`."""
+    import s3fs
+
+    proxy = S3Proxy(os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"), bucket)
+    with serving(proxy) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield proxy
+        s3fs.S3FileSystem.clear_instance_cache()
