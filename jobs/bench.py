@@ -40,8 +40,8 @@ from pipeline.flow import ray_engine as run
 from pipeline.flow.events import VideoDone, VideoFailed, Work
 from pipeline.flow.pools import pools_from_pixels
 from pipeline.flow.stage import PoolOfStages, Splitter
-from pipeline.media.decode import ahead
-from pipeline.media.probe import probe
+from pipeline.media.ahead import ahead
+from pipeline.media.probing import probe
 from pipeline.planning import recipe
 from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
 from pipeline.storage.ledger import WORK, Ledger

@@ -26,8 +26,7 @@ from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.draw import draw_people, encode_png, sheet
 from pipeline.media.film import Window, pan, write_mp4
-from pipeline.media.pictures import resize_to_long_side
-from pipeline.media.probe import read_picture
+from pipeline.media.pictures import read_picture, resize_to_long_side
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.state import State

@@ -19,7 +19,8 @@ from pipeline.arrays import Quantised
 from pipeline.config import Config, load
 from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
-from pipeline.media.probe import DAMAGED, Probe
+from pipeline.media.probe import Probe
+from pipeline.media.warnings import DAMAGED
 from pipeline.planning.recipe import REDUCE_REVISION, Recipe, reduced_id
 from pipeline.planning.ways import Wanted
 from pipeline.storage import state, tables

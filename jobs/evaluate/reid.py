@@ -21,7 +21,7 @@ from pipeline.corpora.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError, absent
 from pipeline.evaluation import reid as evaluation
 from pipeline.media.decode import SpanDecoder
-from pipeline.media.probe import probe
+from pipeline.media.probing import probe
 from pipeline.models.body_embedder import BodyEmbedder
 from pipeline.storage.blobs import fetch
 from pipeline.training.loop import use_threads

@@ -34,10 +34,13 @@ from pipeline.cores.candidates import (
     visibility,
 )
 from pipeline.cores.plan import OPEN_END
+from pipeline.media.ahead import ahead
+from pipeline.media.container import Opener
 from pipeline.media.crops import Crop, cut_small, sharpness
-from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, notes
+from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder
 from pipeline.media.pictures import encode_jpeg
-from pipeline.media.probe import Opener, Probe
+from pipeline.media.probe import Probe
+from pipeline.media.warnings import read_notes
 
 CHUNK_ROWS = rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES)
 """The columns of one observed chunk."""
@@ -149,7 +152,7 @@ def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:
     """Return the part of a span's warning that concerns one chunk. A chunk's row depends on no other chunk."""
     own = [
         (cell, what)
-        for cell, what in notes([of_span])
+        for cell, what in read_notes([of_span])
         if first_cell <= cell and (end_cell == OPEN_END or cell < end_cell)
     ]
     return json.dumps(own) if own else None

@@ -14,15 +14,11 @@ Laws:
   concealment of errors.
 """
 
-import json
 import math
-import queue
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -34,13 +30,14 @@ from pipeline.cores.plan import NS, OPEN_END, cell_of, exact, slot_of
 from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.camera import camera_motion
-from pipeline.media.container import BadPacket, Opener, decode_carefully, decode_from, decode_whole
+from pipeline.media.container import BadPacket, Opener
+from pipeline.media.entry import decode_carefully, decode_from, decode_whole
+from pipeline.media.pictures import read_picture
 from pipeline.media.place import sketch
-from pipeline.media.probe import DAMAGED, Note, Probe, read_picture
+from pipeline.media.probe import Probe
 from pipeline.media.screen import Screen
 from pipeline.media.transport import joined
-
-Item = TypeVar("Item")
+from pipeline.media.warnings import DAMAGED, Note, write_notes
 
 
 class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
@@ -118,7 +115,7 @@ class SpanDecoder:
     @property
     def warning(self) -> str | None:
         """The notes about the cells that this span owns, as JSON. Complete after the iteration."""
-        return json.dumps(sorted(tuple(self._notes))) if self._notes else None
+        return write_notes(self._notes)
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self._probe.kind == "image":
@@ -244,53 +241,6 @@ class SpanDecoder:
         (real, _, x), (imaginary, _, y) = similarity.tolist()
         px = max(self._probe.width, self._probe.height) / max(self._thumbnail_size)
         return round(real, 6), round(imaginary, 6), round(x * px, 3), round(y * px, 3)
-
-
-def notes(warnings: Iterable[str | None]) -> list[Note]:
-    """Return the notes in the warnings of a video's chunks, in order of time."""
-    return sorted({(int(cell), str(what)) for warning in warnings if warning for cell, what in json.loads(warning)})
-
-
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Pull `items` in a thread, up to `depth` ahead of the consumer. An error that they raise is raised here, in its
-    place.
-
-    Closing this generator early ends the thread, and closes `items` inside it, before it returns.
-    """
-    ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(max(1, depth))
-    closed = threading.Event()
-
-    def pull() -> None:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                ready.put((item, None, True))
-                if closed.is_set():
-                    return
-            ready.put((None, None, False))
-        except BaseException as error:  # the consumer gets every error
-            ready.put((None, error, False))
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()  # type: ignore[attr-defined]
-
-    puller = threading.Thread(target=pull, name="decode-ahead", daemon=True)
-    puller.start()
-    try:
-        while True:
-            item, error, more = ready.get()
-            if error is not None:
-                raise error
-            if not more:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        closed.set()
-        while puller.is_alive():
-            # One put may be waiting for room, and one more may follow it.
-            while not ready.empty():
-                ready.get_nowait()
-            puller.join(0.01)
 
 
 def _difference(a: list[MatLike], b: list[MatLike]) -> tuple[int, int, int]:

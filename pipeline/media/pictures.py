@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.arrays import Picture
+from pipeline.errors import DataError
 from pipeline.media import iso
+from pipeline.media.container import Opener, opened_file
 from pipeline.media.tone import HLG, PQ, tone_map
 
 
@@ -52,6 +54,16 @@ def decode_picture(encoded: bytes) -> Picture:
     if picture is None:
         raise ValueError("it is cut off, damaged, or of a kind that OpenCV does not read")
     return np.asarray(picture, np.uint8)
+
+
+def read_picture(open_source: Opener) -> Picture:
+    """Return the picture in an image file as it is displayed, with its EXIF orientation applied. Raises DataError."""
+    with opened_file(open_source) as file:
+        encoded = file.read()
+    try:
+        return decode_picture(encoded)
+    except ValueError as error:
+        raise DataError(f"the picture cannot be decoded: {error}") from None
 
 
 def _decode_heif(file: io.BytesIO) -> Picture:

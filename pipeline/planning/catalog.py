@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline.errors import DataError
-from pipeline.media.probe import Probe, probe
+from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
 from pipeline.storage.sources import Source, content_id
 from pipeline.storage.state import State
 from pipeline.storage.store import opener

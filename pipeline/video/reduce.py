@@ -29,8 +29,8 @@ from pipeline.cores.place import Scenes, Seam, cells, closest, seam
 from pipeline.cores.purity import AppearanceLog
 from pipeline.errors import DataError
 from pipeline.media.cuts import find_shots
-from pipeline.media.decode import notes
-from pipeline.media.probe import Note, Probe, describe_warnings
+from pipeline.media.probe import Probe
+from pipeline.media.warnings import Note, describe_warnings, read_notes
 from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
 from pipeline.storage import state, tables
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole, summary_name
@@ -306,7 +306,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         *size,
         pixels,
-        tuple(notes(warnings)),
+        tuple(read_notes(warnings)),
         frame_ns,
     )
 

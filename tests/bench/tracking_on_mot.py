@@ -42,7 +42,7 @@ from pipeline.cores.plan import NS, analysed, cell_of, exact
 from pipeline.corpora.mot import MotRows, read_mot
 from pipeline.evaluation.tracking import Figures, Pair, score
 from pipeline.media.decode import DecodedFrame, SpanDecoder
-from pipeline.media.probe import probe
+from pipeline.media.probing import probe
 from pipeline.models.loading import Loader
 from pipeline.models.tracker import Tracker
 from pipeline.planning import recipe

@@ -17,7 +17,9 @@ from pipeline.chunk.observe import CHUNK_ROWS, SpanObserver, as_row
 from pipeline.config import Config, load
 from pipeline.media.decode import Damaged, DecodedFrame
 from pipeline.media.pictures import decode_jpeg
-from pipeline.media.probe import DAMAGED, Probe, probe
+from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
+from pipeline.media.warnings import DAMAGED
 from tests.shared import SHARED, needs_shared
 
 WIDTH, HEIGHT, RATE, CELLS = 320, 240, 10, 8

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.config import load
 from pipeline.flow.pools import pools_from_pixels
 from pipeline.flow.stage import Stage, Worker
-from pipeline.media.probe import probe
+from pipeline.media.probing import probe
 from pipeline.planning import recipe
 from pipeline.planning.spans import span_row, spans_to_decode
 from pipeline.storage import state, tables

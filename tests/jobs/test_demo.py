@@ -16,7 +16,7 @@ from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import SpanDecoder
-from pipeline.media.probe import probe
+from pipeline.media.probing import probe
 from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.pictures import encode_jpeg
-from pipeline.media.probe import probe
+from pipeline.media.probing import probe
 from pipeline.rows import CSV_HEADER, DATASETS
 from tests import clips
 from tests.shared import SHARED, needs_shared

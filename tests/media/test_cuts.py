@@ -94,7 +94,7 @@ def test_the_shots_cover_every_frame_once() -> None:
 )
 def test_cuts_of_real_videos_are_those_that_a_viewer_sees(clip: str, starts: list[int]) -> None:
     from pipeline.media.decode import SpanDecoder
-    from pipeline.media.probe import probe
+    from pipeline.media.probing import probe
 
     path = str(Path(SHARED, "clips", clip))
     decoder = SpanDecoder(

@@ -2,7 +2,6 @@
 length."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -16,10 +15,13 @@ import pytest
 
 from pipeline.cores.plan import ChunkParams, plan_spans
 from pipeline.errors import DataError
-from pipeline.media import container
-from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder, ahead, notes
-from pipeline.media.probe import DAMAGED, Note, Opener, Probe, describe_warnings, probe
+from pipeline.media import entry
+from pipeline.media.container import Opener
+from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder
+from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
 from pipeline.media.screen import GREY
+from pipeline.media.warnings import DAMAGED, Note, describe_warnings, read_notes
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
@@ -50,7 +52,7 @@ def decode(
             careful=careful,
         )
         try:
-            return [facts_of(frame) for frame in decoder], notes([decoder.warning])
+            return [facts_of(frame) for frame in decoder], read_notes([decoder.warning])
         except Damaged:
             assert not careful
     raise AssertionError("careful decoding must not raise Damaged")
@@ -120,7 +122,7 @@ def test_a_chunk_is_entered_in_the_middle_and_not_read_from_the_start(
     def refuse(*_: object, **__: object) -> Iterator[None]:
         raise AssertionError("the chunk must be entered at a keyframe")
 
-    monkeypatch.setattr(container, "decode_whole", refuse)
+    monkeypatch.setattr(entry, "decode_whole", refuse)
     assert len(decode(path, probed, 4, 5)[0]) == 25
 
 
@@ -132,9 +134,9 @@ def test_codecs_that_cannot_be_trusted_with_several_threads_take_one(tmp_path: P
     ):
         probed = probe(lambda path=path: str(path))
         target_pts = int(2 / probed.time_base)
-        with container.opened_at(lambda path=path: str(path), 0, target_pts, 0, threads=3, strict=True) as entry:
-            assert entry is not None
-            assert entry[2].codec_context.thread_count == num_threads
+        with entry.opened_at(lambda path=path: str(path), 0, target_pts, 0, threads=3, strict=True) as entered:
+            assert entered is not None
+            assert entered[2].codec_context.thread_count == num_threads
 
 
 def test_chunks_of_a_variable_rate_are_exact(tmp_path: Path) -> None:
@@ -526,51 +528,6 @@ def test_everything_that_is_left_of_a_cut_off_file_is_decoded(tmp_path: Path, su
     frames = assert_exact(clips.cut_off(whole, tmp_path / f"b.{suffix}", 0.6), lengths=(1, 2))
     assert 60 < len(frames) < 110
     assert frames[:60] == decode(whole, probe(lambda: str(whole)))[0][:60]
-
-
-def test_ahead_keeps_the_order_and_stays_within_its_depth() -> None:
-    pulled: list[int] = []
-
-    def items() -> Iterator[int]:
-        for item in range(50):
-            pulled.append(item)
-            yield item
-
-    received = []
-    for item in ahead(items(), 3):
-        assert len(pulled) <= len(received) + 3 + 2  # in the queue, held by the thread, held here
-        received.append(item)
-    assert received == list(range(50))
-
-
-def test_ahead_passes_an_exception_on_after_what_came_before_it() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise Damaged
-
-    pulled = ahead(items(), 2)
-    assert next(pulled) == 1
-    with pytest.raises(Damaged):
-        next(pulled)
-
-
-def test_ahead_closed_early_ends_its_thread_and_closes_what_it_read() -> None:
-    closed = threading.Event()
-
-    def items() -> Iterator[int]:
-        try:
-            yield from range(1000)
-        finally:
-            closed.set()
-
-    before = threading.active_count()
-    for depth in (1, 4):
-        closed.clear()
-        pulled = ahead(items(), depth)
-        assert next(pulled) == 0
-        pulled.close()  # type: ignore[attr-defined]
-        assert closed.is_set()
-        assert threading.active_count() == before
 
 
 def test_the_decoder_closes_its_files_when_it_is_left_early(tmp_path: Path) -> None:

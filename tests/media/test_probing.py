@@ -1,6 +1,5 @@
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.media import probe as module
-from pipeline.media import transport
+from pipeline.media import extent, transport
 from pipeline.media.container import fraction
-from pipeline.media.probe import DAMAGED, Probe, describe_warnings, probe, read_picture
+from pipeline.media.pictures import read_picture
+from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
+from pipeline.media.warnings import describe_warnings
 from tests import clips
 from tests.shared import SHARED, needs_shared
 
@@ -196,25 +197,11 @@ def test_sound_that_outlasts_the_pictures_is_no_missing_end(tmp_path: Path) -> N
         assert describe_warnings(probed, [], np.array([0, 1_960_000_000]), 1) is None
 
 
-def test_warnings_name_stretches_and_not_single_cells(tmp_path: Path) -> None:
-    probed = replace(probe_file(clips.make_clip(tmp_path / "a.mp4")), promised_s=20.0)
-    warning = describe_warnings(probed, [(cell, DAMAGED) for cell in (4, 3, 9, 3)], np.array([0, 12_260_000_000]), 1)
-    assert warning == "damaged at 3 to 5 s, 9 to 10 s; ends early: 12.3 of 20.0 s"
-
-
-def test_a_hole_in_the_clock_is_named(tmp_path: Path) -> None:
-    probed = replace(probe_file(clips.make_clip(tmp_path / "a.mp4")), promised_s=0.0)
-    seconds = np.array([0, 0.04, 0.08, 7200.0, 7200.04])
-    warning = describe_warnings(probed, [], (seconds * 1e9).astype(np.int64), 1)
-    assert warning == "no picture at 0.1 to 7200.0 s: the clock jumps there"
-    assert describe_warnings(probed, [], np.arange(20) * 600 * 10**9, 1) is None  # a picture every ten minutes
-
-
 def test_a_header_that_promises_hours_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = clips.make_clip(tmp_path / "a.mkv", seconds=4, keyframe_every=25)
     path = clips.promising(plain, tmp_path / "b.mkv", 335_000)
     for small_bytes in (64 << 20, 0):  # read through, and as if it were too large for that
-        monkeypatch.setattr(module, "SMALL_BYTES", small_bytes)
+        monkeypatch.setattr(extent, "SMALL_BYTES", small_bytes)
         probed = probe_file(path)
         assert probed.duration_s == pytest.approx(4, abs=0.05)
         assert len(probed.keyframe_ns) == 4
@@ -233,8 +220,8 @@ def test_a_clock_that_begins_late_makes_no_file_end_early(tmp_path: Path) -> Non
 def test_a_large_file_without_an_index_is_as_long_as_its_first_part_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL_BYTES", 0)
-    monkeypatch.setattr(module, "RATE_BYTES", 10_000)
+    monkeypatch.setattr(extent, "SMALL_BYTES", 0)
+    monkeypatch.setattr(extent, "RATE_BYTES", 10_000)
     plain = clips.make_clip(tmp_path / "a.mkv", seconds=20, keyframe_every=25, container_options={"cues_to_front": "0"})
     whole = clips.promising(plain, tmp_path / "b.mkv", 335_000).read_bytes()
     (tmp_path / "b.mkv").write_bytes(whole.replace(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6a"))  # no cues
