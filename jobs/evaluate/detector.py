@@ -23,7 +23,8 @@ from pipeline.errors import UserError, absent
 from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
 from pipeline.models.loading import Loader
 from pipeline.storage.blobs import fetch
-from pipeline.weights import LOOKS, Registry
+from pipeline.weights import Registry
+from pipeline.weights.kinds import kinds_of
 
 STARTER_ENTRY = "starter-person"
 AP_MIN_SCORE = 0.01
@@ -119,10 +120,11 @@ def _of_length(truth: list[Truth], count: int, gt: Path, images: Path) -> list[T
 def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile) -> tuple[Find, float]:
     """Return a detector of the registry as a function, and its working threshold in the pipeline."""
     entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
-    is_of_faces = entry.kind in LOOKS
+    face_kinds = kinds_of("look")
+    is_of_faces = entry.kind in face_kinds
     if not is_of_faces and entry.kind != "yolo":
         raise UserError(
-            f"--detector must be of kind yolo, or of a kind that detects faces ({', '.join(LOOKS)}); "
+            f"--detector must be of kind yolo, or of a kind that detects faces ({', '.join(face_kinds)}); "
             f"{name} is of kind {entry.kind}"
         )
     usual = load(config or [], settings or [], profile)

@@ -29,7 +29,8 @@ from pipeline.models.heads import HeadsFile
 from pipeline.storage.blobs import fetch
 from pipeline.training import heads as training
 from pipeline.training.loop import Run, use_threads
-from pipeline.weights import FACE_EMBEDDERS, LISTED, Entry, Registry, sha256_of
+from pipeline.weights import LISTED, Entry, Registry, sha256_of
+from pipeline.weights.kinds import FACE_EMBEDDERS
 
 DEFAULTS = training.HeadTrainingParams()
 

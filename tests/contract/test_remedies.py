@@ -15,8 +15,8 @@ WRITERS = {"nearest", "absent"}
 PASSED_ON = {
     ("jobs/relink.py", "lacking[0]"),
     ("pipeline/video/relink.py", "lacking"),
-    ("pipeline/weights.py", "error"),
-    ("pipeline/weights.py", "self._tell(absent)"),
+    ("pipeline/weights/registry.py", "error"),
+    ("pipeline/weights/registry.py", "self._files.describe(absent)"),
     ("pipeline/config.py", "message.removeprefix(keys[-1]).strip()"),
 }
 """Messages of other functions, which have remedies of their own."""

@@ -30,7 +30,7 @@ LIBRARIES = {
     "fsspec": {"pipeline/storage"},
     "s3fs": {"pipeline/storage"},
     "pydantic": {"pipeline/config.py"},
-    "yaml": {"pipeline/config.py", "pipeline/weights.py"},
+    "yaml": {"pipeline/config.py", "pipeline/weights"},
     "typer": {"jobs"},
     "rich": {"jobs"},
 }

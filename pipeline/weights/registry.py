@@ -1,0 +1,128 @@
+"""The registry: all entries by name, and the models that a configuration chooses among them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from pipeline.config import CONF, Config, resolve_uris
+from pipeline.errors import UserError, nearest
+from pipeline.weights.entry import LISTED, Entry, check_parts, local_path, read_entries
+from pipeline.weights.fetch import AbsentError, Fetch, Mirror, WeightFiles
+from pipeline.weights.kinds import kinds_of
+from pipeline.weights.licences import refuse_licences
+from pipeline.weights.roles import roles_of
+
+
+class Registry:
+    """All entries by name, and their files on this machine. It can be sent to other processes with its pins.
+
+    entries: name -> entry.
+    cache: the folder for fetched files and fetch.LOCK.
+    fetch: fetches remote files.
+    mirror: a URI that is tried before an entry's own. None for no mirror.
+    """
+
+    def __init__(self, entries: Mapping[str, Entry], *, cache: Path, fetch: Fetch, mirror: str | None = None) -> None:
+        self.entries = dict(entries)
+        self._files = WeightFiles(cache=cache, fetch=fetch, mirror=mirror)
+
+    @classmethod
+    def of(cls, config: Config, fetch: Fetch) -> "Registry":
+        """Return the registry of a configuration: conf/weights.yaml and `weights.extra`, which overrides it."""
+        path = CONF / "weights.yaml"
+        shipped = read_entries(resolve_uris(yaml.safe_load(path.read_text()), path.parent), f"conf/{path.name}")
+        extra = read_entries(config.weights.extra, "weights.extra")
+        entries = {**shipped, **extra}
+        for name, entry in entries.items():
+            check_parts(name, entry, entries)
+        return cls(entries, cache=Path(config.weights.cache).expanduser(), fetch=fetch, mirror=config.weights.mirror)
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry of `name`. Raises UserError with the nearest existing name."""
+        if name not in self.entries:
+            raise UserError(f"there are no weights named {name}{nearest(name, self.entries, LISTED)}")
+        return self.entries[name]
+
+    def leaves(self, name: str) -> list[str]:
+        """Return the entries with a file that make up `name`: itself, or its parts."""
+        parts = self.entry(name).parts
+        return [leaf for part in parts.values() for leaf in self.leaves(part)] if parts else [name]
+
+    def path(self, name: str) -> Path:
+        """Return the verified local file of `name`, and fetch it if necessary. Only for entries without parts.
+
+        Raises UserError if the name is unknown, or the file is missing, unreachable or different from the registered
+        one.
+        """
+        if self.entry(name).parts:
+            raise ValueError(f"{name} has no file of its own; ask for its parts: {self.leaves(name)}")
+        return self.pull([name])[name]
+
+    def pull(self, names: Iterable[str]) -> dict[str, Path]:
+        """Return the verified files of `names` and of their parts, by entry. One UserError lists all that are
+        missing."""
+        files: dict[str, Path] = {}
+        absent: list[AbsentError] = []
+        for leaf in self._leaves_of(names):
+            try:
+                files[leaf] = self._files.pull(leaf, self.entries[leaf])
+            except AbsentError as error:
+                absent.append(error)
+        if absent:
+            raise UserError(self._files.describe(absent))
+        return files
+
+    def sha256(self, name: str) -> str | None:
+        """Return the published or pinned hash. None before the first pull of an entry without a published hash."""
+        return self._files.sha256(self.entry(name))
+
+    def here(self, name: str) -> Path | None:
+        """Return the path of the local file of `name`, not verified, or None if it does not exist."""
+        path = self._files.place(self.entry(name))
+        return path if path and path.is_file() else None
+
+    def models_of(self, config: Config) -> dict[str, str]:
+        """Return all files that a configuration loads: role -> entry. The role of a part is `role.part`.
+
+        Raises UserError if an entry is unknown or of a kind that its role cannot use.
+        """
+        models: dict[str, str] = {}
+        for name, role in roles_of(config).items():
+            if role.entry is None:
+                continue
+            try:
+                entry = self.entry(role.entry)
+            except UserError as error:
+                raise UserError(f"{role.knob}: {error}") from None
+            kinds = kinds_of(name)
+            if entry.kind not in kinds:
+                fitting = [other for other, candidate in self.entries.items() if candidate.kind in kinds]
+                example = f"; for example {fitting[0]}" if fitting else ""
+                raise UserError(
+                    f"{role.knob} must be of kind {' or '.join(kinds)}, {role.entry} is of kind {entry.kind}{example}"
+                )
+            parts = entry.parts or {}
+            models |= {f"{name}.{part}": leaf for part, leaf in parts.items()} or {name: role.entry}
+        return models
+
+    def digests(self, config: Config) -> dict[str, str | None]:
+        """Return the sha256 for every role of `models_of`. None if only a pull can determine it."""
+        return {role: self.sha256(name) for role, name in self.models_of(config).items()}
+
+    def refuse_licences(self, names: Iterable[str], allow: Iterable[str] | None) -> None:
+        """Raise UserError if one of `names` has a licence that is not in `allow`. None allows all."""
+        refuse_licences({leaf: self.entries[leaf].licence for leaf in self._leaves_of(names)}, allow)
+
+    def copy_to(self, mirror: Mirror, names: Iterable[str]) -> list[str]:
+        """Copy the verified files of `names` into a mirror, under their sha256, with their pins.
+
+        Files of this machine are left out, because only fetched files are requested from a mirror. Returns those of
+        the entries that the mirror now holds.
+        """
+        files = self.pull(leaf for leaf in self._leaves_of(names) if not local_path(self.entries[leaf].uri or ""))
+        self._files.copy_to(mirror, self.entries, files)
+        return list(files)
+
+    def _leaves_of(self, names: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(leaf for name in names for leaf in self.leaves(name)))
