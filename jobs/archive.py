@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from jobs import console
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog
-from pipeline.planning.catalog import Content, Fault
+from pipeline.planning.catalog import Content, Failure
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, list_sources
-from pipeline.storage.state import State
 
 
 def list_aloud(named: Sequence[str], output: str, sequence: str | None) -> Listing:
@@ -16,13 +16,13 @@ def list_aloud(named: Sequence[str], output: str, sequence: str | None) -> Listi
         return list_sources(named, output, sequence, advance)
 
 
-def identify_aloud(listing: Listing, state: State) -> dict[str, str | Fault]:
+def identify_aloud(listing: Listing, index: OutputIndex) -> dict[str, str | Failure]:
     """Return the content id of every source, or the reason why it has none."""
     with console.patiently(lambda done: f"hashing: {done:,} of {len(listing.sources):,}") as advance:
-        return catalog.identify(listing.sources, state, advance)
+        return catalog.identify(listing.sources, index, advance)
 
 
-def probe_aloud(wanted: Sequence[Content]) -> dict[str, Probe | Fault]:
+def probe_aloud(wanted: Sequence[Content]) -> dict[str, Probe | Failure]:
     """Return the facts in the container of each content, or the reason why they cannot be read."""
     with console.patiently(lambda done: f"reading headers: {done:,} of {len(wanted):,}") as advance:
         return catalog.probe_all(wanted, advance)

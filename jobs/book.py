@@ -14,15 +14,14 @@ from pipeline.config import Config
 from pipeline.flow.events import ChunkDone, Event, VideoDone, Work
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans
-from pipeline.planning.catalog import Content, Fault, Standing
+from pipeline.planning.catalog import Content, Failure, VideoStatus
+from pipeline.planning.planner import Target, VideoPlan
 from pipeline.planning.recipe import models, priors
-from pipeline.planning.ways import Course, Wanted
 from pipeline.rows import VIDEO_TABLES
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.storage import records, tables
 from pipeline.storage.ledger import WORK, Ledger, drop_older, drop_older_summaries, summarised, summary_name
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
 from pipeline.video.reduce import VideoJob
@@ -58,8 +57,8 @@ class Account:
 class Book:
     """Keeps `sources`, `videos`, `runs` and run.json up to date during a run.
 
-    state: the sources and videos of the output.
-    wanted: the configuration and recipe of this run.
+    index: the sources and videos of the output.
+    target: the configuration and recipe of this run.
     run_id: UTC time of the start, and a random suffix.
     registry: the models.
     started_at: UTC time.
@@ -76,13 +75,13 @@ class Book:
     renamed: uris of those vanished sources whose content another source has, and the uri of that source.
     """
 
-    state: State
-    wanted: Wanted
+    index: OutputIndex
+    target: Target
     run_id: str
     registry: Registry
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    faults: dict[str, Fault] = field(default_factory=dict)
-    failed: dict[str, Fault] = field(default_factory=dict)
+    faults: dict[str, Failure] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
@@ -96,98 +95,98 @@ class Book:
 
     @property
     def store(self) -> Store:
-        return self.state.store
+        return self.index.store
 
     @property
     def config(self) -> Config:
-        return self.wanted.config
+        return self.target.config
 
     @property
     def config_id(self) -> str:
-        return self.wanted.config_id
+        return self.target.config_id
 
-    def open(self, listing: Listing, ids: dict[str, str | Fault]) -> None:
+    def open(self, listing: Listing, ids: dict[str, str | Failure]) -> None:
         """Enter the sources as this run finds them."""
-        self.vanished = sorted(row["uri"] for row in self.state.vanished(listing) if row["current"])
-        self.state.name_sources(listing)
+        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
+        self.index.name_sources(listing)
         for uri, found in ids.items():
-            row = self.state.sources[uri]
+            row = self.index.sources[uri]
             if row["video_id"] != found and row["csv"]:
                 self.store.delete(row["csv"])  # it describes another content
-            if isinstance(found, Fault):
+            if isinstance(found, Failure):
                 self.faults[uri] = found
                 told = {"status": "quarantined", "stage": found.stage, "reason": found.reason}
-                self.state.set_source(uri, video_id=None, **told)
+                self.index.set_source(uri, video_id=None, **told)
             else:
-                self.state.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
+                self.index.set_source(uri, video_id=found, status="pending", stage=None, reason=None)
         self._drop_old_names()
-        self.state.follow_videos()
+        self.index.follow_videos()
 
     def _drop_old_names(self) -> None:
         """Remove the CSV of every source that is gone and whose content has a CSV under the name of another source."""
-        known_now = self.state.renamed()
+        known_now = self.index.renamed()
         self.renamed = {uri: known_now[uri] for uri in self.vanished if uri in known_now}
         for uri in known_now:
-            if csv := self.state.sources[uri]["csv"]:
+            if csv := self.index.sources[uri]["csv"]:
                 self.store.delete(csv)
-                self.state.set_source(uri, csv=None)
+                self.index.set_source(uri, csv=None)
 
     def select(self, found: Sequence[Content], retry_quarantined: bool) -> list[Content]:
         """Return the contents that this run works on. For those that are done, write only the missing CSVs of their
         sources."""
         wanted = []
         for content in found:
-            standing = catalog.standing(content, self.state, self.config_id)
-            if standing is Standing.DONE:
-                for name in self.state.csv_names(content.video_id):
+            standing = catalog.video_status(content, self.index, self.config_id)
+            if standing is VideoStatus.DONE:
+                for name in self.index.csv_names(content.video_id):
                     if not self.store.exists(name):
                         tables.write_csv(self.store, content.video_id, name)
-            elif standing is not Standing.QUARANTINED or retry_quarantined:
+            elif standing is not VideoStatus.QUARANTINED or retry_quarantined:
                 wanted.append(content)
         return wanted
 
     def work(
-        self, chosen: Sequence[Content], courses: Mapping[str, Course], probes: Mapping[str, Probe | Fault]
+        self, chosen: Sequence[Content], plans: Mapping[str, VideoPlan], probes: Mapping[str, Probe | Failure]
     ) -> list[Work | RelinkJob]:
         """Return the remaining work of each video, longest first. A long video that began last would keep the
         cluster waiting."""
-        pieces = {row["video_id"] for members in self.state.sequences().values() for row in members}
+        pieces = {row["video_id"] for members in self.index.sequences().values() for row in members}
         work: list[Work | RelinkJob] = []
         for content in chosen:
-            course = courses[content.video_id]
-            if course.relink is not None:
-                again = RelinkJob(course.relink, course.way)
+            plan = plans[content.video_id]
+            if plan.relink is not None:
+                again = RelinkJob(plan.relink, plan.basis)
                 self._open_account(content, again.num_chunks)
                 work.append(again)
-            elif isinstance(probed := probes[content.video_id], Fault):
+            elif isinstance(probed := probes[content.video_id], Failure):
                 self._quarantine(content.video_id, content.uri, probed)
             else:
-                self._open_account(content, len(course.spans))
-                work.append(self._from_chunks(content, course, probed, content.video_id in pieces))
+                self._open_account(content, len(plan.spans))
+                work.append(self._from_chunks(content, plan, probed, content.video_id in pieces))
         return sorted(work, key=lambda one: (-one.duration_s, one.uri))
 
-    def _from_chunks(self, content: Content, course: Course, probed: Probe, in_sequence: bool) -> Work:
+    def _from_chunks(self, content: Content, plan: VideoPlan, probed: Probe, in_sequence: bool) -> Work:
         """Return the work of a video that is reduced from chunks, with a row for each chunk that is not durable yet."""
-        video_id, recipe = content.video_id, self.wanted.recipe
+        video_id, recipe = content.video_id, self.target.recipe
         job = VideoJob(
             video_id=video_id,
             uri=content.uri,
             probe=probed,
-            spans=course.spans,
-            csv_names=tuple(self.state.csv_names(video_id)),
-            ledger=Ledger(self.store, course.keys),
+            spans=plan.spans,
+            csv_names=tuple(self.index.csv_names(video_id)),
+            ledger=Ledger(self.store, plan.keys),
             config=self.config,
             config_id=self.config_id,
             spaces=recipe.spaces,
             priors=priors(recipe.likenesses),
             in_sequence=in_sequence,
         )
-        kept = [*course.spans, *(span for span, _ in course.faces)]
+        kept = [*plan.spans, *(span for span, _ in plan.faces)]
         left = spans.spans_to_decode(probed, self.config, kept)
         return Work(
             job,
             rows=tuple(spans.span_row(video_id, content.uri, probed, span) for span in left),
-            faces=tuple(spans.faces_row(video_id, content.uri, span, key) for span, key in course.faces),
+            faces=tuple(spans.faces_row(video_id, content.uri, span, key) for span, key in plan.faces),
         )
 
     def _open_account(self, content: Content, num_reused: int) -> None:
@@ -206,43 +205,43 @@ class Book:
         elif isinstance(event, VideoDone):
             video_id = event.published.video_id
             self._spend(self.accounts[video_id], event.stage, event.seconds, 0.0)
-            self.published[video_id] = self.state.videos[video_id] = event.published.row
+            self.published[video_id] = self.index.videos[video_id] = event.published.row
             self._record(video_id)
         elif event.stage == RELINK:
             self.not_relinked[event.video_id] = event.reason
         else:
-            row = next(row for row in self.state.sources.values() if row["video_id"] == event.video_id)
-            self._quarantine(event.video_id, row["uri"], Fault(event.stage, event.reason))
+            row = next(row for row in self.index.sources.values() if row["video_id"] == event.video_id)
+            self._quarantine(event.video_id, row["uri"], Failure(event.stage, event.reason))
             self._record(event.video_id)
         if time.monotonic() - self._saved > SAVE_EVERY_S:
             self.save_sources()
 
     def save_sources(self) -> None:
-        self.state.follow_videos()
-        self.state.save_sources()
+        self.index.follow_videos()
+        self.index.save_sources()
         if self.records:
-            books.write_run(self.store, self.run_id, self.records)
+            records.write_run(self.store, self.run_id, self.records)
         self._saved = time.monotonic()
 
     def prune(self) -> None:
         """Remove the sources that are not current, and the videos that no current source names."""
-        unnamed = self.state.unnamed()
-        for uri in [uri for uri, row in self.state.sources.items() if not row["current"]]:
-            if csv := self.state.sources.pop(uri)["csv"]:
+        unnamed = self.index.unnamed()
+        for uri in [uri for uri, row in self.index.sources.items() if not row["current"]]:
+            if csv := self.index.sources.pop(uri)["csv"]:
                 self.store.delete(csv)
         for video_id in unnamed:
             for dataset in ("videos", *VIDEO_TABLES, "embeddings"):
                 self.store.delete(f"{dataset}/{video_id}.parquet")
             self.store.delete_tree(f"_work/{video_id}")
             self.store.delete(summary_name(video_id))
-            del self.state.videos[video_id]
-        self.state.close_ranks()
+            del self.index.videos[video_id]
+        self.index.close_ranks()
 
     def close(self, status: str, registry: Registry) -> None:
         """Write everything that is not written yet, run.json last."""
         self.save_sources()
         counts = defaultdict(int)
-        for row in self.state.videos.values():
+        for row in self.index.videos.values():
             counts[row["status"]] += 1
         seconds = {
             stage: {"seconds": round(s, 3), "gpu_seconds": round(g, 3)}
@@ -273,19 +272,19 @@ class Book:
 
     def sequence_statuses(self) -> list[sequences.SequenceStatus]:
         """Return the sequences that were linked in this run."""
-        return [one for one in sequences.sequence_statuses(self.state) if one.sequence in self.linked]
+        return [one for one in sequences.sequence_statuses(self.index) if one.sequence in self.linked]
 
-    def _quarantine(self, video_id: str, uri: str, fault: Fault) -> None:
+    def _quarantine(self, video_id: str, uri: str, fault: Failure) -> None:
         self.failed[video_id] = fault
-        books.hide_video(self.store, video_id)  # it may be done under another configuration
+        records.hide_video(self.store, video_id)  # it may be done under another configuration
         self.store.delete(summary_name(video_id))
         for dataset in (*VIDEO_TABLES, "embeddings"):
             self.store.delete(f"{dataset}/{video_id}.parquet")
-        for name in self.state.csv_names(video_id):
+        for name in self.index.csv_names(video_id):
             self.store.delete(name)
-        row = books.quarantined_row(video_id, uri, self.config_id, fault.stage, fault.reason)
-        self.state.videos[video_id] = row
-        books.write_video(self.store, row)
+        row = records.quarantined_row(video_id, uri, self.config_id, fault.stage, fault.reason)
+        self.index.videos[video_id] = row
+        records.write_video(self.store, row)
 
     def _spend(self, account: Account, stage: str, seconds: float, gpu_seconds: float) -> None:
         account.seconds += seconds
@@ -330,15 +329,15 @@ def clear_work(book: Book) -> None:
     A video leaves working files behind if a run was killed after writing the last table. It also does if it was
         quarantined: other chunks of it were on their way then, and their workers went on writing.
     """
-    done = book.state.done()
-    through = {video_id for video_id, row in book.state.videos.items() if row["config_id"] == book.config_id}
+    done = book.index.done()
+    through = {video_id for video_id, row in book.index.videos.items() if row["config_id"] == book.config_id}
     if book.config.biometrics.keep:
         through -= set(done)
-    pieces = {row["video_id"] for members in book.state.sequences().values() for row in members}
+    pieces = {row["video_id"] for members in book.index.sequences().values() for row in members}
     for video_id in sorted((through & summarised(book.store)) - pieces):
         book.store.delete(summary_name(video_id))  # its biometrics were kept by an earlier run
     for video_id in sorted(through & {name.split("/")[1] for name in book.store.names(WORK)}):
         book.store.delete_tree(f"{WORK}/{video_id}")
     limit = datetime.now(UTC) - timedelta(days=book.config.run.work_ttl_days)
     drop_older(book.store, limit, spared=done)
-    drop_older_summaries(book.store, limit, spared=sequences.keeping(book.state))
+    drop_older_summaries(book.store, limit, spared=sequences.keeping(book.index))

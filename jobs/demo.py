@@ -28,8 +28,8 @@ from pipeline.media.draw import draw_people, encode_png, sheet
 from pipeline.media.film import Window, pan, write_mp4
 from pipeline.media.pictures import read_picture, resize_to_long_side
 from pipeline.storage import tables
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.weights import local_path
 
@@ -115,7 +115,7 @@ def demo(
     if work_through(listing, config, registry, store):
         raise typer.Exit(QUARANTINED)
 
-    source = State.load(store).sources[uri]
+    source = OutputIndex.load(store).sources[uri]
     persons, detections = (_rows(store, name, source["video_id"]) for name in ("persons", "detections"))
     with store.writing(SHEET) as file:
         file.write(encode_png(_sheet_of(persons, detections)))

@@ -13,7 +13,7 @@ from jobs.help import PLAIN
 from jobs.options import Identity, Ids
 from pipeline.storage.exports import write_mot
 from pipeline.storage.names import Names, same
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 
 app = typer.Typer(**PLAIN)
 
@@ -32,30 +32,30 @@ def export(
 
     What an earlier export wrote there for videos that are gone is removed.
     """
-    state = State.open(uri)
-    state.store.check_writable()
+    index = OutputIndex.open(uri)
+    index.store.check_writable()
     folder = f"export/{format_}"
-    files = WRITERS[format_](state, folder, ids)
+    files = WRITERS[format_](index, folder, ids)
     written = {same(name) for name in files}
-    for name in state.store.names(folder):
+    for name in index.store.names(folder):
         if same(name) not in written:
-            state.store.delete(name)
+            index.store.delete(name)
     for write in files.values():
         write()
-    say(f"{count(len(files), 'file')} -> {state.store.full(folder)}")
+    say(f"{count(len(files), 'file')} -> {index.store.full(folder)}")
 
 
-def _mot(state: State, folder: str, ids: Identity) -> dict[str, Callable[[], None]]:
-    names = Names(holds=state.store.holds)
+def _mot(index: OutputIndex, folder: str, ids: Identity) -> dict[str, Callable[[], None]]:
+    names = Names(holds=index.store.holds)
     files = {}
-    for video_id in state.done():
-        for name in state.file_names(video_id):
+    for video_id in index.done():
+        for name in index.file_names(video_id):
             place = names.give(f"{folder}/{name}", ".txt")
-            files[place] = partial(write_mot, state.store, video_id, place, f"{ids}_id")
+            files[place] = partial(write_mot, index.store, video_id, place, f"{ids}_id")
     return files
 
 
-WRITERS: Mapping[Format, Callable[[State, str, Identity], Mapping[str, Callable[[], None]]]] = {Format.MOT: _mot}
+WRITERS: Mapping[Format, Callable[[OutputIndex, str, Identity], Mapping[str, Callable[[], None]]]] = {Format.MOT: _mot}
 """The exporter of each format. It returns the files to write below a folder, as a map from their names in the output
 to the functions that write them."""
 

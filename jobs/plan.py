@@ -17,12 +17,12 @@ from jobs.prepare import check_tracking, decide_device
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans
-from pipeline.planning.catalog import Content, Fault, Standing
-from pipeline.planning.ways import Course, Stock, Wanted
+from pipeline.planning.catalog import Content, Failure, VideoStatus
+from pipeline.planning.planner import Planner, Target, VideoPlan
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
 from pipeline.weights import Registry
@@ -42,7 +42,7 @@ class Line:
     chunks: number of chunks to decode.
     durable: number of chunks that are reused.
     seconds: s. Length of the video.
-    course: the way to its tables; None if there is nothing to do or the source fails.
+    video_plan: the way to its tables; None if there is nothing to do or the source fails.
     is_picture: the source is a single picture.
     """
 
@@ -52,7 +52,7 @@ class Line:
     chunks: int = 0
     durable: int = 0
     seconds: float = 0.0
-    course: Course | None = None
+    video_plan: VideoPlan | None = None
     is_picture: bool = False
 
     @property
@@ -79,60 +79,60 @@ def plan(
     registry.refuse_licences(models.values(), chosen.licences.allow)
     check_tracking(chosen)
     chosen = decide_device(chosen)
-    state = State.load(store)
-    wanted = Wanted.of(chosen, registry)
+    index = OutputIndex.load(store)
+    target = Target.of(chosen, registry)
 
-    ids = identify_aloud(listing, state)
+    ids = identify_aloud(listing, index)
     found = catalog.contents(ids)
     lines = [
         Line(uri, "quarantined", f"{fault.stage}: {fault.reason}")
         for uri, fault in ids.items()
-        if isinstance(fault, Fault)
+        if isinstance(fault, Failure)
     ]
     named = {content.video_id: content.uri for content in found}
-    for row in state.vanished(listing):
+    for row in index.vanished(listing):
         if new := named.get(row["video_id"]):
             why = f"its content is {console.last(new)} now; the CSV of its old name goes"
         else:
             why = f"{row['named_by']} no longer names it; its rows stay until process --prune"
         lines.append(Line(row["uri"], "vanished", why))
-    replaced = {uri for uri, video_id in ids.items() if _had_another(state, uri, video_id)}
-    _foresee(state, listing, ids)
-    lines += _lines(found, state, wanted, replaced)
+    replaced = {uri for uri, video_id in ids.items() if _had_another(index, uri, video_id)}
+    _foresee(index, listing, ids)
+    lines += _lines(found, index, target, replaced)
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
-    _show_sequences(listing, state)
+    _show_sequences(listing, index)
     _show_steps(lines)
-    _show_totals(lines, chosen, state, store)
+    _show_totals(lines, chosen, index, store)
 
 
-def _had_another(state: State, uri: str, video_id: str | Fault) -> bool:
+def _had_another(index: OutputIndex, uri: str, video_id: str | Failure) -> bool:
     """Return whether a source had another content when it was last read."""
-    return (state.sources.get(uri) or {}).get("video_id") not in (None, video_id)
+    return (index.sources.get(uri) or {}).get("video_id") not in (None, video_id)
 
 
-def _foresee(state: State, listing: Listing, ids: Mapping[str, str | Fault]) -> None:
+def _foresee(index: OutputIndex, listing: Listing, ids: Mapping[str, str | Failure]) -> None:
     """Enter the sources into the state as `process` would, without writing anything."""
-    state.name_sources(listing, may_write=False)
+    index.name_sources(listing, may_write=False)
     for uri, video_id in ids.items():
-        state.set_source(uri, video_id=None if isinstance(video_id, Fault) else video_id)
+        index.set_source(uri, video_id=None if isinstance(video_id, Failure) else video_id)
 
 
-def _lines(found: Sequence[Content], state: State, wanted: Wanted, replaced: set[str]) -> list[Line]:
-    standings = {content.video_id: catalog.standing(content, state, wanted.config_id) for content in found}
-    undone = [content for content in found if standings[content.video_id] in (Standing.NEW, Standing.CHANGED)]
-    courses = Stock(state).courses(undone, wanted)
-    probes = probe_aloud([content for content in undone if courses[content.video_id].relink is None])
+def _lines(found: Sequence[Content], index: OutputIndex, target: Target, replaced: set[str]) -> list[Line]:
+    standings = {content.video_id: catalog.video_status(content, index, target.config_id) for content in found}
+    undone = [content for content in found if standings[content.video_id] in (VideoStatus.NEW, VideoStatus.CHANGED)]
+    plans = Planner(index).plans(undone, target)
+    probes = probe_aloud([content for content in undone if plans[content.video_id].relink is None])
     lines = []
     for content in found:
-        standing, row = standings[content.video_id], state.videos.get(content.video_id, {})
-        if standing is Standing.DONE:
+        standing, row = standings[content.video_id], index.videos.get(content.video_id, {})
+        if standing is VideoStatus.DONE:
             lines.append(Line(content.uri, "done", f"published with {console.count(row['num_persons'], 'person')}"))
-        elif standing is Standing.QUARANTINED:
+        elif standing is VideoStatus.QUARANTINED:
             why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
             lines.append(Line(content.uri, "quarantined", why))
         else:
-            course, probed = courses[content.video_id], probes.get(content.video_id)
-            line = _undone(content, standing, course, probed, wanted.config, row)
+            video_plan, probed = plans[content.video_id], probes.get(content.video_id)
+            line = _undone(content, standing, video_plan, probed, target.config, row)
             if replaced & set(content.uris):
                 line = replace(line, standing="changed", why=f"its content changed since it was last read; {line.why}")
             lines.append(line)
@@ -142,23 +142,30 @@ def _lines(found: Sequence[Content], state: State, wanted: Wanted, replaced: set
 
 def _undone(
     content: Content,
-    standing: Standing,
-    course: Course,
-    probed: Probe | Fault | None,
+    standing: VideoStatus,
+    video_plan: VideoPlan,
+    probed: Probe | Failure | None,
     config: Config,
     row: Mapping[str, Any],
 ) -> Line:
-    if isinstance(probed, Fault):
+    if isinstance(probed, Failure):
         return Line(content.uri, "quarantined", f"{probed.stage}: {probed.reason}")
     if probed is None:
         is_picture = console.is_picture(row)
         return Line(
-            content.uri, standing.value, str(course), seconds=row["duration_s"], course=course, is_picture=is_picture
+            content.uri,
+            standing.value,
+            str(video_plan),
+            seconds=row["duration_s"],
+            video_plan=video_plan,
+            is_picture=is_picture,
         )
-    kept = [*course.spans, *(span for span, _ in course.faces)]
+    kept = [*video_plan.spans, *(span for span, _ in video_plan.faces)]
     chunks = sum(len(span.borders) - len(span.durable) for span in spans.spans_to_decode(probed, config, kept))
     is_picture = probed.kind == "image"
-    return Line(content.uri, standing.value, str(course), chunks, len(kept), probed.duration_s, course, is_picture)
+    return Line(
+        content.uri, standing.value, str(video_plan), chunks, len(kept), probed.duration_s, video_plan, is_picture
+    )
 
 
 def _show(lines: Sequence[Line], num_other: int) -> None:
@@ -175,25 +182,25 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
         console.say(f"{console.count(num_other, 'other file')} left out: neither video nor picture by name")
 
 
-def _show_sequences(listing: Listing, state: State) -> None:
+def _show_sequences(listing: Listing, index: OutputIndex) -> None:
     named = {source.sequence for source in listing.sources if source.sequence}
     if named:
-        files = sum(one.files for one in sequences.sequence_statuses(state) if one.sequence in named)
+        files = sum(one.files for one in sequences.sequence_statuses(index) if one.sequence in named)
         console.say(f"sequences: {len(named)}, of {console.count(files, 'file')}; they are linked when these are done")
 
 
 def _show_steps(lines: Sequence[Line]) -> None:
     """Print the cost of each change by itself, over all videos that it concerns."""
-    steps = Counter(str(step) for line in lines if line.course is not None for step in line.course.steps)
+    steps = Counter(str(step) for line in lines if line.video_plan is not None for step in line.video_plan.steps)
     for step, count in sorted(steps.items(), key=lambda item: (-item[1], item[0])):
         console.say(f"{step} ({console.count(count, 'video')})")
 
 
-def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Store) -> None:
+def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex, store: Store) -> None:
     count = Counter(line.standing for line in lines)
     console.say(", ".join(f"{number} {standing}" for standing, number in sorted(count.items())) or "nothing named")
     chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds_to_decode for line in lines)
-    steps = Counter((line.course.way, line.course.step) for line in lines if line.course is not None)
+    steps = Counter((line.video_plan.basis, line.video_plan.step) for line in lines if line.video_plan is not None)
     for (_, step), number in sorted(steps.items()):
         console.say(f"{console.count(number, 'video')}: {step}")
     told = [console.count(chunks, "chunk") if chunks else "nothing to decode"]
@@ -208,9 +215,9 @@ def _show_totals(lines: Sequence[Line], config: Config, state: State, store: Sto
         run
         for run in runs
         if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes no chunk
-        and (state.videos.get(run["video_id"]) or {}).get("duration_s")
+        and (index.videos.get(run["video_id"]) or {}).get("duration_s")
     ]
-    filmed = sum(state.videos[run["video_id"]]["duration_s"] for run in known)
+    filmed = sum(index.videos[run["video_id"]]["duration_s"] for run in known)
     if not filmed:
         console.say("time and cost: unknown, there is no finished video in this output to judge by")
         return

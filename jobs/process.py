@@ -27,14 +27,13 @@ from pipeline.flow.engine import Engines, stop_ray
 from pipeline.flow.events import ChunkDone, Work
 from pipeline.flow.pools import Maps
 from pipeline.planning import catalog
-from pipeline.planning.catalog import Content, Standing
-from pipeline.planning.changes import Way
-from pipeline.planning.ways import Course, Stock, Wanted
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.planning.catalog import Content, VideoStatus
+from pipeline.planning.changes import Basis
+from pipeline.planning.planner import Planner, Target, VideoPlan
+from pipeline.storage import records, replacement, tables
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
 from pipeline.video.relink import RelinkJob
@@ -128,24 +127,24 @@ def _run(
     close_sequences: bool,
 ) -> int:
     """Carry out the steps of a run. Return how many sources were quarantined in it."""
-    books.finish_replacing(store)
-    state = State.load(store)
+    replacement.finish_replacing(store)
+    index = OutputIndex.load(store)
     tables.create(store, config.biometrics.keep)
-    ids = identify_aloud(listing, state)
+    ids = identify_aloud(listing, index)
     config = decide_device(config)
-    wanted = Wanted.of(config, registry)
+    target = Target.of(config, registry)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    books.write_recipe(store, wanted.config_id, wanted.recipe.to_json())
-    book = Book(state, wanted, run_id, registry)
+    records.write_recipe(store, target.config_id, target.recipe.to_json())
+    book = Book(index, target, run_id, registry)
     found = catalog.contents(ids)
     book.open(listing, ids)
     chosen = book.select(found, retry_quarantined)
     _say_vanished(book)
-    courses = Stock(state).courses(chosen, wanted)
-    _say_courses(courses.values())
-    maps = Maps.of(config, registry, Ledger(store, wanted.recipe.keys), book.run_id)
+    plans = Planner(index).plans(chosen, target)
+    _say_plans(plans.values())
+    maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), book.run_id)
     with Engines(config, maps, console.say) as engines:
-        work = _prepare(chosen, courses, engines, book)
+        work = _prepare(chosen, plans, engines, book)
         book.save_sources()
         sequences.withdraw(store, {content.video_id for content in chosen})
         try:
@@ -153,10 +152,10 @@ def _run(
                 _carry_out(work, engines, book)
             if again := [content for content in chosen if content.video_id in book.not_relinked]:
                 _say_not_relinked(book)
-                work = _prepare(again, Stock(state).courses_anew(again, wanted), engines, book)
+                work = _prepare(again, Planner(index).plans_anew(again, target), engines, book)
                 _carry_out(work, engines, book)
             if prune:
-                _say_pruned(state)
+                _say_pruned(index)
                 book.prune()
             _link_sequences(engines, book)
         except (KeyboardInterrupt, SystemExit):  # a reader of the standard output who has left raises SystemExit
@@ -166,7 +165,7 @@ def _run(
             book.close("failed", registry)
             raise
     if close_sequences:
-        sequences.close(state, {source.sequence for source in listing.sources if source.sequence})
+        sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
     clear_work(book)
     book.close("done", registry)
     _say_results(book, found)
@@ -174,17 +173,17 @@ def _run(
 
 
 def _prepare(
-    chosen: Sequence[Content], courses: Mapping[str, Course], engines: Engines, book: Book
+    chosen: Sequence[Content], plans: Mapping[str, VideoPlan], engines: Engines, book: Book
 ) -> list[Work | RelinkJob]:
     """Probe the containers and return the work on each content. The engine starts at the same time."""
     with ThreadPoolExecutor(1) as meanwhile:
-        unknown = [content for content in chosen if courses[content.video_id].relink is None]
+        unknown = [content for content in chosen if plans[content.video_id].relink is None]
         probing = meanwhile.submit(probe_aloud, unknown)
         if unknown:
             check_tracking(book.config)
-            with_pixels = any(courses[content.video_id].way is Way.VIDEO for content in unknown)
+            with_pixels = any(plans[content.video_id].basis is Basis.VIDEO for content in unknown)
             engines.begin(len(unknown), with_pixels=with_pixels)
-        return book.work(chosen, courses, probing.result())
+        return book.work(chosen, plans, probing.result())
 
 
 def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, book: Book) -> None:
@@ -214,8 +213,8 @@ def _is_picture(work: Work | RelinkJob) -> bool:
 
 def _link_sequences(engines: Engines, book: Book) -> None:
     """Link the files of every sequence in which a file has changed."""
-    sequences.drop_ended(book.state)
-    jobs = sequences.find_work(book.state)
+    sequences.drop_ended(book.index)
+    jobs = sequences.find_work(book.index)
     if jobs:
         book.linked = [job.name for job in jobs]
         console.say(f"linking {console.count(len(jobs), 'sequence')}")
@@ -236,16 +235,16 @@ def _ending_cleanly():  # noqa: ANN202
         stop_ray()
 
 
-def _say_courses(courses: Collection[Course]) -> None:
+def _say_plans(plans: Collection[VideoPlan]) -> None:
     """Print how the videos are made that this output already has in another form, and why."""
-    told = Counter(str(course) for course in courses if course.way < Way.VIDEO or course.steps or course.note)
+    told = Counter(str(plan) for plan in plans if plan.basis < Basis.VIDEO or plan.steps or plan.note)
     for way, count in told.most_common(SHOWN_VIDEOS):
         console.say(f"{console.count(count, 'video')}: {way}")
 
 
 def _say_not_relinked(book: Book) -> None:
     for video_id, why in book.not_relinked.items():
-        console.say(f"{book.state.videos[video_id]['uri']}: {why}; it is made again from the video")
+        console.say(f"{book.index.videos[video_id]['uri']}: {why}; it is made again from the video")
 
 
 def _say_sources(listing: Listing) -> None:
@@ -264,9 +263,9 @@ def _say_vanished(book: Book) -> None:
         console.say(f"{are} gone: {console.few(gone)}; what is known of them stays until process --prune")
 
 
-def _say_pruned(state: State) -> None:
-    gone = [uri for uri, row in sorted(state.sources.items()) if not row["current"]]
-    unnamed = [state.videos[video_id]["uri"] for video_id in state.unnamed()]
+def _say_pruned(index: OutputIndex) -> None:
+    gone = [uri for uri, row in sorted(index.sources.items()) if not row["current"]]
+    unnamed = [index.videos[video_id]["uri"] for video_id in index.unnamed()]
     if not gone and not unnamed:
         console.say("nothing to prune: every source is there, and every video has one")
     if gone:
@@ -296,7 +295,7 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
     for uri, fault in sorted(book.faults.items()):
         console.say(f"quarantined at {fault.stage}: {uri}: {fault.reason}")
     for video_id, fault in book.failed.items():
-        console.say(f"quarantined at {fault.stage}: {book.state.videos[video_id]['uri']}: {fault.reason}")
+        console.say(f"quarantined at {fault.stage}: {book.index.videos[video_id]['uri']}: {fault.reason}")
     if book.faults or book.failed:
         console.say(QUARANTINE_REMEDY)
     for standing in book.sequence_statuses():
@@ -304,7 +303,9 @@ def _say_results(book: Book, found: Sequence[Content]) -> None:
     if hint := small_people(book.store, list(book.published.values()), book.config):
         console.say(hint)
     persons = sum(row["num_persons"] for row in book.published.values())
-    given_up = sum(catalog.standing(content, book.state, book.config_id) is Standing.QUARANTINED for content in found)
+    given_up = sum(
+        catalog.video_status(content, book.index, book.config_id) is VideoStatus.QUARANTINED for content in found
+    )
     given_up -= len(book.failed)
     untouched = len(found) - len(book.published) - len(book.failed) - given_up
     done = f"{console.contents(book.published.values())} done, {console.count(persons, 'person')}"

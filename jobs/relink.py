@@ -20,13 +20,13 @@ from jobs.help import PLAIN
 from jobs.prepare import check_tracking
 from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
-from pipeline.planning.changes import Way
+from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
-from pipeline.storage import state as books
-from pipeline.storage.state import State
+from pipeline.storage import records, replacement
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
-from pipeline.video.relink import RELINKED, Relink, choose_way, kept_spans, relink_video
+from pipeline.video.relink import RELINKED, Relink, choose_basis, kept_spans, relink_video
 
 SHOWN_VIDEOS = 25
 FAILED = 3
@@ -48,36 +48,36 @@ def relink(
     were not kept, only thresholds can be moved, and limits made smaller.
     """
     check_settings(settings or [])
-    store = State.open(uri).store
+    store = OutputIndex.open(uri).store
     store.check_writable()
-    books.finish_replacing(store)
-    state = State.load(store)
-    tasks = find_work(state, settings or [])
-    ways = choose_ways(tasks)
+    replacement.finish_replacing(store)
+    index = OutputIndex.load(store)
+    tasks = find_work(index, settings or [])
+    bases = choose_bases(tasks)
     for config in {
-        task.config_id: task.after for task, way in zip(tasks, ways, strict=True) if way is Way.CHUNKS
+        task.config_id: task.after for task, basis in zip(tasks, bases, strict=True) if basis is Basis.CHUNKS
     }.values():
         check_tracking(config)
-    kept = sum(row["status"] == "done" for row in state.videos.values()) - len(tasks)
+    kept = sum(row["status"] == "done" for row in index.videos.values()) - len(tasks)
     if not tasks:
         console.say(f"nothing to do: {_videos(kept)} made with these knobs already")
-        link_sequences(state)
+        link_sequences(index)
         return
     so_already = f", {kept} so already" if kept else ""
-    console.say(f"{_videos(len(tasks))} to be made again, from {_told(ways)}{so_already}")
+    console.say(f"{_videos(len(tasks))} to be made again, from {_told(bases)}{so_already}")
     sequences.withdraw(store, {task.video_id for task in tasks})
-    num_failed = carry_out(tasks, ways, state)
-    link_sequences(state)
+    num_failed = carry_out(tasks, bases, index)
+    link_sequences(index)
     if num_failed:
         sys.exit(FAILED)
 
 
-def link_sequences(state: State) -> None:
+def link_sequences(index: OutputIndex) -> None:
     """Link the files of every sequence in which a file has changed."""
-    jobs = sequences.find_work(state)
+    jobs = sequences.find_work(index)
     faults = sequences.link_here(jobs)
     linked = {job.name for job in jobs} - faults.keys()
-    for one in sequences.sequence_statuses(state):
+    for one in sequences.sequence_statuses(index):
         if one.sequence in linked:
             console.say(f"sequence {one}")
     for name, why in faults.items():
@@ -95,15 +95,15 @@ def check_settings(settings: Sequence[str]) -> None:
             )
 
 
-def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
+def find_work(index: OutputIndex, settings: Sequence[str]) -> list[Relink]:
     """Return the finished videos that `settings` would make with other knobs than they were made with, sorted by
     uri."""
-    store = state.store
-    done = [row for row in state.videos.values() if row["status"] == "done"]
+    store = index.store
+    done = [row for row in index.videos.values() if row["status"] == "done"]
     tasks = []
     for config_id in sorted({row["config_id"] for row in done}):
         own = [row for row in done if row["config_id"] == config_id]
-        told = books.read_recipe(store, config_id)
+        told = records.read_recipe(store, config_id)
         where = store.full(f"recipes/{config_id}.json")
         if told is None:
             raise UserError(
@@ -121,7 +121,7 @@ def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
                 wanted=recipe.reduced_with(after),
                 before=before,
                 after=after,
-                csv_names=tuple(state.csv_names(row["video_id"])),
+                csv_names=tuple(index.csv_names(row["video_id"])),
                 spans=spans.get(row["video_id"], ()),
             )
             if task.config_id != config_id:
@@ -129,23 +129,23 @@ def find_work(state: State, settings: Sequence[str]) -> list[Relink]:
     return sorted(tasks, key=lambda task: task.row["uri"])
 
 
-def choose_ways(tasks: Sequence[Relink]) -> list[Way]:
+def choose_bases(tasks: Sequence[Relink]) -> list[Basis]:
     """Return the stored data that each video is made from.
 
     Raises UserError, before any work, if the stored data of a video is not enough.
     """
-    ways, lacking = [], []
+    bases, lacking = [], []
     for task in tasks:
         try:
-            ways.append(choose_way(task))
+            bases.append(choose_basis(task))
         except UserError as error:
             lacking.append(error)
     if lacking:
         raise UserError(f"{lacking[0]}{f' (likewise {_videos(len(lacking) - 1)})' if len(lacking) > 1 else ''}")
-    return ways
+    return bases
 
 
-def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> int:
+def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputIndex) -> int:
     """Publish one video after the other. Return how many stay as they were.
 
     The record of the run is written however it ends.
@@ -153,23 +153,23 @@ def carry_out(tasks: Sequence[Relink], ways: Sequence[Way], state: State) -> int
     record = Record(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
     status = "failed"
     try:
-        for task, way in zip(tasks, ways, strict=True):
+        for task, basis in zip(tasks, bases, strict=True):
             started_at, started = datetime.now(UTC), time.perf_counter()
-            books.write_recipe(task.store, task.config_id, task.wanted.to_json())
+            records.write_recipe(task.store, task.config_id, task.wanted.to_json())
             try:
-                row = state.videos[task.video_id] = relink_video(task, way)
+                row = index.videos[task.video_id] = relink_video(task, basis)
             except DataError as fault:
                 record.failed[task.row["uri"]] = str(fault)
                 continue
-            record.add(task, way, row, started_at, time.perf_counter() - started)
+            record.add(task, basis, row, started_at, time.perf_counter() - started)
         status = "done"
     except KeyboardInterrupt:
         status = "interrupted"
         console.say("interrupted; the same command goes on from there")
         raise
     finally:
-        record.write(state, status)
-    record.show(state.store)
+        record.write(index, status)
+    record.show(index.store)
     return len(record.failed)
 
 
@@ -188,17 +188,17 @@ class Record:
     run_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     rows: list[dict[str, Any]] = field(default_factory=list)
-    done: list[tuple[Relink, Way, dict[str, Any]]] = field(default_factory=list)
+    done: list[tuple[Relink, Basis, dict[str, Any]]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def add(self, task: Relink, way: Way, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
-        self.done.append((task, way, row))
+    def add(self, task: Relink, basis: Basis, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
+        self.done.append((task, basis, row))
         self.seconds += seconds
         price = task.after.run.cpu_hour_price
-        num_chunks = 0 if way is Way.SCORES else len(task.spans)
+        num_chunks = 0 if basis is Basis.SCORES else len(task.spans)
         self.rows.append(
-            books.run_row(
+            records.run_row(
                 self.run_id,
                 task.video_id,
                 started_at,
@@ -211,12 +211,12 @@ class Record:
             )
         )
 
-    def write(self, state: State, status: str) -> None:
+    def write(self, index: OutputIndex, status: str) -> None:
         """Write the rows of `runs`, and run.json with the configuration under which most of the videos were made."""
         if not self.done:
             return
-        books.write_run(state.store, self.run_id, self.rows)
-        counts = Counter(row["status"] for row in state.videos.values())
+        records.write_run(index.store, self.run_id, self.rows)
+        counts = Counter(row["status"] for row in index.videos.values())
         config_id, _ = Counter(row["config_id"] for _, _, row in self.done).most_common(1)[0]
         task = next(task for task, _, row in self.done if row["config_id"] == config_id)
         told = {
@@ -234,13 +234,13 @@ class Record:
             "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
             "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},
         }
-        state.store.put("run.json", json.dumps(told, indent=2).encode())
+        index.store.put("run.json", json.dumps(told, indent=2).encode())
 
     def show(self, store: Store) -> None:
         table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")
-        for task, way, row in self.done[:SHOWN_VIDEOS]:
+        for task, basis, row in self.done[:SHOWN_VIDEOS]:
             persons = f"{task.row['num_persons']} -> {row['num_persons']}"
-            table.add_row(console.last(task.row["uri"]), way.made_of, persons)
+            table.add_row(console.last(task.row["uri"]), basis.made_of, persons)
         console.console.print(table)
         if len(self.done) > SHOWN_VIDEOS:
             console.say(f"… and {len(self.done) - SHOWN_VIDEOS} more videos")
@@ -251,8 +251,8 @@ class Record:
         console.say(f"{made}, in {self.seconds:.1f} s -> {store.uri}")
 
 
-def _told(ways: Sequence[Way]) -> str:
-    return ", ".join(f"{way.made_of} ({count})" for way, count in sorted(Counter(ways).items())) or "nothing"
+def _told(bases: Sequence[Basis]) -> str:
+    return ", ".join(f"{basis.made_of} ({count})" for basis, count in sorted(Counter(bases).items())) or "nothing"
 
 
 def _videos(count: int) -> str:

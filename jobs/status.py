@@ -13,7 +13,7 @@ from jobs import console
 from jobs.errors import run as run_app
 from jobs.help import PLAIN
 from pipeline.storage.ledger import count_durable
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.video.sequence import sequence_statuses
 
 SHOWN_GONE = 5
@@ -27,44 +27,44 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
-    state = State.open(uri)
-    durable = count_durable(state.store)
-    done = state.done()
-    quarantined = [row for row in state.videos.values() if row["status"] == "quarantined"]
-    running = {row["video_id"] for row in state.sources.values() if row["status"] == "pending"} - set(state.videos)
+    index = OutputIndex.open(uri)
+    durable = count_durable(index.store)
+    done = index.done()
+    quarantined = [row for row in index.videos.values() if row["status"] == "quarantined"]
+    running = {row["video_id"] for row in index.sources.values() if row["status"] == "pending"} - set(index.videos)
     unreadable = [
         row
-        for row in state.sources.values()
+        for row in index.sources.values()
         if row["current"] and row["status"] == "quarantined" and row["video_id"] is None
     ]
-    sequences = sequence_statuses(state)
-    named = {row["video_id"] for row in state.sources.values() if row["current"]}
-    gone = sorted(uri for uri, row in state.sources.items() if not row["current"])
-    last = _last_config_id(state)
+    sequences = sequence_statuses(index)
+    named = {row["video_id"] for row in index.sources.values() if row["current"]}
+    gone = sorted(uri for uri, row in index.sources.items() if not row["current"])
+    last = _last_config_id(index)
     told = {
         "videos": {
             "done": len(done),
             "running": len(running),
             "quarantined": len(quarantined),
-            "current": sum(state.videos[video_id]["config_id"] == last for video_id in done),
+            "current": sum(index.videos[video_id]["config_id"] == last for video_id in done),
         },
         "chunks": {"durable": sum(durable.values())},
-        "sources": dict(Counter(row["status"] for row in state.sources.values())),
-        "persons": sum(state.videos[video_id]["num_persons"] for video_id in done),
-        "configurations": len({state.videos[video_id]["config_id"] for video_id in done}),
+        "sources": dict(Counter(row["status"] for row in index.sources.values())),
+        "persons": sum(index.videos[video_id]["num_persons"] for video_id in done),
+        "configurations": len({index.videos[video_id]["config_id"] for video_id in done}),
         "quarantined": [
             {name: row[name] for name in ("uri", "stage", "reason")}
             for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
         ],
-        "vanished": {"sources": gone, "videos": len(set(state.videos) - named)},
+        "vanished": {"sources": gone, "videos": len(set(index.videos) - named)},
         "sequences": [asdict(one) for one in sequences],
     }
     if as_json:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     videos = told["videos"]
-    finished = console.contents([state.videos[video_id] for video_id in done])
-    console.say(f"{state.store.uri}: {finished} done with {console.count(told['persons'], 'person')}")
+    finished = console.contents([index.videos[video_id] for video_id in done])
+    console.say(f"{index.store.uri}: {finished} done with {console.count(told['persons'], 'person')}")
     if videos["running"]:
         not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
         console.say(f"{not_done} not done yet; {console.count(told['chunks']['durable'], 'chunk')} durable")
@@ -99,10 +99,10 @@ def _vanished(gone: Sequence[str], num_videos: int) -> str:
     return f"{' and '.join(facts)}; process --prune removes what is known of them" if facts else ""
 
 
-def _last_config_id(state: State) -> str | None:
+def _last_config_id(index: OutputIndex) -> str | None:
     """Return the configuration id of the last run, or None if no run has ended yet."""
     try:
-        return json.loads(state.store.read("run.json"))["config_id"]
+        return json.loads(index.store.read("run.json"))["config_id"]
     except (FileNotFoundError, ValueError, KeyError):
         return None
 

@@ -21,12 +21,12 @@ from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
 from pipeline.media.probe import Probe
 from pipeline.media.warnings import DAMAGED
+from pipeline.planning.planner import Target
 from pipeline.planning.recipe import REDUCE_REVISION, Recipe, reduced_id
-from pipeline.planning.ways import Wanted
-from pipeline.storage import state, tables
+from pipeline.storage import records, tables
 from pipeline.storage.ledger import ChunkSpan, Keys, Ledger
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video.reduce import VideoJob, reduce_video
 from pipeline.video.track import track_part
@@ -208,7 +208,7 @@ def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Confi
 def with_recipe(work: VideoJob) -> VideoJob:
     """Return the same job under the config_id of its configuration, and write that configuration into the output."""
     work = replace(work, config_id=reduced_id(work.ledger.keys, work.config, {}))
-    state.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
+    records.write_recipe(work.ledger.store, work.config_id, recipe(work.config).to_json())
     return work
 
 
@@ -224,21 +224,21 @@ def recipe(config: Config) -> Recipe:
     )
 
 
-def wanted(config_id: str, *settings: str) -> Wanted:
+def target(config_id: str, *settings: str) -> Target:
     config = configured(*settings)
-    return Wanted(config, recipe(config), config_id)
+    return Target(config, recipe(config), config_id)
 
 
 def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> VideoJob:
     """Make an output as `process` leaves it, of one source that is `film`, with durable chunks cut at `borders`."""
     work = with_recipe(job(film, borders, place, *settings, video_id=video_id))
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
-    books = State.load(work.ledger.store)
+    index = OutputIndex.load(work.ledger.store)
     named = Source(uri=work.uri, name=f"{video_id}.mp4", named_by="/in", etag="e")
-    books.name_sources(Listing((named,), 0, ("/in",)))
-    books.set_source(work.uri, video_id=video_id)
-    books.follow_videos()
-    books.save_sources()
+    index.name_sources(Listing((named,), 0, ("/in",)))
+    index.set_source(work.uri, video_id=video_id)
+    index.follow_videos()
+    index.save_sources()
     return work
 
 

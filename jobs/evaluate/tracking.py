@@ -22,7 +22,7 @@ from pipeline.corpora.mot import MotRows, not_mot, parse_mot
 from pipeline.errors import UserError
 from pipeline.evaluation.tracking import Figures, Pair, analysed_frames, score
 from pipeline.storage.blobs import fetch
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.tables import row_groups
 
 TEXT_SUFFIX = ".txt"
@@ -75,17 +75,17 @@ class Output:
     """
 
     place: str
-    state: State
+    index: OutputIndex
     ids: Identity
     frames: Frames
 
     def name(self, video_id: str) -> str:
-        return self.state.file_names(video_id)[0]
+        return self.index.file_names(video_id)[0]
 
     def video_of(self, text: Text) -> str:
         """Return the ID of a text's video: the video of its name, or the only one. Raises UserError."""
-        done = self.state.done()
-        names = {video_id: self.state.file_names(video_id) for video_id in done}
+        done = self.index.done()
+        names = {video_id: self.index.file_names(video_id) for video_id in done}
         matching = [
             video_id for video_id in done if text.name in {PurePosixPath(name).stem for name in names[video_id]}
         ]
@@ -100,7 +100,7 @@ class Output:
         """Return the rows of a video, and the frames on which it is judged."""
         columns = ["frame_num", "time_s", "interpolated", f"{self.ids}_id"]
         columns += ["bb_xmin", "bb_ymin", "bb_width", "bb_height"]
-        with row_groups(self.state.store, f"detections/{video_id}.parquet") as groups:
+        with row_groups(self.index.store, f"detections/{video_id}.parquet") as groups:
             table = pa.concat_tables([group.select(columns) for group in groups])
         left, top, width, height = (table[name].to_numpy() for name in columns[4:])
         boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
@@ -111,14 +111,14 @@ class Output:
         return rows, np.arange(1, self.num_frames(video_id) + 1)
 
     def num_frames(self, video_id: str) -> int:
-        return int(self.state.videos[video_id]["num_frames"])
+        return int(self.index.videos[video_id]["num_frames"])
 
     def _analysed(self, video_id: str, table: pa.Table) -> NDArray[np.int64]:
         """Return the frames on the grid of the run's configuration, and the frames with detected boxes."""
-        row = self.state.videos[video_id]
+        row = self.index.videos[video_id]
         run: dict[str, Any] = {}
-        if self.state.store.exists("run.json"):
-            run = json.loads(self.state.store.read("run.json"))
+        if self.index.store.exists("run.json"):
+            run = json.loads(self.index.store.read("run.json"))
         if run.get("config_id") != row["config_id"]:
             raise UserError(
                 f"{self.place}: run.json is not of the run that analysed {row['uri']}, so its analysed frames are "
@@ -183,7 +183,7 @@ def tracking(
 def _opened(place: str, ids: Identity, frames: Frames) -> Text | Output:
     """Open a MOT text or an output. Raises UserError."""
     if not place.lower().endswith(TEXT_SUFFIX) and not os.path.isfile(place):
-        return Output(place, State.open(place), ids, frames)
+        return Output(place, OutputIndex.open(place), ids, frames)
     try:
         return Text(place, parse_mot(b"".join(fetch(place)).decode()))
     except (OSError, ValueError) as error:
@@ -232,7 +232,7 @@ def _of_text(output: Output, text: Text) -> tuple[str, MotRows, NDArray[np.int64
 
 
 def _common(result: Output, reference: Output) -> Iterator[tuple[str, Pair]]:
-    ours, theirs = set(result.state.done()), set(reference.state.done())
+    ours, theirs = set(result.index.done()), set(reference.index.done())
     if not ours & theirs:
         raise UserError(f"{result.place} and {reference.place} have no video in common; process the same files to both")
     if ours ^ theirs:

@@ -9,14 +9,14 @@ from enum import StrEnum
 from pipeline.errors import DataError
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Source, content_id
-from pipeline.storage.state import State
 from pipeline.storage.store import opener
 
 THREADS = 8
 
 
-class Standing(StrEnum):
+class VideoStatus(StrEnum):
     """The state of a content in an output, against a configuration."""
 
     NEW = "new"
@@ -43,7 +43,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Failure:
     """A failure to read or decode a source.
 
     stage: the stage that failed.
@@ -55,27 +55,27 @@ class Fault:
 
 
 def identify(
-    sources: Sequence[Source], state: State, advance: Callable[[], None] = lambda: None
-) -> dict[str, str | Fault]:
+    sources: Sequence[Source], index: OutputIndex, advance: Callable[[], None] = lambda: None
+) -> dict[str, str | Failure]:
     """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source."""
 
-    def one(source: Source) -> str | Fault:
+    def one(source: Source) -> str | Failure:
         try:
             if source.missing:
-                return Fault("catalog", source.missing)
-            return state.known_id(source) or content_id(source)
+                return Failure("catalog", source.missing)
+            return index.known_id(source) or content_id(source)
         except DataError as error:
-            return Fault("catalog", str(error))
+            return Failure("catalog", str(error))
 
     with ThreadPoolExecutor(THREADS) as threads:
-        ids: dict[str, str | Fault] = {}
+        ids: dict[str, str | Failure] = {}
         for source, found in zip(sources, threads.map(one, sources), strict=True):
             ids[source.uri] = found
             advance()
         return ids
 
 
-def contents(ids: dict[str, str | Fault]) -> list[Content]:
+def contents(ids: dict[str, str | Failure]) -> list[Content]:
     """Group sources by their content, in order of their first uri."""
     uris: dict[str, list[str]] = defaultdict(list)
     for uri in sorted(ids):
@@ -84,28 +84,28 @@ def contents(ids: dict[str, str | Fault]) -> list[Content]:
     return [Content(video_id=video_id, uris=tuple(names)) for video_id, names in uris.items()]
 
 
-def standing(content: Content, state: State, config_id: str) -> Standing:
-    row = state.videos.get(content.video_id)
+def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoStatus:
+    row = index.videos.get(content.video_id)
     if row is None:
-        return Standing.NEW
+        return VideoStatus.NEW
     if row["config_id"] != config_id:
-        return Standing.CHANGED if row["status"] == "done" else Standing.NEW
-    return Standing.DONE if row["status"] == "done" else Standing.QUARANTINED
+        return VideoStatus.CHANGED if row["status"] == "done" else VideoStatus.NEW
+    return VideoStatus.DONE if row["status"] == "done" else VideoStatus.QUARANTINED
 
 
-def probe_all(wanted: Iterable[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Fault]:
+def probe_all(wanted: Iterable[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Failure]:
     """Return, by video_id, the probe of each container, or the reason why there is none. Call `advance` for each
     content."""
 
-    def one(content: Content) -> Probe | Fault:
+    def one(content: Content) -> Probe | Failure:
         try:
             return probe(opener(content.uri))
         except DataError as error:
-            return Fault("catalog", str(error))
+            return Failure("catalog", str(error))
 
     wanted = list(wanted)
     with ThreadPoolExecutor(THREADS) as threads:
-        probes: dict[str, Probe | Fault] = {}
+        probes: dict[str, Probe | Failure] = {}
         for content, probed in zip(wanted, threads.map(one, wanted), strict=True):
             probes[content.video_id] = probed
             advance()

@@ -24,7 +24,7 @@ SECTION_OF_ROLE = {
 UNSET = object()
 
 
-class Way(IntEnum):
+class Basis(IntEnum):
     """The data that new tables of a video are made of, the cheapest first."""
 
     SCORES = 1
@@ -44,18 +44,18 @@ class Way(IntEnum):
 
 
 _MADE_OF = {
-    Way.SCORES: "scores",
-    Way.EMBEDDINGS: "embeddings",
-    Way.CHUNKS: "boxes and embeddings",
-    Way.FACES: "faces",
-    Way.VIDEO: "the video",
+    Basis.SCORES: "scores",
+    Basis.EMBEDDINGS: "embeddings",
+    Basis.CHUNKS: "boxes and embeddings",
+    Basis.FACES: "faces",
+    Basis.VIDEO: "the video",
 }
 _STEPS = {
-    Way.SCORES: "link again from stored scores",
-    Way.EMBEDDINGS: "link again from kept embeddings",
-    Way.CHUNKS: "track and link again from kept boxes and embeddings",
-    Way.FACES: "estimate again from kept faces",
-    Way.VIDEO: "decode and detect again",
+    Basis.SCORES: "link again from stored scores",
+    Basis.EMBEDDINGS: "link again from kept embeddings",
+    Basis.CHUNKS: "track and link again from kept boxes and embeddings",
+    Basis.FACES: "estimate again from kept faces",
+    Basis.VIDEO: "decode and detect again",
 }
 
 
@@ -72,7 +72,7 @@ class Change:
     name: str
     before: str
     after: str
-    needs: Way
+    needs: Basis
 
     def __str__(self) -> str:
         return f"{self.name} {self.before} -> {self.after}" if self.before or self.after else self.name
@@ -85,14 +85,14 @@ def compare(before: Recipe, after: Recipe) -> list[Change]:
     found = [*knobs, *_models(before, after, knobs)]
     for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
         if _plain(before.likenesses.get(kind)) != _plain(after.likenesses.get(kind)):
-            found.append(Change(f"what the registry says of {kind} likeness", "", "", Way.CHUNKS))
+            found.append(Change(f"what the registry says of {kind} likeness", "", "", Basis.CHUNKS))
     found += _revisions(before, after, found)
     return found
 
 
-def least(changes: Sequence[Change]) -> Way:
+def least(changes: Sequence[Change]) -> Basis:
     """Return the cheapest way that can follow all the changes."""
-    return max((change.needs for change in changes), default=Way.SCORES)
+    return max((change.needs for change in changes), default=Basis.SCORES)
 
 
 def _knobs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -109,21 +109,21 @@ def _plain(value: Any) -> Any:
     return UNSET if value is UNSET or value == {} else json.loads(json.dumps(value, default=str))
 
 
-def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Way:
+def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Basis:
     section, _, name = key.partition(".")
     if key == KEEP:
-        return Way.VIDEO if after.get(key) else Way.SCORES  # kept biometrics can be removed at any time
+        return Basis.VIDEO if after.get(key) else Basis.SCORES  # kept biometrics can be removed at any time
     if section not in SHAPED_BY["reduced"]:
-        return Way.FACES if section == "estimate" else Way.VIDEO
+        return Basis.FACES if section == "estimate" else Basis.VIDEO
     # The knob may be of another version, whose tables may lack the data that it acts on.
     if key not in before or key not in after:
-        return Way.CHUNKS
+        return Basis.CHUNKS
     if section == "person":
-        return Way.SCORES
+        return Basis.SCORES
     if section == "identity":
         is_wider = name in LIMITS and after[key] > before[key]
-        return Way.EMBEDDINGS if is_wider else Way.SCORES
-    return Way.CHUNKS
+        return Basis.EMBEDDINGS if is_wider else Basis.SCORES
+    return Basis.CHUNKS
 
 
 def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:
@@ -135,20 +135,20 @@ def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Chan
         section = SECTION_OF_ROLE.get(role.partition(".")[0], "")
         if old.get("sha256") == new.get("sha256") or (old.get("name") != new.get("name") and section in chosen):
             continue
-        needs = Way.FACES if section == "estimate" else Way.VIDEO
+        needs = Basis.FACES if section == "estimate" else Basis.VIDEO
         found.append(Change(f"weights of {role}", _file(old), _file(new), needs))
     return found
 
 
 def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:
     """Return the changes caused by another version of the code. Then keys differ, but nothing that shapes them does."""
-    if before.keys.observed != after.keys.observed and least(changes) < Way.VIDEO:
-        return [Change("another version of rollcall", "", "", Way.VIDEO)]
-    explained = any(change.needs >= Way.FACES or change.name == KEEP for change in changes)
+    if before.keys.observed != after.keys.observed and least(changes) < Basis.VIDEO:
+        return [Change("another version of rollcall", "", "", Basis.VIDEO)]
+    explained = any(change.needs >= Basis.FACES or change.name == KEEP for change in changes)
     if before.keys.enriched != after.keys.enriched and not explained:
-        return [Change("another version of rollcall", "", "", Way.VIDEO)]
+        return [Change("another version of rollcall", "", "", Basis.VIDEO)]
     if before.reduce_revision != after.reduce_revision:
-        return [Change("another version of rollcall", "", "", Way.CHUNKS)]
+        return [Change("another version of rollcall", "", "", Basis.CHUNKS)]
     return []
 
 

@@ -17,7 +17,7 @@ from pipeline.cores.likeness import WIDE, DistanceStats, Likeness, Likenesses
 from pipeline.cores.link import Links
 from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
-from pipeline.storage import state, tables
+from pipeline.storage import records, tables
 from pipeline.storage.store import Store
 
 TOLD_OF_FRAMES = ("age_low", "age_high", "age_why_not", "gender_why_not")
@@ -97,7 +97,7 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
     def put(dataset: str, *parts: pa.Table) -> None:
         tables.write(store, f"{dataset}/{facts.video_id}.parquet", rows.DATASETS[dataset], parts)
 
-    state.hide_video(store, facts.video_id)
+    records.hide_video(store, facts.video_id)
     put("shots", facts.shots)
     name = f"detections/{facts.video_id}.parquet"
     tables.write(store, name, rows.DATASETS["detections"], _detections(facts, people))

@@ -32,7 +32,7 @@ from pipeline.media.cuts import find_shots
 from pipeline.media.probe import Probe
 from pipeline.media.warnings import Note, describe_warnings, read_notes
 from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
-from pipeline.storage import state, tables
+from pipeline.storage import records, tables
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole, summary_name
 from pipeline.storage.store import Store
 from pipeline.video.blocks import BOX, BlockReader, TrackingResult
@@ -213,7 +213,7 @@ def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
     store = job.ledger.store
     counts = publish_chunks(job, timeline, run_parts, store)
     row = _video_row(job, timeline) | counts
-    state.write_video(store, row)
+    records.write_video(store, row)
     if not job.config.biometrics.keep:
         job.ledger.clear(job.video_id)
     return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.spans))

@@ -28,9 +28,9 @@ from pipeline.cores.link import Links, join, microseconds
 from pipeline.cores.plan import disjoint
 from pipeline.cores.relink import Presence, num_crowded_out, select
 from pipeline.errors import DataError, UserError
-from pipeline.planning.changes import Change, Way, compare, least
+from pipeline.planning.changes import Basis, Change, compare, least
 from pipeline.planning.recipe import SHAPED_BY, Recipe, priors, reduced_id
-from pipeline.storage import state, tables
+from pipeline.storage import records, replacement, tables
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole
 from pipeline.storage.store import Store
 from pipeline.video.blocks import BOX, Block, TrackingResult
@@ -100,7 +100,7 @@ class RelinkJob:
     """
 
     relink: Relink
-    way: Way
+    way: Basis
 
     @property
     def video_id(self) -> str:
@@ -116,7 +116,7 @@ class RelinkJob:
 
     @property
     def num_chunks(self) -> int:
-        return 0 if self.way is Way.SCORES else len(self.relink.spans)
+        return 0 if self.way is Basis.SCORES else len(self.relink.spans)
 
 
 def publish_relinked(again: RelinkJob) -> PublishedVideo:
@@ -133,19 +133,19 @@ def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]
     return {video_id: spans for video_id, spans in whole.items() if is_whole(spans)}
 
 
-def choose_way(task: Relink) -> Way:
+def choose_basis(task: Relink) -> Basis:
     """Return the way to make a video's tables again. Raises UserError if the stored data does not suffice."""
     needs = least(task.changes)
     lacking = _lacks_scores(task, needs)
     if not lacking:
-        return Way.SCORES
-    if task.spans and needs <= Way.CHUNKS:
+        return Basis.SCORES
+    if task.spans and needs <= Basis.CHUNKS:
         has_vectors = task.store.exists(f"embeddings/{task.video_id}.parquet")
-        return Way.EMBEDDINGS if needs <= Way.EMBEDDINGS and has_vectors else Way.CHUNKS
+        return Basis.EMBEDDINGS if needs <= Basis.EMBEDDINGS and has_vectors else Basis.CHUNKS
     raise UserError(f"{task.row['uri']}: {lacking}")
 
 
-def relink_video(task: Relink, way: Way) -> dict[str, Any]:
+def relink_video(task: Relink, way: Basis) -> dict[str, Any]:
     """Publish a video again. Return its new row of `videos`.
 
     Raises DataError if its stored data cannot be read or does not fit together. Then its published tables are
@@ -153,21 +153,21 @@ def relink_video(task: Relink, way: Way) -> dict[str, Any]:
     """
     # If a worker died at the end of this function, the published tables are already the new ones and must not be linked
     # again.
-    state.finish_replacing(task.store, task.video_id)
-    if (row := state.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
+    replacement.finish_replacing(task.store, task.video_id)
+    if (row := records.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
         return row
-    place = state.aside(task.store, task.video_id)
+    place = replacement.aside(task.store, task.video_id)
     try:
         with tables.damage_is_a_fault():
-            counts = _from_scores(task, place) if way is Way.SCORES else _from_chunks(task, way, place)
+            counts = _from_scores(task, place) if way is Basis.SCORES else _from_chunks(task, way, place)
     except DataError:
-        state.finish_replacing(task.store, task.video_id)  # removes the half-written tables
+        replacement.finish_replacing(task.store, task.video_id)  # removes the half-written tables
         raise
     row = {**task.row, "config_id": task.config_id} | counts
     if task.before.biometrics.keep and not task.after.biometrics.keep:
-        state.drop_biometrics(task.store, task.video_id)
-    state.write_video(place, row)
-    state.replace_video(task.store, task.video_id)
+        replacement.drop_biometrics(task.store, task.video_id)
+    records.write_video(place, row)
+    replacement.replace_video(task.store, task.video_id)
     return row
 
 
@@ -185,13 +185,13 @@ def crowded_out(task: Relink) -> str:
     return ""
 
 
-def _lacks_scores(task: Relink, needs: Way) -> str:
+def _lacks_scores(task: Relink, needs: Basis) -> str:
     """Return the reason why new tables cannot be made from the published ones. Empty if they can."""
     changes = [change for change in task.changes if change.needs is needs]
-    if needs >= Way.CHUNKS:
+    if needs >= Basis.CHUNKS:
         names = ", ".join(change.name for change in changes)
         return f"{names}: needs the boxes and embeddings of all frames, which are not kept; {KEPT_BY}"
-    if needs is Way.EMBEDDINGS:
+    if needs is Basis.EMBEDDINGS:
         told = ", ".join(f"{change.name} from {change.before} to {change.after}" for change in changes)
         return f"{told}: needs the embeddings of its tracklets, which are not kept; {KEPT_BY}"
     crowded = crowded_out(task)
@@ -289,7 +289,7 @@ def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:
 # --- from chunks -----------------------------------------------------------------------------------------------------
 
 
-def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
+def _from_chunks(task: Relink, way: Basis, place: Store) -> dict[str, int]:
     chunks = VideoChunks(
         video_id=task.video_id,
         spans=task.spans,
@@ -303,7 +303,7 @@ def _from_chunks(task: Relink, way: Way, place: Store) -> dict[str, int]:
     timeline = read_timeline(chunks, 0)
     frame_ns = round(task.row["duration_s"] * 1e9) - int(timeline.times_ns[-1])
     timeline = replace(timeline, frame_ns=frame_ns)
-    if way is Way.CHUNKS:
+    if way is Basis.CHUNKS:
         return publish_chunks(chunks, timeline, track_here, place)
     known = read_likenesses(tables.read_one(task.store, "likenesses", task.video_id))
     return publish_chunks(chunks, timeline, lambda _: [read_tracked(chunks, timeline)], place, known)

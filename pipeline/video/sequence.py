@@ -22,10 +22,9 @@ from pipeline.cores.link import IdentityParams, Tracklet
 from pipeline.cores.sequence import FilePerson, RecordedTime, lay_out, merged, number_sequence
 from pipeline.english import count
 from pipeline.errors import DataError, UserError
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.storage import records, tables
 from pipeline.storage.ledger import summarised, summary_name
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video.publish import make, read_likenesses
 
@@ -99,12 +98,12 @@ class SequenceStatus:
         return told + (f"; {lost} of {count(self.done, 'file')} can no longer be linked" if lost else "")
 
 
-def find_work(state: State) -> list[SequenceJob]:
+def find_work(index: OutputIndex) -> list[SequenceJob]:
     """Return the sequences with a done file in which something has changed since they were linked."""
     return [
-        SequenceJob(name, members, state.store)
-        for name, members in _members(state).items()
-        if _done(members) and not _is_current(_note(state.store, _name(name)), members)
+        SequenceJob(name, members, index.store)
+        for name, members in _members(index).items()
+        if _done(members) and not _is_current(_note(index.store, _name(name)), members)
     ]
 
 
@@ -155,38 +154,38 @@ def withdraw(store: Store, video_ids: Collection[str]) -> None:
             _write(store, name, note | {"made_of": kept}, table.filter(pa.array(stays, pa.bool_())))
 
 
-def drop_ended(state: State) -> None:
+def drop_ended(index: OutputIndex) -> None:
     """Remove the rows of sequences that no longer have a done file."""
-    there = {_name(sequence) for sequence, members in _members(state).items() if _done(members)}
-    for name in _names(state.store):
+    there = {_name(sequence) for sequence, members in _members(index).items() if _done(members)}
+    for name in _names(index.store):
         if name not in there:
-            state.store.delete(name)
+            index.store.delete(name)
 
 
-def close(state: State, sequences: Collection[str]) -> None:
+def close(index: OutputIndex, sequences: Collection[str]) -> None:
     """Delete the summaries that links with later files would need. Videos that are in another sequence, or whose
     biometrics are kept, keep theirs."""
-    ids = {name: {video["video_id"] for video in _done(members)} for name, members in _members(state).items()}
-    needed = keeping(state).union(*(own for name, own in ids.items() if name not in sequences))
+    ids = {name: {video["video_id"] for video in _done(members)} for name, members in _members(index).items()}
+    needed = keeping(index).union(*(own for name, own in ids.items() if name not in sequences))
     for video_id in sorted(set().union(*(ids.get(name, set()) for name in sequences)) - needed):
-        state.store.delete(summary_name(video_id))
+        index.store.delete(summary_name(video_id))
 
 
-def keeping(state: State) -> set[str]:
+def keeping(index: OutputIndex) -> set[str]:
     """Return the videos whose biometrics are kept on purpose."""
-    names = set(state.store.names("embeddings"))
-    return {video_id for video_id in state.done() if f"embeddings/{video_id}.parquet" in names}
+    names = set(index.store.names("embeddings"))
+    return {video_id for video_id in index.done() if f"embeddings/{video_id}.parquet" in names}
 
 
-def sequence_statuses(state: State) -> list[SequenceStatus]:
+def sequence_statuses(index: OutputIndex) -> list[SequenceStatus]:
     """Return the state of every sequence."""
-    linkable = summarised(state.store)
+    linkable = summarised(index.store)
     found = []
-    for sequence, members in _members(state).items():
-        note, done = _note(state.store, _name(sequence)), _done(members)
+    for sequence, members in _members(index).items():
+        note, done = _note(index.store, _name(sequence)), _done(members)
         persons = None
         if _is_current(note, members):
-            numbers = tables.read_file(state.store, _name(sequence), SCHEMA)
+            numbers = tables.read_file(index.store, _name(sequence), SCHEMA)
             persons = len(set(numbers["sequence_person_id"].to_pylist()))
         num_linkable = sum(video["video_id"] in linkable for video in done)
         found.append(SequenceStatus(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
@@ -196,13 +195,13 @@ def sequence_statuses(state: State) -> list[SequenceStatus]:
 # --- files and their times -------------------------------------------------------------------------------------------
 
 
-def _members(state: State) -> dict[str, tuple[Member, ...]]:
+def _members(index: OutputIndex) -> dict[str, tuple[Member, ...]]:
     """Return the files of every sequence in order. A content that occurs twice counts at its first position."""
     found = {}
-    for sequence, sources in state.sequences().items():
+    for sequence, sources in index.sequences().items():
         members: dict[str, Member] = {}
         for row in sources:
-            video = state.videos.get(row["video_id"])
+            video = index.videos.get(row["video_id"])
             done = video if video is not None and video["status"] == "done" else None
             members.setdefault(row["video_id"] or row["uri"], Member(row["position"], row["recorded_at"], done))
         found[sequence] = tuple(members.values())
@@ -221,7 +220,7 @@ def _identity(store: Store, members: Sequence[Member]) -> IdentityParams:
     config_id = _done(members)[-1]["config_id"]
     where = store.full(f"recipes/{config_id}.json")
     try:
-        recipe = books.read_recipe(store, config_id)
+        recipe = records.read_recipe(store, config_id)
         if recipe is None:
             raise DataError(f"{where} is missing, which says how its last file was made; run `process` on that again")
         return restored(recipe["knobs"], where).identity

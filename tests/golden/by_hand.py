@@ -15,7 +15,7 @@ from pipeline.flow.stage import Stage, Worker
 from pipeline.media.probing import probe
 from pipeline.planning import recipe
 from pipeline.planning.spans import span_row, spans_to_decode
-from pipeline.storage import state, tables
+from pipeline.storage import records, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store, opener
@@ -37,7 +37,7 @@ def process(
     """Publish `video` at `place`, and return the number of chunks."""
     job = make_durable(video, place, [SHARED_WEIGHTS, *files], settings, video_id)
     store = job.ledger.store
-    state.write_recipe(store, "c", {"knobs": job.config.result_knobs()})
+    records.write_recipe(store, "c", {"knobs": job.config.result_knobs()})
     tables.create(store, job.config.biometrics.keep)
     reduce_video(replace(job, in_sequence=in_sequence), lambda parts: [track_part(part) for part in parts])
     return len(job.spans)

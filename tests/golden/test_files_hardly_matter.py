@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.boxes import pairwise_iou
 from pipeline.evaluation.tracking import matched
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video.sequence import find_work, link_sequence
 from tests import clips
@@ -45,11 +45,11 @@ def make(name: str, folder: Path, *settings: str) -> None:
     for number, part in enumerate(parts):
         process(part, folder / "parts", *settings, video_id=f"v{number}", in_sequence=True)
         sources.append(Source(uri=part.name, name=part.name, named_by="list", sequence="camera", place=number))
-    state = State.load(Store(str(folder / "parts")))
-    state.name_sources(Listing(tuple(sources), 0, ("list",)))
+    index = OutputIndex.load(Store(str(folder / "parts")))
+    index.name_sources(Listing(tuple(sources), 0, ("list",)))
     for number, part in enumerate(parts):
-        state.set_source(part.name, video_id=f"v{number}")
-    (job,) = find_work(state)
+        index.set_source(part.name, video_id=f"v{number}")
+    (job,) = find_work(index)
     link_sequence(job)
 
 

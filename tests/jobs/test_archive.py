@@ -11,7 +11,7 @@ from jobs import console
 from jobs.archive import identify_aloud, list_aloud, probe_aloud
 from pipeline.media.pictures import encode_jpeg
 from pipeline.planning import catalog
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 
 
@@ -36,7 +36,7 @@ def test_files_hashes_and_headers_are_counted(said: list[str], tmp_path: Path) -
         path.parent.mkdir(parents=True)
         path.write_bytes(encode_jpeg(np.full((32, 32, 3), number * 50, np.uint8), 90))
     listing = list_aloud([str(tmp_path / "archive")], str(tmp_path / "out"), None)
-    ids = identify_aloud(listing, State(Store(str(tmp_path / "out"))))
+    ids = identify_aloud(listing, OutputIndex(Store(str(tmp_path / "out"))))
     probes = probe_aloud(catalog.contents(ids))
     assert len(probes) == len(ids) == len(listing.sources) == 3
     assert said == ["3 files found", "hashing: 3 of 3", "reading headers: 3 of 3"]

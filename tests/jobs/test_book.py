@@ -11,14 +11,14 @@ from jobs.book import Account, Book, clear_work
 from jobs.process import _say_pruned, _say_vanished
 from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
 from pipeline.planning import catalog
-from pipeline.planning.catalog import Fault
+from pipeline.planning.catalog import Failure
 from pipeline.storage.ledger import summary_name
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video.reduce import PublishedVideo, reduce_video
 from pipeline.video.track import track_part
-from tests.builders import Film, Walker, job, registry, wanted
+from tests.builders import Film, Walker, job, registry, target
 
 FILM = Film(2.0, [Walker(0, 2, x=20)])
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def book(store: Store, config_id: str = "c", *settings: str) -> Book:
-    return Book(State.load(store), wanted(config_id, *settings), "run", registry())
+    return Book(OutputIndex.load(store), target(config_id, *settings), "run", registry())
 
 
 def listing(*names: str) -> Listing:
@@ -39,7 +39,7 @@ def listing(*names: str) -> Listing:
 
 
 def run(
-    store: Store, ids: Mapping[str, str | Fault], *, retry: bool = False, config_id: str = "c"
+    store: Store, ids: Mapping[str, str | Failure], *, retry: bool = False, config_id: str = "c"
 ) -> tuple[Book, list[str]]:
     one = book(store, config_id)
     found = {f"/in/{name}": content for name, content in ids.items()}
@@ -72,8 +72,10 @@ def test_a_source_that_was_replaced_by_a_done_content_gets_the_csv_of_that(store
     assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
 
 
-@pytest.mark.parametrize("now", ["w", Fault("catalog", "cannot be read")])
-def test_a_source_that_holds_nothing_good_any_more_has_no_csv_and_gets_it_back(store: Store, now: str | Fault) -> None:
+@pytest.mark.parametrize("now", ["w", Failure("catalog", "cannot be read")])
+def test_a_source_that_holds_nothing_good_any_more_has_no_csv_and_gets_it_back(
+    store: Store, now: str | Failure
+) -> None:
     give_up(run(store, {"bad.mp4": "w"})[0], "w")
     run(store, {"a.mp4": "v"})
     assert store.exists("csv/a.mp4.csv")
@@ -130,7 +132,7 @@ def test_work_that_a_done_video_has_left_goes_unless_biometrics_are_kept(store: 
 
 
 def test_a_source_that_cannot_be_read_has_no_content_and_says_why(store: Store) -> None:
-    one, wanted = run(store, {"gone.mp4": Fault("catalog", "cannot be read"), "a.mp4": "v"})
+    one, wanted = run(store, {"gone.mp4": Failure("catalog", "cannot be read"), "a.mp4": "v"})
     assert wanted == []
     assert list(one.faults) == ["/in/gone.mp4"]
     row = sources(store).loc["/in/gone.mp4"]
@@ -141,7 +143,7 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
     run(store, {"a.mp4": "v", "b.mp4": "v"})
     one, _ = run(store, {"b.mp4": "v"})
     one.prune()
-    assert list(one.state.videos) == ["v"]
+    assert list(one.index.videos) == ["v"]
     one, _ = run(store, {"c.mp4": "w"})
     kept = ("embeddings/v.parquet", "_work/v/observed-o/00000000-end.parquet", summary_name("v"))
     for name in kept:
@@ -163,7 +165,7 @@ def spent(store: Store, *prices: str) -> pd.Series:
     for span, attempts in (((0, 5), 1), ((5, -1), 2)):
         timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
         one.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
-    published = PublishedVideo(video_id="v", row=one.state.videos["v"], num_chunks=3)
+    published = PublishedVideo(video_id="v", row=one.index.videos["v"], num_chunks=3)
     one.note(VideoDone(published=published, stage="reduce", seconds=400.0))
     one.save_sources()
     return pd.read_parquet(store.full("runs")).iloc[0]
@@ -208,9 +210,9 @@ def test_what_is_gone_keeps_its_rows_and_its_csv_and_is_told_once(store: Store) 
     run(store, {"a.mp4": "v", "b.mp4": "w"})
     one, _ = run(store, {"b.mp4": "w"})
     assert (one.vanished, one.renamed) == (["/in/a.mp4"], {})
-    assert one.state.unnamed() == ["v"]
+    assert one.index.unnamed() == ["v"]
     assert store.exists("csv/a.mp4.csv")
-    assert one.state.csv_names("v") == ["csv/a.mp4.csv"]
+    assert one.index.csv_names("v") == ["csv/a.mp4.csv"]
     assert run(store, {"b.mp4": "w"})[0].vanished == []
 
 
@@ -219,9 +221,9 @@ def test_a_run_says_what_is_gone_and_what_it_prunes(store: Store, capsys: pytest
     run(store, dict.fromkeys(names, "v") | {"w.mp4": "w"})
     one, _ = run(store, {"w.mp4": "w"})
     _say_vanished(one)
-    _say_pruned(one.state)
+    _say_pruned(one.index)
     one.prune()
-    _say_pruned(one.state)
+    _say_pruned(one.index)
     listed = ", ".join(names[:5]) + " and 2 more"
     assert capsys.readouterr().out.splitlines() == [
         f"7 sources are gone: {listed}; what is known of them stays until process --prune",
@@ -238,12 +240,12 @@ def test_nothing_below_a_folder_that_cannot_be_listed_is_gone(store: Store) -> N
     run(store, {"day/a.mp4": "v", "b.mp4": "w"})
     day = Source(uri="/in/day", name="day", named_by="/in", missing="cannot be listed: no", is_unlisted=True)
     one = book(store)
-    one.open(Listing((day,), 0, ("/in",)), {"/in/day": Fault("catalog", "cannot be listed: no")})
+    one.open(Listing((day,), 0, ("/in",)), {"/in/day": Failure("catalog", "cannot be listed: no")})
     assert one.vanished == ["/in/b.mp4"]
     one.prune()
     one.save_sources()
     assert store.exists("csv/day/a.mp4.csv")
-    assert list(one.state.videos) == ["v"]
+    assert list(one.index.videos) == ["v"]
     assert sources(store).csv.to_dict() == {"/in/day": None, "/in/day/a.mp4": "csv/day/a.mp4.csv"}
     run(store, {"day/a.mp4": "v"})
     assert sources(store).index.tolist() == ["/in/day/a.mp4"]
@@ -273,5 +275,5 @@ def test_an_output_of_an_earlier_version_in_which_a_csv_is_also_a_folder_is_mend
 
 
 def test_names_and_reasons_that_are_not_utf8_are_written_as_text(store: Store) -> None:
-    run(store, {"a.mp4": Fault("catalog", "no file caf\udce9.mp4")})
+    run(store, {"a.mp4": Failure("catalog", "no file caf\udce9.mp4")})
     assert sources(store).reason.tolist() == ["no file caf%E9.mp4"]

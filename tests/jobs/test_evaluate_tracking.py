@@ -13,7 +13,8 @@ from jobs import export
 from jobs.evaluate import app
 from pipeline.errors import UserError
 from pipeline.rows import DATASETS
-from pipeline.storage.state import SOURCES_FILE, quarantined_row, write_video
+from pipeline.storage.output_index import SOURCES_FILE
+from pipeline.storage.records import quarantined_row, write_video
 from pipeline.storage.store import Store
 from pipeline.storage.tables import write_rows
 from pipeline.video.reduce import reduce_video

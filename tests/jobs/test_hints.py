@@ -6,7 +6,7 @@ import pytest
 
 from jobs.hints import small_people
 from pipeline.config import Config, load
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, publish
 
@@ -15,7 +15,7 @@ def told(tmp_path: Path, config: Config, *, width: int) -> str | None:
     """Return the hint for a film of one walker whose box is 200 px high, as if its picture were `width` px wide."""
     publish(Film(2.0, [Walker(0, 2, x=20)]), [], str(tmp_path))
     store = Store(str(tmp_path))
-    rows = [row | {"width": width} for row in State.load(store).videos.values()]
+    rows = [row | {"width": width} for row in OutputIndex.load(store).videos.values()]
     return small_people(store, rows, config)
 
 

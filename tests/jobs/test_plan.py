@@ -9,13 +9,12 @@ from jobs.book import Book
 from jobs.plan import Line, _foresee, _show_totals
 from pipeline.config import load
 from pipeline.planning import catalog
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.storage import records, tables
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import list_sources
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video.sequence import sequence_statuses
-from tests.builders import Film, Walker, publish, registry, wanted
+from tests.builders import Film, Walker, publish, registry, target
 
 
 def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,10 +22,10 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
     store = Store(str(tmp_path))
     spent = {"gpu_seconds": 0.0, "chunks_reused": 0, "attempts": 1}
     for name, seconds, num_chunks in (("first", 120.0, 1), ("relinked", 0.1, 0)):
-        row = books.run_row(name, "v", datetime.now(UTC), seconds=seconds, num_chunks=num_chunks, **spent)
-        books.write_run(store, name, [row])
+        row = records.run_row(name, "v", datetime.now(UTC), seconds=seconds, num_chunks=num_chunks, **spent)
+        records.write_run(store, name, [row])
     config = load().on_device("cpu")
-    _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, State.load(store), store)
+    _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, OutputIndex.load(store), store)
     assert "estimate from 1 earlier video: 4 min 00 s of work" in capsys.readouterr().out
 
 
@@ -38,12 +37,12 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     store = Store(str(tmp_path / "out"))
     tables.create(store, keep_biometrics=False)
     listing = list_sources([f"@{tmp_path}/list.csv"], store.uri)
-    foreseen = State.load(store)
+    foreseen = OutputIndex.load(store)
     ids = catalog.identify(listing.sources, foreseen)
     _foresee(foreseen, listing, ids)
 
-    book = Book(State.load(store), wanted("c"), "run", registry())
+    book = Book(OutputIndex.load(store), target("c"), "run", registry())
     book.open(listing, ids)
     book.save_sources()
-    told = [[one.files for one in sequence_statuses(state)] for state in (foreseen, State.load(store))]
+    told = [[one.files for one in sequence_statuses(index)] for index in (foreseen, OutputIndex.load(store))]
     assert told == [[3], [3]], "each content once, and what cannot be read"

@@ -9,7 +9,8 @@ import pytest
 
 from jobs.status import status
 from pipeline import rows
-from pipeline.storage.state import State, write_video
+from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.records import write_video
 from pipeline.storage.store import Store
 
 
@@ -18,18 +19,18 @@ def write_output(folder: Path, sources: dict[str, tuple[str, bool]]) -> str:
 
     sources: by name, the content and whether the source is still there.
     """
-    state = State(Store(str(folder)))
+    index = OutputIndex(Store(str(folder)))
     for name, (video_id, current) in sources.items():
         row: dict[str, Any] = dict.fromkeys(rows.DATASETS["sources"].names)
         uri = f"/in/{name}"
         row |= {"uri": uri, "video_id": video_id, "current": current, "named_by": "/in", "csv": f"csv/{name}.csv"}
-        state.sources[uri] = row | {"status": "done"}
+        index.sources[uri] = row | {"status": "done"}
     for video_id in {video_id for video_id, _ in sources.values()}:
         row = dict.fromkeys(rows.DATASETS["videos"].names)
         row |= {"video_id": video_id, "uri": "/in/x", "status": "done", "config_id": "c", "num_persons": 1}
         row |= {"num_frames": 10, "fps": 25.0, "duration_s": 0.4, "processed_at": datetime.now(UTC)}
-        write_video(state.store, {name: row.get(name) for name in rows.DATASETS["videos"].names})
-    state.save_sources()
+        write_video(index.store, {name: row.get(name) for name in rows.DATASETS["videos"].names})
+    index.save_sources()
     return str(folder)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.planning import recipe as recipes
-from pipeline.planning.changes import Way, compare, least
+from pipeline.planning.changes import Basis, compare, least
 from pipeline.planning.recipe import Recipe
 from pipeline.weights import Registry
 from tests.builders import configured
@@ -51,8 +51,8 @@ def test_every_result_knob_but_those_of_the_reduce_and_the_estimate_needs_the_vi
     for key in plain.knobs:
         (change,) = compare(plain, replace(plain, knobs={**plain.knobs, key: "another"} | _number(key)))
         section = key.split(".")[0]
-        cheap = {"identity": Way.EMBEDDINGS, "person": Way.SCORES, "track": Way.CHUNKS, "cuts": Way.CHUNKS}
-        limit = {**cheap, "estimate": Way.FACES}.get(section, Way.VIDEO)
+        cheap = {"identity": Basis.EMBEDDINGS, "person": Basis.SCORES, "track": Basis.CHUNKS, "cuts": Basis.CHUNKS}
+        limit = {**cheap, "estimate": Basis.FACES}.get(section, Basis.VIDEO)
         assert change.needs <= limit, key
         assert change.needs is limit or section == "identity", key
 
@@ -63,7 +63,7 @@ def _number(key: str) -> dict[str, float]:
 
 def test_other_weights_count_as_a_change_of_their_stage() -> None:
     one = recipe()
-    for role, way in (("detector", Way.VIDEO), ("face_detector", Way.VIDEO), ("estimator.heads", Way.FACES)):
+    for role, way in (("detector", Basis.VIDEO), ("face_detector", Basis.VIDEO), ("estimator.heads", Basis.FACES)):
         other = {**one.models, role: {**one.models[role], "sha256": "0123456789abcdef"}}
         (change,) = compare(one, replace(one, models=other))
         assert change.needs is way
@@ -94,4 +94,4 @@ def test_a_knob_of_another_version_needs_what_its_section_acts_on() -> None:
 def test_what_the_registry_says_of_likenesses_acts_on_embeddings() -> None:
     one = recipe()
     other = replace(one, likenesses={**one.likenesses, "body": {"same": [0.1, 0.5], "other": [0.5, 0.5]}})
-    assert least(compare(one, other)) is Way.CHUNKS
+    assert least(compare(one, other)) is Basis.CHUNKS

@@ -7,8 +7,8 @@ import s3fs
 
 from jobs.relink import relink
 from pipeline.rows import VIDEO_TABLES
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import content_id, list_sources
-from pipeline.storage.state import State
 from pipeline.storage.store import Store, opener
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
@@ -25,7 +25,7 @@ def test_the_same_bytes_come_out_and_pandas_reads_them(bucket: str, tmp_path: Pa
     assert [name for name in local.names("") if remote.read(name) != local.read(name)] == []
     for name in (*VIDEO_TABLES, "videos"):
         pd.testing.assert_frame_equal(pd.read_parquet(f"{bucket}/out/{name}"), pd.read_parquet(tmp_path / name))
-    assert list(State.load(remote).videos) == ["v"]
+    assert list(OutputIndex.load(remote).videos) == ["v"]
 
 
 def test_a_prefix_is_relinked_as_a_folder_is(bucket: str, tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ def test_every_key_is_read_as_it_stands_and_named_below_the_output(bucket: str, 
         (same,) = list_sources([source.uri], "/nowhere").sources
         assert (same.uri, same.size_bytes) == (source.uri, source.size_bytes)
     for place in (str(tmp_path / "out"), f"{bucket}/out"):
-        state = State(Store(place))
-        state.name_sources(listing)
-        for row in state.sources.values():
-            state.store.put(row["csv"], row["uri"].encode())
-        assert {state.store.read(row["csv"]) for row in state.sources.values()} == {
+        index = OutputIndex(Store(place))
+        index.name_sources(listing)
+        for row in index.sources.values():
+            index.store.put(row["csv"], row["uri"].encode())
+        assert {index.store.read(row["csv"]) for row in index.sources.values()} == {
             source.uri.encode() for source in listing.sources
         }
-        assert sorted(state.store.names("csv")) == sorted(row["csv"] for row in state.sources.values())
+        assert sorted(index.store.names("csv")) == sorted(row["csv"] for row in index.sources.values())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

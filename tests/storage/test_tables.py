@@ -7,8 +7,8 @@ import pytest
 
 from pipeline import rows
 from pipeline.storage import tables
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 
 SCHEMA = pa.schema([("n", pa.int64())])
@@ -68,10 +68,10 @@ def listing(root: str, *sources: Source) -> Listing:
 
 
 def test_two_sources_of_one_name_have_two_csvs_and_keep_them(tmp_path: Path) -> None:
-    state = State(Store(str(tmp_path)))
-    state.name_sources(listing("/in", source("/in/x/a.mp4", "a.mp4"), source("/in/y/a.mp4", "a.mp4")))
-    state.save_sources()
-    again = State.load(state.store)
+    index = OutputIndex(Store(str(tmp_path)))
+    index.name_sources(listing("/in", source("/in/x/a.mp4", "a.mp4"), source("/in/y/a.mp4", "a.mp4")))
+    index.save_sources()
+    again = OutputIndex.load(index.store)
     again.name_sources(listing("/in", source("/in/y/a.mp4", "a.mp4")))
     assert {uri: row["csv"] for uri, row in again.sources.items()} == {
         "/in/x/a.mp4": "csv/a.mp4.csv",
@@ -80,11 +80,11 @@ def test_two_sources_of_one_name_have_two_csvs_and_keep_them(tmp_path: Path) -> 
 
 
 def test_what_a_folder_no_longer_holds_is_not_current_and_others_are_left_alone(tmp_path: Path) -> None:
-    state = State(Store(str(tmp_path)))
-    state.name_sources(listing("/in", source("/in/a.mp4", "a.mp4"), source("/in/b.mp4", "b.mp4")))
-    state.name_sources(listing("/else", source("/else/c.mp4", "c.mp4", "/else")))
-    state.name_sources(listing("/in", source("/in/b.mp4", "b.mp4")))
-    assert {uri: row["current"] for uri, row in state.sources.items()} == {
+    index = OutputIndex(Store(str(tmp_path)))
+    index.name_sources(listing("/in", source("/in/a.mp4", "a.mp4"), source("/in/b.mp4", "b.mp4")))
+    index.name_sources(listing("/else", source("/else/c.mp4", "c.mp4", "/else")))
+    index.name_sources(listing("/in", source("/in/b.mp4", "b.mp4")))
+    assert {uri: row["current"] for uri, row in index.sources.items()} == {
         "/in/a.mp4": False,
         "/in/b.mp4": True,
         "/else/c.mp4": True,
@@ -92,21 +92,21 @@ def test_what_a_folder_no_longer_holds_is_not_current_and_others_are_left_alone(
 
 
 def test_an_id_is_remembered_while_the_file_looks_the_same(tmp_path: Path) -> None:
-    state = State(Store(str(tmp_path)))
-    state.name_sources(listing("/in", source("/in/a.mp4", "a.mp4")))
-    state.set_source("/in/a.mp4", video_id="v1")
-    assert state.known_id(source("/in/a.mp4", "a.mp4")) == "v1"
-    assert state.known_id(Source(uri="/in/a.mp4", name="a.mp4", named_by="/in", size_bytes=2, etag="e")) is None
-    assert state.known_id(Source(uri="/in/a.mp4", name="a.mp4", named_by="/in", size_bytes=1, etag="f")) is None
+    index = OutputIndex(Store(str(tmp_path)))
+    index.name_sources(listing("/in", source("/in/a.mp4", "a.mp4")))
+    index.set_source("/in/a.mp4", video_id="v1")
+    assert index.known_id(source("/in/a.mp4", "a.mp4")) == "v1"
+    assert index.known_id(Source(uri="/in/a.mp4", name="a.mp4", named_by="/in", size_bytes=2, etag="e")) is None
+    assert index.known_id(Source(uri="/in/a.mp4", name="a.mp4", named_by="/in", size_bytes=1, etag="f")) is None
 
 
 def test_a_file_named_outright_still_belongs_to_its_folder_and_an_emptied_folder_is_noticed(tmp_path: Path) -> None:
-    state = State(Store(str(tmp_path)))
-    state.name_sources(listing("/in", source("/in/a.mp4", "a.mp4")))
-    state.name_sources(listing("/in/b.mp4", source("/in/b.mp4", "b.mp4", "/in/b.mp4")))
-    state.name_sources(listing("/in/a.mp4", source("/in/a.mp4", "a.mp4", "/in/a.mp4")))
-    assert all(row["current"] for row in state.sources.values())
-    state.name_sources(listing("/input"))
-    assert all(row["current"] for row in state.sources.values())
-    state.name_sources(listing("/in"))
-    assert not any(row["current"] for row in state.sources.values())
+    index = OutputIndex(Store(str(tmp_path)))
+    index.name_sources(listing("/in", source("/in/a.mp4", "a.mp4")))
+    index.name_sources(listing("/in/b.mp4", source("/in/b.mp4", "b.mp4", "/in/b.mp4")))
+    index.name_sources(listing("/in/a.mp4", source("/in/a.mp4", "a.mp4", "/in/a.mp4")))
+    assert all(row["current"] for row in index.sources.values())
+    index.name_sources(listing("/input"))
+    assert all(row["current"] for row in index.sources.values())
+    index.name_sources(listing("/in"))
+    assert not any(row["current"] for row in index.sources.values())

@@ -14,15 +14,14 @@ from pipeline.config import load
 from pipeline.cores.link import apart_us
 from pipeline.errors import UserError
 from pipeline.planning import recipe
-from pipeline.planning.catalog import Content, Standing, standing
-from pipeline.planning.changes import Way
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.planning.catalog import Content, VideoStatus, video_status
+from pipeline.planning.changes import Basis
+from pipeline.storage import replacement, tables
 from pipeline.storage.ledger import Keys
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import track
-from pipeline.video.relink import choose_way, read_links, read_presence, relink_video
+from pipeline.video.relink import choose_basis, read_links, read_presence, relink_video
 from tests.builders import Film, Walker, publish
 
 CROWD = Film(
@@ -113,9 +112,9 @@ def persons(place: Path) -> pd.DataFrame:
     return pd.read_parquet(place / "persons")
 
 
-def way(place: Path, *settings: str) -> Way:
-    (task,) = find_work(State.load(Store(str(place))), settings)
-    return choose_way(task)
+def basis_of(place: Path, *settings: str) -> Basis:
+    (task,) = find_work(OutputIndex.load(Store(str(place))), settings)
+    return choose_basis(task)
 
 
 # --- the same bytes --------------------------------------------------------------------------------------------------
@@ -124,7 +123,7 @@ def way(place: Path, *settings: str) -> Way:
 @pytest.mark.parametrize("settings", ON_SCORES, ids=" ".join)
 def test_thresholds_and_narrower_limits_act_on_stored_scores(output: Path, settings: list[str]) -> None:
     before = contents(output)
-    assert way(output, *settings) is Way.SCORES
+    assert basis_of(output, *settings) is Basis.SCORES
     relink(str(output), settings)
     after = contents(output)
     assert differing(after, from_the_start(output, *settings)) == []
@@ -137,7 +136,7 @@ def test_with_kept_embeddings_identity_is_found_again_without_tracking(
     output: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = from_the_start(output, *settings)
-    assert way(output, *settings) is Way.EMBEDDINGS
+    assert basis_of(output, *settings) is Basis.EMBEDDINGS
     monkeypatch.setattr(track, "track_part", lambda _: pytest.fail("tracked"))
     relink(str(output), settings)
     assert differing(contents(output), expected) == []
@@ -147,7 +146,7 @@ def test_with_kept_embeddings_identity_is_found_again_without_tracking(
 @pytest.mark.parametrize("settings", ON_CHUNKS, ids=" ".join)
 def test_with_kept_boxes_and_embeddings_tracking_and_cuts_are_done_again(output: Path, settings: list[str]) -> None:
     before = contents(output)
-    assert way(output, *settings) is Way.CHUNKS
+    assert basis_of(output, *settings) is Basis.CHUNKS
     relink(str(output), settings)
     assert differing(contents(output), from_the_start(output, *settings)) == []
     assert "tracklets/v.parquet" in differing(before, contents(output))
@@ -156,9 +155,9 @@ def test_with_kept_boxes_and_embeddings_tracking_and_cuts_are_done_again(output:
 @pytest.mark.parametrize("published", ["kept"], indirect=True)
 def test_the_three_ways_agree(output: Path) -> None:
     made = []
-    for one in (Way.SCORES, Way.EMBEDDINGS, Way.CHUNKS):
+    for one in (Basis.SCORES, Basis.EMBEDDINGS, Basis.CHUNKS):
         copy = Path(shutil.copytree(output, output.with_name(f"kept-{one.name}")))
-        (task,) = find_work(State.load(Store(str(copy))), ["identity.wrong_joins=0.001"])
+        (task,) = find_work(OutputIndex.load(Store(str(copy))), ["identity.wrong_joins=0.001"])
         relink_video(task, one)
         made.append(contents(copy))
     assert made[0] == made[1] == made[2] != contents(output)
@@ -170,12 +169,12 @@ def test_a_worker_that_dies_at_the_end_is_followed_by_one_that_ends_its_work(
 ) -> None:
     settings = ["identity.wrong_joins=0.001", "identity.max_gap_s=1.3"]
     expected = from_the_start(plain, *settings)
-    (task,) = find_work(State.load(Store(str(plain))), settings)
+    (task,) = find_work(OutputIndex.load(Store(str(plain))), settings)
     with monkeypatch.context() as patch:
         _stopping_after(patch, Store, "move", moved)
         with pytest.raises(StopError):
-            relink_video(task, Way.SCORES)
-    row = relink_video(task, Way.SCORES)
+            relink_video(task, Basis.SCORES)
+    row = relink_video(task, Basis.SCORES)
     assert differing(contents(plain), expected) == []
     assert [row] == tables.read(Store(str(plain)), "videos").to_pylist()
 
@@ -307,7 +306,7 @@ def test_tables_of_another_reduce_are_made_from_the_chunks_or_not_at_all(
 ) -> None:
     monkeypatch.setattr(recipe, "REDUCE_REVISION", recipe.REDUCE_REVISION + 1)
     if _keep(output):
-        assert way(output) is Way.CHUNKS
+        assert basis_of(output) is Basis.CHUNKS
         relink(str(output), [])
         assert differing(contents(output), from_the_start(output)) == []
     else:
@@ -326,14 +325,14 @@ def test_the_working_area_is_left_as_it_was(output: Path) -> None:
 
 
 def test_process_knows_what_is_up_to_date(plain: Path) -> None:
-    def seen_with(*settings: str) -> Standing:
+    def seen_with(*settings: str) -> VideoStatus:
         one = Content(video_id="v", uris=("/in/v.mp4",))
         config = load(settings=settings).on_device("cpu")
-        return standing(one, State.load(Store(str(plain))), recipe.reduced_id(Keys("o", "e"), config, {}))
+        return video_status(one, OutputIndex.load(Store(str(plain))), recipe.reduced_id(Keys("o", "e"), config, {}))
 
-    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (Standing.DONE, Standing.CHANGED)
+    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (VideoStatus.DONE, VideoStatus.CHANGED)
     relink(str(plain), ["identity.wrong_joins=0.001"])
-    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (Standing.CHANGED, Standing.DONE)
+    assert (seen_with(), seen_with("identity.wrong_joins=0.001")) == (VideoStatus.CHANGED, VideoStatus.DONE)
 
 
 def test_settings_come_on_top_of_how_each_video_was_made(tmp_path: Path) -> None:
@@ -408,7 +407,7 @@ def test_an_interruption_while_tables_are_replaced_is_made_good(
             assert not pd.read_parquet(plain / "videos").query("status == 'done'").shape[0]
         else:
             relink(str(plain), settings)
-    books.finish_replacing(Store(str(plain)))
+    replacement.finish_replacing(Store(str(plain)))
     assert differing(contents(plain), expected) == []
 
 
@@ -422,5 +421,5 @@ def test_an_interruption_before_that_leaves_what_was_there(
         with pytest.raises(StopError):
             relink(str(plain), ["identity.wrong_joins=0.001"])
     assert {name: old for name, old in contents(plain).items() if not name.startswith("_work")} == before
-    books.finish_replacing(Store(str(plain)))
+    replacement.finish_replacing(Store(str(plain)))
     assert contents(plain) == before

@@ -14,15 +14,15 @@ import pytest
 
 from jobs.book import Book, clear_work
 from jobs.relink import relink
-from pipeline.storage import state as books
+from pipeline.storage import records
 from pipeline.storage.ledger import drop_older_summaries
+from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
-from pipeline.storage.state import State
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
-from tests.builders import Film, Walker, job, registry, wanted, with_recipe
+from tests.builders import Film, Walker, job, registry, target, with_recipe
 from tests.golden.by_hand import contents
 
 WHOLE = Film(
@@ -58,10 +58,10 @@ def cut(film: Film, *borders: float) -> list[Film]:
 FILES = dict(zip("abc", cut(WHOLE, 6, 12), strict=True))
 
 
-def name(store: Store, named: Mapping[str, Sequence[str]], **told: Any) -> State:
+def name(store: Store, named: Mapping[str, Sequence[str]], **told: Any) -> OutputIndex:
     """Enter the files of sequences into the output's index. Each file is named after its content."""
-    state = State.load(store)
-    state.name_sources(
+    index = OutputIndex.load(store)
+    index.name_sources(
         Listing(
             tuple(
                 Source(uri=f"/in/{video}.mp4", name=f"{video}.mp4", named_by="@l", sequence=of, place=place, **told)
@@ -74,8 +74,8 @@ def name(store: Store, named: Mapping[str, Sequence[str]], **told: Any) -> State
     )
     for videos in named.values():
         for video in videos:
-            state.set_source(f"/in/{video}.mp4", video_id=video.split("=")[0])
-    return state
+            index.set_source(f"/in/{video}.mp4", video_id=video.split("=")[0])
+    return index
 
 
 def publish(store: Store, video: str, film: Film, *settings: str, in_sequence: bool = True, **told: Any) -> None:
@@ -84,12 +84,12 @@ def publish(store: Store, video: str, film: Film, *settings: str, in_sequence: b
     reduce_video(work, lambda parts: [track_part(part) for part in parts])
 
 
-def link(state: State) -> list[str]:
+def link(index: OutputIndex) -> list[str]:
     """Do the last step of `process`. Return the names of the linked sequences."""
-    state = State(state.store, state.sources, State.load(state.store).videos)
-    state.save_sources()
-    sequences.drop_ended(state)
-    jobs = sequences.find_work(state)
+    index = OutputIndex(index.store, index.sources, OutputIndex.load(index.store).videos)
+    index.save_sources()
+    sequences.drop_ended(index)
+    jobs = sequences.find_work(index)
     for one in jobs:
         sequences.link_sequence(one)
     return [one.name for one in jobs]
@@ -116,7 +116,7 @@ def linked(store: Store) -> Store:
 
 
 def standing(store: Store, sequence: str = "cam") -> str:
-    return next(str(one) for one in sequences.sequence_statuses(State.load(store)) if one.sequence == sequence)
+    return next(str(one) for one in sequences.sequence_statuses(OutputIndex.load(store)) if one.sequence == sequence)
 
 
 def forget(store: Store, *videos: str) -> None:
@@ -124,7 +124,7 @@ def forget(store: Store, *videos: str) -> None:
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
-    clear_work(Book(State.load(store), wanted("c"), "run", registry()))
+    clear_work(Book(OutputIndex.load(store), target("c"), "run", registry()))
 
 
 def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
@@ -143,10 +143,10 @@ def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
 def test_only_the_dataset_of_sequences_is_written(store: Store) -> None:
     for video, film in FILES.items():
         publish(store, video, film)
-    state = name(store, {"cam": "abc"})
-    state.save_sources()
+    index = name(store, {"cam": "abc"})
+    index.save_sources()
     before = contents(Path(store.uri))
-    link(state)
+    link(index)
     after = contents(Path(store.uri))
     assert {path.split("/")[0] for path in after if after[path] != before.get(path)} == {"sequences"}
     assert before.keys() <= after.keys()
@@ -211,8 +211,8 @@ def test_files_published_before_they_were_a_sequence_stand_side_by_side(store: S
 def test_a_quarantined_file_leaves_a_hole_and_the_others_go_on(store: Store) -> None:
     for video in "ac":
         publish(store, video, FILES[video])
-    bad = books.quarantined_row("b", "/in/b.mp4", "c", "observe", "too bad")
-    books.write_video(store, bad)
+    bad = records.quarantined_row("b", "/in/b.mp4", "c", "observe", "too bad")
+    records.write_video(store, bad)
     link(name(store, {"cam": "abc"}))
     # Nobody is followed across the missing file, but appearance still counts.
     assert rows(store) == [(1, "a", 1, 1), (1, "a", 2, 2), (3, "c", 1, 1), (3, "c", 2, 3), (3, "c", 3, 2)]
@@ -221,8 +221,8 @@ def test_a_quarantined_file_leaves_a_hole_and_the_others_go_on(store: Store) -> 
 
 def test_the_same_content_twice_counts_at_its_first_place(linked: Store) -> None:
     before = rows(linked)
-    state = name(linked, {"cam": ["a", "b", "a=copy", "c"]})
-    link(state)
+    index = name(linked, {"cam": ["a", "b", "a=copy", "c"]})
+    link(index)
     assert rows(linked) == [(4 if row[1] == "c" else row[0], *row[1:]) for row in before]
 
 
@@ -281,30 +281,30 @@ def test_what_links_need_lies_in_the_working_area_and_goes_with_closing(linked: 
     there = Path(linked.full("_work/sequences"))
     assert sorted(path.stem for path in there.iterdir()) == ["a", "b", "c"]
     assert not list(Path(linked.uri).rglob("embeddings/*"))
-    state = State.load(linked)
-    sequences.close(state, {"cam"})
+    index = OutputIndex.load(linked)
+    sequences.close(index, {"cam"})
     assert [path.stem for path in there.iterdir()] == ["c"]  # the other sequence still needs it
     before = rows(linked)
-    assert link(state) == []
+    assert link(index) == []
     assert rows(linked) == before
 
 
 def test_kept_biometrics_keep_it_too(store: Store) -> None:
     publish(store, "a", FILES["a"], "biometrics.keep=true", in_sequence=False)
-    state = name(store, {"cam": "a"})
-    link(state)
-    state = State.load(store)
-    sequences.close(state, {"cam"})
-    drop_older_summaries(store, datetime.now(UTC) + timedelta(days=1), spared=sequences.keeping(state))
+    index = name(store, {"cam": "a"})
+    link(index)
+    index = OutputIndex.load(store)
+    sequences.close(index, {"cam"})
+    drop_older_summaries(store, datetime.now(UTC) + timedelta(days=1), spared=sequences.keeping(index))
     assert Path(store.full("_work/sequences/a.parquet")).exists()
 
 
 def test_pruning_takes_a_file_out_of_its_sequence(linked: Store) -> None:
-    state = State.load(linked)
-    state.sources["/in/a.mp4"]["current"] = False
-    book = Book(state, wanted("c"), "run", registry())
+    index = OutputIndex.load(linked)
+    index.sources["/in/a.mp4"]["current"] = False
+    book = Book(index, target("c"), "run", registry())
     book.prune()
-    link(book.state)
+    link(book.index)
     assert [(row[0], row[1]) for row in rows(linked)] == [(1, "b"), (1, "b"), (2, "c"), (2, "c"), (2, "c")]
     assert [row[3] for row in rows(linked)] == [1, 2, 1, 2, 3]
     assert not Path(linked.full("_work/sequences/a.parquet")).exists()
@@ -324,21 +324,21 @@ def test_relink_leaves_no_sequence_behind(linked: Store) -> None:
     assert [row[3] for row in rows(linked)] == [1, 2, 3, 4, 5, 6, 7]
     relink(linked.uri, ["identity.wrong_joins=0.05"])
     assert rows(linked) == before
-    assert sequences.find_work(State.load(linked)) == []
+    assert sequences.find_work(OutputIndex.load(linked)) == []
 
 
 def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
     for video, film in FILES.items():
         publish(store, video, film, *(["person.min_faces=4"] if video == "a" else []))
-    state = name(store, {"one": "a", "two": "bc"})
-    (own,) = [row["config_id"] for row in State.load(store).videos.values() if row["video_id"] == "a"]
+    index = name(store, {"one": "a", "two": "bc"})
+    (own,) = [row["config_id"] for row in OutputIndex.load(store).videos.values() if row["video_id"] == "a"]
     store.delete(f"recipes/{own}.json")
-    state = State(store, state.sources, State.load(store).videos)
-    faults = sequences.link_here(sequences.find_work(state))
+    index = OutputIndex(store, index.sources, OutputIndex.load(store).videos)
+    faults = sequences.link_here(sequences.find_work(index))
     assert list(faults) == ["one"]
     assert f"recipes/{own}.json is missing" in faults["one"]
     assert {row[1] for row in rows(store)} == {"b", "c"}
-    assert [one.persons is None for one in sequences.sequence_statuses(state)] == [True, False]
+    assert [one.persons is None for one in sequences.sequence_statuses(index)] == [True, False]
 
 
 @pytest.mark.parametrize("damaged", ["_work/sequences/a.parquet", "tracklets/a.parquet", "likenesses/a.parquet"])
@@ -346,7 +346,7 @@ def test_damage_is_a_reason_and_no_end(linked: Store, damaged: str) -> None:
     before = rows(linked)
     linked.put(damaged, linked.read(damaged)[:-20])
     sequences.withdraw(linked, {"b"})
-    faults = sequences.link_here(sequences.find_work(State.load(linked)))
+    faults = sequences.link_here(sequences.find_work(OutputIndex.load(linked)))
     assert list(faults) == ["cam"]
     assert "cannot be read" in faults["cam"]
     assert {row[1] for row in rows(linked)} == {row[1] for row in before} - {"b"}
@@ -356,5 +356,5 @@ def test_a_damaged_part_of_the_dataset_is_made_anew(linked: Store) -> None:
     (part,) = [name for name in linked.names("sequences") if "schema" not in name]
     whole = linked.read(part)
     linked.put(part, whole[:-20])
-    assert link(State.load(linked)) == ["cam"]
+    assert link(OutputIndex.load(linked)) == ["cam"]
     assert linked.read(part) == whole

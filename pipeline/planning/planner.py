@@ -12,27 +12,27 @@ from pipeline.config import Config, restored
 from pipeline.cores.plan import beside, disjoint
 from pipeline.errors import DataError, UserError
 from pipeline.planning.catalog import Content
-from pipeline.planning.changes import KEEP, Change, Way, compare, least
+from pipeline.planning.changes import KEEP, Basis, Change, compare, least
 from pipeline.planning.recipe import Recipe, config_id
 from pipeline.rows import VIDEO_TABLES
-from pipeline.storage import state as books
-from pipeline.storage import tables
+from pipeline.storage import records, tables
 from pipeline.storage.ledger import ChunkSpan, Keys, Objects, is_whole, summarised
-from pipeline.storage.state import State
+from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.records import Row
 from pipeline.video.relink import Relink, crowded_out
 from pipeline.weights import Registry
 
 NAMED_CHANGES = 3
 SHOT_MAX = "identity.shot_max_s"
 NOT_KEPT = {
-    Way.EMBEDDINGS: "its embeddings are not kept",
-    Way.CHUNKS: "its boxes and embeddings are not kept",
-    Way.FACES: "its faces are not kept",
+    Basis.EMBEDDINGS: "its embeddings are not kept",
+    Basis.CHUNKS: "its boxes and embeddings are not kept",
+    Basis.FACES: "its faces are not kept",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Target:
     """The tables that a run is to make.
 
     config: with the device chosen.
@@ -45,7 +45,7 @@ class Wanted:
     config_id: str
 
     @classmethod
-    def of(cls, config: Config, registry: Registry) -> "Wanted":
+    def of(cls, config: Config, registry: Registry) -> "Target":
         return cls(config, Recipe.of(config, registry), config_id(config, registry))
 
 
@@ -54,23 +54,23 @@ class Step:
     """The cost of one change by itself.
 
     change: the difference between the recipes.
-    way: the cheapest one available.
-    why: what a cheaper way lacks. Empty if `way` is the cheapest that can follow the change.
+    basis: the cheapest one available.
+    why: what a cheaper way lacks. Empty if `basis` is the cheapest that can follow the change.
     """
 
     change: Change
-    way: Way
+    basis: Basis
     why: str = ""
 
     def __str__(self) -> str:
-        return f"{self.change}: {self.way.step}{f' ({self.why})' if self.why else ''}"
+        return f"{self.change}: {self.basis.step}{f' ({self.why})' if self.why else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class VideoPlan:
     """The work for a video, and the reasons for it.
 
-    way: what its tables are made of.
+    basis: what its tables are made of.
     steps: the changes since its published tables.
     note: further reason.
     relink: set if the new tables are made from published ones.
@@ -79,7 +79,7 @@ class Course:
     faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
     """
 
-    way: Way
+    basis: Basis
     steps: tuple[Step, ...] = ()
     note: str = ""
     relink: Relink | None = None
@@ -91,17 +91,17 @@ class Course:
     def step(self) -> str:
         """The work in a few words."""
         if self.steps or self.note:
-            return self.way.step
-        if self.way is Way.VIDEO:
+            return self.basis.step
+        if self.basis is Basis.VIDEO:
             return "decode and detect"
-        return "estimate, track and link" if self.way is Way.FACES else "track and link"
+        return "estimate, track and link" if self.basis is Basis.FACES else "track and link"
 
     @property
     def why(self) -> str:
         changes = _listed([str(step.change) for step in self.steps])
         if self.note or changes:
             return "; ".join(filter(None, (self.note, changes)))
-        if self.way is not Way.VIDEO:
+        if self.basis is not Basis.VIDEO:
             return "all of its chunks are durable"
         return "an earlier run was interrupted" if self.spans or self.faces else "seen for the first time"
 
@@ -114,94 +114,94 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_CHANGES]) + (f" and {more} more" if more > 0 else "")
 
 
-class Stock:
+class Planner:
     """The stored data of an output from which new tables can be made. Each list is read on first use, and only once."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, index: OutputIndex) -> None:
+        self._index = index
         self._recipes: dict[str, Recipe | None] = {}
 
-    def courses(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
+    def plans(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
         """Return, by video_id, the cheapest way for each content that is not done."""
-        return {content.video_id: self.course(content, wanted) for content in chosen}
+        return {content.video_id: self.plan(content, target) for content in chosen}
 
-    def courses_anew(self, chosen: Iterable[Content], wanted: Wanted) -> dict[str, Course]:
+    def plans_anew(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
         """Return, by video_id, the cheapest way that needs no published tables."""
-        return {content.video_id: self._from_chunks(content.video_id, wanted) for content in chosen}
+        return {content.video_id: self._from_chunks(content.video_id, target) for content in chosen}
 
-    def course(self, content: Content, wanted: Wanted) -> Course:
+    def plan(self, content: Content, target: Target) -> VideoPlan:
         """Return the cheapest way for a content that is not done. Tables are read only if `identity.shot_max_s` is
         reduced."""
-        course = self._from_chunks(content.video_id, wanted)
-        row = self._state.videos.get(content.video_id)
+        plan = self._from_chunks(content.video_id, target)
+        row = self._index.videos.get(content.video_id)
         if row is None:
-            return course
+            return plan
         if row["status"] != "done":
-            return replace(course, note=f"it was given up before, at {row['stage']}")
+            return replace(plan, note=f"it was given up before, at {row['stage']}")
         recipe = self._recipe(row["config_id"])
         if recipe is None:
-            return replace(course, note=f"recipes/{row['config_id']}.json does not say how it was made")
-        changes = compare(recipe, wanted.recipe)
+            return replace(plan, note=f"recipes/{row['config_id']}.json does not say how it was made")
+        changes = compare(recipe, target.recipe)
         kept = tuple(disjoint(self._objects.durable(content.video_id, recipe.keys)))
         kept = kept if is_whole(kept) else ()
-        relink = self._relink(content, row, recipe, wanted, kept)
+        relink = self._relink(content, row, recipe, target, kept)
         lacking = self._lacks_tables(relink)
         crowded = ""
-        if relink is not None and not lacking and least(changes) is Way.SCORES:
+        if relink is not None and not lacking and least(changes) is Basis.SCORES:
             try:
                 with tables.damage_is_a_fault():
                     crowded = crowded_out(relink)
             except DataError as error:
                 lacking = str(error)
         if crowded:
-            changes = [replace(one, needs=Way.EMBEDDINGS) if one.name == SHOT_MAX else one for one in changes]
+            changes = [replace(one, needs=Basis.EMBEDDINGS) if one.name == SHOT_MAX else one for one in changes]
         there = {
-            Way.SCORES: not lacking,
-            Way.EMBEDDINGS: bool(kept) and relink is not None and content.video_id in self._named["embeddings"],
-            Way.CHUNKS: bool(kept),
-            Way.FACES: bool(kept) and bool(recipe.knobs.get(KEEP)),
-            Way.VIDEO: True,
+            Basis.SCORES: not lacking,
+            Basis.EMBEDDINGS: bool(kept) and relink is not None and content.video_id in self._named["embeddings"],
+            Basis.CHUNKS: bool(kept),
+            Basis.FACES: bool(kept) and bool(recipe.knobs.get(KEEP)),
+            Basis.VIDEO: True,
         }
         steps = tuple(_step(change, there, crowded if change.name == SHOT_MAX else lacking) for change in changes)
-        way = next(way for way in Way if there[way] and way >= least(changes))
-        if way <= Way.EMBEDDINGS:
-            return Course(way=way, steps=steps, relink=relink, keys=course.keys)
-        is_begun = course.way < way or (way > Way.CHUNKS and course.spans)
-        return replace(course, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
+        basis = next(basis for basis in Basis if there[basis] and basis >= least(changes))
+        if basis <= Basis.EMBEDDINGS:
+            return VideoPlan(basis=basis, steps=steps, relink=relink, keys=plan.keys)
+        is_begun = plan.basis < basis or (basis > Basis.CHUNKS and plan.spans)
+        return replace(plan, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
 
-    def _from_chunks(self, video_id: str, wanted: Wanted) -> Course:
+    def _from_chunks(self, video_id: str, target: Target) -> VideoPlan:
         """Return the way from the chunks durable under the wanted or equivalent keys, with kept faces for the
         missing ones."""
-        best = Course(way=Way.VIDEO, keys=wanted.recipe.keys)
+        best = VideoPlan(basis=Basis.VIDEO, keys=target.recipe.keys)
         if video_id not in self._objects.spans:
             return best
-        alike = [wanted.recipe, *self._made_alike(wanted, Way.CHUNKS)]
+        alike = [target.recipe, *self._made_alike(target, Basis.CHUNKS)]
         for recipe in alike:
             spans = tuple(disjoint(self._objects.durable(video_id, recipe.keys)))
             if is_whole(spans):
-                return Course(way=Way.CHUNKS, keys=recipe.keys, spans=spans)
-        spans = disjoint(self._objects.durable(video_id, wanted.recipe.keys))
+                return VideoPlan(basis=Basis.CHUNKS, keys=recipe.keys, spans=spans)
+        spans = disjoint(self._objects.durable(video_id, target.recipe.keys))
         faces: dict[ChunkSpan, str] = {}
-        for recipe in self._made_alike(wanted, Way.FACES):
+        for recipe in self._made_alike(target, Basis.FACES):
             others = disjoint(self._objects.durable(video_id, recipe.keys))
             faces |= dict.fromkeys(beside(sorted([*spans, *faces]), others), recipe.keys.enriched)
-        way = Way.FACES if is_whole(sorted([*spans, *faces])) else Way.VIDEO
-        return replace(best, way=way, spans=tuple(spans), faces=tuple(sorted(faces.items())))
+        basis = Basis.FACES if is_whole(sorted([*spans, *faces])) else Basis.VIDEO
+        return replace(best, basis=basis, spans=tuple(spans), faces=tuple(sorted(faces.items())))
 
-    def _made_alike(self, wanted: Wanted, limit: Way) -> list[Recipe]:
+    def _made_alike(self, target: Target, limit: Basis) -> list[Recipe]:
         """Return the recipes with kept faces from whose chunks a way no dearer than `limit` leads to the wanted
         tables."""
         return [
             recipe
             for recipe in self._all_recipes
-            if recipe.keys != wanted.recipe.keys
-            and recipe.keys.observed == wanted.recipe.keys.observed
+            if recipe.keys != target.recipe.keys
+            and recipe.keys.observed == target.recipe.keys.observed
             and recipe.knobs.get(KEEP)
-            and least(compare(recipe, wanted.recipe)) <= limit
+            and least(compare(recipe, target.recipe)) <= limit
         ]
 
     def _relink(
-        self, content: Content, row: books.Row, recipe: Recipe, wanted: Wanted, kept: tuple[ChunkSpan, ...]
+        self, content: Content, row: Row, recipe: Recipe, target: Target, kept: tuple[ChunkSpan, ...]
     ) -> Relink | None:
         """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
         recipe."""
@@ -212,13 +212,13 @@ class Stock:
         except UserError:
             return None
         return Relink(
-            store=self._state.store,
+            store=self._index.store,
             row=row | {"uri": content.uri},
             recipe=recipe,
-            wanted=wanted.recipe,
+            wanted=target.recipe,
             before=before,
-            after=wanted.config,
-            csv_names=tuple(self._state.csv_names(content.video_id)),
+            after=target.config,
+            csv_names=tuple(self._index.csv_names(content.video_id)),
             spans=kept if before.biometrics.keep else (),
             in_sequence=content.video_id in self._in_sequences,
         )
@@ -235,7 +235,7 @@ class Stock:
         """Return the recipe of a config_id. Return None if there is none that this version can read."""
         if config_id not in self._recipes:
             try:
-                told = books.read_recipe(self._state.store, config_id)
+                told = records.read_recipe(self._index.store, config_id)
                 self._recipes[config_id] = None if told is None else Recipe.from_json(told)
             except (UserError, TypeError, KeyError):
                 self._recipes[config_id] = None
@@ -243,18 +243,18 @@ class Stock:
 
     @cached_property
     def _all_recipes(self) -> list[Recipe]:
-        names = self._state.store.names("recipes")
+        names = self._index.store.names("recipes")
         found = [self._recipe(name.removeprefix("recipes/").removesuffix(".json")) for name in names]
         return [recipe for recipe in found if recipe is not None]
 
     @cached_property
     def _objects(self) -> Objects:
-        return Objects.of(self._state.store)
+        return Objects.of(self._index.store)
 
     @cached_property
     def _named(self) -> Mapping[str, set[str]]:
         """The videos that have a file in each dataset."""
-        store = self._state.store
+        store = self._index.store
         return {
             dataset: {name.removeprefix(f"{dataset}/").removesuffix(".parquet") for name in store.names(dataset)}
             for dataset in (*VIDEO_TABLES, "embeddings")
@@ -262,15 +262,15 @@ class Stock:
 
     @cached_property
     def _summarised(self) -> set[str]:
-        return summarised(self._state.store)
+        return summarised(self._index.store)
 
     @cached_property
     def _in_sequences(self) -> set[str]:
-        return {row["video_id"] for members in self._state.sequences().values() for row in members}
+        return {row["video_id"] for members in self._index.sequences().values() for row in members}
 
 
-def _step(change: Change, there: Mapping[Way, bool], lacking: str) -> Step:
-    way = next(way for way in Way if there[way] and way >= change.needs)
-    if way is change.needs:
-        return Step(change, way)
-    return Step(change, way, lacking or f"{NOT_KEPT[change.needs]}; {KEEP}=true keeps them")
+def _step(change: Change, there: Mapping[Basis, bool], lacking: str) -> Step:
+    basis = next(basis for basis in Basis if there[basis] and basis >= change.needs)
+    if basis is change.needs:
+        return Step(change, basis)
+    return Step(change, basis, lacking or f"{NOT_KEPT[change.needs]}; {KEEP}=true keeps them")

@@ -1,33 +1,29 @@
-"""The sources and videos of an output. A run reads them at its start and writes them as it proceeds.
+"""The index of an output: its sources and videos. A run reads them at its start and writes them as it proceeds.
 
 Only one run at a time writes to an output. `sources` is one small file. Each video has its own row of `videos`.
 """
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import rows
 from pipeline.errors import UserError, absent
 from pipeline.storage import tables
-from pipeline.storage.ledger import WORK
 from pipeline.storage.names import Names, is_sound, same
 from pipeline.storage.places import is_below
 from pipeline.storage.sources import Listing, Source, in_order, is_known
 from pipeline.storage.store import Store, plain_cause
 
-ASIDE = "relinked"
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
 
 
 @dataclass(slots=True)
-class State:
+class OutputIndex:
     """The rows of sources and videos of one output.
 
     store: the place of the output.
@@ -40,7 +36,7 @@ class State:
     videos: dict[str, Row] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, store: Store) -> "State":
+    def load(cls, store: Store) -> "OutputIndex":
         sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
         for row in sources.values():
             if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions accepted such names
@@ -49,8 +45,8 @@ class State:
         return cls(store, sources, videos)
 
     @classmethod
-    def open(cls, uri: str) -> "State":
-        """Return the state of an existing output. Raises UserError if there is none or it cannot be read."""
+    def open(cls, uri: str) -> "OutputIndex":
+        """Return the index of an existing output. Raises UserError if there is none or it cannot be read."""
         store = Store(uri)
         try:
             names = store.names("videos")
@@ -196,111 +192,6 @@ class State:
     def save_sources(self) -> None:
         ordered = [self.sources[uri] for uri in sorted(self.sources)]
         tables.write_rows(self.store, SOURCES_FILE, rows.DATASETS["sources"], ordered)
-
-
-def write_video(store: Store, row: Mapping[str, Any]) -> None:
-    """Write the row of a video. It is the last write of a video, and from then on all its tables count."""
-    tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
-
-
-def read_video(store: Store, video_id: str) -> Row | None:
-    """Return the published row of a video, or None if there is none."""
-    try:
-        found = tables.read_one(store, "videos", video_id).to_pylist()
-    except FileNotFoundError:
-        return None
-    return found[0] if found else None
-
-
-def hide_video(store: Store, video_id: str) -> None:
-    """Withdraw the row of a published video before its tables change one by one.
-
-    Its file stays, without a row, because a reader that has listed the folder would fail on a missing file.
-    """
-    if store.exists(f"videos/{video_id}.parquet"):
-        tables.write_rows(store, f"videos/{video_id}.parquet", rows.DATASETS["videos"], [])
-
-
-def write_recipe(store: Store, config_id: str, recipe: Mapping[str, Any]) -> None:
-    """Write the configuration that a config_id stands for."""
-    store.put(_recipe(config_id), json.dumps(recipe, indent=2, sort_keys=True).encode())
-
-
-def read_recipe(store: Store, config_id: str) -> Row | None:
-    """Return what `write_recipe` wrote, or None if there is nothing. Raises UserError if the file is not JSON."""
-    try:
-        return json.loads(store.read(_recipe(config_id)))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        where = store.full(_recipe(config_id))
-        raise UserError(f"{where} is not JSON: {error}; run `process` again on these sources") from None
-
-
-def _recipe(config_id: str) -> str:
-    return f"recipes/{config_id}.json"
-
-
-def aside(store: Store, video_id: str) -> Store:
-    """Return a store in the working area for tables that will replace those of a published video once they are
-    complete."""
-    return Store(store.full(_aside(video_id)))
-
-
-def replace_video(store: Store, video_id: str) -> None:
-    """Replace the published tables of a video with the complete ones in its `aside` store.
-
-    Meanwhile, `videos` does not list the video as done. A repeated call finishes an interrupted replacement.
-    """
-    place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
-    hide_video(store, video_id)
-    # The name of a CSV comes from its source, and may begin with a dot.
-    names = store.names(_aside(video_id), hidden=True)
-    if mark in names:
-        store.delete(f"embeddings/{video_id}.parquet")
-    for name in names:
-        if name not in (f"{place}{row}", mark):
-            store.move(name, name.removeprefix(place))
-    store.move(f"{place}{row}", row)
-    kept = [name for name in store.names(f"{WORK}/{video_id}") if not name.startswith(place)]
-    store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
-
-
-def drop_biometrics(store: Store, video_id: str) -> None:
-    """Mark the `aside` store, so that kept embeddings are removed when it replaces the published tables."""
-    store.put(_no_biometrics(video_id), b"")
-
-
-def finish_replacing(store: Store, video_id: str | None = None) -> None:
-    """Finish interrupted calls of `replace_video`, for one video or all. Incomplete replacements are removed."""
-    names = [name.split("/") for name in store.names(_aside(video_id) if video_id else WORK)]
-    for begun in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
-        if store.exists(f"{_aside(begun)}/videos/{begun}.parquet"):
-            replace_video(store, begun)
-        else:
-            store.delete_tree(_aside(begun))
-
-
-def _aside(video_id: str) -> str:
-    return f"{WORK}/{video_id}/{ASIDE}"
-
-
-def _no_biometrics(video_id: str) -> str:
-    return f"{_aside(video_id)}/no-biometrics"
-
-
-def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason: str) -> Row:
-    blank = dict.fromkeys(rows.DATASETS["videos"].names)
-    told = {"status": "quarantined", "stage": stage, "reason": reason, "config_id": config_id}
-    return blank | {"video_id": video_id, "uri": uri} | told
-
-
-def write_run(store: Store, run_id: str, records: list[Row]) -> None:
-    tables.write_rows(store, f"runs/{run_id}.parquet", rows.DATASETS["runs"], records)
-
-
-def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> Row:
-    return {"run_id": run_id, "video_id": video_id, "started_at": started_at} | values
 
 
 def _is_below_one(uri: str, roots: Iterable[str]) -> bool:

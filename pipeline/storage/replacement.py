@@ -1,0 +1,56 @@
+"""The replacement of a published video: its new tables are completed in the working area, and then take the place of
+the old ones."""
+
+from pipeline.storage.ledger import WORK
+from pipeline.storage.records import hide_video
+from pipeline.storage.store import Store
+
+ASIDE = "relinked"
+
+
+def aside(store: Store, video_id: str) -> Store:
+    """Return a store in the working area for tables that will replace those of a published video once they are
+    complete."""
+    return Store(store.full(_aside(video_id)))
+
+
+def replace_video(store: Store, video_id: str) -> None:
+    """Replace the published tables of a video with the complete ones in its `aside` store.
+
+    Meanwhile, `videos` does not list the video as done. A repeated call finishes an interrupted replacement.
+    """
+    place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
+    hide_video(store, video_id)
+    # The name of a CSV comes from its source, and may begin with a dot.
+    names = store.names(_aside(video_id), hidden=True)
+    if mark in names:
+        store.delete(f"embeddings/{video_id}.parquet")
+    for name in names:
+        if name not in (f"{place}{row}", mark):
+            store.move(name, name.removeprefix(place))
+    store.move(f"{place}{row}", row)
+    kept = [name for name in store.names(f"{WORK}/{video_id}") if not name.startswith(place)]
+    store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
+
+
+def drop_biometrics(store: Store, video_id: str) -> None:
+    """Mark the `aside` store, so that kept embeddings are removed when it replaces the published tables."""
+    store.put(_no_biometrics(video_id), b"")
+
+
+def finish_replacing(store: Store, video_id: str | None = None) -> None:
+    """Finish interrupted calls of `replace_video`, for one video or all. Incomplete replacements are removed."""
+    names = [name.split("/") for name in store.names(_aside(video_id) if video_id else WORK)]
+    for begun in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
+        if store.exists(f"{_aside(begun)}/videos/{begun}.parquet"):
+            replace_video(store, begun)
+        else:
+            store.delete_tree(_aside(begun))
+
+
+def _aside(video_id: str) -> str:
+    return f"{WORK}/{video_id}/{ASIDE}"
+
+
+def _no_biometrics(video_id: str) -> str:
+    return f"{_aside(video_id)}/no-biometrics"
