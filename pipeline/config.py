@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pipeline import schemas
 from pipeline.cores.candidates import CandidateParams
 from pipeline.cores.gate import GateParams
-from pipeline.cores.link import IdentityParams
+from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.plan import ChunkParams
 from pipeline.cores.vote import PersonParams
 from pipeline.errors import UserError, absent, nearest

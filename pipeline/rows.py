@@ -392,7 +392,7 @@ SUMMARY = pa.schema(
         ("face_space", TEXT),
     ]
 )
-"""A tracklet as the working area keeps it for later files of its sequence (cores.link.Tracklet)."""
+"""A tracklet as the working area keeps it for later files of its sequence (cores.link.tracklets.Tracklet)."""
 
 VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links", "likenesses")
 """The datasets that publishing a video writes before the row in `videos`."""

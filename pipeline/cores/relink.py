@@ -13,7 +13,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cores.link import SHOT, IdentityParams, Links, apart_us, as_microseconds, best_gaps
+from pipeline.cores.link.gaps import best_gaps
+from pipeline.cores.link.pairs import SHOT, Links
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.times import apart_us, as_microseconds
 
 LIMITS = ("max_gap_s", "shot_max_s", "candidates")
 """The parameters that choose which pairs are scored. All others judge the scores."""
@@ -25,7 +28,7 @@ class Presence:
 
     shots: (N,) int64.
     first_us, last_us: (N,) int64. First and last time at which the tracker saw each.
-    intervals: N arrays (M, 2) int64, as in cores.link.Tracklet.
+    intervals: N arrays (M, 2) int64, as in cores.link.tracklets.Tracklet.
     """
 
     shots: NDArray[np.int64]

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likenesses
-from pipeline.cores.link import IdentityParams, Tracklet, link
+from pipeline.cores.link.linking import link
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.tracklets import Tracklet
 
 CLOCK_US = 1_000_000
 """Containers state whole seconds, so files that are this close follow one another without a gap."""

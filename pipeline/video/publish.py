@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.cores.likeness import WIDE, DistanceStats, Likeness, Likenesses
-from pipeline.cores.link import Links
+from pipeline.cores.link.pairs import Links
 from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
 from pipeline.storage import records, tables

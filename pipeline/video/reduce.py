@@ -22,7 +22,9 @@ from pipeline.config import Config
 from pipeline.cores.camera import Steady
 from pipeline.cores.fill import Intervals, Knots, ShotFrames, intervals, rows_between
 from pipeline.cores.likeness import Likenesses
-from pipeline.cores.link import END_S, Tracklet, calibrate, link, summarise
+from pipeline.cores.link.calibration import calibrate
+from pipeline.cores.link.linking import link
+from pipeline.cores.link.tracklets import END_S, Tracklet, summarise
 from pipeline.cores.number import number_tracklets
 from pipeline.cores.pauses import segments
 from pipeline.cores.place import Scenes, Seam, cells, closest, seam

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.config import Config
 from pipeline.cores.fill import Knots
-from pipeline.cores.link import Links, join, microseconds
+from pipeline.cores.link.joining import join
+from pipeline.cores.link.pairs import Links
+from pipeline.cores.link.times import microseconds
 from pipeline.cores.plan import disjoint
 from pipeline.cores.relink import Presence, num_crowded_out, select
 from pipeline.errors import DataError, UserError

@@ -18,7 +18,8 @@ import pyarrow as pa
 from pipeline import rows
 from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
-from pipeline.cores.link import IdentityParams, Tracklet
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.sequence import FilePerson, RecordedTime, lay_out, merged, number_sequence
 from pipeline.english import count
 from pipeline.errors import DataError, UserError

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import load
 from pipeline.cores.likeness import MIN_DISTANCE
-from pipeline.cores.link import Tracklet, link
+from pipeline.cores.link.linking import link
+from pipeline.cores.link.tracklets import Tracklet
 
 SIZES = (500, 1000, 2000, 5000)
 FPS, ANALYSED_FPS = 25, 8

@@ -89,7 +89,7 @@ def test_every_import_is_in_its_room(path: Path) -> None:
                 assert any(here.startswith(room) for room in rooms), f"{here} may not import {name}"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("pipeline/cores/*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pipeline/cores/**/*.py")), ids=lambda path: path.name)
 def test_cores_know_numbers_and_nothing_else(path: Path) -> None:
     import sys
 

@@ -6,9 +6,14 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.cores.link import GAP, SHOT, IdentityParams, Links, Tracklet, join, link, microseconds, score
+from pipeline.cores.link.joining import join
+from pipeline.cores.link.linking import link
+from pipeline.cores.link.pairs import GAP, SHOT, Links, score
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.times import microseconds
+from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.relink import LIMITS, Presence, num_crowded_out, select
-from tests.cores.test_link import KNOWN, PARAMS, crowd, seen
+from tests.cores.link.people import KNOWN, PARAMS, crowd, person
 
 MEASURED = [field.name for field in fields(Links) if field.name not in ("score", "joined", "why")]
 
@@ -94,19 +99,19 @@ def test_the_same_limits_find_everything_again() -> None:
 
 
 def test_a_gap_that_is_now_too_late_is_still_compared_by_face() -> None:
-    tracklets = [seen(0, 50, face=0), seen(100, 150, face=20)]
+    tracklets = [person(0, 50, face=0), person(100, 150, face=20)]
     written, _ = link(tracklets, PARAMS)
     assert written.kind.tolist() == [GAP]
     assert not np.isnan(written.motion[0])
     found = select(written, when(tracklets), replace(PARAMS, max_gap_s=1))
     assert found.kind.tolist() == [SHOT]
     assert np.isnan([found.motion[0], found.size[0]]).all()
-    blind = [seen(0, 50), seen(100, 150)]
+    blind = [person(0, 50), person(100, 150)]
     assert len(select(link(blind, PARAMS)[0], when(blind), replace(PARAMS, max_gap_s=1))) == 0
 
 
 def test_of_equally_near_candidates_the_first_ones_are_taken() -> None:
-    tracklets = [seen(0, 50), *(seen(100 * n, 100 * n + 50, shot=n, x=900) for n in range(1, 6))]
+    tracklets = [person(0, 50), *(person(100 * n, 100 * n + 50, shot=n, x=900) for n in range(1, 6))]
     links = score(tracklets, replace(PARAMS, candidates=1))
     assert sorted(zip(links.a.tolist(), links.b.tolist(), strict=True)) == [(0, n) for n in range(1, 6)]
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likeness, Likenesses
-from pipeline.cores.link import IdentityParams, Tracklet
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.sequence import FilePerson, RecordedTime, Times, lay_out, merged, number_sequence
 
 PARAMS = IdentityParams(

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.relink import find_work, relink
 from pipeline.config import load
-from pipeline.cores.link import apart_us
+from pipeline.cores.link.times import apart_us
 from pipeline.errors import UserError
 from pipeline.planning import recipe
 from pipeline.planning.catalog import Content, VideoStatus, video_status

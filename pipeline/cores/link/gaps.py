@@ -1,0 +1,149 @@
+"""Measure the gaps between tracklets: the motion over each gap, and the change of size."""
+
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.times import as_microseconds
+from pipeline.cores.link.tracklets import Tracklet
+
+MOTION_MEMORY_S = 2.0
+"""Time constant, in seconds, with which a predicted path comes to rest exponentially, because people turn and stop."""
+PAIRS_AT_ONCE = 1_000_000
+"""The number of gaps that are measured at a time. It bounds the memory."""
+
+
+def best_gaps(
+    a: NDArray[np.int64], b: NDArray[np.int64], gap_s: NDArray[np.float64], motion: NDArray[np.float64], candidates: int
+) -> NDArray[np.int64]:
+    """Return the positions of the best successors of each `a`: fewer than `candidates` others are better and no
+    later.
+
+    Less motion is better, and a longer gap excuses more of it. Of equals, the one that appeared first is better. No
+    pair is displaced by a later one, so a shorter limit of the gap leaves exactly the pairs within it.
+    """
+    worth = motion / (1 + gap_s)
+    order = np.lexsort((b, worth, gap_s, a))
+    num_sooner = np.arange(len(order)) - np.searchsorted(a[order], a[order])
+    chosen = num_sooner < candidates
+    borders = np.append(np.flatnonzero(num_sooner == 0), len(order))
+    for start, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        if end - start > candidates:
+            chosen[start:end] = _is_among_best(worth[order[start:end]], b[order[start:end]], candidates)
+    return order[chosen]
+
+
+def _is_among_best(worths: NDArray[np.float64], names: NDArray[np.int64], candidates: int) -> list[bool]:
+    """Return for each pair, in order of arrival, whether it is among the `candidates` smallest so far."""
+    least: list[tuple[float, int]] = []
+    verdicts = []
+    for pair in zip(worths.tolist(), names.tolist(), strict=True):
+        place = bisect(least, pair)
+        verdicts.append(place < candidates)
+        if verdicts[-1]:
+            least.insert(place, pair)
+            del least[candidates:]
+    return verdicts
+
+
+def measure_gaps(
+    tracklets: Sequence[Tracklet],
+    places: NDArray[np.int64],
+    first_us: NDArray[np.int64],
+    last_us: NDArray[np.int64],
+    params: IdentityParams,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the best pairs (a, b) of each a where b begins in the place in which a ends, at most max_gap_s later.
+
+    places: (N, 2). The places in which each begins and ends.
+
+    The result also holds motion and size, rounded to 0.001.
+    """
+    heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
+    tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
+    columns: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
+    max_gap_us = as_microseconds(params.max_gap_s)
+    for a, b in _successions(places[:, 0], places[:, 1], first_us, last_us, max_gap_us):
+        gap_s = np.round((first_us[b] - last_us[a]) / 1e6, 6)
+        reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
+        step = heads.places[b] - tails.places[a]
+        forward = np.linalg.norm(step - tails.velocities[a] * reach_s, axis=1)
+        backward = np.linalg.norm(step - heads.velocities[b] * reach_s, axis=1)
+        heights = np.stack([tails.heights[a], heads.heights[b]])
+        motion = np.round((forward + backward) / heights.sum(axis=0), 3)
+        size = np.round(heights.max(axis=0) / heights.min(axis=0), 3)
+        best = best_gaps(a, b, gap_s, motion, params.candidates)
+        columns.append((a[best], b[best], motion[best], size[best]))
+    a, b, motion, size = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return a, b, motion, size
+
+
+def _successions(
+    begins_in: NDArray[np.int64],
+    ends_in: NDArray[np.int64],
+    first_us: NDArray[np.int64],
+    last_us: NDArray[np.int64],
+    max_gap_us: int,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield all pairs (a, b) with 0 < first_us[b] - last_us[a] <= max_gap_us where b begins in the shot in which a
+    ends.
+
+    Each block holds some values of a, rising within a shot.
+    """
+    for shot in np.unique(ends_in):
+        before, after = np.flatnonzero(ends_in == shot), np.flatnonzero(begins_in == shot)
+        starts = np.argsort(first_us[after], kind="stable")
+        begun_us = first_us[after][starts]
+        low = np.searchsorted(begun_us, last_us[before], side="right")
+        counts = np.searchsorted(begun_us, last_us[before] + max_gap_us, side="right") - low
+        blocks = np.cumsum(counts) // PAIRS_AT_ONCE
+        for block in np.unique(blocks):
+            here = np.flatnonzero(blocks == block)
+            a = np.repeat(here, counts[here])
+            offset = np.arange(len(a)) - np.repeat(np.cumsum(counts[here]) - counts[here], counts[here])
+            yield before[a], after[starts[low[a] + offset]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """One end of each tracklet.
+
+    places: (N, 2) px.
+    velocities: (N, 2) px/s.
+    heights: (N,) px.
+    """
+
+    places: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
+        """Return the ends from (times_ns, boxes, index of the outermost box) of each tracklet."""
+        motions = [_motion(times_ns, boxes.astype(np.float64), outermost) for times_ns, boxes, outermost in ends]
+        places, velocities, heights = zip(*motions, strict=True) if motions else ((), (), ())
+        shape = (len(motions), 2)
+        return cls(np.reshape(places, shape), np.reshape(velocities, shape), np.array(heights, np.float64))
+
+
+def _motion(
+    times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the place and velocity of the box's centre at the outermost time, and its height.
+
+    These are medians (the Theil-Sen line), so that a few boxes that shrink before an occlusion do not turn the path.
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    seconds = (times_ns - times_ns[outermost]) / 1e9
+    height = max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0)
+    later, earlier = np.tril_indices(len(seconds), -1)
+    if len(later) == 0:
+        return centres[0], np.zeros(2), height
+    slopes = (centres[later] - centres[earlier]) / (seconds[later] - seconds[earlier])[:, None]
+    velocity = np.median(slopes, axis=0)
+    return np.median(centres - velocity * seconds[:, None], axis=0), velocity, height
