@@ -39,6 +39,11 @@ class UserError(Exception):
     """An error that a person can correct. The message says what is wrong, where, and the remedy."""
 
 
+class PassingError(Exception):
+    """A failure of a storage place that may be gone later. It says nothing about the input. The message says where and
+    how."""
+
+
 class MachineError(Exception):
     """A failure of the machine or of a storage place in a valid run. The message says where, how, and the remedy."""
 

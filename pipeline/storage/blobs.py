@@ -4,8 +4,9 @@ cause."""
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.storage.places import place
-from pipeline.storage.store import plain_cause
+from pipeline.storage.faults import plain_cause
+from pipeline.storage.places import local_path, place
+from pipeline.storage.remote import open_patiently
 
 BLOCK_BYTES = 4 << 20
 
@@ -19,7 +20,7 @@ def fetch(uri: str) -> Iterator[bytes]:
     options: dict[str, Any] = {"client_kwargs": {"trust_env": True}} if uri.startswith("http") else {}
     try:
         fs, path = place(uri, **options)
-        with fs.open(path, "rb") as file:
+        with fs.open(path, "rb") if local_path(uri) is not None else open_patiently(fs, path, uri) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
     except Exception as error:  # aiohttp, botocore and a missing driver each raise their own exceptions

@@ -13,10 +13,11 @@ from typing import Any
 from pipeline import rows
 from pipeline.errors import UserError, absent
 from pipeline.storage import tables
+from pipeline.storage.faults import plain_cause
 from pipeline.storage.names import Names, is_sound, same
 from pipeline.storage.places import is_below
 from pipeline.storage.sources import Listing, Source, in_order, is_known
-from pipeline.storage.store import Store, plain_cause
+from pipeline.storage.store import Store
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]

@@ -19,8 +19,8 @@ import pyarrow.types as kinds
 
 from pipeline.errors import DataError, UserError, blame_machine
 from pipeline.storage.absences import CHECK, no_list, nothing_matches, nothing_there
+from pipeline.storage.faults import FOUND_NOTHING, plain_cause
 from pipeline.storage.places import FILE, MAGIC, local_path, place, uri_of
-from pipeline.storage.store import FOUND_NOTHING, plain_cause
 from pipeline.storage.walk import Entry, is_inside, look, match, walk
 from pipeline.text import storable
 

@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
-from pipeline.errors import GONE, MachineError, UserError, shortage
+from pipeline.errors import GONE, DataError, MachineError, PassingError, UserError, shortage
+from pipeline.storage.faults import FOUND_NOTHING, patiently, plain_cause
 from pipeline.storage.names import is_sound, same
 from pipeline.storage.places import MAGIC, local_path, place, uri_of
+from pipeline.storage.remote import open_patiently
 
 READ_BYTES = 4 << 20
 """The block size for reads from an object store. Containers are read in order."""
-FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
 PARTIAL = ".partial"
@@ -60,17 +61,18 @@ class Store:
             raise UserError(f"cannot write to {self.uri}: {plain_cause(error)}; {remedy}") from error
 
     def exists(self, name: str) -> bool:
-        with self._reaching():
-            return bool(self._fs.exists(self._path(name)))
+        return bool(self._reach(lambda: self._fs.exists(self._path(name))))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of `name`. Raises FileNotFoundError."""
-        with self._reaching():
-            return self._fs.cat_file(self._path(name))
+        return self._reach(lambda: self._fs.cat_file(self._path(name)))
 
     def open(self, name: str) -> BinaryIO:
-        with self._reaching():
-            return self._fs.open(self._path(name), "rb")  # type: ignore[return-value]
+        """Open `name` for reading. Raises FileNotFoundError, here or, on an object store, at the first read."""
+        path = self._path(name)
+        if self.is_local:
+            return self._reach(lambda: self._fs.open(path, "rb"))
+        return self._reach(lambda: open_patiently(self._fs, path, self.uri))
 
     def put(self, name: str, content: bytes) -> None:
         """Replace `name`, if it exists, with `content` in one step."""
@@ -90,12 +92,10 @@ class Store:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
-            with self._reaching():
-                if self.is_local:
-                    _clear_way(target)
-                    partial.replace(target)
-                else:
-                    self._fs.put_file(str(partial), self._path(name))
+            if self.is_local:
+                self._reach(lambda: (_clear_way(target), partial.replace(target)))
+            else:
+                self._reach(lambda: self._fs.put_file(str(partial), self._path(name)))
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -122,10 +122,11 @@ class Store:
         hidden: whether to include names that begin with a dot, except files that are being written.
         """
         self._fs.invalidate_cache()
-        with suppress(*FOUND_NOTHING), self._reaching():
+        with suppress(*FOUND_NOTHING):
             start = len(self._path("")) + 1
-            found = (path[start:] for path in self._fs.find(self._path(below)))
-            return sorted(name for name in found if _is_shown(name, hidden=hidden) and is_sound(name))
+            paths = self._reach(lambda: self._fs.find(self._path(below)))
+            names = (path[start:] for path in paths)
+            return sorted(name for name in names if _is_shown(name, hidden=hidden) and is_sound(name))
         return []
 
     def changes(self, below: str) -> list[tuple[str, datetime]]:
@@ -134,37 +135,42 @@ class Store:
 
     def move(self, name: str, target: str) -> None:
         """Move `name` to `target` in one step, and replace what was there. Raises FileNotFoundError."""
-        with self._reaching():
-            if self.is_local:
-                Path(self._path(target)).parent.mkdir(parents=True, exist_ok=True)
-                Path(self._path(name)).replace(self._path(target))
-            else:
-                self._fs.cp_file(self._path(name), self._path(target))  # `copy` would read a name as a pattern
-                self._fs.rm_file(self._path(name))
+        path, goal = self._path(name), self._path(target)
+        if self.is_local:
+            self._reach(lambda: (Path(goal).parent.mkdir(parents=True, exist_ok=True), Path(path).replace(goal)))
+        else:
+            self._reach(lambda: self._fs.cp_file(path, goal))  # `copy` would read a name as a pattern
+            self.delete(name)
 
     def delete(self, name: str) -> None:
-        with suppress(*FOUND_NOTHING), self._reaching():
-            self._fs.rm_file(self._path(name))
+        with suppress(*FOUND_NOTHING):
+            self._reach(lambda: self._fs.rm_file(self._path(name)))
 
     def delete_tree(self, below: str) -> None:
-        with suppress(*FOUND_NOTHING), self._reaching():
+        with suppress(*FOUND_NOTHING):
             if self.is_local or not MAGIC.search(self._path(below)):
-                self._fs.rm(self._path(below), recursive=True)
+                self._reach(lambda: self._fs.rm(self._path(below), recursive=True))
             else:  # `rm` would read the name as a pattern and remove all matches
-                for path in self._fs.find(self._path(below)):
-                    self._fs.rm_file(path)
+                for path in self._reach(lambda: self._fs.find(self._path(below))):
+                    self._reach(lambda path=path: self._fs.rm_file(path))
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Raise MachineError if a disk or object store fails. Errors for missing files are passed on unchanged."""
-        try:
+    def _reach(self, action: Callable[[], Any]) -> Any:
+        """Return the result of `action`, which is repeated on an object store while that fails in a way that may pass.
+
+        Errors for missing files are passed on unchanged. All others are PassingError, UserError or MachineError.
+        """
+        if self.is_local:
             with told_shortage(self.uri):
-                yield
-        except (*FOUND_NOTHING, MachineError):
+                return action()
+        try:
+            return patiently(action, self.uri)
+        except (*FOUND_NOTHING, PassingError, UserError, MachineError):
             raise
+        except PermissionError as error:
+            raise UserError(f"{self.uri}: {plain_cause(error)}; ask for permission to read and write there") from error
+        except DataError as error:  # a concurrent writer has replaced the object
+            raise PassingError(f"{self.uri}: {error}") from error
         except Exception as error:  # every kind of object store has its own exceptions
-            if self.is_local:
-                raise
             raise MachineError(f"{self.uri}: {plain_cause(error)}; {GONE}") from error
 
     def _path(self, name: str) -> str:
@@ -198,10 +204,11 @@ def _clear_way(target: Path) -> None:
 
 
 def opener(uri: str) -> Callable[[], str | BinaryIO]:
-    """Return a function that opens `uri` at each call: it returns the path of a local file, else a seekable file
-    object.
+    """Return a function that opens the source at `uri` at each call: it returns the path of a local file, else a
+    seekable file object.
 
-    The function raises OSError for every kind of store.
+    The function and the reads of its files raise OSError for this file, PassingError for a failure that may pass,
+    UserError for one of the whole place, and DataError for a file that was replaced while it was read.
     """
     fs, path = place(uri)
     if (local := local_path(uri)) is not None:
@@ -209,8 +216,8 @@ def opener(uri: str) -> Callable[[], str | BinaryIO]:
 
     def open_remote() -> BinaryIO:
         try:
-            return fs.open(path, "rb", cache_type="readahead", block_size=READ_BYTES)
-        except Exception as error:  # botocore and aiohttp have their own exceptions
+            return open_patiently(fs, path, uri, cache_type="readahead", block_size=READ_BYTES)
+        except OSError as error:  # its text is the library's
             raise OSError(plain_cause(error)) from error
 
     return open_remote
@@ -221,13 +228,3 @@ def is_full(error: BaseException) -> bool:
     while error.__cause__ is not None:
         error = error.__cause__
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def plain_cause(error: BaseException) -> str:
-    """Return the last cause of `error` in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, FileNotFoundError) and not error.strerror:
-        reason = "there is no such file"  # the library states only the name
-    return (reason or type(error).__name__).splitlines()[0]

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline import rows
 from pipeline.errors import DataError
-from pipeline.storage.store import Store, plain_cause
+from pipeline.storage.faults import plain_cause
+from pipeline.storage.store import Store
 from pipeline.text import storable
 
 ROWS_PER_GROUP = 65_536

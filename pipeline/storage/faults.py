@@ -1,0 +1,216 @@
+"""The failures of storage places, told apart by what they concern: a moment, one object, or everything.
+
+| kind | error | examples |
+|---|---|---|
+| it may pass | PassingError | 429, 500, 503, SlowDown, a timeout, a broken connection |
+| this object | FileNotFoundError, DataError | 404, 403 of one object, an object that changed while it was read |
+| everything in the place | UserError | an expired token, an unknown key, no such bucket |
+
+The names of S3's codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
+"""
+
+import errno
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from pipeline.errors import DataError, MachineError, PassingError, UserError, shortage
+
+Result = TypeVar("Result")
+FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
+PASSING_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+FOR_ALL = {
+    "ExpiredToken": "its credentials have expired; renew them",
+    "ExpiredTokenException": "its credentials have expired; renew them",
+    "TokenRefreshRequired": "its credentials have expired; renew them",
+    "InvalidToken": "it does not accept these credentials; correct them",
+    "InvalidAccessKeyId": "it does not know the access key; correct the credentials",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key; correct the credentials",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+    "AccountProblem": "there is a problem with the account; ask its owner",
+    "AllAccessDisabled": "all access is disabled; ask the owner of the bucket",
+    "NoSuchBucket": "there is no such bucket; correct the name",
+    "InvalidBucketName": "this is no name of a bucket; correct it",
+    "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+    "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+}
+"""The codes that concern every object of a place, each with its cause and remedy."""
+CREDENTIALS = frozenset(
+    {
+        "CredentialRetrievalError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+"""The classes of botocore's errors about credentials that are missing here."""
+CHANGED_CODES = frozenset({"PreconditionFailed", "InvalidRange"})
+CHANGED_STATUSES = frozenset({412, 416})
+CONNECTIONS = frozenset(
+    {
+        "ClientConnectionError",
+        "ClientConnectorError",
+        "ClientOSError",
+        "ClientPayloadError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "ConnectionTimeoutError",
+        "ContentLengthError",
+        "EndpointConnectionError",
+        "HTTPClientError",
+        "IncompleteRead",
+        "IncompleteReadError",
+        "ProtocolError",
+        "ReadTimeoutError",
+        "ResponseStreamingError",
+        "ServerDisconnectedError",
+        "ServerTimeoutError",
+        "SocketTimeoutError",
+    }
+)
+"""The classes of errors of aiohttp, botocore and urllib3 that say that a connection broke or did not come about."""
+PASSING_ERRNOS = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+OURS = (DataError, UserError, MachineError, PassingError)
+TRIES = 4
+PATIENCE_S = 90.0
+"""Seconds after which a failure that may pass is no longer waited for in place."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""Bounds of the longest random wait before a try. It doubles with every try."""
+
+
+def patiently(
+    action: Callable[[], Result],
+    uri: str,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Result:
+    """Return the result of `action`, which is repeated while the place at `uri` fails in a way that may pass.
+
+    The waits are random up to a bound that doubles (full jitter: Brooker 2015, "Exponential Backoff And Jitter"), so
+    that many workers do not come back at the same moment. `action` must be repeatable. Raises what `fault_of` returns.
+    """
+    started = now()
+    for wait_s in _waits():
+        try:
+            return action()
+        except Exception as error:
+            fault = fault_of(error, uri)
+            if wait_s is None or not isinstance(fault, PassingError) or now() - started + wait_s > PATIENCE_S:
+                if fault is error:
+                    raise
+                raise fault from error
+            sleep(wait_s)
+    raise AssertionError("the last wait is None")
+
+
+def _waits() -> Iterator[float | None]:
+    longest_s = FIRST_WAIT_S
+    for _ in range(TRIES - 1):
+        yield random.uniform(0, longest_s)
+        longest_s = min(2 * longest_s, LONGEST_WAIT_S)
+    yield None
+
+
+def fault_of(error: Exception, uri: str) -> Exception:
+    """Return the error that stands for `error`, which a library raised for the remote place at `uri`.
+
+    An error of this project, one about a missing file and one of an unknown kind come back unchanged.
+    """
+    links = list(_chain(error))
+    if ours := next((link for link in links if isinstance(link, OURS)), None):
+        return ours
+    cause = plain_cause(error)
+    answer = next(filter(any, ((_code(link), _status(link)) for link in links)), ("", 0))
+    names = {kind.__name__ for link in links for kind in type(link).__mro__}
+    if answer[0] in FOR_ALL:
+        return UserError(f"{uri}: {FOR_ALL[answer[0]]} ({cause})")
+    if names & CREDENTIALS:
+        return UserError(f"{uri}: {cause}; give credentials that may read and write there")
+    if answer[0] in CHANGED_CODES or answer[1] in CHANGED_STATUSES or "FileExpired" in names:
+        return DataError("it was replaced or changed while it was read; the next run reads the new file")
+    if answer[0] in PASSING_CODES or answer[1] in PASSING_STATUSES or names & CONNECTIONS:
+        return PassingError(f"{uri}: {cause}")
+    return _of_system(links, uri, cause) or error
+
+
+def _of_system(links: Sequence[BaseException], uri: str, cause: str) -> Exception | None:
+    """Return the fault for an error of the operating system, or None for one of another kind."""
+    for link in links:
+        if isinstance(link, FOUND_NOTHING):
+            return link
+        if isinstance(link, OSError) and (link.errno in PASSING_ERRNOS or isinstance(link, TimeoutError)):
+            return PassingError(f"{uri}: {cause}")
+        if isinstance(link, OSError) and (lack := shortage(link)):
+            return lack
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes, the first cause first."""
+    if error.__cause__ is not None:
+        yield from _chain(error.__cause__)
+    yield error
+
+
+def _code(error: BaseException) -> str:
+    """Return the code of an S3 server's answer, or an empty text."""
+    answer: Any = getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+
+
+def _status(error: BaseException) -> int:
+    """Return the HTTP status of an answer, as botocore, aiohttp and gcsfs keep it, or 0."""
+    answer: Any = getattr(error, "response", None)
+    if isinstance(answer, dict):
+        return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    for name in ("status", "code"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) and 100 <= value < 600:
+            return value
+    return 0
+
+
+def plain_cause(error: BaseException) -> str:
+    """Return the first cause of `error` in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+        reason = "there is no such file"  # the library states only the name
+    return (reason or type(error).__name__).splitlines()[0]
