@@ -6,8 +6,9 @@ from jobs import console
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content, Failure
+from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.sources import Listing, list_sources
+from pipeline.storage.sources import Listing
 
 
 def list_aloud(named: Sequence[str], output: str, sequence: str | None) -> Listing:

@@ -44,8 +44,9 @@ from pipeline.media.ahead import ahead
 from pipeline.media.probing import probe
 from pipeline.planning import recipe
 from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
+from pipeline.storage.content_ids import content_id
 from pipeline.storage.ledger import WORK, Ledger
-from pipeline.storage.sources import Source, content_id
+from pipeline.storage.sources import Source
 from pipeline.storage.store import Store, opener
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.reduce import Part, VideoJob, reduce_video

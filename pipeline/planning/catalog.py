@@ -9,8 +9,9 @@ from enum import StrEnum
 from pipeline.errors import DataError
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
+from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.sources import Source, content_id
+from pipeline.storage.sources import Source
 from pipeline.storage.store import opener
 
 THREADS = 8

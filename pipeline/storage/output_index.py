@@ -16,7 +16,8 @@ from pipeline.storage import tables
 from pipeline.storage.faults import plain_cause
 from pipeline.storage.names import Names, is_sound, same
 from pipeline.storage.places import is_below
-from pipeline.storage.sources import Listing, Source, in_order, is_known
+from pipeline.storage.sequences import in_order
+from pipeline.storage.sources import Listing, Source, is_known
 from pipeline.storage.store import Store
 
 SOURCES_FILE = "sources/sources.parquet"

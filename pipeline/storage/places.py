@@ -8,7 +8,7 @@ UTF-8. Then the uri is `file://` with the path percent-encoded. `local_path(uri_
 import os
 import re
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import fsspec
 
@@ -46,6 +46,16 @@ def local_path(uri: str) -> str | None:
         return None
     is_home = uri.startswith("~") and not os.path.lexists(uri)
     return _absolute(os.path.expanduser(uri) if is_home else uri)
+
+
+def typed_path(argument: str) -> str | None:
+    """Return the path on this machine that a person means, or None for other places. File managers write
+    file:///a%20b."""
+    path = local_path(argument)
+    if path is not None and argument.startswith(FILE) and not os.path.lexists(path):
+        decoded = os.path.abspath(unquote(argument.removeprefix(FILE)))
+        return decoded if os.path.lexists(decoded) else path
+    return path
 
 
 def uri_of(path: str) -> str:

@@ -46,7 +46,7 @@ class Entry:
         return self.is_folder and self.why_not is not None
 
 
-def look(path: str) -> Entry:
+def entry_at(path: str) -> Entry:
     """Return the entry at a path. Raises FileNotFoundError if nothing is there, not even a broken link."""
     try:
         found = os.stat(path)
@@ -136,7 +136,7 @@ class _Walk:
             for name in sorted(links):
                 path = f"{folder.path.rstrip('/')}/{name}"
                 try:
-                    entry = look(path)
+                    entry = entry_at(path)
                 except FileNotFoundError:
                     continue
                 except OSError as error:

@@ -10,8 +10,8 @@ from jobs.plan import Line, _foresee, _show_totals
 from pipeline.config import load
 from pipeline.planning import catalog
 from pipeline.storage import records, tables
+from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.sources import list_sources
 from pipeline.storage.store import Store
 from pipeline.video.sequence import sequence_statuses
 from tests.builders import Film, Walker, publish, registry, target

@@ -7,8 +7,9 @@ import s3fs
 
 from jobs.relink import relink
 from pipeline.rows import VIDEO_TABLES
+from pipeline.storage.content_ids import content_id
+from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.sources import content_id, list_sources
 from pipeline.storage.store import Store, opener
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part

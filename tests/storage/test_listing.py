@@ -9,9 +9,9 @@ import fsspec
 import pandas as pd
 import pytest
 
-from pipeline.errors import DataError, UserError
-from pipeline.storage import sources
-from pipeline.storage.sources import Source, content_id, in_order, list_sources
+from pipeline.errors import UserError
+from pipeline.storage.content_ids import content_id
+from pipeline.storage.listing import list_sources
 from pipeline.storage.store import Store, opener
 
 
@@ -141,36 +141,6 @@ def test_a_list_without_the_column_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,camera\na.mp4,1\n")
     with pytest.raises(UserError, match=r"list.csv: needs a column `uri`, has path, camera"):
         list_sources([f"@{tmp_path}/list.csv"], "/nowhere")
-
-
-def test_the_id_is_of_the_content_not_of_the_name(tmp_path: Path) -> None:
-    for name, content in (("a.mp4", b"same"), ("b.mkv", b"same"), ("c.mp4", b"other")):
-        (tmp_path / name).write_bytes(content)
-    ids = [content_id(Source(uri=str(tmp_path / name), name=name, named_by="")) for name in ("a.mp4", "b.mkv", "c.mp4")]
-    assert ids[0] == ids[1] != ids[2]
-    assert [len(each) for each in ids] == [20] * 3
-
-
-def test_a_large_file_is_known_by_its_size_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "WHOLE_BYTES", 1000)
-    monkeypatch.setattr(sources, "SAMPLE_BYTES", 10)
-    path = tmp_path / "large.mp4"
-    source = Source(uri=str(path), name="large.mp4", named_by="")
-    ids = set()
-    for change_at in (None, 0, 1999):
-        content = bytearray(2000)
-        if change_at is not None:
-            content[change_at] = 1
-        path.write_bytes(content)
-        ids.add(content_id(source))
-    path.write_bytes(bytes(2001))
-    ids.add(content_id(source))
-    assert len(ids) == 4
-
-
-def test_a_file_that_cannot_be_read_is_a_fault_of_the_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be read: .*"):
-        content_id(Source(uri=str(tmp_path), name="folder", named_by=""))
 
 
 def test_a_root_has_one_name_wherever_it_is_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,23 +434,3 @@ def test_a_list_that_cannot_be_meant_so_is_refused(folder: Path, columns: dict[s
 def test_there_is_one_other_way_to_name_sequences(folder: Path) -> None:
     with pytest.raises(UserError, match="--sequence cam1: there is one way, folder"):
         list_sources([str(folder)], "/nowhere", "cam1")
-
-
-@pytest.mark.parametrize(
-    ("known", "named", "ordered"),
-    [
-        ("", "abc", "abc"),
-        ("abc", "de", "abcde"),  # a list of only the new files
-        ("abcde", "abc", "abcde"),  # the first list again
-        ("abc", "abxcd", "abxcd"),  # a longer list
-        ("abc", "ca", "cab"),
-        ("abcd", "bd", "abcd"),
-    ],
-)
-def test_a_sequence_grows_as_lists_say(known: str, named: str, ordered: str) -> None:
-    assert "".join(in_order("cam", list(known), list(named))) == ordered
-
-
-def test_the_files_of_a_folder_are_in_order_of_their_names() -> None:
-    names = [f"/cam/{name}.mp4" for name in ("part-1", "part-2", "Part-9", "part-10")]
-    assert in_order("/cam", [names[3], names[1]], [names[2], names[0]]) == names

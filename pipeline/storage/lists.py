@@ -1,0 +1,179 @@
+"""Read the lists of sources that `@LIST` names: text, CSV or Parquet."""
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from pipeline.errors import UserError
+from pipeline.storage.absences import no_list
+from pipeline.storage.faults import plain_cause
+from pipeline.storage.places import local_path, place, typed_path, uri_of
+from pipeline.text import storable
+
+TEXTS = (kinds.is_string, kinds.is_large_string, kinds.is_dictionary, kinds.is_null)
+KINDS = {"sequence": (*TEXTS, kinds.is_integer), "recorded_at": (*TEXTS, kinds.is_timestamp)}
+"""The columns of a list besides `uri`, and the types that each may have in Parquet."""
+FORMS = {"sequence": "names or whole numbers", "recorded_at": "times, as 2024-05-01T10:00:00Z"}
+"""The values of these columns, in the words of a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One input in a list.
+
+    uri: the address or name in the list.
+    sequence: the recording that the file is a piece of. None if not stated.
+    recorded_at: the start of the recording, UTC. None if not stated.
+    """
+
+    uri: str
+    sequence: str | None = None
+    recorded_at: datetime | None = None
+
+
+def is_list(argument: str) -> bool:
+    """Return whether an argument names a list. It may also be a file named @…, because the shell expands * to such
+    files."""
+    return argument.startswith("@") and (os.path.lexists(argument[1:]) or not os.path.lexists(argument))
+
+
+def read_list(uri: str) -> Iterator[Line]:
+    """Yield the inputs in the list at `uri`. Raises UserError if the list cannot be read."""
+    try:
+        fs, path = place(uri) if (typed := typed_path(uri)) is None else place(uri_of(typed))
+        content: bytes = fs.cat_file(path)
+    except Exception as error:
+        raise no_list(uri, error, plain_cause(error)) from error
+    folder = path.rpartition("/")[0]
+    here = uri_of(folder or "/") if local_path(uri) is not None else fs.unstrip_protocol(folder)
+    for line in _lines(uri, content):
+        known = next(filter(None, (_existing(name, here) for name in _spellings(line.uri))), None)
+        if known or not (_is_text_list(uri) and line.uri.lstrip().startswith("#")):
+            name = line.uri.strip()
+            yield replace(line, uri=known or (name if _is_absolute(name) else _beside(name, here)))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yield the possible forms of a name in a list: unchanged, without spaces around it, and with its bytes read as
+    cp1252."""
+    yield name
+    yield name.strip()
+    if storable(name) != name:
+        yield _windows(name.strip())
+
+
+def _existing(name: str, here: str) -> str | None:
+    """Return the place of a name in a list if something exists there, or None.
+
+    The file lies beside the list or in the current folder, because a list made with `ls` holds names relative to
+    that.
+    """
+    if "://" in name:
+        return name
+    for uri in (name,) if name.startswith("/") else (_beside(name, here), name):
+        path = local_path(uri)
+        if os.path.lexists(path) if path is not None else _exists(uri):
+            return uri if path is None else uri_of(path)
+    return None
+
+
+def _beside(name: str, here: str) -> str:
+    """Return the place of a name in a list that lies in the folder or prefix `here`."""
+    folder = local_path(here)
+    return f"{here}/{name}" if folder is None else uri_of(os.path.abspath(os.path.join(folder, name)))
+
+
+def _exists(uri: str) -> bool:
+    fs, path = place(uri)
+    return bool(fs.exists(path))
+
+
+def _is_absolute(name: str) -> bool:
+    return "://" in name or name.startswith(("/", "~"))
+
+
+def _is_text_list(uri: str) -> bool:
+    """Return whether a list holds only names, so that # begins a comment."""
+    return not uri.lower().endswith((".csv", ".parquet"))
+
+
+def _windows(text: str) -> str:
+    """Return text with its stray bytes read as cp1252 (western Windows). Other text is unchanged."""
+    if storable(text) == text:
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _lines(uri: str, content: bytes) -> list[Line]:
+    if uri.lower().endswith(".parquet"):
+        return _lines_of_parquet(uri, content)
+    text = _decoded(uri, content)
+    if _is_text_list(uri):
+        # `find -print0` separates names with zero bytes, because some names contain a line end.
+        lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+        return [Line(line) for line in lines if line.strip() and line.strip() != "uri"]
+    for delimiter in ",;\t":
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            if "uri" in (reader.fieldnames or ()):
+                return [_line(uri, row) for row in reader if row["uri"] and row["uri"].strip()]
+        except csv.Error as error:
+            raise UserError(f"list {uri}: line {reader.line_num} is no CSV: {error}; correct it") from None
+    _check_columns(uri, next(csv.reader(io.StringIO(text, newline="")), ()))
+    return []
+
+
+def _lines_of_parquet(uri: str, content: bytes) -> list[Line]:
+    try:
+        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"list {uri}: cannot be read as Parquet: {plain_cause(error)}; write it again") from None
+    _check_columns(uri, table.column_names)
+    for column in table.schema:
+        if column.name in KINDS and not any(of_kind(column.type) for of_kind in KINDS[column.name]):
+            raise UserError(f"list {uri}: column `{column.name}` must hold {FORMS[column.name]}, holds {column.type}")
+    known = [name for name in ("uri", *KINDS) if name in table.column_names]
+    return [_line(uri, row) for row in table.select(known).to_pylist() if row["uri"]]
+
+
+def _decoded(uri: str, content: bytes) -> str:
+    """Return the text of a list. Bytes that are not UTF-8 are kept, as in file names that a shell lists."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if content.startswith(mark):
+            return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in content:
+            raise UserError(f"list {uri}: must be text, CSV or Parquet (a file .parquet)") from None
+        return content.decode("utf-8-sig", "surrogateescape")
+
+
+def _check_columns(uri: str, names: Sequence[str]) -> None:
+    if "uri" not in names:
+        raise UserError(f"list {uri}: needs a column `uri`, has {', '.join(names) or 'none'}; rename one")
+
+
+def _line(uri: str, row: Mapping[str, Any]) -> Line:
+    """Return one row of the list at `uri`. A value that is not stated is null or empty."""
+    sequence, stated = (_windows(str(row.get(name) if row.get(name) is not None else "").strip()) for name in KINDS)
+    recorded_at = None
+    if stated:
+        try:
+            recorded_at = datetime.fromisoformat(stated)
+        except ValueError:
+            raise UserError(
+                f"list {uri}: recorded_at of {storable(str(row['uri']))} must be {FORMS['recorded_at']}, got {stated!r}"
+            ) from None
+        recorded_at = recorded_at.replace(tzinfo=recorded_at.tzinfo or UTC).astimezone(UTC)
+    named = row["uri"]
+    return Line(os.fsdecode(named) if isinstance(named, bytes) else str(named), sequence or None, recorded_at)
