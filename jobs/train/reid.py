@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
 from pipeline.models.person_detector import PersonDetector
 from pipeline.storage.blobs import fetch
-from pipeline.training import loop
+from pipeline.training import loop, reid_crops
 from pipeline.training import reid as training
 from pipeline.weights import Registry, sha256_of
 
@@ -78,7 +78,7 @@ def reid(
     params = training.ReidTrainingParams(
         epochs=epochs, learning_rate=learning_rate, people_per_batch=people_per_batch, seed=seed
     )
-    augmentation = training.Augmentation()
+    augmentation = reid_crops.Augmentation()
     teacher_network = None if teacher is None else training.read_teacher(teacher_path(registry, teacher, "reid"))
     labelled = cuhk03.load(data)
     away = cuhk03.held_out(labelled.people, held_out)
@@ -114,17 +114,17 @@ def reid(
         output,
         kind="reid",
         licence=licence,
-        model_input=f"{training.HEIGHT}x{training.WIDTH} px (height x width), RGB, ImageNet mean and deviation",
+        model_input=f"{reid_crops.HEIGHT}x{reid_crops.WIDTH} px (height x width), RGB, ImageNet mean and deviation",
         note=f"Trained by `rollcall train reid` on {data.name}.",
     )
     space = f"{entry_name}-{sha256_of(path)[:8]}"
     write_entries(output, {entry_name: replace(entry, embedding_space=space)}, "observe.body.weights")
 
 
-def _people(crops: cuhk03.PersonCrops) -> training.People:
+def _people(crops: cuhk03.PersonCrops) -> reid_crops.People:
     pictures = [read_rgb(path) for path in crops.paths]
-    return training.People(
-        training.crops_of(pictures, [_whole_box(picture) for picture in pictures]), crops.people, crops.cameras
+    return reid_crops.People(
+        reid_crops.crops_of(pictures, [_whole_box(picture) for picture in pictures]), crops.people, crops.cameras
     )
 
 
@@ -136,10 +136,12 @@ def _others(
     per_second: float,
     device: str,
 ) -> NDArray[np.uint8]:
-    parts = [np.zeros((0, training.HEIGHT, training.WIDTH, 3), np.uint8)]
+    parts = [np.zeros((0, reid_crops.HEIGHT, reid_crops.WIDTH, 3), np.uint8)]
     for folder in people or []:
         labelled = read_people(folder)
-        parts.append(training.crops_of([labels.picture for labels in labelled], [labels.boxes for labels in labelled]))
+        parts.append(
+            reid_crops.crops_of([labels.picture for labels in labelled], [labels.boxes for labels in labelled])
+        )
     if unlabelled and detector:
         finder = PersonDetector(
             registry.path(detector),
@@ -152,7 +154,7 @@ def _others(
             half=False,
         )
         parts.append(
-            training.crops_found(read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE), finder)
+            reid_crops.crops_found(read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE), finder)
         )
     return np.concatenate(parts)
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,47 +26,16 @@ from torch.nn import functional
 from pipeline.arrays import Picture
 from pipeline.errors import UserError
 from pipeline.evaluation.reid import normalised, rank
-from pipeline.models.body_embedder import DIMENSIONS, MEAN, STD, build_osnet, cut_bodies, load_osnet
-from pipeline.models.person_detector import PersonDetector
+from pipeline.models.body_embedder import DIMENSIONS, build_osnet, load_osnet
 from pipeline.training import loop
+from pipeline.training.reid_crops import Augmentation, People, samples, shared_view, student_view
+from pipeline.training.reid_losses import feature_loss, run_stages, stages_of, triplet_loss, vector_loss
 
 ARCHITECTURE = "osnet_x0_25"
-HEIGHT, WIDTH = 256, 128
-MIN_HEIGHT_PX = 40
-"""Smaller people in unlabelled pictures are left out."""
 VALIDATED = 0.05
 """Share of the unlabelled crops that measure the similarity to the teacher and are not trained on."""
 BATCH = 64
 """Batch size of the evaluation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augmentation:
-    """Probabilities and ranges of the augmentation.
-
-    shift, zoom: shares of the crop's size.
-    light, contrast, saturation: largest change of the factor 1.
-    occluded: probability that another crop is pasted over one side.
-    cover: share of the width that it covers.
-    erased_share: share of the crop's area.
-    small_px: height of the crop that the camera saw.
-    blur_px: standard deviation.
-    """
-
-    mirrored: float = 0.5
-    shift: float = 0.06
-    zoom: float = 0.12
-    light: float = 0.25
-    contrast: float = 0.25
-    saturation: float = 0.3
-    occluded: float = 0.3
-    cover: tuple[float, float] = (0.15, 0.5)
-    erased: float = 0.25
-    erased_share: tuple[float, float] = (0.02, 0.2)
-    small: float = 0.3
-    small_px: tuple[int, int] = (40, 160)
-    blurred: float = 0.2
-    blur_px: tuple[float, float] = (0.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,135 +69,12 @@ class ReidTrainingParams:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class People:
-    """N labelled crops.
-
-    crops: (N, 256, 128, 3) uint8 RGB.
-    people: (N,) int64. The person each crop shows.
-    cameras: (N,) int64.
-    """
-
-    crops: NDArray[np.uint8]
-    people: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-
-
 def read_teacher(path: Path) -> nn.Module:
     """Return the teacher in `path`. Raises UserError if it has another architecture."""
     network, architecture = load_osnet(path)
     if architecture != ARCHITECTURE:
         raise UserError(f"{path} holds an {architecture}; the teacher must be an {ARCHITECTURE}")
     return network
-
-
-def crops_found(pictures: Sequence[Picture], detector: PersonDetector) -> NDArray[np.uint8]:
-    """Return (N, 256, 128, 3) crops of the people that `detector` finds in pictures."""
-    return crops_of(pictures, [found.boxes for found in detector(pictures)])
-
-
-def crops_of(pictures: Sequence[Picture], boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """Return (N, 256, 128, 3) crops of the boxes of each picture, without boxes lower than MIN_HEIGHT_PX."""
-    parts = [np.zeros((0, HEIGHT, WIDTH, 3), np.uint8)]
-    for picture, some in zip(pictures, boxes, strict=True):
-        parts.append(cut_bodies(picture, some[some[:, 3] - some[:, 1] >= MIN_HEIGHT_PX], HEIGHT, WIDTH))
-    return np.concatenate(parts)
-
-
-# --- augmentation -----------------------------------------------------------------------------------------------------
-
-
-def seen_alike(crop: Picture, settings: Augmentation, rng: np.random.Generator) -> Picture:
-    """Return `crop` as teacher and student see it: mirrored, shifted, zoomed, tinted."""
-    height, width = crop.shape[:2]
-    zoom = 1 + rng.uniform(-1, 1) * settings.zoom
-    x, y = rng.uniform(-1, 1, 2) * settings.shift * (width, height) + (1 - zoom) / 2 * np.array([width, height])
-    matrix = np.array([[zoom, 0, x], [0, zoom, y]])
-    if rng.random() < settings.mirrored:
-        matrix[0] = [-zoom, 0, width - 1 - x]
-    moved = cv2.warpAffine(crop, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
-    light, contrast, saturation = (
-        1 + rng.uniform(-1, 1) * each for each in (settings.light, settings.contrast, settings.saturation)
-    )
-    # Change the tones with a table, then move the colours away from or towards grey.
-    values = np.arange(256, dtype=np.float32) * light
-    tones = ((values - 127.5) * contrast + 127.5).clip(0, 255).astype(np.uint8)
-    toned = np.asarray(cv2.LUT(moved, tones), np.uint8)
-    grey = cv2.cvtColor(cv2.cvtColor(toned, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.addWeighted(toned, saturation, grey, 1 - saturation, 0), np.uint8)
-
-
-def spoiled(crop: Picture, other: Picture, settings: Augmentation, rng: np.random.Generator) -> tuple[Picture, bool]:
-    """Return `crop` as only the student sees it: sometimes occluded by `other`, erased, small, blurred.
-
-    Also return whether the crop is complete, that is neither occluded nor erased.
-    """
-    height, width = crop.shape[:2]
-    spoilt, is_whole = crop.copy(), True
-    if rng.random() < settings.occluded:
-        is_whole = False
-        cover = round(rng.uniform(*settings.cover) * width)
-        top = round(rng.uniform(0, 0.5) * height)
-        start = round(rng.uniform(0, 0.5) * width)  # the occluder's near side begins inside its own crop
-        part = other[: height - top, start : start + cover]
-        if rng.random() < 0.5:
-            spoilt[top:, : part.shape[1]] = part[:, ::-1]
-        else:
-            spoilt[top:, width - part.shape[1] :] = part
-    if rng.random() < settings.erased:
-        is_whole = False
-        area, aspect = rng.uniform(*settings.erased_share) * height * width, np.exp(rng.uniform(-1, 1))
-        tall = min(height, max(1, round(float(np.sqrt(area * aspect)))))
-        wide = min(width, max(1, round(float(np.sqrt(area / aspect)))))
-        top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
-        spoilt[top : top + tall, left : left + wide] = rng.integers(0, 256, 3)
-    if rng.random() < settings.small:
-        low = int(rng.integers(*settings.small_px))
-        small = cv2.resize(spoilt, (max(8, low * width // height), low), interpolation=cv2.INTER_AREA)
-        spoilt = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    if rng.random() < settings.blurred:
-        spoilt = np.asarray(cv2.GaussianBlur(spoilt, (0, 0), rng.uniform(*settings.blur_px)), np.uint8)
-    return spoilt, is_whole
-
-
-# --- the network ------------------------------------------------------------------------------------------------------
-
-
-def stages_of(network: Any) -> nn.ModuleList:
-    """Return the five consecutive stages of an OSNet: four with feature maps, and one that makes the vector."""
-    pools = (getattr(network, name, nn.Identity()) for name in ("pool2", "pool3"))
-    return nn.ModuleList(
-        [
-            nn.Sequential(network.conv1, network.maxpool),
-            nn.Sequential(network.conv2, next(pools)),
-            nn.Sequential(network.conv3, next(pools)),
-            nn.Sequential(network.conv4, network.conv5),
-            nn.Sequential(network.global_avgpool, nn.Flatten(), network.fc),
-        ]
-    )
-
-
-def feature_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return the mean squared difference in units of the teacher's variance."""
-    return functional.mse_loss(ours.float(), theirs.float()) / theirs.float().var().clamp_min(1e-6)
-
-
-def vector_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return 1 minus the mean cosine of (B, D) vectors."""
-    return 1 - functional.cosine_similarity(ours.float(), theirs.float()).mean()
-
-
-def triplet_loss(vectors: Tensor, people: Tensor, margin: float) -> Tensor:
-    """Return the batch-hard triplet loss of (B, D) vectors.
-
-    It compares each crop with its farthest crop of the same person and its nearest crop of another.
-    """
-    unit = functional.normalize(vectors.float())
-    distances = (2 - 2 * unit @ unit.T).clamp_min(1e-6).sqrt()
-    same = people[:, None] == people[None, :]
-    farthest = distances.masked_fill(~same, 0).amax(dim=1)
-    nearest = distances.masked_fill(same, torch.inf).amin(dim=1)
-    return functional.relu(farthest - nearest + margin).mean()
 
 
 class Trainer:
@@ -302,10 +147,13 @@ class Trainer:
         self, crops: Sequence[Picture], people: Tensor, done: float, rng: np.random.Generator
     ) -> dict[str, float]:
         params = self.params
-        alike = [seen_alike(crop, self._augmentation, rng) for crop in crops]
+        alike = [shared_view(crop, self._augmentation, rng) for crop in crops]
         others = rng.integers(0, len(alike), len(alike))
         spoilt, are_whole = zip(
-            *(spoiled(crop, alike[other], self._augmentation, rng) for crop, other in zip(alike, others, strict=True)),
+            *(
+                student_view(crop, alike[other], self._augmentation, rng)
+                for crop, other in zip(alike, others, strict=True)
+            ),
             strict=True,
         )
         whole = torch.tensor(are_whole, device=self._device)
@@ -319,9 +167,11 @@ class Trainer:
             theirs: list[Tensor] = []
             if self._teacher is not None:
                 with torch.no_grad():
-                    theirs = _run(self._teacher, samples(alike).to(self._device))
+                    theirs = run_stages(self._teacher, samples(alike).to(self._device))
             staged = bool(theirs) and done < params.staged
-            ours = _run(self._stages, samples(alike if staged else spoilt).to(self._device), theirs if staged else None)
+            ours = run_stages(
+                self._stages, samples(alike if staged else spoilt).to(self._device), theirs if staged else None
+            )
         if theirs:
             # Occluded parts cannot show in the feature maps, so those are compared only for complete crops.
             compared = torch.ones_like(whole) if staged or not whole.any() else whole
@@ -411,22 +261,6 @@ def vectors_of(network: nn.Module, crops: NDArray[np.uint8]) -> NDArray[np.float
         with torch.autocast(device.type, torch.bfloat16):
             parts.append(network(samples(crops[start : start + BATCH]).to(device)).float().cpu().numpy())
     return np.concatenate(parts)
-
-
-def samples(crops: Sequence[Picture] | NDArray[np.uint8]) -> Tensor:
-    """Convert B crops (256, 128, 3) uint8 RGB to normalised (B, 3, 256, 128) float32, channels last in memory."""
-    pictures = torch.from_numpy(np.stack(list(crops))).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return pictures.sub_(mean).div_(std)
-
-
-def _run(stages: nn.ModuleList, inputs: Tensor, fed: Sequence[Tensor] | None = None) -> list[Tensor]:
-    """Return the output of each stage, fed with the stage before it, or with `fed` instead."""
-    outputs: list[Tensor] = []
-    for index, stage in enumerate(stages):
-        before = inputs if index == 0 else outputs[-1] if fed is None else fed[index - 1]
-        outputs.append(stage(before))
-    return outputs
 
 
 def _people_in_turn(

@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 
 from pipeline.models.body_embedder import BodyEmbedder, build_osnet
 from pipeline.models.networks import write_checkpoint
-from pipeline.training import reid
+from pipeline.training import reid, reid_crops, reid_losses
 from pipeline.training.loop import Run
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
-def coloured(num_people: int, crops_each: int, seed: int = 0) -> reid.People:
+def coloured(num_people: int, crops_each: int, seed: int = 0) -> reid_crops.People:
     """Return noisy crops of people whose clothes differ in colour, under two cameras."""
     rng = np.random.default_rng(seed)
     people = np.repeat(np.arange(num_people), crops_each)
-    crops = np.empty((len(people), reid.HEIGHT, reid.WIDTH, 3), np.uint8)
+    crops = np.empty((len(people), reid_crops.HEIGHT, reid_crops.WIDTH, 3), np.uint8)
     colours = rng.integers(0, 256, (num_people, 2, 3))
     for crop, person in zip(crops, people, strict=True):
         crop[:128], crop[128:] = colours[person]
         crop[:] = (crop.astype(int) + rng.integers(-20, 21, crop.shape)).clip(0, 255)
-    return reid.People(crops, people, np.arange(len(people)) % 2)
+    return reid_crops.People(crops, people, np.arange(len(people)) % 2)
 
 
 def teacher() -> torch.nn.Module:
@@ -32,7 +32,7 @@ def teacher() -> torch.nn.Module:
 
 
 RECIPE = reid.ReidTrainingParams(epochs=2, people_per_batch=2, crops_per_person=2, staged=0.5)
-NOBODY = np.zeros((0, reid.HEIGHT, reid.WIDTH, 3), np.uint8)
+NOBODY = np.zeros((0, reid_crops.HEIGHT, reid_crops.WIDTH, 3), np.uint8)
 
 
 def trained(folder: Path, epochs_first: int | None) -> tuple[dict[str, torch.Tensor], str]:
@@ -40,7 +40,7 @@ def trained(folder: Path, epochs_first: int | None) -> tuple[dict[str, torch.Ten
     resumed."""
 
     def start() -> tuple[reid.Trainer, Run]:
-        trainer = reid.Trainer(coloured(3, 3), coloured(2, 2).crops, RECIPE, reid.Augmentation(), teacher())
+        trainer = reid.Trainer(coloured(3, 3), coloured(2, 2).crops, RECIPE, reid_crops.Augmentation(), teacher())
         return trainer, Run(folder, {"test": 1})
 
     if epochs_first:
@@ -48,7 +48,7 @@ def trained(folder: Path, epochs_first: int | None) -> tuple[dict[str, torch.Ten
         epochs = iter(range(epochs_first))
         stopped = trainer.figures
 
-        def figures(held_out: reid.People) -> dict[str, float]:
+        def figures(held_out: reid_crops.People) -> dict[str, float]:
             if next(epochs, None) is None:
                 raise KeyboardInterrupt
             return stopped(held_out)
@@ -77,15 +77,15 @@ def test_what_is_written_embeds_as_the_network_does(tmp_path: Path) -> None:
     write_checkpoint(path, network.state_dict(), {"architecture": reid.ARCHITECTURE}, half=True)
     crops = coloured(3, 1).crops
     with torch.inference_mode():
-        expected = torch.nn.functional.normalize(network(reid.samples(crops))).numpy()
+        expected = torch.nn.functional.normalize(network(reid_crops.samples(crops))).numpy()
     assert_allclose(BodyEmbedder(path, batch=2, device="cpu", half=False)(crops), expected, atol=2e-3)
 
 
 def test_stages_make_up_the_network() -> None:
     network = teacher()
-    samples = reid.samples(coloured(2, 1).crops)
+    samples = reid_crops.samples(coloured(2, 1).crops)
     x = samples
-    for stage in reid.stages_of(network):
+    for stage in reid_losses.stages_of(network):
         x = stage(x)
     assert_allclose(x.numpy(), network(samples).numpy(), atol=1e-5)
 
@@ -93,30 +93,30 @@ def test_stages_make_up_the_network() -> None:
 def test_losses_are_zero_where_nothing_is_left_to_learn() -> None:
     vectors = torch.tensor([[1.0, 0], [2, 0], [0, 3], [0, 1]])
     people = torch.tensor([0, 0, 1, 1])
-    assert reid.vector_loss(vectors, 5 * vectors).item() == pytest.approx(0, abs=1e-6)
-    assert reid.feature_loss(vectors, vectors).item() == 0
-    assert reid.triplet_loss(vectors, people, 0.3).item() == 0
+    assert reid_losses.vector_loss(vectors, 5 * vectors).item() == pytest.approx(0, abs=1e-6)
+    assert reid_losses.feature_loss(vectors, vectors).item() == 0
+    assert reid_losses.triplet_loss(vectors, people, 0.3).item() == 0
     # The hardest pair counts. The two crops of one person lie at right angles, and the nearest other person is at
     # distance 0.
     mixed = torch.tensor([0, 1, 0, 1])
-    assert reid.triplet_loss(vectors, mixed, 0.3).item() == pytest.approx(2**0.5 + 0.3, abs=2e-3)
+    assert reid_losses.triplet_loss(vectors, mixed, 0.3).item() == pytest.approx(2**0.5 + 0.3, abs=2e-3)
 
 
 @pytest.mark.parametrize(
     ("settings", "whole"),
     [
-        (reid.Augmentation(occluded=1, erased=0, small=0, blurred=0), False),
-        (reid.Augmentation(occluded=0, erased=1, small=0, blurred=0), False),
-        (reid.Augmentation(occluded=0, erased=0, small=1, blurred=1), True),
-        (reid.Augmentation(occluded=0, erased=0, small=0, blurred=0), True),
+        (reid_crops.Augmentation(occluded=1, erased=0, small=0, blurred=0), False),
+        (reid_crops.Augmentation(occluded=0, erased=1, small=0, blurred=0), False),
+        (reid_crops.Augmentation(occluded=0, erased=0, small=1, blurred=1), True),
+        (reid_crops.Augmentation(occluded=0, erased=0, small=0, blurred=0), True),
     ],
 )
-def test_only_what_hides_something_makes_a_crop_less_than_whole(settings: reid.Augmentation, whole: bool) -> None:
+def test_only_what_hides_something_makes_a_crop_less_than_whole(settings: reid_crops.Augmentation, whole: bool) -> None:
     rng = np.random.default_rng(0)
     crop, other = coloured(2, 1).crops
     before = crop.copy()
     for _ in range(20):
-        spoilt, is_whole = reid.spoiled(crop, other, settings, rng)
+        spoilt, is_whole = reid_crops.student_view(crop, other, settings, rng)
         assert is_whole == whole
         assert spoilt.shape == crop.shape
         hidden = np.mean((spoilt != crop).any(axis=2))
@@ -141,6 +141,6 @@ def small(boxes: list[list[float]]) -> NDArray[np.float32]:
 
 def test_low_boxes_are_left_out() -> None:
     picture = np.full((100, 100, 3), 7, np.uint8)
-    crops = reid.crops_of([picture, picture], [small([[0, 0, 20, 80], [0, 0, 20, 30]]), small([[5, 5, 9, 50]])])
-    assert crops.shape == (2, reid.HEIGHT, reid.WIDTH, 3)
+    crops = reid_crops.crops_of([picture, picture], [small([[0, 0, 20, 80], [0, 0, 20, 30]]), small([[5, 5, 9, 50]])])
+    assert crops.shape == (2, reid_crops.HEIGHT, reid_crops.WIDTH, 3)
     assert (crops == 7).all()
