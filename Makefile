@@ -9,6 +9,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 RUN := .venv/bin
 READY := .venv/.ready
+LOCK := $(RUN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url
 FAST := not slow and not gpu
 
 .PHONY: help setup demo test test-slow test-gpu lint format bench lock clean
@@ -60,8 +61,10 @@ bench: $(READY) ## measure Ray's share of the time: CLIP=FILE, and CONFIG=FILE f
 	$(RUN)/rollcall bench overhead $(if $(CLIP),--clip $(CLIP)) $(if $(CONFIG),--config $(CONFIG))
 
 # One version of a package for every Python: otherwise Python 3.12 has other pixels and numbers than 3.11.
+# infra/requirements.lock is the part of it that a container needs.
 lock: ## resolve pyproject.toml anew into requirements.lock
-	$(RUN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml -o infra/requirements.lock
 
 clean: ## remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

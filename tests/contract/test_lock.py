@@ -1,6 +1,7 @@
 """requirements.lock gives the same packages on every Python that Rollcall runs on."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def test_the_pythons_of_the_lock_are_those_of_the_project() -> None:
     promised = re.search(r'^requires-python = "(.*?)"', text, re.MULTILINE)
     assert promised is not None
     assert [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}.0" in SpecifierSet(promised[1])] == list(PYTHONS)
+
+
+def pins(path: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / path).read_text(), re.MULTILINE))
+
+
+def test_the_container_has_the_versions_of_the_lock() -> None:
+    everything, container = pins("requirements.lock"), pins("infra/requirements.lock")
+    assert {name: version for name, version in container.items() if everything.get(name) != version} == {}
+
+
+def test_the_container_has_what_the_project_depends_on_and_no_tool_for_development() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    container = pins("infra/requirements.lock")
+    assert {Requirement(line).name for line in project["dependencies"]} <= set(container)
+    assert not {"pytest", "moto", "pyright", "selenium", "ruff"} & set(container)
