@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from jobs.errors import run
-from jobs.help import PLAIN
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.prepare import check_tracking
+from jobs.cli.errors import run
+from jobs.cli.help import PLAIN
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.checks import check_tracking
 from pipeline.config import CONF, Config, flatten, layers, load
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import console
-from jobs.errors import run
-from jobs.help import PLAIN
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.cli import console
+from jobs.cli.errors import run
+from jobs.cli.help import PLAIN
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.extras import missing_package
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def plot(
     try:
         from pipeline.evaluation.plots import plot_ages
     except ImportError as error:
-        raise missing(error) from error
+        raise missing_package(error) from error
 
     from pipeline.corpora.clean import LABELS
     from pipeline.corpora.clean import clean as cleaned
@@ -125,7 +126,7 @@ def split(source: Source, output: Csv, pictures: Pictures = None, corrections: C
     try:
         from pipeline.corpora import splits
     except ImportError as error:
-        raise missing(error) from error
+        raise missing_package(error) from error
 
     table = _load(source, pictures, corrections)
     table["split"] = splits.split_faces(table)
@@ -161,7 +162,7 @@ def align(
 
     from rich.progress import Progress
 
-    from jobs.prepare import decide_device
+    from jobs.shared.checks import decide_device
     from pipeline.config import load
     from pipeline.corpora.align import JOURNAL, WRITTEN
     from pipeline.corpora.align import align as cut_chips
@@ -208,7 +209,7 @@ def faces(
     """
     from rich.progress import Progress
 
-    from jobs.prepare import decide_device
+    from jobs.shared.checks import decide_device
     from pipeline.config import load
     from pipeline.corpora.face_boxes import write_face_boxes
     from pipeline.corpora.people import read_named
@@ -236,11 +237,6 @@ def faces(
             num_pictures, num_crops, num_faces = num_pictures + 1, num_crops + counts.crops, num_faces + counts.faces
             bar.update(task, completed=num_pictures, description=f"{num_pictures:,} pictures")
     console.say(f"{num_crops:,} people and {num_faces:,} faces of {num_pictures:,} pictures in {output}")
-
-
-def missing(error: ImportError) -> UserError:
-    """Return the error for a package of the extra `train` that is not installed."""
-    return UserError(f"this command needs the package {error.name}; install it: pip install 'rollcall[train]'")
 
 
 def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.DataFrame":

@@ -6,89 +6,38 @@ hands it over directly.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.table import Table
 
-from jobs import console
-from jobs.errors import run as run_app
-from jobs.help import PLAIN
-from jobs.options import STARTER
-from jobs.prepare import verified_models
-from jobs.process import QUARANTINED, work_through
+from jobs.cli import console
+from jobs.cli.errors import run as run_app
+from jobs.cli.help import PLAIN
+from jobs.cli.options import STARTER
+from jobs.shared.checks import verified_models
+from jobs.shared.demo_clip import CLIP, FPS, SECONDS_PER_SHOT, STORY, WIDTH, Known, clip_frames, make_clip
+from jobs.shared.processing import QUARANTINED, work_through
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.draw import draw_people, encode_png, sheet
-from pipeline.media.film import Window, pan, write_mp4
-from pipeline.media.pictures import read_picture, resize_to_long_side
+from pipeline.media.pictures import resize_to_long_side
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.weights import local_path
 
-CLIP, SHEET = "demo.mp4", "demo.png"
-WIDTH, HEIGHT, FPS = 960, 540, 25
-SECONDS_PER_SHOT = 3
-KEYFRAME_EVERY = 2 * FPS
+SHEET = "demo.png"
 SHEET_WIDTH, SHEET_COLUMNS = 640, 3
 AGE_TOLERANCE = 10
 """Years by which an estimate of one person may be wrong and still count as right."""
 LEAST_JUDGED = 3
 """The number of people in the clip who show a large enough face and whose facts are known."""
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A person of the STORY, and the facts that are known about them.
-
-    name: as the demo prints it.
-    gender: 'F' or 'M'.
-    ages: years. The youngest and the oldest that the person can have been in the photograph; None if unknown.
-    """
-
-    name: str
-    gender: str
-    ages: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A shot of the STORY, in which the camera moves over a photograph.
-
-    photograph: path inside an installed package.
-    start: window of the photograph in the first frame.
-    end: window of the photograph in the last frame.
-    people: from left to right.
-    """
-
-    photograph: str
-    start: Window
-    end: Window
-    people: tuple[Known, ...]
-
-
-# No source dates the portrait. Its subject, born in November 1956, was an astronaut from 1990 to 2006. The two men at
-# the touchline, born in June 1972 and in June 1959, were photographed at a match in May 2014.
-ASTRONAUT = Known("the astronaut", "F", (33, 49))
-SHOUTING, WATCHING = Known("the one who shouts", "M", (41, 41)), Known("the one who watches", "M", (54, 54))
-LIGHT, DARK = Known("the light coat", "M"), Known("the dark coat", "M")
-
-# Detectors take an outstretched arm, a flag or a passer-by cut off by the border for a person. The windows leave these
-# out, so that nobody can argue about the truth.
-STORY = (
-    Shot("skimage/data/astronaut.png", (90, 0, 400), (100, 20, 390), (ASTRONAUT,)),
-    Shot("ultralytics/assets/zidane.jpg", (658, 28, 600), (672, 60, 600), (WATCHING,)),
-    Shot("ultralytics/assets/bus.jpg", (66, 380, 400), (66, 380, 595), (LIGHT, DARK)),
-    Shot("ultralytics/assets/zidane.jpg", (40, 150, 720), (80, 165, 680), (SHOUTING,)),
-    Shot("skimage/data/astronaut.png", (110, 20, 380), (90, 0, 400), (ASTRONAUT,)),
-)
 
 app = typer.Typer(**PLAIN)
 
@@ -127,11 +76,6 @@ def demo(
         console.say(verdict)
     console.console.print()
     console.console.print(_places(source["csv"]))
-
-
-def make_clip(file: IO[bytes]) -> None:
-    """Film the STORY into a seekable file: H.264 in MP4, hard cuts, a keyframe every two seconds and at most cuts."""
-    write_mp4(file, _pictures(), fps=FPS, keyframe_every=KEYFRAME_EVERY)
 
 
 def verdicts_on_people(found: Sequence[Mapping[int, int]]) -> list[str]:
@@ -205,13 +149,6 @@ def _returning() -> list[tuple[str, list[int]]]:
     return [(name, places) for name, places in shots.items() if len(places) > 1]
 
 
-def _pictures() -> Iterator[Picture]:
-    for shot in STORY:
-        photograph = read_picture(lambda name=shot.photograph: str(local_path(f"package:{name}")))
-        num_frames = SECONDS_PER_SHOT * FPS
-        yield from pan(photograph, shot.start, shot.end, num_frames=num_frames, width=WIDTH, height=HEIGHT)
-
-
 def _shot(row: Mapping[str, Any]) -> int:
     """Return the shot of the STORY, counted from 0, that contains a row of `detections`."""
     return int(row["time_s"] // SECONDS_PER_SHOT)
@@ -230,7 +167,7 @@ def _sheet_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
     labels = {person["person_id"]: _label(person) for person in persons}
     middles = [index * SECONDS_PER_SHOT * FPS + SECONDS_PER_SHOT * FPS // 2 for index in range(len(STORY))]
     pages = []
-    for middle, picture in zip(middles, (p for i, p in enumerate(_pictures()) if i in middles), strict=True):
+    for middle, picture in zip(middles, (p for i, p in enumerate(clip_frames()) if i in middles), strict=True):
         rows = [row for row in detections if row["frame_num"] == middle + 1]
         ids = [row["person_id"] for row in rows]
         corners = [

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import count, say
-from jobs.errors import run as run_app
-from jobs.help import PLAIN
-from jobs.options import Identity, Ids
+from jobs.cli.console import count, say
+from jobs.cli.errors import run as run_app
+from jobs.cli.help import PLAIN
+from jobs.cli.options import Identity, Ids
 from pipeline.storage.exports import write_mot
 from pipeline.storage.names import Names, same
 from pipeline.storage.output_index import OutputIndex

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.errors import run
-from jobs.later import group
+from jobs.cli.errors import run
+from jobs.cli.lazy_commands import group
 
 COMMANDS = (
     *("demo", "process", "plan", "status", "relink", "export", "bench", "review"),

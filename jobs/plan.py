@@ -8,12 +8,12 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from jobs import console
-from jobs.archive import identify_aloud, list_aloud, probe_aloud
-from jobs.errors import run as run_app
-from jobs.help import PLAIN
-from jobs.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
-from jobs.prepare import check_tracking, decide_device
+from jobs.cli import console
+from jobs.cli.errors import run as run_app
+from jobs.cli.help import PLAIN
+from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
+from jobs.shared.checks import check_tracking, decide_device
+from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs import console
-from jobs.book import versions
-from jobs.errors import run as run_app
-from jobs.help import PLAIN
-from jobs.prepare import check_tracking
+from jobs.cli import console
+from jobs.cli.errors import run as run_app
+from jobs.cli.help import PLAIN
+from jobs.shared.checks import check_tracking
+from jobs.shared.run_json import run_facts
 from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
 from pipeline.planning.changes import Basis
@@ -216,25 +216,17 @@ class Record:
         if not self.done:
             return
         records.write_run(index.store, self.run_id, self.rows)
-        counts = Counter(row["status"] for row in index.videos.values())
         config_id, _ = Counter(row["config_id"] for _, _, row in self.done).most_common(1)[0]
         task = next(task for task, _, row in self.done if row["config_id"] == config_id)
-        told = {
+        facts = {
             "run_id": self.run_id,
             "command": "relink",
-            "status": status,
-            "started_at": self.started_at.isoformat(),
-            "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
-            "versions": versions(),
-            "config_id": config_id,
-            "configuration": task.after.plain(),
-            "models": task.recipe.models,
-            "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
+            **run_facts(index, task.after, config_id, task.recipe.models, self.started_at, status),
             "this_run": {"published": len(self.done), "quarantined": 0, "failed": len(self.failed)},
             "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
             "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},
         }
-        index.store.put("run.json", json.dumps(told, indent=2).encode())
+        index.store.put("run.json", json.dumps(facts, indent=2).encode())
 
     def show(self, store: Store) -> None:
         table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs import console
-from jobs.errors import run as run_app
-from jobs.help import PLAIN
+from jobs.cli import console
+from jobs.cli.errors import run as run_app
+from jobs.cli.help import PLAIN
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.output_index import OutputIndex
 from pipeline.video.sequence import sequence_statuses

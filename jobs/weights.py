@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from jobs.errors import run
-from jobs.help import PLAIN
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.cli.errors import run
+from jobs.cli.help import PLAIN
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.config import Config, load
 from pipeline.errors import UserError
 from pipeline.storage.blobs import fetch

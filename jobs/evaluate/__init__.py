@@ -1,6 +1,6 @@
 """`rollcall evaluate`: measure models and outputs on labelled pictures and videos."""
 
-from jobs.later import group
+from jobs.cli.lazy_commands import group
 
 COMMANDS = ("attributes", "detector", "reid", "restoration", "tracking")
 app = group(__name__, COMMANDS, "Measure models and outputs.")

@@ -1,6 +1,6 @@
 """`python -m jobs.evaluate`."""
 
-from jobs.errors import run
+from jobs.cli.errors import run
 from jobs.evaluate import app
 
 if __name__ == "__main__":

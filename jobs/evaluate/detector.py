@@ -13,9 +13,9 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from jobs.console import console, say
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.prepare import decide_device
+from jobs.cli.console import console, say
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.checks import decide_device
 from pipeline.arrays import Detections, Picture
 from pipeline.config import load
 from pipeline.corpora.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot

@@ -10,9 +10,9 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from jobs.console import console
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.pictures import read_picture
+from jobs.cli.console import console
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.pictures import read_picture
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.corpora import cuhk03

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from jobs.console import say
-from jobs.evaluate.attributes import PLAIN_WIDTH, Side, entry_of, open_estimator, read_faces, sides_of
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.pictures import read_picture
-from jobs.prepare import decide_device
+from jobs.cli.console import say
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.checks import decide_device
+from jobs.shared.estimators import PLAIN_WIDTH, Side, estimator_entry, open_estimator, parse_sizes, read_faces
+from jobs.shared.pictures import read_picture
 from pipeline.config import Config, load
 from pipeline.errors import UserError
 from pipeline.evaluation.restoration import ENLARGEMENTS, Restore, compare, summary
@@ -55,10 +55,10 @@ def restoration(
     The pictures are taken as aligned crops that end at the face. A restorer expects hair and background around them,
     so their border is repeated.
     """
-    sides = sides_of(sizes)
+    sides = parse_sizes(sizes)
     if not sides:
         raise UserError("--sizes is empty; give sides in px, such as 16,32")
-    name = entry_of(estimator)
+    name = estimator_entry(estimator)
     knobs = [*(settings or []), f"estimate.estimator={name}"]
     is_network = restorer not in ENLARGEMENTS
     if is_network:

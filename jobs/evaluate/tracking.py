@@ -14,9 +14,9 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Column, Table
 
-from jobs.console import console, say
-from jobs.datasets import missing
-from jobs.options import ConfigFiles, Identity, Ids
+from jobs.cli.console import console, say
+from jobs.cli.options import ConfigFiles, Identity, Ids
+from jobs.shared.extras import missing_package
 from pipeline.config import load
 from pipeline.corpora.mot import MotRows, not_mot, parse_mot
 from pipeline.errors import UserError
@@ -171,7 +171,7 @@ def tracking(
     try:
         figures = score(pairs)
     except ImportError as error:
-        raise missing(error) from error
+        raise missing_package(error) from error
     pooled = figures.pop("pooled")
     _show({**figures, "pooled": pooled})
     if json_file:

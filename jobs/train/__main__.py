@@ -1,6 +1,6 @@
 """`python -m jobs.train`."""
 
-from jobs.errors import run
+from jobs.cli.errors import run
 from jobs.train import app
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from jobs.console import duration, say
-from jobs.evaluate.attributes import show, write
-from jobs.pictures import read_picture
+from jobs.cli.console import duration, say
+from jobs.shared.estimators import show_figures, write_predictions
+from jobs.shared.pictures import read_picture
 from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
@@ -80,10 +80,10 @@ def attributes(
     estimator = AttributeEstimator(path, batch=BATCH, device=chosen, half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
-    write(judged, output / "test.csv")
+    write_predictions(judged, output / "test.csv")
     summary = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
     (output / "test.json").write_text(json.dumps(summary, indent=1) + "\n")
-    show({NAME: summary})
+    show_figures({NAME: summary})
     if calibrate is None:
         seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
         say(f"trained in {duration(seconds)}")

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from jobs.console import say
-from jobs.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.cli.console import say
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching

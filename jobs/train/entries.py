@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import say
+from jobs.cli.console import say
 from pipeline.errors import UserError
 from pipeline.weights import LISTED, Entry, Registry, fragment, sha256_of
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import typer
 
-from jobs.console import say
-from jobs.options import ConfigFiles, Settings
-from jobs.pictures import read_picture
+from jobs.cli.console import say
+from jobs.cli.options import ConfigFiles, Settings
+from jobs.shared.pictures import read_picture
 from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of

@@ -9,8 +9,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from jobs.console import say
-from jobs.options import ConfigFiles, Settings
+from jobs.cli.console import say
+from jobs.cli.options import ConfigFiles, Settings
 from jobs.train.device import Device, TrainingDevice, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from jobs.console import say
+from jobs.cli.console import say
 from pipeline.corpora import splits
 from pipeline.errors import UserError
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.console import LOG_EVERY_S, console, say
+from jobs.cli.console import LOG_EVERY_S, console, say
 
 Advance = Callable[[int, Mapping[str, float]], None]
 """Takes the number of steps done, including earlier attempts, and the figures of the last one."""

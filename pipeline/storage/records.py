@@ -36,10 +36,17 @@ def hide_video(store: Store, video_id: str) -> None:
         tables.write_rows(store, f"videos/{video_id}.parquet", rows.DATASETS["videos"], [])
 
 
+def delete_tables(store: Store, video_id: str) -> None:
+    """Remove the files of a video in every dataset but `videos`."""
+    for dataset in (*rows.VIDEO_TABLES, "embeddings"):
+        store.delete(f"{dataset}/{video_id}.parquet")
+
+
 def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason: str) -> Row:
+    """Return the row of `videos` for a video that was given up."""
     blank = dict.fromkeys(rows.DATASETS["videos"].names)
-    told = {"status": "quarantined", "stage": stage, "reason": reason, "config_id": config_id}
-    return blank | {"video_id": video_id, "uri": uri} | told
+    failure = {"status": "quarantined", "stage": stage, "reason": reason, "config_id": config_id}
+    return blank | {"video_id": video_id, "uri": uri} | failure
 
 
 def write_recipe(store: Store, config_id: str, recipe: Mapping[str, Any]) -> None:
@@ -62,9 +69,11 @@ def _recipe(config_id: str) -> str:
     return f"recipes/{config_id}.json"
 
 
-def write_run(store: Store, run_id: str, records: list[Row]) -> None:
-    tables.write_rows(store, f"runs/{run_id}.parquet", rows.DATASETS["runs"], records)
+def write_run(store: Store, run_id: str, run_rows: list[Row]) -> None:
+    """Write the rows of `runs` that a run has made so far."""
+    tables.write_rows(store, f"runs/{run_id}.parquet", rows.DATASETS["runs"], run_rows)
 
 
 def run_row(run_id: str, video_id: str, started_at: datetime, **values: Any) -> Row:
+    """Return a row of `runs`. values: by column, what the work on the video cost."""
     return {"run_id": run_id, "video_id": video_id, "started_at": started_at} | values

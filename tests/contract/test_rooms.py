@@ -1,9 +1,12 @@
 """Rules on which room may import what. A line that breaks a rule is in the wrong file."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from jobs import main
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {
@@ -22,7 +25,7 @@ LIBRARIES = {
     "trackeval": {"pipeline/evaluation"},
     "imagehash": {"pipeline/corpora"},
     "matplotlib": {"pipeline/evaluation/plots.py"},
-    "flask": {"jobs/review.py"},
+    "flask": {"jobs/reviewing/page.py"},
     "PIL": {"pipeline/media", "pipeline/corpora"},
     "pillow_heif": {"pipeline/media"},
     "av": {"pipeline/media"},
@@ -98,3 +101,21 @@ def test_cores_know_numbers_and_nothing_else(path: Path) -> None:
         assert top in CORES_MAY | sys.stdlib_module_names, f"cores/{path.name} may not import {name}"
         if top == "pipeline":
             assert name.startswith(("pipeline.cores", "pipeline.arrays", "pipeline.boxes", "pipeline.errors"))
+
+
+def command_modules() -> set[str]:
+    """Return the modules that are commands: those that jobs/main.py names, and those of its groups."""
+    modules: set[str] = set()
+    for package in ("jobs.main", *(f"jobs.{name}" for name in main.COMMANDS if (ROOT / "jobs" / name).is_dir())):
+        above = package.removesuffix(".main")
+        modules |= {f"{above}.{name}" for name in import_module(package).COMMANDS}
+    return modules
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/**/*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_module_imports_a_command(path: Path) -> None:
+    here = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} - {here}
+            assert not named & command_modules(), f"{here} may not import a command; move what it needs to jobs/shared"

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from jobs import startup
-from jobs.bench import PlainLoop, _build_waiting, _span, app, differing_files
+from jobs.bench import app
+from jobs.benchmarks import startup
+from jobs.benchmarks.overhead import PlainLoop, _build_waiting, _span, differing_files
 from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.flow.events import Work

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.book import Book
 from jobs.plan import Line, _foresee, _show_totals
+from jobs.shared.run_record import RunRecord
 from pipeline.config import load
 from pipeline.planning import catalog
 from pipeline.storage import records, tables
@@ -41,8 +41,8 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     ids = catalog.identify(listing.sources, foreseen)
     _foresee(foreseen, listing, ids)
 
-    book = Book(OutputIndex.load(store), target("c"), "run", registry())
-    book.open(listing, ids)
+    book = RunRecord(OutputIndex.load(store), target("c"), "run", registry())
+    book.enter_sources(listing, ids)
     book.save_sources()
     told = [[one.files for one in sequence_statuses(index)] for index in (foreseen, OutputIndex.load(store))]
     assert told == [[3], [3]], "each content once, and what cannot be read"

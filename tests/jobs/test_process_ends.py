@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from jobs import process
+from jobs.shared import processing
 from pipeline.flow import cluster
 
 
@@ -13,7 +13,7 @@ def test_a_polite_kill_interrupts_a_job_in_the_background_too(monkeypatch: pytes
     monkeypatch.setattr(cluster, "stop_ray", lambda: ended.append(True))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start a command before an &
     try:
-        with pytest.raises(KeyboardInterrupt), process._ending_cleanly():
+        with pytest.raises(KeyboardInterrupt), processing._ending_cleanly():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from jobs.process import work_through
+from jobs.shared.processing import work_through
 from pipeline import rows
 from pipeline.chunk.observe import CHUNK_ROWS
 from pipeline.config import Config

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import INTERRUPTED
-from jobs.process import QUARANTINED
+from jobs.cli.errors import INTERRUPTED
+from jobs.shared.processing import QUARANTINED
 from tests.builders import Film, Walker, publish
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

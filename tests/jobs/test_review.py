@@ -18,7 +18,9 @@ import pytest
 from flask.testing import FlaskClient
 from typer.testing import CliRunner
 
-from jobs.review import Queue, app, create_app, hosts_of, open_queue
+from jobs.review import app
+from jobs.reviewing.page import create_app, hosts_of
+from jobs.reviewing.queue import Queue, open_queue
 from pipeline.corpora import corrections
 from pipeline.corpora.corrections import Correction
 from pipeline.corpora.loading import load_faces

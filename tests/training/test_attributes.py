@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jobs.pictures import read_picture as read
+from jobs.shared.pictures import read_picture as read
 from pipeline.corpora import utkface
 from pipeline.media.pictures import encode_jpeg
 from pipeline.models.attributes import AttributeNet, load_attributes

@@ -9,7 +9,7 @@ import yaml
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from jobs.prepare import decide_device
+from jobs.shared.checks import decide_device
 from jobs.train import app
 from pipeline.arrays import Picture
 from pipeline.config import load

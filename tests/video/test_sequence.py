@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from jobs.book import Book, clear_work
 from jobs.relink import relink
+from jobs.shared.cleanup import clear_work, prune_output
 from pipeline.storage import records
 from pipeline.storage.ledger import drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
@@ -22,7 +22,7 @@ from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
-from tests.builders import Film, Walker, job, registry, target, with_recipe
+from tests.builders import Film, Walker, job, target, with_recipe
 from tests.golden.by_hand import contents
 
 WHOLE = Film(
@@ -124,7 +124,7 @@ def forget(store: Store, *videos: str) -> None:
     long_ago = time.time() - 9 * 86400
     for video in videos:
         os.utime(store.full(f"_work/sequences/{video}.parquet"), (long_ago, long_ago))
-    clear_work(Book(OutputIndex.load(store), target("c"), "run", registry()))
+    clear_work(OutputIndex.load(store), target("c"))
 
 
 def test_the_files_have_the_persons_of_the_whole(linked: Store) -> None:
@@ -302,9 +302,8 @@ def test_kept_biometrics_keep_it_too(store: Store) -> None:
 def test_pruning_takes_a_file_out_of_its_sequence(linked: Store) -> None:
     index = OutputIndex.load(linked)
     index.sources["/in/a.mp4"]["current"] = False
-    book = Book(index, target("c"), "run", registry())
-    book.prune()
-    link(book.index)
+    prune_output(index)
+    link(index)
     assert [(row[0], row[1]) for row in rows(linked)] == [(1, "b"), (1, "b"), (2, "c"), (2, "c"), (2, "c")]
     assert [row[3] for row in rows(linked)] == [1, 2, 1, 2, 3]
     assert not Path(linked.full("_work/sequences/a.parquet")).exists()

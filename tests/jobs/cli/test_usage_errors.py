@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.errors import run
-from jobs.help import PLAIN
+from jobs.cli.errors import run
+from jobs.cli.help import PLAIN
 from jobs.main import app as rollcall
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs import console
+from jobs.cli import console
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content, Failure

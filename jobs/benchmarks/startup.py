@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from rich.table import Table
 
-from jobs.console import console, say
+from jobs.cli.console import console, say
 from pipeline.errors import UserError
 
 ENGINES = ("local", "ray")

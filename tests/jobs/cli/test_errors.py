@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-APP = "import typer\nfrom jobs.errors import run\napp = typer.Typer(pretty_exceptions_enable=False)\n"
+ROOT = Path(__file__).parents[3]
+APP = "import typer\nfrom jobs.cli.errors import run\napp = typer.Typer(pretty_exceptions_enable=False)\n"
 WRONG = ["-m", "jobs.config", "validate", "--set", "observe.fsp=4"]
 
 
@@ -36,7 +36,7 @@ def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
 
 def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     program = (
-        "import typer; from jobs.errors import run; app = typer.Typer(); app.command()(lambda: open('/')); run(app)"
+        "import typer; from jobs.cli.errors import run; app = typer.Typer(); app.command()(lambda: open('/')); run(app)"
     )
     told = run("-c", program)
     assert (told.returncode, told.stderr) == (2, "rollcall: /: Is a directory; name another place\n")

@@ -18,9 +18,9 @@ from typing import Any
 
 import typer
 
-from jobs.help import PLAIN, Group, told
+from jobs.cli.help import PLAIN, Group, told
 
-LIGHT = {*sys.stdlib_module_names, "typer", "jobs.options", "jobs.help", "jobs.later"}
+LIGHT = {*sys.stdlib_module_names, "typer", "jobs.cli.options", "jobs.cli.help", "jobs.cli.lazy_commands"}
 """Modules that an outline imports."""
 FOLLOWED = ("jobs", "pipeline.training")
 """Packages from which an outline takes what their own outlines define: options that commands share, and the defaults

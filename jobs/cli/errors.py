@@ -56,7 +56,7 @@ def _ending(error: Exception) -> tuple[str | None, int]:
     if isinstance(error, UserError):
         return str(error), WRONG_USAGE
     if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have
-        from jobs.usage import told
+        from jobs.cli.usage_errors import told
 
         return told(error), WRONG_USAGE
     if isinstance(error, PLACES) and error.filename is not None:

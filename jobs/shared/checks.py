@@ -44,7 +44,7 @@ def decide_device(config: Config) -> Config:
     if config.compute.device != "auto":
         return config
     if address := cluster_address(config):
-        from jobs import console
+        from jobs.cli import console
         from pipeline.flow import cluster  # Ray takes a few seconds to import
 
         console.say(f"connecting to {address}")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.table import Table
 
-from jobs import console
+from jobs.cli import console
 
 
 def row(*, fps: float | None = 25.0, num_frames: int = 100, duration_s: float = 4.0) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatc
 
 LONG_TABLE = """
 from rich.table import Table
-from jobs.console import console
+from jobs.cli.console import console
 table = Table(box=None, show_header=False)
 table.add_row("changed", "why " * 60, "end")
 console.print(table)
@@ -133,7 +133,7 @@ def test_a_long_name_is_shown_without_its_middle() -> None:
 
 def test_a_terminal_that_lacks_a_letter_ends_nothing() -> None:
     code = (
-        "import typer\nfrom jobs.console import say\nfrom jobs.errors import run\n"
+        "import typer\nfrom jobs.cli.console import say\nfrom jobs.cli.errors import run\n"
         "from pipeline.errors import UserError\n"
         "app = typer.Typer(pretty_exceptions_enable=False)\n"
         "@app.command()\n"

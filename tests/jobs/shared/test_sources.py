@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import console
-from jobs.archive import identify_aloud, list_aloud, probe_aloud
+from jobs.cli import console
+from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.media.pictures import encode_jpeg
 from pipeline.planning import catalog
 from pipeline.storage.output_index import OutputIndex

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.hints import small_people
+from jobs.shared.small_people import small_people
 from pipeline.config import Config, load
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store

@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jobs.book import Account, Book, clear_work
-from jobs.process import _say_pruned, _say_vanished
+from jobs.shared.cleanup import clear_work, prune_output
+from jobs.shared.process_messages import say_pruned, say_vanished
+from jobs.shared.run_record import RunRecord, VideoCost
+from jobs.shared.work_list import select_contents
 from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Failure
@@ -30,8 +32,8 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def book(store: Store, config_id: str = "c", *settings: str) -> Book:
-    return Book(OutputIndex.load(store), target(config_id, *settings), "run", registry())
+def new_record(store: Store, config_id: str = "c", *settings: str) -> RunRecord:
+    return RunRecord(OutputIndex.load(store), target(config_id, *settings), "run", registry())
 
 
 def listing(*names: str) -> Listing:
@@ -40,18 +42,18 @@ def listing(*names: str) -> Listing:
 
 def run(
     store: Store, ids: Mapping[str, str | Failure], *, retry: bool = False, config_id: str = "c"
-) -> tuple[Book, list[str]]:
-    one = book(store, config_id)
-    found = {f"/in/{name}": content for name, content in ids.items()}
-    one.open(listing(*ids), found)
-    wanted = [content.video_id for content in one.select(catalog.contents(found), retry)]
-    one.save_sources()
-    return one, wanted
+) -> tuple[RunRecord, list[str]]:
+    record = new_record(store, config_id)
+    ids_by_uri = {f"/in/{name}": content for name, content in ids.items()}
+    record.enter_sources(listing(*ids), ids_by_uri)
+    chosen = [content.video_id for content in select_contents(record, catalog.contents(ids_by_uri), retry)]
+    record.save_sources()
+    return record, chosen
 
 
-def give_up(one: Book, video_id: str) -> None:
-    one.accounts[video_id] = Account(datetime.now(UTC), reused=0)
-    one.note(VideoFailed(video_id=video_id, stage="observe", reason="too bad"))
+def give_up(record: RunRecord, video_id: str) -> None:
+    record.costs[video_id] = VideoCost(datetime.now(UTC), reused=0)
+    record.note(VideoFailed(video_id=video_id, stage="observe", reason="too bad"))
 
 
 def sources(store: Store) -> pd.DataFrame:
@@ -59,8 +61,8 @@ def sources(store: Store) -> pd.DataFrame:
 
 
 def test_a_new_name_for_a_done_content_gets_its_csv_and_no_work(store: Store) -> None:
-    _, wanted = run(store, {"a.mp4": "v", "b.mp4": "v"})
-    assert wanted == []
+    _, chosen = run(store, {"a.mp4": "v", "b.mp4": "v"})
+    assert chosen == []
     assert sources(store).status.tolist() == ["done", "done"]
     assert store.read("csv/a.mp4.csv") == store.read("csv/b.mp4.csv") == store.read("csv/v.mp4.csv")
 
@@ -90,10 +92,10 @@ def test_another_configuration_redoes_what_is_named(store: Store) -> None:
 
 
 def test_what_was_given_up_is_tried_again_only_when_asked_or_changed(store: Store) -> None:
-    one, wanted = run(store, {"bad.mp4": "w"})
-    assert wanted == ["w"]
-    give_up(one, "w")
-    one.save_sources()
+    record, chosen = run(store, {"bad.mp4": "w"})
+    assert chosen == ["w"]
+    give_up(record, "w")
+    record.save_sources()
     assert run(store, {"bad.mp4": "w"})[1] == []
     assert run(store, {"bad.mp4": "w"}, retry=True)[1] == ["w"]
     assert run(store, {"bad.mp4": "w"}, config_id="d")[1] == ["w"]
@@ -102,8 +104,8 @@ def test_what_was_given_up_is_tried_again_only_when_asked_or_changed(store: Stor
 
 
 def test_a_video_that_fails_under_a_new_configuration_leaves_no_rows_of_the_old_one(store: Store) -> None:
-    one, _ = run(store, {"a.mp4": "v"}, config_id="d")
-    give_up(one, "v")
+    record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    give_up(record, "v")
     assert pd.read_parquet(store.full("videos")).status.tolist() == ["quarantined"]
     for name in ("detections", "persons", "tracklets", "shots"):
         assert len(pd.read_parquet(store.full(name))) == 0
@@ -111,45 +113,46 @@ def test_a_video_that_fails_under_a_new_configuration_leaves_no_rows_of_the_old_
 
 
 def test_the_work_of_a_video_that_is_given_up_goes_when_no_worker_writes_there_any_more(store: Store) -> None:
-    one, _ = run(store, {"bad.mp4": "w"})
+    record, _ = run(store, {"bad.mp4": "w"})
     store.put("_work/w/attempts/run.observe.0.1", b"")
-    give_up(one, "w")
+    give_up(record, "w")
     assert store.names("_work/w")
-    clear_work(one)
+    clear_work(record.index, record.target)
     assert not store.names("_work")
 
 
 def test_work_that_a_done_video_has_left_goes_unless_biometrics_are_kept(store: Store) -> None:
     store.put("_work/v/observed-o/00000000-end.parquet", b"killed before it was cleared")
-    one, _ = run(store, {"a.mp4": "v"}, config_id="d")
-    clear_work(one)
+    record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    clear_work(record.index, record.target)
     assert store.names("_work/v"), "chunks of an interrupted run under another configuration"
     run(store, {"a.mp4": "v"})
-    clear_work(book(store, "c", "biometrics.keep=true"))
+    clear_work(OutputIndex.load(store), target("c", "biometrics.keep=true"))
     assert store.names("_work/v")
-    clear_work(run(store, {"a.mp4": "v"})[0])
+    run(store, {"a.mp4": "v"})
+    clear_work(OutputIndex.load(store), target("c"))
     assert not store.names("_work")
 
 
 def test_a_source_that_cannot_be_read_has_no_content_and_says_why(store: Store) -> None:
-    one, wanted = run(store, {"gone.mp4": Failure("catalog", "cannot be read"), "a.mp4": "v"})
-    assert wanted == []
-    assert list(one.faults) == ["/in/gone.mp4"]
+    record, chosen = run(store, {"gone.mp4": Failure("catalog", "cannot be read"), "a.mp4": "v"})
+    assert chosen == []
+    assert list(record.unreadable) == ["/in/gone.mp4"]
     row = sources(store).loc["/in/gone.mp4"]
     assert (row.video_id, row.status, row.reason) == (None, "quarantined", "cannot be read")
 
 
 def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
     run(store, {"a.mp4": "v", "b.mp4": "v"})
-    one, _ = run(store, {"b.mp4": "v"})
-    one.prune()
-    assert list(one.index.videos) == ["v"]
-    one, _ = run(store, {"c.mp4": "w"})
+    record, _ = run(store, {"b.mp4": "v"})
+    prune_output(record.index)
+    assert list(record.index.videos) == ["v"]
+    record, _ = run(store, {"c.mp4": "w"})
     kept = ("embeddings/v.parquet", "_work/v/observed-o/00000000-end.parquet", summary_name("v"))
     for name in kept:
         store.put(name, b"x")
-    one.prune()
-    one.save_sources()
+    prune_output(record.index)
+    record.save_sources()
     assert not [name for name in kept if store.exists(name)]
     assert len(pd.read_parquet(store.full("videos"))) == 0
     assert len(pd.read_parquet(store.full("detections"))) == 0
@@ -159,15 +162,15 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
 
 def spent(store: Store, *prices: str) -> pd.Series:
     """Return the row of `runs` of a video that took half an hour of work and a quarter of an hour of GPUs."""
-    one = book(store, "c", *prices)
-    one.open(listing("a.mp4"), {"/in/a.mp4": "v"})
-    one.accounts["v"] = Account(datetime.now(UTC), reused=1)
+    record = new_record(store, "c", *prices)
+    record.enter_sources(listing("a.mp4"), {"/in/a.mp4": "v"})
+    record.costs["v"] = VideoCost(datetime.now(UTC), reused=1)
     for span, attempts in (((0, 5), 1), ((5, -1), 2)):
         timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
-        one.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
-    published = PublishedVideo(video_id="v", row=one.index.videos["v"], num_chunks=3)
-    one.note(VideoDone(published=published, stage="reduce", seconds=400.0))
-    one.save_sources()
+        record.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
+    published = PublishedVideo(video_id="v", row=record.index.videos["v"], num_chunks=3)
+    record.note(VideoDone(published=published, stage="reduce", seconds=400.0))
+    record.save_sources()
     return pd.read_parquet(store.full("runs")).iloc[0]
 
 
@@ -195,35 +198,35 @@ def test_a_video_costs_its_hours_of_work_and_of_gpus_at_their_prices(
 
 def test_a_renamed_source_leaves_no_csv_behind_and_gets_it_back(store: Store) -> None:
     run(store, {"a.mp4": "v"})
-    one, wanted = run(store, {"b.mp4": "v"})
-    assert (wanted, one.vanished, one.renamed) == ([], ["/in/a.mp4"], {"/in/a.mp4": "/in/b.mp4"})
+    record, chosen = run(store, {"b.mp4": "v"})
+    assert (chosen, record.vanished, record.renamed) == ([], ["/in/a.mp4"], {"/in/a.mp4": "/in/b.mp4"})
     assert not store.exists("csv/a.mp4.csv")
     assert store.read("csv/b.mp4.csv") == store.read("csv/v.mp4.csv")
     assert sources(store).csv.to_dict() == {"/in/a.mp4": None, "/in/b.mp4": "csv/b.mp4.csv"}
     assert sources(store).current.to_dict() == {"/in/a.mp4": False, "/in/b.mp4": True}
-    one, _ = run(store, {"a.mp4": "v", "b.mp4": "v"})
-    assert (one.vanished, one.renamed) == ([], {})
+    record, _ = run(store, {"a.mp4": "v", "b.mp4": "v"})
+    assert (record.vanished, record.renamed) == ([], {})
     assert store.read("csv/a.mp4.csv") == store.read("csv/v.mp4.csv")
 
 
 def test_what_is_gone_keeps_its_rows_and_its_csv_and_is_told_once(store: Store) -> None:
     run(store, {"a.mp4": "v", "b.mp4": "w"})
-    one, _ = run(store, {"b.mp4": "w"})
-    assert (one.vanished, one.renamed) == (["/in/a.mp4"], {})
-    assert one.index.unnamed() == ["v"]
+    record, _ = run(store, {"b.mp4": "w"})
+    assert (record.vanished, record.renamed) == (["/in/a.mp4"], {})
+    assert record.index.unnamed() == ["v"]
     assert store.exists("csv/a.mp4.csv")
-    assert one.index.csv_names("v") == ["csv/a.mp4.csv"]
+    assert record.index.csv_names("v") == ["csv/a.mp4.csv"]
     assert run(store, {"b.mp4": "w"})[0].vanished == []
 
 
 def test_a_run_says_what_is_gone_and_what_it_prunes(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"{number}[red].mp4" for number in range(7)]
     run(store, dict.fromkeys(names, "v") | {"w.mp4": "w"})
-    one, _ = run(store, {"w.mp4": "w"})
-    _say_vanished(one)
-    _say_pruned(one.index)
-    one.prune()
-    _say_pruned(one.index)
+    record, _ = run(store, {"w.mp4": "w"})
+    say_vanished(record)
+    say_pruned(record.index)
+    prune_output(record.index)
+    say_pruned(record.index)
     listed = ", ".join(names[:5]) + " and 2 more"
     assert capsys.readouterr().out.splitlines() == [
         f"7 sources are gone: {listed}; what is known of them stays until process --prune",
@@ -231,21 +234,21 @@ def test_a_run_says_what_is_gone_and_what_it_prunes(store: Store, capsys: pytest
         "pruning all rows of 1 video that no source names: v.mp4",
         "nothing to prune: every source is there, and every video has one",
     ]
-    one, _ = run(store, {"x.mp4": "w"})
-    _say_vanished(one)
+    record, _ = run(store, {"x.mp4": "w"})
+    say_vanished(record)
     assert capsys.readouterr().out == "w.mp4 is x.mp4 now; the CSV of its old name is removed\n"
 
 
 def test_nothing_below_a_folder_that_cannot_be_listed_is_gone(store: Store) -> None:
     run(store, {"day/a.mp4": "v", "b.mp4": "w"})
     day = Source(uri="/in/day", name="day", named_by="/in", missing="cannot be listed: no", is_unlisted=True)
-    one = book(store)
-    one.open(Listing((day,), 0, ("/in",)), {"/in/day": Failure("catalog", "cannot be listed: no")})
-    assert one.vanished == ["/in/b.mp4"]
-    one.prune()
-    one.save_sources()
+    record = new_record(store)
+    record.enter_sources(Listing((day,), 0, ("/in",)), {"/in/day": Failure("catalog", "cannot be listed: no")})
+    assert record.vanished == ["/in/b.mp4"]
+    prune_output(record.index)
+    record.save_sources()
     assert store.exists("csv/day/a.mp4.csv")
-    assert list(one.index.videos) == ["v"]
+    assert list(record.index.videos) == ["v"]
     assert sources(store).csv.to_dict() == {"/in/day": None, "/in/day/a.mp4": "csv/day/a.mp4.csv"}
     run(store, {"day/a.mp4": "v"})
     assert sources(store).index.tolist() == ["/in/day/a.mp4"]

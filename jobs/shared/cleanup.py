@@ -1,0 +1,48 @@
+"""The removal of what an output need not hold any more: working files, and videos without a source."""
+
+from datetime import UTC, datetime, timedelta
+
+from pipeline.planning.planner import Target
+from pipeline.storage import records
+from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
+from pipeline.storage.output_index import OutputIndex
+from pipeline.video import sequence as sequences
+
+
+def prune_output(index: OutputIndex) -> None:
+    """Remove the sources that are not current, and the videos that no current source names."""
+    store, unnamed = index.store, index.unnamed()
+    for uri in [uri for uri, row in index.sources.items() if not row["current"]]:
+        if csv := index.sources.pop(uri)["csv"]:
+            store.delete(csv)
+    for video_id in unnamed:
+        store.delete(f"videos/{video_id}.parquet")
+        records.delete_tables(store, video_id)
+        store.delete_tree(f"{WORK}/{video_id}")
+        store.delete(summary_name(video_id))
+        del index.videos[video_id]
+    index.close_ranks()
+
+
+def clear_work(index: OutputIndex, target: Target) -> None:
+    """Remove the working files that nothing needs any more.
+
+    These are the files of videos that this configuration has finished or quarantined. They are also the files that
+    other configurations left behind in interrupted runs, and the summaries that sequences wait for, once their time
+    to live (`run.work_ttl_days`) has passed. The files that a published video keeps are not removed.
+
+    A video leaves working files behind if a run was killed after writing the last table. It also does if it was
+    quarantined: other chunks of it were on their way then, and their workers went on writing.
+    """
+    store, done = index.store, index.done()
+    through = {video_id for video_id, row in index.videos.items() if row["config_id"] == target.config_id}
+    if target.config.biometrics.keep:
+        through -= set(done)
+    in_sequences = {row["video_id"] for members in index.sequences().values() for row in members}
+    for video_id in sorted((through & summarised(store)) - in_sequences):
+        store.delete(summary_name(video_id))  # its biometrics were kept by an earlier run
+    for video_id in sorted(through & {name.split("/")[1] for name in store.names(WORK)}):
+        store.delete_tree(f"{WORK}/{video_id}")
+    limit = datetime.now(UTC) - timedelta(days=target.config.run.work_ttl_days)
+    drop_older(store, limit, spared=done)
+    drop_older_summaries(store, limit, spared=sequences.keeping(index))

@@ -1,0 +1,188 @@
+"""The steps of a run of `process`, from the listed sources to the tables."""
+
+import contextlib
+import secrets
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from jobs.cli import console
+from jobs.shared.checks import check_tracking, decide_device
+from jobs.shared.cleanup import clear_work, prune_output
+from jobs.shared.process_messages import (
+    say_models,
+    say_not_relinked,
+    say_plans,
+    say_pruned,
+    say_results,
+    say_sources,
+    say_vanished,
+    say_work,
+)
+from jobs.shared.run_record import RunRecord
+from jobs.shared.sources import identify_aloud, probe_aloud
+from jobs.shared.work_list import list_work, select_contents
+from pipeline.config import Config
+from pipeline.flow.engine import Engines, stop_ray
+from pipeline.flow.events import ChunkDone, Work
+from pipeline.flow.pools import Maps
+from pipeline.planning import catalog
+from pipeline.planning.catalog import Content
+from pipeline.planning.changes import Basis
+from pipeline.planning.planner import Planner, Target, VideoPlan
+from pipeline.storage import records, replacement, tables
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.sources import Listing
+from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
+from pipeline.video.relink import RelinkJob
+from pipeline.weights import Registry
+
+QUARANTINED = 3
+"""The exit status of a run that has quarantined a source."""
+
+
+def work_through(
+    listing: Listing,
+    config: Config,
+    registry: Registry,
+    store: Store,
+    *,
+    retry_quarantined: bool = False,
+    prune: bool = False,
+    close_sequences: bool = False,
+) -> int:
+    """Process the listed sources. Return how many of them were quarantined in this run."""
+    store.check_writable()
+    say_sources(listing)
+    say_models(registry.models_of(config), registry)
+    with _ending_cleanly():
+        try:
+            return _run(
+                config,
+                registry,
+                store,
+                listing,
+                retry_quarantined=retry_quarantined,
+                prune=prune,
+                close_sequences=close_sequences,
+            )
+        except KeyboardInterrupt:
+            console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
+            raise
+
+
+def _run(
+    config: Config,
+    registry: Registry,
+    store: Store,
+    listing: Listing,
+    *,
+    retry_quarantined: bool,
+    prune: bool,
+    close_sequences: bool,
+) -> int:
+    """Carry out the steps of a run. Return how many sources were quarantined in it."""
+    replacement.finish_replacing(store)
+    index = OutputIndex.load(store)
+    tables.create(store, config.biometrics.keep)
+    ids = identify_aloud(listing, index)
+    config = decide_device(config)
+    target = Target.of(config, registry)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    records.write_recipe(store, target.config_id, target.recipe.to_json())
+    record = RunRecord(index, target, run_id, registry)
+    contents = catalog.contents(ids)
+    record.enter_sources(listing, ids)
+    chosen = select_contents(record, contents, retry_quarantined)
+    say_vanished(record)
+    plans = Planner(index).plans(chosen, target)
+    say_plans(plans.values())
+    maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id)
+    with Engines(config, maps, console.say) as engines:
+        work = _prepare(chosen, plans, engines, record)
+        record.save_sources()
+        sequences.withdraw(store, {content.video_id for content in chosen})
+        try:
+            if work:
+                _carry_out(work, engines, record)
+            if again := [content for content in chosen if content.video_id in record.not_relinked]:
+                say_not_relinked(record)
+                work = _prepare(again, Planner(index).plans_anew(again, target), engines, record)
+                _carry_out(work, engines, record)
+            if prune:
+                say_pruned(index)
+                prune_output(index)
+            _link_sequences(engines, record)
+        except (KeyboardInterrupt, SystemExit):  # a reader of the standard output who has left raises SystemExit
+            record.close("interrupted")
+            raise
+        except BaseException:
+            record.close("failed")
+            raise
+    if close_sequences:
+        sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
+    clear_work(index, target)
+    record.close("done")
+    say_results(record, contents)
+    return len(record.unreadable) + len(record.quarantined)
+
+
+def _prepare(
+    chosen: Sequence[Content], plans: Mapping[str, VideoPlan], engines: Engines, record: RunRecord
+) -> list[Work | RelinkJob]:
+    """Probe the containers and return the work on each content. The engine starts at the same time."""
+    with ThreadPoolExecutor(1) as meanwhile:
+        unknown = [content for content in chosen if plans[content.video_id].relink is None]
+        probing = meanwhile.submit(probe_aloud, unknown)
+        if unknown:
+            check_tracking(record.config)
+            with_pixels = any(plans[content.video_id].basis is Basis.VIDEO for content in unknown)
+            engines.begin(len(unknown), with_pixels=with_pixels)
+        return list_work(record, chosen, plans, probing.result())
+
+
+def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, record: RunRecord) -> None:
+    """Do the work, and record every event of it."""
+    mapped = [job for job in work if isinstance(job, Work) and (job.rows or job.faces)]
+    num_frames = round(sum(job.duration_s * float(job.job.probe.fps) for job in mapped))
+    num_pictures = sum(_is_picture(job) for job in work)
+    say_work(work, num_pictures, record, loads_models=bool(mapped))
+    noun = "videos" if not num_pictures else "pictures" if num_pictures == len(work) else "videos and pictures"
+    with console.meter(len(work), num_frames, noun) as meter:
+        for event in engines.run(work):
+            record.note(event)
+            if isinstance(event, ChunkDone):
+                meter.add_frames(event.num_frames)
+            else:
+                meter.add_video()
+
+
+def _is_picture(job: Work | RelinkJob) -> bool:
+    return console.is_picture(job.relink.row) if isinstance(job, RelinkJob) else job.job.probe.kind == "image"
+
+
+def _link_sequences(engines: Engines, record: RunRecord) -> None:
+    """Link the files of every sequence in which a file has changed."""
+    sequences.drop_ended(record.index)
+    jobs = sequences.find_work(record.index)
+    if jobs:
+        record.linked = [job.name for job in jobs]
+        console.say(f"linking {console.count(len(jobs), 'sequence')}")
+        record.not_linked = engines.link_sequences(jobs)
+        for name, why in record.not_linked.items():
+            console.say(f"sequence {name} is not linked: {why}")
+
+
+@contextlib.contextmanager
+def _ending_cleanly():  # noqa: ANN202
+    """Stop Ray at the end of the block, however it ends. SIGTERM counts as an interruption, like Ctrl-C."""
+    # The handler does not raise SIGINT, because shells start background jobs with that signal ignored.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop_ray()

@@ -1,0 +1,45 @@
+"""The facts about a run in run.json, which every command that makes tables writes last."""
+
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.storage.output_index import OutputIndex
+
+NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
+
+
+def run_facts(
+    index: OutputIndex,
+    config: Config,
+    config_id: str,
+    models: Mapping[str, Any],
+    started_at: datetime,
+    status: str,
+) -> dict[str, Any]:
+    """Return the facts that run.json holds about any run: its end, versions, configuration, and the videos of the
+    output.
+
+    status: done, interrupted or failed.
+    """
+    counts = Counter(row["status"] for row in index.videos.values())
+    return {
+        "status": status,
+        "started_at": started_at.isoformat(),
+        "seconds": round((datetime.now(UTC) - started_at).total_seconds(), 3),
+        "versions": _versions(),
+        "config_id": config_id,
+        "configuration": config.plain(),
+        "models": models,
+        "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the software that a run depends on."""
+    named = {name: version(name) for name in NAMED_VERSIONS}
+    return {"rollcall": version("rollcall"), "python": platform.python_version()} | named

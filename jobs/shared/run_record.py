@@ -1,0 +1,233 @@
+"""The record of a run: the state of every source and video, the work that this run has done on each, and its cost."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.shared.run_json import run_facts
+from pipeline.config import Config
+from pipeline.flow.events import ChunkDone, Event, VideoDone
+from pipeline.planning.catalog import Failure
+from pipeline.planning.planner import Target
+from pipeline.planning.recipe import models
+from pipeline.storage import records
+from pipeline.storage.ledger import summary_name
+from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.sources import Listing
+from pipeline.storage.store import Store
+from pipeline.video import sequence as sequences
+from pipeline.weights import Registry
+
+SAVE_EVERY_S = 10
+OBSERVE, RELINK = "observe", "relink"
+
+
+@dataclass(slots=True)
+class VideoCost:
+    """The cost of one video in this run.
+
+    started_at: UTC time at which its work began.
+    reused: number of chunks that were durable already, or of which only the faces were estimated again.
+    done: number of chunks that were observed in this run.
+    attempts: the most attempts that any of its chunks needed.
+    seconds: s of work, added up over all workers.
+    gpu_seconds: s of work on GPUs, added up over all workers.
+    """
+
+    started_at: datetime
+    reused: int
+    done: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Keeps `sources`, `videos`, `runs` and run.json up to date during a run.
+
+    index: the sources and videos of the output.
+    target: the configuration and recipe of this run.
+    run_id: UTC time of the start, and a random suffix.
+    registry: the models.
+    started_at: UTC time.
+    unreadable: failures by uri, of sources without a content id.
+    quarantined: failures by video_id, of videos that were quarantined in this run.
+    published: rows of `videos` by video_id, of videos that were published in this run.
+    costs: by video_id, the cost of each video that this run works on.
+    stage_seconds: [s of work, s on GPUs] by stage.
+    run_rows: rows of `runs`, one per finished video.
+    not_relinked: reasons by video_id. Says why the published data of a video was not enough to relink it.
+    linked: names of the sequences that were linked in this run.
+    not_linked: reasons by name of the sequence. Says why a sequence could not be linked.
+    vanished: uris of sources that the previous run still found.
+    renamed: uris of those vanished sources whose content another source has, and the uri of that source.
+    """
+
+    index: OutputIndex
+    target: Target
+    run_id: str
+    registry: Registry
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    unreadable: dict[str, Failure] = field(default_factory=dict)
+    quarantined: dict[str, Failure] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    costs: dict[str, VideoCost] = field(default_factory=dict)
+    stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    run_rows: list[dict[str, Any]] = field(default_factory=list)
+    not_relinked: dict[str, str] = field(default_factory=dict)
+    linked: list[str] = field(default_factory=list)
+    not_linked: dict[str, str] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def store(self) -> Store:
+        return self.index.store
+
+    @property
+    def config(self) -> Config:
+        return self.target.config
+
+    @property
+    def config_id(self) -> str:
+        return self.target.config_id
+
+    def enter_sources(self, listing: Listing, ids: Mapping[str, str | Failure]) -> None:
+        """Enter the sources as this run finds them.
+
+        ids: by uri, the content id of each source, or the reason why it has none.
+        """
+        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
+        self.index.name_sources(listing)
+        for uri, video_id in ids.items():
+            row = self.index.sources[uri]
+            if row["video_id"] != video_id and row["csv"]:
+                self.store.delete(row["csv"])  # it describes another content
+            if isinstance(video_id, Failure):
+                failure = self.unreadable[uri] = video_id
+                self.index.set_source(
+                    uri, video_id=None, status="quarantined", stage=failure.stage, reason=failure.reason
+                )
+            else:
+                self.index.set_source(uri, video_id=video_id, status="pending", stage=None, reason=None)
+        self._drop_old_names()
+        self.index.follow_videos()
+
+    def _drop_old_names(self) -> None:
+        """Remove the CSV of every source that is gone and whose content has a CSV under the name of another source."""
+        current_uris = self.index.renamed()
+        self.renamed = {uri: current_uris[uri] for uri in self.vanished if uri in current_uris}
+        for uri in current_uris:
+            if csv := self.index.sources[uri]["csv"]:
+                self.store.delete(csv)
+                self.index.set_source(uri, csv=None)
+
+    def begin_video(self, video_id: str, num_reused: int) -> None:
+        """Start the account of a video's cost. `num_reused` of its chunks are durable already."""
+        self.costs[video_id] = VideoCost(datetime.now(UTC), reused=num_reused)
+
+    def note(self, event: Event) -> None:
+        """Record an event of the run. Every few seconds, what changed is written to the output."""
+        if isinstance(event, ChunkDone):
+            self._note_chunk(event)
+        elif isinstance(event, VideoDone):
+            video_id = event.published.video_id
+            self._spend(self.costs[video_id], event.stage, event.seconds, 0.0)
+            self.published[video_id] = self.index.videos[video_id] = event.published.row
+            self._add_run_row(video_id)
+        elif event.stage == RELINK:
+            self.not_relinked[event.video_id] = event.reason
+        else:
+            row = next(row for row in self.index.sources.values() if row["video_id"] == event.video_id)
+            self.quarantine(event.video_id, row["uri"], Failure(event.stage, event.reason))
+            self._add_run_row(event.video_id)
+        if time.monotonic() - self._saved > SAVE_EVERY_S:
+            self.save_sources()
+
+    def _note_chunk(self, event: ChunkDone) -> None:
+        cost = self.costs[event.video_id]
+        if OBSERVE in event.timings:
+            cost.done += 1
+        else:  # only its faces were estimated again
+            cost.reused += 1
+        cost.attempts = max(cost.attempts, event.attempts)
+        for stage, (seconds, gpu_seconds) in event.timings.items():
+            self._spend(cost, stage, seconds, gpu_seconds)
+
+    def save_sources(self) -> None:
+        """Write `sources` and the rows of `runs` so far."""
+        self.index.follow_videos()
+        self.index.save_sources()
+        if self.run_rows:
+            records.write_run(self.store, self.run_id, self.run_rows)
+        self._saved = time.monotonic()
+
+    def close(self, status: str) -> None:
+        """Write everything that is not written yet, run.json last. `status` is done, interrupted or failed."""
+        self.save_sources()
+        model_facts = models(self.config, self.registry)
+        facts = {
+            "run_id": self.run_id,
+            **run_facts(self.index, self.config, self.config_id, model_facts, self.started_at, status),
+            "this_run": {"published": len(self.published), "quarantined": len(self.quarantined) + len(self.unreadable)},
+            "chunks": {
+                "done": sum(cost.done for cost in self.costs.values()),
+                "reused": sum(cost.reused for cost in self.costs.values()),
+            },
+            "stages": {
+                stage: {"seconds": round(seconds, 3), "gpu_seconds": round(gpu_seconds, 3)}
+                for stage, (seconds, gpu_seconds) in sorted(self.stage_seconds.items())
+            },
+        }
+        if self.linked:
+            facts["sequences"] = [asdict(sequence) for sequence in self.sequence_statuses()]
+        if self.not_linked:
+            facts["sequences_not_linked"] = self.not_linked
+        self.store.put("run.json", json.dumps(facts, indent=2).encode())
+
+    def sequence_statuses(self) -> list[sequences.SequenceStatus]:
+        """Return the sequences that were linked in this run."""
+        return [status for status in sequences.sequence_statuses(self.index) if status.sequence in self.linked]
+
+    def quarantine(self, video_id: str, uri: str, failure: Failure) -> None:
+        """Give a video up: remove its tables, and write its row of `videos` with the reason."""
+        self.quarantined[video_id] = failure
+        records.hide_video(self.store, video_id)  # it may be done under another configuration
+        self.store.delete(summary_name(video_id))
+        records.delete_tables(self.store, video_id)
+        for name in self.index.csv_names(video_id):
+            self.store.delete(name)
+        row = records.quarantined_row(video_id, uri, self.config_id, failure.stage, failure.reason)
+        self.index.videos[video_id] = row
+        records.write_video(self.store, row)
+
+    def _spend(self, cost: VideoCost, stage: str, seconds: float, gpu_seconds: float) -> None:
+        cost.seconds += seconds
+        cost.gpu_seconds += gpu_seconds
+        self.stage_seconds[stage][0] += seconds
+        self.stage_seconds[stage][1] += gpu_seconds
+
+    def _add_run_row(self, video_id: str) -> None:
+        cost, prices = self.costs[video_id], self.config.run
+        price = None
+        if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
+            price = cost.seconds * (prices.cpu_hour_price or 0) + cost.gpu_seconds * (prices.gpu_hour_price or 0)
+            price = round(price / 3600, 6)
+        row = records.run_row(
+            self.run_id,
+            video_id,
+            cost.started_at,
+            seconds=round(cost.seconds, 3),
+            gpu_seconds=round(cost.gpu_seconds, 3),
+            cost=price,
+            attempts=max(cost.attempts, 1),
+            num_chunks=cost.done + cost.reused,
+            chunks_reused=cost.reused,
+        )
+        self.run_rows.append(row)
