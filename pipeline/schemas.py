@@ -18,7 +18,7 @@ TYPES = {
 def wanted(node: Node, schema: Node) -> str:
     """Return a description of the values that a node allows, such as 'a number from 0 to 1'."""
     if "anyOf" in node:
-        return " or ".join(wanted(each, schema) for each in node["anyOf"])
+        return " or ".join(wanted(option, schema) for option in node["anyOf"])
     node = resolved(node, schema)
     match node:
         case {"enum": choices}:
@@ -62,7 +62,7 @@ def properties(node: Node, schema: Node) -> Node:
 
 def resolved(node: Node, schema: Node) -> Node:
     """Return the node that a node refers to, also if null is the other choice."""
-    for each in (node, *node.get("anyOf", ())):
-        if "$ref" in each:
-            return schema["$defs"][each["$ref"].rsplit("/", 1)[1]]
+    for choice in (node, *node.get("anyOf", ())):
+        if "$ref" in choice:
+            return schema["$defs"][choice["$ref"].rsplit("/", 1)[1]]
     return node

@@ -11,7 +11,7 @@ def storable(text: str) -> str:
     """Return `text` as valid UTF-8. A byte of a file name that is not UTF-8 becomes %E9, as in a URI."""
     if text.isascii():
         return text
-    return _STRAY.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", text)
+    return _STRAY.sub(lambda character: f"%{ord(character[0]) & 0xFF:02X}", text)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -20,7 +20,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
     keep: the characters that stay unchanged.
     """
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    return _UNSEEN.sub(lambda character: character[0] if character[0] in keep else _escaped(character[0]), text)
 
 
 def _escaped(character: str) -> str:

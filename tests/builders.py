@@ -121,7 +121,7 @@ class Film:
         return self.swing_px * math.sin(math.pi * time_ns / 1e9)
 
     def frames(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        frames: list[dict[str, Any]] = []
         looked_at_ns = 0
         previous: tuple[int, int] | None = None
         times_ns = self.times_ns()
@@ -130,21 +130,21 @@ class Film:
             time_s = Fraction(time_ns, 10**9)
             slot = (int(time_s), slot_of(time_s, Fraction(1), Fraction(self.analysed_fps)))
             cut = any(time_ns < cut_ns <= following_ns for cut_ns in cuts_ns)
-            found.append(
+            frames.append(
                 {"time_ns": time_ns, "cell": slot[0], "analysed": slot != previous}
                 | dict.fromkeys(("hue", "saturation", "lightness"), (90 if cut else 2) * PIXELS)
             )
             if slot != previous and self.places:
-                found[-1]["place"] = self.places[sum(time_ns >= cut_ns for cut_ns in cuts_ns)]
+                frames[-1]["place"] = self.places[sum(time_ns >= cut_ns for cut_ns in cuts_ns)]
             if slot != previous:
                 step = self.camera_x(looked_at_ns) - self.camera_x(time_ns)
-                if len(found) > 1 and step:
-                    found[-2]["motion"] = [1.0, 0.0, step, 0.0]
+                if len(frames) > 1 and step:
+                    frames[-2]["motion"] = [1.0, 0.0, step, 0.0]
                 looked_at_ns = time_ns
             previous = slot
-        if found:
-            found[-1] |= dict.fromkeys(("hue", "saturation", "lightness"))
-        return found
+        if frames:
+            frames[-1] |= dict.fromkeys(("hue", "saturation", "lightness"))
+        return frames
 
     def vector(self, look: float, number: int) -> dict[str, Any]:
         """Return an embedding near that of `look`. The noise depends on the detection alone."""
@@ -156,8 +156,8 @@ def _vector(seed: int, look: float, number: int) -> dict[str, Any]:
     whole, share = int(look), look - int(look)
     centre = (1 - share) * _centre(whole) + share * _centre(whole + 1)
     noise = np.random.default_rng((seed, whole, number)).normal(size=32) * 0.15
-    one = Quantised.of((centre + noise).astype(np.float32)[None])
-    return {"codes": one.codes[0].tobytes(), "scale": float(one.scales[0])}
+    quantised = Quantised.of((centre + noise).astype(np.float32)[None])
+    return {"codes": quantised.codes[0].tobytes(), "scale": float(quantised.scales[0])}
 
 
 @cache
@@ -273,14 +273,16 @@ def probe(film: Film) -> Probe:
 
 def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tuple[pa.Table, pa.Table]:
     """Return the arguments of `Ledger.commit` for the cells `span` of a film that has these `frames`."""
-    own = [i for i, frame in enumerate(frames) if span[0] <= frame["cell"] and (span[1] < 0 or frame["cell"] < span[1])]
+    owned = [
+        i for i, frame in enumerate(frames) if span[0] <= frame["cell"] and (span[1] < 0 or frame["cell"] < span[1])
+    ]
     detections: list[dict[str, Any]] = []
     faces: list[dict[str, Any]] = []
-    for place, i in enumerate(own):
+    for place, i in enumerate(owned):
         if not frames[i]["analysed"]:
             continue
         time_s = frames[i]["time_ns"] / 1e9
-        opens_cell = not place or frames[own[place - 1]]["cell"] != frames[i]["cell"]
+        opens_cell = not place or frames[owned[place - 1]]["cell"] != frames[i]["cell"]
         for number, walker in enumerate(film.walkers):
             box = walker.box(time_s, film.camera_x(frames[i]["time_ns"]))
             if box is None:
@@ -297,7 +299,7 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tupl
     notes = [(cell, DAMAGED) for cell in film.damaged if span[0] <= cell and (span[1] < 0 or cell < span[1])]
     head = {"warning": json.dumps(notes) if notes else None, "width": WIDTH, "height": HEIGHT}
     observed = pa.Table.from_pylist(
-        [head | {"thumbnail_pixels": PIXELS, "frames": [frames[i] for i in own], "detections": detections}],
+        [head | {"thumbnail_pixels": PIXELS, "frames": [frames[i] for i in owned], "detections": detections}],
         schema=rows.OBSERVED,
     )
     return observed, pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)

@@ -37,7 +37,7 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("observe.fsp=4", "--set observe.fsp=4: unknown key observe.fsp; did you mean observe.fps?"),
         ("fps=4", "unknown key fps; did you mean observe.fps?"),
@@ -63,10 +63,10 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
         ("track.options=3", "track.options must be a mapping of names and values, got 3"),
     ],
 )
-def test_a_wrong_key_or_value_is_refused_in_one_line_that_names_it(setting: str, told: str) -> None:
+def test_a_wrong_key_or_value_is_refused_in_one_line_that_names_it(setting: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         load(settings=[setting])
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -125,9 +125,9 @@ def test_uris_of_extra_weights_are_relative_to_the_file_that_has_them(tmp_path: 
 def test_every_knob_of_base_yaml_says_whether_it_changes_a_row_and_agrees_with_the_code() -> None:
     comments = knob_comments()
     for dotted, _ in flatten(load().plain()):
-        told = [key for key in comments if f"{dotted}.".startswith(f"{key}.")]
-        assert told, f"{dotted} has no comment that begins with result or run"
-        kind, text = comments[told[0]]
+        marked = [key for key in comments if f"{dotted}.".startswith(f"{key}.")]
+        assert marked, f"{dotted} has no comment that begins with result or run"
+        kind, text = comments[marked[0]]
         assert kind == ("run" if is_run_knob(dotted) else "result"), dotted
         assert text, dotted
 

@@ -138,7 +138,7 @@ def _resume(output: Path, size: int) -> dict[str, Outcome]:
         journal.write_text(whole, encoding="utf-8")
     rows = list(csv.reader(whole.splitlines()))[1:]
     done = {name: Outcome(name, reason, int(num_faces)) for name, reason, num_faces in rows}
-    first = next((output / chip_name(name) for name, each in done.items() if each.reason == WRITTEN), None)
+    first = next((output / chip_name(name) for name, outcome in done.items() if outcome.reason == WRITTEN), None)
     chip = None if first is None else cv2.imread(str(first))
     if chip is not None and chip.shape[:2] != (size, size):
         raise UserError(f"{output} holds chips of {chip.shape[0]} px, not {size}; name another --output")

@@ -103,8 +103,8 @@ def append(path: Path | str, correction: Correction) -> None:
         os.fsync(stream.fileno())
 
 
-def _last(found: Sequence[tuple[int, Correction]]) -> Mapping[str, tuple[int, Correction]]:
-    return {correction.path: (line, correction) for line, correction in found}
+def _last(lines: Sequence[tuple[int, Correction]]) -> Mapping[str, tuple[int, Correction]]:
+    return {correction.path: (line, correction) for line, correction in lines}
 
 
 def _on_one_line(text: str) -> str:

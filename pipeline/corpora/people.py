@@ -103,7 +103,7 @@ def read_unlabelled(paths: list[Path], *, per_second: float, long_side: int) -> 
     for path in paths:
         if not path.exists():
             raise absent(path, "file or folder", "--unlabelled takes videos, pictures and folders of them")
-        for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(_scaled_down(read_rgb(file), long_side))
             else:
@@ -117,7 +117,7 @@ def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, P
         if not path.exists():
             raise absent(path, "file or folder", "name pictures, videos, or folders of them")
         root = path if path.is_dir() else path.parent
-        for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
             name = f"{number}_" + "_".join(file.relative_to(root).parts)
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 yield name, read_rgb(file)
@@ -133,7 +133,7 @@ def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, P
 def near_duplicates(pictures: list[Picture]) -> NDArray[np.int64]:
     """Return (N,) int64 group numbers from 0. Near-duplicates share a group, also through third pictures."""
     thumbnails = np.stack([_thumbnail(picture) for picture in pictures])
-    flat, mirrored = (each.reshape(len(each), -1) for each in (thumbnails, thumbnails[:, :, ::-1]))
+    flat, mirrored = (stack.reshape(len(stack), -1) for stack in (thumbnails, thumbnails[:, :, ::-1]))
     alike = (flat @ flat.T > MIN_CORRELATION) | (flat @ mirrored.T > MIN_CORRELATION)
     hashes = np.stack([imagehash.phash(Image.fromarray(picture)).hash.ravel() for picture in pictures])
     bits = hashes.astype(np.float32)
@@ -209,7 +209,7 @@ def read_truth_mot(path: Path) -> list[Truth]:
     """
     rows = read_mot(path)
     here = [rows[rows.frames == frame] for frame in range(1, rows.frames.max(initial=0) + 1)]
-    return [Truth(each.boxes[each.counts], each.boxes[~each.counts]) for each in here]
+    return [Truth(in_frame.boxes[in_frame.counts], in_frame.boxes[~in_frame.counts]) for in_frame in here]
 
 
 def list_pictures(folder: Path) -> list[Path]:

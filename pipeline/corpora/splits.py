@@ -91,8 +91,8 @@ def groups(paths: Sequence[Path | str], thresholds: CopyThresholds = CopyThresho
     Raises UserError for a file that is not a picture.
     """
     hashes, thumbnails = _read(paths)
-    one, other = copies(hashes, thumbnails, thresholds)
-    labels = _components(one, other, len(paths))
+    firsts, seconds = copies(hashes, thumbnails, thresholds)
+    labels = _components(firsts, seconds, len(paths))
     first = np.unique(labels, return_index=True)[1]
     order = np.argsort(np.argsort(first))
     return order[labels].astype(np.int64)
@@ -127,15 +127,15 @@ def copies(
     return pairs[:, 0], pairs[:, 1]
 
 
-def are_copies(one: NDArray[np.float32], other: NDArray[np.float32], thresholds: CopyThresholds) -> bool:
+def are_copies(first: NDArray[np.float32], second: NDArray[np.float32], thresholds: CopyThresholds) -> bool:
     """Return whether the fine details, (64, 64) each, show one photograph. A picture without detail has no copies."""
     edge = slice(_MAX_SHIFT_PX, -_MAX_SHIFT_PX)
-    if one[edge, edge].std() < 0.05 or other[edge, edge].std() < 0.05:
+    if first[edge, edge].std() < 0.05 or second[edge, edge].std() < 0.05:
         return False
-    shifted = float(cv2.matchTemplate(one, other[edge, edge], cv2.TM_CCOEFF_NORMED).max())
+    shifted = float(cv2.matchTemplate(first, second[edge, edge], cv2.TM_CCOEFF_NORMED).max())
     if shifted >= thresholds.min_correlation:
         return True
-    return shifted >= thresholds.retry_correlation and _aligned_correlation(one, other) >= thresholds.min_correlation
+    return shifted >= thresholds.retry_correlation and _aligned_correlation(first, second) >= thresholds.min_correlation
 
 
 def fine_detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -146,21 +146,21 @@ def fine_detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (high / (strength + 4.0)).astype(np.float32)
 
 
-def _aligned_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def _aligned_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Return the correlation after the best affine alignment (ECC: Evangelidis, Psarakis 2008); -1 if there is none."""
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
     start = np.eye(2, 3, dtype=np.float32)
-    everywhere = np.full(one.shape, 255, np.uint8)
+    everywhere = np.full(first.shape, 255, np.uint8)
     try:
-        _, turn = cv2.findTransformECC(one, other, start, cv2.MOTION_AFFINE, stop, everywhere, 3)
+        _, turn = cv2.findTransformECC(first, second, start, cv2.MOTION_AFFINE, stop, everywhere, 3)
     except cv2.error:  # no convergence: the pictures have nothing in common
         return -1.0
     flags = cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(other, turn, one.shape[::-1], flags=flags | cv2.INTER_LINEAR)
-    is_covered = cv2.warpAffine(everywhere, turn, one.shape[::-1], flags=flags | cv2.INTER_NEAREST) > 0
+    laid = cv2.warpAffine(second, turn, first.shape[::-1], flags=flags | cv2.INTER_LINEAR)
+    is_covered = cv2.warpAffine(everywhere, turn, first.shape[::-1], flags=flags | cv2.INTER_NEAREST) > 0
     if is_covered.mean() < 0.5 or laid[is_covered].std() < 0.05:
         return -1.0
-    return float(np.corrcoef(one[is_covered], laid[is_covered])[0, 1])
+    return float(np.corrcoef(first[is_covered], laid[is_covered])[0, 1])
 
 
 def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
@@ -181,9 +181,9 @@ def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     return hashes, thumbnails
 
 
-def _components(one: NDArray[np.int64], other: NDArray[np.int64], num: int) -> NDArray[np.int64]:
+def _components(first: NDArray[np.int64], second: NDArray[np.int64], num: int) -> NDArray[np.int64]:
     """Return (num,) labels of the connected components of the graph with these edges."""
-    edges = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(num, num))
+    edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(num, num))
     return np.asarray(connected_components(edges, directed=False)[1], np.int64)
 
 

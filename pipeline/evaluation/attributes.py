@@ -84,7 +84,7 @@ def aligned(
                 shown = [
                     pictures[place] if not side else _shrunk(pictures[place], side) for place in np.flatnonzero(chosen)
                 ]
-                filled = [UTKFACE.fill(each[None], ALIGNED_PX) for each in shown]
+                filled = [UTKFACE.fill(face[None], ALIGNED_PX) for face in shown]
                 yield rows[chosen].assign(copy_px=side), np.concatenate(filled)
 
 
@@ -93,20 +93,20 @@ def summary(judged: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, Any
 
     `pooled` has all of them. `by` has them by age_group, gender, group, face_px and copy_px: label -> figures.
     """
-    own, copies = judged[judged["copy_px"] == 0], judged[judged["copy_px"] > 0]
+    originals, copies = judged[judged["copy_px"] == 0], judged[judged["copy_px"] > 0]
     groups = {
-        "age_group": own.groupby(_binned(own["age"], AGE_GROUPS), observed=True),
-        "gender": own.groupby("gender"),
-        "group": own.groupby("group"),
-        "face_px": own.groupby(_binned(own["face_px"], FACE_SIZES), observed=True),
+        "age_group": originals.groupby(_binned(originals["age"], AGE_GROUPS), observed=True),
+        "gender": originals.groupby("gender"),
+        "group": originals.groupby("group"),
+        "face_px": originals.groupby(_binned(originals["face_px"], FACE_SIZES), observed=True),
         "copy_px": copies.groupby("copy_px"),
     }
 
-    def told(rows: pd.DataFrame) -> dict[str, float | int | None]:
+    def figures_of(rows: pd.DataFrame) -> dict[str, float | int | None]:
         return figures(rows, resamples=resamples, rng=np.random.default_rng(seed))
 
-    by = {name: {str(label): told(rows) for label, rows in parts} for name, parts in groups.items()}
-    return {"pooled": told(own), "by": by}
+    by = {name: {str(label): figures_of(rows) for label, rows in parts} for name, parts in groups.items()}
+    return {"pooled": figures_of(originals), "by": by}
 
 
 def figures(rows: pd.DataFrame, *, resamples: int, rng: np.random.Generator) -> dict[str, float | int | None]:
@@ -152,7 +152,7 @@ def bootstrap(
     drawn = []
     for _ in range(resamples):
         chosen = rng.integers(0, num, num)
-        drawn.append(figure(*(each[chosen] for each in samples)))
+        drawn.append(figure(*(sample[chosen] for sample in samples)))
     low, high = np.quantile(drawn, QUANTILES)
     return float(low), float(high)
 

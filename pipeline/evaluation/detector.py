@@ -52,20 +52,20 @@ def average_precision(matches: Sequence[Matches]) -> NDArray[np.float64]:
     """Return (10,) average precision at IOUS over pictures, as Ultralytics computes it. It is 0 without detections."""
     from ultralytics.utils.metrics import ap_per_class
 
-    right = np.vstack([each.right for each in matches])
-    num_labels = sum(each.num_labels for each in matches)
+    right = np.vstack([match.right for match in matches])
+    num_labels = sum(match.num_labels for match in matches)
     if not len(right) or not num_labels:
         return np.zeros(len(IOUS))
-    scores = np.concatenate([each.scores for each in matches])
+    scores = np.concatenate([match.scores for match in matches])
     per_class = ap_per_class(right, scores, np.zeros(len(right)), np.zeros(num_labels))[5]
     return np.asarray(per_class[0], np.float64)
 
 
 def precision_recall(matches: Sequence[Matches], threshold: float) -> tuple[float, float]:
     """Return precision and recall at IoU .5 for scores from `threshold` on. Without detections the precision is 1."""
-    right = sum(int(each.right[each.scores >= threshold, 0].sum()) for each in matches)
-    num_detections = sum(int((each.scores >= threshold).sum()) for each in matches)
-    labels = sum(each.num_labels for each in matches)
+    right = sum(int(match.right[match.scores >= threshold, 0].sum()) for match in matches)
+    num_detections = sum(int((match.scores >= threshold).sum()) for match in matches)
+    labels = sum(match.num_labels for match in matches)
     return right / num_detections if num_detections else 1.0, right / labels if labels else 0.0
 
 
@@ -83,7 +83,7 @@ def figures(matches: Sequence[Matches], threshold: float) -> Figures:
     """Return all figures of some pictures, rounded to four digits."""
     ap = average_precision(matches)
     precision, recall = precision_recall(matches, threshold)
-    return Figures(*(round(float(each), 4) for each in (ap[0], ap.mean(), precision, recall)))
+    return Figures(*(round(float(figure), 4) for figure in (ap[0], ap.mean(), precision, recall)))
 
 
 def curve(matches: Sequence[Matches]) -> list[dict[str, float]]:
@@ -104,5 +104,5 @@ def intervals(
         asdict(figures([matches[index] for index in rng.integers(0, len(matches), len(matches))], threshold))
         for _ in range(resamples)
     ]
-    ends = {name: np.quantile([each[name] for each in drawn], (0.025, 0.975)) for name in drawn[0]}
+    ends = {name: np.quantile([sample[name] for sample in drawn], (0.025, 0.975)) for name in drawn[0]}
     return {name: (round(float(low), 4), round(float(high), 4)) for name, (low, high) in ends.items()}

@@ -85,12 +85,12 @@ def plot_speed(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         ("age: mean absolute error, years", "gender: share that is right"),
         strict=True,
     ):
-        for name, each in figures.items():
-            if each[key] is None or not each["seconds"]:
+        for name, point in figures.items():
+            if point[key] is None or not point["seconds"]:
                 continue
-            ends = [each[f"{key}_low"], each[f"{key}_high"]]
-            reach = None if None in ends else [[each[key] - ends[0]], [ends[1] - each[key]]]
-            panel.errorbar([1000 * each["seconds"]], [each[key]], reach, fmt="o", capsize=3, label=name)
+            ends = [point[f"{key}_low"], point[f"{key}_high"]]
+            reach = None if None in ends else [[point[key] - ends[0]], [ends[1] - point[key]]]
+            panel.errorbar([1000 * point["seconds"]], [point[key]], reach, fmt="o", capsize=3, label=name)
         panel.set_xscale("log")
         panel.set_xlabel("ms per face")
         panel.set_title(title)

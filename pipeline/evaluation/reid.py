@@ -45,7 +45,7 @@ def rank(
 
     vectors: (N, D) unit vectors.
     """
-    found, precisions, hits = [], [], []
+    queried, precisions, hits = [], [], []
     places = np.flatnonzero(gallery)
     for start in range(0, len(chosen := np.flatnonzero(queries)), BLOCK):
         some = chosen[start : start + BLOCK]
@@ -57,10 +57,10 @@ def rank(
             if not is_match.any():
                 continue
             at = np.flatnonzero(is_match)
-            found.append(people[query])
+            queried.append(people[query])
             precisions.append(float(np.mean(np.arange(1, len(at) + 1) / (at + 1))))
             hits.append(bool(is_match[0]))
-    return Ranking(np.array(found, np.int64), np.array(precisions), np.array(hits, bool))
+    return Ranking(np.array(queried, np.int64), np.array(precisions), np.array(hits, bool))
 
 
 def ranking_figures(ranking: Ranking, *, resamples: int, rng: np.random.Generator) -> dict[str, object]:
@@ -120,7 +120,7 @@ def auc_figures(videos: Mapping[str, Pairs], *, resamples: int, rng: np.random.G
     """
     figures: dict[str, object] = {}
     for name, chosen in [*((name, [name]) for name in videos), ("pooled", list(videos))]:
-        parts = [videos[each] for each in chosen]
+        parts = [videos[video] for video in chosen]
         same, other = sum((_weighed(part, None) for part in parts), np.zeros((2, BINS)))
         drawn = [_auc(*sum((_weighed(part, rng) for part in parts), np.zeros((2, BINS)))) for _ in range(resamples)]
         sound = [value for value in drawn if value is not None]

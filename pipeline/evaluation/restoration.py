@@ -54,7 +54,7 @@ def compare(
             fits = [min(picture.shape[:2]) >= size for picture in pictures]
             if not any(fits):
                 continue
-            small = [_scaled(each, size, cv2.INTER_AREA) for each, fit in zip(pictures, fits, strict=True) if fit]
+            small = [_scaled(face, size, cv2.INTER_AREA) for face, fit in zip(pictures, fits, strict=True) if fit]
             plain = estimator(_aligned(small, ALIGNED_PX, "bilinear"))
             large = _aligned(small, RESTORED_PX, enlargement)
             restored = estimator(large if restore is None else restore(large))
@@ -89,7 +89,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
         }
         for name, (plain, restored) in scores.items():
             low, high = _interval(restored - plain)
-            line |= {f"{name}_{arm}": each.mean() for arm, each in zip(ARMS, (plain, restored), strict=True)}
+            line |= {f"{name}_{arm}": values.mean() for arm, values in zip(ARMS, (plain, restored), strict=True)}
             line |= {f"{name}_change": (restored - plain).mean(), f"{name}_low": low, f"{name}_high": high}
         lines.append(line)
     return pd.DataFrame(lines)

@@ -27,20 +27,20 @@ Figures = dict[str, float | int | None]
 class Pair:
     """The result and the ground truth of one video.
 
-    found: all result rows.
+    result: all result rows.
     truth: ground truth, including rows that do not count.
     frames: (F,) int64, rising. Rows of other frames are left out.
     """
 
-    found: MotRows
+    result: MotRows
     truth: MotRows
     frames: NDArray[np.int64]
 
     @classmethod
-    def of_all_frames(cls, found: MotRows, truth: MotRows) -> "Pair":
+    def of_all_frames(cls, result: MotRows, truth: MotRows) -> "Pair":
         """Return a pair that covers the first to the last frame with a row in either."""
-        last = max(found.frames.max(initial=0), truth.frames.max(initial=0))
-        return cls(found, truth, np.arange(1, last + 1))
+        last = max(result.frames.max(initial=0), truth.frames.max(initial=0))
+        return cls(result, truth, np.arange(1, last + 1))
 
 
 def score(pairs: Mapping[str, Pair]) -> dict[str, Figures]:
@@ -57,9 +57,9 @@ def score(pairs: Mapping[str, Pair]) -> dict[str, Figures]:
 
     sequences = {name: _sequence(pair) for name, pair in pairs.items()}
     metrics = (HOTA(), CLEAR(QUIET), Identity(QUIET))
-    results = [{name: metric.eval_sequence(each.data) for name, each in sequences.items()} for metric in metrics]
-    scores = {name: _figures([result[name] for result in results], each) for name, each in sequences.items()}
-    combined = [metric.combine_sequences(result) for metric, result in zip(metrics, results, strict=True)]
+    by_metric = [{name: metric.eval_sequence(video.data) for name, video in sequences.items()} for metric in metrics]
+    scores = {name: _figures([values[name] for values in by_metric], video) for name, video in sequences.items()}
+    combined = [metric.combine_sequences(values) for metric, values in zip(metrics, by_metric, strict=True)]
     return scores | {"pooled": _figures(combined, _joined(list(sequences.values())))}
 
 
@@ -72,7 +72,7 @@ def matched(iou: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def b_cubed(
-    found: NDArray[np.int64], truth: NDArray[np.int64], over: NDArray[np.bool_] | None = None
+    result: NDArray[np.int64], truth: NDArray[np.int64], over: NDArray[np.bool_] | None = None
 ) -> tuple[float, float] | None:
     """Return B-cubed precision and recall of (N,) ids against (N,) true ids, or None without items.
 
@@ -80,9 +80,9 @@ def b_cubed(
     result is the mean over items (Bagga and Baldwin, 1998), or over the items of `over`, (N,) bool. Unlike IDF1 it
     credits every part of a divided person by its size.
     """
-    if not len(found) or (over is not None and not over.any()):
+    if not len(result) or (over is not None and not over.any()):
         return None
-    cells, cell_of, common = np.unique(np.stack([found, truth]), axis=1, return_inverse=True, return_counts=True)
+    cells, cell_of, common = np.unique(np.stack([result, truth]), axis=1, return_inverse=True, return_counts=True)
     weights = common if over is None else np.bincount(cell_of[over], minlength=len(common))
     dense = [np.unique(ids, return_inverse=True)[1] for ids in cells]
     precision, recall = (np.average(common / np.bincount(ids, common)[ids], weights=weights) for ids in dense)
@@ -116,50 +116,50 @@ class _Sequence:
     """One video in TrackEval's terms.
 
     data: the input of TrackEval's metrics. Ids are dense from 0.
-    found, truth: (K,) ids of the K matched boxes.
+    result, truth: (K,) ids of the K matched boxes.
     """
 
     data: dict[str, Any]
-    found: NDArray[np.int64]
+    result: NDArray[np.int64]
     truth: NDArray[np.int64]
-    num_found: int
-    num_there: int
+    num_result_ids: int
+    num_truth_ids: int
     num_frames: int
 
 
 def _sequence(pair: Pair) -> _Sequence:
     none = np.zeros(0, np.int64)
-    found_ids, truth_ids, overlaps = [], [], []
+    result_ids, truth_ids, overlaps = [], [], []
     matches = [(none, none)]
-    for found, truth in zip(_by_frame(pair.found, pair.frames), _by_frame(pair.truth, pair.frames), strict=True):
-        iou = pairwise_iou(truth.boxes, found.boxes).astype(np.float64)
+    for result, truth in zip(_by_frame(pair.result, pair.frames), _by_frame(pair.truth, pair.frames), strict=True):
+        iou = pairwise_iou(truth.boxes, result.boxes).astype(np.float64)
         rows, columns = matched(iou)
         right = truth.counts[rows]
-        stays = np.ones(len(found), np.bool_)
+        stays = np.ones(len(result), np.bool_)
         stays[columns[~right]] = False
-        matches.append((found.ids[columns[right]], truth.ids[rows[right]]))
-        found_ids.append(found.ids[stays])
+        matches.append((result.ids[columns[right]], truth.ids[rows[right]]))
+        result_ids.append(result.ids[stays])
         truth_ids.append(truth.ids[truth.counts])
         overlaps.append(iou[truth.counts][:, stays])
-    found_names, truth_names = (np.unique(np.concatenate([none, *ids])) for ids in (found_ids, truth_ids))
-    found_dense = [np.searchsorted(found_names, ids) for ids in found_ids]
+    result_names, truth_names = (np.unique(np.concatenate([none, *ids])) for ids in (result_ids, truth_ids))
+    result_dense = [np.searchsorted(result_names, ids) for ids in result_ids]
     truth_dense = [np.searchsorted(truth_names, ids) for ids in truth_ids]
     data = {
         "num_timesteps": len(pair.frames),
         "num_gt_ids": len(truth_names),
-        "num_tracker_ids": len(found_names),
+        "num_tracker_ids": len(result_names),
         "num_gt_dets": sum(map(len, truth_ids)),
-        "num_tracker_dets": sum(map(len, found_ids)),
+        "num_tracker_dets": sum(map(len, result_ids)),
         "gt_ids": truth_dense,
-        "tracker_ids": found_dense,
+        "tracker_ids": result_dense,
         "similarity_scores": overlaps,
     }
-    found, truth = (np.concatenate(ids) for ids in zip(*matches, strict=True))
+    result, truth = (np.concatenate(ids) for ids in zip(*matches, strict=True))
     return _Sequence(
         data,
-        np.searchsorted(found_names, found),
+        np.searchsorted(result_names, result),
         np.searchsorted(truth_names, truth),
-        len(found_names),
+        len(result_names),
         len(truth_names),
         len(pair.frames),
     )
@@ -174,19 +174,19 @@ def _by_frame(rows: MotRows, frames: NDArray[np.int64]) -> list[MotRows]:
 
 def _joined(sequences: list[_Sequence]) -> _Sequence:
     """Return the matches of all videos, with ids that are unique over videos."""
-    first_found = np.cumsum([0, *(each.num_found for each in sequences)])
-    first_truth = np.cumsum([0, *(each.num_there for each in sequences)])
-    found = [each.found + first for each, first in zip(sequences, first_found, strict=False)]
-    truth = [each.truth + first for each, first in zip(sequences, first_truth, strict=False)]
-    num_frames = sum(each.num_frames for each in sequences)
+    first_result = np.cumsum([0, *(video.num_result_ids for video in sequences)])
+    first_truth = np.cumsum([0, *(video.num_truth_ids for video in sequences)])
+    result = [video.result + first for video, first in zip(sequences, first_result, strict=False)]
+    truth = [video.truth + first for video, first in zip(sequences, first_truth, strict=False)]
+    num_frames = sum(video.num_frames for video in sequences)
     return _Sequence(
-        {}, np.concatenate(found), np.concatenate(truth), int(first_found[-1]), int(first_truth[-1]), num_frames
+        {}, np.concatenate(result), np.concatenate(truth), int(first_result[-1]), int(first_truth[-1]), num_frames
     )
 
 
 def _figures(results: list[dict[str, Any]], sequence: _Sequence) -> Figures:
     hota, clear, identity = results
-    cubed = b_cubed(sequence.found, sequence.truth)
+    cubed = b_cubed(sequence.result, sequence.truth)
     shares = {
         "hota": np.mean(hota["HOTA"]),
         "deta": np.mean(hota["DetA"]),
@@ -202,7 +202,7 @@ def _figures(results: list[dict[str, Any]], sequence: _Sequence) -> Figures:
         figures |= {"b_cubed_precision": round(cubed[0], DIGITS), "b_cubed_recall": round(cubed[1], DIGITS)}
     return figures | {
         "id_switches": int(clear["IDSW"]),
-        "num_ids_found": sequence.num_found,
-        "num_ids_there": sequence.num_there,
+        "num_ids_found": sequence.num_result_ids,
+        "num_ids_there": sequence.num_truth_ids,
         "num_frames": sequence.num_frames,
     }

@@ -39,22 +39,24 @@ def sketch(planes: Sequence[MatLike]) -> bytes:
     weight = means[2] + FLOOR * means[2].mean() + 1e-3
     edges = np.stack(means[:2]) / weight
     light = np.stack([_shrunk(plane, LIGHT_GRID) for plane in (saturation, lightness)])
-    told = np.rint(127 * np.clip(edges, -1, 1)).astype(np.int8).tobytes() + np.rint(light).astype(np.uint8).tobytes()
-    assert len(told) == SIZE
-    return told
+    description = (
+        np.rint(127 * np.clip(edges, -1, 1)).astype(np.int8).tobytes() + np.rint(light).astype(np.uint8).tobytes()
+    )
+    assert len(description) == SIZE
+    return description
 
 
 def _without_bars(lightness: MatLike) -> tuple[slice, slice]:
     """Rows and columns of the film in a picture that may have bars around it."""
-    found = []
+    inside = []
     flat = FLAT * float(np.ptp(np.asarray(lightness)))
     for axis in (1, 0):
         lively = np.flatnonzero(np.ptp(np.asarray(lightness), axis=axis) > flat)
         length = lightness.shape[1 - axis]
         first, last = (int(lively[0]), int(lively[-1])) if len(lively) else (0, length - 1)
         start = first + BAR_EDGE_PX if first > 0 else 0
-        found.append(slice(start, last + 1 - BAR_EDGE_PX if last < length - 1 else length))
-    return found[0], found[1]
+        inside.append(slice(start, last + 1 - BAR_EDGE_PX if last < length - 1 else length))
+    return inside[0], inside[1]
 
 
 def _shrunk(plane: MatLike, side: int) -> NDArray[np.float32]:

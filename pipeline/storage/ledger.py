@@ -56,12 +56,12 @@ class Objects:
 
     @classmethod
     def of(cls, store: Store) -> "Objects":
-        found: dict[str, dict[str, set[ChunkSpan]]] = defaultdict(lambda: defaultdict(set))
+        chunks: dict[str, dict[str, set[ChunkSpan]]] = defaultdict(lambda: defaultdict(set))
         for name in store.names(WORK):
             parts = name.split("/")
             if len(parts) == 4 and parts[3].endswith(".parquet"):
-                found[parts[1]][parts[2]].add(_span(parts[3]))
-        return cls({video_id: dict(by_folder) for video_id, by_folder in found.items()})
+                chunks[parts[1]][parts[2]].add(_span(parts[3]))
+        return cls({video_id: dict(by_folder) for video_id, by_folder in chunks.items()})
 
     def durable(self, video_id: str, keys: Keys) -> list[ChunkSpan]:
         """Return the chunks of a video whose two objects both exist under `keys`, in order."""

@@ -163,17 +163,17 @@ class OutputIndex:
 
     def sequences(self) -> dict[str, list[Row]]:
         """Return the sources of every sequence, in order."""
-        found: dict[str, list[Row]] = defaultdict(list)
+        members: dict[str, list[Row]] = defaultdict(list)
         for row in self.sources.values():
             if row["sequence"] is not None:
-                found[row["sequence"]].append(row)
-        return {name: sorted(found[name], key=lambda row: row["position"]) for name in sorted(found)}
+                members[row["sequence"]].append(row)
+        return {name: sorted(members[name], key=lambda row: row["position"]) for name in sorted(members)}
 
     def csv_names(self, video_id: str) -> list[str]:
         """Return the names of the CSV files of a video: one per current source, or per former source if none is
         current."""
-        own = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
-        return sorted(row["csv"] for row in own if row["current"] or not any(each["current"] for each in own))
+        named = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
+        return sorted(row["csv"] for row in named if row["current"] or not any(other["current"] for other in named))
 
     def file_names(self, video_id: str) -> list[str]:
         """Return the names of a video's files without suffix: those of its CSVs, or its id if no source has a CSV

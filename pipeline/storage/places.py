@@ -66,7 +66,7 @@ def uri_of(path: str) -> str:
 
 def is_below(uri: str, root: str) -> bool:
     """Return whether the place `uri` lies below `root`. Both are as this module writes them."""
-    inner, outer = (local_path(each) or each for each in (uri, root))
+    inner, outer = (local_path(address) or address for address in (uri, root))
     return inner.startswith(f"{outer.rstrip('/')}/")
 
 

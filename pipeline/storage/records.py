@@ -21,10 +21,10 @@ def write_video(store: Store, row: Mapping[str, Any]) -> None:
 def read_video(store: Store, video_id: str) -> Row | None:
     """Return the published row of a video, or None if there is none."""
     try:
-        found = tables.read_one(store, "videos", video_id).to_pylist()
+        published = tables.read_one(store, "videos", video_id).to_pylist()
     except FileNotFoundError:
         return None
-    return found[0] if found else None
+    return published[0] if published else None
 
 
 def hide_video(store: Store, video_id: str) -> None:

@@ -100,10 +100,10 @@ def read_note(store: Store, name: str, key: str) -> str | None:
     """Return the value of `key` in the metadata of a Parquet file, or None if the file or the key does not exist."""
     try:
         with store.open(name) as file:
-            found = (pq.read_schema(file).metadata or {}).get(key.encode())
+            note = (pq.read_schema(file).metadata or {}).get(key.encode())
     except FileNotFoundError:
         return None
-    return None if found is None else found.decode()
+    return None if note is None else note.decode()
 
 
 @contextmanager
@@ -127,8 +127,8 @@ def damage_is_a_fault() -> Iterator[None]:
         if error.errno is not None:  # the place fails; for damaged bytes, Arrow raises an OSError without a number
             raise
         cause = error
-    told = f"{type(cause).__name__}: {plain_cause(cause)}"
-    raise DataError(f"what is stored of it cannot be read or does not fit together ({told})") from cause
+    described = f"{type(cause).__name__}: {plain_cause(cause)}"
+    raise DataError(f"what is stored of it cannot be read or does not fit together ({described})") from cause
 
 
 def write_csv(store: Store, video_id: str, name: str) -> None:

@@ -49,19 +49,19 @@ class Entry:
 def entry_at(path: str) -> Entry:
     """Return the entry at a path. Raises FileNotFoundError if nothing is there, not even a broken link."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except ValueError:  # the path contains a zero byte
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except OSError as error:
         if not os.path.islink(path):
             raise
         return Entry(path=path, why_not=_why_broken(path, error))
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return Entry(path=path, is_folder=True)
-    etag = str(found.st_mtime) if found.st_mtime else None
-    if not stat.S_ISREG(found.st_mode):
-        return Entry(path=path, why_not=f"is {KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a file")
-    return Entry(path=path, size_bytes=found.st_size, etag=etag)
+    etag = str(status.st_mtime) if status.st_mtime else None
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(path=path, why_not=f"is {KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not a file")
+    return Entry(path=path, size_bytes=status.st_size, etag=etag)
 
 
 def walk(top: str, avoided: str, *, max_depth: int | None = None, folders: bool = False) -> Iterator[Entry]:
@@ -159,7 +159,7 @@ class _Walk:
             return [_Folder(path, f"{above.real.rstrip('/')}/{name}", above.depth + 1, above.came_by)]
         real = os.path.realpath(path)
         came_by = (*above.came_by, above.real)
-        is_loop = any(_is_within(each, real) for each in came_by)
+        is_loop = any(_is_within(folder, real) for folder in came_by)
         if is_loop or (above.came_by and real in self.linked):
             return []
         self.linked.add(real)

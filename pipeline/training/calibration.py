@@ -86,7 +86,7 @@ def fit_scales(
     wanted = np.log(np.maximum(errors, 0.05) / Z_80) - log_spread(raw.spreads)
     share = raw.weights / raw.weights.sum()
     group = np.searchsorted(starts, raw.ages, side="right") - 1
-    members = np.stack([np.where(group == each, raw.weights, 0) for each in np.unique(group)])
+    members = np.stack([np.where(group == number, raw.weights, 0) for number in np.unique(group)])
     members /= members.sum(axis=1, keepdims=True)
     bends = _bends(np.log(np.array(knots) + YOUNG))
 
@@ -104,12 +104,12 @@ def fit_scales(
         bent = bends @ scales
         return float(value + SCALE_RIDGE * bent @ bent), slope + 2 * SCALE_RIDGE * bent @ bends
 
-    found = np.zeros(len(knots))
+    fitted = np.zeros(len(knots))
     for softness in (None, *SOFTNESSES):  # start from the pinball loss alone, which is convex
-        found = minimize(
-            loss, found, (softness,), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0)] * len(knots), options=OPTIONS
+        fitted = minimize(
+            loss, fitted, (softness,), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0)] * len(knots), options=OPTIONS
         ).x
-    return tuple(np.round(found, 4).tolist())
+    return tuple(np.round(fitted, 4).tolist())
 
 
 def fit_logits(raw: Raw) -> tuple[float, float]:

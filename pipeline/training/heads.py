@@ -98,12 +98,12 @@ def embed(
     if not path.exists():
         parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for start in range(0, len(faces), batch):
-            pictures = [read(Path(each)) for each in faces["path"].iloc[start : start + batch]]
+            pictures = [read(Path(part)) for part in faces["path"].iloc[start : start + batch]]
             aligned = np.concatenate([UTKFACE.fill(picture[None], ALIGNED_PX) for picture in pictures])
             turned = np.concatenate([UTKFACE.fill(picture[None, :, ::-1], ALIGNED_PX) for picture in pictures])
             parts.append((embedder(aligned), embedder(turned)))
             advance(start + len(pictures))
-        vectors, mirrored = (np.concatenate(each) for each in zip(*parts, strict=True))
+        vectors, mirrored = (np.concatenate(part) for part in zip(*parts, strict=True))
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{path.name}"
         with draft.open("wb") as file:
@@ -196,7 +196,7 @@ def calibrated(raw: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]
 
     raw: maps vectors to ages, spreads and logits of a woman.
     """
-    means, spreads, logits = (np.asarray(each, np.float64) for each in raw(validation.vectors))
+    means, spreads, logits = (np.asarray(values, np.float64) for values in raw(validation.vectors))
     ages = validation.ages.astype(np.float64)
     return calibrate(Raw(means, spreads, logits, ages, validation.is_female, np.ones(len(ages))), KNOTS, AGE_GROUPS)
 

@@ -212,6 +212,6 @@ def calibrated(
     raw: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], faces: LabelledFaces
 ) -> Calibration:
     """Return the Calibration of `raw` on `faces`. raw: maps pictures of stored_px to raw ages, spreads and logits."""
-    means, spreads, logits = (np.asarray(each, np.float64) for each in raw(faces.pictures))
+    means, spreads, logits = (np.asarray(values, np.float64) for values in raw(faces.pictures))
     ages = faces.ages.astype(np.float64)
     return calibrate(Raw(means, spreads, logits, ages, faces.is_female, np.ones(len(ages))), KNOTS, AGE_GROUPS)

@@ -272,7 +272,7 @@ def _people_in_turn(
     count = params.crops_per_person
     while True:
         people = [crops[next(turns)] for _ in range(params.people_per_batch)]
-        yield np.concatenate([rng.choice(each, count, replace=len(each) < count) for each in people])
+        yield np.concatenate([rng.choice(indices, count, replace=len(indices) < count) for indices in people])
 
 
 def _in_turn(count: int, rng: np.random.Generator) -> Iterator[int]:

@@ -63,7 +63,7 @@ class People:
 
 def crops_found(pictures: Sequence[Picture], detector: PersonDetector) -> NDArray[np.uint8]:
     """Return (N, 256, 128, 3) crops of the people that `detector` finds in pictures."""
-    return crops_of(pictures, [found.boxes for found in detector(pictures)])
+    return crops_of(pictures, [detections.boxes for detections in detector(pictures)])
 
 
 def crops_of(pictures: Sequence[Picture], boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
@@ -84,7 +84,7 @@ def shared_view(crop: Picture, settings: Augmentation, rng: np.random.Generator)
         matrix[0] = [-zoom, 0, width - 1 - x]
     moved = cv2.warpAffine(crop, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
     light, contrast, saturation = (
-        1 + rng.uniform(-1, 1) * each for each in (settings.light, settings.contrast, settings.saturation)
+        1 + rng.uniform(-1, 1) * largest for largest in (settings.light, settings.contrast, settings.saturation)
     )
     # Change the tones with a table, then move the colours away from or towards grey.
     values = np.arange(256, dtype=np.float32) * light

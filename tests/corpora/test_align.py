@@ -22,10 +22,10 @@ class Detector:
     """As many faces as the picture's top left pixel is red; the first where the landmarks are."""
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.num_crops = 0
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
-        self.seen += len(crops)
+        self.num_crops += len(crops)
         counts = [round(float(crop[0, 0, 0]) / 50) for crop in crops]
         return [Faces(np.zeros((n, 4), np.float32), np.ones(n, np.float32), np.repeat(LANDMARKS, n, 0)) for n in counts]
 
@@ -56,8 +56,8 @@ def table(tmp_path: Path) -> pd.DataFrame:
 
 def test_pictures_of_one_face_become_chips_and_the_others_are_counted(table: pd.DataFrame, tmp_path: Path) -> None:
     out = tmp_path / "chips"
-    outcomes = [each for batch in align(table, Detector(), out, size=140, padding=0.4) for each in batch]
-    assert [(each.reason, each.num_faces) for each in outcomes] == [
+    outcomes = [outcome for batch in align(table, Detector(), out, size=140, padding=0.4) for outcome in batch]
+    assert [(outcome.reason, outcome.num_faces) for outcome in outcomes] == [
         ("written", 1),
         ("no face", 0),
         ("several faces", 2),
@@ -81,9 +81,9 @@ def test_the_same_call_goes_on_where_it_was_stopped(table: pd.DataFrame, tmp_pat
     with (out / JOURNAL).open("a") as file:
         file.write("two.png,wri")
     again = Detector()
-    outcomes = [each for batch in align(table, again, out, size=140, padding=0.4) for each in batch]
-    assert [each.name for each in outcomes] == table["name"].tolist()
-    assert (first.seen, again.seen) == (2, 2)
+    outcomes = [outcome for batch in align(table, again, out, size=140, padding=0.4) for outcome in batch]
+    assert [outcome.name for outcome in outcomes] == table["name"].tolist()
+    assert (first.num_crops, again.num_crops) == (2, 2)
     assert len(load(out / LABELS)) == 2
     with pytest.raises(UserError, match="holds chips of 140 px, not 96"):
         list(align(table, again, out, size=96, padding=0.4))

@@ -47,7 +47,7 @@ def test_a_correction_of_no_picture_is_told_with_its_line(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("path,age,gender,drop,note\na.jpg,old,,,\n", "line 2: age must be"),
         ("path,age,gender,drop,note\na.jpg,,x,,\n", "line 2: gender must be"),
@@ -56,11 +56,11 @@ def test_a_correction_of_no_picture_is_told_with_its_line(tmp_path: Path) -> Non
         ("path,age\na.jpg,1\n", "must have the columns path, age, gender, drop, note"),
     ],
 )
-def test_faulty_corrections_are_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_faulty_corrections_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(UserError) as error:
         corrections.apply(table(tmp_path), tmp_path / "c.csv")
-    assert told in str(error.value)
+    assert message in str(error.value)
     with pytest.raises(UserError, match="there is no file of corrections"):
         corrections.apply(table(tmp_path), tmp_path / "none.csv")
 

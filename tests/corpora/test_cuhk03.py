@@ -32,8 +32,8 @@ def test_who_is_held_out_depends_on_the_number_alone() -> None:
     people = np.arange(50)
     chosen = cuhk03.held_out(people, 7)
     assert len(chosen) == 7
-    largest = max(hashlib.sha256(str(each).encode()).hexdigest() for each in chosen)
-    assert all(hashlib.sha256(str(each).encode()).hexdigest() > largest for each in set(people.tolist()) - chosen)
+    largest = max(hashlib.sha256(str(person).encode()).hexdigest() for person in chosen)
+    assert all(hashlib.sha256(str(person).encode()).hexdigest() > largest for person in set(people.tolist()) - chosen)
     # The rest of the data set moves nobody, and more held out are the same and others.
     assert cuhk03.held_out([*chosen, *range(100, 103)], 7) & chosen
     assert chosen < cuhk03.held_out(people[::-1], 9)

@@ -21,8 +21,8 @@ def people(_: Sequence[Picture]) -> list[Detections]:
 
 def faces(crops: Sequence[Picture]) -> list[Faces]:
     """One in the first crop, that begins left of it; none in the others."""
-    one = Faces(np.array([[-6.0, 8, 24, 28]], np.float32), np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
-    return [one, *[one[np.zeros(1, bool)]] * (len(crops) - 1)]
+    single = Faces(np.array([[-6.0, 8, 24, 28]], np.float32), np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
+    return [single, *[single[np.zeros(1, bool)]] * (len(crops) - 1)]
 
 
 def test_sure_and_wide_people_become_crops_with_their_faces(tmp_path: Path) -> None:
@@ -54,11 +54,11 @@ def test_frames_and_pictures_have_names_of_their_own(tmp_path: Path) -> None:
         (tmp_path / folder / "x.png").write_bytes(encode_png(PICTURE))
     with (tmp_path / "b" / "y.mp4").open("wb") as file:
         write_mp4(file, [PICTURE] * 10, fps=5, keyframe_every=5)
-    found = list(read_named([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png"], per_second=2))
-    assert [name for name, _ in found] == [
+    pictures = list(read_named([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png"], per_second=2))
+    assert [name for name, _ in pictures] == [
         "0_x.png", "1_x.png", "1_y.mp4_1", "1_y.mp4_4", "1_y.mp4_6", "1_y.mp4_9", "2_x.png",
     ]  # fmt: skip
-    assert all(picture.shape == PICTURE.shape for _, picture in found)
+    assert all(picture.shape == PICTURE.shape for _, picture in pictures)
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

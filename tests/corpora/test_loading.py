@@ -61,8 +61,8 @@ def test_utkface_labels_are_the_names(tmp_path: Path) -> None:
     touch(tmp_path, *names, "readme.txt", ".hidden/25_0_3_20170116174525125.jpg", "part2/8_1_1_20161219.png")
     table = utkface.load(tmp_path)
     assert table.columns.tolist() == list(faces.COLUMNS)
-    found = zip(table["name"], table["age"].fillna(-1), table["gender"], table["group"], strict=True)
-    assert list(found) == [
+    labels = zip(table["name"], table["age"].fillna(-1), table["gender"], table["group"], strict=True)
+    assert list(labels) == [
         ("100_1_0_20170112213500903.jpg.chip.jpg", 100, "F", "White"),
         ("1_0_4_2016.jpg.chip.jpg", -1, None, None),
         ("25_0_3_20170116174525125.jpg", 25, "M", "Indian"),
@@ -225,7 +225,7 @@ def test_a_csv_of_path_age_gender(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("path,age\na.jpg,3\n", "must have the columns path, age, gender; there is no gender"),
         ("path,age,gender\na.jpg,3,M\na.jpg,3,M\n", "line 3: a.jpg is named a second time"),
@@ -239,12 +239,12 @@ def test_a_csv_of_path_age_gender(tmp_path: Path) -> None:
         ("", "cannot be read as a table"),
     ],
 )
-def test_a_faulty_csv_says_what_is_wrong_and_where(tmp_path: Path, text: str, told: str) -> None:
+def test_a_faulty_csv_says_what_is_wrong_and_where(tmp_path: Path, text: str, message: str) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError) as error:
         load_faces(tmp_path / "x.csv")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

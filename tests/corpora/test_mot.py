@@ -16,7 +16,7 @@ def test_a_line_is_a_box_and_0_in_the_seventh_column_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("frame,id,x,y,w,h,score", "line 2: could not convert"),
         ("1,2,3,4,5", "line 2 has 5 of 6 columns"),
@@ -25,10 +25,10 @@ def test_a_line_is_a_box_and_0_in_the_seventh_column_does_not_count() -> None:
         ("1,2.5,3,4,5,6", "ids whole numbers"),
     ],
 )
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, told: str) -> None:
+def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "gt.txt"
     path.write_text(f"1,1,1,1,1,1\n{line}\n")
-    with pytest.raises(UserError, match=rf"gt\.txt is not in MOT form: .*{told}"):
+    with pytest.raises(UserError, match=rf"gt\.txt is not in MOT form: .*{message}"):
         read_mot(path)
     with pytest.raises(UserError, match=r"gt cannot be read: No such file or directory; name a MOT text"):
         read_mot(path.with_suffix(""))

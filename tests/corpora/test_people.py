@@ -88,7 +88,7 @@ def test_frames_of_a_video_by_time_and_by_number(tmp_path: Path) -> None:
 
 def test_unlabelled_folders_hold_videos_and_pictures(tmp_path: Path) -> None:
     write(tmp_path / "b.jpg", scene(5, height=64, width=96))
-    assert [each.shape for each in read_unlabelled([tmp_path], per_second=2, long_side=48)] == [(32, 48, 3)]
+    assert [picture.shape for picture in read_unlabelled([tmp_path], per_second=2, long_side=48)] == [(32, 48, 3)]
     with pytest.raises(UserError, match="there is no file or folder"):
         read_unlabelled([tmp_path / "absent"], per_second=2, long_side=48)
     (tmp_path / "c.mp4").write_bytes(b"no video")
@@ -105,7 +105,7 @@ def test_truth_as_csv_counts_pictures_without_rows_as_empty(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("image,xmin,ymin,xmax\na.jpg,1,2,3\n", "lacks the column ymax"),
         ("image,xmin,ymin,xmax,ymax\nz.jpg,1,2,3,4\n", r"names z\.jpg, which is not in --images"),
@@ -113,10 +113,10 @@ def test_truth_as_csv_counts_pictures_without_rows_as_empty(tmp_path: Path) -> N
         ("", "cannot be read as CSV"),
     ],
 )
-def test_a_truth_that_cannot_be_used_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_truth_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "gt.csv"
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_truth_csv(path, ["a.jpg"])
 
 

@@ -64,7 +64,7 @@ def test_no_picture_no_group() -> None:
 
 @needs_shared
 @pytest.mark.parametrize(
-    ("one", "other", "is_copy"),
+    ("first", "second", "is_copy"),
     [
         ("17_0_0_20170120133328941", "20_0_0_20170117134213422", True),  # re-cropped
         ("1_0_0_20170109194232519", "1_0_3_20161219225958712", True),  # mirrored
@@ -75,8 +75,8 @@ def test_no_picture_no_group() -> None:
         ("26_0_2_20170116183020432", "30_1_2_20170116165139757", False),
     ],
 )
-def test_faces_that_only_look_alike_are_no_copies(one: str, other: str, is_copy: bool) -> None:
-    paths = [UTKFACE / f"{name}.jpg.chip.jpg" for name in (one, other)]
+def test_faces_that_only_look_alike_are_no_copies(first: str, second: str, is_copy: bool) -> None:
+    paths = [UTKFACE / f"{name}.jpg.chip.jpg" for name in (first, second)]
     assert (len(set(groups(paths).tolist())) == 1) == is_copy
 
 
@@ -84,11 +84,11 @@ def test_faces_that_only_look_alike_are_no_copies(one: str, other: str, is_copy:
 @pytest.mark.slow
 def test_utkface_has_some_800_pictures_more_than_once() -> None:
     table = utkface.load(UTKFACE)
-    found = groups(table["path"].tolist())
-    sizes = np.bincount(found)
+    labels = groups(table["path"].tolist())
+    sizes = np.bincount(labels)
     assert 780 <= np.sum(sizes > 1) <= 825
     assert sizes.max() <= 6
-    sides = split(table["name"].tolist(), found)
+    sides = split(table["name"].tolist(), labels)
     assert [round(np.mean(sides == name), 2) for name in SHARES] == [0.8, 0.1, 0.1]
 
 
@@ -135,9 +135,9 @@ def test_shares_that_do_not_sum_to_1_are_refused() -> None:
 
 
 def test_joined_groups_are_chains_of_both() -> None:
-    found = joined(np.array([0, 0, 1, 2, 3]), ["a", "b", "b", "c", "d"])
-    assert found[0] == found[1] == found[2]
-    assert len(set(found.tolist())) == 3
+    labels = joined(np.array([0, 0, 1, 2, 3]), ["a", "b", "b", "c", "d"])
+    assert labels[0] == labels[1] == labels[2]
+    assert len(set(labels.tolist())) == 3
 
 
 def test_a_person_and_a_copy_are_on_one_side(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def test_copies_are_smaller_than_their_pictures() -> None:
 def test_a_small_copy_has_lost_detail() -> None:
     grain = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
     parts = aligned(faces().iloc[:1], lambda path: grain, batch=1, copies_px=[16])
-    own, copy = (pictures[0, 80:180, 60:160].std() for _, pictures in parts)
-    assert copy < 0.5 * own
+    original, copy = (pictures[0, 80:180, 60:160].std() for _, pictures in parts)
+    assert copy < 0.5 * original
 
 
 def test_what_cannot_be_read_is_not_passed_over() -> None:
@@ -92,15 +92,15 @@ def test_what_cannot_be_read_is_not_passed_over() -> None:
 
 def test_figures_by_hand() -> None:
     judged = pd.concat(judge(faces(), read, Judge(), batch=5))
-    found = figures(judged, resamples=200, rng=np.random.default_rng(0))
-    assert found["pictures"] == 5
-    assert found["mae"] == pytest.approx((28 + 0 + 15 + 40 + 0) / 5)
-    assert found["cs5"] == pytest.approx(2 / 5)
-    assert found["gender_accuracy"] == pytest.approx(3 / 5)
-    assert found["coverage80"] == pytest.approx(2 / 5)
-    assert found["ece"] == pytest.approx(0.2)
+    computed = figures(judged, resamples=200, rng=np.random.default_rng(0))
+    assert computed["pictures"] == 5
+    assert computed["mae"] == pytest.approx((28 + 0 + 15 + 40 + 0) / 5)
+    assert computed["cs5"] == pytest.approx(2 / 5)
+    assert computed["gender_accuracy"] == pytest.approx(3 / 5)
+    assert computed["coverage80"] == pytest.approx(2 / 5)
+    assert computed["ece"] == pytest.approx(0.2)
     for name in ("mae", "cs5", "gender_accuracy", "coverage80"):
-        low, value, high = (found[key] for key in (f"{name}_low", name, f"{name}_high"))
+        low, value, high = (computed[key] for key in (f"{name}_low", name, f"{name}_high"))
         assert low is not None
         assert high is not None
         assert value is not None
@@ -109,14 +109,19 @@ def test_figures_by_hand() -> None:
 
 def test_figures_do_without_labels_that_are_missing() -> None:
     judged = pd.concat(judge(faces().assign(age=[np.nan] * 4 + [31.0], gender=None), read, Judge(), batch=5))
-    found = figures(judged, resamples=10, rng=np.random.default_rng(0))
-    assert (found["pictures"], found["mae"], found["gender_accuracy"], found["ece_low"]) == (5, 1, None, None)
+    computed = figures(judged, resamples=10, rng=np.random.default_rng(0))
+    assert (computed["pictures"], computed["mae"], computed["gender_accuracy"], computed["ece_low"]) == (
+        5,
+        1,
+        None,
+        None,
+    )
 
 
 def test_groups_are_told_apart() -> None:
     judged = pd.concat(judge(faces(), read, Judge(), batch=2, copies_px=[32]))
     by = summary(judged, resamples=0, seed=0)["by"]
-    counts = {name: {label: each["pictures"] for label, each in parts.items()} for name, parts in by.items()}
+    counts = {name: {label: group["pictures"] for label, group in parts.items()} for name, parts in by.items()}
     assert counts == {
         "age_group": {"0-2": 1, "30-39": 2, "40-49": 1, "70+": 1},
         "gender": {"F": 3, "M": 2},
@@ -141,11 +146,11 @@ def test_calibration_error_by_hand() -> None:
 def test_the_bootstrap_keeps_pairs_together_and_is_seeded() -> None:
     values = np.arange(50.0)
 
-    def spread(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-        return float(np.abs(one - other).max())
+    def spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+        return float(np.abs(first - second).max())
 
     assert bootstrap((values, values), spread, resamples=20, rng=np.random.default_rng(0)) == (0, 0)
-    one, other = (bootstrap((values,), np.mean, resamples=2000, rng=np.random.default_rng(3)) for _ in range(2))
-    assert one == other
+    sample, repeated = (bootstrap((values,), np.mean, resamples=2000, rng=np.random.default_rng(3)) for _ in range(2))
+    assert sample == repeated
     half = 1.96 * values.std() / np.sqrt(len(values))
     assert one == pytest.approx((24.5 - half, 24.5 + half), abs=0.8)

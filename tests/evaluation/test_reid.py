@@ -55,19 +55,19 @@ def test_the_auc_of_pairs_is_that_of_all_pairs_a_second_apart() -> None:
     a, b = np.triu_indices(80, 1)
     apart = np.abs(times_s[a] - times_s[b]) >= 1
     expected = roc_auc_score((tracks[a] == tracks[b])[apart], np.sum(vectors[a] * vectors[b], axis=1)[apart])
-    told = figures["video"]
-    assert isinstance(told, dict)
-    assert told["auc"] == pytest.approx(expected, abs=1e-3)
-    assert told["same_pairs"] + told["different_pairs"] == apart.sum()
-    low, high = told["auc_interval"]
+    video = figures["video"]
+    assert isinstance(video, dict)
+    assert video["auc"] == pytest.approx(expected, abs=1e-3)
+    assert video["same_pairs"] + video["different_pairs"] == apart.sum()
+    low, high = video["auc_interval"]
     assert low < expected < high
 
 
 def test_pairs_of_two_videos_are_never_compared() -> None:
     """Two videos of one person each, alike over the videos: there are no pairs of different people."""
     vectors, times_s = np.ones((4, 1), np.float32), np.arange(4.0)
-    one = count_pairs(vectors, np.zeros(4, np.int64), times_s, min_gap_s=1)
-    figures = auc_figures({"a": one, "b": one}, resamples=3, rng=np.random.default_rng(0))
+    first = count_pairs(vectors, np.zeros(4, np.int64), times_s, min_gap_s=1)
+    figures = auc_figures({"a": first, "b": first}, resamples=3, rng=np.random.default_rng(0))
     assert figures["pooled"] == {
         "auc": None, "auc_interval": None, "tracks": 2, "same_pairs": 12, "different_pairs": 0
     }  # fmt: skip

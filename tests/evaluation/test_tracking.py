@@ -15,15 +15,15 @@ def both(first: MotRows, second: MotRows) -> MotRows:
     return MotRows(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names))
 
 
-def scores(found: MotRows, truth: MotRows) -> dict[str, float | int | None]:
-    return score({"v": Pair.of_all_frames(found, truth)})["v"]
+def scores(result: MotRows, truth: MotRows) -> dict[str, float | int | None]:
+    return score({"v": Pair.of_all_frames(result, truth)})["v"]
 
 
 WALK = rows(*((frame, 1, 0) for frame in range(1, 9)), *((frame, 2, 50) for frame in range(1, 9)))
 
 
 @pytest.mark.parametrize(
-    ("found", "truth", "precision", "recall"),
+    ("result", "truth", "precision", "recall"),
     [
         ("aabb", "xxyy", 1, 1),
         ("aaaa", "xxxy", (3 * 3 / 4 + 1 / 4) / 4, 1),  # two people under one id
@@ -35,9 +35,9 @@ WALK = rows(*((frame, 1, 0) for frame in range(1, 9)), *((frame, 2, 50) for fram
         ("aaaaabbaaaaa", "xxxxxyyzzzzz", 7 / 12, 1),
     ],
 )
-def test_b_cubed_by_hand(found: str, truth: str, precision: float, recall: float) -> None:
-    one, other = (np.array([ord(letter) for letter in word], np.int64) for word in (found, truth))
-    assert b_cubed(one, other) == pytest.approx((precision, recall))
+def test_b_cubed_by_hand(result: str, truth: str, precision: float, recall: float) -> None:
+    first, second = (np.array([ord(letter) for letter in word], np.int64) for word in (result, truth))
+    assert b_cubed(first, second) == pytest.approx((precision, recall))
 
 
 def test_b_cubed_of_nothing_is_none() -> None:
@@ -55,32 +55,37 @@ def test_boxes_are_matched_once_from_an_overlap_of_a_half() -> None:
 
 def test_the_truth_itself_scores_1_whatever_its_ids_are_called() -> None:
     other_names = MotRows(WALK.frames, WALK.ids * 1000, WALK.boxes, WALK.counts)
-    told = scores(other_names, WALK)
+    figures = scores(other_names, WALK)
     shares = ("hota", "deta", "assa", "idf1", "mota", "precision", "recall", "b_cubed_precision", "b_cubed_recall")
-    assert [told[name] for name in shares] == [1] * 9
-    assert (told["id_switches"], told["num_ids_found"], told["num_ids_there"], told["num_frames"]) == (0, 2, 2, 8)
+    assert [figures[name] for name in shares] == [1] * 9
+    assert (figures["id_switches"], figures["num_ids_found"], figures["num_ids_there"], figures["num_frames"]) == (
+        0,
+        2,
+        2,
+        8,
+    )
 
 
 def test_one_switch_by_hand() -> None:
     """The first of two people changes their id after two of eight frames: TP 16, one switch."""
     ids = np.where((WALK.ids == 1) & (WALK.frames > 2), 3, WALK.ids)
-    told = scores(MotRows(WALK.frames, ids, WALK.boxes, WALK.counts), WALK)
-    assert (told["deta"], told["id_switches"], told["num_ids_found"]) == (1, 1, 3)
-    assert told["mota"] == pytest.approx(1 - 1 / 16)
-    assert told["idf1"] == pytest.approx(2 * 14 / 32)  # ids 3 and 2 are the best of each person
-    assert told["assa"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16, abs=1e-4)
-    assert told["hota"] == pytest.approx(told["assa"] ** 0.5, abs=1e-4)  # type: ignore[operator]
-    assert told["b_cubed_precision"] == 1
-    assert told["b_cubed_recall"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16)
+    figures = scores(MotRows(WALK.frames, ids, WALK.boxes, WALK.counts), WALK)
+    assert (figures["deta"], figures["id_switches"], figures["num_ids_found"]) == (1, 1, 3)
+    assert figures["mota"] == pytest.approx(1 - 1 / 16)
+    assert figures["idf1"] == pytest.approx(2 * 14 / 32)  # ids 3 and 2 are the best of each person
+    assert figures["assa"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16, abs=1e-4)
+    assert figures["hota"] == pytest.approx(figures["assa"] ** 0.5, abs=1e-4)  # type: ignore[operator]
+    assert figures["b_cubed_precision"] == 1
+    assert figures["b_cubed_recall"] == pytest.approx((2 * 2 / 8 + 6 * 6 / 8 + 8) / 16)
 
 
 def test_missed_and_invented_boxes_by_hand() -> None:
-    found = both(WALK[WALK.frames > 4], rows((1, 9, 200), (2, 9, 200)))
-    told = scores(found, WALK)
-    assert told["recall"] == 0.5
-    assert told["precision"] == 0.8
-    assert told["mota"] == pytest.approx((16 - 8 - 2) / 16)
-    assert told["deta"] == pytest.approx(8 / 18, abs=1e-4)
+    result = both(WALK[WALK.frames > 4], rows((1, 9, 200), (2, 9, 200)))
+    figures = scores(result, WALK)
+    assert figures["recall"] == 0.5
+    assert figures["precision"] == 0.8
+    assert figures["mota"] == pytest.approx((16 - 8 - 2) / 16)
+    assert figures["deta"] == pytest.approx(8 / 18, abs=1e-4)
 
 
 def test_what_falls_on_a_row_that_does_not_count_is_neither_right_nor_wrong() -> None:
@@ -95,8 +100,8 @@ def test_what_falls_on_a_row_that_does_not_count_is_neither_right_nor_wrong() ->
 
 def test_only_the_frames_of_a_pair_are_judged() -> None:
     odd = WALK[WALK.frames % 2 == 1]
-    told = score({"v": Pair(odd, WALK, np.array([1, 3, 5, 7]))})["v"]
-    assert (told["recall"], told["num_frames"]) == (1, 4)
+    figures = score({"v": Pair(odd, WALK, np.array([1, 3, 5, 7]))})["v"]
+    assert (figures["recall"], figures["num_frames"]) == (1, 4)
     assert scores(odd, WALK)["recall"] == 0.5
     empty_too = score({"v": Pair(odd, WALK, np.array([1, 3, 4, 7]))})["v"]
     assert empty_too["recall"] == 0.75
@@ -104,15 +109,15 @@ def test_only_the_frames_of_a_pair_are_judged() -> None:
 
 def test_videos_are_pooled_by_their_boxes_and_share_no_ids() -> None:
     """Video b calls its two people by one id after the other: .5 of its identity. Pooled over 16 and 4 boxes."""
-    two = rows((1, 1, 0), (2, 1, 0), (3, 2, 50), (4, 2, 50))
-    one = rows((1, 1, 0), (2, 1, 0), (3, 1, 50), (4, 1, 50))
-    told = score({"a": Pair.of_all_frames(WALK, WALK), "b": Pair.of_all_frames(one, two)})
-    assert list(told) == ["a", "b", "pooled"]
-    assert told["b"]["b_cubed_precision"] == 0.5
-    assert told["pooled"]["b_cubed_precision"] == pytest.approx((16 + 4 / 2) / 20)
-    assert told["pooled"]["b_cubed_recall"] == 1
-    assert told["pooled"]["idf1"] == pytest.approx((16 + 2) / 20)
-    assert [told["pooled"][name] for name in ("num_ids_found", "num_ids_there", "num_frames")] == [3, 4, 12]
+    second = rows((1, 1, 0), (2, 1, 0), (3, 2, 50), (4, 2, 50))
+    first = rows((1, 1, 0), (2, 1, 0), (3, 1, 50), (4, 1, 50))
+    figures = score({"a": Pair.of_all_frames(WALK, WALK), "b": Pair.of_all_frames(first, second)})
+    assert list(figures) == ["a", "b", "pooled"]
+    assert figures["b"]["b_cubed_precision"] == 0.5
+    assert figures["pooled"]["b_cubed_precision"] == pytest.approx((16 + 4 / 2) / 20)
+    assert figures["pooled"]["b_cubed_recall"] == 1
+    assert figures["pooled"]["idf1"] == pytest.approx((16 + 2) / 20)
+    assert [figures["pooled"][name] for name in ("num_ids_found", "num_ids_there", "num_frames")] == [3, 4, 12]
 
 
 def test_nothing_found_and_nothing_there() -> None:
@@ -135,5 +140,5 @@ def test_the_grid_is_found_again_by_the_times_of_rows(
     known: list[int], times_s: list[float], fps: float, expected: list[int]
 ) -> None:
     rows_frames, rows_s = np.array(known, np.int64), np.array(times_s)
-    found = analysed_frames(rows_frames, rows_s, num_frames=20, duration_s=2.0, cell_seconds=1.0, fps=fps)
-    assert found.tolist() == expected
+    computed = analysed_frames(rows_frames, rows_s, num_frames=20, duration_s=2.0, cell_seconds=1.0, fps=fps)
+    assert computed.tolist() == expected

@@ -26,7 +26,7 @@ def changed(picture: Picture, how: str) -> Picture:
     plain = picture.astype(np.float64)
     grey = np.repeat(plain.mean(axis=2, keepdims=True), 3, axis=2)
     noise = np.random.default_rng(0).normal(0, 6, plain.shape)
-    found = {
+    changes = {
         "infrared": grey * 1.15 + 8,
         "noisy infrared": grey * 0.9 + noise,
         "flash": plain * 0.15 + 0.85 * 255,
@@ -34,7 +34,7 @@ def changed(picture: Picture, how: str) -> Picture:
         "exposure": plain * 1.3 + 10,
         "negative": 255 - plain,
     }[how]
-    return np.clip(found, 0, 255).astype(np.uint8)
+    return np.clip(changes, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("how", ["infrared", "noisy infrared", "flash", "darkness", "exposure", "negative"])

@@ -13,7 +13,7 @@ def test_the_id_is_of_the_content_not_of_the_name(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     ids = [content_id(Source(uri=str(tmp_path / name), name=name, named_by="")) for name in ("a.mp4", "b.mkv", "c.mp4")]
     assert ids[0] == ids[1] != ids[2]
-    assert [len(each) for each in ids] == [20] * 3
+    assert [len(digits) for digits in ids] == [20] * 3
 
 
 def test_a_large_file_is_known_by_its_size_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

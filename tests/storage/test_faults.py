@@ -20,8 +20,8 @@ OPERATIONS = ("GetObject", "HeadObject", "PutObject", "ListObjectsV2", "DeleteOb
 
 
 def answer(code: str, status: int, operation: str = "GetObject") -> botocore.exceptions.ClientError:
-    told: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return botocore.exceptions.ClientError(told, operation)
+    response: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return botocore.exceptions.ClientError(response, operation)
 
 
 def as_s3fs(error: Exception) -> Exception:

@@ -60,7 +60,7 @@ def test_the_same_file_named_twice_is_one_source(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [
         ("wholly-other.webm", "there is no file or folder FOLDER/wholly-other.webm; correct the name"),
         ("absent/", "there is no file or folder FOLDER/absent; correct the name"),
@@ -70,10 +70,10 @@ def test_the_same_file_named_twice_is_one_source(folder: Path) -> None:
         ("absent/*.mp4", "there is no folder FOLDER/absent; correct the pattern FOLDER/absent/*.mp4"),
     ],
 )
-def test_what_is_named_outright_and_missing_stops_before_any_work(folder: Path, missing: str, told: str) -> None:
+def test_what_is_named_outright_and_missing_stops_before_any_work(folder: Path, missing: str, message: str) -> None:
     with pytest.raises(UserError) as raised:
         list_sources([f"{folder}/{missing}"], "/nowhere")
-    assert told.replace("FOLDER", str(folder)) in str(raised.value)
+    assert message.replace("FOLDER", str(folder)) in str(raised.value)
 
 
 def test_a_relative_name_says_where_it_was_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +114,8 @@ def test_a_list_that_is_none_is_told(folder: Path) -> None:
 
 def test_every_source_is_counted(folder: Path) -> None:
     counted: list[None] = []
-    found = list_sources([str(folder)], "/nowhere", advance=lambda: counted.append(None))
-    assert len(counted) == len(found.sources) == 3
+    listing = list_sources([str(folder)], "/nowhere", advance=lambda: counted.append(None))
+    assert len(counted) == len(listing.sources) == 3
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "parquet"])
@@ -129,8 +129,8 @@ def test_a_list_names_sources_relative_to_itself_and_a_missing_one_is_told_apart
             frame.to_csv(path, index=False)
         case _:
             frame.to_parquet(path)
-    found = list_sources([f"@{path}"], "/nowhere").sources
-    assert {Path(source.uri).name: source.missing for source in found} == {
+    sources = list_sources([f"@{path}"], "/nowhere").sources
+    assert {Path(source.uri).name: source.missing for source in sources} == {
         "a.mp4": None,
         "c.MKV": None,
         "gone.mp4": "there is no such file or folder",
@@ -173,7 +173,7 @@ def test_a_name_that_is_not_utf8_has_a_uri_that_is_and_leads_back(folder: Path) 
     with open(path, "wb") as file:
         file.write(b"x")
     for named in (folder, folder / "*.mp4", os.fsdecode(path)):
-        source = next(each for each in list_sources([str(named)], "/nowhere").sources if "caf" in each.name)
+        source = next(listed for listed in list_sources([str(named)], "/nowhere").sources if "caf" in listed.name)
         assert source.uri == f"file://{folder}/caf%E9%20%2541.mp4"
         assert source.name == "caf%E9 %41.mp4"
         assert len(content_id(source)) == 20
@@ -210,9 +210,9 @@ def test_a_broken_link_is_told_apart_wherever_it_is_met(folder: Path) -> None:
     (folder / "round.jpg").symlink_to("round.jpg")
     (folder / "broken.txt").symlink_to("nowhere.txt")
     for named in ([folder], [folder / "*.jpg"], [folder / "broken.jpg", folder / "round.jpg"]):
-        found = missing(*named)
-        assert found["broken.jpg"] == "is a link to nowhere.jpg, where nothing is"
-        assert (found["round.jpg"] or "").startswith("is a link to round.jpg, which cannot be read: ")
+        reasons = missing(*named)
+        assert reasons["broken.jpg"] == "is a link to nowhere.jpg, where nothing is"
+        assert (reasons["round.jpg"] or "").startswith("is a link to round.jpg, which cannot be read: ")
     assert "broken.txt" not in missing(folder)
 
 
@@ -225,20 +225,20 @@ def test_links_to_folders_are_followed_and_loops_are_not(folder: Path, tmp_path:
     (folder / "b" / "self").symlink_to(".")
     (folder / "b" / "up").symlink_to("../..")
     (folder / "file.mp4").symlink_to("a.mp4")
-    own = ["a.mp4", "b/c.MKV", "b/photo.jpg", "far/far.mp4", "file.mp4", "near/c.MKV", "near/photo.jpg"]
-    assert sorted(names(folder)) == own
-    assert sorted(names(folder / "*")) == own
+    reached = ["a.mp4", "b/c.MKV", "b/photo.jpg", "far/far.mp4", "file.mp4", "near/c.MKV", "near/photo.jpg"]
+    assert sorted(names(folder)) == reached
+    assert sorted(names(folder / "*")) == reached
     assert names(folder / "far") == ["far.mp4"]
     assert names(folder / "f*" / "*.mp4") == ["far/far.mp4"]
 
 
 def test_many_links_to_each_other_end(tmp_path: Path) -> None:
     for number in range(12):
-        own = tmp_path / f"p{number}"
-        own.mkdir()
-        (own / "v.mp4").write_bytes(b"x")
+        inner = tmp_path / f"p{number}"
+        inner.mkdir()
+        (inner / "v.mp4").write_bytes(b"x")
         for other in range(12):
-            (own / f"to{other}").symlink_to(f"../p{other}")
+            (inner / f"to{other}").symlink_to(f"../p{other}")
     assert 12 * 12 <= len(names(tmp_path)) < 12 * 12 * 12
 
 
@@ -257,8 +257,8 @@ def test_what_is_no_file_is_never_opened(folder: Path) -> None:
     os.mkfifo(folder / "pipe.mp4")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "s.mp4"))
-    for found in (missing(folder), missing(folder / "*.mp4"), missing(folder / "pipe.mp4", folder / "s.mp4")):
-        assert (found["pipe.mp4"], found["s.mp4"]) == ("is a pipe, not a file", "is a socket, not a file")
+    for reasons in (missing(folder), missing(folder / "*.mp4"), missing(folder / "pipe.mp4", folder / "s.mp4")):
+        assert (reasons["pipe.mp4"], reasons["s.mp4"]) == ("is a pipe, not a file", "is a socket, not a file")
     assert missing("/dev/null") == {"null": "is a device, not a file"}
 
 
@@ -280,9 +280,9 @@ def locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_that_cannot_be_listed_is_named_and_stops_nothing(folder: Path, locked: Path) -> None:
     for named in (folder, folder / "**" / "*.mp4"):
-        found = missing(named)
-        assert found["locked"] == "cannot be listed: Permission denied"
-        assert found["a.mp4"] is None
+        reasons = missing(named)
+        assert reasons["locked"] == "cannot be listed: Permission denied"
+        assert reasons["a.mp4"] is None
     with pytest.raises(UserError, match=r"locked: cannot be listed: Permission denied; check the name, your"):
         list_sources([str(locked)], "/nowhere")
     (folder / "list.txt").write_text("locked\na.mp4")
@@ -295,10 +295,10 @@ def test_what_goes_while_it_is_listed_is_no_source(folder: Path, monkeypatch: py
     def going(path: str, **how: object) -> object:
         if str(path).endswith("/a.mp4"):
             os.unlink(path) if os.path.lexists(path) else None
-        found = stat(path, **how)  # pyright: ignore[reportArgumentType]
+        status = stat(path, **how)  # pyright: ignore[reportArgumentType]
         if str(path).endswith("/b"):
             shutil.rmtree(path)
-        return found
+        return status
 
     monkeypatch.setattr(os, "stat", going)
     assert names(folder) == []
@@ -307,9 +307,9 @@ def test_what_goes_while_it_is_listed_is_no_source(folder: Path, monkeypatch: py
 def test_the_lines_of_a_list_stop_nothing_however_odd(folder: Path) -> None:
     lines = ["a.mp4", "foo://x/y.mp4", "z" * 5000, "**x/*.mp4", "b/*.none", "gs://no/driver.mp4", "zero\\0.mp4", "b"]
     (folder / "l.txt").write_text("\n".join(lines))
-    found = missing(f"@{folder}/l.txt")
-    assert [name for name, why in found.items() if why is None] == ["a.mp4", "c.MKV", "photo.jpg"]
-    assert sum(why is not None for why in found.values()) == 6
+    reasons = missing(f"@{folder}/l.txt")
+    assert [name for name, why in reasons.items() if why is None] == ["a.mp4", "c.MKV", "photo.jpg"]
+    assert sum(why is not None for why in reasons.values()) == 6
     pd.DataFrame({"uri": ["a\0.mp4", "a.mp4"]}).to_parquet(folder / "l.parquet")
     assert sorted(missing(f"@{folder}/l.parquet").values(), key=str) == [None, "there is no such file or folder"]
 
@@ -348,7 +348,7 @@ def test_a_list_may_hold_the_bytes_of_names_that_are_not_utf8(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("l.parquet", b"no parquet", "cannot be read as Parquet"),
         ("l.txt", b"\x00\xff\xfe\xff\x00", "must be text, CSV or Parquet"),
@@ -356,9 +356,9 @@ def test_a_list_may_hold_the_bytes_of_names_that_are_not_utf8(folder: Path) -> N
         ("l.csv", b'uri\n"' + b"x" * 200_000 + b'"\n', "line . is no CSV"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_refused(folder: Path, name: str, content: bytes, told: str) -> None:
+def test_a_list_that_cannot_be_read_is_refused(folder: Path, name: str, content: bytes, message: str) -> None:
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         list_sources([f"@{folder}/{name}"], "/nowhere")
 
 
@@ -372,8 +372,8 @@ def write_list(path: Path, frame: pd.DataFrame) -> str:
 
 def pieces(*named: str, sequence: str | None = None) -> list[tuple[str | None, str]]:
     """Return (sequence, name) of each source, in the order in which they were named."""
-    found = sorted(list_sources(named, "/nowhere", sequence).sources, key=lambda source: source.place)
-    return [(source.sequence, source.name) for source in found]
+    sources = sorted(list_sources(named, "/nowhere", sequence).sources, key=lambda source: source.place)
+    return [(source.sequence, source.name) for source in sources]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -384,8 +384,8 @@ def test_a_list_says_which_files_follow_one_another_and_when_they_begin(folder: 
     )
     named = write_list(folder / f"l.{suffix}", frame)
     assert pieces(named) == [("cam", "c.MKV"), ("cam", "a.mp4"), (None, "photo.jpg")]
-    found = {source.name: source.recorded_at for source in list_sources([named], "/nowhere").sources}
-    assert found == {
+    moments = {source.name: source.recorded_at for source in list_sources([named], "/nowhere").sources}
+    assert moments == {
         "c.MKV": datetime(2024, 5, 1, 10, tzinfo=UTC),
         "a.mp4": datetime(2024, 5, 1, 10, 5, tzinfo=UTC),
         "photo.jpg": None,
@@ -395,16 +395,16 @@ def test_a_list_says_which_files_follow_one_another_and_when_they_begin(folder: 
 def test_sequences_may_be_numbers_and_times_stamps(folder: Path) -> None:
     moment = datetime(2024, 5, 1, 10, tzinfo=UTC)
     frame = pd.DataFrame({"uri": ["a.mp4"], "sequence": [2], "recorded_at": [pd.Timestamp(moment)]})
-    (found,) = list_sources([write_list(folder / "l.parquet", frame)], "/nowhere").sources
-    assert (found.sequence, found.recorded_at) == ("2", moment)
+    (source,) = list_sources([write_list(folder / "l.parquet", frame)], "/nowhere").sources
+    assert (source.sequence, source.recorded_at) == ("2", moment)
 
 
 def test_each_folder_is_a_sequence_of_its_videos_but_a_list_knows_better(folder: Path) -> None:
     for name in ("9.mp4", "10.mp4"):
         (folder / "b" / name).write_bytes(b"x")
-    found = {name: of for of, name in pieces(str(folder), sequence="folder")}
+    sequences = {name: of for of, name in pieces(str(folder), sequence="folder")}
     b = str(folder / "b")
-    assert found == {"a.mp4": str(folder), "b/9.mp4": b, "b/10.mp4": b, "b/c.MKV": b, "b/photo.jpg": None}
+    assert sequences == {"a.mp4": str(folder), "b/9.mp4": b, "b/10.mp4": b, "b/c.MKV": b, "b/photo.jpg": None}
     listed = write_list(folder / "l.csv", pd.DataFrame({"uri": ["b"], "sequence": ["cam"]}))
     assert pieces(str(folder / "a.mp4"), listed, sequence="folder") == [
         (str(folder), "a.mp4"),
@@ -416,7 +416,7 @@ def test_each_folder_is_a_sequence_of_its_videos_but_a_list_knows_better(folder:
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
         ({"sequence": [0.5, 1.5]}, "column `sequence` must hold names or whole numbers, holds double"),
         ({"sequence": [True, False]}, "holds bool"),
@@ -425,9 +425,11 @@ def test_each_folder_is_a_sequence_of_its_videos_but_a_list_knows_better(folder:
         ({"uri": ["a.mp4", "a.mp4"], "sequence": ["x", "y"]}, "a.mp4 is named in two sequences, x and y"),
     ],
 )
-def test_a_list_that_cannot_be_meant_so_is_refused(folder: Path, columns: dict[str, list[object]], told: str) -> None:
+def test_a_list_that_cannot_be_meant_so_is_refused(
+    folder: Path, columns: dict[str, list[object]], message: str
+) -> None:
     frame = pd.DataFrame({"uri": ["a.mp4", "b/c.MKV"]} | columns)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         list_sources([write_list(folder / "l.parquet", frame)], "/nowhere")
 
 

@@ -13,7 +13,7 @@ from pipeline.storage.names import Names, is_sound, same
 
 def give(*wanted: str, refused: str = "") -> list[str]:
     names = Names(holds=lambda part: not set(part) & set(refused))
-    return [names.give(each, ".csv") for each in wanted]
+    return [names.give(name, ".csv") for name in wanted]
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_what_is_no_name_is_told_apart(name: str) -> None:
 
 
 def test_a_long_name_is_cut_and_stays_itself() -> None:
-    one, other = give("x" * 250 + "1.jpg", "x" * 250 + "2.jpg")
-    assert one != other
-    assert one.startswith("x" * 200)
-    assert one.endswith(".jpg.csv")
-    assert len(one.encode()) <= 255
+    first, second = give("x" * 250 + "1.jpg", "x" * 250 + "2.jpg")
+    assert first != second
+    assert first.startswith("x" * 200)
+    assert first.endswith(".jpg.csv")
+    assert len(first.encode()) <= 255
     assert give("日" * 85)[0].startswith("日" * 70)
 
 
 def test_a_deep_name_is_cut_and_its_folder_stays_together() -> None:
-    one, other = give("deep/" * 300 + "a.mp4", "deep/" * 300 + "b.mp4")
-    assert len(one.encode()) < 700
-    assert one.rpartition("/")[0] == other.rpartition("/")[0]
-    assert one.endswith("/a.mp4.csv")
+    first, second = give("deep/" * 300 + "a.mp4", "deep/" * 300 + "b.mp4")
+    assert len(first.encode()) < 700
+    assert first.rpartition("/")[0] == second.rpartition("/")[0]
+    assert first.endswith("/a.mp4.csv")
 
 
 @pytest.mark.parametrize(

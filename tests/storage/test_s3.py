@@ -105,8 +105,8 @@ def test_a_prefix_that_is_an_object_as_well_is_both_or_a_mark(bucket: str) -> No
     Store(f"{bucket}").put("mark", b"")
 
     def keys(named: str) -> list[str]:
-        found = list_sources([f"{bucket}/{named}"], "/nowhere").sources
-        return [source.uri.removeprefix(f"{bucket}/") for source in found]
+        sources = list_sources([f"{bucket}/{named}"], "/nowhere").sources
+        return [source.uri.removeprefix(f"{bucket}/") for source in sources]
 
     assert keys("in") == ["in", "in/a.mp4"]
     assert keys("mark") == ["mark/a.mp4"]
@@ -115,8 +115,8 @@ def test_a_prefix_that_is_an_object_as_well_is_both_or_a_mark(bucket: str) -> No
 
 def test_a_key_that_would_be_read_as_the_version_of_another_is_told_apart(bucket: str) -> None:
     put(bucket, "in/a.mp4", "in/a.mp4?versionId=1.mp4")
-    found = {source.name: source.missing for source in list_sources([f"{bucket}/in"], "/nowhere").sources}
-    assert found == {"a.mp4": None, "a.mp4?versionId=1.mp4": "its key holds ?versionId="}
+    reasons = {source.name: source.missing for source in list_sources([f"{bucket}/in"], "/nowhere").sources}
+    assert reasons == {"a.mp4": None, "a.mp4?versionId=1.mp4": "its key holds ?versionId="}
 
 
 def test_names_that_look_like_patterns_are_moved_and_removed_alone(bucket: str) -> None:

@@ -40,9 +40,11 @@ def test_a_full_disk_is_told_with_its_place_and_leaves_what_was_there(
     store = Store(str(tmp_path))
     store.put("run.json", b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MachineError) as told:
+    with pytest.raises(MachineError) as raised:
         store.put("run.json", b"new")
-    assert str(told.value).startswith(f"{tmp_path}: No space left on device; free some, and run the same command again")
+    assert str(raised.value).startswith(
+        f"{tmp_path}: No space left on device; free some, and run the same command again"
+    )
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("run.json", b"old")]
 
 

@@ -45,7 +45,7 @@ def faces(count: int) -> LabelledFaces:
 
 
 def weights(network: AttributeNet) -> torch.Tensor:
-    return torch.cat([each.flatten().float() for each in network.state_dict().values()])
+    return torch.cat([values.flatten().float() for values in network.state_dict().values()])
 
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_augmentation_is_a_function_of_the_generator_and_varies() -> None:
 def test_without_augmentation_a_crop_is_the_picture_or_its_mirror_image() -> None:
     picture = faces(1).pictures[0].copy()
     picture[:, :32] //= 2
-    found = {
+    views = {
         augment(picture, 64, AttributeTrainingParams(augmentation=PLAIN), np.random.default_rng(number)).tobytes()
         for number in range(9)
     }
-    assert found == {picture.tobytes(), picture[:, ::-1].tobytes()}
+    assert views == {picture.tobytes(), picture[:, ::-1].tobytes()}
 
 
 def test_mixing_keeps_most_of_a_picture() -> None:

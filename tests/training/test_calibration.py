@@ -56,9 +56,9 @@ def test_weights_count() -> None:
     wide = Raw(raw.means, raw.spreads, raw.logits, raw.ages, raw.is_female, np.where(raw.ages > 40, 1.0, 1e-6))
     fresh = faces(1)
     old = fresh.ages > 40
-    found = calibrate(wide, KNOTS, STARTS)
-    stds = found.age_std(fresh.means, fresh.spreads)
-    covered = np.abs(found.age(fresh.means) - fresh.ages) <= Z_80 * stds
+    fitted = calibrate(wide, KNOTS, STARTS)
+    stds = fitted.age_std(fresh.means, fresh.spreads)
+    covered = np.abs(fitted.age(fresh.means) - fresh.ages) <= Z_80 * stds
     assert covered[old].mean() == pytest.approx(0.8, abs=0.04)
 
 

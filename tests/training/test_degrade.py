@@ -27,9 +27,9 @@ def test_nothing_happens_where_nothing_may() -> None:
 def test_all_at_once_keeps_size_and_is_a_function_of_the_generator() -> None:
     always = Degradation(small=1, blurred=1, moved=1, dim=1, noisy=1, compressed=1, again=1)
     for number in range(20):
-        one, other = (degrade(stripes(), always, np.random.default_rng(number)) for _ in range(2))
-        assert (one.shape, one.dtype) == ((96, 96, 3), np.uint8)
-        assert_array_equal(one, other)
+        first, second = (degrade(stripes(), always, np.random.default_rng(number)) for _ in range(2))
+        assert (first.shape, first.dtype) == ((96, 96, 3), np.uint8)
+        assert_array_equal(first, second)
     assert (
         degrade(stripes(), always, np.random.default_rng(98)) != degrade(stripes(), always, np.random.default_rng(99))
     ).any()

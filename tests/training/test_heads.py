@@ -96,8 +96,8 @@ def test_vectors_are_computed_once_and_of_the_mirror_image_too(tmp_path: Path, m
     embedder = FaceEmbedder(mobilefacenet, batch=2, device="cpu", half=False)
     reads = []
 
-    def read(each: Path) -> Picture:
-        reads.append(each)
+    def read(path: Path) -> Picture:
+        reads.append(path)
         return picture
 
     def embed(weights: str) -> heads.Vectors:
@@ -128,7 +128,7 @@ def test_what_is_written_loads_as_an_estimator_that_says_the_same(tmp_path: Path
     assert isinstance(estimator, HeadsEstimator)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     with torch.inference_mode():
-        years, logits, _ = (each.numpy() for each in network.logits(torch.from_numpy(embedder(pictures))))
+        years, logits, _ = (output.numpy() for output in network.logits(torch.from_numpy(embedder(pictures))))
     estimates = estimator(pictures)
     assert_allclose(estimates.ages, CALIBRATION.age(years), atol=0.06)
     assert_allclose(estimates.age_stds, CALIBRATION.age_std(years, np.ones(3)), atol=0.06)

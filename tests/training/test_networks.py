@@ -101,7 +101,7 @@ def test_what_is_written_loads_as_an_estimator_that_says_the_same(name: str, cro
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     stored = torch.from_numpy(UTKFACE.cut(pictures, network.stored_px))
     with torch.inference_mode():
-        means, spreads, logits = (each.numpy() for each in network(stored))
+        means, spreads, logits = (output.numpy() for output in network(stored))
     estimates = load_estimator("network", {"network": path}, batch=2, device="cpu", half=False)(pictures)
     assert_allclose(estimates.ages, CALIBRATION.age(means), atol=0.2)
     assert_allclose(estimates.age_stds, CALIBRATION.age_std(means, spreads), atol=0.2)
@@ -128,12 +128,12 @@ def test_ten_crops_are_four_corners_the_middle_and_their_mirror_images() -> None
     pictures = np.concatenate([picture, picture[:, ::-1], picture[:, :, ::-1]])
     with torch.inference_mode():
         means, _, logits = network(torch.from_numpy(pictures.copy()))
-        seen = []
+        views = []
         for top, left in ((0, 0), (0, 29), (29, 0), (29, 29), (14, 14)):
             crop = torch.from_numpy(picture[:, top : top + 227, left : left + 227].copy()).permute(0, 3, 1, 2).float()
-            for each in (crop, crop.flip(3)):
-                seen.append(functional.softmax(network.outputs(each)[1], 1).numpy())
-    mean = np.mean(seen, axis=0)[0]
+            for view in (crop, crop.flip(3)):
+                views.append(functional.softmax(network.outputs(view)[1], 1).numpy())
+    mean = np.mean(views, axis=0)[0]
     assert logits[0].item() == pytest.approx(np.log(mean[1] / mean[0]), abs=1e-3)
     assert means[2].item() == pytest.approx(means[0].item(), abs=0.1)  # the middle crop is half a pixel off
 
