@@ -153,4 +153,4 @@ def test_the_bootstrap_keeps_pairs_together_and_is_seeded() -> None:
     sample, repeated = (bootstrap((values,), np.mean, resamples=2000, rng=np.random.default_rng(3)) for _ in range(2))
     assert sample == repeated
     half = 1.96 * values.std() / np.sqrt(len(values))
-    assert one == pytest.approx((24.5 - half, 24.5 + half), abs=0.8)
+    assert sample == pytest.approx((24.5 - half, 24.5 + half), abs=0.8)
