@@ -137,7 +137,7 @@ def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile
     if not is_of_faces:
         people = loader.person_detector()
         return lambda picture: people([picture], alone=True)[0], usual.track.min_score
-    face_detector = loader.look()
+    face_detector = loader.face_check()
     assert face_detector is not None
 
     def find(picture: Picture) -> Detections:

@@ -48,7 +48,7 @@ class CandidateParams:
         check(self)
 
 
-def is_worth_a_look(boxes: Boxes, scores: NDArray[np.floating], params: CandidateParams) -> NDArray[np.bool_]:
+def is_worth_a_crop(boxes: Boxes, scores: NDArray[np.floating], params: CandidateParams) -> NDArray[np.bool_]:
     """Return (N,) bool: whether people with (N, 4) `boxes` and (N,) `scores` are large and sure enough for a crop."""
     widths = np.round(boxes[:, 2].astype(np.float64) - boxes[:, 0], 1)
     return (widths >= params.min_width_px) & (_steps(scores) >= params.min_score)
@@ -119,7 +119,7 @@ def chain(frames: NDArray[np.int64], boxes: Boxes, min_iou: float) -> NDArray[np
 
 def best_of_chains(
     chains: NDArray[np.int64],
-    glances: NDArray[np.floating],
+    face_checks: NDArray[np.floating],
     qualities: NDArray[np.floating],
     params: CandidateParams,
 ) -> NDArray[np.int64]:
@@ -129,9 +129,9 @@ def best_of_chains(
     Otherwise the crop with the highest quality is kept. A crop that is not chosen among some of a cell's detections
     is not chosen among all of them, so crops can be dropped while the cell goes on.
 
-    glances: (N,) scores of the quick face check, nan without one.
+    face_checks: (N,) scores of the quick face check, nan without one.
     """
-    sure = np.nan_to_num(_steps(glances), nan=-1.0)
+    sure = np.nan_to_num(_steps(face_checks), nan=-1.0)
     shows = sure >= params.look_score
     worth = np.where(shows, _steps(sure * qualities), _steps(qualities))
     order = np.lexsort((np.arange(len(chains)), -worth, ~shows, chains))
@@ -144,12 +144,12 @@ def best_of_chains(
 
 def choose(
     chains: NDArray[np.int64],
-    glances: NDArray[np.floating],
+    face_checks: NDArray[np.floating],
     qualities: NDArray[np.floating],
     params: CandidateParams,
 ) -> NDArray[np.int64]:
     """Return the ascending indices of a whole cell's candidates: `best_of_chains`, at most max_per_cell."""
-    return np.sort(best_of_chains(chains, glances, qualities, params)[: params.max_per_cell])
+    return np.sort(best_of_chains(chains, face_checks, qualities, params)[: params.max_per_cell])
 
 
 def _steps(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ class Loader:
         path = self._registry.path(chosen.weights)
         return BodyEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
 
-    def look(self) -> FaceDetector | None:
+    def face_check(self) -> FaceDetector | None:
         """Load the detector for the quick face check of a crop, or return None if the check is off."""
         chosen = self._config.candidates
         return self._face_detector(chosen.look, chosen.look_px, 1, chosen.look_score) if chosen.look else None

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.arrays import Detections, Faces, Picture
-from pipeline.chunk import observe
-from pipeline.chunk.observe import CHUNK_ROWS, SpanObserver, as_row
+from pipeline.chunk import observe, recorder
+from pipeline.chunk.candidates import CellCandidates
+from pipeline.chunk.observe import ADDS, SpanObserver, as_row
 from pipeline.config import Config, load
 from pipeline.media.decode import Damaged, DecodedFrame
 from pipeline.media.pictures import decode_jpeg
@@ -139,7 +140,7 @@ class ScriptedEmbedder:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def glance(crops: Sequence[Picture]) -> list[Faces]:
+def check_faces(crops: Sequence[Picture]) -> list[Faces]:
     """Return a face for each crop whose first pixel is bright. Its score is that brightness."""
     return [faces(*([[0, 0, 9, 9]] if crop[0, 0, 1] > 127 else []), score=crop[0, 0, 1] / 255) for crop in crops]
 
@@ -161,7 +162,7 @@ def config(*settings: str) -> Config:
 
 
 def observer(*settings: str, whole: Callable[[Sequence[Picture]], list[Faces]] | None = None) -> SpanObserver:
-    return SpanObserver(config(*settings), ScriptedDetector(), ScriptedEmbedder(), glance, whole)
+    return SpanObserver(config(*settings), ScriptedDetector(), ScriptedEmbedder(), check_faces, whole)
 
 
 def span(*borders: int, end: int = -1, durable: Sequence[int] = (), of: Probe = PROBE) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def test_a_chunk_is_one_row_of_the_schema(decoders: list[ScriptedDecoder]) -> No
     (chunk,) = observed(observer(), span(0))
     row = as_row(chunk)
     row.validate(full=True)
-    assert row.schema == CHUNK_ROWS
+    assert row.schema == ADDS
     assert row.num_rows == 1
     assert [row[name][0].as_py() for name in ("width", "height", "thumbnail_pixels")] == [320, 240, 100]
     assert row["frames"][0][NUM_FRAMES - 1].as_py()["hue"] is None
@@ -312,11 +313,11 @@ def test_a_cut_inside_a_cell_breaks_the_chains(
         frames = [rows["detections"][each["detection"]] for each in rows["candidates"]]
         return [each["frame"] for each in frames if each["box"][0] < 60]
 
-    without_look = SpanObserver(config("candidates.max_per_chain=1"), ScriptedDetector(), None, None, None)
-    broken = first_person(without_look)
+    without_check = SpanObserver(config("candidates.max_per_chain=1"), ScriptedDetector(), None, None, None)
+    broken = first_person(without_check)
     assert [frame > CUT_AFTER - 30 for frame in broken] == [False, True]
-    monkeypatch.setattr(observe, "CUT", 1e9)
-    assert len(first_person(without_look)) == 1
+    monkeypatch.setattr(recorder, "CUT", 1e9)
+    assert len(first_person(without_check)) == 1
 
 
 def test_durable_chunks_are_passed_over_without_a_model(decoders: list[ScriptedDecoder]) -> None:
@@ -392,14 +393,14 @@ def test_no_more_full_pictures_than_a_batch_wait_for_the_models(decoders: list[S
     """The detector asserts its batch. Here every frame of a long cell is worth crops, and few crops are kept."""
     core = observer("candidates.max_per_chain=1")
     kept: list[int] = []
-    forget = observe.CellOfPeople.forget
+    forget = CellCandidates.forget
 
-    def watch(cell: observe.CellOfPeople, params: Any) -> None:
+    def watch(cell: CellCandidates, params: Any) -> None:
         forget(cell, params)
         kept.append(len(cell.crops))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe.CellOfPeople, "forget", watch)
+        patch.setattr(CellCandidates, "forget", watch)
         observed(core, span(0))
     assert max(kept) <= 6
 

@@ -54,7 +54,15 @@ ROOMS = {
     "pipeline.training": {"pipeline/training", "jobs"},
     "pipeline.evaluation": {"pipeline/evaluation", "pipeline/training", "jobs"},
     "pipeline.corpora": {"pipeline/corpora", "pipeline/training", "pipeline/evaluation", "jobs"},
-    "pipeline.storage": {"pipeline/storage", "pipeline/planning", "pipeline/video", "pipeline/flow", "jobs"},
+    "pipeline.storage": {
+        "pipeline/storage",
+        "pipeline/planning",
+        "pipeline/chunk/commit.py",
+        "pipeline/chunk/read_faces.py",
+        "pipeline/video",
+        "pipeline/flow",
+        "jobs",
+    },
     "pipeline.media": {
         "pipeline/media",
         "pipeline/planning",

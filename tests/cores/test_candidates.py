@@ -14,7 +14,7 @@ from pipeline.cores.candidates import (
     chain,
     choose,
     crop_boxes,
-    is_worth_a_look,
+    is_worth_a_crop,
     rate,
     visibility,
 )
@@ -31,8 +31,8 @@ def at(left: float, top: float = 100, width: float = 50, height: float = 100) ->
     return [left, top, left + width, top + height]
 
 
-def pick(chains: list[int], glances: Sequence[float], qualities: Sequence[float], **params: float) -> list[int]:
-    chosen = choose(np.array(chains), np.array(glances), np.array(qualities), replace(PARAMS, **params))
+def pick(chains: list[int], face_checks: Sequence[float], qualities: Sequence[float], **params: float) -> list[int]:
+    chosen = choose(np.array(chains), np.array(face_checks), np.array(qualities), replace(PARAMS, **params))
     return chosen.tolist()
 
 
@@ -81,7 +81,7 @@ def test_without_a_face_the_one_crop_of_highest_quality_is_kept() -> None:
     assert pick([0, 0, 0], [NOBODY_LOOKED] * 3, [5, 7, 6]) == [1]
 
 
-def test_a_glance_just_below_the_bar_counts_when_it_rounds_up_to_it() -> None:
+def test_a_face_check_just_below_the_bar_counts_when_it_rounds_up_to_it() -> None:
     assert pick([0, 0], [0.5996, 0.5994], [1, 9]) == [0]
 
 
@@ -92,11 +92,11 @@ def test_of_equals_the_earliest_is_kept() -> None:
 
 def test_in_a_crowd_everyone_comes_before_anyones_second_and_faces_before_backs() -> None:
     chains = [0, 0, 1, 1, 2]
-    glances = [0.9, 0.9, 0.8, 0.8, 0]
+    face_checks = [0.9, 0.9, 0.8, 0.8, 0]
     qualities = [9, 8, 7, 6, 99]
-    assert pick(chains, glances, qualities, max_per_cell=2) == [0, 2]
-    assert pick(chains, glances, qualities, max_per_cell=3) == [0, 2, 4]
-    assert pick(chains, glances, qualities, max_per_cell=4) == [0, 1, 2, 4]
+    assert pick(chains, face_checks, qualities, max_per_cell=2) == [0, 2]
+    assert pick(chains, face_checks, qualities, max_per_cell=3) == [0, 2, 4]
+    assert pick(chains, face_checks, qualities, max_per_cell=4) == [0, 1, 2, 4]
 
 
 SEEN = st.lists(
@@ -113,8 +113,8 @@ def test_a_crop_that_is_dropped_on_the_way_would_not_have_been_chosen_in_the_end
     before: list[tuple[int, float, float]], after: list[tuple[int, float, float]]
 ) -> None:
     def best(seen: list[tuple[int, float, float]]) -> set[int]:
-        chains, glances, qualities = np.array(seen, np.float64).reshape(-1, 3).T
-        return set(best_of_chains(chains.astype(np.int64), glances, qualities, PARAMS).tolist())
+        chains, face_checks, qualities = np.array(seen, np.float64).reshape(-1, 3).T
+        return set(best_of_chains(chains.astype(np.int64), face_checks, qualities, PARAMS).tolist())
 
     kept = best(before)
     assert best(before + after) <= kept | set(range(len(before), len(before) + len(after)))
@@ -122,7 +122,7 @@ def test_a_crop_that_is_dropped_on_the_way_would_not_have_been_chosen_in_the_end
 
 def test_far_and_unsure_people_are_not_looked_at() -> None:
     seen = boxes(at(0, width=24), at(0, width=23.9), at(0, width=24))
-    worth = is_worth_a_look(seen, np.array([0.4, 0.9, 0.399]), replace(PARAMS, min_width_px=24, min_score=0.4))
+    worth = is_worth_a_crop(seen, np.array([0.4, 0.9, 0.399]), replace(PARAMS, min_width_px=24, min_score=0.4))
     assert worth.tolist() == [True, False, False]
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from jobs.shared.processing import work_through
 from pipeline import rows
-from pipeline.chunk.observe import CHUNK_ROWS
+from pipeline.chunk.observe import ADDS
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.flow import cluster, engine, pools
@@ -235,7 +235,7 @@ def _observe(scene: Scene, row: pa.Table) -> Iterator[pa.Table]:
         candidate = {"detection": 0, "crop": pickle.dumps(faces), "x": 0.0, "y": 0.0, "scale": 1.0}
         columns = {name: span.get(name) for name in rows.CHUNK.names} | {"first_cell": first, "end_cell": end}
         columns |= observed.to_pylist()[0] | {"candidates": [candidate]}
-        schema = rows.join(rows.CHUNK, pa.schema([f for f in CHUNK_ROWS if f.name not in rows.CHUNK.names]))
+        schema = rows.join(rows.CHUNK, pa.schema([f for f in ADDS if f.name not in rows.CHUNK.names]))
         yield pa.Table.from_pylist([columns], schema=schema)
 
 

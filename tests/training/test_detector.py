@@ -255,7 +255,7 @@ def test_a_detector_of_faces_serves_for_the_look(tmp_path: Path) -> None:
     config = decide_device(load([run / "registry.yaml"], ["candidates.look=run-face", "candidates.look_score=0"]))
     registry = Registry.of(config, fetch)
     assert registry.models_of(config)["look"] == "run-face"
-    look = Loader(config, registry).look()
+    look = Loader(config, registry).face_check()
     assert look is not None
     (faces,) = look([white_box(0).picture])
     assert len(faces) >= 1

@@ -1,0 +1,46 @@
+"""The people of one cell of whom a crop may be kept for finding faces."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cores.candidates import CandidateParams, best_of_chains, chain, choose
+from pipeline.media.crops import Crop
+
+
+@dataclass(slots=True)
+class CellCandidates:
+    """The people of the current cell that are worth a crop, in order of time.
+
+    number: of the cell, -1 for none.
+    frames: step of each person's frame in the cell.
+    detections: index of each person's detection in the chunk.
+    boxes: (4,) float32 xyxy px each.
+    face_checks: score of the quick face check, nan where there is none.
+    qualities: quality of each crop.
+    crops: by position in the lists, the crop and the body crop of each person who may still be chosen.
+    """
+
+    number: int = -1
+    frames: list[int] = field(default_factory=list)
+    detections: list[int] = field(default_factory=list)
+    boxes: list[NDArray[np.float32]] = field(default_factory=list)
+    face_checks: list[float] = field(default_factory=list)
+    qualities: list[float] = field(default_factory=list)
+    crops: dict[int, tuple[Crop, NDArray[np.uint8] | None]] = field(default_factory=dict)
+
+    def chains(self, params: CandidateParams) -> NDArray[np.int64]:
+        """Return the (N,) numbers of the chains to which the people belong."""
+        return chain(np.array(self.frames, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
+
+    def forget(self, params: CandidateParams) -> None:
+        """Drop the crops that can no longer be chosen."""
+        keep = best_of_chains(
+            self.chains(params), np.array(self.face_checks), np.array(self.qualities), params
+        ).tolist()
+        self.crops = {index: self.crops[index] for index in sorted(keep)}
+
+    def chosen(self, params: CandidateParams) -> list[int]:
+        """Return the positions of the crops to keep when the cell is complete."""
+        return choose(self.chains(params), np.array(self.face_checks), np.array(self.qualities), params).tolist()

@@ -1,0 +1,75 @@
+"""The interfaces of models, as the rooms that call them see them. pipeline/models implements them.
+
+Pictures and faces are uint8 RGB. The result for one picture, crop or face depends on it alone.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.arrays import Detections, Estimates, Faces, Picture
+from pipeline.boxes import Boxes
+
+
+class PersonDetector(Protocol):
+    """Finds people in pictures.
+
+    batch: number of pictures that it processes at once.
+    """
+
+    batch: int
+
+    def __call__(self, pictures: Sequence[Picture], *, alone: bool = ...) -> list[Detections]:
+        """Return the people of each (H, W, 3) picture, best first. alone: use batches of one."""
+        ...
+
+
+class BodyEmbedder(Protocol):
+    """Embeds crops of people: similar clothes give similar vectors.
+
+    batch: number of crops that it processes at once.
+    """
+
+    batch: int
+
+    def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
+        """Cut (N, 4) `boxes` out of `picture` and squash them to the network's input: (N, H, W, 3)."""
+        ...
+
+    def __call__(self, crops: NDArray[np.uint8], *, alone: bool = ...) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors for crops of `crops`. alone: use batches of one."""
+        ...
+
+
+class FaceDetector(Protocol):
+    """Finds faces in crops or whole pictures. It also serves the quick face check, with another input size."""
+
+    def __call__(self, crops: Sequence[Picture], /) -> list[Faces]:
+        """Return the faces of each (H, W, 3) crop in the crop's pixels, best first."""
+        ...
+
+
+class FaceRestorer(Protocol):
+    """Sharpens aligned faces."""
+
+    def __call__(self, faces: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+        """Restore (N, 512, 512, 3) aligned faces: the same shape."""
+        ...
+
+
+class FaceEmbedder(Protocol):
+    """Embeds aligned faces: the vectors of one person's faces lie close together."""
+
+    def __call__(self, faces: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors for (N, S, S, 3) aligned faces of any size S."""
+        ...
+
+
+class AttributeEstimator(Protocol):
+    """Estimates age and gender of aligned faces."""
+
+    def __call__(self, faces: NDArray[np.uint8], /) -> Estimates:
+        """Return the estimates for (N, S, S, 3) aligned faces of any size S."""
+        ...

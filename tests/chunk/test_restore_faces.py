@@ -1,0 +1,70 @@
+"""Restoring the faces of a chunk."""
+
+import pytest
+
+from pipeline.arrays import Picture
+from pipeline.chunk import restore_faces
+from pipeline.chunk.restore_faces import RestoreFaces
+from pipeline.config import load
+from tests.chunk.red_patches import FAR_AND_NEAR, SCENE, Blue, Person, chunk, faces_of, find, pictures_of, restore
+
+
+def is_blue(picture: Picture) -> bool:
+    return bool(picture[112, 112, 2] > 200 and picture[112, 112, 0] < 60)
+
+
+def test_without_restoration_nothing_changes() -> None:
+    config = load()
+    assert restore(chunk(FAR_AND_NEAR), config, None).equals(find(chunk(FAR_AND_NEAR), config))
+
+
+def test_auto_restores_small_faces_and_keeps_what_was_seen_before_it() -> None:
+    config, restorer = load(settings=["restore.mode=auto", "restore.below_sharpness=0"]), Blue()
+    restored = restore(chunk(FAR_AND_NEAR), config, restorer)
+    assert [face["restored"] for face in faces_of(restored)] == [True, False, True]
+    pictures = pictures_of(restored)
+    assert [(face, is_blue(picture)) for face, picture in pictures] == [
+        (0, False),
+        (0, True),
+        (1, False),
+        (2, False),
+        (2, True),
+    ]
+    assert {picture.shape for _, picture in pictures} == {(224, 224, 3)}
+    assert restorer.calls == [(2, 512, 512, 3)]
+    assert restored.schema == restore_faces.ADDS
+
+
+def test_auto_restores_soft_faces() -> None:
+    config = load(settings=["restore.mode=auto", "restore.below_eye_distance_px=0", "restore.below_sharpness=1e9"])
+    assert all(face["restored"] for face in faces_of(restore(chunk(FAR_AND_NEAR), config, Blue())))
+
+
+def test_always_restores_every_judged_face() -> None:
+    config = load(settings=["restore.mode=always"])
+    table = chunk([(0, [Person(150, face_px=90), Person(480, face_px=16)])])
+    restored = restore(table, config, Blue())
+    assert [(face["judged"], face["restored"]) for face in faces_of(restored)] == [(True, True), (False, False)]
+
+
+def test_of_every_so_many_cells_only_the_first_is_restored() -> None:
+    config = load(settings=["restore.mode=always", "restore.every_cells=3"])
+    table = chunk([(cell, [Person(150)]) for cell in (2, 3, 4, 5, 6)])
+    assert [face["restored"] for face in faces_of(restore(table, config, Blue()))] == [False, True, False, False, True]
+
+
+def test_sharpness_and_quality_are_those_before_restoration() -> None:
+    config = load(settings=["restore.mode=always"])
+    before, after = faces_of(find(chunk(SCENE), config)), faces_of(restore(chunk(SCENE), config, Blue()))
+    assert [face | {"restored": False} for face in after] == before
+
+
+def test_the_restorer_never_gets_more_than_a_batch() -> None:
+    config, restorer = load(settings=["restore.mode=always", "restore.batch=2"]), Blue()
+    restore(chunk([(0, [Person(100), Person(300), Person(500)])]), config, restorer)
+    assert [shape[0] for shape in restorer.calls] == [2, 1]
+
+
+def test_restoration_without_a_restorer_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="restorer"):
+        RestoreFaces(load(settings=["restore.mode=auto"]), None)
