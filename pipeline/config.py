@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline import schemas
+from pipeline import json_schema
 from pipeline.cores.candidates import CandidateParams
 from pipeline.cores.gate import GateParams
 from pipeline.cores.link.params import IdentityParams
@@ -263,10 +263,10 @@ def _no_number(merged: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]
 def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
     """Turn an error of pydantic into a message: the layer, the knob, the rule, the value, and an example."""
     schema, path = Config.model_json_schema(), [str(part) for part in error["loc"]]
-    node, keys = schemas.node_at(schema, path)
+    node, keys = json_schema.node_at(schema, path)
     is_missing, is_rule = error["type"] == "missing", error["type"] == "value_error"
     message = error.get("msg", "").removeprefix("Value error, ")
-    if is_rule and message.split()[0] in schemas.properties(node, schema):
+    if is_rule and message.split()[0] in json_schema.properties(node, schema):
         keys.append(message.split()[0])
     if error["type"] == "extra_forbidden":
         keys.append(path[-1])
@@ -274,7 +274,7 @@ def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
     named = keys[:-1] if is_missing or is_rule else keys
     where, over = [(where, over) for where, over in layers if _value_at(over, named, ABSENT) is not ABSENT][-1]
     if error["type"] == "extra_forbidden":
-        known = schemas.properties(node, schema)
+        known = json_schema.properties(node, schema)
         return UserError(f"{where}: unknown key {dotted}{nearest(path[-1], known, _among(known))}")
     if is_rule:
         return UserError(f"{where}: {dotted} {message.removeprefix(keys[-1]).strip()}")
@@ -284,7 +284,9 @@ def _wrong(error: Mapping[str, Any], layers: Layers) -> UserError:
     if is_missing and (whole := ".".join(named)) in EXAMPLES:
         return UserError(f"{where}: {dotted} is missing; for example {whole}={EXAMPLES[whole]}")
     rule = "is missing; it must be" if is_missing else "must be"
-    return UserError(f"{where}: {dotted} {rule} {schemas.wanted(node, schema)}{got}; for example {example}")
+    return UserError(
+        f"{where}: {dotted} {rule} {json_schema.describe_values(node, schema)}{got}; for example {example}"
+    )
 
 
 def _typed(value: Any) -> str:

@@ -372,7 +372,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("vector", pa.list_(pa.float32()), "", "Unit vector."),
     ),
 }
-"""Every dataset that a user reads. docs/tables.md is made from it by `python -m pipeline.reference`."""
+"""Every dataset that a user reads. docs/tables.md is made from it by `python -m pipeline.tables_page`."""
 
 BIOMETRIC_DATASETS = {"embeddings": PUBLISHED["embeddings"].schema}
 """The schemas of the datasets that exist only with `biometrics.keep: true`."""

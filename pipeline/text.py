@@ -1,4 +1,4 @@
-"""Conversion of text from outside, which is made safe to store and to show. File names can hold any bytes."""
+"""Text that is safe to store and to show, whatever bytes file names hold, and numbers with nouns."""
 
 import re
 
@@ -21,6 +21,11 @@ def printable(text: str, *, keep: str = "") -> str:
     keep: the characters that stay unchanged.
     """
     return _UNSEEN.sub(lambda character: character[0] if character[0] in keep else _escaped(character[0]), text)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: 2, 'video' -> '2 videos'."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _escaped(character: str) -> str:

@@ -9,7 +9,7 @@ import yaml
 from jobs.config import described_schema, knob_comments
 from pipeline.config import CONF, RUN_KNOBS, flatten, layers, load
 from pipeline.errors import UserError
-from pipeline.schemas import resolved
+from pipeline.json_schema import resolved
 
 SHARED_WEIGHTS = Path(__file__).parent / "conf" / "shared-weights.yaml"
 

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pipeline.english import count
-from pipeline.text import printable
+from pipeline.text import count, printable
 
 __all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "patiently", "say"]
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, get_args
 
 from pipeline.errors import nearest
-from pipeline.schemas import wanted
+from pipeline.json_schema import describe_values
 
 TYPES = {int: "integer", float: "number", bool: "boolean"}
 
@@ -63,7 +63,7 @@ def _rule(error: Any) -> str | None:
         elif kind in TYPES:
             limits = {"minimum": error.param.min, "maximum": error.param.max}
             node = {"type": TYPES[kind]} | {name: limit for name, limit in limits.items() if limit is not None}
-            rule = wanted(node, {})
+            rule = describe_values(node, {})
         else:
             continue
         return f"must be {rule}, got {error.__cause__.errors()[0]['input']}"

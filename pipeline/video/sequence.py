@@ -21,12 +21,12 @@ from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.sequence import FilePerson, RecordedTime, lay_out, merged, number_sequence
-from pipeline.english import count
 from pipeline.errors import DataError, UserError
 from pipeline.storage import records, tables
 from pipeline.storage.ledger import summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
+from pipeline.text import count
 from pipeline.video.publish import make, read_likenesses
 
 REVISION = 1

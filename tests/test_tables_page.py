@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from pipeline import reference, rows
+from pipeline import rows, tables_page
 from pipeline.cores import gate, vote
 
 PAGE = Path(__file__).parents[1] / "docs" / "tables.md"
 
 
 def test_the_page_of_tables_is_what_the_code_says() -> None:
-    assert PAGE.read_text() == reference.page(), "run `python -m pipeline.reference > docs/tables.md`"
+    assert PAGE.read_text() == tables_page.page(), "run `python -m pipeline.tables_page > docs/tables.md`"
 
 
 def test_every_dataset_of_an_output_has_its_table() -> None:
@@ -23,8 +23,8 @@ def test_every_column_has_a_meaning_that_fits_into_a_table() -> None:
 
 
 def test_every_reason_that_the_code_gives_is_explained_in_its_order() -> None:
-    assert tuple(reference.REASONS["faces"][1]) == gate.WHY_NOT
-    assert tuple(reference.REASONS["persons"][1]) == tuple(vote.WHY_NOT)
+    assert tuple(tables_page.REASONS["faces"][1]) == gate.WHY_NOT
+    assert tuple(tables_page.REASONS["persons"][1]) == tuple(vote.WHY_NOT)
 
 
 def test_meanings_leave_the_schemas_as_they_are() -> None:

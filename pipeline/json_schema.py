@@ -15,10 +15,10 @@ TYPES = {
 }
 
 
-def wanted(node: Node, schema: Node) -> str:
+def describe_values(node: Node, schema: Node) -> str:
     """Return a description of the values that a node allows, such as 'a number from 0 to 1'."""
     if "anyOf" in node:
-        return " or ".join(wanted(option, schema) for option in node["anyOf"])
+        return " or ".join(describe_values(option, schema) for option in node["anyOf"])
     node = resolved(node, schema)
     match node:
         case {"enum": choices}:
@@ -26,7 +26,7 @@ def wanted(node: Node, schema: Node) -> str:
         case {"const": choice}:
             return str(choice)
         case {"type": "array", "items": items}:
-            return f"a list of {wanted(items, schema)}"
+            return f"a list of {describe_values(items, schema)}"
         case {"type": "object", "properties": properties}:
             return f"a mapping of {', '.join(properties)}"
     return _number(node) if node.get("type") in ("integer", "number") else TYPES[node["type"]]

@@ -1,4 +1,4 @@
-"""The page docs/tables.md, made from pipeline/rows.py: `python -m pipeline.reference > docs/tables.md`."""
+"""The page docs/tables.md, made from pipeline/rows.py: `python -m pipeline.tables_page > docs/tables.md`."""
 
 import sys
 
@@ -7,7 +7,7 @@ from pipeline import rows
 OPENING = """\
 # Tables
 
-The code makes this page: `python -m pipeline.reference > docs/tables.md`.
+The code makes this page: `python -m pipeline.tables_page > docs/tables.md`.
 
 `pandas.read_parquet(f"{URI}/NAME")` opens the dataset NAME of an output. Types are Arrow types. Times are seconds from
 the first displayed frame, and `end_s` is the end of a last frame. Boxes are pixels of the displayed picture, with
