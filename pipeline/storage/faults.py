@@ -106,7 +106,7 @@ PASSING_ERRNOS = frozenset(
     }
 )
 OURS = (DataError, UserError, MachineError, PassingError)
-TRIES = 4
+TRIES = 6
 PATIENCE_S = 90.0
 """Seconds after which a failure that may pass is no longer waited for in place."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0

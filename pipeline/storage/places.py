@@ -11,12 +11,20 @@ from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import fsspec
+from fsspec.config import conf
 
 from pipeline.storage.absences import unknown_protocol
 
 FILE = "file://"
 MAGIC = re.compile(r"[*?\[]")
 """The characters that make a path a pattern."""
+CONFIG_OF_S3: dict[str, Any] = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "max_pool_connections": 64,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
+"""Settings of botocore. Times are in seconds."""
 
 
 def place(uri: str, **options: Any) -> tuple[Any, str]:
@@ -31,9 +39,23 @@ def place(uri: str, **options: Any) -> tuple[Any, str]:
     protocol = uri.partition("://")[0]
     try:
         kind = fsspec.get_filesystem_class(protocol)
-        return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(uri), **options), kind._strip_protocol(uri)
+        if protocol in ("s3", "s3a"):
+            options = _options_of_s3() | options
+        fs = fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(uri), **options)
+        if protocol in ("s3", "s3a"):
+            fs.retries = 1  # storage.faults repeats, with longer waits and more kinds of failure
+        return fs, kind._strip_protocol(uri)
     except (ValueError, ImportError) as error:
         raise unknown_protocol(uri, error) from error
+
+
+def _options_of_s3() -> dict[str, Any]:
+    """Return options for s3fs: short time-outs, few repetitions of its own, and connections for many threads.
+
+    A user may set others in fsspec's configuration (FSSPEC_S3_… in the environment).
+    """
+    stated = conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": CONFIG_OF_S3 | dict(stated)}
 
 
 def local_path(uri: str) -> str | None:

@@ -143,7 +143,7 @@ def test_waits_grow_and_differ_between_workers(monkeypatch: pytest.MonkeyPatch) 
     clock = Clock()
     with pytest.raises(PassingError):
         patiently(failing(99, answer("SlowDown", 503)), URI, now=clock.now, sleep=clock.sleep)
-    assert bounds == [1.0, 2.0, 4.0]
+    assert bounds == [1.0, 2.0, 4.0, 8.0, 16.0]
     assert clock.slept_s == bounds
 
 
