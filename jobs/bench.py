@@ -11,7 +11,7 @@ import typer
 
 from jobs.benchmarks import overhead, startup
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles
 from jobs.shared.checks import decide_device, verified_models
@@ -67,4 +67,4 @@ def _own_clip(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.shared.checks import check_tracking
@@ -90,4 +90,4 @@ def _print_tree(tree: Mapping[str, Any], sources: Mapping[str, str], above: tupl
 
 
 if __name__ == "__main__":
-    run(app)
+    run_command(app)

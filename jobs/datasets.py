@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import console
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.shared.extras import missing_package
@@ -246,4 +246,4 @@ def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.D
 
 
 if __name__ == "__main__":
-    run(app)
+    run_command(app)

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER
 from jobs.shared.checks import verified_models
@@ -71,30 +71,33 @@ def demo(
     console.console.print()
     console.console.print(_table_of(persons, detections))
     console.console.print()
-    found = _found(detections)
-    for verdict in [*verdicts_on_people(found), *verdicts_on_estimates(persons, names_of(found, detections))]:
+    frames_by_shot = count_frames(detections)
+    names = names_of(frames_by_shot, detections)
+    for verdict in [*verdicts_on_people(frames_by_shot), *verdicts_on_estimates(persons, names)]:
         console.say(verdict)
     console.console.print()
     console.console.print(_places(source["csv"]))
 
 
-def verdicts_on_people(found: Sequence[Mapping[int, int]]) -> list[str]:
+def verdicts_on_people(frames_by_shot: Sequence[Mapping[int, int]]) -> list[str]:
     """Compare the persons of the output with the STORY, and return one line per verdict.
 
-    found: for each shot, the number of frames by person ID.
+    frames_by_shot: for each shot, the number of frames by person ID.
     """
-    there = [len(shot.people) for shot in STORY]
-    seen = [len(persons) for persons in found]
-    num_there, num_found = len({known for shot in STORY for known in shot.people}), len(set().union(*found))
-    said = [
+    expected = [len(shot.people) for shot in STORY]
+    counted = [len(persons) for persons in frames_by_shot]
+    num_there, num_found = len({known for shot in STORY for known in shot.people}), len(set().union(*frames_by_shot))
+    verdicts = [
         (f"people: {num_found} found, {num_there} in the clip", num_found == num_there),
-        (f"in each shot: {_listed(seen)} found, {_listed(there)} in the clip", seen == there),
+        (f"in each shot: {_listed(counted)} found, {_listed(expected)} in the clip", counted == expected),
     ]
     for name, shots in _returning():
-        ids = {max(persons, key=persons.__getitem__) if persons else None for persons in (found[i] for i in shots)}
-        told = " and ".join(f"person {one}" if one else "nobody" for one in sorted(ids, key=lambda one: one or 0))
-        said.append((f"{name} is in shots {_listed(i + 1 for i in shots)}: {told}", len(ids) == 1 and None not in ids))
-    return [_verdict(*each) for each in said]
+        frames = [frames_by_shot[shot] for shot in shots]
+        ids = {max(persons, key=persons.__getitem__) if persons else None for persons in frames}
+        listed = " and ".join(f"person {number}" if number else "nobody" for number in sorted(i or 0 for i in ids))
+        is_same = len(ids) == 1 and None not in ids
+        verdicts.append((f"{name} is in shots {_listed(shot + 1 for shot in shots)}: {listed}", is_same))
+    return [_verdict(*verdict) for verdict in verdicts]
 
 
 def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[int, Known]) -> list[str]:
@@ -102,13 +105,13 @@ def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[i
 
     names: the known person of each ID, as far as that is clear.
     """
-    told = [(person, names[person["person_id"]]) for person in persons if person["person_id"] in names]
-    genders = [person["gender"] == known.gender for person, known in told if person["gender"] != "N"]
+    pairs = [(person, names[person["person_id"]]) for person in persons if person["person_id"] in names]
+    genders = [person["gender"] == known.gender for person, known in pairs if person["gender"] != "N"]
     ages = [
         known.ages[0] - AGE_TOLERANCE <= person["age"] <= known.ages[1] + AGE_TOLERANCE
         and person["age_low"] <= known.ages[1] + 1  # a person aged 41 has not yet turned 42
         and person["age_high"] >= known.ages[0]
-        for person, known in told
+        for person, known in pairs
         if person["age"] is not None and known.ages is not None
     ]
     within = f"within {AGE_TOLERANCE} years of what is known, which their intervals hold"
@@ -116,10 +119,10 @@ def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[i
         (f"gender: {sum(genders)} of {len(genders)} named as known", all(genders) and len(genders) >= LEAST_JUDGED),
         (f"age: {sum(ages)} of {len(ages)} {within}", all(ages) and len(ages) >= LEAST_JUDGED),
     ]
-    return [_verdict(*each) for each in lines]
+    return [_verdict(*line) for line in lines]
 
 
-def names_of(found: Sequence[Mapping[int, int]], detections: Iterable[Mapping[str, Any]]) -> dict[int, Known]:
+def names_of(frames_by_shot: Sequence[Mapping[int, int]], detections: Iterable[Mapping[str, Any]]) -> dict[int, Known]:
     """Return the known person of each ID: the people of a shot, matched from left to right.
 
     A shot with too many or too few persons names nobody.
@@ -128,9 +131,9 @@ def names_of(found: Sequence[Mapping[int, int]], detections: Iterable[Mapping[st
     for row in detections:
         lefts.setdefault((_shot(row), row["person_id"]), []).append(row["bb_xmin"])
     names: dict[int, Known] = {}
-    for index, (shot, persons) in enumerate(zip(STORY, found, strict=True)):
+    for index, (shot, persons) in enumerate(zip(STORY, frames_by_shot, strict=True)):
         if len(persons) == len(shot.people):
-            ordered = sorted(persons, key=lambda one, index=index: fmean(lefts[index, one]))
+            ordered = sorted(persons, key=lambda person_id, index=index: fmean(lefts[index, person_id]))
             names |= dict(zip(ordered, shot.people, strict=True))
     return names
 
@@ -154,12 +157,12 @@ def _shot(row: Mapping[str, Any]) -> int:
     return int(row["time_s"] // SECONDS_PER_SHOT)
 
 
-def _found(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
+def count_frames(detections: Iterable[Mapping[str, Any]]) -> list[Counter[int]]:
     """Count for each shot of the STORY in how many of its frames each person is."""
-    found: list[Counter[int]] = [Counter() for _ in STORY]
+    frames_by_shot: list[Counter[int]] = [Counter() for _ in STORY]
     for row in detections:
-        found[_shot(row)][row["person_id"]] += 1
-    return found
+        frames_by_shot[_shot(row)][row["person_id"]] += 1
+    return frames_by_shot
 
 
 def _sheet_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Picture:
@@ -175,15 +178,15 @@ def _sheet_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
         ]
         boxes = np.array(corners, np.float64).reshape(-1, 4) * (SHEET_WIDTH / WIDTH)
         small = resize_to_long_side(picture, SHEET_WIDTH)
-        pages.append(draw_people(small, boxes, ids, [labels[one] for one in ids]))
+        pages.append(draw_people(small, boxes, ids, [labels[person_id] for person_id in ids]))
     return sheet(pages, SHEET_COLUMNS)
 
 
 def _label(person: Mapping[str, Any]) -> str:
-    said = [str(person["person_id"])]
+    parts = [str(person["person_id"])]
     if person["age"] is not None:
-        said.append(f"{GENDERS[person['gender']]}, {person['age']:.0f}")
-    return " · ".join(said)
+        parts.append(f"{GENDERS[person['gender']]}, {person['age']:.0f}")
+    return " · ".join(parts)
 
 
 def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]) -> Table:
@@ -221,4 +224,4 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

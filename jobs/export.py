@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli.console import count, say
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import Identity, Ids
 from pipeline.storage.exports import write_mot
@@ -25,7 +25,9 @@ class Format(StrEnum):
 @app.command()
 def export(
     uri: Annotated[str, typer.Argument(help="The output of `process`.", show_default=False)],
-    format_: Annotated[Format, typer.Option("--format", help="mot: MOT text, one file per source, named as its CSV.")],
+    export_format: Annotated[
+        Format, typer.Option("--format", help="mot: MOT text, one file per source, named as its CSV.")
+    ],
     ids: Ids = Identity.PERSON,
 ) -> None:
     """Write the tables of an output in another format, under URI/export/FORMAT.
@@ -34,8 +36,8 @@ def export(
     """
     index = OutputIndex.open(uri)
     index.store.check_writable()
-    folder = f"export/{format_}"
-    files = WRITERS[format_](index, folder, ids)
+    folder = f"export/{export_format}"
+    files = WRITERS[export_format](index, folder, ids)
     written = {same(name) for name in files}
     for name in index.store.names(folder):
         if same(name) not in written:
@@ -61,4 +63,4 @@ to the functions that write them."""
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.lazy_commands import group
 
 COMMANDS = (
@@ -34,7 +34,7 @@ app = group("jobs", COMMANDS, ABOUT, epilog="--debug, anywhere, shows the traceb
 
 def main() -> None:
     """Run the entry point of the package."""
-    run(app)
+    run_command(app)
 
 
 if __name__ == "__main__":

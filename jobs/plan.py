@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.shared.checks import check_tracking, decide_device
@@ -37,7 +37,7 @@ class Line:
     """The planned work on one source.
 
     uri: the source.
-    standing: its state, as the first column shows it.
+    status: its state, as the first column shows it.
     why: the reason for the work.
     chunks: number of chunks to decode.
     durable: number of chunks that are reused.
@@ -47,7 +47,7 @@ class Line:
     """
 
     uri: str
-    standing: str
+    status: str
     why: str
     chunks: int = 0
     durable: int = 0
@@ -83,13 +83,13 @@ def plan(
     target = Target.of(chosen, registry)
 
     ids = identify_aloud(listing, index)
-    found = catalog.contents(ids)
+    contents = catalog.contents(ids)
     lines = [
         Line(uri, "quarantined", f"{fault.stage}: {fault.reason}")
         for uri, fault in ids.items()
         if isinstance(fault, Failure)
     ]
-    named = {content.video_id: content.uri for content in found}
+    named = {content.video_id: content.uri for content in contents}
     for row in index.vanished(listing):
         if new := named.get(row["video_id"]):
             why = f"its content is {console.last(new)} now; the CSV of its old name goes"
@@ -98,11 +98,11 @@ def plan(
         lines.append(Line(row["uri"], "vanished", why))
     replaced = {uri for uri, video_id in ids.items() if _had_another(index, uri, video_id)}
     _foresee(index, listing, ids)
-    lines += _lines(found, index, target, replaced)
+    lines += _lines(contents, index, target, replaced)
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
     _show_sequences(listing, index)
     _show_steps(lines)
-    _show_totals(lines, chosen, index, store)
+    _show_totals(lines, chosen, index)
 
 
 def _had_another(index: OutputIndex, uri: str, video_id: str | Failure) -> bool:
@@ -117,24 +117,24 @@ def _foresee(index: OutputIndex, listing: Listing, ids: Mapping[str, str | Failu
         index.set_source(uri, video_id=None if isinstance(video_id, Failure) else video_id)
 
 
-def _lines(found: Sequence[Content], index: OutputIndex, target: Target, replaced: set[str]) -> list[Line]:
-    standings = {content.video_id: catalog.video_status(content, index, target.config_id) for content in found}
-    undone = [content for content in found if standings[content.video_id] in (VideoStatus.NEW, VideoStatus.CHANGED)]
+def _lines(contents: Sequence[Content], index: OutputIndex, target: Target, replaced: set[str]) -> list[Line]:
+    statuses = {content.video_id: catalog.video_status(content, index, target.config_id) for content in contents}
+    undone = [content for content in contents if statuses[content.video_id] in (VideoStatus.NEW, VideoStatus.CHANGED)]
     plans = Planner(index).plans(undone, target)
     probes = probe_aloud([content for content in undone if plans[content.video_id].relink is None])
     lines = []
-    for content in found:
-        standing, row = standings[content.video_id], index.videos.get(content.video_id, {})
-        if standing is VideoStatus.DONE:
+    for content in contents:
+        status, row = statuses[content.video_id], index.videos.get(content.video_id, {})
+        if status is VideoStatus.DONE:
             lines.append(Line(content.uri, "done", f"published with {console.count(row['num_persons'], 'person')}"))
-        elif standing is VideoStatus.QUARANTINED:
+        elif status is VideoStatus.QUARANTINED:
             why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
             lines.append(Line(content.uri, "quarantined", why))
         else:
             video_plan, probed = plans[content.video_id], probes.get(content.video_id)
-            line = _undone(content, standing, video_plan, probed, target.config, row)
+            line = _undone(content, status, video_plan, probed, target.config, row)
             if replaced & set(content.uris):
-                line = replace(line, standing="changed", why=f"its content changed since it was last read; {line.why}")
+                line = replace(line, status="changed", why=f"its content changed since it was last read; {line.why}")
             lines.append(line)
         lines += [Line(uri, "same content", f"as {content.uri}") for uri in content.uris[1:]]
     return lines
@@ -142,7 +142,7 @@ def _lines(found: Sequence[Content], index: OutputIndex, target: Target, replace
 
 def _undone(
     content: Content,
-    standing: VideoStatus,
+    status: VideoStatus,
     video_plan: VideoPlan,
     probed: Probe | Failure | None,
     config: Config,
@@ -154,7 +154,7 @@ def _undone(
         is_picture = console.is_picture(row)
         return Line(
             content.uri,
-            standing.value,
+            status.value,
             str(video_plan),
             seconds=row["duration_s"],
             video_plan=video_plan,
@@ -164,7 +164,7 @@ def _undone(
     chunks = sum(len(span.borders) - len(span.durable) for span in spans.spans_to_decode(probed, config, kept))
     is_picture = probed.kind == "image"
     return Line(
-        content.uri, standing.value, str(video_plan), chunks, len(kept), probed.duration_s, video_plan, is_picture
+        content.uri, status.value, str(video_plan), chunks, len(kept), probed.duration_s, video_plan, is_picture
     )
 
 
@@ -174,7 +174,7 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
         length = "picture" if line.is_picture else f"{line.seconds:.1f} s" if line.seconds else ""
         has_chunks = line.seconds or line.is_picture
         chunks = f"{line.chunks}" + (f" (+{line.durable} durable)" if line.durable else "") if has_chunks else ""
-        table.add_row(line.standing, console.last(line.uri), length, chunks, line.why)
+        table.add_row(line.status, console.last(line.uri), length, chunks, line.why)
     console.console.print(table)
     if len(lines) > SHOWN:
         console.say(f"… and {len(lines) - SHOWN} more")
@@ -185,7 +185,7 @@ def _show(lines: Sequence[Line], num_other: int) -> None:
 def _show_sequences(listing: Listing, index: OutputIndex) -> None:
     named = {source.sequence for source in listing.sources if source.sequence}
     if named:
-        files = sum(one.files for one in sequences.sequence_statuses(index) if one.sequence in named)
+        files = sum(status.files for status in sequences.sequence_statuses(index) if status.sequence in named)
         console.say(f"sequences: {len(named)}, of {console.count(files, 'file')}; they are linked when these are done")
 
 
@@ -196,41 +196,48 @@ def _show_steps(lines: Sequence[Line]) -> None:
         console.say(f"{step} ({console.count(count, 'video')})")
 
 
-def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex, store: Store) -> None:
-    count = Counter(line.standing for line in lines)
-    console.say(", ".join(f"{number} {standing}" for standing, number in sorted(count.items())) or "nothing named")
-    chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds_to_decode for line in lines)
+def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex) -> None:
+    counts = Counter(line.status for line in lines)
+    console.say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing named")
+    num_chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds_to_decode for line in lines)
     steps = Counter((line.video_plan.basis, line.video_plan.step) for line in lines if line.video_plan is not None)
     for (_, step), number in sorted(steps.items()):
         console.say(f"{console.count(number, 'video')}: {step}")
-    told = [console.count(chunks, "chunk") if chunks else "nothing to decode"]
-    told += [f"{console.duration(seconds)} of video"] if seconds else []
-    pictures = sum(line.is_picture and line.chunks > 0 for line in lines)
-    told += [console.count(pictures, "picture")] if pictures else []
-    console.say(f"to do: {', '.join(told)}, on {config.compute.device}")
-    if not seconds:
-        return
-    runs = tables.read(store, "runs", ["video_id", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]).to_pylist()
-    known = [
+    amounts = [console.count(num_chunks, "chunk") if num_chunks else "nothing to decode"]
+    if seconds:
+        amounts.append(f"{console.duration(seconds)} of video")
+    if num_pictures := sum(line.is_picture and line.chunks > 0 for line in lines):
+        amounts.append(console.count(num_pictures, "picture"))
+    console.say(f"to do: {', '.join(amounts)}, on {config.compute.device}")
+    if seconds:
+        _show_estimate(seconds, config, index)
+
+
+def _show_estimate(seconds: float, config: Config, index: OutputIndex) -> None:
+    """Print how long the work on so many seconds of video takes, and its cost, judged by earlier runs."""
+    columns = ["video_id", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]
+    comparable = [
         run
-        for run in runs
+        for run in tables.read(index.store, "runs", columns).to_pylist()
         if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes no chunk
         and (index.videos.get(run["video_id"]) or {}).get("duration_s")
     ]
-    filmed = sum(index.videos[run["video_id"]]["duration_s"] for run in known)
-    if not filmed:
+    seconds_of_video = sum(index.videos[run["video_id"]]["duration_s"] for run in comparable)
+    if not seconds_of_video:
         console.say("time and cost: unknown, there is no finished video in this output to judge by")
         return
-    work, gpu = (sum(run[name] for run in known) / filmed * seconds for name in ("seconds", "gpu_seconds"))
+    work, gpu = (sum(run[name] for run in comparable) / seconds_of_video * seconds for name in columns[1:3])
     workers = config.run.observe.workers + config.run.enrich.workers
-    told = f"estimate from {console.count(len(known), 'earlier video')}: {console.duration(work)} of work, "
-    told += f"about {console.duration(work / workers)} with {console.count(workers, 'worker')}"
+    estimate = (
+        f"estimate from {console.count(len(comparable), 'earlier video')}: {console.duration(work)} of work, "
+        f"about {console.duration(work / workers)} with {console.count(workers, 'worker')}"
+    )
     prices = config.run
     if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
         cost = (work * (prices.cpu_hour_price or 0) + gpu * (prices.gpu_hour_price or 0)) / 3600
-        told += f", cost {cost:.2f}"
-    console.say(told)
+        estimate += f", cost {cost:.2f}"
+    console.say(estimate)
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

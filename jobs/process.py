@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.shared.checks import verified_models
@@ -55,4 +55,4 @@ def process(
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

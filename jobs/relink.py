@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.shared.checks import check_tracking
 from jobs.shared.run_json import run_facts
@@ -77,9 +77,9 @@ def link_sequences(index: OutputIndex) -> None:
     jobs = sequences.find_work(index)
     faults = sequences.link_here(jobs)
     linked = {job.name for job in jobs} - faults.keys()
-    for one in sequences.sequence_statuses(index):
-        if one.sequence in linked:
-            console.say(f"sequence {one}")
+    for status in sequences.sequence_statuses(index):
+        if status.sequence in linked:
+            console.say(f"sequence {status}")
     for name, why in faults.items():
         console.say(f"sequence {name} is not linked: {why}")
 
@@ -102,18 +102,18 @@ def find_work(index: OutputIndex, settings: Sequence[str]) -> list[Relink]:
     done = [row for row in index.videos.values() if row["status"] == "done"]
     tasks = []
     for config_id in sorted({row["config_id"] for row in done}):
-        own = [row for row in done if row["config_id"] == config_id]
-        told = records.read_recipe(store, config_id)
+        same_recipe = [row for row in done if row["config_id"] == config_id]
+        stored = records.read_recipe(store, config_id)
         where = store.full(f"recipes/{config_id}.json")
-        if told is None:
+        if stored is None:
             raise UserError(
-                f"{where} is missing, which says how {own[0]['uri']}{_and_others(len(own))} was made; "
+                f"{where} is missing, which says how {same_recipe[0]['uri']}{_and_others(len(same_recipe))} was made; "
                 f"`rollcall process` makes such videos again"
             )
-        recipe = Recipe.from_json(told)
+        recipe = Recipe.from_json(stored)
         before, after = restored(recipe.knobs, where), restored(recipe.knobs, where, settings)
         spans = kept_spans(store, recipe) if before.biometrics.keep else {}
-        for row in own:
+        for row in same_recipe:
             task = Relink(
                 store=store,
                 row=row,
@@ -256,4 +256,4 @@ def _and_others(count: int) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

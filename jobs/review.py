@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli import console
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.reviewing.page import create_app, hosts_of
 from jobs.reviewing.queue import open_queue
@@ -97,4 +97,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    run(app)
+    run_command(app)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from jobs.cli import console
-from jobs.cli.errors import run as run_app
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.output_index import OutputIndex
@@ -41,7 +41,7 @@ def status(
     named = {row["video_id"] for row in index.sources.values() if row["current"]}
     gone = sorted(uri for uri, row in index.sources.items() if not row["current"])
     last = _last_config_id(index)
-    told = {
+    facts = {
         "videos": {
             "done": len(done),
             "running": len(running),
@@ -57,29 +57,29 @@ def status(
             for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
         ],
         "vanished": {"sources": gone, "videos": len(set(index.videos) - named)},
-        "sequences": [asdict(one) for one in sequences],
+        "sequences": [asdict(sequence) for sequence in sequences],
     }
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    videos = told["videos"]
+    videos = facts["videos"]
     finished = console.contents([index.videos[video_id] for video_id in done])
-    console.say(f"{index.store.uri}: {finished} done with {console.count(told['persons'], 'person')}")
+    console.say(f"{index.store.uri}: {finished} done with {console.count(facts['persons'], 'person')}")
     if videos["running"]:
         not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
-        console.say(f"{not_done} not done yet; {console.count(told['chunks']['durable'], 'chunk')} durable")
-    if line := _vanished(gone, told["vanished"]["videos"]):
+        console.say(f"{not_done} not done yet; {console.count(facts['chunks']['durable'], 'chunk')} durable")
+    if line := _vanished(gone, facts["vanished"]["videos"]):
         console.say(line)
-    if told["configurations"] > 1:
+    if facts["configurations"] > 1:
         console.say(
-            f"mixed: made with {told['configurations']} configurations, {videos['current']} of {videos['done']} with "
+            f"mixed: made with {facts['configurations']} configurations, {videos['current']} of {videos['done']} with "
             "that of the last run (column config_id of videos)"
         )
-    for one in sequences:
-        console.say(f"sequence {one}")
-    if told["quarantined"]:
+    for sequence in sequences:
+        console.say(f"sequence {sequence}")
+    if facts["quarantined"]:
         table = Table("quarantined", "stage", "reason", box=None, pad_edge=False, header_style="bold")
-        for row in told["quarantined"]:
+        for row in facts["quarantined"]:
             table.add_row(row["uri"], row["stage"], row["reason"])
         console.console.print(table)
 
@@ -108,4 +108,4 @@ def _last_config_id(index: OutputIndex) -> str | None:
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app)

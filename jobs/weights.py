@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.config import Config, load
@@ -153,4 +153,4 @@ def _progress() -> Progress:
 
 
 if __name__ == "__main__":
-    run(app)
+    run_command(app)

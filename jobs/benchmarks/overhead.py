@@ -26,8 +26,7 @@ from jobs.cli import console
 from pipeline import rows
 from pipeline.config import Config
 from pipeline.errors import DataError, UserError
-from pipeline.flow import cluster
-from pipeline.flow import ray_engine as run
+from pipeline.flow import cluster, ray_engine
 from pipeline.flow.events import VideoDone, VideoFailed, Work
 from pipeline.flow.pools import pools_from_pixels
 from pipeline.flow.stage import PoolOfStages, Splitter
@@ -161,7 +160,7 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
     try:
         cluster.start_ray(config, console.say)
         cluster.check_room(config, pools)
-        for event in run.run([warm_up, work], _waiting(pools, warm_up, go), config):
+        for event in ray_engine.run([warm_up, work], _waiting(pools, warm_up, go), config):
             if isinstance(event, VideoFailed):
                 raise UserError(
                     f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}; name another --clip"
@@ -234,17 +233,17 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
         config=config,
         config_id=recipe.config_id(config, registry),
         spaces=recipe.spaces(config, registry),
-        priors=recipe.priors(recipe.told_likenesses(config, registry)),
+        priors=recipe.priors(recipe.registry_likenesses(config, registry)),
     )
     spans = spans_to_decode(probed, config, [])
     return Work(job=job, rows=tuple(span_row(video_id, uri, probed, span) for span in spans))
 
 
-def differing_files(one: Store, other: Store) -> list[str]:
+def differing_files(first: Store, second: Store) -> list[str]:
     """Return the names of published files that only one of two outputs holds, or that differ by a byte."""
-    names = {name for store in (one, other) for name in store.names("") if not name.startswith(f"{WORK}/")}
-    both = {name for name in names if one.exists(name) and other.exists(name)}
-    return sorted(name for name in names if name not in both or one.read(name) != other.read(name))
+    names = {name for store in (first, second) for name in store.names("") if not name.startswith(f"{WORK}/")}
+    both = {name for name in names if first.exists(name) and second.exists(name)}
+    return sorted(name for name in names if name not in both or first.read(name) != second.read(name))
 
 
 def _track(parts: Sequence[Part]) -> list[TrackingResult]:

@@ -47,14 +47,14 @@ class Row:
 
 def measure(clip: Path, options: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     """Process `clip` under each engine, and show the times side by side. Return the rows, for programs."""
-    found = [_imported(part, code) for part, code in IMPORTS.items()]
+    timeline = [_imported(part, code) for part, code in IMPORTS.items()]
     for engine in ENGINES:
         say(f"engine {engine}")
         output = folder / engine
         command = [sys.executable, "-m", "jobs.process", str(clip), "--output", str(output)]
-        found += watch(engine, [*command, *options, "--set", f"run.engine={engine}"], output)
-    _show(found)
-    return [asdict(row) for row in found]
+        timeline += watch(engine, [*command, *options, "--set", f"run.engine={engine}"], output)
+    _show(timeline)
+    return [asdict(row) for row in timeline]
 
 
 def watch(engine: str, command: Sequence[str], output: Path) -> list[Row]:
@@ -66,26 +66,26 @@ def watch(engine: str, command: Sequence[str], output: Path) -> list[Row]:
         lines: SimpleQueue[str] = SimpleQueue()
         assert run.stdout is not None
         Thread(target=lambda pipe: [lines.put(line) for line in pipe], args=(run.stdout,), daemon=True).start()
-        found: dict[str, Row] = {}
-        said: list[str] = []
+        reached_at: dict[str, Row] = {}
+        printed: list[str] = []
 
         def reached(part: str) -> None:
             row = Row(engine, part, round(time.perf_counter() - started, 2), round(cpu_seconds(), 2))
-            found.setdefault(part, row)
+            reached_at.setdefault(part, row)
 
         while run.poll() is None or not lines.empty():
             cpu_seconds()
             for line in _arrived(lines):
-                said.append(line)
+                printed.append(line)
                 for beginning, part in SAID.items():
                     if line.startswith(beginning):
                         reached(part)
-            if FIRST_CHUNK not in found and next(output.glob(CHUNKS), None) is not None:
+            if FIRST_CHUNK not in reached_at and next(output.glob(CHUNKS), None) is not None:
                 reached(FIRST_CHUNK)
         reached(END)
     if run.returncode:
-        raise UserError(f"--clip cannot be measured: {said[-1].strip() if said else command}; name another video")
-    return list(found.values())
+        raise UserError(f"--clip cannot be measured: {printed[-1].strip() if printed else command}; name another video")
+    return list(reached_at.values())
 
 
 def _arrived(lines: "SimpleQueue[str]") -> Iterator[str]:
@@ -100,7 +100,7 @@ def _arrived(lines: "SimpleQueue[str]") -> Iterator[str]:
 def _cpu_meter(pid: int) -> Callable[[], float]:
     """Return a function that returns the CPU seconds used so far by a process and all its descendants, dead ones
     included."""
-    seen: dict[psutil.Process, float] = {}
+    seconds_of: dict[psutil.Process, float] = {}
 
     def read() -> float:
         try:
@@ -111,23 +111,23 @@ def _cpu_meter(pid: int) -> Callable[[], float]:
         for process in family:
             try:
                 times = process.cpu_times()
-                seen[process] = times.user + times.system
+                seconds_of[process] = times.user + times.system
             except psutil.Error:
                 continue
-        return sum(seen.values())
+        return sum(seconds_of.values())
 
     return read
 
 
 def _imported(part: str, code: str) -> Row:
     started = time.perf_counter()
-    told = subprocess.run(
+    imported = subprocess.run(
         [sys.executable, "-c", f"{code}; import time; print(time.process_time())"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return Row("", part, round(time.perf_counter() - started, 2), round(float(told.stdout.split()[-1]), 2))
+    return Row("", part, round(time.perf_counter() - started, 2), round(float(imported.stdout.split()[-1]), 2))
 
 
 def _show(rows: Sequence[Row]) -> None:

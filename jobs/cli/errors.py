@@ -23,7 +23,7 @@ PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionErro
 """The errors that a path of the command line raises if it is not the kind of file or folder that it should be."""
 
 
-def run(app: typer.Typer) -> NoReturn:
+def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line. With `--debug`, or ROLLCALL_DEBUG in the environment, every error shows its traceback."""
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -56,16 +56,16 @@ def _ending(error: Exception) -> tuple[str | None, int]:
     if isinstance(error, UserError):
         return str(error), WRONG_USAGE
     if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have
-        from jobs.cli.usage_errors import told
+        from jobs.cli.usage_errors import describe
 
-        return told(error), WRONG_USAGE
+        return describe(error), WRONG_USAGE
     if isinstance(error, PLACES) and error.filename is not None:
         place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         return f"{place}: {error.strerror}; name another place", WRONG_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, and run the same command again", FAILED
-    fault = shortage(error) if isinstance(error, OSError) else error
-    return (str(fault) if isinstance(fault, MachineError) else None), FAILED
+    failure = shortage(error) if isinstance(error, OSError) else error
+    return (str(failure) if isinstance(failure, MachineError) else None), FAILED
 
 
 def _have_home() -> None:

@@ -11,10 +11,10 @@ class Group(TyperGroup):
     """A group that shows the first paragraph of each command's help in full."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return told(super().get_command(ctx, cmd_name))
+        return with_summary(super().get_command(ctx, cmd_name))
 
 
-def told(command: Any) -> Any:
+def with_summary(command: Any) -> Any:
     """Return the command with the first paragraph of its help as its summary, for the list of its group."""
     if command is not None and not command.short_help:
         command.short_help = " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())

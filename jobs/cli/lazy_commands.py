@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from jobs.cli.help import PLAIN, Group, told
+from jobs.cli.help import PLAIN, Group, with_summary
 
 LIGHT = {*sys.stdlib_module_names, "typer", "jobs.cli.options", "jobs.cli.help", "jobs.cli.lazy_commands"}
 """Modules that an outline imports."""
@@ -49,7 +49,7 @@ def group(
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             """Return the outline of a command, for help. `resolve_command` returns the command to run."""
-            return told(_named(outline(package, cmd_name), cmd_name)) if cmd_name in names else None
+            return with_summary(_named(outline(package, cmd_name), cmd_name)) if cmd_name in names else None
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, *rest = args
@@ -67,7 +67,7 @@ def group(
 def outline(package: str, name: str) -> typer.Typer:
     """Return the commands of a module, which can show help and do nothing. A package is imported, because it holds a
     group."""
-    if _found(f"{package}.{name}").submodule_search_locations is not None:
+    if _spec_of(f"{package}.{name}").submodule_search_locations is not None:
         return import_module(f"{package}.{name}").app
     return _app_of(_names(f"{package}.{name}"), name)
 
@@ -76,7 +76,7 @@ def outline(package: str, name: str) -> typer.Typer:
 def _names(module: str) -> dict[str, Any]:
     """Return the names that the outline of a module defines: its constants, simple classes, and functions that do
     nothing."""
-    origin = str(_found(module).origin)
+    origin = str(_spec_of(module).origin)
     names: dict[str, Any] = {"__name__": module}
     for node in ast.parse(Path(origin).read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module not in LIGHT:
@@ -87,8 +87,8 @@ def _names(module: str) -> dict[str, Any]:
         if not isinstance(node, ast.ImportFrom | ast.Import | ast.FunctionDef | ast.ClassDef | ast.Assign):
             continue
         if isinstance(node, ast.FunctionDef):
-            told = ast.Expr(ast.Constant(ast.get_docstring(node) or ""))
-            node.body = [told, ast.parse("raise NotImplementedError").body[0]]
+            docstring = ast.Expr(ast.Constant(ast.get_docstring(node) or ""))
+            node.body = [docstring, ast.parse("raise NotImplementedError").body[0]]
         # A statement that depends on something not imported is left out. No option of a command does.
         with suppress(NameError, AttributeError):
             exec(compile(ast.fix_missing_locations(ast.Module([node], [])), origin, "exec"), names)
@@ -99,13 +99,13 @@ def _followed(node: ast.ImportFrom) -> dict[str, Any]:
     module = node.module or ""
     if not module.startswith(FOLLOWED):
         return {}
-    if _found(module).submodule_search_locations is not None:
-        return {each.asname or each.name: SimpleNamespace(**_names(f"{module}.{each.name}")) for each in node.names}
+    if _spec_of(module).submodule_search_locations is not None:
+        return {alias.asname or alias.name: SimpleNamespace(**_names(f"{module}.{alias.name}")) for alias in node.names}
     theirs = _names(module)
-    return {each.asname or each.name: theirs[each.name] for each in node.names if each.name in theirs}
+    return {alias.asname or alias.name: theirs[alias.name] for alias in node.names if alias.name in theirs}
 
 
-def _found(module: str) -> ModuleSpec:
+def _spec_of(module: str) -> ModuleSpec:
     spec = find_spec(module)
     if spec is None:
         raise ModuleNotFoundError(module)

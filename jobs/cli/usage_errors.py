@@ -11,7 +11,7 @@ from pipeline.json_schema import describe_values
 TYPES = {int: "integer", float: "number", bool: "boolean"}
 
 
-def told(error: Any) -> str:
+def describe(error: Any) -> str:
     """Return the line for an error of Typer."""
     context = error.ctx
     if context is None:  # an option without its value: the parser knows no more
@@ -22,23 +22,23 @@ def told(error: Any) -> str:
 
 
 def _what(error: Any, context: Any) -> str:
-    help_ = f"`{context.command_path} --help` shows what there is"
+    see_help = f"`{context.command_path} --help` shows what there is"
     message = error.format_message().splitlines()[0].rstrip(".")
     match type(error).__name__:
         case "NoSuchOption":
             options = [name for option in context.command.params for name in option.opts]
-            return f"there is no option {error.option_name}{nearest(error.option_name, options, help_)}"
+            return f"there is no option {error.option_name}{nearest(error.option_name, options, see_help)}"
         case "MissingParameter":
-            return f"{_name(error.param)} is missing{_about(error.param)}; {help_}"
+            return f"{_name(error.param)} is missing{_about(error.param)}; {see_help}"
         case "BadParameter" if rule := _rule(error):
-            return f"{_name(error.param)} {rule}; {help_}"
+            return f"{_name(error.param)} {rule}; {see_help}"
         case "UsageError" if message.startswith("No such command"):
             name = message.split("'")[1]
-            return f"there is no command {name}{nearest(name, context.command.list_commands(context), help_)}"
+            return f"there is no command {name}{nearest(name, context.command.list_commands(context), see_help)}"
         case "UsageError" if "extra argument" in message:
             more = message.rpartition("(")[2].rstrip(")")
             return f"{more}: nothing more is taken here; put a name with spaces into quotes"
-    return f"{message[:1].lower()}{message[1:]}; {help_}"
+    return f"{message[:1].lower()}{message[1:]}; {see_help}"
 
 
 def _name(param: Any) -> str:

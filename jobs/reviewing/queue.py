@@ -104,8 +104,7 @@ def open_queue(
     """Return the data set in the order of review, with the decisions that `output` already holds. Raises UserError."""
     import numpy as np
 
-    from pipeline.corpora import corrections
-    from pipeline.corpora import review_order as doubt
+    from pipeline.corpora import corrections, review_order
     from pipeline.corpora.clean import NO_PICTURE, clean
     from pipeline.corpora.csv_labels import age_text
     from pipeline.corpora.loading import load_faces
@@ -129,9 +128,9 @@ def open_queue(
     facts = [{"label": label} for label in labels]
     certainty = np.full(len(table), np.nan)
     if predictions is not None:
-        predicted = doubt.read_predictions(predictions, table)
-        certainty = doubt.certainty(table, predicted)
-        columns = [predicted[name].tolist() for name in doubt.PREDICTED[1:]]
+        predicted = review_order.read_predictions(predictions, table)
+        certainty = review_order.certainty(table, predicted)
+        columns = [predicted[name].tolist() for name in review_order.PREDICTED[1:]]
         for fact, sure, age, low, high, female in zip(facts, certainty.tolist(), *columns, strict=True):
             if not np.isnan(sure):
                 gender = f"{max(female, 1 - female):.0%} {'female' if female >= 0.5 else 'male'}"
@@ -140,10 +139,10 @@ def open_queue(
         certainty = np.where(_contradicted(table, labels, facts), 0.0, certainty)
 
     paths, names = table["path"].tolist(), table["name"].tolist()
-    young = (table["age_low"] <= doubt.YOUNG).tolist()
+    young = (table["age_low"] <= review_order.YOUNG).tolist()
     items = [
         Item(names[row], Path(paths[row]), ages[row], genders[row], young[row], facts[row])
-        for row in doubt.order(table, certainty).tolist()
+        for row in review_order.order(table, certainty).tolist()
     ]
     decided = {name_by_path.get(correction.path, correction.path): correction for _, correction in earlier}
     known = set(names)
@@ -154,12 +153,11 @@ def _contradicted(table: "pd.DataFrame", labels: list[str], facts: list[dict[str
     """Return (N,) whether copies of a picture contradict its label, and add the labels of the copies to the facts."""
     import numpy as np
 
-    from pipeline.corpora import review_order as doubt
-    from pipeline.corpora import splits
+    from pipeline.corpora import review_order, splits
 
     console.say(f"searching {len(table):,} pictures for copies")
     groups = splits.groups(table["path"].tolist())
-    is_contradicted = doubt.contradicted(table, groups)
+    is_contradicted = review_order.contradicted(table, groups)
     for group in np.unique(groups[is_contradicted]):
         rows = np.flatnonzero(groups == group).tolist()
         for row in rows:

@@ -23,9 +23,9 @@ def small_people(store: Store, videos: Sequence[Mapping[str, Any]], config: Conf
     heights = []
     for row in videos[:READ_VIDEOS]:
         boxes = tables.read_one(store, "detections", row["video_id"], ["bb_height", "interpolated"])
-        seen = boxes["bb_height"].filter(pc.invert(boxes["interpolated"])).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        heights_px = boxes["bb_height"].filter(pc.invert(boxes["interpolated"])).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
         scale = config.observe.detector.image_size / max(row["width"], row["height"])
-        heights.append(seen * min(scale, 1.0))
+        heights.append(heights_px * min(scale, 1.0))
     return hint(np.concatenate([np.zeros(0), *heights]), videos, config)
 
 

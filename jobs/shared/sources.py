@@ -23,7 +23,7 @@ def identify_aloud(listing: Listing, index: OutputIndex) -> dict[str, str | Fail
         return catalog.identify(listing.sources, index, advance)
 
 
-def probe_aloud(wanted: Sequence[Content]) -> dict[str, Probe | Failure]:
+def probe_aloud(contents: Sequence[Content]) -> dict[str, Probe | Failure]:
     """Return the facts in the container of each content, or the reason why they cannot be read."""
-    with console.patiently(lambda done: f"reading headers: {done:,} of {len(wanted):,}") as advance:
-        return catalog.probe_all(wanted, advance)
+    with console.patiently(lambda done: f"reading headers: {done:,} of {len(contents):,}") as advance:
+        return catalog.probe_all(contents, advance)

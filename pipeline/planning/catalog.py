@@ -1,10 +1,11 @@
 """From a list of sources to videos: the contents there are, and the state of each."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from pipeline.errors import DataError
 from pipeline.media.probe import Probe
@@ -15,6 +16,8 @@ from pipeline.storage.sources import Source
 from pipeline.storage.store import opener
 
 THREADS = 8
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class VideoStatus(StrEnum):
@@ -60,7 +63,7 @@ def identify(
 ) -> dict[str, str | Failure]:
     """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source."""
 
-    def one(source: Source) -> str | Failure:
+    def identify_source(source: Source) -> str | Failure:
         try:
             if source.missing:
                 return Failure("catalog", source.missing)
@@ -68,24 +71,24 @@ def identify(
         except DataError as error:
             return Failure("catalog", str(error))
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        ids: dict[str, str | Failure] = {}
-        for source, found in zip(sources, threads.map(one, sources), strict=True):
-            ids[source.uri] = found
-            advance()
-        return ids
+    ids = _map_in_threads(identify_source, sources, advance)
+    return {source.uri: video_id for source, video_id in zip(sources, ids, strict=True)}
 
 
-def contents(ids: dict[str, str | Failure]) -> list[Content]:
-    """Group sources by their content, in order of their first uri."""
+def contents(ids: Mapping[str, str | Failure]) -> list[Content]:
+    """Group sources by their content, in order of their first uri.
+
+    ids: by uri, the content id of each source, or the reason why it has none.
+    """
     uris: dict[str, list[str]] = defaultdict(list)
     for uri in sorted(ids):
-        if isinstance(found := ids[uri], str):
-            uris[found].append(uri)
+        if isinstance(video_id := ids[uri], str):
+            uris[video_id].append(uri)
     return [Content(video_id=video_id, uris=tuple(names)) for video_id, names in uris.items()]
 
 
 def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoStatus:
+    """Return the state of a content in an output, against the configuration `config_id`."""
     row = index.videos.get(content.video_id)
     if row is None:
         return VideoStatus.NEW
@@ -94,20 +97,27 @@ def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoS
     return VideoStatus.DONE if row["status"] == "done" else VideoStatus.QUARANTINED
 
 
-def probe_all(wanted: Iterable[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Failure]:
+def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Failure]:
     """Return, by video_id, the probe of each container, or the reason why there is none. Call `advance` for each
     content."""
 
-    def one(content: Content) -> Probe | Failure:
+    def probe_content(content: Content) -> Probe | Failure:
         try:
             return probe(opener(content.uri))
         except DataError as error:
             return Failure("catalog", str(error))
 
-    wanted = list(wanted)
+    probes = _map_in_threads(probe_content, contents, advance)
+    return {content.video_id: probed for content, probed in zip(contents, probes, strict=True)}
+
+
+def _map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], advance: Callable[[], None]
+) -> list[Result]:
+    """Return the result of `function` for each item, in order. Call `advance` after each."""
+    results = []
     with ThreadPoolExecutor(THREADS) as threads:
-        probes: dict[str, Probe | Failure] = {}
-        for content, probed in zip(wanted, threads.map(one, wanted), strict=True):
-            probes[content.video_id] = probed
+        for result in threads.map(function, items):
+            results.append(result)
             advance()
-        return probes
+    return results

@@ -82,12 +82,12 @@ def compare(before: Recipe, after: Recipe) -> list[Change]:
     """Return every difference of `after` from `before`, knobs first. Recipes without a difference make the same
     tables."""
     knobs = _knobs(before.knobs, after.knobs)
-    found = [*knobs, *_models(before, after, knobs)]
+    changes = [*knobs, *_models(before, after, knobs)]
     for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
         if _plain(before.likenesses.get(kind)) != _plain(after.likenesses.get(kind)):
-            found.append(Change(f"what the registry says of {kind} likeness", "", "", Basis.CHUNKS))
-    found += _revisions(before, after, found)
-    return found
+            changes.append(Change(f"what the registry says of {kind} likeness", "", "", Basis.CHUNKS))
+    changes += _revisions(before, after, changes)
+    return changes
 
 
 def least(changes: Sequence[Change]) -> Basis:
@@ -129,15 +129,15 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
 def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:
     """Return the roles whose model files differ. A model that a changed knob has chosen is reported with the knob."""
     chosen = {knob.name.partition(".")[0] for knob in knobs if not _is_number(knob.after)}
-    found = []
+    changes = []
     for role in sorted(before.models.keys() | after.models.keys()):
         old, new = before.models.get(role, {}), after.models.get(role, {})
         section = SECTION_OF_ROLE.get(role.partition(".")[0], "")
         if old.get("sha256") == new.get("sha256") or (old.get("name") != new.get("name") and section in chosen):
             continue
         needs = Basis.FACES if section == "estimate" else Basis.VIDEO
-        found.append(Change(f"weights of {role}", _file(old), _file(new), needs))
-    return found
+        changes.append(Change(f"weights of {role}", _file(old), _file(new), needs))
+    return changes
 
 
 def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:

@@ -154,7 +154,9 @@ class Planner:
             except DataError as error:
                 lacking = str(error)
         if crowded:
-            changes = [replace(one, needs=Basis.EMBEDDINGS) if one.name == SHOT_MAX else one for one in changes]
+            changes = [
+                replace(change, needs=Basis.EMBEDDINGS) if change.name == SHOT_MAX else change for change in changes
+            ]
         there = {
             Basis.SCORES: not lacking,
             Basis.EMBEDDINGS: bool(kept) and relink is not None and content.video_id in self._named["embeddings"],
@@ -235,8 +237,8 @@ class Planner:
         """Return the recipe of a config_id. Return None if there is none that this version can read."""
         if config_id not in self._recipes:
             try:
-                told = records.read_recipe(self._index.store, config_id)
-                self._recipes[config_id] = None if told is None else Recipe.from_json(told)
+                stored = records.read_recipe(self._index.store, config_id)
+                self._recipes[config_id] = None if stored is None else Recipe.from_json(stored)
             except (UserError, TypeError, KeyError):
                 self._recipes[config_id] = None
         return self._recipes[config_id]
@@ -244,8 +246,8 @@ class Planner:
     @cached_property
     def _all_recipes(self) -> list[Recipe]:
         names = self._index.store.names("recipes")
-        found = [self._recipe(name.removeprefix("recipes/").removesuffix(".json")) for name in names]
-        return [recipe for recipe in found if recipe is not None]
+        recipes = [self._recipe(name.removeprefix("recipes/").removesuffix(".json")) for name in names]
+        return [recipe for recipe in recipes if recipe is not None]
 
     @cached_property
     def _objects(self) -> Objects:

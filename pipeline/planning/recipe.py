@@ -22,7 +22,7 @@ SHAPED_BY = {
 """The sections of the configuration that shape each durable object, in addition to those of the objects before it."""
 OBSERVED_ROLES = ("detector", "body", "look")
 
-ToldLikenesses = Mapping[str, Mapping[str, Sequence[float]]]
+RegistryLikenesses = Mapping[str, Mapping[str, Sequence[float]]]
 """weights.Entry.likeness by kind of embedding, where the registry has one."""
 
 
@@ -40,10 +40,10 @@ def keys(config: Config, registry: Registry) -> Keys:
 
 def config_id(config: Config, registry: Registry) -> str:
     """Return the id of everything besides its content that the tables of a video depend on."""
-    return reduced_id(keys(config, registry), config, told_likenesses(config, registry))
+    return reduced_id(keys(config, registry), config, registry_likenesses(config, registry))
 
 
-def reduced_id(keys: Keys, config: Config, likenesses: ToldLikenesses) -> str:
+def reduced_id(keys: Keys, config: Config, likenesses: RegistryLikenesses) -> str:
     """Return the config_id of tables that are reduced from the durable objects under `keys`."""
     return digest(REDUCE_REVISION, keys.enriched, config.result_knobs(*SHAPED_BY["reduced"]), likenesses)
 
@@ -63,7 +63,7 @@ class Recipe:
     knobs: Mapping[str, Any]
     keys: Keys
     spaces: Mapping[str, str]
-    likenesses: ToldLikenesses
+    likenesses: RegistryLikenesses
     models: Mapping[str, Mapping[str, str | None]]
     reduce_revision: int
 
@@ -73,7 +73,7 @@ class Recipe:
             knobs=config.result_knobs(),
             keys=keys(config, registry),
             spaces=spaces(config, registry),
-            likenesses=told_likenesses(config, registry),
+            likenesses=registry_likenesses(config, registry),
             models=models(config, registry),
             reduce_revision=REDUCE_REVISION,
         )
@@ -86,8 +86,8 @@ class Recipe:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Self:
-        return cls(**{**told, "keys": Keys(**told["keys"])})
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        return cls(**{**stored, "keys": Keys(**stored["keys"])})
 
 
 def spaces(config: Config, registry: Registry) -> dict[str, str]:
@@ -96,16 +96,18 @@ def spaces(config: Config, registry: Registry) -> dict[str, str]:
     return {kind: registry.entry(name).embedding_space or name for kind, name in chosen.items()}
 
 
-def told_likenesses(config: Config, registry: Registry) -> ToldLikenesses:
+def registry_likenesses(config: Config, registry: Registry) -> RegistryLikenesses:
     """Return, by kind of embedding, what the registry states about the embedders of a configuration."""
-    told = {kind: registry.entry(name).likeness for kind, name in _embedders(config).items()}
-    return {kind: {key: list(pair) for key, pair in one.items()} for kind, one in told.items() if one}
+    likenesses = {kind: registry.entry(name).likeness for kind, name in _embedders(config).items()}
+    return {kind: {key: list(pair) for key, pair in pairs.items()} for kind, pairs in likenesses.items() if pairs}
 
 
-def priors(told: ToldLikenesses) -> Likenesses:
+def priors(likenesses: RegistryLikenesses) -> Likenesses:
     """Return the calibrated similarity that a video starts from. Kinds without an entry in the registry get a wide
     one."""
-    return {kind: Likeness.from_distances(**told[kind]) if kind in told else wide for kind, wide in WIDE.items()}
+    return {
+        kind: Likeness.from_distances(**likenesses[kind]) if kind in likenesses else wide for kind, wide in WIDE.items()
+    }
 
 
 def _embedders(config: Config) -> dict[str, str]:

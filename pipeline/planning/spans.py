@@ -30,5 +30,5 @@ def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfS
 
 def faces_row(video_id: str, uri: str, span: ChunkSpan, enriched: str) -> RowOfSpan:
     """Return a row of rows.KEPT_FACES."""
-    told = {"video_id": video_id, "uri": uri, "first_cell": span[0], "end_cell": span[1], "enriched": enriched}
-    return json.dumps(told)
+    row = {"video_id": video_id, "uri": uri, "first_cell": span[0], "end_cell": span[1], "enriched": enriched}
+    return json.dumps(row)

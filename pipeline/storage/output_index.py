@@ -173,7 +173,8 @@ class OutputIndex:
         """Return the names of the CSV files of a video: one per current source, or per former source if none is
         current."""
         named = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
-        return sorted(row["csv"] for row in named if row["current"] or not any(other["current"] for other in named))
+        current = [row for row in named if row["current"]]
+        return sorted(row["csv"] for row in current or named)
 
     def file_names(self, video_id: str) -> list[str]:
         """Return the names of a video's files without suffix: those of its CSVs, or its id if no source has a CSV

@@ -176,7 +176,7 @@ def follow(
             ledger=ledger,
             config=config,
             spaces=recipe.spaces(config, registry),
-            priors=recipe.priors(recipe.told_likenesses(config, registry)),
+            priors=recipe.priors(recipe.registry_likenesses(config, registry)),
         )
         timeline = read_timeline(job, int(np.diff(observed.times_ns)[-1]))
         with timed_updates() as update_ms:

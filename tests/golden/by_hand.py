@@ -73,7 +73,7 @@ def make_durable(
         config=config,
         config_id="c",
         spaces=recipe.spaces(config, registry),
-        priors=recipe.priors(recipe.told_likenesses(config, registry)),
+        priors=recipe.priors(recipe.registry_likenesses(config, registry)),
     )
 
 

@@ -30,10 +30,10 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target / "unpacked"
 
 
-def test_the_wheel_has_the_configuration_and_the_weights(unpacked: Path) -> None:
-    for folder, pattern in (("conf", "*.yaml"), ("weights", "*")):
+def test_the_wheel_has_the_configuration_the_weights_and_the_page(unpacked: Path) -> None:
+    for folder, pattern in (("conf", "*.yaml"), ("weights", "*"), ("jobs/reviewing", "*.html")):
         names = sorted(path.name for path in (ROOT / folder).glob(pattern))
-        assert sorted(path.name for path in (unpacked / folder).iterdir()) == names
+        assert sorted(path.name for path in (unpacked / folder).glob(pattern)) == names
 
 
 def test_the_program_of_the_wheel_finds_its_models(unpacked: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
         row = records.run_row(name, "v", datetime.now(UTC), seconds=seconds, num_chunks=num_chunks, **spent)
         records.write_run(store, name, [row])
     config = load().on_device("cpu")
-    _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, OutputIndex.load(store), store)
+    _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, OutputIndex.load(store))
     assert "estimate from 1 earlier video: 4 min 00 s of work" in capsys.readouterr().out
 
 

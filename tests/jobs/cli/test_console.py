@@ -133,12 +133,12 @@ def test_a_long_name_is_shown_without_its_middle() -> None:
 
 def test_a_terminal_that_lacks_a_letter_ends_nothing() -> None:
     code = (
-        "import typer\nfrom jobs.cli.console import say\nfrom jobs.cli.errors import run\n"
+        "import typer\nfrom jobs.cli.console import say\nfrom jobs.cli.errors import run_command\n"
         "from pipeline.errors import UserError\n"
         "app = typer.Typer(pretty_exceptions_enable=False)\n"
         "@app.command()\n"
         "def tell():\n    say('käse-日本.jpg caf\\udce9'); raise UserError('no 日本\\x1b[31m')\n"
-        "run(app)"
+        "run_command(app)"
     )
     environment = os.environ | {"PYTHONIOENCODING": "latin-1:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)

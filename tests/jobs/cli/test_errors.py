@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-APP = "import typer\nfrom jobs.cli.errors import run\napp = typer.Typer(pretty_exceptions_enable=False)\n"
+HEAD = "import typer\nfrom jobs.cli.errors import run_command\napp = typer.Typer(pretty_exceptions_enable=False)\n"
 WRONG = ["-m", "jobs.config", "validate", "--set", "observe.fsp=4"]
+
+
+def program(text: str) -> str:
+    """Return a program with the command that `text` defines."""
+    return f"{HEAD}{text}\nrun_command(app)"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,10 +40,8 @@ def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
 
 
 def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
-    program = (
-        "import typer; from jobs.cli.errors import run; app = typer.Typer(); app.command()(lambda: open('/')); run(app)"
-    )
-    told = run("-c", program)
+    command = program("app.command()(lambda: open('/'))")
+    told = run("-c", command)
     assert (told.returncode, told.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
 
 
@@ -55,33 +58,34 @@ def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
 )
 def test_a_fault_of_the_machine_is_a_line_and_status_1(raised: str, line: str) -> None:
     told = run(
-        "-c", f"{APP}from pipeline.errors import MachineError\n@app.command()\ndef f(): raise {raised}\nrun(app)"
+        "-c",
+        program(f"from pipeline.errors import MachineError\n@app.command()\ndef f(): raise {raised}"),
     )
     assert (told.returncode, told.stdout, told.stderr) == (1, "", f"rollcall: {line}\n")
 
 
 def test_a_bug_is_a_traceback_and_status_1() -> None:
-    told = run("-c", f"{APP}@app.command()\ndef f(): raise KeyError('x')\nrun(app)")
+    told = run("-c", program("@app.command()\ndef f(): raise KeyError('x')"))
     assert told.returncode == 1
     assert "Traceback" in told.stderr
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
-    program = f"{APP}from jobs import console\n@app.command()\ndef f(): console.say('caf\\u00e9 \\udcff')\nrun(app)"
-    told = run("-c", program, PYTHONIOENCODING="ascii")
+    command = program("from jobs.cli import console\n@app.command()\ndef f(): console.say('caf\\u00e9 \\udcff')")
+    told = run("-c", command, PYTHONIOENCODING="ascii")
     assert (told.returncode, told.stdout, told.stderr) == (0, "caf\\xe9 \\xff\n", "")
 
 
 def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
     talks = "def f():\n for i in range(99999): console.say('x' * 99)"
-    program = f"{APP}from jobs import console\n@app.command()\n{talks}\nrun(app)"
+    talking = program(f"from jobs.cli import console\n@app.command()\n{talks}")
     command = f'exec 3>&1; ({{ {sys.executable} -c "$0"; echo $? >&3; }} | /usr/bin/head -n 1 >/dev/null) 3>&1'
-    told = subprocess.run(["/bin/sh", "-c", command, program], cwd=ROOT, capture_output=True, text=True, check=False)
+    told = subprocess.run(["/bin/sh", "-c", command, talking], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (told.stdout, told.stderr) == ("1\n", "")
 
 
 def test_a_machine_without_a_home_folder_is_no_mistake() -> None:
-    program = f"{APP}from pathlib import Path\n@app.command()\ndef f(): print(Path.home())\nrun(app)"
+    show_home = program("from pathlib import Path\n@app.command()\ndef f(): print(Path.home())")
     missing = """import os
 from pathlib import Path
 def home(_):
@@ -90,7 +94,7 @@ def home(_):
     return Path(os.environ["HOME"])
 Path.home = classmethod(home)
 """
-    told = run("-c", missing + program)
+    told = run("-c", missing + show_home)
     assert (told.returncode, told.stdout, told.stderr) == (0, f"{tempfile.gettempdir()}\n", "")
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.cli.errors import run
+from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.main import app as rollcall
 
@@ -44,7 +44,7 @@ def answer(app: typer.Typer, line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.argv", ["rollcall", *line.split()])
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # Typer names a package that was started by -m
     with pytest.raises(SystemExit) as end:
-        run(app)
+        run_command(app)
     assert isinstance(end.value.code, int)
     return end.value.code
 
