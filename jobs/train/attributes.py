@@ -1,7 +1,7 @@
 """`rollcall train attributes`: train the starter estimator of age and gender, from pictures to the file that ships."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +11,29 @@ import typer
 from jobs.cli.console import duration, say
 from jobs.shared.estimators import show_figures, write_predictions
 from jobs.shared.pictures import read_picture
-from jobs.train.device import Device, TrainingDevice, decided
+from jobs.train.device import Device, Minutes, TrainingDevice, Workers, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.sides import split_of
 from jobs.train.watch import watching
 from pipeline.corpora import utkface
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
-from pipeline.models.attributes import AttributeNet, load_attributes
+from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
 from pipeline.models.estimator import AttributeEstimator
-from pipeline.training.attributes import AttributeTrainingParams, finish, read_faces, settings_of, train
+from pipeline.training.attributes import (
+    AttributeTrainingParams,
+    finish,
+    read_faces,
+    settings_of,
+    steps_per_epoch,
+    train,
+)
 from pipeline.training.loop import Run, use_threads
+from pipeline.weights import sha256_of
 
 NAME = "starter-attributes"
+UNCALIBRATED = "uncalibrated.safetensors"
+"""The weights of a run that has not ended. --calibrate makes an estimator of them."""
 BATCH = 16  # same as estimate.batch in conf/base.yaml
 RESAMPLES = 1000
 
@@ -38,8 +48,23 @@ def attributes(
             show_default=False,
         ),
     ],
-    epochs: Annotated[int, typer.Option(help="Passes over all pictures.", min=1)] = AttributeTrainingParams().epochs,
+    epochs: Annotated[
+        int, typer.Option(help="Epochs of --passes over all pictures.", min=1)
+    ] = AttributeTrainingParams().epochs,
+    passes: Annotated[
+        int, typer.Option(help="Passes over all pictures in an epoch.", min=1)
+    ] = AttributeTrainingParams().passes,
+    minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="Pictures per step.", min=2)] = AttributeTrainingParams().batch,
+    width: Annotated[
+        float, typer.Option(help="Factor of the network's channels. The time per face grows with its square.", min=0.25)
+    ] = AttributeTrainingParams().width,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Weights that this command wrote, to learn from beside the labels. Repeat it.", dir_okay=False
+        ),
+    ] = None,
     learning_rate: Annotated[
         float, typer.Option(help="Peak learning rate.", min=0)
     ] = AttributeTrainingParams().learning_rate,
@@ -54,11 +79,14 @@ def attributes(
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
     device: TrainingDevice = Device.AUTO,
+    workers: Workers = 0,
 ) -> None:
     """Train, calibrate and test the starter estimator of age and gender, and write it with its registry entry."""
     use_threads(threads)
     chosen = decided(device)
-    params = AttributeTrainingParams(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    params = AttributeTrainingParams(
+        epochs=epochs, passes=passes, minutes=minutes, batch=batch, learning_rate=learning_rate, seed=seed, width=width
+    )
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -67,7 +95,9 @@ def attributes(
             f"{data} has too few pictures: no picture falls to {', '.join(sorted(missing))}; give a larger data set"
         )
     if calibrate is None:
-        network = _train(sides, params, Run(output, settings_of(params)), chosen)
+        settings = settings_of(params) | ({"teachers": [sha256_of(file) for file in teacher]} if teacher else {})
+        teachers = [load_attributes(file)[0] for file in teacher or []]
+        network = _train(sides, params, Run(output, settings), chosen, workers, teachers, mirrored)
         side_px, made = params.side_px, f"Trained by `rollcall train attributes` on {len(sides['train'])}"
     else:
         network, file = load_attributes(calibrate)
@@ -76,7 +106,7 @@ def attributes(
 
     say("calibrating")
     path = output / f"{NAME}.safetensors"
-    finish(network, side_px, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH)
+    finish(network, side_px, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH, device=chosen)
     estimator = AttributeEstimator(path, batch=BATCH, device=chosen, half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
@@ -100,9 +130,24 @@ def attributes(
     write_entries(output, {entry_name: entry}, "estimate.estimator")
 
 
-def _train(sides: Mapping[str, pd.DataFrame], params: AttributeTrainingParams, run: Run, device: str) -> AttributeNet:
+def _train(
+    sides: Mapping[str, pd.DataFrame],
+    params: AttributeTrainingParams,
+    run: Run,
+    device: str,
+    workers: int,
+    teachers: Sequence[AttributeNet],
+    mirrored: bool,
+) -> AttributeNet:
+    """Train. UNCALIBRATED in the folder of the run holds the weights of the last epoch meanwhile."""
     training, validation = (read_faces(sides[side], read_picture) for side in ("train", "validation"))
     if len(training) < params.batch:
         raise UserError(f"--batch {params.batch} exceeds the {len(training)} faces to train on; lower it")
-    with watching(len(training) // params.batch * params.epochs) as advance:
-        return train(training, validation, params, run, advance, device)
+
+    def keep(average: AttributeNet) -> None:
+        neutral = Calibration.neutral()
+        file = AttributeFile(side_px=params.side_px, mirrored=mirrored, calibration=neutral, width=params.width)
+        file.write(run.folder / UNCALIBRATED, average)
+
+    with watching(steps_per_epoch(len(training), params) * params.epochs) as advance:
+        return train(training, validation, params, run, advance, device, workers=workers, teachers=teachers, keep=keep)

@@ -12,7 +12,7 @@ import typer
 
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.train.device import Device, TrainingDevice, decided
+from jobs.train.device import Device, Minutes, TrainingDevice, Workers, decided
 from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.config import load
@@ -89,7 +89,9 @@ def detector(
         float, typer.Option(min=0, max=0.9, help="Share of --data to hold out, in groups of near-duplicates.")
     ] = 0.1,
     split_seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out pictures.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over all pictures.")] = DEFAULTS.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of --passes over all pictures.")] = DEFAULTS.epochs,
+    passes: Annotated[int, typer.Option(min=1, help="Passes over all pictures in an epoch.")] = DEFAULTS.passes,
+    minutes: Minutes = None,
     size: Annotated[
         list[int] | None,
         typer.Option(help="Side of the inputs in px, a multiple of 32. Repeat it.  [default: 256, 320, 384]"),
@@ -110,6 +112,7 @@ def detector(
     ] = DEFAULTS.background,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     device: TrainingDevice = Device.AUTO,
+    workers: Workers = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
     licence: Licence = LICENCE,
     config: ConfigFiles = None,
@@ -117,6 +120,8 @@ def detector(
     profile: Profile = STARTER,
 ) -> None:
     """Train a YOLOv8n with a single class. The same command resumes an interrupted run.
+
+    Every epoch writes the weights, so a run that is stopped leaves those of its last epoch.
 
     The held-out pictures are in held-out/ afterwards and their boxes in held-out.csv, for `rollcall evaluate
     detector`. The registry entry is in registry.yaml.
@@ -136,6 +141,8 @@ def detector(
         teacher_weights = teacher_path(registry, teacher, name.kind)
     params = DetectorTrainingParams(
         epochs=epochs,
+        minutes=minutes,
+        passes=passes,
         batch=batch,
         sizes=sizes,
         learning_rate=learning_rate,
@@ -158,16 +165,20 @@ def detector(
     run = loop.Run(output, run_settings)
     _write_tests(tests, output)
     network = PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs) if teacher_weights else None
-    trainer = Trainer(examples, params, network, start, name.value, chosen)
+    trainer = Trainer(examples, params, network, start, name.value, chosen, workers)
+    path = output / "detector.safetensors"
 
     def figures(average: Any) -> dict[str, float]:
         return _figures(as_detector(average, image_size=EVALUATED_AT, **knobs), tests) if tests else {}
 
+    def keep_weights(average: Any) -> None:
+        write_network(average, ARCHITECTURE, path, {"training": run_settings})
+
     with watching(trainer.steps_per_epoch * epochs) as advance:
-        average = train(trainer, run, figures, advance)
+        average = train(trainer, run, figures, advance, keep_weights)
     if start and keep:
         average = blended(average, start, keep)
-    path, last = output / "detector.safetensors", figures(average)
+    last = figures(average)
     write_network(
         average, ARCHITECTURE, path, {"held_out": last, "training": run_settings | ({"keep": keep} if keep else {})}
     )

@@ -1,4 +1,4 @@
-"""The device on which a network is trained."""
+"""The device on which a network is trained, and the options that suit a training to a machine."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -17,6 +17,17 @@ class Device(StrEnum):
 
 TrainingDevice = Annotated[
     Device, typer.Option("--device", help="Where to train; auto takes a GPU where there is one.")
+]
+
+
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, help="Most minutes to train. The schedule fits into them, or into --epochs if that is less."
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that prepare pictures, beside the training. A GPU needs several.")
 ]
 
 

@@ -65,20 +65,25 @@ class Block(nn.Module):
 
 
 class AttributeNet(nn.Module):
-    """The network: 2.9 million weights, 142 million multiply-adds at 96 px. It takes squares from 32 px on."""
+    """The network: 2.9 million weights, 142 million multiply-adds at 96 px. It takes squares from 32 px on.
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    width: factor of the numbers of channels after the stem. Weights and multiply-adds grow with its square.
+    """
+
+    def __init__(self, dropout: float = 0.0, width: float = 1.0) -> None:
         super().__init__()
+        self.width = width
         layers: list[nn.Module] = [
             nn.Conv2d(3, STEM, 3, 2, 1, bias=False),
             nn.BatchNorm2d(STEM),
             nn.ReLU(inplace=True),
         ]
         width_in = STEM
-        for width, depth in zip(WIDTHS, DEPTHS, strict=True):
+        for channels, depth in zip(WIDTHS, DEPTHS, strict=True):
+            width_out = round(channels * width / 8) * 8
             for index in range(depth):
-                layers.append(Block(width_in, width, 2 if index == 0 else 1))
-                width_in = width
+                layers.append(Block(width_in, width_out, 2 if index == 0 else 1))
+                width_in = width_out
         layers += [nn.Conv2d(width_in, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU(inplace=True)]
         self.maps = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
@@ -150,11 +155,13 @@ class AttributeFile:
     side_px: side of the network's input.
     mirrored: whether the estimator also judges the mirror image.
     calibration: of the raw outputs.
+    width: of the network.
     """
 
     side_px: int
     mirrored: bool
     calibration: Calibration
+    width: float = 1.0
 
     def write(self, path: Path, network: AttributeNet) -> None:
         """Write the file in float16."""
@@ -166,7 +173,8 @@ def load_attributes(path: Path) -> tuple[AttributeNet, AttributeFile]:
     facts = read_facts(path)
     if facts.get("kind") != "attributes":
         raise UserError(f"weights {path} hold no estimator of kind attributes; `rollcall train attributes` writes one")
-    return fill(AttributeNet(), read_checkpoint(path), path), _read_file(facts, path)
+    file = _read_file(facts, path)
+    return fill(AttributeNet(width=file.width), read_checkpoint(path), path), file
 
 
 def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +203,8 @@ def judge(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor,
 def _read_file(facts: Mapping[str, Any], path: Path) -> AttributeFile:
     try:
         calibration = read_calibration(facts["calibration"])
-        return AttributeFile(side_px=int(facts["side_px"]), mirrored=bool(facts["mirrored"]), calibration=calibration)
+        side_px, mirrored, width = int(facts["side_px"]), bool(facts["mirrored"]), float(facts.get("width", 1.0))
+        return AttributeFile(side_px=side_px, mirrored=mirrored, calibration=calibration, width=width)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"weights {path}: its metadata do not describe an estimator of kind attributes ({error!r}); "

@@ -1,14 +1,16 @@
 """Train the starter estimator of age and gender (pipeline.models.attributes) on aligned faces.
 
 The recipe: label distributions and the L1 loss of the expectation as in DLDL-v2 (Gao et al. 2018), small pictures
-    first, the degradations of surveillance video on some of the pictures, mixup, and averaged weights.
+first, the degradations of surveillance video on some of the pictures, mixup, and averaged weights. Networks that were
+trained before may be teachers: their mean output for the undamaged picture is a part of the target (Furlanello et al.
+2018, "Born-Again Neural Networks").
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from pipeline.models.attributes import YEARS, AttributeFile, AttributeNet, Calib
 from pipeline.models.estimator import AttributeEstimator
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.degrade import Degradation, degrade
-from pipeline.training.loop import Progress, Run, averaged, cosine, decayed, device_of, seed, set_rate
+from pipeline.training.loop import Run, Schedule, ahead, averaged, cosine, decayed, device_of, seed, set_rate
 
 STORED = 4 / 3
 """Side of the pictures that augmentation cuts from, relative to the network's side."""
@@ -65,17 +67,26 @@ class Augmentation:
 class AttributeTrainingParams:
     """Everything that a training depends on, besides its pictures.
 
-    small_px, small_share: side of the pictures in the first `small_share` of the epochs. side_px follows.
+    epochs: most epochs.
+    minutes: most minutes, or None.
+    passes: passes over all pictures in an epoch. Every epoch ends with a checkpoint, which costs a second.
+    width: of the network.
+    teacher_share: share of the teachers, if there are any, in the targets.
+    small_px, small_share: side of the pictures in the first `small_share` of the training. side_px follows.
     sigma: the label distribution is Gaussian with the standard deviation sigma[0] + sigma[1] * age, in years.
     expectation, gender: weights of these losses. The divergence has weight 1.
     mixed: probability that a batch is mixed.
     mixup: parameter of the Beta distribution of the mixing share.
-    plain_share: share of the last epochs without mixing.
+    plain_share: share of the last steps without mixing.
     """
 
     seed: int = 0
     epochs: int = 48
+    minutes: float | None = None
+    passes: int = 1
     batch: int = 64
+    width: float = 1.0
+    teacher_share: float = 0.5
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.04
@@ -134,14 +145,17 @@ def finish(
     *,
     mirrored: bool,
     batch: int,
+    device: str = "cpu",
 ) -> Calibration:
     """Calibrate `network` on the faces of `validation` and on small copies of them, and write its file to `path`."""
-    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=Calibration.neutral()).write(path, network)
+    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=Calibration.neutral(), width=network.width).write(
+        path, network
+    )
     # The calibration runs on the written file, because its weights have half the digits.
-    estimator = AttributeEstimator(path, batch=batch, device="cpu", half=False)
+    estimator = AttributeEstimator(path, batch=batch, device=device, half=False)
     known = validation[(validation["age"] < YEARS) & validation["gender"].notna()]
     calibration = calibrate(raw_of(estimator, known, read, batch=batch), KNOTS, AGE_GROUPS)
-    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=calibration).write(path, network)
+    AttributeFile(side_px=side_px, mirrored=mirrored, calibration=calibration, width=network.width).write(path, network)
     return calibration
 
 
@@ -169,6 +183,39 @@ def resize(pictures: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return resized
 
 
+class Task(NamedTuple):
+    """A training step to come.
+
+    epoch, step: position of the step, from 0. They seed its random numbers.
+    chosen: (B,) indices of its pictures.
+    done: share of the training that is done, 0..1.
+    """
+
+    epoch: int
+    step: int
+    chosen: NDArray[np.int64]
+    done: float
+
+
+class Inputs(NamedTuple):
+    """The inputs of one training step, of B faces.
+
+    crops: (B, S, S, 3) uint8 RGB, augmented.
+    whole: (B, S, S, 3) uint8 RGB. The same crops before degradation and erasing.
+    ages: (B,) float32 years.
+    is_female: (B,) bool.
+    mixed_share: share of its own that each picture keeps in mixup.
+    done: share of the training that is done, 0..1.
+    """
+
+    crops: Tensor
+    whole: Tensor
+    ages: Tensor
+    is_female: Tensor
+    mixed_share: float
+    done: float
+
+
 def train(
     training: LabelledFaces,
     validation: LabelledFaces,
@@ -176,67 +223,102 @@ def train(
     run: Run,
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
     device: str = "cpu",
+    *,
+    workers: int = 0,
+    teachers: Sequence[AttributeNet] = (),
+    keep: Callable[[AttributeNet], None] = lambda average: None,
 ) -> AttributeNet:
-    """Train until `params.epochs` and return the averaged network of the last epoch, on the CPU.
+    """Train until `params.epochs` or `params.minutes` and return the averaged network of the last epoch, on the CPU.
 
     The training continues from the checkpoint of `run`.
 
     training: pictures that show UTKFACE's window, at least 4/3 of `params.side_px` wide.
     validation: faces for the history only.
     advance: called after each step with the number of steps done and the latest figures.
+    workers: number of processes that augment pictures ahead of their use.
+    keep: called with the averaged network after each epoch, so that a run that is stopped leaves weights.
     """
     seed(params.seed)
-    network = AttributeNet(params.dropout).to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    network = AttributeNet(params.dropout, params.width)
+    network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    known = [teacher.to(torch.device(device)).eval() for teacher in teachers]
     average = averaged(network, params.ema)
+    inner = cast(AttributeNet, average.module)
     optimizer = torch.optim.AdamW(decayed(network, params.weight_decay), lr=params.learning_rate, fused=True)
     progress = run.resume(network=network, average=average, optimizer=optimizer)
-    stored, latest = training, dict[str, float]()
-    clock = _Clock(progress)
-    while progress.epoch < params.epochs:
-        side = side_of(progress.epoch, params)
-        if stored.pictures.shape[1] != round(STORED * side):
-            stored = training.resized(round(STORED * side))
-        rng = np.random.default_rng([params.seed, progress.epoch])
+    schedule = Schedule(params.epochs, params.minutes, progress.seconds)
+    stream = batches(training, params, schedule, progress.epoch, workers=workers, pinned=device == "cuda")
+    steps, latest = steps_per_epoch(len(training), params), dict[str, float]()
+    while schedule.done(progress.epoch) < 1:
         network.train()
-        losses = []
-        steps = len(training) // params.batch
-        for step, (crops, ages, is_female) in enumerate(batches(stored, side, params, rng)):
-            done = (progress.epoch + step / steps) / params.epochs
-            set_rate(optimizer, params.learning_rate, cosine(done, warm_up=params.warm_up))
-            shares = mixing(params, rng) if done < 1 - params.plain_share else 1.0
-            losses.append(_step(network, optimizer, crops, ages, is_female, shares, params))
+        losses, side = [], params.side_px
+        for step, inputs in enumerate(islice(stream, steps)):
+            set_rate(optimizer, params.learning_rate, cosine(inputs.done, warm_up=params.warm_up))
+            losses.append(_step(network, optimizer, inputs, known, params))
             average.update_parameters(network)
+            side = inputs.crops.shape[1]
             advance(progress.epoch * steps + step + 1, latest)
+        if not losses:
+            break
+        progress.epoch += 1
         figures = {"loss": float(np.mean(losses)), "learning_rate": optimizer.param_groups[0]["lr"], "side_px": side}
-        progress = clock.tick(progress)
-        if progress.epoch % VALIDATED_EVERY == 0 or progress.epoch == params.epochs:
-            figures |= validate(average.module, validation, side)
+        if progress.epoch % VALIDATED_EVERY == 0 or schedule.done(progress.epoch) == 1:
+            figures |= validate(inner, validation, side)
             latest = {name: figures[name] for name in ("mae", "gender_accuracy")}
+        progress.seconds = schedule.seconds
         run.save(progress, figures, network=network, average=average, optimizer=optimizer)
-    network.load_state_dict(average.module.state_dict())
+        keep(inner)
+    network.load_state_dict(inner.state_dict())
     return network.cpu().eval()
 
 
-def side_of(epoch: int, params: AttributeTrainingParams) -> int:
-    """Return the side of the pictures in `epoch`, in px."""
-    return params.small_px if epoch < round(params.small_share * params.epochs) else params.side_px
+def steps_per_epoch(num_pictures: int, params: AttributeTrainingParams) -> int:
+    """Return the number of full batches in an epoch."""
+    return params.passes * num_pictures // params.batch
+
+
+def side_of(done: float, params: AttributeTrainingParams) -> int:
+    """Return the side of the pictures, in px, when the share `done` of the training is done."""
+    return params.small_px if done < params.small_share else params.side_px
 
 
 def batches(
-    stored: LabelledFaces, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]]:
-    """Yield the full batches of one epoch in random order: (B, side, side, 3) crops, (B,) ages, (B,) is_female."""
-    order = rng.permutation(len(stored))
-    for start in range(0, len(order) - params.batch + 1, params.batch):
-        chosen = order[start : start + params.batch]
-        crops = np.stack([augment(stored.pictures[index], side_px, params, rng) for index in chosen])
-        yield crops, stored.ages[chosen], stored.is_female[chosen]
+    training: LabelledFaces,
+    params: AttributeTrainingParams,
+    schedule: Schedule,
+    first_epoch: int,
+    *,
+    workers: int = 0,
+    pinned: bool = False,
+) -> Iterator[Inputs]:
+    """Yield the inputs of all steps from `first_epoch` to the end of the training, every epoch in random order."""
+    stored = {side: training.resized(round(STORED * side)).pictures for side in (params.small_px, params.side_px)}
+    steps = steps_per_epoch(len(training), params)
+
+    def tasks() -> Iterator[Task]:
+        for epoch in range(first_epoch, params.epochs):
+            rng = np.random.default_rng([params.seed, epoch])
+            order = np.concatenate([rng.permutation(len(training)) for _ in range(params.passes)])
+            for step in range(steps):
+                done = schedule.done(epoch + step / steps)
+                if done == 1:
+                    return
+                yield Task(epoch, step, order[step * params.batch : (step + 1) * params.batch], done)
+
+    def make(task: Task) -> Inputs:
+        rng = np.random.default_rng([params.seed, task.epoch, task.step])
+        share = mixing(params, rng) if task.done < 1 - params.plain_share else 1.0
+        side = side_of(task.done, params)
+        views = [view(stored[side][index], side, params.augmentation, rng) for index in task.chosen]
+        crops = [damage(crop, params, rng) for crop in views]
+        arrays = (np.stack(crops), np.stack(views), training.ages[task.chosen], training.is_female[task.chosen])
+        return Inputs(*(torch.from_numpy(array) for array in arrays), mixed_share=share, done=task.done)
+
+    return ahead(make, tasks(), workers=workers, pinned=pinned)
 
 
-def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng: np.random.Generator) -> Picture:
-    """Return a (side_px, side_px, 3) crop of `picture`: rotated, shifted, mirrored, tinted, sometimes degraded or
-    erased."""
-    settings = params.augmentation
+def view(picture: Picture, side_px: int, settings: Augmentation, rng: np.random.Generator) -> Picture:
+    """Return a (side_px, side_px, 3) crop of `picture`: rotated, shifted, mirrored and tinted."""
     crop = cv2.warpAffine(
         picture,
         _jitter(picture.shape[0], side_px, settings, rng),
@@ -244,7 +326,12 @@ def augment(picture: Picture, side_px: int, params: AttributeTrainingParams, rng
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    crop = _colour(np.asarray(crop, np.uint8), settings, rng)
+    return _colour(np.asarray(crop, np.uint8), settings, rng)
+
+
+def damage(crop: Picture, params: AttributeTrainingParams, rng: np.random.Generator) -> Picture:
+    """Return the (S, S, 3) crop, sometimes degraded or partly erased."""
+    settings, side_px = params.augmentation, crop.shape[0]
     if rng.random() < settings.degraded:
         crop = degrade(crop, params.degradation, rng)
     if rng.random() < settings.erased:
@@ -295,7 +382,7 @@ def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) ->
     outputs: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(pictures), batch):
         with torch.autocast(device.type, torch.bfloat16):
-            outputs.append(network(_samples(pictures[start : start + batch]).to(device)))
+            outputs.append(network(_samples(torch.from_numpy(pictures[start : start + batch]).to(device))))
     ages, women = (torch.cat([part.float() for part in each]).cpu() for each in zip(*outputs, strict=True))
     return ages, women
 
@@ -314,23 +401,26 @@ def _plain(value: Any) -> Any:
 def _step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    crops: NDArray[np.uint8],
-    ages: NDArray[np.float32],
-    is_female: NDArray[np.bool_],
-    share: float,
+    inputs: Inputs,
+    teachers: Sequence[nn.Module],
     params: AttributeTrainingParams,
 ) -> float:
     device = device_of(network)
-    samples = _samples(crops).to(device)
-    years = torch.from_numpy(ages).to(device)
+    samples = _samples(inputs.crops.to(device, non_blocking=True))
+    years = inputs.ages.to(device)
     targets = label_distributions(years, params.sigma)
-    women = torch.from_numpy(is_female).to(device).float() * (1 - params.smoothing) + params.smoothing / 2
-    if share < 1:
-        samples, targets, years, women = (share * x + (1 - share) * x.flip(0) for x in (samples, targets, years, women))
+    women = inputs.is_female.to(device).float() * (1 - params.smoothing) + params.smoothing / 2
+    if teachers:
+        shares, probs = _taught(teachers, _samples(inputs.whole.to(device, non_blocking=True)))
+        targets = torch.lerp(targets, shares, params.teacher_share)
+        women = torch.lerp(women, probs, params.teacher_share)
+        years = torch.lerp(years, shares @ _years(device), params.teacher_share)
+    if (own := inputs.mixed_share) < 1:
+        samples, targets, years, women = (own * x + (1 - own) * x.flip(0) for x in (samples, targets, years, women))
     with torch.autocast(device.type, torch.bfloat16):
         age_logits, women_logits = network(samples)
     logs = torch.log_softmax(age_logits.float(), dim=1)
-    expected = logs.exp() @ torch.arange(YEARS, dtype=torch.float32, device=device)
+    expected = logs.exp() @ _years(device)
     divergence = nn.functional.kl_div(logs, targets, reduction="batchmean")
     loss = divergence + params.expectation * (expected - years).abs().mean()
     loss = loss + params.gender * nn.functional.binary_cross_entropy_with_logits(women_logits.float(), women)
@@ -341,9 +431,22 @@ def _step(
     return float(loss.detach())
 
 
-def _samples(crops: NDArray[np.uint8]) -> Tensor:
+def _years(device: torch.device) -> Tensor:
+    return torch.arange(YEARS, dtype=torch.float32, device=device)
+
+
+@torch.no_grad()
+def _taught(teachers: Sequence[nn.Module], samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (B, 101) age distributions and (B,) probabilities of a woman by `teachers`."""
+    with torch.autocast(samples.device.type, torch.bfloat16):
+        outputs = [teacher(samples) for teacher in teachers]
+    shares = torch.stack([torch.softmax(ages.float(), 1) for ages, _ in outputs]).mean(0)
+    return shares, torch.stack([women.float().sigmoid() for _, women in outputs]).mean(0)
+
+
+def _samples(crops: Tensor) -> Tensor:
     """Convert (B, S, S, 3) uint8 to (B, 3, S, S) float32, channels last in memory."""
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+    return crops.permute(0, 3, 1, 2).float()
 
 
 def _jitter(stored_px: int, side_px: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -369,13 +472,3 @@ def _colour(crop: Picture, settings: Augmentation, rng: np.random.Generator) -> 
     if rng.random() < settings.grey:
         crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)  # type: ignore[assignment]
     return np.asarray(crop, np.uint8)
-
-
-class _Clock:
-    """Count the seconds of finished epochs."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._started = time.monotonic() - progress.seconds
-
-    def tick(self, progress: Progress) -> Progress:
-        return Progress(progress.epoch + 1, time.monotonic() - self._started)

@@ -12,12 +12,12 @@ The network has the shape of YOLOv8n, with one class. There are three losses:
 
 import copy
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -48,6 +48,9 @@ MAX_ZOOM = 5.0
 class DetectorTrainingParams:
     """Everything that a training depends on, besides its pictures.
 
+    epochs: most epochs.
+    minutes: most minutes, or None.
+    passes: passes over all pictures in an epoch. Every epoch ends with a checkpoint, which costs a second.
     sizes: px. Sides of the square inputs; one is drawn per batch.
     quick_start: share of the steps that learn only features.
     mosaic: share of inputs that are made of four pictures.
@@ -58,6 +61,8 @@ class DetectorTrainingParams:
     """
 
     epochs: int
+    minutes: float | None = None
+    passes: int = 1
     batch: int = 16
     sizes: tuple[int, ...] = (256, 320, 384)
     learning_rate: float = 4e-3
@@ -86,6 +91,37 @@ class Example:
     picture: Picture
     boxes: NDArray[np.float32]
     labelled: bool
+
+
+class Task(NamedTuple):
+    """A training step to come.
+
+    epoch, step: position of the step, from 0. They seed its random numbers.
+    chosen: indices of its examples.
+    done: share of the training that is done, 0..1.
+    """
+
+    epoch: int
+    step: int
+    chosen: list[int]
+    done: float
+
+
+class Inputs(NamedTuple):
+    """The inputs of one training step, of B pictures with N boxes.
+
+    pictures: (B, size, size, 3) uint8 RGB.
+    boxes: (N, 4) float32 xyxy px.
+    owners: (N,) int64. Index of each box's picture.
+    labelled: (B,) bool. True for pictures that people labelled.
+    done: share of the training that is done, 0..1.
+    """
+
+    pictures: torch.Tensor
+    boxes: torch.Tensor
+    owners: torch.Tensor
+    labelled: torch.Tensor
+    done: float
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -268,6 +304,7 @@ class Trainer:
     start: a file of `write_network` with the initial weights.
     target: name of the class.
     device: where the network is trained. The teacher must be there, too.
+    workers: number of processes that compose inputs ahead of their use.
 
     Raises UserError if the teacher's blocks differ from the student's, or `start` does not fit.
     """
@@ -280,8 +317,13 @@ class Trainer:
         start: Path | None = None,
         target: str = "person",
         device: str = "cpu",
+        workers: int = 0,
     ) -> None:
         self.examples, self.params = examples, params
+        self.schedule = loop.Schedule(params.epochs, params.minutes)
+        self._workers = workers
+        self._stream: Iterator[Inputs] = iter(())
+        self._next_epoch = -1
         self.network = new_network(params.seed, target)
         if start is not None:
             known = fill(new_network(params.seed), read_checkpoint(start), start)
@@ -307,54 +349,82 @@ class Trainer:
 
         self._criterion = v8DetectionLoss(self.network)
         self._criterion.bce = SoftBackground()  # type: ignore[assignment]
-        self.steps_per_epoch = len(examples) // params.batch
+        self.steps_per_epoch = params.passes * len(examples) // params.batch
 
     def parts(self) -> dict[str, Any]:
         """Return the parts of a checkpoint."""
         return {"network": self.network, "average": self.average, "optimizer": self.optimizer}
 
     def epoch(self, index: int) -> Iterator[dict[str, float]]:
-        """Train epoch `index`, from 0, and yield the losses of each step."""
-        rng = np.random.default_rng([self.params.seed, index])
-        order = rng.permutation(len(self.examples))
+        """Train epoch `index`, from 0, and yield the losses of each step. It ends early when the time is up."""
+        if index != self._next_epoch:
+            self._stream = self.inputs(index)
+        self._next_epoch = index + 1
         self.network.train()
-        for step in range(self.steps_per_epoch):
-            done = (index + step / self.steps_per_epoch) / self.params.epochs
-            some = order[step * self.params.batch : (step + 1) * self.params.batch]
-            yield self._step(some.tolist(), done, rng)
+        for inputs in islice(self._stream, self.steps_per_epoch):
+            yield self._step(inputs)
 
-    def _step(self, some: list[int], done: float, rng: np.random.Generator) -> dict[str, float]:
+    def inputs(self, first_epoch: int) -> Iterator[Inputs]:
+        """Return the inputs of all steps from `first_epoch` to the end of the training."""
+        pinned = self._device.type == "cuda"
+        return loop.ahead(self._composed, self._tasks(first_epoch), workers=self._workers, pinned=pinned)
+
+    def _tasks(self, first_epoch: int) -> Iterator[Task]:
+        """Yield the steps from `first_epoch` to the end of the training."""
+        batch = self.params.batch
+        for epoch in range(first_epoch, self.params.epochs):
+            rng = np.random.default_rng([self.params.seed, epoch])
+            order = np.concatenate([rng.permutation(len(self.examples)) for _ in range(self.params.passes)])
+            for step in range(self.steps_per_epoch):
+                done = self.schedule.done(epoch + step / self.steps_per_epoch)
+                if done == 1:
+                    return
+                yield Task(epoch, step, order[step * batch : (step + 1) * batch].tolist(), done)
+
+    def _composed(self, task: Task) -> Inputs:
+        """Return the augmented inputs of a step."""
         params = self.params
+        rng = np.random.default_rng([params.seed, task.epoch, task.step])
         size = int(rng.choice(params.sizes))
-        mosaic = params.mosaic if done < 1 - params.calm else 0.1
-        inputs = [
-            compose(self.examples, each, size, mosaic=rng.random() < mosaic, close=params.close, rng=rng)
-            for each in some
-        ]
-        pictures = torch.from_numpy(np.stack([each[0] for each in inputs])).to(self._device).permute(0, 3, 1, 2)
-        loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(done, warm_up=params.warm_up))
+        mosaic = params.mosaic if task.done < 1 - params.calm else 0.1
+        pictures, boxes, labelled = zip(
+            *(
+                compose(self.examples, index, size, mosaic=rng.random() < mosaic, close=params.close, rng=rng)
+                for index in task.chosen
+            ),
+            strict=True,
+        )
+        owners = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
+        arrays = (np.stack(pictures), np.vstack(boxes), owners, np.array(labelled))
+        return Inputs(*(torch.from_numpy(array) for array in arrays), done=task.done)
+
+    def _step(self, inputs: Inputs) -> dict[str, float]:
+        params = self.params
+        pictures = inputs.pictures.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        loop.set_rate(self.optimizer, params.learning_rate, loop.cosine(inputs.done, warm_up=params.warm_up))
         with torch.autocast(self._device.type, torch.bfloat16):
             outputs = self.network(pictures.float() / 255)
         outputs = {key: outputs[key].float() for key in ("boxes", "scores")} | {"feats": outputs["feats"]}
-        loss, figures = self._loss(outputs, pictures, inputs, done, size)
+        loss, figures = self._loss(outputs, pictures, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimizer.step()
         self.average.update_parameters(self.network)
-        return {key: float(value.detach()) for key, value in figures.items()}
+        values = torch.stack([value.detach() for value in figures.values()]).tolist()  # one wait for the GPU
+        return dict(zip(figures, values, strict=True))
 
     def _loss(
-        self, outputs: dict[str, Any], pictures: torch.Tensor, inputs: list[Any], done: float, size: int
+        self, outputs: dict[str, Any], pictures: torch.Tensor, inputs: Inputs
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        params = self.params
+        params, done = self.params, inputs.done
         loss, figures = torch.zeros((), device=self._device), {}
         soft = torch.zeros_like(outputs["scores"]).permute(0, 2, 1)
         if self._teacher is not None:
             with torch.inference_mode():
                 theirs = self._teacher(pictures.to(torch.bfloat16) / 255)
             score = theirs["scores"][:, self._target].float().sigmoid()
-            share = torch.tensor([params.background if each[2] else 1.0 for each in inputs], device=self._device)
+            share = torch.where(inputs.labelled, params.background, 1.0).to(self._device)
             soft = (score * share[:, None])[..., None]
             figures["features"] = feature_loss(self._features.last, self._teachers_features.last)
             loss = loss + params.feature_gain * max(1 - done, 0.1) * figures["features"]
@@ -363,10 +433,9 @@ class Trainer:
             figures["distribution"] = distribution_loss(outputs["boxes"], theirs["boxes"], score)
             loss = loss + params.distribution_gain * figures["distribution"]
         self._criterion.bce.soft = soft
-        owner = np.repeat(np.arange(len(inputs)), [len(each[1]) for each in inputs])
-        corners = torch.from_numpy(np.vstack([each[1] for each in inputs])) / size
+        corners = inputs.boxes / pictures.shape[-1]
         boxes = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
-        batch = {"batch_idx": torch.from_numpy(owner).float(), "cls": torch.zeros(len(boxes), 1), "bboxes": boxes}
+        batch = {"batch_idx": inputs.owners.float(), "cls": torch.zeros(len(boxes), 1), "bboxes": boxes}
         _, three, _ = self._criterion.get_assigned_targets_and_loss(outputs, batch)
         figures |= dict(zip(("box", "score", "sides"), three, strict=True))
         return loss + three.sum(), figures
@@ -386,27 +455,35 @@ def train(
     run: loop.Run,
     figures: Callable[[Any], dict[str, float]],
     advance: Callable[[int, dict[str, float]], None],
+    keep: Callable[[Any], None] = lambda average: None,
 ) -> Any:
     """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network, on the CPU.
 
+    The end is the last epoch, or the end of the time.
+
     figures: computes the averaged network's figures for the history, every EVALUATE_EVERY epochs.
     advance: called after each step with the number of steps done and its losses.
+    keep: called with the averaged network after each epoch, so that a run that is stopped leaves weights.
     """
     progress = run.resume(**trainer.parts())
+    trainer.schedule = loop.Schedule(trainer.params.epochs, trainer.params.minutes, progress.seconds)
     advance(progress.epoch * trainer.steps_per_epoch, {})
-    while progress.epoch < trainer.params.epochs:
-        start, sums, count = time.monotonic(), {}, 0
+    while trainer.schedule.done(progress.epoch) < 1:
+        sums, count = dict[str, float](), 0
         for losses in trainer.epoch(progress.epoch):
             count += 1
             advance(progress.epoch * trainer.steps_per_epoch + count, losses)
             for key, value in losses.items():
                 sums[key] = sums.get(key, 0.0) + value
+        if not count:
+            break
         progress.epoch += 1
         row: dict[str, float | str] = {key: value / count for key, value in sums.items()}
-        if progress.epoch % EVALUATE_EVERY == 0 or progress.epoch == trainer.params.epochs:
+        if progress.epoch % EVALUATE_EVERY == 0 or trainer.schedule.done(progress.epoch) == 1:
             row |= figures(trainer.average.module)
-        progress.seconds += time.monotonic() - start
+        progress.seconds = trainer.schedule.seconds
         run.save(progress, row, **trainer.parts())
+        keep(trainer.average.module)
     return trainer.average.module.cpu()
 
 

@@ -1,4 +1,4 @@
-"""The parts that all trainings share: seeds, the schedule, averaged weights, and checkpoints.
+"""The parts that all trainings share: seeds, the schedule, inputs made ahead, averaged weights, and checkpoints.
 
 A run is a folder with `checkpoint.pt` (the last finished epoch, replaced by renaming), `history.csv` (a row per epoch)
 and `history.png`. The same command continues from the checkpoint. It gives the numbers of an uninterrupted run, as far
@@ -9,19 +9,24 @@ import csv
 import math
 import os
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import UserError
 from pipeline.evaluation.plots import plot_history
+
+Task = TypeVar("Task")
+Inputs = TypeVar("Inputs")
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
@@ -37,6 +42,59 @@ class Progress:
 
     epoch: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The share of a training that is done, by epochs and, if it has a limit, by the clock.
+
+    epochs: most epochs.
+    minutes: most minutes, over all attempts. The learning rate falls to its end at the limit, whatever the speed.
+    spent_s: seconds of earlier attempts.
+    began_s: time.monotonic() at the start of this attempt.
+    """
+
+    epochs: int
+    minutes: float | None = None
+    spent_s: float = 0.0
+    began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of all attempts so far."""
+        return self.spent_s + time.monotonic() - self.began_s
+
+    def done(self, epoch: float) -> float:
+        """Return the share, 0..1, that is done after `epoch` epochs."""
+        by_clock = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(epoch / self.epochs, by_clock))
+
+
+class _Inputs(Dataset[Any]):
+    """A data set whose items are made of the sampler's tasks."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __getitem__(self, task: Any) -> Any:
+        return self._make(task)
+
+
+def ahead(
+    make: Callable[[Task], Inputs], tasks: Iterable[Task], *, workers: int, pinned: bool = False
+) -> Iterator[Inputs]:
+    """Yield `make(task)` for each task, in order.
+
+    make: returns tensors in tuples. It draws random numbers from its task alone, so the number of workers does not
+        matter.
+    workers: number of forked processes that make inputs ahead of their use. 0 makes each one when it is needed, here.
+    pinned: put the tensors into memory from which a GPU copies fast.
+    """
+    if not workers:
+        return map(make, tasks)
+    forked = {"num_workers": workers, "multiprocessing_context": "fork", "prefetch_factor": 2}
+    loader = DataLoader(_Inputs(make), batch_size=None, sampler=tasks, pin_memory=pinned, **forked)  # type: ignore[arg-type]
+    return iter(loader)
 
 
 class Run:
@@ -146,11 +204,15 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     ExponentialMovingAverage), so the random initial weights are forgotten at once.
     """
 
-    def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-        share = min(decay, (1 + float(count)) / (10 + float(count)))
-        return old * share + new * (1 - share) if old.is_floating_point() else new
+    def average(old: Any, new: Any, count: torch.Tensor | int) -> None:
+        """Update the tensors of one type at once: one by one, a GPU would wait for each."""
+        if old[0].is_floating_point():
+            share = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+            torch._foreach_lerp_(old, new, share)  # pyright: ignore[reportPrivateImportUsage]
+        else:
+            torch._foreach_copy_(old, new)  # pyright: ignore[reportPrivateImportUsage]
 
-    return AveragedModel(network, avg_fn=average, use_buffers=True)
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
 
 def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from pipeline.training.attributes import (
     AttributeTrainingParams,
     Augmentation,
     LabelledFaces,
-    augment,
+    batches,
+    damage,
     finish,
     label_distributions,
     mixing,
@@ -23,8 +24,9 @@ from pipeline.training.attributes import (
     side_of,
     train,
     validate,
+    view,
 )
-from pipeline.training.loop import Run
+from pipeline.training.loop import Run, Schedule
 
 PLAIN = Augmentation(
     degraded=0, erased=0, scale=(1, 1), aspect=0, degrees=0, shift=0, brightness=0, contrast=0, tint=0, grey=0
@@ -86,13 +88,16 @@ def test_label_distributions_are_gaussians_that_widen_with_age() -> None:
 
 def test_small_pictures_come_first() -> None:
     params = AttributeTrainingParams(epochs=10, small_share=0.4, small_px=64, side_px=96)
-    assert [side_of(epoch, params) for epoch in (0, 3, 4, 9)] == [64, 64, 96, 96]
+    assert [side_of(done, params) for done in (0, 0.39, 0.4, 0.9)] == [64, 64, 96, 96]
 
 
 def test_augmentation_is_a_function_of_the_generator_and_varies() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     params = AttributeTrainingParams(augmentation=Augmentation(degraded=1, erased=1))
-    crops = [augment(picture, 48, params, np.random.default_rng(number)) for number in (1, 1, 2)]
+    crops = []
+    for number in (1, 1, 2):
+        rng = np.random.default_rng(number)
+        crops.append(damage(view(picture, 48, params.augmentation, rng), params, rng))
     assert (crops[0].shape, crops[0].dtype) == ((48, 48, 3), np.uint8)
     assert_array_equal(crops[0], crops[1])
     assert (crops[0] != crops[2]).mean() > 0.5
@@ -101,11 +106,28 @@ def test_augmentation_is_a_function_of_the_generator_and_varies() -> None:
 def test_without_augmentation_a_crop_is_the_picture_or_its_mirror_image() -> None:
     picture = faces(1).pictures[0].copy()
     picture[:, :32] //= 2
-    views = {
-        augment(picture, 64, AttributeTrainingParams(augmentation=PLAIN), np.random.default_rng(number)).tobytes()
-        for number in range(9)
-    }
+    views = {view(picture, 64, PLAIN, np.random.default_rng(number)).tobytes() for number in range(9)}
     assert views == {picture.tobytes(), picture[:, ::-1].tobytes()}
+
+
+def test_the_inputs_do_not_depend_on_the_number_of_workers() -> None:
+    params = replace(TINY, passes=2)
+    streams = [batches(faces(20), params, Schedule(params.epochs), 1, workers=workers) for workers in (0, 2)]
+    count = 0
+    for here, there in zip(*streams, strict=True):
+        assert here.done == there.done
+        assert all(torch.equal(mine, its) for mine, its in zip(here[:4], there[:4], strict=True))
+        count += 1
+    assert count == 2 * 5  # two of three epochs of 40 pictures
+
+
+def test_a_student_learns_what_its_teachers_say(tmp_path: Path) -> None:
+    params = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
+    teacher = train(faces(64), faces(8), params, Run(tmp_path / "teacher", {}))
+    wrong = replace(faces(64), ages=np.full(64, 50, np.float32), is_female=~faces(64).is_female)
+    trusting = replace(params, teacher_share=1.0)
+    student = train(wrong, faces(8), trusting, Run(tmp_path / "student", {}), teachers=[teacher])
+    assert validate(student, faces(64), 32)["gender_accuracy"] == 1
 
 
 def test_mixing_keeps_most_of_a_picture() -> None:
@@ -137,7 +159,9 @@ def test_what_is_written_is_calibrated_and_can_be_loaded(tmp_path: Path) -> None
     table = utkface.load(tmp_path)
     torch.manual_seed(0)
     path = tmp_path / "it.safetensors"
-    calibration = finish(AttributeNet().eval(), TINY.side_px, table, read, path, mirrored=True, batch=4)
-    _, file = load_attributes(path)
+    network = AttributeNet(width=1.25).eval()
+    calibration = finish(network, TINY.side_px, table, read, path, mirrored=True, batch=4)
+    loaded, file = load_attributes(path)
+    assert loaded.width == 1.25
     assert (file.side_px, file.mirrored, file.calibration) == (48, True, calibration)
     assert any(shift != 0 for shift in calibration.shifts)

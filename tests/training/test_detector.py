@@ -172,6 +172,27 @@ def test_a_killed_training_ends_as_an_unbroken_one(tmp_path: Path, teacher: Path
     assert {"features", "distribution", "box", "score", "sides", "figure"} <= set(header.split(","))
 
 
+def test_the_inputs_do_not_depend_on_the_number_of_workers() -> None:
+    examples = [white_box(seed, labelled=seed < 3) for seed in range(5)]
+    params = DetectorTrainingParams(epochs=2, passes=2, **TINY)
+    trainers = [Trainer(examples, params, workers=workers) for workers in (0, 2)]
+    shares = []
+    for here, there in zip(*(trainer.inputs(0) for trainer in trainers), strict=True):
+        assert all(torch.equal(mine, its) for mine, its in zip(here[:4], there[:4], strict=True))
+        assert here.done == there.done
+        shares.append(here.done)
+    assert shares == pytest.approx(np.arange(0, 1, 0.1))
+
+
+def test_a_training_whose_time_is_up_ends_with_weights(tmp_path: Path) -> None:
+    examples = [white_box(seed) for seed in range(4)]
+    params = DetectorTrainingParams(epochs=1000, minutes=0.02, **TINY)
+    trainer, kept = Trainer(examples, params), []
+    train(trainer, loop.Run(tmp_path, {}), lambda average: {"figure": 1.0}, lambda done, losses: None, kept.append)
+    assert 0 < len(kept) < 1000
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == len(kept) + 1
+
+
 def test_a_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
     network = new_network(0)
     for layout in ("yolov8s.yaml", "yolo11n.yaml"):
@@ -204,7 +225,7 @@ def test_weights_are_blended_with_those_of_the_start(tmp_path: Path) -> None:
 
 def test_it_learns_to_find_white_boxes(tmp_path: Path) -> None:
     params = DetectorTrainingParams(
-        epochs=12, batch=4, sizes=(96,), mosaic=0.0, calm=0.0, quick_start=0.0, learning_rate=4e-3, ema_decay=0.9
+        epochs=16, batch=4, sizes=(96,), mosaic=0.0, calm=0.0, quick_start=0.0, learning_rate=4e-3, ema_decay=0.9
     )
     trainer = Trainer([white_box(seed) for seed in range(32)], params)
     network = train(trainer, loop.Run(tmp_path, {}), lambda average: {}, lambda done, losses: None)

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,18 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.training.loop import CHECKPOINT, Progress, Run, averaged, cosine, decayed, seed, set_rate
+from pipeline.training.loop import (
+    CHECKPOINT,
+    Progress,
+    Run,
+    Schedule,
+    ahead,
+    averaged,
+    cosine,
+    decayed,
+    seed,
+    set_rate,
+)
 
 
 def train(folder: Path, epochs: int, stop_after: int | None = None) -> nn.Linear:
@@ -90,3 +102,21 @@ def test_the_average_forgets_its_first_weights() -> None:
 def test_a_run_that_fails_before_its_first_epoch_leaves_no_folder(tmp_path: Path) -> None:
     Run(tmp_path / "run", {}).resume()
     assert not (tmp_path / "run").exists()
+
+
+def test_inputs_made_ahead_come_in_order() -> None:
+    def square(task: int) -> tuple[torch.Tensor, float]:
+        return torch.tensor([task, task]) ** 2, task / 2
+
+    for workers in (0, 3):
+        made = list(ahead(square, range(20), workers=workers))
+        assert [(each[0].tolist(), each[1]) for each in made] == [([n * n, n * n], n / 2) for n in range(20)]
+
+
+def test_a_training_is_done_by_epochs_or_by_the_clock() -> None:
+    assert [Schedule(4).done(epoch) for epoch in (0, 1, 3.5, 4, 5)] == [0, 0.25, 0.875, 1, 1]
+    now = time.monotonic()
+    half = Schedule(100, minutes=2, spent_s=30, began_s=now - 30)
+    assert half.done(1) == pytest.approx(0.5, abs=0.05)
+    assert half.done(90) == 0.9
+    assert Schedule(100, minutes=2, spent_s=100, began_s=now - 30).done(1) == 1
