@@ -1,4 +1,4 @@
-"""Descriptions of the values that a JSON schema allows, in plain English."""
+"""Describe the values that a JSON schema allows, in plain English."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,11 +57,13 @@ def node_at(schema: Node, path: Sequence[str]) -> tuple[Node, list[str]]:
 
 
 def properties(node: Node, schema: Node) -> Node:
+    """Return the properties of the mapping that a node describes, none for other nodes."""
     return resolved(node, schema).get("properties", {})
 
 
 def resolved(node: Node, schema: Node) -> Node:
-    """Return the node that a node refers to, also if null is the other choice."""
+    """Return the node that a reference leads to, also if null is its other choice. Other nodes are returned
+    unchanged."""
     for choice in (node, *node.get("anyOf", ())):
         if "$ref" in choice:
             return schema["$defs"][choice["$ref"].rsplit("/", 1)[1]]

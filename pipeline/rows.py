@@ -1,7 +1,9 @@
 """The schemas of all rows: rows between stages, durable objects of a chunk, and the published datasets.
 
+It is long because it is the one reference of all columns: a writer, a reader and docs/tables.md take them from here.
+
 Times are int64 nanoseconds from the first displayed frame; published times are float64 seconds. Spans are half-open.
-Boxes are xyxy px of the displayed picture (rotation, pixel aspect and edit lists applied); published boxes are
+Boxes are xyxy px of the displayed picture, with rotation, pixel aspect and edit lists applied; published boxes are
 bb_xmin, bb_ymin, bb_height, bb_width. Every batch is cast to its schema when it is made: if Ray infers the types, it
 writes blocks that cannot be read together.
 """

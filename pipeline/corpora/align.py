@@ -32,6 +32,8 @@ _JPEG_QUALITY = 95
 
 
 class FaceDetector(Protocol):
+    """Finds the faces in each of several pictures."""
+
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]: ...
 
 

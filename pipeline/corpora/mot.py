@@ -1,9 +1,9 @@
-"""Boxes in the text form of MOTChallenge (Dendorfer et al., IJCV 2021): one person in one frame per line.
+"""Read boxes in the text form of MOTChallenge (Dendorfer et al., IJCV 2021): one person in one frame per line.
 
     frame (from 1), id, left, top, width, height, seventh, …
 
-The seventh column is the confidence in results. In ground truth, 0 marks a row that does not count. Further columns are
-ignored.
+The seventh column is the confidence in results. In ground truth, 0 marks a row that does not count. Further columns
+are ignored.
 """
 
 import math

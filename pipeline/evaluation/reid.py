@@ -1,4 +1,4 @@
-"""Measure how well vectors of person crops tell identity: rank-1 and mAP across cameras, AUC within a video.
+"""Measure the identity in vectors of person crops: rank-1 and mAP across cameras, AUC within a video.
 
 The similarity is the cosine of unit vectors.
 """

@@ -30,7 +30,7 @@ class PixelAspects:
 
 
 def _filter(width: int, height: int, pixel_format: str) -> tuple[Graph, FilterContext, FilterContext]:
-    """Build a filter that scales a few pixels of a frame to a width that tells its pixel aspect."""
+    """Build a filter that scales a few pixels of a frame to a width that shows its pixel aspect."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(width=width, height=height, format=VideoFormat(pixel_format), time_base=Fraction(1, 1000))

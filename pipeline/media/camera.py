@@ -19,9 +19,9 @@ FLOW = {
 OUTLIER_PX = 1.0
 MIN_CORNERS = 8
 MIN_SHARE = 0.2
-"""Least share of the corners that must agree, as in BoxMOT. A cut has fewer."""
+"""Least share of the corners that must agree, as in BoxMOT. At a cut fewer agree."""
 STILL_PX = 0.5
-"""If every corner moves less, the camera stands still. Otherwise small errors would add up."""
+"""The camera stands still if every corner moves less, in px. Otherwise small errors would add up."""
 
 
 def camera_motion(earlier: MatLike, later: MatLike) -> NDArray[np.float64] | None:

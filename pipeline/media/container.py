@@ -70,7 +70,7 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the video stream to process, None if there are only sound, subtitles and cover pictures."""
+    """Return the video stream to process. Return None if there are only sound, subtitles and cover pictures."""
     streams = video_streams(container)
     best = container.streams.best("video")
     return best if isinstance(best, VideoStream) and best in streams else (streams[0] if streams else None)
@@ -87,7 +87,7 @@ class BadPacket:
 
 
 def demux(container: InputContainer, stream: VideoStream | None) -> Iterator[Packet | BadPacket]:
-    """Yield the packets of `stream` (None: of all streams), with the empty ones at the end that flush the decoder.
+    """Yield the packets of `stream`, or of all streams for None. Empty packets at the end flush the decoder.
 
     Yields a BadPacket for each place where the container cannot be read.
     """

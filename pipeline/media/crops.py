@@ -1,4 +1,4 @@
-"""Crops of people, small enough to keep, and how much detail they have. Pictures are (H, W, 3) uint8 RGB."""
+"""Cut crops of people, small enough to keep, and measure their detail. Pictures are (H, W, 3) uint8 RGB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ class SpanDecoder:
     end_cell: OPEN_END (-1) means the end of the video.
     fps: analysed frames a second; 0: all.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
-    warning: after the iteration the notes of the span as JSON (see `notes`), None if there are none.
+    warning: after the iteration the notes of the span as JSON (`warnings.write_notes`), None if there are none.
     """
 
     def __init__(

@@ -43,6 +43,7 @@ def insets_of(open_source: Opener, container: InputContainer, stream: VideoStrea
 
 
 def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
+    """Return the side data of a kind that a frame carries, None if it carries none."""
     try:
         return bytes(frame.side_data[kind])  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
     except KeyError:

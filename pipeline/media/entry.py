@@ -35,8 +35,10 @@ errors."""
 def decode_whole(
     open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
 ) -> Iterator[VideoFrame | BadPacket]:
-    """Yield the frames from the start of the file to those at and after `end_pts`; None: all. `strict` is as in
-    `decode_from`."""
+    """Yield the frames from the start of the file to the first ones at or after `end_pts`, or all frames for None.
+
+    strict: as in `decode_from`.
+    """
     with opened(open_source) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
         yield from decode(_flushed(demux(container, stream)), stream, end_pts=end_pts)
@@ -107,7 +109,7 @@ def decode_carefully(
 def find_entry(open_source: Opener, stream_index: int, start_pts: int, targets: Sequence[int]) -> VideoFrame | None:
     """Return a frame at or before one of the `targets` at which decoding can begin, None if there is none.
 
-    Each target is tried: with intra refresh, packets are marked as keyframes and frames are not.
+    The frame must prove it: with intra refresh, packets are marked as keyframes and frames are not.
     """
     for target in targets:
         target_pts = target
@@ -129,10 +131,10 @@ def find_entry(open_source: Opener, stream_index: int, start_pts: int, targets: 
 def opened_at(
     open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, strict: bool
 ) -> Iterator[tuple[int, Iterator[Packet | BadPacket], VideoStream] | None]:
-    """Open a fresh container at the last keyframe at or before `target_pts`; yield its pts, the packets from it on,
-    the stream.
+    """Open a fresh container at the last keyframe at or before `target_pts`.
 
-    Yields None if there is no such keyframe behind the first displayed frame. The caller then reads from the start.
+    Yields the pts of the keyframe, the packets from it on, and the stream. Yields None if no such keyframe lies
+        behind the first displayed frame: then read from the start.
     """
     back_s = 0
     while True:

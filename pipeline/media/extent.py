@@ -64,8 +64,8 @@ def measure_extent(
     start_pts: int,
     fps: Fraction,
 ) -> Extent:
-    """Measure a video by its container's index, by reading a small file through, or by a plausible header, in this
-    order."""
+    """Measure a video. The sources are tried in this order: its container's index, all packets of a small file, a
+    plausible header."""
     time_base = fraction(stream.time_base) or Fraction(1)
     formats = set(container.format.name.split(","))
     promised_s = _duration(container, stream, time_base)
@@ -91,11 +91,12 @@ def measure_extent(
 
 
 def is_short(end_s: float, duration_s: float) -> bool:
-    """Return whether more is missing than rounding, or sound that outlasts the pictures, can explain."""
+    """Return whether a video ends too early for rounding, or for sound that outlasts the pictures, to explain it."""
     return duration_s - end_s > max(1.0, 0.05 * duration_s)
 
 
 def spaced(keys: Sequence[int], gap: Fraction) -> list[int]:
+    """Return the pts of `keys`, rising, without those that follow the one before by less than `gap`."""
     kept: list[int] = []
     for key in keys:
         if not kept or key - kept[-1] >= gap:
@@ -120,6 +121,7 @@ class _Index:
 def _index(
     container: InputContainer, stream: VideoStream, promised_s: Fraction, time_base: Fraction, size: int
 ) -> _Index:
+    """Return the keyframes in the container's index."""
     formats = set(container.format.name.split(","))
     if "matroska" in formats:
         # Matroska's index stands at the end of the file and lists keyframes only. FFmpeg reads it at the first seek.
@@ -165,8 +167,8 @@ def _end_behind(open_source: Opener, stream_index: int, last_key: int, delay: in
 def _likely_duration(
     open_source: Opener, stream_index: int, start_pts: int, size: int, promised_s: Fraction
 ) -> Fraction:
-    """Return the duration of a large file in seconds: the header's, unless the first part of the file contradicts
-    it."""
+    """Return the duration of a large file in seconds, as the header states it unless the first part of the file
+    contradicts it."""
     with opened(open_source) as container:
         time_base = fraction(container.streams[stream_index].time_base) or Fraction(1)
         end, num_bytes = start_pts, 0
@@ -197,6 +199,7 @@ class _Through:
 
 
 def _read_through(open_source: Opener, stream_index: int, start_pts: int, fps: Fraction) -> _Through:
+    """Read a whole file for the keyframes and the ends of its streams."""
     keys: list[int] = []
     stamps: list[int] = []
     num_packets, base = 0, Fraction(1)
@@ -234,7 +237,7 @@ def _without_lone_outliers(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _duration(container: InputContainer, stream: VideoStream, time_base: Fraction) -> Fraction:
-    """Return the stream's stated duration in seconds, otherwise the container's, 0 if neither states one."""
+    """Return the duration in seconds that the stream states, or else the container, or 0 if neither states one."""
     if stream.duration:
         return stream.duration * time_base
     with suppress(ValueError):  # Matroska states it per stream, as HH:MM:SS.nnnnnnnnn

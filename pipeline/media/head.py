@@ -23,7 +23,7 @@ MAX_WRONG_SHARE, MAX_WRONG_STAMPS = Fraction(1, 8), 2
 
 
 def decode_head(container: InputContainer, stream: VideoStream) -> tuple[int, list[VideoFrame]]:
-    """Return the delay from decoding to display of the first keyframe, in pts, and the first frames in order of
+    """Return the delay of the first keyframe from decoding to display, in pts, and the first frames in order of
     output.
 
     One thread decodes. Damage before and between the frames is skipped.

@@ -1,6 +1,6 @@
 """Facts about ISO media files (MP4, MOV, HEIF, AVIF) that the interfaces of FFmpeg and Pillow hide.
 
-Contract: the files are untrusted. Whatever their boxes say, only a few kB are read and nothing is raised.
+Contract: the files are untrusted. Whatever their boxes state, only a few kB are read and nothing is raised.
 """
 
 import io

@@ -1,6 +1,6 @@
-"""Which part of the stored picture Matroska and WebM files show: FFmpeg's interface hides it.
+"""Read which part of the stored picture Matroska and WebM files show. FFmpeg's interface hides it.
 
-Contract: the files are untrusted. Whatever their elements say, only a few kB are read and nothing is raised.
+Contract: the files are untrusted. Whatever their elements state, only a few kB are read and nothing is raised.
 """
 
 from collections.abc import Iterator

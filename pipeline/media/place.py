@@ -1,9 +1,9 @@
 """Sketch the place that a thumbnail shows, so that two frames can be compared long after the pictures are gone.
 
-A sketch says in which direction the edges run in each cell of a grid, and how bright and how colourful the picture is
-in a coarser one. A direction has no sign and no strength: infrared, exposure and a flash change brightness and colour,
-and may turn bright edges into dark ones, but edges stay where they are. What a sketch says depends on its own frame
-alone. cores.place compares sketches.
+A sketch holds the direction of the edges in each cell of a grid, and the brightness and colourfulness in each cell
+    of a coarser grid. A direction has no sign and no strength: infrared, exposure and a flash change brightness and
+    colour, and may turn bright edges into dark ones, but edges stay where they are. A sketch depends on its own
+    frame alone. cores.place compares sketches.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from pipeline.cores.place import GRID, LIGHT_GRID, SIZE
 
 FLOOR = 0.5
-"""Edges that are weaker than so much of the mean are noise; in a dark picture weak edges are all there is."""
+"""Share of the mean strength of edges. Weaker edges are noise. In a dark picture all edges are weak, so the limit is
+relative."""
 
 FLAT = 0.05
-"""Lines of pixels at the border of a picture that differ by less, as a share of what the whole picture does, are bars
-beside a film and no part of the place …"""
+"""Share of the range of the whole picture. A line of pixels at the border with a smaller range belongs to a bar
+beside the film."""
 BAR_EDGE_PX = 3
-"""… and neither is the edge between them and the film."""
+"""Number of lines between a bar and the film that are left out, because the edge there is no part of the place."""
 
 
 def sketch(planes: Sequence[MatLike]) -> bytes:
-    """The sketch of one thumbnail, from its (h, w) uint8 planes of hue, saturation and lightness, as displayed."""
+    """Return the sketch of one thumbnail, from its (h, w) uint8 planes of hue, saturation and lightness, as
+    displayed."""
     _, saturation, lightness = planes
     inner = np.zeros(lightness.shape, np.float32)
     inner[_without_bars(lightness)] = 1
@@ -47,7 +49,7 @@ def sketch(planes: Sequence[MatLike]) -> bytes:
 
 
 def _without_bars(lightness: MatLike) -> tuple[slice, slice]:
-    """Rows and columns of the film in a picture that may have bars around it."""
+    """Return the rows and columns of the film in a picture that may have bars around it."""
     inside = []
     flat = FLAT * float(np.ptp(np.asarray(lightness)))
     for axis in (1, 0):
@@ -60,6 +62,6 @@ def _without_bars(lightness: MatLike) -> tuple[slice, slice]:
 
 
 def _shrunk(plane: MatLike, side: int) -> NDArray[np.float32]:
-    """(side, side) means of the parts of a plane."""
+    """Return the (side, side) float32 means of the parts of a plane."""
     shrunk = cv2.resize(np.asarray(plane, np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.float32)

@@ -29,7 +29,7 @@ class Screen:
         self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> Picture:
-        """Return the picture, (height, width, 3) in `pixel_format`, rgb24 or bgr24."""
+        """Return a frame as a (height, width, 3) uint8 picture in `pixel_format`, rgb24 or bgr24."""
         across, down = self._shape(frame)
         if (across, down) == self._shape_of_video:
             return self._cropped(frame, pixel_format)

@@ -51,7 +51,7 @@ def transfer_of(frame: VideoFrame, stated: int) -> int:
 
 
 def why_not_shown(transfer: int, matrix: int, *, is_dolby_vision: bool) -> str | None:
-    """Return why colours and brightness differ from what a viewer sees, None if they do not."""
+    """Return why the colours or the brightness differ from those that a viewer sees, None if they do not."""
     if transfer in STRANGE:
         return f"its {STRANGE[transfer]} picture is not tone-mapped: brightness and colours are not as they are seen"
     if matrix == ICTCP or (is_dolby_vision and transfer not in (PQ, HLG, 1, 14, 15)):

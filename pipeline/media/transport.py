@@ -34,9 +34,9 @@ side by side."""
 
 @dataclass(slots=True)
 class _Scanned:
-    """The videos met while scanning a transport stream.
+    """The videos that a scan of a transport stream has met.
 
-    kinds: kind of each video by its packet ID.
+    kinds: packet ID -> kind of the video.
     maps: packet IDs of the program maps.
     starts: packet IDs of the frames that begin, in the order of the file.
     """

@@ -1,4 +1,4 @@
-"""Remarks for the user about a video: what is damaged, missing, guessed or not processed."""
+"""Describe for the user what is wrong with a video: what is damaged, missing, guessed or not processed."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -75,6 +75,7 @@ def describe_warnings(
 
 
 def further_videos_warning(container: InputContainer, stream: VideoStream, layout: Layout) -> str | None:
+    """Return the warning about videos beside the processed one, None if there are none."""
     further = [
         video for video in video_streams(container) if video.index != stream.index and video.id not in layout.ids[1:]
     ]
@@ -92,6 +93,7 @@ def further_videos_warning(container: InputContainer, stream: VideoStream, layou
 
 
 def guessed_times_warning(fps: Fraction, *, is_stated: bool, is_clockless: bool) -> str | None:
+    """Return the warning that times are guessed, None if the stream states its rate and has no other clock."""
     if is_clockless and is_stated:
         return None  # the stream states its rate and has no other clock
     why = "the stream says no rate" if is_clockless else "its time stamps cannot be used"
@@ -99,11 +101,13 @@ def guessed_times_warning(fps: Fraction, *, is_stated: bool, is_clockless: bool)
 
 
 def colour_warning(frame: VideoFrame, stated_transfer: int) -> str | None:
+    """Return the warning about colours that cannot be shown, None if they can."""
     is_dolby_vision = any(side_data(frame, kind) for kind in (Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER))
     return why_not_shown(transfer_of(frame, stated_transfer), int(frame.colorspace), is_dolby_vision=is_dolby_vision)
 
 
 def _holes(times_ns: NDArray[np.int64]) -> list[str]:
+    """Return the remark about gaps in the clock, as a list of one or none."""
     pauses = np.diff(times_ns)
     if not len(pauses):
         return []

@@ -1,5 +1,4 @@
-"""Reading the bytes at an address of any protocol that fsspec supports. A failure is an OSError that states the
-cause."""
+"""Read the bytes at an address of any protocol that fsspec supports. A failure is an OSError that states the cause."""
 
 from collections.abc import Iterator
 from typing import Any

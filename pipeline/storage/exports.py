@@ -12,7 +12,7 @@ MOT_TAIL = "-1,-1,-1"
 def write_mot(store: Store, video_id: str, name: str, ids: str) -> None:
     """Write the boxes of a published video as MOT text: frame,id,left,top,width,height,confidence,-1,-1,-1.
 
-    ids: the column that is the id.
+    ids: the column whose values become the ids.
 
     Frames are counted from 1, pixels from 0. The confidence of an interpolated box is -1.
     """

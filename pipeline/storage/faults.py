@@ -1,4 +1,4 @@
-"""The failures of storage places, told apart by what they concern: a moment, one object, or everything.
+"""The failures of storage places, divided by what they concern: a moment, one object, or everything.
 
 | kind | error | examples |
 |---|---|---|

@@ -42,6 +42,7 @@ class Keys:
 
     @property
     def folders(self) -> tuple[str, str]:
+        """The names of the folders of observed and enriched objects."""
         return f"observed-{self.observed}", f"enriched-{self.enriched}"
 
 
@@ -56,6 +57,7 @@ class Objects:
 
     @classmethod
     def of(cls, store: Store) -> "Objects":
+        """Return the durable objects of the output in `store`."""
         chunks: dict[str, dict[str, set[ChunkSpan]]] = defaultdict(lambda: defaultdict(set))
         for name in store.names(WORK):
             parts = name.split("/")
@@ -72,6 +74,12 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
+    """The durable objects and attempts of an output, under one pair of keys.
+
+    store: the output.
+    keys: the keys of the objects that are read and written.
+    """
+
     store: Store
     keys: Keys
 
@@ -96,6 +104,7 @@ class Ledger:
         return self._read(video_id, "observed", span, columns)
 
     def enriched(self, video_id: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
+        """Return one row of rows.ENRICHED with these columns, as `observed` does."""
         return self._read(video_id, "enriched", span, columns)
 
     def put_tracked(self, video_id: str, part: int, number: int, rows: bytes) -> str:
@@ -110,9 +119,11 @@ class Ledger:
         return self.store.read(name)
 
     def clear_tracked(self, video_id: str) -> None:
+        """Remove the blocks of a video's tracking result."""
         self.store.delete_tree(f"{WORK}/{video_id}/{TRACKED}")
 
     def clear(self, video_id: str) -> None:
+        """Remove all work on a video."""
         self.store.delete_tree(f"{WORK}/{video_id}")
 
     def begin_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int) -> int:
@@ -132,6 +143,7 @@ class Ledger:
             self.store.delete(".".join(max(marks, key=lambda mark: int(mark[1]))))
 
     def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int, number: int) -> None:
+        """Remove the marks of attempts 1 to `number` at a chunk."""
         for n in range(1, number + 1):
             self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
 

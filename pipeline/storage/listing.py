@@ -141,7 +141,7 @@ def _absence(uri: str, error: DataError | UserError) -> UserError:
 
 
 def _root(argument: str) -> str:
-    """Return the one form of an argument that stands for all its spellings, from any current folder."""
+    """Return the same text for all spellings of an argument, typed in any current folder."""
     if is_list(argument):
         return f"@{_root(argument[1:])}"
     if (path := typed_path(argument)) is not None:

@@ -63,8 +63,8 @@ def read_list(uri: str) -> Iterator[Line]:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """Yield the possible forms of a name in a list: unchanged, without spaces around it, and with its bytes read as
-    cp1252."""
+    """Yield the forms that a name in a list may have: unchanged, without spaces around it, and with its bytes read
+    as cp1252."""
     yield name
     yield name.strip()
     if storable(name) != name:

@@ -39,6 +39,7 @@ class OutputIndex:
 
     @classmethod
     def load(cls, store: Store) -> "OutputIndex":
+        """Return the index of the output in `store`. It is empty for a new output."""
         sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
         for row in sources.values():
             if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions accepted such names
@@ -183,6 +184,7 @@ class OutputIndex:
         return names or [video_id]
 
     def set_source(self, uri: str, **values: Any) -> None:
+        """Set columns of the source at `uri`."""
         self.sources[uri] |= values
 
     def follow_videos(self) -> None:
@@ -193,6 +195,7 @@ class OutputIndex:
                 row |= {name: video[name] for name in ("status", "stage", "reason")}
 
     def save_sources(self) -> None:
+        """Write the dataset `sources`."""
         ordered = [self.sources[uri] for uri in sorted(self.sources)]
         tables.write_rows(self.store, SOURCES_FILE, rows.DATASETS["sources"], ordered)
 

@@ -1,4 +1,4 @@
-"""Conversion between uris and places.
+"""Convert between uris and places.
 
 By contract, names are taken literally. `::` does not chain file systems, as it does in fsspec. `~` means a home only
 if nothing has that name. A uri is always UTF-8. A local path is its own uri, unless it holds bytes that are not
@@ -71,8 +71,10 @@ def local_path(uri: str) -> str | None:
 
 
 def typed_path(argument: str) -> str | None:
-    """Return the path on this machine that a person means, or None for other places. File managers write
-    file:///a%20b."""
+    """Return the path on this machine that an argument means, or None for other places.
+
+    A name such as file:///a%20b, as file managers write it, is decoded if a file has the decoded name.
+    """
     path = local_path(argument)
     if path is not None and argument.startswith(FILE) and not os.path.lexists(path):
         decoded = os.path.abspath(unquote(argument.removeprefix(FILE)))

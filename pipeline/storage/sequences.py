@@ -29,10 +29,12 @@ def in_order(sequence: str, known: Sequence[str], named: Sequence[str]) -> list[
 
 
 def folder_of(uri: str) -> str:
+    """Return the uri of the folder or prefix that holds the file at `uri`."""
     path = local_path(uri)
     return uri.rpartition("/")[0] if path is None else uri_of(path.rpartition("/")[0] or "/")
 
 
 def natural_key(uri: str) -> tuple[list[str | int], str]:
+    """Return a key for sorting that counts numbers in names as numbers and ignores case."""
     parts = re.split(r"(\d+)", uri.lower())
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], uri

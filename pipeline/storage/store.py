@@ -61,6 +61,7 @@ class Store:
             raise UserError(f"cannot write to {self.uri}: {plain_cause(error)}; {remedy}") from error
 
     def exists(self, name: str) -> bool:
+        """Return whether there is a file `name`."""
         return bool(self._reach(lambda: self._fs.exists(self._path(name))))
 
     def read(self, name: str) -> bytes:
@@ -143,10 +144,12 @@ class Store:
             self.delete(name)
 
     def delete(self, name: str) -> None:
+        """Remove the file `name`, if it exists."""
         with suppress(*FOUND_NOTHING):
             self._reach(lambda: self._fs.rm_file(self._path(name)))
 
     def delete_tree(self, below: str) -> None:
+        """Remove the folder `below` with all its files, if it exists."""
         with suppress(*FOUND_NOTHING):
             if self.is_local or not MAGIC.search(self._path(below)):
                 self._reach(lambda: self._fs.rm(self._path(below), recursive=True))

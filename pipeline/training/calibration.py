@@ -1,4 +1,4 @@
-"""Fit what the raw outputs of an age and gender estimator mean, on faces that it was not trained on."""
+"""Calibrate the raw outputs of an age and gender estimator on faces that it was not trained on."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -134,9 +134,11 @@ class Best:
                         self.weights[name] = tensor.detach().clone()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best losses and weights for a checkpoint."""
         return {"losses": self.losses, "epochs": self.epochs, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         self.losses, self.epochs, self.weights = (dict(state[name]) for name in ("losses", "epochs", "weights"))
 
 

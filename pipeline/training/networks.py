@@ -60,9 +60,11 @@ class Best:
             self.mae, self.epoch, self.weights = mae, epoch, copy.deepcopy(network.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best weights, error and epoch for a checkpoint."""
         return {"mae": self.mae, "epoch": self.epoch, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         self.mae, self.epoch, self.weights = state["mae"], state["epoch"], state["weights"]
 
 
@@ -87,7 +89,7 @@ def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: 
 
 
 def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the age group, 0..7, that each of (N,) years is in or nearest to. Ties go to the younger group."""
+    """Return the age group, 0..7, that holds each of (N,) years or is nearest to it. Ties go to the younger group."""
     first, last = np.array(GROUPS, np.float32).T
     beyond = np.maximum(first - ages[:, None], ages[:, None] - last).clip(0)
     return np.argmin(beyond, axis=1)

@@ -4,11 +4,11 @@ Labelled crops teach identity: cross-entropy with label smoothing, and the batch
     2017) on P people with K crops each.
 
 A teacher of the same architecture adds what a few hundred people cannot teach: the cosine to its vectors (Hinton et
-    al., 2015) and its features after each stage (FitNets, Romero et al., 2015), also on unlabelled crops. In the first
-    steps each stage learns alone, from the teacher's features of the stage before, so random weights below cannot spoil
-    it; then the whole network runs. Teacher and student see the same crop, mirrored, shifted and tinted alike. Only the
-    student sees it occluded, erased, blurred and scaled down, so it learns to say of a hidden person what the teacher
-    says of a visible one.
+    al., 2015) and its features after each stage (FitNets, Romero et al., 2015), also on unlabelled crops. In the
+    first steps each stage learns alone, from the teacher's features of the stage before, so random weights below
+    cannot spoil it. Then the whole network runs. Teacher and student get the same crop, mirrored, shifted and tinted
+    alike. Only the student gets it occluded, erased, blurred and scaled down. So it learns to describe a hidden
+    person as the teacher describes a visible one.
 """
 
 import time
@@ -42,7 +42,7 @@ BATCH = 64
 class ReidTrainingParams:
     """Everything that a training depends on, besides its crops.
 
-    An epoch has as many crops as the corpus. Without a teacher the whole batch is labelled, with one half of it.
+    An epoch has as many crops as the corpus. With a teacher, half of a batch is labelled; without one, all of it.
 
     people_per_batch, crops_per_person: the labelled part of a batch.
     staged: share of the steps in which each stage learns alone.
@@ -89,8 +89,9 @@ class Trainer:
         teacher: nn.Module | None,
         device: str = "cpu",
     ) -> None:
-        """unlabelled: (M, 256, 128, 3). Used only with a teacher. The last twentieth is for validation.
+        """Prepare a training.
 
+        unlabelled: (M, 256, 128, 3) crops. Used only with a teacher. The last twentieth is for validation.
         device: where the network is trained. The teacher is moved there.
         """
         self._device = torch.device(device)
