@@ -1,8 +1,8 @@
 """Crops of people under two cameras, named like CUHK03's: `person_index.jpg`. Indices 0-4 are one camera, 5-9 the
 other.
 
-Li et al., DeepReID, CVPR 2014. Licence: non-commercial research only. The held-out people depend only on their numbers:
-    the `num_held_out` people with the smallest sha256 of the number (decimal, without leading zeros).
+Li et al., DeepReID, CVPR 2014. Licence: non-commercial research only. The held-out people depend only on their
+numbers: the `num_held_out` people with the smallest sha256 of the number (decimal, without leading zeros).
 """
 
 import hashlib

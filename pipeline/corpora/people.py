@@ -46,7 +46,7 @@ def read_people(folder: Path) -> list[LabelledPicture]:
     """Return the pictures of `folder`/images with the boxes of `folder`/labels, ordered by name.
 
     Labels have the YOLO form: class x y width height, as shares of the picture. Every class counts as a person. A
-        picture without a label file has no people. Raises UserError.
+    picture without a label file has no people. Raises UserError.
     """
     return [_labelled(path, folder / "labels" / f"{path.stem}.txt") for path in list_pictures(folder / "images")]
 

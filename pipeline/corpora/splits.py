@@ -1,7 +1,7 @@
 """Splits that never put one person, or two copies of one picture, on both sides.
 
-A split depends only on the pictures: the same files give the same split on every machine. A new picture moves no other
-    picture, unless it joins two groups.
+A split depends only on the pictures: the same files give the same split on every machine. A new picture moves no
+other picture, unless it joins two groups.
 """
 
 import hashlib

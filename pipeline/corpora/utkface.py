@@ -1,5 +1,5 @@
 """UTKFace: aligned faces whose file names are their labels, `age_gender_race_date.jpg`
-    (https://susanqq.github.io/UTKFace).
+(https://susanqq.github.io/UTKFace).
 
 Licence: non-commercial research only.
 """

@@ -71,7 +71,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
     """Return figures without and with restoration for each size_px, and the differences with 95 % intervals.
 
     Columns: num_faces, eye_distance_px, and mae_plain, mae_restored, mae_change, mae_low, mae_high, and the same for
-        gender_accuracy. Restoration helps if mae_change is negative or gender_accuracy_change is positive.
+    gender_accuracy. Restoration helps if mae_change is negative or gender_accuracy_change is positive.
     """
     lines = []
     for size, rows in judged.groupby("size_px"):

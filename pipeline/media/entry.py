@@ -1,10 +1,10 @@
 """Decode a video from a keyframe in its middle, without trusting where a seek lands.
 
 Contract: the frames that `decode_from` yields at or after the requested time are equal, bit for bit, to those of a
-    decode of the whole file, unless the file is damaged. For this, nothing before the last keyframe at or before
-    that time is fed to the decoder. If the seek landed behind that keyframe, the file is opened again and the seek
-    goes further back. The first decoded frame must be that very keyframe, and undamaged. Otherwise the keyframe
-    before it is tried.
+decode of the whole file, unless the file is damaged. For this, nothing before the last keyframe at or before that
+time is fed to the decoder. If the seek landed behind that keyframe, the file is opened again and the seek goes
+further back. The first decoded frame must be that very keyframe, and undamaged. Otherwise the keyframe before it is
+tried.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -134,7 +134,7 @@ def opened_at(
     """Open a fresh container at the last keyframe at or before `target_pts`.
 
     Yields the pts of the keyframe, the packets from it on, and the stream. Yields None if no such keyframe lies
-        behind the first displayed frame: then read from the start.
+    behind the first displayed frame: then read from the start.
     """
     back_s = 0
     while True:

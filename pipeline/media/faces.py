@@ -66,7 +66,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
     `target`.
 
     It is the least squares solution in closed form, with points as complex numbers: target ≈ turn · source + shift.
-        If all source points coincide, the result only shifts.
+    If all source points coincide, the result only shifts.
     """
     a, b = (np.asarray(points, np.float64) @ np.array([1, 1j]) for points in (source, target))
     a_mean, b_mean = a.mean(), b.mean()
@@ -88,14 +88,14 @@ def face_sharpness(picture: Picture, landmarks: NDArray[np.floating]) -> float:
 
 
 def face_detail(picture: Picture, landmarks: NDArray[np.floating]) -> float:
-    """Return which share of a face's detail from brows to lips is finer than its eyes, rounded to 0.001.
+    """Return a face's fine detail from brows to lips relative to detail of the size of its eyes, rounded to 0.001.
 
     Two bands of the aligned face at 112 px are compared: the differences of Gaussians of 2 and 4 px, and of 4 and 8
-        px. The size of a band is the one that DETAIL_SHARE of its pixels stay below, so that an edge of hair or
-        background does not count for the rest. The result is the first size over the second. Nine in ten of
-        UTKFace's faces have 0.63 to 0.99 at full size, 0.54 to 0.77 at 16 px, 0.50 to 0.72 at 12 px, 0.39 to 0.60 at
-        8 px and 0.34 to 0.53 at 6 px. Unlike the sharpness, it ignores noise, JPEG blocks and contrast: beneath
-        them, a face that somebody has made unrecognisable is smooth.
+    px. The size of a band is the one that DETAIL_SHARE of its pixels stay below, so that an edge of hair or
+    background does not count for the rest. The result is the first size over the second. Nine in ten of UTKFace's
+    faces have 0.63 to 0.99 at full size, 0.54 to 0.77 at 16 px, 0.50 to 0.72 at 12 px, 0.39 to 0.60 at 8 px and 0.34
+    to 0.53 at 6 px. Unlike the sharpness, it ignores noise, JPEG blocks and contrast: beneath them, a face that
+    somebody has made unrecognisable is smooth.
     """
     grey = cv2.cvtColor(align_face(picture, landmarks, SHARPNESS_PX), cv2.COLOR_RGB2GRAY).astype(np.float64)
     fine, middle, coarse = (cv2.GaussianBlur(grey, (0, 0), blur_px)[_CORE] for blur_px in (2, 4, 8))

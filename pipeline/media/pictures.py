@@ -40,7 +40,7 @@ def decode_jpeg(encoded: bytes) -> Picture:
 
 def decode_picture(encoded: bytes) -> Picture:
     """Return the RGB picture in an image file of any kind as it is displayed: turned, mirrored, cropped,
-        tone-mapped.
+    tone-mapped.
 
     Raises ValueError with a reason.
     """

@@ -1,9 +1,9 @@
 """Sketch the place that a thumbnail shows, so that two frames can be compared long after the pictures are gone.
 
 A sketch holds the direction of the edges in each cell of a grid, and the brightness and colourfulness in each cell
-    of a coarser grid. A direction has no sign and no strength: infrared, exposure and a flash change brightness and
-    colour, and may turn bright edges into dark ones, but edges stay where they are. A sketch depends on its own
-    frame alone. cores.place compares sketches.
+of a coarser grid. A direction has no sign and no strength: infrared, exposure and a flash change brightness and
+colour, and may turn bright edges into dark ones, but edges stay where they are. A sketch depends on its own frame
+alone. cores.place compares sketches.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The facts about a source that planning and decoding need: `probing` finds them, and they travel as JSON.
 
 A Probe describes the displayed picture: rotation, pixel aspect and edit lists are applied. Time zero is the first
-    frame that the decoder puts out.
+frame that the decoder puts out.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Probe a source: find out what decoding needs to know about it.
 
 Contract: a Probe depends on the bytes alone. A probe reads the header and a few frames, and tries once to enter the
-    file midway. It reads through a file without an index if the file is small or does not state its duration. A
-    DataError states what is wrong with the source.
+file midway. It reads through a file without an index if the file is small or does not state its duration. A
+DataError states what is wrong with the source.
 """
 
 from datetime import UTC, datetime

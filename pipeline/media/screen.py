@@ -1,8 +1,8 @@
 """Turn stored frames into the pictures that are shown: cropped as the container says, with square pixels, HDR
-    tone-mapped.
+tone-mapped.
 
 Contract: all pictures of a video have one size. A frame of another size or pixel aspect is shown whole, in its own
-    shape, in the middle of that size. The result depends on the frame alone.
+shape, in the middle of that size. The result depends on the frame alone.
 """
 
 from fractions import Fraction

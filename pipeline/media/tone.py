@@ -1,7 +1,7 @@
 """Show HDR as an ordinary screen does: tone-map PQ and HLG pictures of BT.2020 colours to sRGB.
 
 Contract: below KNEE of the reference white, brightness is kept. Above it, brightness is compressed and the hue kept.
-    The result depends on the frame alone.
+The result depends on the frame alone.
 
 A cube of colours is computed once, and FFmpeg's lut3d looks pixels up in it. FFmpeg's scaler could convert too, but
 takes 7 to 9 s to start for each size.

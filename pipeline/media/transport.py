@@ -1,8 +1,8 @@
 """Read an MPEG transport stream whose video continues under another packet ID as if the ID never changed.
 
 Contract: a `Joined` file has the bytes of the underlying file except for the heads of video packets. So positions,
-    seeking and decoding are as in a recording that was never interrupted. The new value of a byte does not depend on
-    where reading began.
+seeking and decoding are as in a recording that was never interrupted. The new value of a byte does not depend on
+where reading began.
 """
 
 import io

@@ -1,14 +1,14 @@
 """Train a body embedder, an OSNet (Zhou et al., ICCV 2019), from random weights, optionally with a teacher.
 
 Labelled crops teach identity: cross-entropy with label smoothing, and the batch-hard triplet loss (Hermans et al.,
-    2017) on P people with K crops each.
+2017) on P people with K crops each.
 
 A teacher of the same architecture adds what a few hundred people cannot teach: the cosine to its vectors (Hinton et
-    al., 2015) and its features after each stage (FitNets, Romero et al., 2015), also on unlabelled crops. In the
-    first steps each stage learns alone, from the teacher's features of the stage before, so random weights below
-    cannot spoil it. Then the whole network runs. Teacher and student get the same crop, mirrored, shifted and tinted
-    alike. Only the student gets it occluded, erased, blurred and scaled down. So it learns to describe a hidden
-    person as the teacher describes a visible one.
+al., 2015) and its features after each stage (FitNets, Romero et al., 2015), also on unlabelled crops. In the first
+steps each stage learns alone, from the teacher's features of the stage before, so random weights below cannot spoil
+it. Then the whole network runs. Teacher and student get the same crop, mirrored, shifted and tinted alike. Only the
+student gets it occluded, erased, blurred and scaled down. So it learns to describe a hidden person as the teacher
+describes a visible one.
 """
 
 import time
