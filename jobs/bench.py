@@ -23,6 +23,8 @@ app = typer.Typer(**PLAIN)
 
 
 class Benchmark(StrEnum):
+    """The benchmarks that there are, as NAME of the command."""
+
     OVERHEAD = "overhead"
     STARTUP = "startup"
 

@@ -19,6 +19,8 @@ app = typer.Typer(**PLAIN)
 
 
 class Format(StrEnum):
+    """The formats that there are, as values of --format."""
+
     MOT = "mot"
 
 

@@ -57,6 +57,7 @@ class Line:
 
     @property
     def seconds_to_decode(self) -> float:
+        """The seconds of the video that are still to be decoded."""
         return self.seconds * self.chunks / max(self.chunks + self.durable, 1)
 
 

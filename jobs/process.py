@@ -32,7 +32,7 @@ def process(
     prune: Annotated[bool, typer.Option(help="Remove the rows of videos that no current source names.")] = False,
     sequence: SequenceBy = None,
     close_sequences: Annotated[
-        bool, typer.Option(help="No file will follow in the sequences named: forget what links to it would need.")
+        bool, typer.Option(help="The named sequences are complete: remove what is kept for linking further files.")
     ] = False,
 ) -> None:
     """Find who appears in SOURCES, when and where, who is who, how old and of which gender; write tables to OUTPUT."""

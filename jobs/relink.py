@@ -193,6 +193,7 @@ class Record:
     seconds: float = 0.0
 
     def add(self, task: Relink, basis: Basis, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
+        """Record a video that was made again, with its new row of `videos`."""
         self.done.append((task, basis, row))
         self.seconds += seconds
         price = task.after.run.cpu_hour_price
@@ -229,6 +230,7 @@ class Record:
         index.store.put("run.json", json.dumps(facts, indent=2).encode())
 
     def show(self, store: Store) -> None:
+        """Print what was made, what stays as it was and why, and the totals."""
         table = Table("video", "made of", "persons", box=None, pad_edge=False, header_style="bold")
         for task, basis, row in self.done[:SHOWN_VIDEOS]:
             persons = f"{task.row['num_persons']} -> {row['num_persons']}"

@@ -24,7 +24,7 @@ app = typer.Typer(**PLAIN)
 @app.command()
 def status(
     uri: Annotated[str, typer.Argument(help="The output of `process`.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
     index = OutputIndex.open(uri)

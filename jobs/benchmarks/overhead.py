@@ -60,11 +60,16 @@ class Timing:
     stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def plain(self) -> dict[str, Any]:
+        """Return the times for the report of the command, rounded to milliseconds."""
         stages = {name: round(seconds, 3) for name, seconds in self.stages.items()}
         return {"seconds": round(self.seconds, 3), "map_seconds": round(self.map_seconds, 3), "stages": stages}
 
 
 def measure(clip: Path, config: Config, registry: Registry, folder: Path) -> dict[str, Any]:
+    """Time both ways on `clip`, compare their tables, and return the figures for the report.
+
+    folder: an empty folder for the outputs of both.
+    """
     load_before = os.getloadavg()[0]
     plain_store, ray_store = Store(str(folder / "plain")), Store(str(folder / "pipeline"))
 

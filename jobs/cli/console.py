@@ -30,6 +30,7 @@ class PlainConsole(Console):
     terminal."""
 
     def render_str(self, text: str, **how: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the text with its control characters written out."""
         return super().render_str(printable(text), **how)
 
 
@@ -39,6 +40,7 @@ console = PlainConsole(
 
 
 def say(text: str) -> None:
+    """Print a line."""
     console.print(text)
 
 
@@ -97,10 +99,12 @@ class Meter:
         self._task = bar.add_task("", total=self._num_frames, text="loading models") if bar else None
 
     def add_frames(self, count: int) -> None:
+        """Count frames that are done."""
         self._frames += count
         self._show()
 
     def add_video(self) -> None:
+        """Count a video that is done."""
         self._videos += 1
         self._show()
 

@@ -11,6 +11,7 @@ class Group(TyperGroup):
     """A group that shows the first paragraph of each command's help in full."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command of the group, with its summary."""
         return with_summary(super().get_command(ctx, cmd_name))
 
 

@@ -8,6 +8,8 @@ import typer
 
 
 class Identity(StrEnum):
+    """The two kinds of ids that an output gives to people."""
+
     PERSON = "person"
     TRACKLET = "tracklet"
 

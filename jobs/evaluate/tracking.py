@@ -43,6 +43,8 @@ COLUMNS = {
 
 
 class Frames(StrEnum):
+    """The frames of outputs that are judged."""
+
     ANALYSED = "analysed"
     ALL = "all"
 
@@ -80,6 +82,7 @@ class Output:
     frames: Frames
 
     def name(self, video_id: str) -> str:
+        """Return the name of a video: that of its first source."""
         return self.index.file_names(video_id)[0]
 
     def video_of(self, text: Text) -> str:
@@ -111,6 +114,7 @@ class Output:
         return rows, np.arange(1, self.num_frames(video_id) + 1)
 
     def num_frames(self, video_id: str) -> int:
+        """Return the number of frames of a video."""
         return int(self.index.videos[video_id]["num_frames"])
 
     def _analysed(self, video_id: str, table: pa.Table) -> NDArray[np.int64]:

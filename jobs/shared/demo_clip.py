@@ -67,6 +67,7 @@ def make_clip(file: IO[bytes]) -> None:
 
 
 def clip_frames() -> Iterator[Picture]:
+    """Yield the frames of the clip, each (HEIGHT, WIDTH, 3) uint8 RGB."""
     for shot in STORY:
         photograph = read_picture(lambda name=shot.photograph: str(local_path(f"package:{name}")))
         num_frames = SECONDS_PER_SHOT * FPS

@@ -27,6 +27,8 @@ FIGURES = ("mae", "cs5", "gender_accuracy", "ece", "coverage80")
 
 
 class Side(StrEnum):
+    """A side of a split, or all of them."""
+
     ALL = "all"
     TRAIN = "train"
     VALIDATION = "validation"

@@ -88,14 +88,17 @@ class RunRecord:
 
     @property
     def store(self) -> Store:
+        """The place of the output."""
         return self.index.store
 
     @property
     def config(self) -> Config:
+        """The configuration of the run."""
         return self.target.config
 
     @property
     def config_id(self) -> str:
+        """The id of the configuration and weights."""
         return self.target.config_id
 
     def enter_sources(self, listing: Listing, ids: Mapping[str, str | Failure]) -> None:

@@ -58,10 +58,12 @@ class Target(StrEnum):
 
     @property
     def kind(self) -> str:
+        """The kind of the registry entry."""
         return "yolo" if self == Target.PERSON else "yolo-face"
 
     @property
     def knob(self) -> str:
+        """The setting that the entry may fill."""
         return "observe.detector.weights" if self == Target.PERSON else "candidates.look"
 
 

@@ -10,6 +10,8 @@ from pipeline.models.gpu import has_gpu
 
 
 class Device(StrEnum):
+    """The devices that can be asked for."""
+
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"

@@ -30,6 +30,8 @@ DEFAULTS = training.NetworkTrainingParams()
 
 
 class Network(StrEnum):
+    """The networks of earlier systems that can be trained."""
+
     INCEPTIONV3 = "inceptionv3"
     MOBILENETV2 = "mobilenetv2"
     SSRNET = "ssrnet"

@@ -35,6 +35,7 @@ class Basis(IntEnum):
 
     @property
     def made_of(self) -> str:
+        """The stored data, in words for a person."""
         return _MADE_OF[self]
 
     @property

@@ -46,6 +46,7 @@ class Target:
 
     @classmethod
     def of(cls, config: Config, registry: Registry) -> "Target":
+        """Return the target of a configuration. The sha256 of its models must be known."""
         return cls(config, Recipe.of(config, registry), config_id(config, registry))
 
 
@@ -98,6 +99,7 @@ class VideoPlan:
 
     @property
     def why(self) -> str:
+        """The reasons for the work, in words for a person."""
         changes = _listed([str(step.change) for step in self.steps])
         if self.note or changes:
             return "; ".join(filter(None, (self.note, changes)))

@@ -69,6 +69,7 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Config, registry: Registry) -> Self:
+        """Return the recipe of a configuration. The sha256 of its models must be known."""
         return cls(
             knobs=config.result_knobs(),
             keys=keys(config, registry),
@@ -83,10 +84,12 @@ class Recipe:
         return replace(self, knobs=config.result_knobs(), reduce_revision=REDUCE_REVISION)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the recipe as `recipes/` stores it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the recipe that `to_json` made. Raises TypeError or KeyError if it is of another version."""
         return cls(**{**stored, "keys": Keys(**stored["keys"])})
 
 

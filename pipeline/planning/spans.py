@@ -25,6 +25,7 @@ def spans_to_decode(probe: Probe, config: Config, durable: Sequence[ChunkSpan]) 
 
 
 def span_row(video_id: str, uri: str, probe: Probe, span: PlannedSpan) -> RowOfSpan:
+    """Return a row of rows.SPAN."""
     return json.dumps({"video_id": video_id, "uri": uri, "probe": probe.without_keyframes().to_json()} | asdict(span))
 
 

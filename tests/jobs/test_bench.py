@@ -70,19 +70,19 @@ def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile
 
 
 def test_files_that_differ_or_are_missing_are_named_but_the_working_area_is_not_looked_at(tmp_path: Path) -> None:
-    one, other = Store(str(tmp_path / "one")), Store(str(tmp_path / "other"))
-    for store, content in ((one, b"1"), (other, b"2")):
+    first, second = Store(str(tmp_path / "one")), Store(str(tmp_path / "other"))
+    for store, content in ((first, b"1"), (second, b"2")):
         store.put("persons/v.parquet", content)
         store.put("shots/v.parquet", b"the same")
         store.put(f"_work/v/{content.decode()}", b"")
-    other.put("csv/v.csv", b"")
-    assert differing_files(one, other) == ["csv/v.csv", "persons/v.parquet"]
+    second.put("csv/v.csv", b"")
+    assert differing_files(first, second) == ["csv/v.csv", "persons/v.parquet"]
 
 
 def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["overhead", "--clip", str(tmp_path / "none.mp4")])
-    assert isinstance(told.exception, UserError)
-    assert "none.mp4" in str(told.exception)
+    result = CliRunner().invoke(app, ["overhead", "--clip", str(tmp_path / "none.mp4")])
+    assert isinstance(result.exception, UserError)
+    assert "none.mp4" in str(result.exception)
 
 
 def test_an_unknown_benchmark_is_wrong_usage() -> None:
@@ -122,8 +122,8 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
     clip = clips.re_encode(SHARED / "clips" / "talkshow.mp4", tmp_path / "short.mp4", limit_s=3, width=640)
     figures = tmp_path / "figures.json"
     options = ["--clip", str(clip), "--json", str(figures)]
-    told = CliRunner().invoke(app, ["overhead", *options], catch_exceptions=False)
-    assert "all tables are the same, byte for byte" in told.stdout
+    result = CliRunner().invoke(app, ["overhead", *options], catch_exceptions=False)
+    assert "all tables are the same, byte for byte" in result.stdout
     told_json = json.loads(figures.read_text())
     assert told_json["overhead_ratio"] == pytest.approx(
         told_json["pipeline"]["seconds"] / told_json["plain_loop"]["seconds"], abs=0.001
@@ -137,10 +137,10 @@ def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_pat
     job = builders.job(FILM, [], str(tmp_path))
     (span,) = spans.spans_to_decode(job.probe, job.config, [])
     row = {name: spans.span_row(name, f"/in/{name}", job.probe, span) for name in ("picture", "clip")}
-    go, seen = tmp_path / "go", []
+    go, arrived = tmp_path / "go", []
 
     def observe(table: pa.Table) -> Iterator[pa.Table]:
-        seen.append((table["video_id"][0].as_py(), go.exists()))
+        arrived.append((table["video_id"][0].as_py(), go.exists()))
         yield table
 
     worker = _build_waiting(lambda: observe, row["picture"], go)
@@ -149,6 +149,6 @@ def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_pat
     for name in order:
         list(worker(_span(row[name])))
     word.join()
-    assert seen == [("picture", False), ("clip", True), ("clip", True)]
+    assert arrived == [("picture", False), ("clip", True), ("clip", True)]
     (waited,) = tmp_path.glob("waited-*")
     assert 0 < float(waited.read_text()) < 10

@@ -13,28 +13,28 @@ SHARED_WEIGHTS = Path(__file__).parents[1] / "conf" / "shared-weights.yaml"
 
 def test_show_prints_yaml_that_is_the_effective_configuration() -> None:
     options = ["--config", str(SHARED_WEIGHTS), "--set", "observe.fps=4", "--set", "track.options={match_thresh: 0.9}"]
-    told = CliRunner().invoke(app, ["show", *options])
-    assert yaml.safe_load(told.stdout) == load([SHARED_WEIGHTS], ["observe.fps=4", options[-1]]).plain()
+    result = CliRunner().invoke(app, ["show", *options])
+    assert yaml.safe_load(result.stdout) == load([SHARED_WEIGHTS], ["observe.fps=4", options[-1]]).plain()
 
 
 def test_show_names_the_layer_that_gave_a_value() -> None:
-    told = CliRunner().invoke(app, ["show", "--profile", "full", "--set", "observe.fps=4"])
-    lines = {line.split(":")[0].strip(): line for line in told.stdout.splitlines()}
+    result = CliRunner().invoke(app, ["show", "--profile", "full", "--set", "observe.fps=4"])
+    lines = {line.split(":")[0].strip(): line for line in result.stdout.splitlines()}
     assert lines["fps"].endswith("# --set observe.fps=4")
     assert lines["mode"].endswith("full.yaml")
     assert "#" not in lines["cell_seconds"]
 
 
 def test_validate_names_every_model_with_its_licence() -> None:
-    told = CliRunner().invoke(app, ["validate", "--profile", "full"])
-    assert told.exit_code == 0
-    assert "detector: yolo11x (AGPL-3.0)" in told.stdout
+    result = CliRunner().invoke(app, ["validate", "--profile", "full"])
+    assert result.exit_code == 0
+    assert "detector: yolo11x (AGPL-3.0)" in result.stdout
 
 
 def test_validate_refuses_a_licence_that_is_not_allowed() -> None:
-    told = CliRunner().invoke(app, ["validate", "--set", "licences.allow=[MIT]"])
-    assert isinstance(told.exception, UserError)
-    assert "starter-person is under AGPL-3.0" in str(told.exception)
+    result = CliRunner().invoke(app, ["validate", "--set", "licences.allow=[MIT]"])
+    assert isinstance(result.exception, UserError)
+    assert "starter-person is under AGPL-3.0" in str(result.exception)
 
 
 def test_schema_is_json() -> None:

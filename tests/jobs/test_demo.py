@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 RIGHT = [{1: 75}, {2: 70}, {3: 75, 4: 60}, {5: 75}, {1: 75}]
 
 
-def judged(found: Sequence[dict[int, int]]) -> list[bool]:
-    return [verdict.endswith(": right") for verdict in verdicts_on_people(found)]
+def judged(frames_by_shot: Sequence[dict[int, int]]) -> list[bool]:
+    return [verdict.endswith(": right") for verdict in verdicts_on_people(frames_by_shot)]
 
 
 def test_the_story_has_one_who_comes_back_and_is_alone() -> None:
@@ -34,7 +34,7 @@ def test_the_story_has_one_who_comes_back_and_is_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("frames_by_shot", "expected"),
     [
         (RIGHT, [True, True, True]),
         ([*RIGHT[:4], {6: 75}], [False, True, False]),  # she came back as somebody else
@@ -45,8 +45,10 @@ def test_the_story_has_one_who_comes_back_and_is_alone() -> None:
         ([{}, *RIGHT[1:4], {}], [False, False, False]),
     ],
 )
-def test_what_differs_from_the_story_is_called_wrong(found: Sequence[dict[int, int]], expected: list[bool]) -> None:
-    assert judged(found) == expected
+def test_what_differs_from_the_story_is_called_wrong(
+    frames_by_shot: Sequence[dict[int, int]], expected: list[bool]
+) -> None:
+    assert judged(frames_by_shot) == expected
 
 
 def test_the_clip_has_the_shots_of_the_story_and_can_be_entered(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_the_clip_has_the_shots_of_the_story_and_can_be_entered(tmp_path: Path) 
     assert shots == [(i * length, (i + 1) * length) for i in range(len(STORY))]
 
 
-def seen(*people: tuple[int, int, float]) -> list[dict[str, Any]]:
+def rows_of(*people: tuple[int, int, float]) -> list[dict[str, Any]]:
     """Return rows of `detections` from the shot of the STORY counted from 0, the person, and the left edge."""
     return [
         {"time_s": (shot + 0.5) * SECONDS_PER_SHOT, "person_id": person, "bb_xmin": left}
@@ -81,9 +83,9 @@ def seen(*people: tuple[int, int, float]) -> list[dict[str, Any]]:
 
 
 def test_people_are_named_from_left_to_right_and_not_where_one_is_missing() -> None:
-    rows = seen((0, 1, 10), (1, 2, 10), (2, 3, 300), (2, 4, 100), (3, 5, 10))
-    found = [{1: 1}, {2: 1}, {3: 1, 4: 1}, {5: 1}, {}]
-    names = {number: known.name for number, known in names_of(found, rows).items()}
+    rows = rows_of((0, 1, 10), (1, 2, 10), (2, 3, 300), (2, 4, 100), (3, 5, 10))
+    frames_by_shot = [{1: 1}, {2: 1}, {3: 1, 4: 1}, {5: 1}, {}]
+    names = {number: known.name for number, known in names_of(frames_by_shot, rows).items()}
     assert names == {
         1: "the astronaut",
         2: "the one who watches",
@@ -91,7 +93,7 @@ def test_people_are_named_from_left_to_right_and_not_where_one_is_missing() -> N
         4: "the light coat",
         5: "the one who shouts",
     }
-    assert set(names_of([{1: 1}, {2: 1}, {3: 1}, {5: 1, 6: 1}, {}], [*rows, *seen((3, 6, 99))])) == {1, 2}
+    assert set(names_of([{1: 1}, {2: 1}, {3: 1}, {5: 1, 6: 1}, {}], [*rows, *rows_of((3, 6, 99))])) == {1, 2}
 
 
 def person(number: int, gender: str, age: float | None, off: float = 15) -> dict[str, Any]:
@@ -119,24 +121,24 @@ def person(number: int, gender: str, age: float | None, off: float = 15) -> dict
 def test_a_wrong_gender_or_age_is_called_wrong(
     watching: dict[str, Any], shouting: dict[str, Any], expected: list[bool]
 ) -> None:
-    names = names_of(RIGHT, seen((0, 1, 0), (1, 2, 0), (2, 3, 0), (2, 4, 9), (3, 5, 0), (4, 1, 0)))
-    told = verdicts_on_estimates([person(1, "F", 38), watching, person(4, "N", None), shouting], names)
-    assert [verdict.endswith(": right") for verdict in told] == expected
+    names = names_of(RIGHT, rows_of((0, 1, 0), (1, 2, 0), (2, 3, 0), (2, 4, 9), (3, 5, 0), (4, 1, 0)))
+    result = verdicts_on_estimates([person(1, "F", 38), watching, person(4, "N", None), shouting], names)
+    assert [verdict.endswith(": right") for verdict in result] == expected
 
 
 def test_a_bucket_is_refused() -> None:
-    told = CliRunner().invoke(demo.app, ["--output", "s3://bucket/demo"])
-    assert isinstance(told.exception, UserError)
-    assert "name a folder" in str(told.exception)
+    result = CliRunner().invoke(demo.app, ["--output", "s3://bucket/demo"])
+    assert isinstance(result.exception, UserError)
+    assert "name a folder" in str(result.exception)
 
 
 @pytest.mark.ray
 def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_left_to_do(tmp_path: Path) -> None:
     def run() -> str:
         command = [sys.executable, "-m", "jobs.demo", "--output", str(tmp_path)]
-        told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-        assert (told.returncode, told.stderr) == (0, "")
-        return told.stdout
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert (result.returncode, result.stderr) == (0, "")
+        return result.stdout
 
     first = run()
     assert "people: 5 found, 5 in the clip: right" in first
@@ -165,5 +167,5 @@ def check_contract(output: Path) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def verdict_lines(told: str) -> list[str]:
-    return [line for line in told.splitlines() if line.endswith((": right", ": WRONG"))]
+def verdict_lines(result: str) -> list[str]:
+    return [line for line in result.splitlines() if line.endswith((": right", ": WRONG"))]

@@ -66,9 +66,9 @@ Capture = pytest.CaptureFixture[str]
 def made(folder: Path, tmp_path: Path) -> Made:
     """Return a function that runs `process` with settings, and returns the record of the fake stages."""
 
-    def make(*settings: str, at: str = "out", attempt: Attempt = IN_CHUNKS, case: Case = CASE, **told: Any) -> Scene:
-        store = told.pop("store", None) or Store(str(tmp_path / at))
-        return process(folder, case, settings, attempt, store, **told)
+    def make(*settings: str, at: str = "out", attempt: Attempt = IN_CHUNKS, case: Case = CASE, **options: Any) -> Scene:
+        store = options.pop("store", None) or Store(str(tmp_path / at))
+        return process(folder, case, settings, attempt, store, **options)
 
     return make
 
@@ -87,12 +87,12 @@ def foretold(folder: Path, output: Path, settings: Sequence[str], capsys: Captur
     return capsys.readouterr().out
 
 
-def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+def differing(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:
     """Return the names of files whose bytes differ, without recipes and schemas.
 
     Recipes and schemas of datasets depend on every configuration that the output ever had.
     """
-    names = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    names = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
     return sorted(name for name in names if not name.startswith("recipes/") and not name.endswith(tables.SCHEMA_FILE))
 
 
@@ -137,10 +137,10 @@ def test_the_cheapest_way_is_taken_foretold_and_makes_the_bytes_of_a_fresh_run(
 ) -> None:
     made(*before)
     old = lasting(tmp_path / "out")
-    told = foretold(folder, tmp_path / "out", after, capsys)
+    printed = foretold(folder, tmp_path / "out", after, capsys)
     for step in steps:
-        assert step in told
-    assert f"2 videos: {way}" in told
+        assert step in printed
+    assert f"2 videos: {way}" in printed
     scene = made(*after)
     assert f"2 videos: {way}: " in capsys.readouterr().out
     assert len(scene.decoded) == (2 if way == VIDEO else 0)
@@ -155,14 +155,14 @@ def test_the_cheapest_way_is_taken_foretold_and_makes_the_bytes_of_a_fresh_run(
 
 
 def test_faces_of_an_interrupted_run_are_estimated_once(made: Made, tmp_path: Path) -> None:
-    one, other = [KEEP], [KEEP, "estimate.batch=8"]
-    made(*other, at="fresh")
+    before, after = [KEEP], [KEEP, "estimate.batch=8"]
+    made(*after, at="fresh")
     for killed_at in (6, 14, 20, 30, 40):
         output = tmp_path / f"{killed_at}"
-        made(*one, at=output.name)
+        made(*before, at=output.name)
         with pytest.raises(Killed):
-            made(*other, store=FragileStore(str(output), killed_at))
-        assert not made(*other, at=output.name).decoded
+            made(*after, store=FragileStore(str(output), killed_at))
+        assert not made(*after, at=output.name).decoded
         assert differing(lasting(output), lasting(tmp_path / "fresh")) == []
 
 
@@ -173,8 +173,8 @@ def test_work_that_was_begun_before_counts_as_it_lies_there(
     other = ["observe.detector.batch=4"]
     with pytest.raises(Killed):
         made(*other, store=FragileStore(str(tmp_path / "out"), 24))
-    told = foretold(folder, tmp_path / "out", other, capsys)
-    assert "chunks of an earlier run are there" in told
+    printed = foretold(folder, tmp_path / "out", other, capsys)
+    assert "chunks of an earlier run are there" in printed
     made(*other)
     made(*other, at="fresh")
     assert differing(lasting(tmp_path / "out"), lasting(tmp_path / "fresh")) == []
@@ -183,24 +183,24 @@ def test_work_that_was_begun_before_counts_as_it_lies_there(
 def test_the_books_tell_what_a_relink_was(made: Made, tmp_path: Path) -> None:
     made()
     made("identity.wrong_joins=0.3")
-    told = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert told["chunks"] == {"done": 0, "reused": 0}
-    assert list(told["stages"]) == ["relink"]
-    assert told["this_run"] == {"published": 2, "quarantined": 0}
-    assert told["configuration"]["identity"]["wrong_joins"] == 0.3
+    printed = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert printed["chunks"] == {"done": 0, "reused": 0}
+    assert list(printed["stages"]) == ["relink"]
+    assert printed["this_run"] == {"published": 2, "quarantined": 0}
+    assert printed["configuration"]["identity"]["wrong_joins"] == 0.3
     runs, videos = (pd.read_parquet(tmp_path / "out" / name) for name in ("runs", "videos"))
-    own = runs[runs.run_id == told["run_id"]]
-    assert own.num_chunks.tolist() == [0, 0]
-    assert own.attempts.tolist() == [1, 1]
-    assert set(videos.config_id) == {told["config_id"]}
+    rows_of_run = runs[runs.run_id == printed["run_id"]]
+    assert rows_of_run.num_chunks.tolist() == [0, 0]
+    assert rows_of_run.attempts.tolist() == [1, 1]
+    assert set(videos.config_id) == {printed["config_id"]}
 
 
 def test_estimating_again_reuses_every_chunk(made: Made, tmp_path: Path) -> None:
     made(KEEP)
     made(KEEP, "estimate.batch=8")
-    told = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert told["chunks"] == {"done": 0, "reused": 4}
-    assert sorted(told["stages"]) == ["commit", "estimate", "read_faces", "reduce"]
+    printed = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert printed["chunks"] == {"done": 0, "reused": 4}
+    assert sorted(printed["stages"]) == ["commit", "estimate", "read_faces", "reduce"]
 
 
 def test_turning_the_keeping_off_leaves_no_vector(made: Made, tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_files_of_a_closed_sequence_are_decoded_again(
 ) -> None:
     other = "identity.wrong_joins=0.3"
     made(sequence="cam", close_sequences=True)
-    told = foretold(folder, tmp_path / "out", [other], capsys)
-    assert f"{other.replace('=', ' 0.05 -> ')}: {VIDEO} (links of its sequence need its embeddings" in told
+    printed = foretold(folder, tmp_path / "out", [other], capsys)
+    assert f"{other.replace('=', ' 0.05 -> ')}: {VIDEO} (links of its sequence need its embeddings" in printed
     assert len(made(other, sequence="cam").decoded) == 2
     made(other, at="fresh", sequence="cam")
     assert differing(lasting(tmp_path / "out"), lasting(tmp_path / "fresh")) == []

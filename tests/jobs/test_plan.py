@@ -44,5 +44,6 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     book = RunRecord(OutputIndex.load(store), target("c"), "run", registry())
     book.enter_sources(listing, ids)
     book.save_sources()
-    told = [[one.files for one in sequence_statuses(index)] for index in (foreseen, OutputIndex.load(store))]
-    assert told == [[3], [3]], "each content once, and what cannot be read"
+    indexes = (foreseen, OutputIndex.load(store))
+    numbers_of_files = [[status.files for status in sequence_statuses(index)] for index in indexes]
+    assert numbers_of_files == [[3], [3]], "each content once, and what cannot be read"

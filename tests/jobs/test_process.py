@@ -136,19 +136,19 @@ def test_what_can_be_decoded_of_a_damaged_file_is_processed_and_flagged(
 
 
 def test_the_same_content_is_one_video_two_sources_and_two_csvs(archive: Archive) -> None:
-    one, two = archive.source("good.mp4"), archive.source("sub/again.mp4")
-    assert one.video_id == two.video_id
+    first, second = archive.source("good.mp4"), archive.source("sub/again.mp4")
+    assert first.video_id == second.video_id
     assert archive.table("videos").video_id.is_unique
-    texts = [(archive.output / row.csv).read_text() for row in (one, two)]
-    assert one.csv != two.csv
+    texts = [(archive.output / row.csv).read_text() for row in (first, second)]
+    assert first.csv != second.csv
     assert texts[0] == texts[1]
     assert texts[0].splitlines()[0] == CSV_HEADER
 
 
 def test_two_videos_of_one_name_do_not_overwrite_each_other(archive: Archive) -> None:
-    one, two = archive.source("good.mp4"), archive.source("sub/good.mp4")
-    assert one.video_id != two.video_id
-    assert {one.csv, two.csv} == {"csv/good.mp4.csv", "csv/sub/good.mp4.csv"}
+    first, second = archive.source("good.mp4"), archive.source("sub/good.mp4")
+    assert first.video_id != second.video_id
+    assert {first.csv, second.csv} == {"csv/good.mp4.csv", "csv/sub/good.mp4.csv"}
 
 
 def test_a_picture_is_a_video_of_one_frame(archive: Archive) -> None:
@@ -200,7 +200,7 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["absent.mp4", "--output", "/tmp/x"], "there is no file or folder absent.mp4 in "),
         ([".", "--output", "/tmp/x", "--set", "observe.fsp=4"], "did you mean observe.fps?"),
@@ -214,12 +214,12 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
         ([".", "--output", "OUT", "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
-def test_a_persons_mistake_is_a_line_and_status_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+def test_a_persons_mistake_is_a_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
     arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
     source = str(tmp_path) if arguments[0] == "." else arguments[0]
-    found = rollcall("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
-    assert found.returncode == 2, found.stderr
-    assert told in found.stderr
-    assert len(found.stderr.strip().splitlines()) <= 2
-    assert "Traceback" not in found.stderr
+    ended = rollcall("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
+    assert ended.returncode == 2, ended.stderr
+    assert message in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) <= 2
+    assert "Traceback" not in ended.stderr

@@ -257,8 +257,8 @@ def _estimate(scene: Scene, row: pa.Table) -> pa.Table:
     scene.call()
     chunk = row.to_pylist()[0]
     for shown in chunk["aligned"]:
-        seen = pickle.loads(shown["picture"])
-        chunk["faces"][shown["face"]] |= seen | {"age": seen["age"] + scene.years}
+        picture = pickle.loads(shown["picture"])
+        chunk["faces"][shown["face"]] |= picture | {"age": picture["age"] + scene.years}
     return pa.Table.from_pylist([{"faces": chunk["faces"]}], schema=rows.FACES)
 
 
@@ -411,7 +411,7 @@ def process(
     attempt: Attempt,
     store: Store,
     sequence: str | None = None,
-    **told: Any,
+    **options: Any,
 ) -> Scene:
     scene = Scene({str(folder / f"{i}.mp4"): video for i, video in enumerate(case.videos)}, attempt)
     listing = Listing(
@@ -439,33 +439,33 @@ def process(
         for name in ("start_ray", "check_room"):
             patch.setattr(cluster, name, lambda *_: None)
         patch.setattr(engine, "HiredProcess", partial(HiredHere, scene))
-        patch.setattr(pools, "pools_from_pixels", lambda *told: fake_pools(scene, made(*told)))
-        patch.setattr(pools, "pools_from_kept_faces", lambda *told: fake_pools(scene, made_of_faces(*told)))
+        patch.setattr(pools, "pools_from_pixels", lambda *options: fake_pools(scene, made(*options)))
+        patch.setattr(pools, "pools_from_kept_faces", lambda *options: fake_pools(scene, made_of_faces(*options)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))
         with in_steps(attempt.frames_per_part, attempt.frames_per_window):
-            work_through(listing, config, Registry.of(config, lambda _: iter(())), store, **told)
+            work_through(listing, config, Registry.of(config, lambda _: iter(())), store, **options)
     return scene
 
 
-def probe_all(scene: Scene, wanted: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    found = {}
-    for content in wanted:
+def probe_all(scene: Scene, contents: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    probes = {}
+    for content in contents:
         video = scene.videos[content.uri]
         keyframes = tuple(cell * 10**9 for cell in video.keyframes)
-        found[content.video_id] = replace(probe(video.film), keyframe_ns=keyframes, enterable=video.enterable)
-    return found
+        probes[content.video_id] = replace(probe(video.film), keyframe_ns=keyframes, enterable=video.enterable)
+    return probes
 
 
 def lasting(place: Path) -> dict[str, bytes]:
     """Return the files that do not describe single runs."""
-    return {name: bytes_ for name, bytes_ in contents(place).items() if name.split("/")[0] not in ("runs", "run.json")}
+    return {name: data for name, data in contents(place).items() if name.split("/")[0] not in ("runs", "run.json")}
 
 
 def publications(of: dict[str, bytes]) -> dict[str, dict[bytes, dict[str, bytes]]]:
     """Return the publications by video, for interruptions.read_whole."""
     files = [name for name in of if name.startswith("videos/") and name != f"videos/{tables.SCHEMA_FILE}"]
-    own = {file: {name: of[name] for name in of if name.endswith(file.removeprefix("videos"))} for file in files}
-    return {Path(file).stem: {of[file]: own[file]} for file in files}
+    of_video = {file: {name: of[name] for name in of if name.endswith(file.removeprefix("videos"))} for file in files}
+    return {Path(file).stem: {of[file]: of_video[file]} for file in files}
 
 
 def leaves_no_trace(case: Case, folder: Path) -> None:
@@ -492,9 +492,9 @@ def leaves_no_trace(case: Case, folder: Path) -> None:
             process(folder, case, case.settings, attempt, FragileStore(str(place), attempt.killed_at, look))
         except Killed:
             num_killed += 1
-    found = lasting(place)
-    of_before = {name for name in found if name.startswith("recipes/") or name.endswith(tables.SCHEMA_FILE)}
-    differing = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
+    remaining = lasting(place)
+    of_before = {name for name in remaining if name.startswith("recipes/") or name.endswith(tables.SCHEMA_FILE)}
+    differing = {name for name in expected.keys() | remaining.keys() if expected.get(name) != remaining.get(name)}
     assert not differing - (of_before - expected.keys()), sorted(differing)
     if "biometrics.keep=false" in case.settings:
         left = [path for path in (place / "_work").rglob("*") if path.is_file() and not path.name.startswith(".")]

@@ -22,5 +22,5 @@ def test_the_join_with_file_names_runs_as_it_is_printed(tmp_path: Path, capsys: 
 
 
 def test_every_exit_status_is_told() -> None:
-    told = {int(status) for status in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
-    assert {0, 1, 2, QUARANTINED} <= told <= {0, 1, 2, QUARANTINED, 4, 5, INTERRUPTED}
+    statuses = {int(status) for status in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    assert {0, 1, 2, QUARANTINED} <= statuses <= {0, 1, 2, QUARANTINED, 4, 5, INTERRUPTED}

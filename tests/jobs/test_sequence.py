@@ -42,8 +42,8 @@ def test_the_videos_of_a_folder_are_linked_told_of_and_closed(camera: Path, tmp_
     order = table.drop_duplicates("position").sort_values("position").video_id
     assert [Path(uri).name for uri in videos.uri[order]] == ["part9.mp4", "part10.mp4"]
     assert len(table) == videos.num_persons.sum() > 0
-    (told,) = json.loads((tmp_path / "run.json").read_text())["sequences"]
-    assert told == {
+    (message,) = json.loads((tmp_path / "run.json").read_text())["sequences"]
+    assert message == {
         "sequence": str(camera),
         "files": 2,
         "done": 2,
@@ -62,12 +62,12 @@ def test_the_videos_of_a_folder_are_linked_told_of_and_closed(camera: Path, tmp_
     assert "starting Ray" not in again.stdout
     assert not list((tmp_path / "_work").rglob("*.parquet"))
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sequences"), table)
-    assert json.loads(rollcall("status", tmp_path, "--json").stdout)["sequences"] == [told | {"linkable": 0}]
+    assert json.loads(rollcall("status", tmp_path, "--json").stdout)["sequences"] == [message | {"linkable": 0}]
     assert "2 of 2 files can no longer be linked" in rollcall("status", tmp_path).stdout
 
 
 @pytest.mark.parametrize(
-    ("listed", "options", "told"),
+    ("listed", "options", "message"),
     [
         ("uri\na.mp4\n", ["--sequence", "camera"], "--sequence camera: there is one way, folder"),
         ("uri,sequence\na.mp4,x\na.mp4,y\n", [], "a.mp4 is named in two sequences, x and y; a file has one"),
@@ -76,12 +76,12 @@ def test_the_videos_of_a_folder_are_linked_told_of_and_closed(camera: Path, tmp_
 )
 @pytest.mark.parametrize("command", ["process", "plan"])
 def test_a_persons_mistake_is_a_line_and_status_2(
-    tmp_path: Path, command: str, listed: str, options: list[str], told: str
+    tmp_path: Path, command: str, listed: str, options: list[str], message: str
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "list.csv").write_text(listed)
-    found = rollcall(command, f"@{tmp_path}/list.csv", "--output", tmp_path / "out", *options)
-    assert found.returncode == 2, found.stderr
-    assert told in found.stderr
-    assert len(found.stderr.strip().splitlines()) <= 2
+    ended = rollcall(command, f"@{tmp_path}/list.csv", "--output", tmp_path / "out", *options)
+    assert ended.returncode == 2, ended.stderr
+    assert message in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) <= 2
     assert not (tmp_path / "out").exists()

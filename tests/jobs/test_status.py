@@ -35,7 +35,7 @@ def write_output(folder: Path, sources: dict[str, tuple[str, bool]]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sources", "told", "counts"),
+    ("sources", "said_of_vanished", "counts"),
     [
         ({"a.mp4": ("v", True)}, None, ([], 0)),
         # The file is gone, and its content lives on under another name.
@@ -58,7 +58,7 @@ def write_output(folder: Path, sources: dict[str, tuple[str, bool]]) -> str:
 )
 def test_vanished_sources_and_videos_without_one_are_one_line(
     sources: dict[str, tuple[str, bool]],
-    told: str | None,
+    said_of_vanished: str | None,
     counts: tuple[list[str], int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -66,8 +66,8 @@ def test_vanished_sources_and_videos_without_one_are_one_line(
     uri = write_output(tmp_path / "out", sources)
     status(uri)
     lines = [line for line in capsys.readouterr().out.splitlines() if "gone" in line or "--prune" in line]
-    assert len(lines) == (told is not None)
-    assert not lines or (told is not None and told in lines[0])
+    assert len(lines) == (said_of_vanished is not None)
+    assert not lines or (said_of_vanished is not None and said_of_vanished in lines[0])
     status(uri, as_json=True)
     vanished = json.loads(capsys.readouterr().out)["vanished"]
     assert (vanished["sources"], vanished["videos"]) == counts

@@ -23,8 +23,8 @@ def settings(tmp_path: Path) -> list[str]:
 
 
 def test_list_shows_every_entry_and_marks_what_the_configuration_uses(settings: list[str], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["list", *settings, "--profile", "full", "--set", "observe.body.weights=mine"])
-    rows = {line[1:].split()[0]: line for line in told.stdout.splitlines()[1:]}
+    result = CliRunner().invoke(app, ["list", *settings, "--profile", "full", "--set", "observe.body.weights=mine"])
+    rows = {line[1:].split()[0]: line for line in result.stdout.splitlines()[1:]}
     assert rows["mine"].startswith("*")
     assert str(tmp_path / "mine.pt") in rows["mine"]
     assert rows["osnet-x1-0-msmt17"].startswith(" ")
@@ -33,8 +33,8 @@ def test_list_shows_every_entry_and_marks_what_the_configuration_uses(settings: 
 
 
 def test_pull_prints_file_and_sha256(settings: list[str], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["pull", "mine", *settings])
-    assert told.stdout.strip() == f"mine: {tmp_path / 'mine.pt'}, sha256 {SHA256}"
+    result = CliRunner().invoke(app, ["pull", "mine", *settings])
+    assert result.stdout.strip() == f"mine: {tmp_path / 'mine.pt'}, sha256 {SHA256}"
 
 
 def test_pull_pins_what_nobody_published_and_says_so(tmp_path: Path) -> None:
@@ -59,21 +59,21 @@ def test_verify_finds_other_bytes_and_missing_files(settings: list[str], tmp_pat
 
 
 def test_verify_all_minds_other_bytes_but_not_what_was_never_fetched(settings: list[str]) -> None:
-    told = CliRunner().invoke(app, ["verify", "--all", *settings])
-    assert told.exit_code == 0
-    assert "yolo11m: missing" in told.stdout
-    assert "mine: verified" in told.stdout
+    result = CliRunner().invoke(app, ["verify", "--all", *settings])
+    assert result.exit_code == 0
+    assert "yolo11m: missing" in result.stdout
+    assert "mine: verified" in result.stdout
 
 
 def test_mirror_leaves_out_files_of_this_machine_and_says_when_nothing_is_left(
     settings: list[str], tmp_path: Path
 ) -> None:
-    told = CliRunner().invoke(app, ["mirror", str(tmp_path / "mirror"), "mine", *settings])
-    assert "mine: left out" in told.stdout
-    assert "nothing to copy" in told.stdout
+    result = CliRunner().invoke(app, ["mirror", str(tmp_path / "mirror"), "mine", *settings])
+    assert "mine: left out" in result.stdout
+    assert "nothing to copy" in result.stdout
     assert not (tmp_path / "mirror").exists()
 
 
 def test_names_and_all_exclude_each_other(settings: list[str]) -> None:
-    told = CliRunner().invoke(app, ["pull", "mine", "--all", *settings])
-    assert isinstance(told.exception, UserError)
+    result = CliRunner().invoke(app, ["pull", "mine", "--all", *settings])
+    assert isinstance(result.exception, UserError)

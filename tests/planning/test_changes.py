@@ -17,7 +17,7 @@ def recipe(*settings: str) -> Recipe:
     return Recipe.from_json(Recipe.of(config, Registry.of(config, lambda _: iter(()))).to_json())
 
 
-def told(before: Recipe, after: Recipe) -> list[str]:
+def described(before: Recipe, after: Recipe) -> list[str]:
     return [f"{change}: {change.needs.name}" for change in compare(before, after)]
 
 
@@ -43,7 +43,7 @@ def told(before: Recipe, after: Recipe) -> list[str]:
 def test_every_knob_has_the_cheapest_way_that_can_follow_it(
     before: Sequence[str], after: Sequence[str], expected: list[str]
 ) -> None:
-    assert told(recipe(*before), recipe(*after)) == expected
+    assert described(recipe(*before), recipe(*after)) == expected
 
 
 def test_every_result_knob_but_those_of_the_reduce_and_the_estimate_needs_the_video() -> None:
@@ -62,36 +62,36 @@ def _number(key: str) -> dict[str, float]:
 
 
 def test_other_weights_count_as_a_change_of_their_stage() -> None:
-    one = recipe()
+    made = recipe()
     for role, way in (("detector", Basis.VIDEO), ("face_detector", Basis.VIDEO), ("estimator.heads", Basis.FACES)):
-        other = {**one.models, role: {**one.models[role], "sha256": "0123456789abcdef"}}
-        (change,) = compare(one, replace(one, models=other))
+        other = {**made.models, role: {**made.models[role], "sha256": "0123456789abcdef"}}
+        (change,) = compare(made, replace(made, models=other))
         assert change.needs is way
-        assert str(change).startswith(f"weights of {role} {one.models[role]['name']} (")
-        assert str(change).endswith(f"-> {one.models[role]['name']} (01234567)")
+        assert str(change).startswith(f"weights of {role} {made.models[role]['name']} (")
+        assert str(change).endswith(f"-> {made.models[role]['name']} (01234567)")
 
 
 def test_another_version_of_the_code_is_named_where_no_knob_explains_another_key() -> None:
-    one = recipe()
-    observed = replace(one, keys=replace(one.keys, observed="x", enriched="y"))
-    enriched = replace(one, keys=replace(one.keys, enriched="y"))
-    reduced = replace(one, reduce_revision=recipes.REDUCE_REVISION + 1)
+    made = recipe()
+    observed = replace(made, keys=replace(made.keys, observed="x", enriched="y"))
+    enriched = replace(made, keys=replace(made.keys, enriched="y"))
+    reduced = replace(made, reduce_revision=recipes.REDUCE_REVISION + 1)
     version = "another version of rollcall"
-    assert told(one, observed) == [f"{version}: VIDEO"]
-    assert told(one, enriched) == [f"{version}: VIDEO"]
-    assert told(one, reduced) == [f"{version}: CHUNKS"]
+    assert described(made, observed) == [f"{version}: VIDEO"]
+    assert described(made, enriched) == [f"{version}: VIDEO"]
+    assert described(made, reduced) == [f"{version}: CHUNKS"]
 
 
 def test_a_knob_of_another_version_needs_what_its_section_acts_on() -> None:
-    one = recipe()
-    without = {key: value for key, value in one.knobs.items() if key not in ("person.min_faces", "observe.fps")}
-    assert told(replace(one, knobs=without), one) == [
+    made = recipe()
+    without = {key: value for key, value in made.knobs.items() if key not in ("person.min_faces", "observe.fps")}
+    assert described(replace(made, knobs=without), made) == [
         "observe.fps unset -> 8: VIDEO",
         "person.min_faces unset -> 2: CHUNKS",
     ]
 
 
 def test_what_the_registry_says_of_likenesses_acts_on_embeddings() -> None:
-    one = recipe()
-    other = replace(one, likenesses={**one.likenesses, "body": {"same": [0.1, 0.5], "other": [0.5, 0.5]}})
-    assert least(compare(one, other)) is Basis.CHUNKS
+    made = recipe()
+    other = replace(made, likenesses={**made.likenesses, "body": {"same": [0.1, 0.5], "other": [0.5, 0.5]}})
+    assert least(compare(made, other)) is Basis.CHUNKS

@@ -21,7 +21,7 @@ VIDEO, PICTURE = row(), row(fps=None, num_frames=1, duration_s=0.0)
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "text"),
     [
         ([], "0 videos"),
         ([VIDEO], "1 video"),
@@ -31,8 +31,8 @@ VIDEO, PICTURE = row(), row(fps=None, num_frames=1, duration_s=0.0)
         ([VIDEO, PICTURE, PICTURE], "1 video and 2 pictures"),
     ],
 )
-def test_pictures_are_no_videos_and_one_of_a_thing_is_one(rows: list[dict[str, Any]], told: str) -> None:
-    assert console.contents(rows) == told
+def test_pictures_are_no_videos_and_one_of_a_thing_is_one(rows: list[dict[str, Any]], text: str) -> None:
+    assert console.contents(rows) == text
 
 
 def test_a_picture_has_no_length() -> None:
@@ -68,15 +68,15 @@ def test_only_work_that_takes_long_says_how_far_it_is(
         advance()
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(console, "PATIENCE_S", 0.001)
-    said = Event()
-    monkeypatch.setattr(console, "say", lambda line: (print(line), said.set()))
+    was_said = Event()
+    monkeypatch.setattr(console, "say", lambda line: (print(line), was_said.set()))
     with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
         for _ in range(1200):
             advance()
-        assert said.wait(60)
-        said.clear()
+        assert was_said.wait(60)
+        was_said.clear()
         advance()
-        assert said.wait(60)
+        assert was_said.wait(60)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "1,201 files found"
     assert len(set(lines)) == len(lines)
@@ -101,9 +101,9 @@ console.print(table)
 
 def test_a_row_of_a_table_stays_one_line_in_a_log() -> None:
     command = [sys.executable, "-c", LONG_TABLE]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
-    assert len(told.stdout.splitlines()) == 1
-    assert told.stdout.rstrip().endswith("end")
+    process = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert len(process.stdout.splitlines()) == 1
+    assert process.stdout.rstrip().endswith("end")
 
 
 ODD = "a[red]b[/] :smile: \x1b[31m\nc"

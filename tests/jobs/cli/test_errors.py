@@ -27,11 +27,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_a_mistake_is_one_line_on_stderr_and_status_2_without_a_traceback() -> None:
-    told = run(*WRONG)
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert told.stderr.count("\n") == 1
-    assert told.stderr.startswith("rollcall: --set observe.fsp=4: unknown key observe.fsp; did you mean observe.fps?")
+    ended = run(*WRONG)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("rollcall: --set observe.fsp=4: unknown key observe.fsp; did you mean observe.fps?")
 
 
 def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
@@ -41,8 +41,8 @@ def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
 
 def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     command = program("app.command()(lambda: open('/'))")
-    told = run("-c", command)
-    assert (told.returncode, told.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
+    ended = run("-c", command)
+    assert (ended.returncode, ended.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
 
 
 @pytest.mark.parametrize(
@@ -57,31 +57,31 @@ def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     ],
 )
 def test_a_fault_of_the_machine_is_a_line_and_status_1(raised: str, line: str) -> None:
-    told = run(
+    ended = run(
         "-c",
         program(f"from pipeline.errors import MachineError\n@app.command()\ndef f(): raise {raised}"),
     )
-    assert (told.returncode, told.stdout, told.stderr) == (1, "", f"rollcall: {line}\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"rollcall: {line}\n")
 
 
 def test_a_bug_is_a_traceback_and_status_1() -> None:
-    told = run("-c", program("@app.command()\ndef f(): raise KeyError('x')"))
-    assert told.returncode == 1
-    assert "Traceback" in told.stderr
+    ended = run("-c", program("@app.command()\ndef f(): raise KeyError('x')"))
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
     command = program("from jobs.cli import console\n@app.command()\ndef f(): console.say('caf\\u00e9 \\udcff')")
-    told = run("-c", command, PYTHONIOENCODING="ascii")
-    assert (told.returncode, told.stdout, told.stderr) == (0, "caf\\xe9 \\xff\n", "")
+    ended = run("-c", command, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "caf\\xe9 \\xff\n", "")
 
 
 def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
     talks = "def f():\n for i in range(99999): console.say('x' * 99)"
     talking = program(f"from jobs.cli import console\n@app.command()\n{talks}")
     command = f'exec 3>&1; ({{ {sys.executable} -c "$0"; echo $? >&3; }} | /usr/bin/head -n 1 >/dev/null) 3>&1'
-    told = subprocess.run(["/bin/sh", "-c", command, talking], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (told.stdout, told.stderr) == ("1\n", "")
+    ended = subprocess.run(["/bin/sh", "-c", command, talking], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
 def test_a_machine_without_a_home_folder_is_no_mistake() -> None:
@@ -94,8 +94,8 @@ def home(_):
     return Path(os.environ["HOME"])
 Path.home = classmethod(home)
 """
-    told = run("-c", missing + show_home)
-    assert (told.returncode, told.stdout, told.stderr) == (0, f"{tempfile.gettempdir()}\n", "")
+    ended = run("-c", missing + show_home)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tempfile.gettempdir()}\n", "")
 
 
 def test_an_unknown_option_is_wrong_usage() -> None:

@@ -50,7 +50,7 @@ def carry_out(*commands: Sequence[str]) -> list[tuple[str, set[str]]]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(commands)], capture_output=True, text=True, check=True
     )
-    return [(said, set(modules)) for said, modules in json.loads(done.stdout.splitlines()[-1])]
+    return [(text, set(modules)) for text, modules in json.loads(done.stdout.splitlines()[-1])]
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +69,18 @@ def test_help_imports_no_job_and_nothing_heavy(helped: list[tuple[str, set[str]]
 
 
 def test_help_names_every_command_with_the_whole_of_its_first_sentence(helped: list[tuple[str, set[str]]]) -> None:
-    said = " ".join(helped[0][0].split())
+    text = " ".join(helped[0][0].split())
     for name in main.COMMANDS:
-        assert f" {name} " in said
-    assert "Make a clip of people who are known, find them in it, and say how well that went." in said
-    assert "COMMAND [ARGS]... Who appears" in said
-    assert said.count("...") == 1
+        assert f" {name} " in text
+    assert "Make a clip of people who are known, find them in it, and say how well that went." in text
+    assert "COMMAND [ARGS]... Who appears" in text
+    assert text.count("...") == 1
 
 
-def told(command: Any) -> Any:
+def described(command: Any) -> Any:
     """Return everything that help is made from."""
-    options = [(each.opts, each.default, each.required, getattr(each, "help", None)) for each in command.params]
-    return command.help, options, {name: told(each) for name, each in getattr(command, "commands", {}).items()}
+    options = [(param.opts, param.default, param.required, getattr(param, "help", None)) for param in command.params]
+    return command.help, options, {name: described(param) for name, param in getattr(command, "commands", {}).items()}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def told(command: Any) -> Any:
 )
 def test_an_outline_tells_of_a_command_what_is_so(package: str, name: str) -> None:
     module = import_module(f"{package}.{name}")
-    assert told(get_command(outline(package, name))) == told(get_command(_app_of(vars(module), name)))
+    assert described(get_command(outline(package, name))) == described(get_command(_app_of(vars(module), name)))
 
 
 def test_a_look_at_a_configuration_needs_neither_tables_nor_models() -> None:
@@ -103,15 +103,15 @@ def test_a_look_at_a_configuration_needs_neither_tables_nor_models() -> None:
 
 def test_a_look_at_an_output_needs_its_tables_and_no_models(tmp_path: Path) -> None:
     tables.create(Store(str(tmp_path)), keep_biometrics=False)
-    ((said, modules),) = carry_out(["status", str(tmp_path), "--json"])
-    assert json.loads(said)["videos"]["done"] == 0
+    ((text, modules),) = carry_out(["status", str(tmp_path), "--json"])
+    assert json.loads(text)["videos"]["done"] == 0
     assert not modules & HEAVY - {"numpy", "pyarrow", "rich"}
 
 
 def test_a_plan_needs_neither_ray_nor_models(tmp_path: Path) -> None:
     (tmp_path / "rotten.mp4").write_text("no film")
-    ((said, modules),) = carry_out(["plan", str(tmp_path), "--output", str(tmp_path / "out")])
-    assert "rotten.mp4" in said
+    ((text, modules),) = carry_out(["plan", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert "rotten.mp4" in text
     assert not modules & {"ray", "torch", "boxmot", "ultralytics"}
 
 

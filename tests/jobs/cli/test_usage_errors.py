@@ -50,7 +50,7 @@ def answer(app: typer.Typer, line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "line_on_stderr"),
     [
         ("bakes", "there is no command bakes; did you mean bake?"),
         ("fry", "there is no command fry; `rollcall --help` shows what there is"),
@@ -67,13 +67,13 @@ def answer(app: typer.Typer, line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_where_and_what_to_do(
-    line: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: str, line_on_stderr: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert answer(app, line, monkeypatch) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"rollcall: {told}")
-    assert said.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"rollcall: {line_on_stderr}")
+    assert captured.err.count("\n") == 1
 
 
 def test_a_command_keeps_its_own_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pipeline.storage.store import Store
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of lines that the blocks would print at their ends if they took long."""
     lines: list[str] = []
 
@@ -30,7 +30,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-def test_files_hashes_and_headers_are_counted(said: list[str], tmp_path: Path) -> None:
+def test_files_hashes_and_headers_are_counted(printed: list[str], tmp_path: Path) -> None:
     for number in range(3):
         path = tmp_path / "archive" / f"day {number}" / "a.jpg"
         path.parent.mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_files_hashes_and_headers_are_counted(said: list[str], tmp_path: Path) -
     ids = identify_aloud(listing, OutputIndex(Store(str(tmp_path / "out"))))
     probes = probe_aloud(catalog.contents(ids))
     assert len(probes) == len(ids) == len(listing.sources) == 3
-    assert said == ["3 files found", "hashing: 3 of 3", "reading headers: 3 of 3"]
+    assert printed == ["3 files found", "hashing: 3 of 3", "reading headers: 3 of 3"]
 
 
 def test_a_sequence_by_folder_is_passed_on(tmp_path: Path) -> None:
