@@ -95,7 +95,10 @@ def test_a_misspelt_metric_is_noticed() -> None:
 
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {
-        selector.name for place, expression in ALL if place.startswith("panel") for selector in selectors(expression)
+        str(selector.name)
+        for place, expression in ALL
+        if place.startswith("panel")
+        for selector in selectors(expression)
     }
     absent = [name for name in METRICS if not any(series.startswith(f"ray_{name}") for series in shown)]
     assert not absent
