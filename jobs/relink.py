@@ -22,11 +22,12 @@ from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
 from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
+from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_spans
 from pipeline.storage import records, replacement
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import sequence as sequences
-from pipeline.video.relink import RELINKED, Relink, choose_basis, kept_spans, relink_video
+from pipeline.video.relink import relink_video
 
 SHOWN_VIDEOS = 25
 FAILED = 3

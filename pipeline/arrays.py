@@ -100,3 +100,9 @@ class Quantised:
         vectors = self.codes.astype(np.float32) * self.scales[:, None]
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def unit_vector(vector: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return a (D,) vector with length one. A zero vector stays zero."""
+    norm = float(np.linalg.norm(vector))
+    return (vector / norm if norm > 0 else vector).astype(np.float32)

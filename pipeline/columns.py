@@ -3,7 +3,7 @@
 A source of columns is a table or an array of structs, such as the detections of a chunk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -90,18 +90,23 @@ def make_table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     return pa.table([column(field) for field in schema], schema=schema)
 
 
-def make_structs(kind: pa.StructType, columns: Mapping[str, Any]) -> pa.StructArray:
-    """Return structs of `kind` from at least one Arrow array, numpy array or list. Fields without a column are null."""
-    count = len(next(iter(columns.values())))
+def structs(kind: pa.StructType, columns: Mapping[str, Any], num_items: int) -> pa.StructArray:
+    """Return items of `kind` from its fields, as arrays or lists. Fields without a column are null."""
     fields = [kind.field(index) for index in range(kind.num_fields)]
-    arrays = [_array(columns.get(field.name), field.type, count) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=fields)
+    arrays = [columns.get(field.name, pa.nulls(num_items, field.type)) for field in fields]
+    return pa.StructArray.from_arrays(
+        [
+            array if isinstance(array, pa.Array) else pa.array(array, field.type)
+            for array, field in zip(arrays, fields, strict=True)
+        ],
+        fields=fields,
+    )
 
 
-def with_fields(structs: pa.StructArray, **columns: pa.Array) -> pa.StructArray:
-    """Return structs in which some columns are replaced."""
-    fields = [structs.type.field(index) for index in range(structs.type.num_fields)]
-    arrays = [columns.get(field.name, structs.field(field.name)) for field in fields]
+def with_columns(items: pa.StructArray, **columns: pa.Array) -> pa.StructArray:
+    """Return `items` with other values in some fields."""
+    fields = [items.type.field(index) for index in range(items.type.num_fields)]
+    arrays = [columns.get(field.name, items.field(field.name)) for field in fields]
     return pa.StructArray.from_arrays(arrays, fields=fields)
 
 
@@ -151,7 +156,10 @@ def embedding_column(count: int, places: NDArray[np.int64], embeddings: Quantise
     )
 
 
-def _array(values: Any, kind: pa.DataType, count: int) -> pa.Array:
-    if values is None:
-        return pa.nulls(count, kind)
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+def extend_each(chunks: pa.Table, core: Callable[[pa.Table], dict[str, pa.Array]], adds: pa.Schema) -> pa.Table:
+    """Apply `core`, which returns the items of each added column for one chunk, to every row."""
+    columns: dict[str, list[pa.Array]] = {name: [] for name in adds.names}
+    for index in range(chunks.num_rows):
+        for name, added in core(chunks.slice(index, 1)).items():
+            columns[name].append(as_list(added))
+    return pa.table([pa.chunked_array(columns[field.name], field.type) for field in adds], schema=adds)

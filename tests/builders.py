@@ -28,7 +28,8 @@ from pipeline.storage.ledger import ChunkSpan, Keys, Ledger
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video.reduce import VideoJob, reduce_video
+from pipeline.video.job import VideoJob
+from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 

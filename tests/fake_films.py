@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.storage import store, tables
 from pipeline.video import blocks as tracked
-from pipeline.video import reduce
+from pipeline.video import parts, windows
 from tests.builders import Film, Walker
 
 
@@ -100,6 +100,6 @@ def in_haste() -> Iterator[None]:
 def in_steps(frames_per_part: int, frames_per_window: int) -> Iterator[None]:
     """Set how many frames the reduce tracks in one task, and how many it holds at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reduce, "MS_PER_PART", frames_per_part * reduce.MS_PER_FRAME)
-        patch.setattr(reduce, "FRAMES_PER_WINDOW", frames_per_window)
+        patch.setattr(parts, "MS_PER_PART", frames_per_part * parts.MS_PER_FRAME)
+        patch.setattr(windows, "FRAMES_PER_WINDOW", frames_per_window)
         yield

@@ -25,7 +25,7 @@ def test_columns_of_tables_and_structs_become_arrays(source: columns.Source) -> 
 @pytest.mark.parametrize("count", [0, 3])
 def test_boxes_come_back_as_they_were_written(count: int) -> None:
     boxes = np.arange(4 * count, dtype=np.float32).reshape(count, 4)
-    structs = columns.make_structs(pa.struct([("box", rows.BOX)]), {"box": columns.vector_column(boxes)})
+    structs = columns.structs(pa.struct([("box", rows.BOX)]), {"box": columns.vector_column(boxes)}, count)
     assert columns.boxes(structs).tolist() == boxes.tolist()
     assert columns.boxes(pa.Table.from_struct_array(structs)).tolist() == boxes.tolist()
 
@@ -56,9 +56,9 @@ def test_a_list_column_of_one_row_gives_its_items_back() -> None:
 
 def test_fields_without_a_column_are_null_and_fields_can_be_replaced() -> None:
     kind = pa.struct([("a", pa.int32()), ("b", pa.float32())])
-    structs = columns.make_structs(kind, {"a": np.array([1, 2])})
+    structs = columns.structs(kind, {"a": np.array([1, 2])}, 2)
     assert structs.to_pylist() == [{"a": 1, "b": None}, {"a": 2, "b": None}]
-    replaced = columns.with_fields(structs, b=columns.reals_or_null(np.array([np.nan, 0.5]), pa.float32()))
+    replaced = columns.with_columns(structs, b=columns.reals_or_null(np.array([np.nan, 0.5]), pa.float32()))
     assert replaced.to_pylist() == [{"a": 1, "b": None}, {"a": 2, "b": 0.5}]
 
 

@@ -39,7 +39,9 @@ from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.sources import Source
 from pipeline.storage.store import Store, opener
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.reduce import Part, VideoJob, reduce_video
+from pipeline.video.job import VideoJob
+from pipeline.video.parts import Part
+from pipeline.video.reduce import reduce_video
 from pipeline.weights import Registry, local_path
 
 WARM_UP = "package:ultralytics/assets/bus.jpg"

@@ -11,7 +11,7 @@ from pipeline.planning.planner import VideoPlan
 from pipeline.planning.recipe import priors
 from pipeline.storage import tables
 from pipeline.storage.ledger import Ledger
-from pipeline.video.reduce import VideoJob
+from pipeline.video.job import VideoJob
 from pipeline.video.relink import RelinkJob
 
 

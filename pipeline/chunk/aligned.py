@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Picture
-from pipeline.chunk.columns import structs
+from pipeline.columns import structs
 from pipeline.media.pictures import decode_jpeg
 
 ALIGNED_PX, RESTORED_PX = 224, 512

@@ -6,7 +6,7 @@ import pyarrow as pa
 from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.chunk.aligned import blocks, decode_pictures
-from pipeline.chunk.columns import extend_each, integers, items_of, with_columns
+from pipeline.columns import extend_each, integers, items_of, with_columns
 from pipeline.config import Config
 from pipeline.interfaces import AttributeEstimator, FaceEmbedder
 from pipeline.weights import Registry

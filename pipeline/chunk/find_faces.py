@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Picture
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, RESTORED_PX, aligned_items, blocks
-from pipeline.chunk.columns import extend_each, integers, items_of, reals, structs, vector_column, vectors
 from pipeline.chunk.restore_faces import wants_restoration
+from pipeline.columns import extend_each, integers, items_of, reals, structs, vector_column, vectors
 from pipeline.config import Config
 from pipeline.cores import gate
 from pipeline.interfaces import FaceDetector

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import rows
-from pipeline.chunk.columns import as_list
 from pipeline.chunk.recorder import ChunkRecorder, ObserverModels
+from pipeline.columns import as_list
 from pipeline.config import Config
 from pipeline.cores.plan import OPEN_END
 from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Detections, Faces, Picture, Quantised
 from pipeline.chunk.candidates import CellCandidates
-from pipeline.chunk.columns import embedding_column, structs
 from pipeline.chunk.embedding import EmbeddingQueue
+from pipeline.columns import embedding_column, structs
 from pipeline.config import Config
 from pipeline.cores.bodiless import bodiless, head_and_shoulders
 from pipeline.cores.candidates import CUT, crop_boxes, is_worth_a_crop, rate, visibility

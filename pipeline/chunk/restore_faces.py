@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, aligned_items, blocks, decode_pictures
-from pipeline.chunk.columns import extend_each, flags, integers, items_of, reals, vectors, with_columns
+from pipeline.columns import extend_each, flags, integers, items_of, reals, vectors, with_columns
 from pipeline.config import Config
 from pipeline.cores import gate
 from pipeline.interfaces import FaceRestorer

@@ -52,7 +52,7 @@ class AppearanceLog:
         self._window_ns = WINDOW_NS
         self._end_ns = 0
 
-    def add(self, frame: int, time_ns: int, vector: NDArray[np.float32]) -> None:
+    def add(self, frame: int, time_ns: int, vector: NDArray[np.floating]) -> None:
         """Add the unit vector of one detection. Frames rise."""
         if not self._starts or time_ns - self._begun_ns[-1] >= self._window_ns:
             if len(self._starts) >= MAX_WINDOWS:

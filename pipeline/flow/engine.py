@@ -15,7 +15,8 @@ from pipeline.flow import local_engine as local
 from pipeline.flow.events import Event, Work, finish_video
 from pipeline.flow.local_engine import HiredProcess
 from pipeline.flow.pools import Maps
-from pipeline.video.relink import RelinkJob, track_here
+from pipeline.video.parts import track_here
+from pipeline.video.relink import RelinkJob
 from pipeline.video.sequence import SequenceJob, link_here
 
 SMALL_FRAMES = 1_000

@@ -14,7 +14,9 @@ import pyarrow as pa
 from pipeline.errors import DataError
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
-from pipeline.video.reduce import PublishedVideo, RunParts, VideoJob, reduce_video
+from pipeline.video.job import PublishedVideo, VideoJob
+from pipeline.video.parts import RunParts
+from pipeline.video.reduce import reduce_video
 from pipeline.video.relink import RelinkJob, publish_relinked
 
 PUBLISH_RETRIES = 3

@@ -19,8 +19,9 @@ from pipeline.flow.events import Event, event_of, finish_video
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
 from pipeline.planning.spans import RowOfSpan
-from pipeline.video.reduce import VideoJob
-from pipeline.video.relink import RelinkJob, track_here
+from pipeline.video.job import VideoJob
+from pipeline.video.parts import track_here
+from pipeline.video.relink import RelinkJob
 
 
 @dataclass(frozen=True, slots=True)

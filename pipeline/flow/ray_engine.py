@@ -29,7 +29,8 @@ from pipeline.flow.events import (
 from pipeline.flow.stage import PoolOfStages, Worker
 from pipeline.planning.spans import RowOfSpan
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.reduce import Part, VideoJob
+from pipeline.video.job import VideoJob
+from pipeline.video.parts import Part
 from pipeline.video.relink import RelinkJob
 from pipeline.video.sequence import SequenceJob, link_here
 

@@ -14,12 +14,12 @@ from pipeline.errors import DataError, UserError
 from pipeline.planning.catalog import Content
 from pipeline.planning.changes import KEEP, Basis, Change, compare, least
 from pipeline.planning.recipe import Recipe, config_id
+from pipeline.planning.relink import Relink, crowded_out
 from pipeline.rows import VIDEO_TABLES
 from pipeline.storage import records, tables
 from pipeline.storage.ledger import ChunkSpan, Keys, Objects, is_whole, summarised
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.records import Row
-from pipeline.video.relink import Relink, crowded_out
 from pipeline.weights import Registry
 
 NAMED_CHANGES = 3

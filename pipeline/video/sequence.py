@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import rows
+from pipeline.columns import make_table
 from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link.params import IdentityParams
@@ -27,7 +28,7 @@ from pipeline.storage.ledger import summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.text import count
-from pipeline.video.publish import make, read_likenesses
+from pipeline.video.likenesses import read_likenesses
 
 REVISION = 1
 """Version of the linking. It rises when the code changes the results of the same files."""
@@ -129,7 +130,7 @@ def link_sequence(job: SequenceJob) -> None:
         numbers = number_sequence(persons, identity, _likenesses(job))
     told = columns | {"sequence": [job.name] * len(persons), "sequence_person_id": numbers}
     note = {"revision": REVISION, "sequence": job.name, "made_of": _made_of(job.members), "times": times.value}
-    _write(job.store, _name(job.name), note, make(SCHEMA, told))
+    _write(job.store, _name(job.name), note, make_table(SCHEMA, told))
 
 
 def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:

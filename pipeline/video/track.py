@@ -10,24 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import rows
-from pipeline.arrays import Detections
+from pipeline.arrays import Detections, unit_vector
+from pipeline.columns import boxes, integers, items_of, reals, unit_vectors
 from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
 from pipeline.cores.purity import AppearanceLog
 from pipeline.cores.suppress import suppress
 from pipeline.models.tracker import Tracker
 from pipeline.video.blocks import BlockWriter, TrackingResult
-from pipeline.video.reduce import (
-    NOMINAL_FPS,
-    Part,
-    PartOfShot,
-    VideoChunks,
-    box_array,
-    flat,
-    numbers,
-    unit,
-    unit_vectors,
-)
+from pipeline.video.job import VideoChunks
+from pipeline.video.parts import Part, PartOfShot
+from pipeline.video.timeline import NOMINAL_FPS
 
 TRACKS_PER_PART = 1 << 32
 
@@ -173,7 +166,7 @@ class _Tracks:
         looks = track.looks.parts(self._likeness)
         borders = [track.first_frame, *(look.start for look in looks[1:]), track.last_frame + 1]
         for look, (first, end) in zip(looks or [None], pairwise(borders), strict=True):
-            body = None if look is None else unit(look.total)
+            body = None if look is None else unit_vector(look.total)
             steadiness = float("nan") if look is None else look.steadiness
             yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
 
@@ -222,11 +215,11 @@ class _ChunkReader:
     def _load(self, chunk: int) -> None:
         job = self.job
         table = job.ledger.observed(job.video_id, job.spans[chunk], rows.DETECTIONS.names)
-        detections = flat(table["detections"])
-        frames = numbers(detections, "frame") + self._first_frames[chunk]
+        detections = items_of(table, "detections")
+        frames = integers(detections, "frame") + self._first_frames[chunk]
         self._order = np.argsort(frames, kind="stable")
         self._frames = frames[self._order]
-        self._boxes = box_array(detections, "box")
-        self._scores = numbers(detections, "score").astype(np.float32)
+        self._boxes = boxes(detections)
+        self._scores = reals(detections, "score").astype(np.float32)
         self._vectors = unit_vectors(detections)
         self._chunk = chunk

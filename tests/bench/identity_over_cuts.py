@@ -47,7 +47,11 @@ from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store
-from pipeline.video.reduce import Part, TrackingResult, VideoJob, publish_chunks, read_timeline
+from pipeline.video.blocks import TrackingResult
+from pipeline.video.job import VideoJob
+from pipeline.video.parts import Part
+from pipeline.video.reduce import publish_chunks
+from pipeline.video.timeline import read_timeline
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.clips import RATE

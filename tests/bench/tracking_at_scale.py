@@ -49,9 +49,11 @@ from pipeline.flow import ray_engine as run
 from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
-from pipeline.video import reduce as reducing
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.reduce import Part, VideoChunks
+from pipeline.video.job import VideoChunks
+from pipeline.video.parts import Part, RunParts
+from pipeline.video.reduce import publish_chunks
+from pipeline.video.timeline import read_timeline
 from pipeline.video.track import track_part
 
 FPS, ANALYSED_FPS, CHUNK_S = 25, 8, 30
@@ -231,9 +233,9 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
     } | counts
 
 
-def _publish(chunks: VideoChunks, run_parts: reducing.RunParts, out: str) -> dict[str, int]:
-    timeline = reducing.read_timeline(chunks, FRAME_NS)
-    return reducing.publish_chunks(chunks, timeline, run_parts, Store(out))
+def _publish(chunks: VideoChunks, run_parts: RunParts, out: str) -> dict[str, int]:
+    timeline = read_timeline(chunks, FRAME_NS)
+    return publish_chunks(chunks, timeline, run_parts, Store(out))
 
 
 def _load_trackers() -> None:

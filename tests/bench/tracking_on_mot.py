@@ -50,7 +50,9 @@ from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
-from pipeline.video.reduce import VideoChunks, publish_chunks, read_timeline
+from pipeline.video.job import VideoChunks
+from pipeline.video.reduce import publish_chunks
+from pipeline.video.timeline import read_timeline
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests.shared import SHARED

@@ -40,7 +40,7 @@ LIBRARIES = {
 ROOMS = {
     "pipeline.flow": {"pipeline/flow", "jobs"},
     "pipeline.chunk": {"pipeline/chunk", "pipeline/flow", "jobs"},
-    "pipeline.video": {"pipeline/video", "pipeline/planning", "pipeline/flow", "jobs"},
+    "pipeline.video": {"pipeline/video", "pipeline/flow", "jobs"},
     "pipeline.planning": {"pipeline/planning", "pipeline/video", "pipeline/flow", "jobs"},
     "pipeline.models": {
         "pipeline/models",

@@ -8,7 +8,7 @@ import ray.exceptions
 
 from pipeline.flow import ray_engine as run
 from pipeline.flow.events import VideoFailed
-from pipeline.video.reduce import VideoJob
+from pipeline.video.job import VideoJob
 from tests.builders import configured
 
 

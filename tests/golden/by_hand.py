@@ -19,7 +19,8 @@ from pipeline.storage import records, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import Store, opener
-from pipeline.video.reduce import VideoJob, reduce_video
+from pipeline.video.job import VideoJob
+from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
 

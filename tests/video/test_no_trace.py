@@ -21,7 +21,8 @@ from pipeline.cores.plan import ChunkParams, disjoint, plan_spans
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.reduce import Part, RunParts, reduce_video
+from pipeline.video.parts import Part, RunParts
+from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, chunk, configured, job_of
 from tests.fake_films import films, in_haste, in_steps, knobs

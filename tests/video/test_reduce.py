@@ -17,10 +17,10 @@ from pipeline.errors import DataError
 from pipeline.models.tracker_options import OPTIONS
 from pipeline.rows import DATASETS, VIDEO_TABLES
 from pipeline.video import blocks as tracked
-from pipeline.video import reduce as reducing
-from pipeline.video import track
+from pipeline.video import parts, track, windows
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.reduce import Part, reduce_video
+from pipeline.video.parts import Part
+from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from tests.builders import FPS, HEIGHT, WIDTH, Film, Walker, job
 
@@ -61,7 +61,7 @@ def test_the_length_of_chunks_changes_no_byte(tmp_path: Path, borders: list[int]
 
 def test_tracking_the_shots_apart_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reduce(TWO_AND_A_CUT, tmp_path / "one")
-    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
+    monkeypatch.setattr(parts, "MS_PER_PART", 1)
     seen: list[int] = []
 
     def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
@@ -93,9 +93,9 @@ def test_tracking_apart_what_pauses_divide_changes_no_byte(
 ) -> None:
     settings = [f"track.tracker={tracker}", "biometrics.keep=true"]
     with monkeypatch.context() as patched:
-        patched.setattr(reducing, "segments", unbroken)
+        patched.setattr(parts, "segments", unbroken)
         reduce(ON_AND_OFF, tmp_path / "one", (), *settings)
-    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
+    monkeypatch.setattr(parts, "MS_PER_PART", 1)
     numbers: list[int] = []
 
     def backwards(parts: Sequence[Part]) -> list[TrackingResult]:
@@ -139,7 +139,7 @@ def test_chunks_and_parts_leave_no_trace_where_the_camera_moves(
     film = replace(ON_AND_OFF, swing_px=60)
     reduce(film, tmp_path / "one")
     reduce(film, tmp_path / "many", range(1, 30))
-    monkeypatch.setattr(reducing, "MS_PER_PART", 1)
+    monkeypatch.setattr(parts, "MS_PER_PART", 1)
     sizes: list[int] = []
 
     def run_parts(parts: Sequence[Part]) -> list[TrackingResult]:
@@ -159,8 +159,8 @@ def unbroken(times_s: NDArray[np.float64], seen: NDArray[np.bool_], **_: Any) ->
 def test_full_blocks_go_to_the_working_area_and_leave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reduce(ON_AND_OFF, tmp_path / "one")
     monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
-    monkeypatch.setattr(reducing, "MS_PER_PART", 40)
-    monkeypatch.setattr(reducing, "FRAMES_PER_WINDOW", 11)
+    monkeypatch.setattr(parts, "MS_PER_PART", 40)
+    monkeypatch.setattr(windows, "FRAMES_PER_WINDOW", 11)
     work = job(ON_AND_OFF, [], str(tmp_path / "two"))
     found: list[TrackingResult] = []
 
@@ -185,7 +185,7 @@ def test_of_a_reduce_that_breaks_off_nothing_is_seen_and_a_repeat_works(
 ) -> None:
     reduce(ON_AND_OFF, tmp_path / "one")
     monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
-    monkeypatch.setattr(reducing, "MS_PER_PART", 40)
+    monkeypatch.setattr(parts, "MS_PER_PART", 40)
     work = job(ON_AND_OFF, [], str(tmp_path / "two"))
     before = contents(tmp_path / "two")
     left: list[bool] = []
@@ -232,7 +232,7 @@ def test_a_track_is_finished_once_nobody_can_return_to_it(tmp_path: Path, monkey
 def test_the_size_of_windows_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = Film(6.0, [Walker(0, 6, x=10, hidden=((1.0, 1.6), (2.0, 3.9)), look=1), Walker(2.1, 4, x=400, look=2)])
     reduce(film, tmp_path / "one")
-    monkeypatch.setattr(reducing, "FRAMES_PER_WINDOW", 3)
+    monkeypatch.setattr(windows, "FRAMES_PER_WINDOW", 3)
     reduce(film, tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 

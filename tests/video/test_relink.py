@@ -16,12 +16,14 @@ from pipeline.errors import UserError
 from pipeline.planning import recipe
 from pipeline.planning.catalog import Content, VideoStatus, video_status
 from pipeline.planning.changes import Basis
+from pipeline.planning.published import read_links, read_presence
+from pipeline.planning.relink import choose_basis
 from pipeline.storage import replacement, tables
 from pipeline.storage.ledger import Keys
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import track
-from pipeline.video.relink import choose_basis, read_links, read_presence, relink_video
+from pipeline.video.relink import relink_video
 from tests.builders import Film, Walker, publish
 
 CROWD = Film(

@@ -18,7 +18,8 @@ from pipeline.storage.ledger import summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video.reduce import PublishedVideo, reduce_video
+from pipeline.video.job import PublishedVideo
+from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, registry, target
 

@@ -1,0 +1,93 @@
+"""The faces of a video, each on the tracklet of its person."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import rows
+from pipeline.arrays import unit_vector
+from pipeline.columns import flags, integers, items_of, reals, unit_vectors
+from pipeline.cores.purity import AppearanceLog
+from pipeline.video.blocks import BOX, BlockReader, TrackingResult
+from pipeline.video.job import VideoChunks
+from pipeline.video.timeline import Timeline
+
+MIN_FACE_WEIGHT = 1.0
+"""Summed quality of a tracklet's faces below which they do not identify a person. It is the quality of one perfect
+face. Small and blurred faces of different people are as similar as those of one person (.9 in a street,
+MobileFaceNet)."""
+SHOWN_OF_FACES = [field for field in rows.FACE if field.name not in ("landmarks", "embedding")]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFaces:
+    """The F faces of a video, chunk by chunk.
+
+    table: F rows of SHOWN_OF_FACES.
+    chunks: (F,) int64, rising.
+    frames: (F,) int64, index in the video.
+    tracklets: (F,) int64, -1 for none.
+    means: by tracklet, the (D,) mean of its face embeddings, weighted by quality. Only for tracklets whose faces
+        reach MIN_FACE_WEIGHT.
+    steadiness: by tracklet, the steadiness of those embeddings (cores.likeness).
+    """
+
+    table: pa.Table
+    chunks: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    tracklets: NDArray[np.int64]
+    means: Mapping[int, NDArray[np.float32]]
+    steadiness: Mapping[int, float]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        return flags(self.table, "judged")
+
+
+def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, boxes: BlockReader) -> VideoFaces:
+    """Return all faces, each with the tracklet of its detection."""
+    tables_, frames, tracklets = [], [], []
+    means: dict[int, NDArray[np.float32]] = {}
+    steadiness: dict[int, float] = {}
+    looks: dict[int, AppearanceLog] = defaultdict(AppearanceLog)
+    weights: dict[int, float] = defaultdict(float)
+    for chunk in range(len(job.spans)):
+        faces = faces_of(job, chunk)
+        tables_.append(pa.table([faces.field(field.name) for field in SHOWN_OF_FACES], pa.schema(SHOWN_OF_FACES)))
+        frames.append(integers(faces, "frame") + timeline.first_frames[chunk])
+        on = integers(faces, "detection", null=-1)
+        found = boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
+        # The array is one longer than necessary. Its last place is for index -1, a face without a person.
+        by_detection = np.full(2 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
+        by_detection[found["detection"]] = tracked.tracklets(found)
+        tracklets.append(by_detection[on])
+        vectors = unit_vectors(faces)
+        if vectors is not None:
+            judged = flags(faces, "judged")
+            quality = reals(faces, "quality")
+            own = np.flatnonzero(judged & (tracklets[-1] >= 0) & vectors.any(axis=1))
+            for i in own[np.argsort(frames[-1][own], kind="stable")].tolist():
+                tracklet, frame = int(tracklets[-1][i]), int(frames[-1][i])
+                looks[tracklet].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
+                weights[tracklet] += float(quality[i])
+        end = timeline.first_frames[chunk + 1]
+        for tracklet in [one for one in looks if tracked.last_frames[one] < end or chunk + 1 == len(job.spans)]:
+            (look,) = looks.pop(tracklet).parts(None)
+            if weights.pop(tracklet) >= MIN_FACE_WEIGHT:
+                means[tracklet], steadiness[tracklet] = unit_vector(look.total), look.steadiness
+    return VideoFaces(
+        pa.concat_tables(tables_),
+        np.repeat(np.arange(len(frames)), [len(each) for each in frames]),
+        np.concatenate(frames).astype(np.int64),
+        np.concatenate(tracklets).astype(np.int64),
+        means,
+        steadiness,
+    )
+
+
+def faces_of(job: VideoChunks, chunk: int) -> pa.StructArray:
+    return items_of(job.ledger.enriched(job.video_id, job.spans[chunk], rows.FACES.names), "faces")

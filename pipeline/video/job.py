@@ -1,0 +1,65 @@
+"""The values that describe the reduce of one video and its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from pipeline.config import Config
+from pipeline.cores.likeness import Likenesses
+from pipeline.media.probe import Probe
+from pipeline.storage.ledger import ChunkSpan, Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoChunks:
+    """The durable chunks of a video, and the settings for the tables made of them.
+
+    video_id: id of the content.
+    spans: (first_cell, end_cell) of each chunk, in order.
+    csv_names: names of the CSV files to write.
+    ledger: holds the durable objects.
+    config: of the tables to make.
+    spaces: embedding spaces by `body` and `face`, where there are such embeddings.
+    priors: calibrated similarity of their embedders.
+    in_sequence: whether later files of a sequence may be linked with the persons of this video.
+    """
+
+    video_id: str
+    spans: tuple[ChunkSpan, ...]
+    csv_names: tuple[str, ...]
+    ledger: Ledger
+    config: Config
+    spaces: Mapping[str, str]
+    priors: Likenesses
+    in_sequence: bool = False
+
+    def with_spans(self, spans: tuple[ChunkSpan, ...]) -> Self:
+        return replace(self, spans=spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoJob(VideoChunks):
+    """A video that is processed.
+
+    uri: the source that is read.
+    probe: of its container.
+    config_id: id of everything besides the content on which its tables depend.
+    """
+
+    uri: str
+    probe: Probe
+    config_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedVideo:
+    """The result of a published video, for the run record.
+
+    video_id: id of the content.
+    row: its row of `videos`.
+    num_chunks: number of chunks that were reduced.
+    """
+
+    video_id: str
+    row: dict[str, Any]
+    num_chunks: int

@@ -1,0 +1,54 @@
+"""Find the cuts between shots that show one place."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.columns import items_of
+from pipeline.cores.place import Scenes, Seam, cells, closest, seam
+from pipeline.video.blocks import BlockReader
+from pipeline.video.job import VideoChunks
+from pipeline.video.timeline import Timeline
+
+SEAM_FRAMES = (4, 8)
+"""Number of analysed frames before and after a cut that are compared. Several are needed, because flashes, and the
+pictures of a camera that switches to infrared, resemble nothing before or after."""
+
+
+def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
+    """Return the nature of the cuts between the shots, from the sketches of the frames around them."""
+    analysed = np.flatnonzero(timeline.analysed)
+    around: list[tuple[list[int], list[int]]] = []
+    for (first, cut), (_, end) in pairwise(shots):
+        before, after = analysed[(analysed >= first) & (analysed < cut)], analysed[(analysed >= cut) & (analysed < end)]
+        around.append((before[-SEAM_FRAMES[0] :].tolist(), after[: SEAM_FRAMES[1]].tolist()))
+    sketches = _read_sketches(job, timeline, sorted({frame for sides in around for side in sides for frame in side}))
+    seams = []
+    for sides in around:
+        before, after = ([frame for frame in side if frame in sketches] for side in sides)
+        if not before or not after:
+            seams.append(Seam())
+            continue
+        i, j = closest([sketches[frame] for frame in before], [sketches[frame] for frame in after])
+        pair = (before[i], after[j])
+        people = np.concatenate([boxes.between(frame, frame + 1)["box"] for frame in pair])
+        seams.append(seam(sketches[pair[0]], sketches[pair[1]], cells(people, timeline.width, timeline.height)))
+    return Scenes.of(seams)
+
+
+def _read_sketches(job: VideoChunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
+    """Return the sketches of rising `frames`. Chunks of an earlier version have none."""
+    found: dict[int, bytes] = {}
+    for chunk, span in enumerate(job.spans):
+        first, end = timeline.first_frames[chunk : chunk + 2].tolist()
+        own = [frame for frame in frames if first <= frame < end]
+        if not own:
+            continue
+        table = job.ledger.observed(job.video_id, span, ["frames.list.element.place"])
+        if "frames" not in table.column_names:
+            continue
+        column = items_of(table, "frames").field("place")
+        told = {frame: column[frame - first].as_py() for frame in own}
+        found |= {frame: sketch for frame, sketch in told.items() if sketch is not None}
+    return found
