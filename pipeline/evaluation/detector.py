@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import boxes as geometry
 from pipeline.arrays import Detections
+from pipeline.boxes import pairwise_iou
 
 IOUS = np.arange(0.5, 1.0, 0.05)
 """The thresholds of COCO."""
@@ -33,7 +33,7 @@ class Matches:
 
 def match(detections: Detections, labels: NDArray[np.float32], ignored: NDArray[np.float32] | None = None) -> Matches:
     """Compare detections with (M, 4) labels. A false detection that overlaps an `ignored` box by .5 is left out."""
-    overlap = geometry.pairwise_iou(detections.boxes, labels)
+    overlap = pairwise_iou(detections.boxes, labels)
     right = np.zeros((len(detections), len(IOUS)), bool)
     for column, iou in enumerate(IOUS):
         free = np.ones(len(labels), bool)
@@ -44,7 +44,7 @@ def match(detections: Detections, labels: NDArray[np.float32], ignored: NDArray[
                 right[row, column], free[best] = True, False
     keep = np.ones(len(detections), bool)
     if ignored is not None and len(ignored) and len(detections):
-        keep = right[:, 0] | (geometry.pairwise_iou(detections.boxes, ignored).max(1) < IOUS[0])
+        keep = right[:, 0] | (pairwise_iou(detections.boxes, ignored).max(1) < IOUS[0])
     return Matches(right[keep], detections.scores[keep], len(labels))
 
 

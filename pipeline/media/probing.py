@@ -11,6 +11,7 @@ from fractions import Fraction
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.format import Flags
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.cores.plan import NS
@@ -117,13 +118,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     is_clockless = bool(container.format.flags & Flags.no_timestamps.value)
     start_pts, stamped = find_start(head, time_base)
     stamped = stamped or is_clockless
-    # A bare stream states its rate itself or not at all. FFmpeg then assumes 25 a second.
-    rates = (
-        [stream.codec_context.framerate]
-        if is_clockless
-        else [stream.average_rate, stream.guessed_rate, stream.base_rate]
-    )
-    stated_rate = next((rate for rate in map(fraction, rates) if rate and rate <= MAX_RATE), None)
+    stated_rate = _stated_rate(stream, is_clockless=is_clockless)
     fps = stated_rate or DEFAULT_RATE
 
     size = _size(open_source)
@@ -143,10 +138,8 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     if entered is not None and entered.width * entered.height > first.width * first.height:
         first = entered
     insets = insets_of(open_source, container, stream, first)
-    aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
     frames_say_aspect = not formats & ASPECT_FORMATS
-    if frames_say_aspect and abs((frame_aspect := PixelAspects()(first)) / aspect - 1) > TOLERANCE:
-        aspect = frame_aspect  # the decoder's latest value may differ from the first frame's
+    aspect = _pixel_aspect(stream, first, frames_say_aspect=frames_say_aspect)
     mirrored, rotation = orientation_of(head[0])
     across = max(1, round((first.width - insets[0] - insets[2]) * aspect))
     down = first.height - insets[1] - insets[3]
@@ -189,6 +182,25 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
         packet_ids=layout.ids,
         warning="; ".join(filter(None, warnings)) or None,
     )
+
+
+def _stated_rate(stream: VideoStream, *, is_clockless: bool) -> Fraction | None:
+    """Return the frames a second that the container, or a stream without a clock, states. None if it states none."""
+    # A bare stream states its rate itself or not at all. FFmpeg then assumes 25 a second.
+    rates = (
+        [stream.codec_context.framerate]
+        if is_clockless
+        else [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    )
+    return next((rate for rate in map(fraction, rates) if rate and rate <= MAX_RATE), None)
+
+
+def _pixel_aspect(stream: VideoStream, frame: VideoFrame, *, frames_say_aspect: bool) -> Fraction:
+    """Return the width of a stored pixel over its height, as the container or, if frames state it, `frame` does."""
+    aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
+    if frames_say_aspect and abs((frame_aspect := PixelAspects()(frame)) / aspect - 1) > TOLERANCE:
+        return frame_aspect  # the decoder's latest value may differ from the first frame's
+    return aspect
 
 
 def _layout(open_source: Opener, container: InputContainer) -> Layout:
