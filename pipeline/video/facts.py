@@ -17,6 +17,7 @@ from pipeline.video.blocks import BlockReader, TrackingResult
 from pipeline.video.faces import VideoFaces
 from pipeline.video.job import VideoChunks
 from pipeline.video.likenesses import likeness_table
+from pipeline.video.observed import observed_columns
 from pipeline.video.timeline import Timeline
 from pipeline.video.tracklets import Summaries
 from pipeline.video.windows import fill_ns, frames_of_shots, windows
@@ -92,20 +93,27 @@ def _detections(
     boxes: BlockReader,
     ids: NDArray[np.int64],
 ) -> Iterator[pa.Table]:
-    """Yield the rows of `detections`, one window of frames at a time."""
+    """Yield the rows of `detections`, one window of frames at a time.
+
+    A column that is not made here is copied from the field of that name of rows.DETECTION.
+    """
+    schema = facts_schema("detections")
     for shot, frames in frames_of_shots(timeline, shots):
         for start, end, knots in windows(job, frames, tracked, boxes):
-            found = rows_between(knots, frames, fill_ns(job), start, end)
+            window = rows_between(knots, frames, fill_ns(job), start, end)
             columns: dict[str, Any] = {
-                "video_id": [job.video_id] * len(found),
-                "frame_num": found.frames + 1,
-                "time_s": timeline.seconds(found.frames),
-                "shot": np.full(len(found), shot + 1),
-                "tracklet_id": ids[found.tracklets],
-                "score": reals_or_null(np.round(found.scores.astype(np.float64), 3)),
-                "interpolated": found.interpolated,
+                "video_id": [job.video_id] * len(window),
+                "frame_num": window.frames + 1,
+                "time_s": timeline.seconds(window.frames),
+                "shot": np.full(len(window), shot + 1),
+                "tracklet_id": ids[window.tracklets],
+                "score": reals_or_null(np.round(window.scores.astype(np.float64), 3)),
+                "interpolated": window.interpolated,
             }
-            yield make_table(facts_schema("detections"), columns | _box_columns(found.boxes))
+            columns |= _box_columns(window.boxes)
+            if copied := [name for name in schema.names if name not in columns]:
+                columns |= observed_columns(job, copied, window, tracked, boxes.between(start, end))
+            yield make_table(schema, columns)
 
 
 def _tracklet_columns(
