@@ -43,6 +43,7 @@ LOST_HEAD = {
     "reason": "JobDeploymentStatusTransitionGracePeriodExceeded",
 }
 STOPPED = {"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED", "message": "Job was intentionally stopped."}
+TOO_LONG = {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING", "reason": "DeadlineExceeded"}
 REFUSED = {"jobDeploymentStatus": "ValidationFailed", "message": "The RayJob spec is invalid"}
 
 
@@ -88,6 +89,7 @@ class Cluster:
         ([ended(5)], 5, 1),
         ([STOPPED], 130, 1),
         ([REFUSED], 2, 1),
+        ([TOO_LONG], 124, 1),
         ([ended(1), ended(0)], 0, 2),
         ([ended(4), ended(0)], 0, 2),
         ([LOST_HEAD, ended(0)], 0, 2),

@@ -28,8 +28,8 @@ PAUSE_S = 300
 TIMEOUT_S = 30
 TRIES = 3
 ENDED = {"Complete", "Failed", "ValidationFailed"}
-FAILED, USAGE, QUARANTINED, DEFERRED, HELD, INTERRUPTED = 1, 2, 3, 4, 5, 130
-NO_USE_TO_REPEAT = {USAGE, QUARANTINED, INTERRUPTED}
+FAILED, USAGE, QUARANTINED, HELD, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 5, 124, 130
+NO_USE_TO_REPEAT = {USAGE, QUARANTINED, OUT_OF_TIME, INTERRUPTED}
 EXIT_STATUS = re.compile(r"failed with exit code (\d+)")
 TOO_MANY, SERVER_FAULTS = 429, 500
 EXPECTED = {"POST": 409, "GET": 404}
@@ -95,6 +95,8 @@ def exit_status(deployment: str, outcome: str, status: Mapping[str, Any]) -> int
         return USAGE
     if outcome == "STOPPED":
         return INTERRUPTED
+    if status.get("reason") == "DeadlineExceeded":
+        return OUT_OF_TIME
     code = EXIT_STATUS.search(message)
     return int(code[1]) if code else FAILED
 
