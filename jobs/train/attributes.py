@@ -19,7 +19,7 @@ from pipeline.corpora import utkface
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
-from pipeline.models.estimator import AttributeEstimator
+from pipeline.models.estimator import StarterEstimator
 from pipeline.training.attributes import (
     AttributeTrainingParams,
     finish,
@@ -107,7 +107,7 @@ def attributes(
     say("calibrating")
     path = output / f"{NAME}.safetensors"
     finish(network, side_px, sides["validation"], read_picture, path, mirrored=mirrored, batch=BATCH, device=chosen)
-    estimator = AttributeEstimator(path, batch=BATCH, device=chosen, half=False)
+    estimator = StarterEstimator(path, batch=BATCH, device=chosen, half=False)
     parts = evaluation.judge(sides["test"], read_picture, estimator, batch=BATCH, copies_px=evaluation.COPIES_PX)
     judged = pd.concat(parts, ignore_index=True).assign(estimator=NAME)
     write_predictions(judged, output / "test.csv")

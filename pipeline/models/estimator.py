@@ -3,10 +3,8 @@
 Each estimator knows its own window, input size, colour order, normalisation, and the errors of its ages.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
@@ -25,39 +23,6 @@ from pipeline.models.heads import read_heads_file
 from pipeline.models.networks import Runner, fill, is_safetensors, read_checkpoint
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 
-
-class Estimator(Protocol):
-    def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
-        """Estimate age and gender of (N, S, S, 3) uint8 RGB aligned faces of any size S."""
-        ...
-
-
-def load_estimator(kind: str, parts: Mapping[str, Path], *, batch: int, device: str, half: bool) -> Estimator:
-    """Load the estimator `kind`, one of KINDS, from the files of its `parts`. Raises UserError."""
-    if kind not in KINDS:
-        raise UserError(f"estimator kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    missing = KINDS[kind] - parts.keys()
-    if missing:
-        raise UserError(
-            f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
-        )
-    if kind == "attributes":
-        return AttributeEstimator(parts[WHOLE], batch=batch, device=device, half=half)
-    if kind == "network":
-        return NetworkEstimator(parts[WHOLE], batch=batch, device=device, half=half)
-    if kind == "ssrnet":
-        return SsrNetEstimator(parts["age"], parts["gender"], batch=batch, device=device, half=half)
-    if is_safetensors(parts["heads"]):
-        return HeadsEstimator(parts["embedder"], parts["heads"], batch=batch, device=device, half=half)
-    embedder = FaceEmbedder(parts["embedder"], batch=batch, device=device, half=half, view=BOSCH_VIEW)
-    return BoschEstimator(embedder, parts["heads"], batch=batch, device=device, half=half)
-
-
-WHOLE = "network"
-"""Part name of an estimator that is a single file."""
-KINDS = {"attributes": {WHOLE}, "heads": {"embedder", "heads"}, "network": {WHOLE}, "ssrnet": {"age", "gender"}}
-"""Kind -> names of its parts."""
-
 BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
 """The window that the heads were trained on: RetinaFace's box, at (.22, .19, .76, .92) of the aligned face (the
     median of 118 faces), plus 30 % of it on each side, as far as the aligned face reaches. The half range is 127.5,
@@ -69,7 +34,7 @@ this kind have it on UTKFace."""
 BOSCH_BUCKETS = 12
 
 
-class AttributeEstimator:
+class StarterEstimator:
     """The starter estimator (pipeline.models.attributes). It sees the window of UTKFace's pictures."""
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
@@ -175,6 +140,14 @@ class HeadsEstimator:
         """Return (N,) raw ages, ones, and logits of a woman for calibration. vectors: (N, D), N > 0."""
         years, logits, _ = self._run(embeddings)
         return years, np.ones_like(years), logits
+
+
+def load_heads(embedder: Path, heads: Path, *, batch: int, device: str, half: bool) -> HeadsEstimator | BoschEstimator:
+    """Load heads of `rollcall train heads`, or those of seed B, which are a Keras file."""
+    if is_safetensors(heads):
+        return HeadsEstimator(embedder, heads, batch=batch, device=device, half=half)
+    facenet = FaceEmbedder(embedder, batch=batch, device=device, half=half, view=BOSCH_VIEW)
+    return BoschEstimator(facenet, heads, batch=batch, device=device, half=half)
 
 
 class NetworkEstimator:

@@ -35,47 +35,8 @@ MAX_FACES = 300
 NMS_IOU = 0.4
 """NMS threshold of both RetinaFace packages, close to YuNet's .3."""
 
-Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+NetworkFaces = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 """boxes (N, 4), scores (N,), landmarks (N, 5, 2), in pixels of the detector's input."""
-
-
-class FaceDetector(Protocol):
-    def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
-        """Find the faces of each (H, W, 3) uint8 RGB crop."""
-        ...
-
-
-def load_face_detector(
-    kind: str, path: Path | None, *, input_px: int, batch: int, min_score: float, device: str, half: bool
-) -> FaceDetector:
-    """Load the face detector `kind`, one of KINDS.
-
-    path: its weights. None only for mtcnn, whose weights are part of the facenet-pytorch package.
-    input_px: side of the square that a crop is fitted into.
-    batch: number of crops in a batch. mtcnn, yunet and yolo-face take one at a time.
-    half: use float16 for RetinaFace on a GPU.
-
-    Raises UserError if the file holds no such network.
-    """
-    if kind not in KINDS:
-        raise UserError(f"face detector kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if kind == "mtcnn":
-        return Mtcnn(input_px=input_px, min_score=min_score, device=device)
-    if path is None:
-        raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
-    if kind == "yolo-face":
-        return YoloFace(path, input_px=input_px, min_score=min_score, device=device, half=half)
-    if kind == "yunet":
-        return Yunet(path, input_px=input_px, min_score=min_score)
-    network = RetinaFaceR50Network if kind == "retinaface-r50" else RetinaFaceMobileNetwork
-    return RetinaFace(
-        network(path, input_px=input_px, device=device),
-        input_px=input_px,
-        batch=batch,
-        min_score=min_score,
-        device=device,
-        half=half,
-    )
 
 
 class RetinaFaceNetwork(Protocol):
@@ -84,7 +45,7 @@ class RetinaFaceNetwork(Protocol):
         anchors."""
         ...
 
-    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> NetworkFaces:
         """Decode one sample's `outputs` at the anchors with these numbers."""
         ...
 
@@ -143,7 +104,7 @@ class RetinaFaceR50Network:
         landmarks = torch.cat([points.reshape(rows, -1, 5, 2) for points in heads[2::3]], dim=1)
         return scores, boxes, landmarks
 
-    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> NetworkFaces:
         scores, boxes, landmarks = (output[anchors] for output in outputs)
         places = self._anchors[anchors]
         return (
@@ -181,7 +142,7 @@ class RetinaFaceMobileNetwork:
         boxes, scores, landmarks = self._network(bgr.permute(0, 3, 1, 2))
         return scores[..., 1], boxes, landmarks
 
-    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> Found:
+    def decode(self, outputs: Sequence[NDArray[np.float32]], anchors: NDArray[np.int64]) -> NetworkFaces:
         scores, boxes, landmarks = (torch.from_numpy(output[anchors]) for output in outputs)
         priors = self._priors[anchors]
         return (
@@ -191,13 +152,30 @@ class RetinaFaceMobileNetwork:
         )
 
 
+def load_retinaface_r50(
+    path: Path, *, input_px: int, batch: int, min_score: float, device: str, half: bool
+) -> RetinaFace:
+    """Load RetinaFace on ResNet-50."""
+    network = RetinaFaceR50Network(path, input_px=input_px, device=device)
+    return RetinaFace(network, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
+
+
+def load_retinaface_mobile(
+    path: Path, *, input_px: int, batch: int, min_score: float, device: str, half: bool
+) -> RetinaFace:
+    """Load RetinaFace on MobileNet-0.25."""
+    network = RetinaFaceMobileNetwork(path, input_px=input_px, device=device)
+    return RetinaFace(network, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
+
+
 class Mtcnn:
     """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises.
 
     It takes one crop per call, because its later networks pool the proposals of a batch.
     """
 
-    def __init__(self, *, input_px: int, min_score: float, device: str) -> None:
+    def __init__(self, *, input_px: int, min_score: float, device: str, **_: object) -> None:
+        # The package loads its own files, which the registry has verified.
         self._network = MTCNN(thresholds=[0.6, 0.7, min_score], keep_all=True, device=torch.device(device)).eval()
         self._input_px = input_px
         self._min_score = min_score
@@ -207,17 +185,17 @@ class Mtcnn:
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = _fit(crop, self._input_px)
-        found = self._network.detect(canvas, landmarks=True)
-        if found[0] is None:
+        raw = self._network.detect(canvas, landmarks=True)
+        if raw[0] is None:
             return NO_FACES
-        boxes, scores, landmarks = (np.asarray(array, np.float32) for array in found)
+        boxes, scores, landmarks = (np.asarray(array, np.float32) for array in raw)
         return _faces((boxes, scores, landmarks), scale, self._min_score)
 
 
 class Yunet:
     """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop per call."""
 
-    def __init__(self, path: Path, *, input_px: int, min_score: float) -> None:
+    def __init__(self, path: Path, *, input_px: int, min_score: float, **_: object) -> None:
         try:
             self._network = cv2.FaceDetectorYN.create(str(path), "", (input_px, input_px), min_score, NMS_IOU)
         except cv2.error as error:
@@ -236,9 +214,9 @@ class Yunet:
         _, rows = self._network.detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
         if rows is None:
             return NO_FACES
-        found = np.asarray(rows, np.float32)
-        boxes = np.hstack([found[:, :2], found[:, :2] + found[:, 2:4]])
-        return _faces((boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
+        faces = np.asarray(rows, np.float32)
+        boxes = np.hstack([faces[:, :2], faces[:, :2] + faces[:, 2:4]])
+        return _faces((boxes, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
 
 
 class YoloFace:
@@ -247,7 +225,7 @@ class YoloFace:
     It takes one crop per call. It finds no landmarks: they are nan.
     """
 
-    def __init__(self, path: Path, *, input_px: int, min_score: float, device: str, half: bool) -> None:
+    def __init__(self, path: Path, *, input_px: int, min_score: float, device: str, half: bool, **_: object) -> None:
         self._find = PersonDetector(
             path,
             image_size=-(-input_px // STRIDE) * STRIDE,
@@ -262,12 +240,12 @@ class YoloFace:
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
         return [
-            Faces(each.boxes, each.scores, np.full((len(each), 5, 2), np.nan, np.float32)) for each in self._find(crops)
+            Faces(heads.boxes, heads.scores, np.full((len(heads), 5, 2), np.nan, np.float32))
+            for heads in self._find(crops)
         ]
 
 
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
-KINDS = ("retinaface-r50", "retinaface-mobile0.25", "mtcnn", "yunet", "yolo-face")
 
 
 def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
@@ -284,14 +262,14 @@ def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
     return canvas, scale
 
 
-def _faces(found: Found, scale: float, min_score: float) -> Faces:
+def _faces(raw: NetworkFaces, scale: float, min_score: float) -> Faces:
     """Scale back to the crop, round, drop weak and duplicate faces, and order: best first, then from left to right.
 
     Every value is rounded before it decides anything. Position decides between equal scores.
     """
-    boxes = np.round(found[0] / scale, 1).astype(np.float32)
-    scores = np.round(found[1], 3).astype(np.float32)
-    landmarks = np.round(found[2] / scale, 1).astype(np.float32)
+    boxes = np.round(raw[0] / scale, 1).astype(np.float32)
+    scores = np.round(raw[1], 3).astype(np.float32)
+    landmarks = np.round(raw[2] / scale, 1).astype(np.float32)
     order = np.lexsort((boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], -scores))
     order = order[scores[order] >= np.float32(min_score)]
     kept = torchvision.ops.nms(torch.from_numpy(boxes[order]), torch.from_numpy(scores[order]), NMS_IOU).numpy()

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
+from typing import Any
 
 from pipeline.models import lean  # noqa: F401  (before all that imports torchvision)
 
@@ -11,15 +12,68 @@ import cv2
 import torch
 
 from pipeline.config import Config
-from pipeline.models.body_embedder import BodyEmbedder
-from pipeline.models.estimator import WHOLE, Estimator, load_estimator
-from pipeline.models.face_detector import FaceDetector, load_face_detector
-from pipeline.models.face_embedder import FaceEmbedder
-from pipeline.models.person_detector import PersonDetector
+from pipeline.errors import UserError
+from pipeline.interfaces import (
+    AttributeEstimator,
+    BodyEmbedder,
+    FaceDetector,
+    FaceEmbedder,
+    FaceRestorer,
+    PersonDetector,
+)
 from pipeline.weights import Registry
+from pipeline.weights.kinds import KINDS, kinds_of
 
-if TYPE_CHECKING:
-    from pipeline.models.face_restorer import FaceRestorer
+WHOLE = "path"
+"""Part name of a model that is a single file."""
+
+
+def load_model(kind: str, files: Mapping[str, Path], **settings: Any) -> Any:
+    """Load a model with the loader of its kind (weights.kinds).
+
+    files: by part, or by WHOLE.
+    settings: those of its role: batch, device, half, and more for detectors.
+    """
+    return resolve_name(f"pipeline.models.{KINDS[kind].loader}")(**files, **settings)
+
+
+def load_estimator(kind: str, files: Mapping[str, Path], *, batch: int, device: str, half: bool) -> AttributeEstimator:
+    """Load an estimator from its `files`, by part. Raises UserError if the kind is unknown or a part is missing."""
+    kinds = kinds_of("estimator")
+    if kind not in kinds:
+        raise UserError(f"estimator kind must be one of {', '.join(kinds)}, got {kind!r}")
+    missing = set(KINDS[kind].parts or {WHOLE}) - files.keys()
+    if missing:
+        raise UserError(
+            f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
+        )
+    return load_model(kind, files, batch=batch, device=device, half=half)
+
+
+def load_face_detector(
+    kind: str,
+    files: Mapping[str, Path],
+    *,
+    input_px: int,
+    batch: int,
+    min_score: float,
+    device: str,
+    half: bool,
+) -> FaceDetector:
+    """Load a face detector from its `files`, by part.
+
+    input_px: side of the square that a crop is fitted into.
+    batch: number of crops in a batch. mtcnn, yunet and yolo-face take one at a time.
+    half: use float16 for RetinaFace on a GPU.
+
+    Raises UserError if the kind is unknown, or the file holds no such network.
+    """
+    kinds = kinds_of("look")
+    if kind not in kinds:
+        raise UserError(f"face detector kind must be one of {', '.join(kinds)}, got {kind!r}")
+    if not files and not KINDS[kind].parts:
+        raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
+    return load_model(kind, files, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
 
 
 class Loader:
@@ -38,24 +92,21 @@ class Loader:
         self._half = config.compute.precision == "auto" and self._device == "cuda"
 
     def person_detector(self) -> PersonDetector:
+        """Load the detector of people."""
         chosen = self._config.observe.detector
-        return PersonDetector(
-            self._registry.path(chosen.weights),
+        return self._load(
+            chosen.weights,
             image_size=chosen.image_size,
             batch=chosen.batch,
             min_score=chosen.min_score,
             nms_iou=chosen.nms_iou,
             max_per_frame=chosen.max_per_frame,
-            device=self._device,
-            half=self._half,
         )
 
     def body_embedder(self) -> BodyEmbedder | None:
+        """Load the embedder of bodies, or return None if there is none."""
         chosen = self._config.observe.body
-        if chosen.weights is None:
-            return None
-        path = self._registry.path(chosen.weights)
-        return BodyEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
+        return None if chosen.weights is None else self._load(chosen.weights, batch=chosen.batch)
 
     def face_check(self) -> FaceDetector | None:
         """Load the detector for the quick face check of a crop, or return None if the check is off."""
@@ -75,36 +126,29 @@ class Loader:
         chosen, size_px = self._config.faces, self._config.observe.detector.image_size
         return self._face_detector(chosen.detector, size_px, 1, chosen.min_score)
 
-    def restorer(self) -> "FaceRestorer | None":
+    def restorer(self) -> FaceRestorer | None:
+        """Load the restorer of faces, or return None if restoration is off."""
         chosen = self._config.restore
-        if chosen.mode == "off":
-            return None
-        from pipeline.models.face_restorer import FaceRestorer  # gfpgan takes seconds to import, and is seldom needed
+        return None if chosen.mode == "off" else self._load(chosen.weights, batch=chosen.batch)
 
-        path = self._registry.path(chosen.weights)
-        return FaceRestorer(path, batch=chosen.batch, device=self._device, half=self._half)
-
-    def estimator(self) -> Estimator | None:
+    def estimator(self) -> AttributeEstimator | None:
+        """Load the estimator of age and gender, or return None if there is none."""
         chosen = self._config.estimate
         if chosen.estimator is None:
             return None
         kind = self._registry.entry(chosen.estimator).kind
-        parts = self._parts(chosen.estimator)
-        return load_estimator(kind, parts, batch=chosen.batch, device=self._device, half=self._half)
+        files = self._files(chosen.estimator)
+        return load_estimator(kind, files, batch=chosen.batch, device=self._device, half=self._half)
 
     def face_embedder(self) -> FaceEmbedder | None:
+        """Load the embedder of faces, or return None if there is none."""
         chosen = self._config.estimate
-        if chosen.face_embedding is None:
-            return None
-        path = self._registry.path(chosen.face_embedding)
-        return FaceEmbedder(path, batch=chosen.batch, device=self._device, half=self._half)
+        return None if chosen.face_embedding is None else self._load(chosen.face_embedding, batch=chosen.batch)
 
     def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
-        entry = self._registry.entry(name)
-        path = None if entry.parts else self._registry.path(name)
         return load_face_detector(
-            entry.kind,
-            path,
+            self._registry.entry(name).kind,
+            self._files(name),
             input_px=input_px,
             batch=batch,
             min_score=min_score,
@@ -112,7 +156,10 @@ class Loader:
             half=self._half,
         )
 
-    def _parts(self, name: str) -> Mapping[str, Path]:
-        entry = self._registry.entry(name)
-        parts = entry.parts or {WHOLE: name}
+    def _load(self, name: str, **settings: Any) -> Any:
+        kind = self._registry.entry(name).kind
+        return load_model(kind, self._files(name), device=self._device, half=self._half, **settings)
+
+    def _files(self, name: str) -> Mapping[str, Path]:
+        parts = self._registry.entry(name).parts or {WHOLE: name}
         return {role: self._registry.path(part) for role, part in parts.items()}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pipeline.arrays import Picture
 from pipeline.evaluation.attributes import AGE_GROUPS, COPIES_PX, aligned
 from pipeline.models.attributes import YEARS, AttributeFile, AttributeNet, Calibration
-from pipeline.models.estimator import AttributeEstimator
+from pipeline.models.estimator import StarterEstimator
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.degrade import Degradation, degrade
 from pipeline.training.loop import Run, Schedule, ahead, averaged, cosine, decayed, device_of, seed, set_rate
@@ -152,14 +152,14 @@ def finish(
         path, network
     )
     # The calibration runs on the written file, because its weights have half the digits.
-    estimator = AttributeEstimator(path, batch=batch, device=device, half=False)
+    estimator = StarterEstimator(path, batch=batch, device=device, half=False)
     known = validation[(validation["age"] < YEARS) & validation["gender"].notna()]
     calibration = calibrate(raw_of(estimator, known, read, batch=batch), KNOTS, AGE_GROUPS)
     AttributeFile(side_px=side_px, mirrored=mirrored, calibration=calibration, width=network.width).write(path, network)
     return calibration
 
 
-def raw_of(estimator: AttributeEstimator, faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int) -> Raw:
+def raw_of(estimator: StarterEstimator, faces: pd.DataFrame, read: Callable[[Path], Picture], *, batch: int) -> Raw:
     """Return the raw outputs of `estimator` for labelled faces (weight 1) and their COPIES_PX (COPIES_WEIGHT
     together)."""
     parts = [

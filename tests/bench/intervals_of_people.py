@@ -32,7 +32,7 @@ from pipeline.corpora.splits import split_faces
 from pipeline.media.faces import TEMPLATE, TEMPLATE_PX, face_detail, face_sharpness
 from pipeline.media.pictures import decode_jpeg
 from pipeline.models.aligned import UTKFACE
-from pipeline.models.estimator import AttributeEstimator
+from pipeline.models.estimator import StarterEstimator
 from pipeline.training.degrade import Degradation, degrade
 from tests.shared import SHARED
 
@@ -99,7 +99,7 @@ def _shifted(picture: Picture, off: NDArray[np.float64]) -> Picture:
 def judge(people: pd.DataFrame, num_frames: int, seed: int) -> pd.DataFrame:
     """Return a row for each frame of each of `people`: person, truth, is_female, shot, the estimates and the gate's
     verdict."""
-    estimator = AttributeEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
+    estimator = StarterEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
     parts: list[pd.DataFrame] = []
     for place, row in enumerate(people.itertuples()):
         picture = decode_jpeg(Path(str(row.path)).read_bytes())
@@ -112,7 +112,7 @@ def judge(people: pd.DataFrame, num_frames: int, seed: int) -> pd.DataFrame:
 
 
 def _judged(
-    estimator: AttributeEstimator, faces: NDArray[np.uint8], face_px: NDArray[np.float64] | float
+    estimator: StarterEstimator, faces: NDArray[np.uint8], face_px: NDArray[np.float64] | float
 ) -> pd.DataFrame:
     """Return the estimates and the gate's verdicts for aligned faces of one person alone, each `face_px` wide in its
     picture."""
@@ -194,7 +194,7 @@ def intervals(judged: pd.DataFrame, params: PersonParams, num_faces: int) -> dic
 def gated(people: pd.DataFrame) -> pd.DataFrame:
     """Return for every width of a face and every blur the share of faces that is judged, and the mean error of their
     ages."""
-    estimator = AttributeEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
+    estimator = StarterEstimator(WEIGHTS, batch=BATCH, device="cpu", half=False)
     pictures = [decode_jpeg(Path(str(path)).read_bytes()) for path in people["path"]]
     found: list[dict[str, Any]] = []
     for side, blur in product(SIDES_PX, BLURS):

@@ -21,8 +21,8 @@ from pipeline.corpora.people import read_frames
 from pipeline.evaluation.reid import normalised
 from pipeline.media.faces import TEMPLATE, TEMPLATE_PX, align_face, similarity
 from pipeline.models.aligned import UTKFACE, Window
-from pipeline.models.face_detector import load_face_detector
 from pipeline.models.face_embedder import FaceEmbedder, View
+from pipeline.models.loading import load_face_detector
 from pipeline.models.mobilefacenet import HEIGHT_PX, WIDTH_PX
 from tests.shared import SHARED
 
@@ -45,7 +45,7 @@ def faces_of_clips() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.i
     """Return (N, 224, 224, 3) aligned faces, and their clips, tracks and times in s."""
     path = SHARED / "weights/mobilenet0.25_Final.pth"
     detector = load_face_detector(
-        "retinaface-mobile0.25", path, input_px=960, batch=1, min_score=0.8, device="cpu", half=False
+        "retinaface-mobile0.25", {"path": path}, input_px=960, batch=1, min_score=0.8, device="cpu", half=False
     )
     aligned, rows, num_tracks = [], [], 0
     for clip, (name, per_second) in enumerate(CLIPS.items()):

@@ -23,8 +23,8 @@ from scipy.special import expit
 from pipeline.media.faces import TEMPLATE, TEMPLATE_PX, align_face, similarity
 from pipeline.media.pictures import decode_jpeg
 from pipeline.models.aligned import UTKFACE, Window
-from pipeline.models.estimator import SSRNET_WINDOW, load_estimator
-from pipeline.models.face_detector import load_face_detector
+from pipeline.models.estimator import SSRNET_WINDOW
+from pipeline.models.loading import load_estimator, load_face_detector
 from pipeline.models.networks import Runner
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 from tests.shared import SHARED
@@ -69,7 +69,7 @@ def read_sample(size: int | None) -> Sample:
     chosen = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))[:size]]
     detector = load_face_detector(
         "retinaface-mobile0.25",
-        SHARED / "weights/mobilenet0.25_Final.pth",
+        {"path": SHARED / "weights/mobilenet0.25_Final.pth"},
         input_px=320,
         batch=8,
         min_score=0.5,

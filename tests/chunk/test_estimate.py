@@ -97,15 +97,14 @@ def test_a_chunk_without_faces_is_estimated_without_a_model() -> None:
 def test_a_woman_and_a_man_in_a_talkshow_are_told_apart() -> None:
     import av
 
-    from pipeline.models.estimator import load_estimator
-    from pipeline.models.face_detector import load_face_detector
+    from pipeline.models.loading import load_estimator, load_face_detector
 
     with av.open(str(SHARED / "clips" / "talkshow.mp4")) as container:
         picture = np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"), np.uint8)
     config = load(settings=["faces.min_score=0.5"])
     detector = load_face_detector(
         "retinaface-mobile0.25",
-        SHARED / "weights" / "mobilenet0.25_Final.pth",
+        {"path": SHARED / "weights" / "mobilenet0.25_Final.pth"},
         input_px=config.faces.input_px,
         batch=config.faces.batch,
         min_score=config.faces.min_score,

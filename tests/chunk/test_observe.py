@@ -408,7 +408,7 @@ def test_no_more_full_pictures_than_a_batch_wait_for_the_models(decoders: list[S
 @pytest.fixture(scope="module")
 def real() -> SpanObserver:
     from pipeline.models.body_embedder import BodyEmbedder
-    from pipeline.models.face_detector import load_face_detector
+    from pipeline.models.loading import load_face_detector
     from pipeline.models.person_detector import PersonDetector
 
     torch.set_num_threads(1)
@@ -418,8 +418,9 @@ def real() -> SpanObserver:
         weights / "yolov8n.pt", image_size=320, batch=4, min_score=0.1, nms_iou=0.7, max_per_frame=300, **device
     )
     embedder = BodyEmbedder(weights / "osnet_x0_25_msmt17.pt", batch=4, **device)
-    look = load_face_detector("yunet", weights / "yunet_n_640_640.onnx", input_px=160, batch=1, min_score=0.6, **device)
-    return SpanObserver(chosen, detector, embedder, look, None)
+    files = {"path": weights / "yunet_n_640_640.onnx"}
+    face_check = load_face_detector("yunet", files, input_px=160, batch=1, min_score=0.6, **device)
+    return SpanObserver(chosen, detector, embedder, face_check, None)
 
 
 @needs_shared

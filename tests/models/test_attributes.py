@@ -19,7 +19,8 @@ from pipeline.models.attributes import (
     load_attributes,
     moments,
 )
-from pipeline.models.estimator import WHOLE, AttributeEstimator, load_estimator
+from pipeline.models.estimator import StarterEstimator
+from pipeline.models.loading import WHOLE, load_estimator
 from pipeline.models.networks import FACTS, write_checkpoint
 
 SIDE_PX = 48
@@ -58,9 +59,9 @@ def faces(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, 10, 10, 3), np.uint8).repeat(10, 1).repeat(10, 2)
 
 
-def load(path: Path, batch: int = 4) -> AttributeEstimator:
+def load(path: Path, batch: int = 4) -> StarterEstimator:
     estimator = load_estimator("attributes", {WHOLE: path}, batch=batch, device="cpu", half=False)
-    assert isinstance(estimator, AttributeEstimator)
+    assert isinstance(estimator, StarterEstimator)
     return estimator
 
 

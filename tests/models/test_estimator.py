@@ -10,9 +10,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.interfaces import AttributeEstimator
 from pipeline.media.pictures import decode_jpeg
 from pipeline.models.aligned import UTKFACE, Window
-from pipeline.models.estimator import BoschHeads, Estimator, load_estimator
+from pipeline.models.estimator import BoschHeads
+from pipeline.models.loading import load_estimator
 from tests.shared import SHARED, needs_shared
 
 HEADS = SHARED / "weights/bosch-data-huber.h5"
@@ -20,7 +22,7 @@ SSRNET = {"age": SHARED / "weights/ssrnet_wiki.h5", "gender": SHARED / "weights/
 
 
 @pytest.fixture(scope="module")
-def ssrnet() -> Estimator:
+def ssrnet() -> AttributeEstimator:
     return load_estimator("ssrnet", SSRNET, batch=8, device="cpu", half=False)
 
 
@@ -73,7 +75,7 @@ def test_the_bosch_estimator_runs_on_facenets_official_layout_and_rounds_no_age_
 
 @needs_shared
 @pytest.mark.parametrize("place", [0, 3, 8])
-def test_an_estimate_does_not_depend_on_neighbours(place: int, ssrnet: Estimator) -> None:
+def test_an_estimate_does_not_depend_on_neighbours(place: int, ssrnet: AttributeEstimator) -> None:
     faces = np.random.default_rng(0).integers(0, 256, (9, 224, 224, 3), np.uint8)
     alone, among = ssrnet(faces[place : place + 1]), ssrnet(faces)
     assert alone.ages[0] == among.ages[place]
@@ -98,7 +100,7 @@ def test_ssrnet_judges_utkface_as_well_as_it_was_measured() -> None:
 
 
 @needs_shared
-def test_no_faces_give_no_estimates(ssrnet: Estimator) -> None:
+def test_no_faces_give_no_estimates(ssrnet: AttributeEstimator) -> None:
     assert len(ssrnet(np.zeros((0, 224, 224, 3), np.uint8)).ages) == 0
 
 

@@ -16,7 +16,8 @@ from retinaface.RetinaFace import detect_faces
 from pipeline.arrays import Faces, Picture
 from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
-from pipeline.models.face_detector import FaceDetector, load_face_detector
+from pipeline.interfaces import FaceDetector
+from pipeline.models.loading import WHOLE, load_face_detector
 from tests.shared import SHARED, needs_shared
 
 KNOBS: dict[str, Any] = {"input_px": 320, "batch": 4, "min_score": 0.5, "device": "cpu", "half": False}
@@ -27,12 +28,16 @@ PATHS = {
 }
 
 
+def files_of(path: Path | None) -> dict[str, Path]:
+    return {WHOLE: path} if path else {}
+
+
 @pytest.fixture(scope="module")
 def detectors() -> Callable[[str], FaceDetector]:
     loaded: dict[str, FaceDetector] = {}
 
     def get(kind: str) -> FaceDetector:
-        return loaded.setdefault(kind, load_face_detector(kind, PATHS[kind], **KNOBS))
+        return loaded.setdefault(kind, load_face_detector(kind, files_of(PATHS[kind]), **KNOBS))
 
     return get
 
@@ -44,7 +49,9 @@ def untrained_r50(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("weights") / "retinaface.pth"
     torch.save(RetinaFace().state_dict(), path)
-    return load_face_detector("retinaface-r50", path, **KNOBS | {"input_px": 96, "batch": 2, "min_score": 0.0})
+    return load_face_detector(
+        "retinaface-r50", files_of(path), **KNOBS | {"input_px": 96, "batch": 2, "min_score": 0.0}
+    )
 
 
 def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
@@ -215,7 +222,7 @@ def test_resnet50_says_what_retina_faces_own_code_says(
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
     with pytest.raises(UserError, match=r"must be one of retinaface-r50, .*, got 'haar'"):
-        load_face_detector("haar", None, **KNOBS)
+        load_face_detector("haar", {}, **KNOBS)
 
 
 @pytest.mark.parametrize("kind", ["retinaface-r50", "retinaface-mobile0.25", "yunet"])
@@ -223,7 +230,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(kind: str, tmp_path: Pat
     path = tmp_path / "weights.bin"
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(UserError, match=r"weights\.bin.*weights pull") as caught:
-        load_face_detector(kind, path, **KNOBS)
+        load_face_detector(kind, files_of(path), **KNOBS)
     assert "\n" not in str(caught.value)
 
 
@@ -231,6 +238,6 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(3)}, path)
     with pytest.raises(UserError, match="do not fit RetinaFace"):
-        load_face_detector("retinaface-r50", path, **KNOBS)
+        load_face_detector("retinaface-r50", files_of(path), **KNOBS)
     with pytest.raises(UserError, match="has no weights file"):
-        load_face_detector("retinaface-r50", None, **KNOBS)
+        load_face_detector("retinaface-r50", {}, **KNOBS)

@@ -10,9 +10,10 @@ from pipeline.arrays import Picture
 from pipeline.evaluation.attributes import ALIGNED_PX
 from pipeline.models.aligned import UTKFACE
 from pipeline.models.attributes import Calibration
-from pipeline.models.estimator import Heads, HeadsEstimator, load_estimator
+from pipeline.models.estimator import Heads, HeadsEstimator
 from pipeline.models.face_embedder import FaceEmbedder
 from pipeline.models.heads import HeadsFile
+from pipeline.models.loading import load_estimator
 from pipeline.models.mobilefacenet import MobileFaceNet
 from pipeline.training import heads
 from pipeline.training.loop import Run

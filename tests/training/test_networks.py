@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.models.aligned import UTKFACE
 from pipeline.models.attributes import Calibration
 from pipeline.models.classics import ClassicFile, SsrNets, Torchvision, build_classic, load_classic, read_imagenet
-from pipeline.models.estimator import load_estimator
+from pipeline.models.loading import load_estimator
 from pipeline.training import networks
 from pipeline.training.attributes import LabelledFaces
 from pipeline.training.loop import Run
@@ -102,7 +102,7 @@ def test_what_is_written_loads_as_an_estimator_that_says_the_same(name: str, cro
     stored = torch.from_numpy(UTKFACE.cut(pictures, network.stored_px))
     with torch.inference_mode():
         means, spreads, logits = (output.numpy() for output in network(stored))
-    estimates = load_estimator("network", {"network": path}, batch=2, device="cpu", half=False)(pictures)
+    estimates = load_estimator("network", {"path": path}, batch=2, device="cpu", half=False)(pictures)
     assert_allclose(estimates.ages, CALIBRATION.age(means), atol=0.2)
     assert_allclose(estimates.age_stds, CALIBRATION.age_std(means, spreads), atol=0.2)
     assert_allclose(estimates.female_probs, CALIBRATION.female_prob(logits), atol=5e-3)
