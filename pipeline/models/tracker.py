@@ -7,6 +7,7 @@ between analysed frames. A silence longer than the memory (a hole in the video) 
 import logging
 from collections import deque
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 import boxmot.utils  # noqa: F401  (sets up the logger that is silenced below)
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import Boxes as BoxArray
 from pipeline.errors import UserError
-from pipeline.models.tracker_options import MEMORY, OPTIONS, hole_updates, memory_updates, resolve, silence_s
+from pipeline.models.tracker_options import TRACKERS, hole_updates, memory_updates, resolve, silence_s
 
 logging.getLogger("boxmot").setLevel(logging.ERROR)
 
@@ -27,14 +28,16 @@ REMEMBERED = 1000
 """Limit of lists that a tracker keeps all its life and hardly reads. These are the removed tracks, and in deepocsort
 all boxes of a track that is still followed."""
 
-WARM_UP = {"bytetrack": 1, "botsort": 1, "sfsort": 0}
-"""Number of updates after which a tracker's count of them no longer matters. For the others it is their min_hits."""
+
+def create_boxmot(name: str, options: Mapping[str, Any]) -> Any:
+    """Return a tracker of BoxMOT. Raises TypeError or ValueError for options that it does not know."""
+    return create_tracker(TrackerSpec(name=name, options=tuple(sorted(options.items()))))
 
 
 class Tracker:
     """Follows the people of one shot. Ids count from 0 in every tracker.
 
-    name: one of OPTIONS.
+    name: one of TRACKERS.
     min_score: surer detections are matched first and may start a track (in occluboost only from OCCLUBOOST_START).
     memory_s: seconds after which an unseen person is forgotten.
     step_s: seconds between analysed frames.
@@ -59,8 +62,8 @@ class Tracker:
         updates_before: int = 0,
         is_brief: bool = False,
     ) -> None:
-        if name not in OPTIONS:
-            raise UserError(f"track.tracker must be one of {', '.join(OPTIONS)}, got {name!r}")
+        if name not in TRACKERS:
+            raise UserError(f"track.tracker must be one of {', '.join(TRACKERS)}, got {name!r}")
         if step_s <= 0:
             raise ValueError(f"step_s must be positive, got {step_s}")
         remembered = memory_updates(memory_s, step_s)
@@ -72,7 +75,7 @@ class Tracker:
         self._updates_before = updates_before
         chosen = resolve(name, min_score, remembered, options, is_brief=is_brief)
         try:
-            self._tracker: Any = create_tracker(TrackerSpec(name=name, options=tuple(sorted(chosen.items()))))
+            self._tracker: Any = resolve_name(TRACKERS[name].factory)(name, chosen)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"track.options: {name} refuses them: {str(error).splitlines()[0]}; correct or drop them"
@@ -82,7 +85,7 @@ class Tracker:
                 f"track.options: {name} would need the pictures, which are gone when people are tracked; "
                 "leave out what asks for them"
             )
-        self.memory: int = MEMORY[name](chosen)
+        self.memory: int = TRACKERS[name].memory(chosen)
         """The number of updates after which the tracker cannot return to a track that it has not seen since."""
         if isinstance(getattr(self._tracker, "removed_stracks", None), list):
             self._tracker.removed_stracks = deque(maxlen=REMEMBERED)
@@ -110,7 +113,8 @@ class Tracker:
             )
         if self._last_s is None:
             # The times of frames without detections do not matter.
-            warm_up = min(self._updates_before, WARM_UP.get(self._name, int(self._tracker.min_hits)))
+            counted = TRACKERS[self._name].warm_up
+            warm_up = min(self._updates_before, int(self._tracker.min_hits) if counted is None else counted)
             self._advance_empty(time_s - self._step_s * np.arange(warm_up, 0, -1))
         elif time_s - self._last_s > self._silence_s:
             self._advance_empty(np.linspace(self._last_s, time_s, self._hole_updates + 2)[1:-1])

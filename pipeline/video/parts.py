@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.cores.camera import Steady
 from pipeline.cores.pauses import segments
-from pipeline.models.tracker_options import MEMORY, hole_updates, memory_updates, resolve, silence_s
+from pipeline.models.tracker_options import TRACKERS, hole_updates, memory_updates, resolve, silence_s
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoChunks
 from pipeline.video.timeline import NOMINAL_FPS, Timeline
@@ -75,7 +75,7 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
     times_ns = timeline.times_ns[frames]
     step_s = float(np.median(np.diff(times_ns))) / 1e9 if len(frames) > 1 else 1 / NOMINAL_FPS
     updates = memory_updates(track.memory_s, step_s)
-    memory = MEMORY[track.tracker](resolve(track.tracker, track.min_score, updates, track.options))
+    memory = TRACKERS[track.tracker].memory(resolve(track.tracker, track.min_score, updates, track.options))
     parts: list[Part] = []
     waiting: list[PartOfShot] = []
     work_ms = 0.0

@@ -2,10 +2,12 @@
 
 import inspect
 from pkgutil import resolve_name
+from typing import get_args
 
 import pytest
 
-from pipeline.config import load
+from pipeline.config import Track, load
+from pipeline.models.tracker_options import TRACKERS
 from pipeline.weights.kinds import KINDS
 from pipeline.weights.roles import roles_of
 
@@ -35,3 +37,7 @@ def test_every_kind_has_a_loader_or_is_a_part() -> None:
 
 def test_every_role_can_be_filled_and_no_kind_fills_an_unknown_one() -> None:
     assert {role for kind in KINDS.values() for role in kind.roles} == roles_of(load()).keys()
+
+
+def test_the_configuration_lists_the_trackers_of_the_table() -> None:
+    assert set(get_args(Track.model_fields["tracker"].annotation)) == TRACKERS.keys()

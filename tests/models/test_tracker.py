@@ -10,9 +10,7 @@ from pipeline.cores.pauses import segments
 from pipeline.errors import UserError
 from pipeline.models.tracker import REMEMBERED, Tracker
 from pipeline.models.tracker_options import (
-    COMPARING,
-    MEMORY,
-    OPTIONS,
+    TRACKERS,
     compares_appearances,
     hole_updates,
     memory_updates,
@@ -21,7 +19,7 @@ from pipeline.models.tracker_options import (
 )
 
 STEP_S = 0.125
-NAMES = sorted(OPTIONS)
+NAMES = sorted(TRACKERS)
 APPEARANCES = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 4)))[0].T.astype(np.float32)
 """(4, 16) float32. Four people who look as different as can be."""
 
@@ -167,7 +165,7 @@ def restless(seed: int, longest_pause: int) -> list[tuple[float, NDArray[Any], N
 def test_what_was_seen_before_a_pause_longer_than_the_memory_changes_no_row(name: str, options: dict[str, Any]) -> None:
     memory_s, num_pauses, num_rows = 0.25, 0, 0
     updates = memory_updates(memory_s, STEP_S)
-    memory = MEMORY[name](resolve(name, 0.4, updates, options))
+    memory = TRACKERS[name].memory(resolve(name, 0.4, updates, options))
     for seed in range(4):
         frames = restless(seed, 2 * memory)
         times_s, seen = np.array([frame[0] for frame in frames]), np.array([len(frame[1]) > 0 for frame in frames])
@@ -258,5 +256,5 @@ def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("use_embeddings", [None, False, True])
 def test_which_trackers_compare_appearances_is_known_without_making_one(name: str, use_embeddings: bool | None) -> None:
-    options = {} if use_embeddings is None or name not in COMPARING else {"use_embeddings": use_embeddings}
+    options = {} if use_embeddings is None or not TRACKERS[name].compares else {"use_embeddings": use_embeddings}
     assert compares_appearances(name, options) == tracker(name, **options).uses_embeddings

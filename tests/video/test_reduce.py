@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.cores.pauses import Segment
 from pipeline.cores.place import GRID, LIGHT_GRID
 from pipeline.errors import DataError
-from pipeline.models.tracker_options import OPTIONS
+from pipeline.models.tracker_options import TRACKERS
 from pipeline.rows import DATASETS, VIDEO_TABLES
 from pipeline.video import blocks as tracked
 from pipeline.video import parts, track, windows
@@ -313,7 +313,7 @@ UNSURE = [
 ]
 
 
-@pytest.mark.parametrize("tracker", sorted(OPTIONS))
+@pytest.mark.parametrize("tracker", sorted(TRACKERS))
 @pytest.mark.parametrize("num_frames", [1, 2])
 def test_in_a_brief_shot_everybody_above_the_working_point_exists(
     tmp_path: Path, tracker: str, num_frames: int
