@@ -14,8 +14,11 @@ from jobs.cli.options import Identity, Ids
 from pipeline.storage.exports import write_mot
 from pipeline.storage.names import Names, same
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import Store
 
 app = typer.Typer(**PLAIN)
+WriteVideo = Callable[[Store, str, str, str], None]
+"""Writes a video of an output to a file, as `write_mot` does."""
 
 
 class Format(StrEnum):
@@ -49,17 +52,22 @@ def export(
     say(f"{count(len(files), 'file')} -> {index.store.full(folder)}")
 
 
-def _mot(index: OutputIndex, folder: str, ids: Identity) -> dict[str, Callable[[], None]]:
+def _files_per_source(
+    suffix: str, write: WriteVideo, index: OutputIndex, folder: str, ids: Identity
+) -> dict[str, Callable[[], None]]:
+    """Return a file for each source of each finished video, named as its CSV with another suffix."""
     names = Names(holds=index.store.holds)
     files = {}
     for video_id in index.done():
         for name in index.file_names(video_id):
-            place = names.give(f"{folder}/{name}", ".txt")
-            files[place] = partial(write_mot, index.store, video_id, place, f"{ids}_id")
+            place = names.give(f"{folder}/{name}", suffix)
+            files[place] = partial(write, index.store, video_id, place, f"{ids}_id")
     return files
 
 
-WRITERS: Mapping[Format, Callable[[OutputIndex, str, Identity], Mapping[str, Callable[[], None]]]] = {Format.MOT: _mot}
+WRITERS: Mapping[Format, Callable[[OutputIndex, str, Identity], Mapping[str, Callable[[], None]]]] = {
+    Format.MOT: partial(_files_per_source, ".txt", write_mot)
+}
 """The exporter of each format. It returns the files to write below a folder, as a map from their names in the output
 to the functions that write them."""
 

@@ -42,7 +42,7 @@ class Line:
     chunks: number of chunks to decode.
     durable: number of chunks that are reused.
     seconds: s. Length of the video.
-    video_plan: the way to its tables; None if there is nothing to do or the source fails.
+    video_plan: the work that leads to its tables; None if there is nothing to do or the source fails.
     is_picture: the source is a single picture.
     """
 

@@ -65,7 +65,7 @@ def relink(
         link_sequences(index)
         return
     so_already = f", {kept} so already" if kept else ""
-    console.say(f"{_videos(len(tasks))} to be made again, from {_told(bases)}{so_already}")
+    console.say(f"{_videos(len(tasks))} to be made again, from {_list_bases(bases)}{so_already}")
     sequences.withdraw(store, {task.video_id for task in tasks})
     num_failed = carry_out(tasks, bases, index)
     link_sequences(index)
@@ -76,12 +76,12 @@ def relink(
 def link_sequences(index: OutputIndex) -> None:
     """Link the files of every sequence in which a file has changed."""
     jobs = sequences.find_work(index)
-    faults = sequences.link_here(jobs)
-    linked = {job.name for job in jobs} - faults.keys()
+    failures = sequences.link_here(jobs)
+    linked = {job.name for job in jobs} - failures.keys()
     for status in sequences.sequence_statuses(index):
         if status.sequence in linked:
             console.say(f"sequence {status}")
-    for name, why in faults.items():
+    for name, why in failures.items():
         console.say(f"sequence {name} is not linked: {why}")
 
 
@@ -151,7 +151,7 @@ def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputInde
 
     The record of the run is written however it ends.
     """
-    record = Record(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
+    record = RelinkRecord(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
     status = "failed"
     try:
         for task, basis in zip(tasks, bases, strict=True):
@@ -159,8 +159,8 @@ def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputInde
             records.write_recipe(task.store, task.config_id, task.wanted.to_json())
             try:
                 row = index.videos[task.video_id] = relink_video(task, basis)
-            except DataError as fault:
-                record.failed[task.row["uri"]] = str(fault)
+            except DataError as error:
+                record.failed[task.row["uri"]] = str(error)
                 continue
             record.add(task, basis, row, started_at, time.perf_counter() - started)
         status = "done"
@@ -175,7 +175,7 @@ def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputInde
 
 
 @dataclass(slots=True)
-class Record:
+class RelinkRecord:
     """The part of `runs` and run.json that a run of `relink` writes.
 
     run_id: UTC time of the start, and a random suffix.
@@ -194,7 +194,7 @@ class Record:
     seconds: float = 0.0
 
     def add(self, task: Relink, basis: Basis, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
-        """Record a video that was made again, with its new row of `videos`."""
+        """RelinkRecord a video that was made again, with its new row of `videos`."""
         self.done.append((task, basis, row))
         self.seconds += seconds
         price = task.after.run.cpu_hour_price
@@ -246,7 +246,7 @@ class Record:
         console.say(f"{made}, in {self.seconds:.1f} s -> {store.uri}")
 
 
-def _told(bases: Sequence[Basis]) -> str:
+def _list_bases(bases: Sequence[Basis]) -> str:
     return ", ".join(f"{basis.made_of} ({count})" for basis, count in sorted(Counter(bases).items())) or "nothing"
 
 

@@ -63,7 +63,7 @@ def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
     progress.
 
     text: makes a line from the number of things done. A thread prints it, so that one slow thing does not silence
-        it.
+    it.
     """
     done, ended, latest = 0, Event(), ""
 

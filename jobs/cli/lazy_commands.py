@@ -24,7 +24,7 @@ LIGHT = {*sys.stdlib_module_names, "typer", "jobs.cli.options", "jobs.cli.help",
 """Modules that an outline imports."""
 FOLLOWED = ("jobs", "pipeline.training")
 """Packages from which an outline takes what their own outlines define: options that commands share, and the defaults
-    of training."""
+of training."""
 
 
 def group(

@@ -10,7 +10,7 @@ from pipeline.weights import Registry
 
 def verified_models(config: Config) -> Registry:
     """Return the registry after checking every model of the configuration: it is here, verified, and its licence
-        allowed.
+    allowed.
 
     Missing models are fetched.
     """

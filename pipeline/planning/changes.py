@@ -25,7 +25,7 @@ UNSET = object()
 
 
 class Basis(IntEnum):
-    """The data that new tables of a video are made of, the cheapest first."""
+    """The stored data that new tables of a video can be made from, the cheapest first."""
 
     SCORES = 1
     EMBEDDINGS = 2
@@ -67,7 +67,7 @@ class Change:
     name: a dotted knob, or the name of something else that differs.
     before: the earlier value as text, empty where there is none.
     after: the wanted value as text, empty where there is none.
-    needs: the cheapest way that can follow the change.
+    needs: the cheapest basis that can follow the change.
     """
 
     name: str
@@ -91,8 +91,8 @@ def compare(before: Recipe, after: Recipe) -> list[Change]:
     return changes
 
 
-def least(changes: Sequence[Change]) -> Basis:
-    """Return the cheapest way that can follow all the changes."""
+def cheapest_basis(changes: Sequence[Change]) -> Basis:
+    """Return the cheapest basis that can follow all the changes."""
     return max((change.needs for change in changes), default=Basis.SCORES)
 
 
@@ -143,7 +143,7 @@ def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Chan
 
 def _revisions(before: Recipe, after: Recipe, changes: Sequence[Change]) -> list[Change]:
     """Return the changes caused by another version of the code. Then keys differ, but nothing that shapes them does."""
-    if before.keys.observed != after.keys.observed and least(changes) < Basis.VIDEO:
+    if before.keys.observed != after.keys.observed and cheapest_basis(changes) < Basis.VIDEO:
         return [Change("another version of rollcall", "", "", Basis.VIDEO)]
     explained = any(change.needs >= Basis.FACES or change.name == KEEP for change in changes)
     if before.keys.enriched != after.keys.enriched and not explained:

@@ -1,7 +1,7 @@
-"""The cheapest way from the stored data of a video to the tables that a configuration wants.
+"""The cheapest work that leads from the stored data of a video to the tables that a configuration wants.
 
 This module does no work on videos and opens none. It needs only the index of the output, the recipe of each
-config_id and the names of the files. `process` follows the chosen way, and `plan` reports it.
+config_id and the names of the files. `process` carries out the plan, and the command `plan` reports it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from pipeline.config import Config, restored
 from pipeline.cores.plan import beside, disjoint
 from pipeline.errors import DataError, UserError
 from pipeline.planning.catalog import Content
-from pipeline.planning.changes import KEEP, Basis, Change, compare, least
+from pipeline.planning.changes import KEEP, Basis, Change, cheapest_basis, compare
 from pipeline.planning.recipe import Recipe, config_id
 from pipeline.planning.relink import Relink, crowded_out
 from pipeline.rows import VIDEO_TABLES
@@ -35,9 +35,9 @@ NOT_KEPT = {
 class Target:
     """The tables that a run is to make.
 
-    config: with the device chosen.
-    recipe: of the tables.
-    config_id: of the tables.
+    config: the configuration, with the device chosen.
+    recipe: the recipe of the tables.
+    config_id: the id of the recipe.
     """
 
     config: Config
@@ -55,8 +55,8 @@ class Step:
     """The cost of one change by itself.
 
     change: the difference between the recipes.
-    basis: the cheapest one available.
-    why: what a cheaper way lacks. Empty if `basis` is the cheapest that can follow the change.
+    basis: the cheapest available basis that can follow the change.
+    why: what a cheaper basis lacks. Empty if `basis` is the cheapest that can follow the change.
     """
 
     change: Change
@@ -71,12 +71,12 @@ class Step:
 class VideoPlan:
     """The work for a video, and the reasons for it.
 
-    basis: what its tables are made of.
-    steps: the changes since its published tables.
-    note: further reason.
-    relink: set if the new tables are made from published ones.
-    keys: of the durable chunks that are used.
-    spans: those that need no work, disjoint.
+    basis: the stored data that its tables are made from.
+    steps: the changes since its published tables, each with its cost.
+    note: a further reason, empty if there is none.
+    relink: how the new tables are made from published ones; None if they are not.
+    keys: the keys of the durable chunks that are used.
+    spans: the chunks that need no work, disjoint.
     faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
     """
 
@@ -117,22 +117,22 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class Planner:
-    """The stored data of an output from which new tables can be made. Each list is read on first use, and only once."""
+    """Plans the work on videos from the stored data of an output. Each list is read on first use, and only once."""
 
     def __init__(self, index: OutputIndex) -> None:
         self._index = index
         self._recipes: dict[str, Recipe | None] = {}
 
     def plans(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
-        """Return, by video_id, the cheapest way for each content that is not done."""
+        """Return, by video_id, the cheapest plan for each content that is not done."""
         return {content.video_id: self.plan(content, target) for content in chosen}
 
     def plans_anew(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
-        """Return, by video_id, the cheapest way that needs no published tables."""
+        """Return, by video_id, the cheapest plan that needs no published tables."""
         return {content.video_id: self._from_chunks(content.video_id, target) for content in chosen}
 
     def plan(self, content: Content, target: Target) -> VideoPlan:
-        """Return the cheapest way for a content that is not done. Tables are read only if `identity.shot_max_s` is
+        """Return the cheapest plan for a content that is not done. Tables are read only if `identity.shot_max_s` is
         reduced."""
         plan = self._from_chunks(content.video_id, target)
         row = self._index.videos.get(content.video_id)
@@ -149,7 +149,7 @@ class Planner:
         relink = self._relink(content, row, recipe, target, kept)
         lacking = self._lacks_tables(relink)
         crowded = ""
-        if relink is not None and not lacking and least(changes) is Basis.SCORES:
+        if relink is not None and not lacking and cheapest_basis(changes) is Basis.SCORES:
             try:
                 with tables.damage_is_a_fault():
                     crowded = crowded_out(relink)
@@ -167,14 +167,14 @@ class Planner:
             Basis.VIDEO: True,
         }
         steps = tuple(_step(change, there, crowded if change.name == SHOT_MAX else lacking) for change in changes)
-        basis = next(basis for basis in Basis if there[basis] and basis >= least(changes))
+        basis = next(basis for basis in Basis if there[basis] and basis >= cheapest_basis(changes))
         if basis <= Basis.EMBEDDINGS:
             return VideoPlan(basis=basis, steps=steps, relink=relink, keys=plan.keys)
         is_begun = plan.basis < basis or (basis > Basis.CHUNKS and plan.spans)
         return replace(plan, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
 
     def _from_chunks(self, video_id: str, target: Target) -> VideoPlan:
-        """Return the way from the chunks durable under the wanted or equivalent keys, with kept faces for the
+        """Return the plan from the chunks durable under the wanted or equivalent keys, with kept faces for the
         missing ones."""
         best = VideoPlan(basis=Basis.VIDEO, keys=target.recipe.keys)
         if video_id not in self._objects.spans:
@@ -193,15 +193,14 @@ class Planner:
         return replace(best, basis=basis, spans=tuple(spans), faces=tuple(sorted(faces.items())))
 
     def _made_alike(self, target: Target, limit: Basis) -> list[Recipe]:
-        """Return the recipes with kept faces from whose chunks a way no dearer than `limit` leads to the wanted
-        tables."""
+        """Return the recipes with kept faces whose chunks lead to the wanted tables from a basis up to `limit`."""
         return [
             recipe
             for recipe in self._all_recipes
             if recipe.keys != target.recipe.keys
             and recipe.keys.observed == target.recipe.keys.observed
             and recipe.knobs.get(KEEP)
-            and least(compare(recipe, target.recipe)) <= limit
+            and cheapest_basis(compare(recipe, target.recipe)) <= limit
         ]
 
     def _relink(

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.cores.plan import disjoint
 from pipeline.cores.relink import num_crowded_out
 from pipeline.errors import UserError
-from pipeline.planning.changes import Basis, Change, compare, least
+from pipeline.planning.changes import Basis, Change, cheapest_basis, compare
 from pipeline.planning.published import read_links, read_presence
 from pipeline.planning.recipe import SHAPED_BY, Recipe, reduced_id
 from pipeline.storage.ledger import ChunkSpan, Ledger, is_whole
@@ -75,7 +75,7 @@ def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]
 
 def choose_basis(task: Relink) -> Basis:
     """Return the way to make a video's tables again. Raises UserError if the stored data does not suffice."""
-    needs = least(task.changes)
+    needs = cheapest_basis(task.changes)
     lacking = _lacks_scores(task, needs)
     if not lacking:
         return Basis.SCORES

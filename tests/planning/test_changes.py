@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.planning import recipe as recipes
-from pipeline.planning.changes import Basis, compare, least
+from pipeline.planning.changes import Basis, cheapest_basis, compare
 from pipeline.planning.recipe import Recipe
 from pipeline.weights import Registry
 from tests.builders import configured
@@ -94,4 +94,4 @@ def test_a_knob_of_another_version_needs_what_its_section_acts_on() -> None:
 def test_what_the_registry_says_of_likenesses_acts_on_embeddings() -> None:
     made = recipe()
     other = replace(made, likenesses={**made.likenesses, "body": {"same": [0.1, 0.5], "other": [0.5, 0.5]}})
-    assert least(compare(made, other)) is Basis.CHUNKS
+    assert cheapest_basis(compare(made, other)) is Basis.CHUNKS
