@@ -212,7 +212,7 @@ def faces(
     from jobs.shared.checks import decide_device
     from pipeline.config import load
     from pipeline.corpora.face_boxes import write_face_boxes
-    from pipeline.corpora.people import read_named
+    from pipeline.corpora.frames import read_named
     from pipeline.models.loading import Loader
     from pipeline.storage.blobs import fetch
     from pipeline.weights import Registry

@@ -18,7 +18,8 @@ from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.shared.checks import decide_device
 from pipeline.arrays import Detections, Picture
 from pipeline.config import load
-from pipeline.corpora.people import Truth, frames_of, list_pictures, read_rgb, read_truth_csv, read_truth_mot
+from pipeline.corpora.frames import frames_of, list_pictures, read_rgb
+from pipeline.corpora.people import Truth, read_truth_csv, read_truth_mot
 from pipeline.errors import UserError, absent
 from pipeline.evaluation.detector import Matches, curve, figures, intervals, match
 from pipeline.models.loading import Loader

@@ -16,8 +16,8 @@ from jobs.shared.pictures import read_picture
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.corpora import cuhk03
+from pipeline.corpora.frames import PICTURE_SUFFIXES
 from pipeline.corpora.mot import read_mot
-from pipeline.corpora.people import PICTURE_SUFFIXES
 from pipeline.errors import UserError, absent
 from pipeline.evaluation import reid as evaluation
 from pipeline.media.decode import SpanDecoder

@@ -17,6 +17,8 @@ from jobs.train.entries import Licence, entry_of, teacher_path, write_entries
 from jobs.train.watch import watching
 from pipeline.config import load
 from pipeline.corpora import people
+from pipeline.corpora.frames import read_unlabelled
+from pipeline.corpora.near_duplicates import held_out, near_duplicates
 from pipeline.errors import UserError
 from pipeline.evaluation.detector import average_precision, match
 from pipeline.models.person_detector import STRIDE, PersonDetector, write_network
@@ -157,7 +159,7 @@ def detector(
     knobs: dict[str, Any] = KNOBS | {"target": name.value, "device": chosen}
     examples, tests = _examples(data, held_out, split_seed)
     if unlabelled and teacher_weights:
-        pictures = people.read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
+        pictures = read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
         examples += pseudo_labelled(pictures, PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs))
     if len(examples) < batch:
         raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower --batch")
@@ -201,7 +203,7 @@ def detector(
 def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.LabelledPicture]]:
     """Return the examples for training and the held-out pictures."""
     labelled = people.read_people(data)
-    away = people.held_out(people.near_duplicates([labels.picture for labels in labelled]), share, split_seed)
+    away = held_out(near_duplicates([labels.picture for labels in labelled]), share, split_seed)
     examples = [
         Example(labels.picture, labels.boxes, labelled=True)
         for labels, is_away in zip(labelled, away, strict=True)

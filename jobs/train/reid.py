@@ -17,7 +17,8 @@ from jobs.train.watch import watching
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.corpora import cuhk03
-from pipeline.corpora.people import read_people, read_rgb, read_unlabelled
+from pipeline.corpora.frames import read_rgb, read_unlabelled
+from pipeline.corpora.people import read_people
 from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
 from pipeline.models.person_detector import PersonDetector

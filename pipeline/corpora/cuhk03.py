@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpora.people import PICTURE_SUFFIXES
+from pipeline.corpora.frames import PICTURE_SUFFIXES
 from pipeline.errors import UserError
 
 CAMERA_INDICES = 5

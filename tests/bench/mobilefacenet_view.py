@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.boxes import pairwise_iou
-from pipeline.corpora.people import read_frames
+from pipeline.corpora.frames import read_frames
 from pipeline.evaluation.reid import normalised
 from pipeline.media.faces import TEMPLATE, TEMPLATE_PX, align_face, similarity
 from pipeline.models.aligned import UTKFACE, Window

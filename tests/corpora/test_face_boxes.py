@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.arrays import Detections, Faces, Picture
 from pipeline.corpora.face_boxes import Counts, write_face_boxes
-from pipeline.corpora.people import read_named, read_people
+from pipeline.corpora.frames import read_named
+from pipeline.corpora.people import read_people
 from pipeline.errors import UserError
 from pipeline.media.draw import encode_png
 from pipeline.media.film import write_mp4

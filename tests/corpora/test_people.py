@@ -1,34 +1,11 @@
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.arrays import Picture
-from pipeline.corpora.people import (
-    frames_of,
-    held_out,
-    near_duplicates,
-    read_frames,
-    read_people,
-    read_truth_csv,
-    read_truth_mot,
-    read_unlabelled,
-)
+from pipeline.corpora.people import read_people, read_truth_csv, read_truth_mot
 from pipeline.errors import UserError
-from pipeline.media.film import write_mp4
-
-
-def scene(seed: int, height: int = 60, width: int = 80) -> Picture:
-    """Coarse noise: no two seeds look alike."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def write(path: Path, picture: Picture) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture[..., ::-1])
+from tests.corpora.scenes import scene, write
 
 
 def test_labels_in_yolo_form_become_boxes_in_pixels(tmp_path: Path) -> None:
@@ -50,50 +27,6 @@ def test_a_broken_label_file_is_named(tmp_path: Path) -> None:
         read_people(tmp_path)
     with pytest.raises(UserError, match="has no pictures"):
         read_people(tmp_path / "labels")
-
-
-def test_near_duplicates_share_a_group_also_mirrored_darkened_and_over_a_third() -> None:
-    first = scene(1)
-    dark = (first * 0.6).astype(np.uint8)
-    moved = np.roll(first, 2, axis=1)
-    pictures = [scene(2), first, scene(3), np.ascontiguousarray(first[:, ::-1]), dark, moved, scene(4)]
-    groups = near_duplicates(pictures)
-    assert len({groups[index] for index in (1, 3, 4, 5)}) == 1
-    assert len(set(groups.tolist())) == 4
-
-
-def test_whole_groups_are_held_out_up_to_the_share() -> None:
-    groups = np.repeat(np.arange(40), 5)
-    chosen = held_out(groups, 0.1, seed=0)
-    assert chosen.sum() == 20
-    assert all(len(set(chosen[groups == group].tolist())) == 1 for group in range(40))
-    assert (held_out(groups, 0.1, seed=1) != chosen).any()
-
-
-def test_a_group_larger_than_the_share_stays() -> None:
-    groups = np.array([0] * 90 + list(range(1, 11)))
-    assert not held_out(groups, 0.1, seed=3)[:90].any()
-
-
-def test_frames_of_a_video_by_time_and_by_number(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    with path.open("wb") as file:
-        write_mp4(file, [scene(seed, height=64, width=96) for seed in range(20)], fps=10, keyframe_every=10)
-    every = list(frames_of(path))
-    assert len(every) == 20
-    assert np.abs(every[3].astype(int) - scene(3, height=64, width=96)).mean() < 25  # RGB, in order
-    some = read_frames(path, per_second=2, long_side=48)
-    assert [frame.shape for frame in some] == [(32, 48, 3)] * 4
-
-
-def test_unlabelled_folders_hold_videos_and_pictures(tmp_path: Path) -> None:
-    write(tmp_path / "b.jpg", scene(5, height=64, width=96))
-    assert [picture.shape for picture in read_unlabelled([tmp_path], per_second=2, long_side=48)] == [(32, 48, 3)]
-    with pytest.raises(UserError, match="there is no file or folder"):
-        read_unlabelled([tmp_path / "absent"], per_second=2, long_side=48)
-    (tmp_path / "c.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"c\.mp4 cannot be read as a video"):
-        read_unlabelled([tmp_path], per_second=2, long_side=48)
 
 
 def test_truth_as_csv_counts_pictures_without_rows_as_empty(tmp_path: Path) -> None:
