@@ -34,7 +34,7 @@ _JPEG_QUALITY = 95
 class FaceDetector(Protocol):
     """Finds the faces in each of several pictures."""
 
-    def __call__(self, crops: Sequence[Picture]) -> list[Faces]: ...
+    def __call__(self, crops: Sequence[Picture], /) -> list[Faces]: ...
 
 
 @dataclass(frozen=True, slots=True)
