@@ -1,6 +1,9 @@
 """Load conf/*.yaml into one frozen value. A misspelt key or a wrong value stops a command before any work.
 
 All defaults are in conf/base.yaml. No class here has any.
+
+The file is long because the schema, the merging of layers and the messages for wrong values state one contract: a
+message names the layer, the key and the rule of the schema that a value breaks.
 """
 
 import hashlib

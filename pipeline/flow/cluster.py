@@ -114,16 +114,16 @@ def count_gpus() -> float:
 
 def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
     """Raise UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message."""
-    have = ray.cluster_resources()
-    for name, key, own in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
-        each = {
+    resources = ray.cluster_resources()
+    for name, key, reduce in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
+        wants = {
             pool.name: pool.resources.min_workers * getattr(pool.resources, f"num_{key.lower()}s") for pool in pools
         }
-        if sum(each.values()) + own > have.get(key, 0.0) + 1e-9:
-            wanted = ", ".join(f"{pool} {amount:g}" for pool, amount in each.items())
+        if sum(wants.values()) + reduce > resources.get(key, 0.0) + 1e-9:
+            wanted = ", ".join(f"{pool} {amount:g}" for pool, amount in wants.items())
             raise UserError(
-                f"the pools want {wanted}{f', a reduce {own:g}' if own else ''} {name}, and the cluster has "
-                f"{have.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
+                f"the pools want {wanted}{f', a reduce {reduce:g}' if reduce else ''} {name}, and the cluster has "
+                f"{resources.get(key, 0.0):g}; lower run.*.workers or run.*.{key.lower()}s"
             )
 
 

@@ -11,9 +11,9 @@ from typing import Self
 
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
-from pipeline.flow import local_engine as local
+from pipeline.flow import local_engine
 from pipeline.flow.events import Event, Work, finish_video
-from pipeline.flow.local_engine import HiredProcess
+from pipeline.flow.local_engine import WorkerProcess
 from pipeline.flow.pools import Maps
 from pipeline.video.parts import track_here
 from pipeline.video.relink import RelinkJob
@@ -36,7 +36,7 @@ class Engines:
 
     def __init__(self, config: Config, maps: Maps, say: Callable[[str], None]) -> None:
         self._config, self._maps, self._say = config, maps, say
-        self._hired = HiredProcess(maps)
+        self._worker = WorkerProcess(maps)
         self._is_ray_there = False
         self._can_ray_start = True
 
@@ -44,7 +44,7 @@ class Engines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hired.close()
+        self._worker.close()
         stop_ray()
 
     def begin(self, num_videos: int, *, with_pixels: bool) -> None:
@@ -55,23 +55,23 @@ class Engines:
         if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):
             self._start_ray()
         elif with_pixels:
-            self._hired.load()
+            self._worker.load()
 
     def run(self, work: Sequence[Work | RelinkJob]) -> Iterator[Event]:
         """Carry out `work`. The videos that need no new chunks come first."""
-        again = [one for one in work if isinstance(one, RelinkJob)]
+        relinks = [item for item in work if isinstance(item, RelinkJob)]
         is_large = count_frames(work, self._config) > SMALL_FRAMES
-        if not self._is_ray_there and self._wants_ray(is_mapped=len(again) < len(work), is_large=is_large):
-            self._hired.close()
+        if not self._is_ray_there and self._wants_ray(is_mapped=len(relinks) < len(work), is_large=is_large):
+            self._worker.close()
             self._start_ray()
         if self._is_ray_there:
-            from pipeline.flow import ray_engine as run
+            from pipeline.flow import ray_engine
 
-            yield from run.run(work, self._maps.whole, self._config, self._maps.kept_faces)
-        elif len(again) < len(work):
-            yield from local.run(work, self._maps, self._hired)
+            yield from ray_engine.run(work, self._maps.whole, self._config, self._maps.kept_faces)
+        elif len(relinks) < len(work):
+            yield from local_engine.run(work, self._maps, self._worker)
         else:
-            yield from (finish_video(one, track_here) for one in again)
+            yield from (finish_video(job, track_here) for job in relinks)
 
     def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
         """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
@@ -84,9 +84,9 @@ class Engines:
             self._start_ray()
         if not self._is_ray_there:
             return link_here(jobs)
-        from pipeline.flow import ray_engine as run
+        from pipeline.flow import ray_engine
 
-        return run.link_sequences(jobs, self._config)
+        return ray_engine.link_sequences(jobs, self._config)
 
     def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
         """Return whether Ray should carry out the work. `is_mapped` says that the pools have something to do."""
@@ -118,12 +118,12 @@ def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:
     """Return the approximate number of frames to process. A picture counts as one frame. A video that is only linked
     counts for its share of the time."""
     count = 0.0
-    for one in work:
-        if isinstance(one, RelinkJob):
-            count += one.duration_s / RELINKED_PER_MAPPED
+    for item in work:
+        if isinstance(item, RelinkJob):
+            count += item.duration_s / RELINKED_PER_MAPPED
             continue
-        frames = max(1.0, one.duration_s * (config.observe.fps or float(one.job.probe.fps)))
-        count += frames if one.rows or one.faces else frames / PUBLISHED_PER_MAPPED
+        frames = max(1.0, item.duration_s * (config.observe.fps or float(item.job.probe.fps)))
+        count += frames if item.rows or item.faces else frames / PUBLISHED_PER_MAPPED
     return count
 
 

@@ -92,10 +92,12 @@ class Work:
 
     @property
     def uri(self) -> str:
+        """Return the URI of the video's source."""
         return self.job.uri
 
     @property
     def duration_s(self) -> float:
+        """Return the duration of the video in seconds."""
         return self.job.probe.duration_s
 
     def take(self, span: ChunkSpan) -> bool:
@@ -108,6 +110,7 @@ class Work:
 
     @property
     def is_whole(self) -> bool:
+        """Return whether all chunks of the video are durable."""
         return is_whole(sorted(self.durable))
 
 
@@ -136,9 +139,9 @@ class Progress:
     """
 
     def __init__(self, work: Sequence[Work | RelinkJob]) -> None:
-        self.videos = {one.job.video_id: one for one in work if isinstance(one, Work)}
-        self.ready: deque[VideoJob | RelinkJob] = deque(one for one in work if isinstance(one, RelinkJob))
-        self.ready.extend(one.job for one in self.videos.values() if one.is_whole)
+        self.videos = {item.job.video_id: item for item in work if isinstance(item, Work)}
+        self.ready: deque[VideoJob | RelinkJob] = deque(item for item in work if isinstance(item, RelinkJob))
+        self.ready.extend(video.job for video in self.videos.values() if video.is_whole)
         self.failed: set[str] = set()
 
     def take(self, event: Event) -> Iterator[Event]:
@@ -155,9 +158,9 @@ class Progress:
 
     def check_ended(self) -> None:
         """Raise RuntimeError if rows are missing of a video that was not given up."""
-        for video_id, one in self.videos.items():
-            if video_id not in self.failed and not one.is_whole:
-                raise RuntimeError(f"the map ended, and chunks of {one.job.uri} are missing: {sorted(one.durable)}")
+        for video_id, video in self.videos.items():
+            if video_id not in self.failed and not video.is_whole:
+                raise RuntimeError(f"the map ended, and chunks of {video.job.uri} are missing: {sorted(video.durable)}")
 
 
 def event_of(row: pa.Table) -> ChunkDone | VideoFailed:
@@ -169,6 +172,6 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed:
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),
         num_frames=chunk["num_frames"],
-        timings={each["stage"]: (each["seconds"], each["gpu_seconds"]) for each in chunk["timings"]},
+        timings={timing["stage"]: (timing["seconds"], timing["gpu_seconds"]) for timing in chunk["timings"]},
         attempts=chunk["attempts"],
     )

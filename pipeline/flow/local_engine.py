@@ -39,8 +39,8 @@ class WorkerDiedError(Exception):
     """The worker's process has ended and has left no message."""
 
 
-class Hired(Protocol):
-    """A hand in another process. A new process replaces each one that died."""
+class LocalWorker(Protocol):
+    """Does tasks, in another process. A new process replaces each that died."""
 
     def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
         """Yield the messages of `task`. Raise WorkerDiedError if the process ends or hangs.
@@ -50,7 +50,7 @@ class Hired(Protocol):
         ...
 
 
-class HiredProcess:
+class WorkerProcess:
     """A process that does tasks. It starts with the first task, and `close` ends it."""
 
     def __init__(self, maps: Maps) -> None:
@@ -66,6 +66,7 @@ class HiredProcess:
             self._is_loading = True
 
     def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
+        """Yield the messages of `task`, as LocalWorker states."""
         if self._is_loading:
             list(self._messages(patience_s))
             self._is_loading = False
@@ -94,7 +95,7 @@ class HiredProcess:
         is_at_work = False
         while (message := self._next(patience_s if is_at_work else None)) is not None:
             if isinstance(message, Failed):
-                raise message.error from RuntimeError(f"in the worker:\n{message.told}")
+                raise message.error from RuntimeError(f"in the worker:\n{message.trace}")
             is_at_work = is_at_work or isinstance(message, At)
             yield message
 
@@ -126,26 +127,26 @@ class HiredProcess:
         return self._connection
 
 
-def run(work: Sequence[Work | RelinkJob], maps: Maps, hired: Hired) -> Iterator[Event]:
+def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker) -> Iterator[Event]:
     """Carry out `work`. The videos that need no new chunks come first."""
     progress = Progress(work)
-    yield from _publish(progress, maps, hired)
-    for one in progress.videos.values():
-        for task in [*(Map(row, of_faces=True) for row in one.faces), *map(Map, one.rows)]:
-            if one.job.video_id in progress.failed:
+    yield from _publish(progress, maps, worker)
+    for video in progress.videos.values():
+        for task in [*(Map(row, of_faces=True) for row in video.faces), *map(Map, video.rows)]:
+            if video.job.video_id in progress.failed:
                 break
-            yield from _map(task, one, progress, maps, hired)
-        yield from _publish(progress, maps, hired)
+            yield from _map(task, video, progress, maps, worker)
+        yield from _publish(progress, maps, worker)
     progress.check_ended()
 
 
-def _map(task: Map, one: Work, progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
+def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Event]:
     pools = maps.kept_faces if task.of_faces else maps.whole
     loads = 0
     while True:
         at: int | None = None
         try:
-            for message in hired.do(_without_durable(task, one), _patience_s(pools)):
+            for message in worker.do(_without_durable(task, video), _patience_s(pools)):
                 if isinstance(message, At):
                     at = message.pool
                 else:
@@ -160,15 +161,15 @@ def _map(task: Map, one: Work, progress: Progress, maps: Maps, hired: Hired) -> 
                         f"smaller models"
                     ) from None
             for pool in pools[: at or 0]:  # they waited for the pool at work and did not cause the death
-                pool.limits.ledger.take_back_attempt(one.job.video_id, pool.limits.run_id, pool.name)
+                pool.limits.ledger.take_back_attempt(video.job.video_id, pool.limits.run_id, pool.name)
 
 
-def _publish(progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
+def _publish(progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Event]:
     while progress.ready:
         last = progress.ready.popleft()
         for tries in range(PUBLISH_RETRIES + 1):
             try:
-                for message in hired.do(Publish(last), _patience_s(maps.whole)):
+                for message in worker.do(Publish(last), _patience_s(maps.whole)):
                     if not isinstance(message, At):
                         yield from progress.take(message)
                 break
@@ -177,13 +178,13 @@ def _publish(progress: Progress, maps: Maps, hired: Hired) -> Iterator[Event]:
                     yield from progress.take(given_up(last))
 
 
-def _without_durable(task: Map, one: Work) -> Map:
+def _without_durable(task: Map, video: Work) -> Map:
     """Return the task without the chunks that became durable before a worker died."""
     row = json.loads(task.row)
     if task.of_faces:
         return task
     chunks = pairwise((*row["borders"], row["end_cell"]))
-    return Map(json.dumps(row | {"durable": [first for first, end in chunks if (first, end) in one.durable]}))
+    return Map(json.dumps(row | {"durable": [first for first, end in chunks if (first, end) in video.durable]}))
 
 
 def _patience_s(pools: Sequence[PoolOfStages]) -> float:

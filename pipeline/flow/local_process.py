@@ -66,18 +66,18 @@ class Failed:
     """Message: a bug, or an error of the user.
 
     error: the exception, or a RuntimeError with its text if it cannot be pickled.
-    told: its traceback as text.
+    trace: its traceback as text.
     """
 
     error: Exception
-    told: str
+    trace: str
 
 
 Task = Load | Map | Publish
 Message = At | Event | Failed
 
 
-class Hand:
+class TaskRunner:
     """Does tasks in this process."""
 
     def __init__(self, maps: Maps) -> None:
@@ -85,6 +85,7 @@ class Hand:
         self._workers: dict[bool, list[Worker]] = {}
 
     def do(self, task: Task) -> Iterator[At | Event]:
+        """Yield the messages of `task`, and the events of what it makes durable."""
         if isinstance(task, Publish):
             yield finish_video(task.last, track_here)
             return
@@ -112,12 +113,12 @@ def serve(connection: Connection) -> None:
     """Receive the pools, then do every task that arrives. The process ends when the other side does, even during a
     task."""
     arrivals: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    hand = Hand(connection.recv())
+    runner = TaskRunner(connection.recv())
     threading.Thread(target=_receive, args=(connection, arrivals), daemon=True).start()
     while True:
         task = arrivals.get()
         try:
-            for message in hand.do(task):
+            for message in runner.do(task):
                 connection.send(message)
             connection.send(None)
         except Exception as error:
@@ -133,8 +134,8 @@ def _receive(connection: Connection, arrivals: "queue.SimpleQueue[Task]") -> Non
 
 
 def _failed(error: Exception) -> Failed:
-    told = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
     try:
-        return Failed(pickle.loads(pickle.dumps(error)), told)
+        return Failed(pickle.loads(pickle.dumps(error)), trace)
     except Exception:  # it holds something that cannot be pickled
-        return Failed(RuntimeError(str(error)), told)
+        return Failed(RuntimeError(str(error)), trace)

@@ -70,9 +70,9 @@ class _Run:
 
     def events(self, pools: Sequence[PoolOfStages], pools_from_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
         progress = self._progress
-        spans = [row for one in progress.videos.values() for row in one.rows]
-        faces = [row for one in progress.videos.values() for row in one.faces]
-        maps = [each for each in ((faces, pools_from_kept_faces), (spans, pools)) if each[0]]
+        spans = [row for video in progress.videos.values() for row in video.rows]
+        faces = [row for video in progress.videos.values() for row in video.faces]
+        maps = [(rows, chosen) for rows, chosen in ((faces, pools_from_kept_faces), (spans, pools)) if rows]
         arrivals: queue.Queue[Any] = queue.Queue()
         num_mapping = len(maps)
         if maps:

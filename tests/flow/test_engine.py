@@ -32,8 +32,8 @@ class Watched:
         self.noted: list[str] = []
         self.ledger = Ledger(Store(str(folder)), Keys("o", "e"))
         for name in ("load", "close"):
-            monkeypatch.setattr(engine.HiredProcess, name, lambda _, name=name: self.noted.append(f"local {name}"))
-        monkeypatch.setattr(engine.local, "run", lambda *_: self._carry_out("local"))
+            monkeypatch.setattr(engine.WorkerProcess, name, lambda _, name=name: self.noted.append(f"local {name}"))
+        monkeypatch.setattr(engine.local_engine, "run", lambda *_: self._carry_out("local"))
         monkeypatch.setattr(engine, "finish_video", lambda *_: self.noted.append("here"))
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)

@@ -14,8 +14,8 @@ import pytest
 from pipeline.cores.plan import PlannedSpan
 from pipeline.errors import UserError
 from pipeline.flow.events import ChunkDone, Event, VideoDone, VideoFailed, Work
-from pipeline.flow.local_engine import HiredProcess, WorkerDiedError, run
-from pipeline.flow.local_process import At, Hand, Map, Publish, Task
+from pipeline.flow.local_engine import WorkerDiedError, WorkerProcess, run
+from pipeline.flow.local_process import At, Map, Publish, Task, TaskRunner
 from pipeline.flow.pools import Maps
 from pipeline.planning.spans import span_row
 from pipeline.storage import tables
@@ -34,11 +34,11 @@ def maps(ledger: Ledger, **how: Any) -> Maps:
     return misdeeds.maps(ledger, {span: chunk(FILM, frames, span) for span in CHUNKS}, **how)
 
 
-class HiredHere:
-    """A hand that works in this process. A new one replaces each one that died. `given` holds all tasks so far."""
+class WorkerHere:
+    """A worker that works in this process. A new one replaces each one that died. `given` holds all tasks so far."""
 
     def __init__(self, maps: Maps, *, dies_at_reduce: int = 0) -> None:
-        self._maps, self._hand, self._dies = maps, Hand(maps), dies_at_reduce
+        self._maps, self._runner, self._dies = maps, TaskRunner(maps), dies_at_reduce
         self.given: list[Task] = []
 
     def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
@@ -47,9 +47,9 @@ class HiredHere:
             if isinstance(task, Publish) and self._dies:
                 self._dies -= 1
                 misdeeds.vanish()
-            yield from self._hand.do(task)
+            yield from self._runner.do(task)
         except misdeeds.Gone:
-            self._hand = Hand(self._maps)
+            self._runner = TaskRunner(self._maps)
             raise WorkerDiedError from None
 
 
@@ -86,13 +86,13 @@ def marks(ledger: Ledger) -> list[str]:
 DONE = [("chunk", "v"), ("chunk", "v"), ("done", "v")]
 
 
-# --- a hand in this process ------------------------------------------------------------------------------------------
+# --- a worker in this process ----------------------------------------------------------------------------------------
 
 
 def test_what_only_has_to_be_reduced_comes_first_and_every_video_when_its_last_chunk_is_durable(ledger: Ledger) -> None:
     made = maps(ledger)
     all_work = [work(ledger), work(ledger, "w", is_durable=True), work(ledger, "x")]
-    events = told(list(run(all_work, made, HiredHere(made))))
+    events = told(list(run(all_work, made, WorkerHere(made))))
     x = [(kind, "x") for kind, _ in DONE]
     assert events == [("done", "w"), *DONE, *x]
     assert not marks(ledger)
@@ -101,9 +101,9 @@ def test_what_only_has_to_be_reduced_comes_first_and_every_video_when_its_last_c
 def test_a_worker_that_dies_once_is_replaced_and_what_is_durable_is_not_done_again(ledger: Ledger) -> None:
     deaths = [misdeeds.vanish]
     made = maps(ledger, committing={("v", 2): lambda: deaths.pop()() if deaths else None})
-    hired = HiredHere(made)
-    assert told(list(run([work(ledger)], made, hired))) == DONE
-    first, second = (task for task in hired.given if isinstance(task, Map))
+    worker = WorkerHere(made)
+    assert told(list(run([work(ledger)], made, worker))) == DONE
+    first, second = (task for task in worker.given if isinstance(task, Map))
     assert '"durable": []' in first.row
     assert '"durable": [0]' in second.row
     assert not marks(ledger)
@@ -115,7 +115,7 @@ def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
 ) -> None:
     """The pools before the guilty one only waited, so they are not blamed."""
     made = maps(ledger, **{guilty: {("v", 2): misdeeds.vanish}})
-    events = told(list(run([work(ledger), work(ledger, "w")], made, HiredHere(made))))
+    events = told(list(run([work(ledger), work(ledger, "w")], made, WorkerHere(made))))
     reason = "its worker died 2 times (memory, a crash, or over 60 s)"
     assert events[:2] == [("chunk", "v"), ("failed", "v", pool, reason)]
     assert events[2:] == [(kind, "w") for kind, _ in DONE]
@@ -123,10 +123,10 @@ def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
 
 def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledger: Ledger) -> None:
     made = maps(ledger, observing={("v", 0): misdeeds.rot})
-    hired = HiredHere(made)
-    events = told(list(run([work(ledger), work(ledger, "w")], made, hired)))
+    worker = WorkerHere(made)
+    events = told(list(run([work(ledger), work(ledger, "w")], made, worker)))
     assert events == [("failed", "v", "observe", "no picture"), *[(kind, "w") for kind, _ in DONE]]
-    assert len(hired.given) == 3
+    assert len(worker.given) == 3
 
 
 @pytest.mark.parametrize(("deaths", "expected"), [(3, DONE), (4, [*DONE[:2], ("failed", "v", "reduce")])])
@@ -134,7 +134,7 @@ def test_a_reduce_that_kills_its_worker_is_tried_again_and_at_last_given_up(
     ledger: Ledger, deaths: int, expected: list[tuple[str, ...]]
 ) -> None:
     made = maps(ledger)
-    events = told(list(run([work(ledger)], made, HiredHere(made, dies_at_reduce=deaths))))
+    events = told(list(run([work(ledger)], made, WorkerHere(made, dies_at_reduce=deaths))))
     assert [event[:3] for event in events] == expected
 
 
@@ -142,24 +142,24 @@ def test_a_reduce_that_kills_its_worker_is_tried_again_and_at_last_given_up(
 
 
 @pytest.fixture
-def hire() -> Iterator[Callable[[Maps], HiredProcess]]:
-    hired: list[HiredProcess] = []
+def start() -> Iterator[Callable[[Maps], WorkerProcess]]:
+    worker: list[WorkerProcess] = []
 
-    def made(maps: Maps) -> HiredProcess:
-        hired.append(HiredProcess(maps))
-        return hired[-1]
+    def made(maps: Maps) -> WorkerProcess:
+        worker.append(WorkerProcess(maps))
+        return worker[-1]
 
     yield made
-    for each in hired:
+    for each in worker:
         each.close()
 
 
-Hire = Callable[[Maps], HiredProcess]
+Start = Callable[[Maps], WorkerProcess]
 
 
-def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, hire: Hire) -> None:
+def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, committing={("v", 2): misdeeds.crash, ("w", 0): misdeeds.rot}, max_attempts=1)
-    events = told(list(run([work(ledger), work(ledger, "w")], made, hire(made))))
+    events = told(list(run([work(ledger), work(ledger, "w")], made, start(made))))
     assert [event[:3] for event in events] == [
         ("chunk", "v"),
         ("failed", "v", "enrich"),
@@ -167,16 +167,16 @@ def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, hi
     ]
 
 
-def test_a_hang_ends_at_the_deadline(ledger: Ledger, hire: Hire) -> None:
+def test_a_hang_ends_at_the_deadline(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, observing={("v", 0): misdeeds.hang}, deadline_s=0.2, max_attempts=1)
-    (event,) = told(list(run([work(ledger)], made, hire(made))))
+    (event,) = told(list(run([work(ledger)], made, start(made))))
     assert event == ("failed", "v", "observe", "its worker died 1 time (memory, a crash, or over 0.2 s)")
 
 
-def test_a_bug_ends_the_run_and_says_where_it_is(ledger: Ledger, hire: Hire) -> None:
+def test_a_bug_ends_the_run_and_says_where_it_is(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, committing={("v", 0): misdeeds.err})
     with pytest.raises(ZeroDivisionError) as raised:
-        list(run([work(ledger)], made, hire(made)))
+        list(run([work(ledger)], made, start(made)))
     assert "in commit" in str(raised.value.__cause__)
 
 
@@ -185,26 +185,26 @@ def test_a_bug_ends_the_run_and_says_where_it_is(ledger: Ledger, hire: Hire) -> 
     [(misdeeds.crash_at_loading, "ended 3 times while it loaded"), (misdeeds.refuse, "these are no weights")],
 )
 def test_models_that_cannot_be_loaded_end_the_run_with_a_line(
-    ledger: Ledger, hire: Hire, build: Callable[[Any], Any], told: str
+    ledger: Ledger, start: Start, build: Callable[[Any], Any], told: str
 ) -> None:
     made = maps(ledger, build=build)
-    hired = hire(made)
-    hired.load()
+    worker = start(made)
+    worker.load()
     with pytest.raises(UserError, match=told):
-        list(run([work(ledger)], made, hired))
+        list(run([work(ledger)], made, worker))
 
 
 LONELY = """
 import json, sys
 from pipeline.flow.local_process import Map
-from pipeline.flow.local_engine import HiredProcess
+from pipeline.flow.local_engine import WorkerProcess
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from tests.flow import misdeeds
 ledger = Ledger(Store(sys.argv[1]), Keys("o", "e"))
-hired = HiredProcess(misdeeds.maps(ledger, {}, observing={("v", 2): misdeeds.hang}))
-for message in hired.do(Map(sys.argv[2]), 600):
-    print(hired._process.pid, flush=True)
+worker = WorkerProcess(misdeeds.maps(ledger, {}, observing={("v", 2): misdeeds.hang}))
+for message in worker.do(Map(sys.argv[2]), 600):
+    print(worker._process.pid, flush=True)
 """
 
 

@@ -2,7 +2,7 @@
 
 The driver, the record of its run, the planner, the adapter of the map's stages, the commit, the reduce and the
 tables are real. A scheduler replaces Ray. It advances any worker at any time, lets workers die, and gives their rows
-to new ones. The hand of the local engine works in this process instead of its own, and dies as well. Simulated films
+to new ones. The worker of the local engine works in this process instead of its own, and dies as well. Simulated films
 replace pictures and models.
 """
 
@@ -26,12 +26,11 @@ from pipeline import rows
 from pipeline.chunk.observe import ADDS
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.flow import cluster, engine, pools
-from pipeline.flow import local_process as hands
+from pipeline.flow import cluster, engine, local_process, pools
 from pipeline.flow import ray_engine as run
 from pipeline.flow.events import Event
 from pipeline.flow.local_engine import WorkerDiedError
-from pipeline.flow.local_process import At, Hand
+from pipeline.flow.local_process import At, TaskRunner
 from pipeline.flow.stage import PoolOfStages, Stage, Worker
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content
@@ -378,23 +377,23 @@ class FakeRay:
 # --- in place of the local engine's process --------------------------------------------------------------------------
 
 
-class HiredHere:
-    """A hand that works in this process. A new one replaces it each time that it dies."""
+class WorkerHere:
+    """A worker that works in this process. A new one replaces it each time that it dies."""
 
     def __init__(self, scene: Scene, maps: pools.Maps) -> None:
         self._scene, self._maps = scene, maps
-        self._hand = Hand(maps)
+        self._runner = TaskRunner(maps)
 
     def load(self) -> None:
-        list(self._hand.do(hands.Load()))
+        list(self._runner.do(local_process.Load()))
 
-    def do(self, task: hands.Task, patience_s: float) -> Iterator[At | Event]:
+    def do(self, task: local_process.Task, patience_s: float) -> Iterator[At | Event]:
         try:
-            if isinstance(task, hands.Publish):
+            if isinstance(task, local_process.Publish):
                 self._scene.call()
-            yield from self._hand.do(task)
+            yield from self._runner.do(task)
         except Died:
-            self._hand = Hand(self._maps)
+            self._runner = TaskRunner(self._maps)
             raise WorkerDiedError from None
 
     def close(self) -> None:
@@ -438,7 +437,7 @@ def process(
             patch.setattr(run, name, value)
         for name in ("start_ray", "check_room"):
             patch.setattr(cluster, name, lambda *_: None)
-        patch.setattr(engine, "HiredProcess", partial(HiredHere, scene))
+        patch.setattr(engine, "WorkerProcess", partial(WorkerHere, scene))
         patch.setattr(pools, "pools_from_pixels", lambda *options: fake_pools(scene, made(*options)))
         patch.setattr(pools, "pools_from_kept_faces", lambda *options: fake_pools(scene, made_of_faces(*options)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))
