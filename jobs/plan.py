@@ -24,7 +24,7 @@ from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 from pipeline.weights import Registry
 
 SHOWN = 50

@@ -26,8 +26,9 @@ from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_spans
 from pipeline.storage import records, replacement
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 from pipeline.video.relink import relink_video
+from pipeline.video.sequence_link import link_here
 
 SHOWN_VIDEOS = 25
 FAILED = 3
@@ -76,7 +77,7 @@ def relink(
 def link_sequences(index: OutputIndex) -> None:
     """Link the files of every sequence in which a file has changed."""
     jobs = sequences.find_work(index)
-    failures = sequences.link_here(jobs)
+    failures = link_here(jobs)
     linked = {job.name for job in jobs} - failures.keys()
     for status in sequences.sequence_statuses(index):
         if status.sequence in linked:

@@ -14,7 +14,7 @@ from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.output_index import OutputIndex
-from pipeline.video.sequence import sequence_statuses
+from pipeline.video.sequences import sequence_statuses
 
 SHOWN_GONE = 5
 

@@ -6,7 +6,7 @@ from pipeline.planning.planner import Target
 from pipeline.storage import records
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 
 
 def prune_output(index: OutputIndex) -> None:

@@ -36,7 +36,7 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 

@@ -19,7 +19,7 @@ from pipeline.storage.ledger import summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 from pipeline.weights import Registry
 
 SAVE_EVERY_S = 10

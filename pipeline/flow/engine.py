@@ -17,7 +17,8 @@ from pipeline.flow.local_engine import WorkerProcess
 from pipeline.flow.pools import Maps
 from pipeline.video.parts import track_here
 from pipeline.video.relink import RelinkJob
-from pipeline.video.sequence import SequenceJob, link_here
+from pipeline.video.sequence_link import link_here
+from pipeline.video.sequences import SequenceJob
 
 SMALL_FRAMES = 1_000
 """Most analysed frames of small work. This is two minutes at 8 frames a second

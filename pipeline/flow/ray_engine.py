@@ -32,7 +32,8 @@ from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import Part
 from pipeline.video.relink import RelinkJob
-from pipeline.video.sequence import SequenceJob, link_here
+from pipeline.video.sequence_link import link_here
+from pipeline.video.sequences import SequenceJob
 
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 POLL_S = 0.5

@@ -18,7 +18,7 @@ from pipeline.flow.pools import Maps
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video.relink import RelinkJob
-from pipeline.video.sequence import SequenceJob
+from pipeline.video.sequences import SequenceJob
 from tests.builders import Film, job_of
 from tests.flow import misdeeds
 

@@ -20,7 +20,8 @@ from pipeline.evaluation.tracking import matched
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video.sequence import find_work, link_sequence
+from pipeline.video.sequence_link import link_sequence
+from pipeline.video.sequences import find_work
 from tests import clips
 from tests.golden.by_hand import process
 from tests.shared import SHARED, needs_shared

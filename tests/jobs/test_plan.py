@@ -13,7 +13,7 @@ from pipeline.storage import records, tables
 from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
-from pipeline.video.sequence import sequence_statuses
+from pipeline.video.sequences import sequence_statuses
 from tests.builders import Film, Walker, publish, registry, target
 
 

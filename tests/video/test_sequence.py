@@ -19,8 +19,9 @@ from pipeline.storage.ledger import drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video import sequence as sequences
+from pipeline.video import sequences
 from pipeline.video.reduce import reduce_video
+from pipeline.video.sequence_link import link_here, link_sequence
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, target, with_recipe
 from tests.golden.by_hand import contents
@@ -91,7 +92,7 @@ def link(index: OutputIndex) -> list[str]:
     sequences.drop_ended(index)
     jobs = sequences.find_work(index)
     for one in jobs:
-        sequences.link_sequence(one)
+        link_sequence(one)
     return [one.name for one in jobs]
 
 
@@ -333,7 +334,7 @@ def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
     (own,) = [row["config_id"] for row in OutputIndex.load(store).videos.values() if row["video_id"] == "a"]
     store.delete(f"recipes/{own}.json")
     index = OutputIndex(store, index.sources, OutputIndex.load(store).videos)
-    faults = sequences.link_here(sequences.find_work(index))
+    faults = link_here(sequences.find_work(index))
     assert list(faults) == ["one"]
     assert f"recipes/{own}.json is missing" in faults["one"]
     assert {row[1] for row in rows(store)} == {"b", "c"}
@@ -345,7 +346,7 @@ def test_damage_is_a_reason_and_no_end(linked: Store, damaged: str) -> None:
     before = rows(linked)
     linked.put(damaged, linked.read(damaged)[:-20])
     sequences.withdraw(linked, {"b"})
-    faults = sequences.link_here(sequences.find_work(OutputIndex.load(linked)))
+    faults = link_here(sequences.find_work(OutputIndex.load(linked)))
     assert list(faults) == ["cam"]
     assert "cannot be read" in faults["cam"]
     assert {row[1] for row in rows(linked)} == {row[1] for row in before} - {"b"}
