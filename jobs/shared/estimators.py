@@ -16,7 +16,7 @@ from pipeline.corpora import splits
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
-from pipeline.models.estimator import Estimator
+from pipeline.interfaces import AttributeEstimator
 from pipeline.models.loading import Loader
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
@@ -46,7 +46,7 @@ class OpenedEstimator:
     """
 
     name: str
-    estimator: Estimator
+    estimator: AttributeEstimator
     batch: int
     sha256: dict[str, str | None]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.arrays import Picture
 from pipeline.cores.vote import OLDEST_YEARS, Z_80
+from pipeline.interfaces import AttributeEstimator
 from pipeline.models.aligned import UTKFACE
-from pipeline.models.estimator import Estimator
 
 ALIGNED_PX = 224
 """Side of the aligned faces that `process` judges."""
@@ -38,7 +38,7 @@ COLUMNS = ("path", "age", "gender", "predicted_age", "age_low", "age_high", "fem
 def judge(
     faces: pd.DataFrame,
     read: Callable[[Path], Picture],
-    estimator: Estimator,
+    estimator: AttributeEstimator,
     *,
     batch: int,
     copies_px: Sequence[int] = (),

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from pipeline.arrays import Picture
+from pipeline.interfaces import AttributeEstimator
 from pipeline.models.aligned import UTKFACE
-from pipeline.models.estimator import Estimator
 
 ALIGNED_PX, RESTORED_PX = 224, 512
 """Sides of the aligned faces that `process` judges as they are, and of those that it restores."""
@@ -33,7 +33,7 @@ def compare(
     faces: pd.DataFrame,
     read: Callable[[Path], Picture],
     sizes_px: Sequence[int],
-    estimator: Estimator,
+    estimator: AttributeEstimator,
     *,
     restore: Restore | None,
     enlargement: str = "bilinear",
