@@ -20,7 +20,7 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER
 from jobs.shared.checks import verified_models
 from jobs.shared.demo_clip import CLIP, FPS, SECONDS_PER_SHOT, STORY, WIDTH, Known, clip_frames, make_clip
-from jobs.shared.processing import QUARANTINED, work_through
+from jobs.shared.processing import work_through
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.errors import UserError
@@ -61,8 +61,8 @@ def demo(
         make_clip(file)
     uri = store.full(CLIP)
     listing = Listing((Source(uri=uri, name=CLIP, named_by=uri, size_bytes=len(store.read(CLIP))),), 0, (uri,))
-    if work_through(listing, config, registry, store):
-        raise typer.Exit(QUARANTINED)
+    if status := work_through(listing, config, registry, store).status():
+        raise typer.Exit(status)
 
     source = OutputIndex.load(store).sources[uri]
     persons, detections = (_rows(store, name, source["video_id"]) for name in ("persons", "detections"))

@@ -11,7 +11,7 @@ from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.shared.checks import verified_models
-from jobs.shared.processing import QUARANTINED, work_through
+from jobs.shared.processing import work_through
 from jobs.shared.sources import list_aloud
 from pipeline.config import load
 from pipeline.storage.store import Store
@@ -41,7 +41,7 @@ def process(
     store = Store(output)
     listing = list_aloud(sources, store.uri, sequence)
     registry = verified_models(chosen)
-    num_quarantined = work_through(
+    outcome = work_through(
         listing,
         chosen,
         registry,
@@ -50,8 +50,8 @@ def process(
         prune=prune,
         close_sequences=close_sequences,
     )
-    if num_quarantined and not allow_quarantined:
-        sys.exit(QUARANTINED)
+    if status := outcome.status(allow_quarantined=allow_quarantined):
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ class Run(Strict):
     max_reduces: int = Field(ge=1)
     max_attempts: int = Field(ge=1)
     chunk_deadline_s: float = Field(gt=0)
+    deferral_waits_s: tuple[Annotated[float, Field(ge=0)], ...]
     cpu_hour_price: Price | None
     gpu_hour_price: Price | None
     work_ttl_days: float = Field(gt=0)

@@ -2,6 +2,7 @@
 
 - A mistake of the user: status 2, and a line or two on stderr.
 - A fault of the machine: status 1, and a line or two on stderr.
+- A storage place that sleeps: status 4, and a line on stderr. The same command goes on later.
 - A bug: status 1, and a traceback.
 """
 
@@ -15,10 +16,10 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import MachineError, UserError, shortage
+from pipeline.errors import MachineError, PassingError, UserError, shortage
 from pipeline.text import printable
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE, DEFERRED, INTERRUPTED = 1, 2, 4, 130
 PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """The errors that a path of the command line raises if it is not the kind of file or folder that it should be."""
 
@@ -55,6 +56,8 @@ def _ending(error: Exception) -> tuple[str | None, int]:
     """Return the message for an error, or None if it is a bug, and the exit status."""
     if isinstance(error, UserError):
         return str(error), WRONG_USAGE
+    if isinstance(error, PassingError):
+        return f"{error}; run the same command again later: what is finished is kept", DEFERRED
     if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have
         from jobs.cli.usage_errors import describe
 

@@ -101,6 +101,10 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
         console.say(f"quarantined at {failure.stage}: {record.index.videos[video_id]['uri']}: {failure.reason}")
     if record.unreadable or record.quarantined:
         console.say(QUARANTINE_REMEDY)
+    for uri, failure in sorted(record.deferred.items())[:SHOWN_VIDEOS]:
+        console.say(f"deferred at {failure.stage}: {uri}: {failure.reason}")
+    if len(record.deferred) > SHOWN_VIDEOS:
+        console.say(f"… and {len(record.deferred) - SHOWN_VIDEOS} more")
     for status in record.sequence_statuses():
         console.say(f"sequence {status}")
     if hint := small_people(record.store, list(record.published.values()), record.config):
@@ -122,7 +126,8 @@ def _say_totals(record: RunRecord, contents: Sequence[Content]) -> None:
     statuses = [catalog.video_status(content, record.index, record.config_id) for content in contents]
     num_quarantined = len(record.quarantined)
     num_given_up = statuses.count(VideoStatus.QUARANTINED) - num_quarantined
-    num_unchanged = len(contents) - len(record.published) - num_quarantined - num_given_up
+    num_left = sum(any(uri in record.deferred for uri in content.uris) for content in contents)
+    num_unchanged = len(contents) - len(record.published) - num_quarantined - num_given_up - num_left
     num_quarantined += len(record.unreadable)
     num_persons = sum(row["num_persons"] for row in record.published.values())
     totals = [f"{console.contents(record.published.values())} done", console.count(num_persons, "person")]
@@ -132,5 +137,7 @@ def _say_totals(record: RunRecord, contents: Sequence[Content]) -> None:
         totals.append(f"{num_given_up} given up before (--retry-quarantined tries again)")
     if num_quarantined:
         totals.append(f"{num_quarantined} quarantined")
+    if record.deferred:
+        totals.append(f"{len(record.deferred)} deferred (run the same command again)")
     seconds = (datetime.now(UTC) - record.started_at).total_seconds()
     console.say(f"{', '.join(totals)} in {console.duration(seconds)} -> {record.store.uri}")

@@ -5,6 +5,8 @@ import secrets
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jobs.cli import console
@@ -24,6 +26,7 @@ from jobs.shared.run_record import RunRecord
 from jobs.shared.sources import identify_aloud, probe_aloud
 from jobs.shared.work_list import list_work, select_contents
 from pipeline.config import Config
+from pipeline.errors import MachineError, PassingError
 from pipeline.flow.engine import Engines, stop_ray
 from pipeline.flow.events import ChunkDone, Work
 from pipeline.flow.pools import Maps
@@ -40,8 +43,26 @@ from pipeline.video import sequences
 from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 
-QUARANTINED = 3
-"""The exit status of a run that has quarantined a source."""
+QUARANTINED, DEFERRED = 3, 4
+"""The exit status of a run that has quarantined a source, and of one that has left a source to the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The sources of a run that are not done at its end.
+
+    num_quarantined: number of sources that were given up.
+    num_deferred: number of sources that could not be reached and are left to the next run.
+    """
+
+    num_quarantined: int
+    num_deferred: int
+
+    def status(self, *, allow_quarantined: bool = False) -> int:
+        """Return the exit status."""
+        if self.num_deferred:
+            return DEFERRED
+        return QUARANTINED if self.num_quarantined and not allow_quarantined else 0
 
 
 def work_through(
@@ -53,8 +74,8 @@ def work_through(
     retry_quarantined: bool = False,
     prune: bool = False,
     close_sequences: bool = False,
-) -> int:
-    """Process the listed sources. Return how many of them were quarantined in this run."""
+) -> Outcome:
+    """Process the listed sources. Return which of them are not done."""
     store.check_writable()
     say_sources(listing)
     say_models(registry.models_of(config), registry)
@@ -83,8 +104,8 @@ def _run(
     retry_quarantined: bool,
     prune: bool,
     close_sequences: bool,
-) -> int:
-    """Carry out the steps of a run. Return how many sources were quarantined in it."""
+) -> Outcome:
+    """Carry out the steps of a run. Return which sources are not done."""
     replacement.finish_replacing(store)
     index = OutputIndex.load(store)
     tables.create(store, config.biometrics.keep)
@@ -119,6 +140,10 @@ def _run(
         except (KeyboardInterrupt, SystemExit):  # a reader of the standard output who has left raises SystemExit
             record.close("interrupted")
             raise
+        except PassingError:
+            with suppress(PassingError, MachineError):  # the place of the output may be the one that is asleep
+                record.close("failed")
+            raise
         except BaseException:
             record.close("failed")
             raise
@@ -127,7 +152,7 @@ def _run(
     clear_work(index, target)
     record.close("done")
     say_results(record, contents)
-    return len(record.unreadable) + len(record.quarantined)
+    return Outcome(len(record.unreadable) + len(record.quarantined), len(record.deferred))
 
 
 def _prepare(

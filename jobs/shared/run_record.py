@@ -4,13 +4,15 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.shared.run_json import run_facts
 from pipeline.config import Config
-from pipeline.flow.events import ChunkDone, Event, VideoDone
+from pipeline.errors import PassingError
+from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
 from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import Target
 from pipeline.planning.recipe import models
@@ -57,6 +59,7 @@ class RunRecord:
     started_at: UTC time.
     unreadable: failures by uri, of sources without a content id.
     quarantined: failures by video_id, of videos that were quarantined in this run.
+    deferred: failures by uri, of sources that could not be reached in this run and keep their state.
     published: rows of `videos` by video_id, of videos that were published in this run.
     costs: by video_id, the cost of each video that this run works on.
     stage_seconds: [s of work, s on GPUs] by stage.
@@ -75,6 +78,7 @@ class RunRecord:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     unreadable: dict[str, Failure] = field(default_factory=dict)
     quarantined: dict[str, Failure] = field(default_factory=dict)
+    deferred: dict[str, Failure] = field(default_factory=dict)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     costs: dict[str, VideoCost] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
@@ -110,6 +114,11 @@ class RunRecord:
         self.index.name_sources(listing)
         for uri, video_id in ids.items():
             row = self.index.sources[uri]
+            if isinstance(video_id, Failure) and video_id.may_pass:
+                self.deferred[uri] = video_id
+                # Without an etag, the next run reads the file again instead of believing an older content id.
+                self.index.set_source(uri, status=row["status"] or "pending", etag=None)
+                continue
             if row["video_id"] != video_id and row["csv"]:
                 self.store.delete(row["csv"])  # it describes another content
             if isinstance(video_id, Failure):
@@ -144,6 +153,8 @@ class RunRecord:
             self._spend(self.costs[video_id], event.stage, event.seconds, 0.0)
             self.published[video_id] = self.index.videos[video_id] = event.published.row
             self._add_run_row(video_id)
+        elif isinstance(event, VideoDeferred):
+            self.defer(event.video_id, Failure(event.stage, event.reason, may_pass=True))
         elif event.stage == RELINK:
             self.not_relinked[event.video_id] = event.reason
         else:
@@ -151,7 +162,8 @@ class RunRecord:
             self.quarantine(event.video_id, row["uri"], Failure(event.stage, event.reason))
             self._add_run_row(event.video_id)
         if time.monotonic() - self._saved > SAVE_EVERY_S:
-            self.save_sources()
+            with suppress(PassingError):  # the next event saves again
+                self.save_sources()
 
     def _note_chunk(self, event: ChunkDone) -> None:
         cost = self.costs[event.video_id]
@@ -166,6 +178,8 @@ class RunRecord:
     def save_sources(self) -> None:
         """Write `sources` and the rows of `runs` so far."""
         self.index.follow_videos()
+        for uri, failure in self.deferred.items():
+            self.index.set_source(uri, stage=failure.stage, reason=f"deferred: {failure.reason}")
         self.index.save_sources()
         if self.run_rows:
             records.write_run(self.store, self.run_id, self.run_rows)
@@ -178,7 +192,11 @@ class RunRecord:
         facts = {
             "run_id": self.run_id,
             **run_facts(self.index, self.config, self.config_id, model_facts, self.started_at, status),
-            "this_run": {"published": len(self.published), "quarantined": len(self.quarantined) + len(self.unreadable)},
+            "this_run": {
+                "published": len(self.published),
+                "quarantined": len(self.quarantined) + len(self.unreadable),
+                "deferred": len(self.deferred),
+            },
             "chunks": {
                 "done": sum(cost.done for cost in self.costs.values()),
                 "reused": sum(cost.reused for cost in self.costs.values()),
@@ -197,6 +215,11 @@ class RunRecord:
     def sequence_statuses(self) -> list[sequences.SequenceStatus]:
         """Return the sequences that were linked in this run."""
         return [status for status in sequences.sequence_statuses(self.index) if status.sequence in self.linked]
+
+    def defer(self, video_id: str, failure: Failure) -> None:
+        """Leave a video to the next run. It keeps the tables and the state that it has."""
+        uris = [uri for uri, row in self.index.sources.items() if row["video_id"] == video_id and row["current"]]
+        self.deferred |= dict.fromkeys(uris, failure)
 
     def quarantine(self, video_id: str, uri: str, failure: Failure) -> None:
         """Give a video up: remove its tables, and write its row of `videos` with the reason."""

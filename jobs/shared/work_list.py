@@ -39,7 +39,7 @@ def list_work(
     """Return the remaining work of each video, longest first. A long video that began last would keep the cluster
     waiting.
 
-    A video whose container cannot be read is quarantined.
+    A video whose container cannot be read is quarantined, or deferred if that may pass.
     """
     in_sequences = {row["video_id"] for members in record.index.sequences().values() for row in members}
     jobs: list[Work | RelinkJob] = []
@@ -50,7 +50,10 @@ def list_work(
             record.begin_video(video_id, relink_job.num_chunks)
             jobs.append(relink_job)
         elif isinstance(probed := probes[video_id], Failure):
-            record.quarantine(video_id, content.uri, probed)
+            if probed.may_pass:
+                record.defer(video_id, probed)
+            else:
+                record.quarantine(video_id, content.uri, probed)
         else:
             record.begin_video(video_id, len(plan.spans))
             jobs.append(_work_from_chunks(record, content, plan, probed, video_id in in_sequences))

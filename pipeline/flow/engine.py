@@ -12,6 +12,7 @@ from typing import Self
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
 from pipeline.flow import local_engine
+from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work, finish_video
 from pipeline.flow.local_engine import WorkerProcess
 from pipeline.flow.pools import Maps
@@ -70,7 +71,8 @@ class Engines:
 
             yield from ray_engine.run(work, self._maps.whole, self._config, self._maps.kept_faces)
         elif len(relinks) < len(work):
-            yield from local_engine.run(work, self._maps, self._worker)
+            deferrals = Deferrals(self._config.run.deferral_waits_s)
+            yield from local_engine.run(work, self._maps, self._worker, deferrals)
         else:
             yield from (finish_video(job, track_here) for job in relinks)
 

@@ -4,14 +4,18 @@ A run is a generator of events. Its caller keeps the run record and reports to t
 durable objects, never from the order of rows.
 """
 
+import json
 import time
+import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pyarrow as pa
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, MachineError, PassingError, UserError
+from pipeline.flow.deferrals import Deferrals
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
 from pipeline.video.job import PublishedVideo, VideoJob
@@ -62,6 +66,22 @@ class VideoFailed:
     video_id: id of the content.
     stage: the stage that failed.
     reason: text for the user.
+    bug: the traceback, if an error that nobody foresaw ended the stage.
+    """
+
+    video_id: str
+    stage: str
+    reason: str
+    bug: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoDeferred:
+    """A file or table of a video cannot be reached for the moment. The next run takes the video up.
+
+    video_id: id of the content.
+    stage: the stage that failed.
+    reason: text for the user.
     """
 
     video_id: str
@@ -69,7 +89,7 @@ class VideoFailed:
     reason: str
 
 
-Event = ChunkDone | VideoDone | VideoFailed
+Event = ChunkDone | VideoDone | VideoFailed | VideoDeferred
 
 
 @dataclass(slots=True)
@@ -113,61 +133,134 @@ class Work:
         """Return whether all chunks of the video are durable."""
         return is_whole(sorted(self.durable))
 
+    def rows_left(self) -> tuple[RowOfSpan, ...]:
+        """Return the spans that still have chunks to make, each without its durable chunks."""
+        left = (without_durable(row, self.durable) for row in self.rows)
+        return tuple(row for row in left if row is not None)
 
-def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone | VideoFailed:
-    """Publish a video. Return bad data as VideoFailed. Any other error is a bug and is raised."""
-    stage, started = "relink" if isinstance(last, RelinkJob) else "reduce", time.perf_counter()
+    def faces_left(self) -> tuple[RowOfSpan, ...]:
+        """Return the chunks whose kept faces are still to be estimated."""
+        chunks = ((row, json.loads(row)) for row in self.faces)
+        return tuple(row for row, chunk in chunks if (chunk["first_cell"], chunk["end_cell"]) not in self.durable)
+
+
+def without_durable(row: RowOfSpan, durable: Collection[ChunkSpan]) -> RowOfSpan | None:
+    """Return a row of rows.SPAN that names its durable chunks, or None if all of them are durable."""
+    span = json.loads(row)
+    chunks = list(pairwise((*span["borders"], span["end_cell"])))
+    made = [first for first, end in chunks if (first, end) in durable]
+    return None if len(made) == len(chunks) else json.dumps(span | {"durable": made})
+
+
+def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone | VideoFailed | VideoDeferred:
+    """Publish a video. Only an error of the user or the machine is raised, because it concerns all videos."""
+    stage, started = _stage_of(last), time.perf_counter()
     try:
         published = publish_relinked(last) if isinstance(last, RelinkJob) else reduce_video(last, run_parts)
     except DataError as fault:
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
+    except PassingError as fault:
+        return VideoDeferred(video_id=last.video_id, stage=stage, reason=str(fault))
+    except (UserError, MachineError, MemoryError):
+        raise
+    except Exception as bug:
+        line = f"{type(bug).__name__}: {bug}".splitlines()[0]
+        return VideoFailed(
+            video_id=last.video_id,
+            stage=stage,
+            reason=f"a bug: {line}; please report it",
+            bug="".join(traceback.format_exception(bug)),
+        )
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
 
 
 def given_up(last: VideoJob | RelinkJob) -> VideoFailed:
     """Return the event of a video whose workers die again and again in its last step."""
-    reason = f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
-    return VideoFailed(
-        video_id=last.video_id, stage="relink" if isinstance(last, RelinkJob) else "reduce", reason=reason
-    )
+    return VideoFailed(video_id=last.video_id, stage=_stage_of(last), reason=worker_died())
+
+
+def worker_died() -> str:
+    """Return the reason for giving up a video whose workers die again and again in its last step."""
+    return f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
+
+
+def _stage_of(last: VideoJob | RelinkJob) -> str:
+    return "relink" if isinstance(last, RelinkJob) else "reduce"
 
 
 class Progress:
     """The progress of the videos of a run.
 
+    work: the work of the run.
+    deferrals: the failures that may pass.
+
     `ready` holds the videos that can be published. Those that need nothing else come first.
     """
 
-    def __init__(self, work: Sequence[Work | RelinkJob]) -> None:
+    def __init__(self, work: Sequence[Work | RelinkJob], deferrals: Deferrals) -> None:
         self.videos = {item.job.video_id: item for item in work if isinstance(item, Work)}
-        self.ready: deque[VideoJob | RelinkJob] = deque(item for item in work if isinstance(item, RelinkJob))
+        self.relinks = {item.video_id: item for item in work if isinstance(item, RelinkJob)}
+        self.ready: deque[VideoJob | RelinkJob] = deque(self.relinks.values())
         self.ready.extend(video.job for video in self.videos.values() if video.is_whole)
-        self.failed: set[str] = set()
+        self.deferrals = deferrals
+        self._ended: set[str] = set()
+        self._bugs: list[VideoFailed] = []
+        self._published_any = False
+
+    def is_wanted(self, video_id: str) -> bool:
+        """Return whether more work on a video makes sense now. It makes none after a failure."""
+        return video_id not in self._ended and not self.deferrals.waits(video_id)
 
     def take(self, event: Event) -> Iterator[Event]:
-        """Yield an event if it must be reported. Only the first failure of a video is reported, and nothing after
-        it."""
+        """Yield the events that must be reported. Only the first failure of a video is reported, and nothing after
+        it. Raises PassingError if so many videos cannot be reached that the run makes no sense."""
         video_id = event.published.video_id if isinstance(event, VideoDone) else event.video_id
-        if video_id in self.failed:
+        if video_id in self._ended:
             return
-        if isinstance(event, VideoFailed):
-            self.failed.add(video_id)
-        elif isinstance(event, ChunkDone) and self.videos[video_id].take(event.span):
-            self.ready.append(self.videos[video_id].job)
+        if isinstance(event, VideoDeferred):
+            if self.deferrals.fail(video_id, event.stage, event.reason):
+                return
+            self._ended.add(video_id)
+        elif isinstance(event, VideoFailed):
+            self._ended.add(video_id)
+            if event.bug and not self._published_any:
+                self._bugs.append(event)
+                return
+        else:
+            self.deferrals.succeed()
+            if isinstance(event, ChunkDone) and self.videos[video_id].take(event.span):
+                self.ready.append(self.videos[video_id].job)
         yield event
+        if isinstance(event, VideoDone):
+            self._published_any = True
+            yield from self._bugs
+            self._bugs.clear()
+
+    def take_due(self) -> list[Work]:
+        """Return the videos whose chunks are to be tried again now, after a failure that may have passed. Those that
+        only have to be published become ready."""
+        due = self.deferrals.take_due()
+        self.ready.extend(self.relinks[video_id] for video_id in due if video_id in self.relinks)
+        again = [self.videos[video_id] for video_id in due if video_id in self.videos]
+        self.ready.extend(video.job for video in again if video.is_whole)
+        return [video for video in again if not video.is_whole]
 
     def check_ended(self) -> None:
-        """Raise RuntimeError if rows are missing of a video that was not given up."""
+        """Raise RuntimeError if rows are missing of a video that was not given up, or if bugs ended every video that
+        was to be published."""
         for video_id, video in self.videos.items():
-            if video_id not in self.failed and not video.is_whole:
+            if video_id not in self._ended and not video.is_whole:
                 raise RuntimeError(f"the map ended, and chunks of {video.job.uri} are missing: {sorted(video.durable)}")
+        if self._bugs:
+            raise RuntimeError(f"{self._bugs[0].reason}\n\n{self._bugs[0].bug}")
 
 
-def event_of(row: pa.Table) -> ChunkDone | VideoFailed:
+def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     """Return the event of a chunk's row that has gone through all pools."""
     chunk = row.to_pylist()[0]
     if error := chunk["error"]:
-        return VideoFailed(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
+        kind = VideoDeferred if error["kind"] == PassingError.__name__ else VideoFailed
+        return kind(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
     return ChunkDone(
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),

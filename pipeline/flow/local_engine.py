@@ -4,24 +4,25 @@ The work has its own process so that a crash of native code, a hang or a lack of
 run then goes on in a new one. Attempts, deadlines and durable chunks are the same as with Ray's workers.
 """
 
-import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Protocol
 
 from pipeline.errors import UserError
-from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up
+from pipeline.flow.deferrals import Deferrals
+from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up, without_durable
 from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import PoolOfStages
 from pipeline.video.relink import RelinkJob
 
+POLL_S = 0.5
 LOADS = 3
 """Number of failed loads of the models after which the run gives up."""
 GRACE_S = 60
@@ -127,16 +128,21 @@ class WorkerProcess:
         return self._connection
 
 
-def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker) -> Iterator[Event]:
+def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker, deferrals: Deferrals) -> Iterator[Event]:
     """Carry out `work`. The videos that need no new chunks come first."""
-    progress = Progress(work)
+    progress = Progress(work, deferrals)
     yield from _publish(progress, maps, worker)
-    for video in progress.videos.values():
-        for task in [*(Map(row, of_faces=True) for row in video.faces), *map(Map, video.rows)]:
-            if video.job.video_id in progress.failed:
-                break
-            yield from _map(task, video, progress, maps, worker)
+    to_map = list(progress.videos.values())
+    while to_map or deferrals.is_waiting:
+        for video in to_map:
+            for task in [*(Map(row, of_faces=True) for row in video.faces_left()), *map(Map, video.rows_left())]:
+                if progress.is_wanted(video.job.video_id):
+                    yield from _map(task, video, progress, maps, worker)
+            yield from _publish(progress, maps, worker)
+        to_map = progress.take_due()
         yield from _publish(progress, maps, worker)
+        if not to_map and deferrals.is_waiting:
+            time.sleep(POLL_S)
     progress.check_ended()
 
 
@@ -145,8 +151,11 @@ def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWo
     loads = 0
     while True:
         at: int | None = None
+        row = task.row if task.of_faces else without_durable(task.row, video.durable)
+        if row is None:  # it died after its last chunk had become durable
+            return
         try:
-            for message in worker.do(_without_durable(task, video), _patience_s(pools)):
+            for message in worker.do(Map(row, task.of_faces), _patience_s(pools)):
                 if isinstance(message, At):
                     at = message.pool
                 else:
@@ -176,15 +185,6 @@ def _publish(progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Ev
             except WorkerDiedError:
                 if tries == PUBLISH_RETRIES:
                     yield from progress.take(given_up(last))
-
-
-def _without_durable(task: Map, video: Work) -> Map:
-    """Return the task without the chunks that became durable before a worker died."""
-    row = json.loads(task.row)
-    if task.of_faces:
-        return task
-    chunks = pairwise((*row["borders"], row["end_cell"]))
-    return Map(json.dumps(row | {"durable": [first for first, end in chunks if (first, end) in video.durable]}))
 
 
 def _patience_s(pools: Sequence[PoolOfStages]) -> float:

@@ -4,6 +4,7 @@ durable."""
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -11,20 +12,24 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 import ray.data
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
 from pipeline.config import Config
+from pipeline.errors import DataError, PassingError
 from pipeline.flow.cluster import WAIT_FOR_ACTORS_S, plain_errors
+from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import (
     PUBLISH_RETRIES,
     Event,
     Progress,
+    VideoDeferred,
     VideoDone,
     VideoFailed,
     Work,
     event_of,
     finish_video,
     given_up,
+    worker_died,
 )
 from pipeline.flow.stage import PoolOfStages, Worker
 from pipeline.planning.spans import RowOfSpan
@@ -66,19 +71,18 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
 class _Run:
     def __init__(self, work: Sequence[Work | RelinkJob], config: Config) -> None:
         self._config = config
-        self._progress = Progress(work)
+        self._progress = Progress(work, Deferrals(config.run.deferral_waits_s))
         self._publishing: dict[Any, VideoJob | RelinkJob] = {}
 
     def events(self, pools: Sequence[PoolOfStages], pools_from_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
-        progress = self._progress
-        spans = [row for video in progress.videos.values() for row in video.rows]
-        faces = [row for video in progress.videos.values() for row in video.faces]
-        maps = [(rows, chosen) for rows, chosen in ((faces, pools_from_kept_faces), (spans, pools)) if rows]
+        progress, waiting = self._progress, self._progress.deferrals
         arrivals: queue.Queue[Any] = queue.Queue()
-        num_mapping = len(maps)
-        if maps:
-            threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
-        while num_mapping or progress.ready or self._publishing:
+        to_map = list(progress.videos.values())
+        num_mapping = 0
+        while to_map or num_mapping or progress.ready or self._publishing or waiting.is_waiting:
+            if not num_mapping:  # the pools of two maps would not fit side by side
+                num_mapping = _start_mapping(to_map or progress.take_due(), pools, pools_from_kept_faces, arrivals)
+                to_map = []
             self._start_publishing()
             if num_mapping:
                 for row in _arrived(arrivals, POLL_S):
@@ -86,6 +90,8 @@ class _Run:
                         num_mapping -= 1
                     else:
                         yield from progress.take(event_of(row))
+            elif not self._publishing and not progress.ready and waiting.is_waiting:
+                time.sleep(POLL_S)
             yield from self._published(0 if num_mapping else POLL_S)
         progress.check_ended()
 
@@ -107,6 +113,21 @@ class _Run:
             except (WorkerCrashedError, OutOfMemoryError):  # after all retries, so other videos are not affected
                 outcome = given_up(last)
             yield from self._progress.take(outcome)
+
+
+def _start_mapping(
+    work: Sequence[Work],
+    pools: Sequence[PoolOfStages],
+    pools_from_kept_faces: Sequence[PoolOfStages],
+    arrivals: "queue.Queue[Any]",
+) -> int:
+    """Start the maps that `work` needs, in a thread. Return their number, which may be 0."""
+    spans = [row for video in work for row in video.rows_left()]
+    faces = [row for video in work for row in video.faces_left()]
+    maps = [(rows, chosen) for rows, chosen in ((faces, pools_from_kept_faces), (spans, pools)) if rows]
+    if maps:
+        threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
+    return len(maps)
 
 
 def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
@@ -171,7 +192,7 @@ def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Tabl
 
 
 @ray.remote(max_retries=PUBLISH_RETRIES)
-def _reduce(last: VideoJob | RelinkJob, part_cpus: float) -> VideoDone | VideoFailed:
+def _reduce(last: VideoJob | RelinkJob, part_cpus: float) -> VideoDone | VideoFailed | VideoDeferred:
     return finish_video(last, partial(run_parts, part_cpus=part_cpus))
 
 
@@ -183,7 +204,13 @@ def run_parts(parts: Sequence[Part], part_cpus: float) -> Sequence[TrackingResul
     if len(parts) < 2:
         return [_track(part) for part in parts]
     # While the task that calls this function waits, Ray lends its CPUs to the parts.
-    return ray.get([_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts])
+    tracking = [_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts]
+    try:
+        return ray.get(tracking)
+    except (WorkerCrashedError, OutOfMemoryError) as error:
+        raise DataError(worker_died()) from error
+    except (NodeDiedError, ObjectLostError) as error:
+        raise PassingError("the cluster lost a node while it tracked parts of the video") from error
 
 
 def _track(part: Part) -> TrackingResult:

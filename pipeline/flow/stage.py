@@ -9,12 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PassingError
 from pipeline.rows import CHUNK, blank, conform
 from pipeline.storage.ledger import Ledger
 from pipeline.text import storable
@@ -112,7 +113,11 @@ class Worker:
             raise ValueError(f"a row must travel alone, got {row.num_rows} rows")
         video_id, first_cell = row["video_id"][0].as_py(), row["first_cell"][0].as_py()
         limits, name = self._pool.limits, self._pool.name
-        attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
+        try:
+            attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
+        except PassingError as fault:
+            yield from self._refuse(row, _error(name, fault))
+            return
         if attempt > limits.max_attempts:
             times = f"{limits.max_attempts} time{'s' * (limits.max_attempts != 1)}"
             reason = f"its worker died {times} (memory, a crash, or over {limits.deadline_s:g} s)"
@@ -121,7 +126,8 @@ class Worker:
         chunks = self._run(row)
         while (chunk := self._next(chunks)) is not None:
             yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
-        limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
+        with suppress(PassingError):  # a mark that stays counts as an attempt, and the run removes it at its end
+            limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
 
     def _next(self, chunks: Iterator[pa.Table]) -> pa.Table | None:
         with self._watchdog:  # not running while a consumer keeps this worker waiting
@@ -136,7 +142,7 @@ class Worker:
                 for chunk in core(conform(row.select(split.needs.names), split.needs)):
                     yield self._extend(self._charge(chunk, split.name, started), stages)
                     started = time.perf_counter()
-            except DataError as fault:
+            except (DataError, PassingError) as fault:
                 yield from self._refuse(row, _error(split.name, fault))
         else:
             yield self._extend(row, stages)
@@ -150,7 +156,7 @@ class Worker:
                     added = conform(core(conform(row.select(stage.needs.names), stage.needs)), stage.adds)
                     if added.num_rows != 1:
                         raise TypeError(f"stage {stage.name}: 1 row in, {added.num_rows} out")
-                except DataError as fault:
+                except (DataError, PassingError) as fault:
                     row = _with(row, "error", _error(stage.name, fault))
             row = row.drop_columns([name for name in row.column_names if name in {*stage.drops, *added.column_names}])
             for column in added.schema:
@@ -197,7 +203,7 @@ class _Watchdog:
             self._timer.cancel()
 
 
-def _error(stage: str, fault: DataError) -> dict[str, str]:
+def _error(stage: str, fault: DataError | PassingError) -> dict[str, str]:
     return {"stage": stage, "kind": type(fault).__name__, "message": storable(str(fault))}
 
 

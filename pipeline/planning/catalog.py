@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PassingError
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
+from pipeline.planning.breaker import Breaker
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Source
@@ -52,24 +53,27 @@ class Failure:
 
     stage: the stage that failed.
     reason: text for the user.
+    may_pass: whether the file could not be reached for the moment, which says nothing about it.
     """
 
     stage: str
     reason: str
+    may_pass: bool = False
 
 
 def identify(
     sources: Sequence[Source], index: OutputIndex, advance: Callable[[], None] = lambda: None
 ) -> dict[str, str | Failure]:
-    """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source."""
+    """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source.
+
+    Raises PassingError if so many sources in a row cannot be reached that their place must be asleep.
+    """
+    breaker = Breaker()
 
     def identify_source(source: Source) -> str | Failure:
-        try:
-            if source.missing:
-                return Failure("catalog", source.missing)
-            return index.known_id(source) or content_id(source)
-        except DataError as error:
-            return Failure("catalog", str(error))
+        if source.missing:
+            return Failure("catalog", source.missing)
+        return index.known_id(source) or _tried(lambda: content_id(source), source.uri, breaker)
 
     ids = _map_in_threads(identify_source, sources, advance)
     return {source.uri: video_id for source, video_id in zip(sources, ids, strict=True)}
@@ -99,16 +103,30 @@ def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoS
 
 def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Probe | Failure]:
     """Return, by video_id, the probe of each container, or the reason why there is none. Call `advance` for each
-    content."""
+    content.
+
+    Raises PassingError as `identify` does.
+    """
+    breaker = Breaker()
 
     def probe_content(content: Content) -> Probe | Failure:
-        try:
-            return probe(opener(content.uri))
-        except DataError as error:
-            return Failure("catalog", str(error))
+        return _tried(lambda: probe(opener(content.uri)), content.video_id, breaker)
 
     probes = _map_in_threads(probe_content, contents, advance)
     return {content.video_id: probed for content, probed in zip(contents, probes, strict=True)}
+
+
+def _tried(action: Callable[[], Result], name: str, breaker: Breaker) -> Result | Failure:
+    """Return the result of `action` for the source or content `name`, or the reason why there is none."""
+    try:
+        result = action()
+    except DataError as error:
+        return Failure("catalog", str(error))
+    except PassingError as error:
+        breaker.fail(name, str(error))
+        return Failure("catalog", str(error), may_pass=True)
+    breaker.succeed()
+    return result
 
 
 def _map_in_threads(

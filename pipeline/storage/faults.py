@@ -40,19 +40,19 @@ PASSING_CODES = frozenset(
 )
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FOR_ALL = {
-    "ExpiredToken": "its credentials have expired; renew them",
-    "ExpiredTokenException": "its credentials have expired; renew them",
-    "TokenRefreshRequired": "its credentials have expired; renew them",
-    "InvalidToken": "it does not accept these credentials; correct them",
-    "InvalidAccessKeyId": "it does not know the access key; correct the credentials",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key; correct the credentials",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
-    "AccountProblem": "there is a problem with the account; ask its owner",
-    "AllAccessDisabled": "all access is disabled; ask the owner of the bucket",
-    "NoSuchBucket": "there is no such bucket; correct the name",
-    "InvalidBucketName": "this is no name of a bucket; correct it",
-    "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_DEFAULT_REGION",
-    "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+    "ExpiredToken": ("its credentials have expired", "renew them"),
+    "ExpiredTokenException": ("its credentials have expired", "renew them"),
+    "TokenRefreshRequired": ("its credentials have expired", "renew them"),
+    "InvalidToken": ("it does not accept these credentials", "correct them"),
+    "InvalidAccessKeyId": ("it does not know the access key", "correct the credentials"),
+    "SignatureDoesNotMatch": ("the secret key does not fit the access key", "correct the credentials"),
+    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it"),
+    "AccountProblem": ("there is a problem with the account", "ask its owner"),
+    "AllAccessDisabled": ("all access is disabled", "ask the owner of the bucket"),
+    "NoSuchBucket": ("there is no such bucket", "correct the name"),
+    "InvalidBucketName": ("this is no name of a bucket", "correct it"),
+    "AuthorizationHeaderMalformed": ("the bucket lies in another region", "set AWS_DEFAULT_REGION"),
+    "PermanentRedirect": ("the bucket lies in another region", "set AWS_DEFAULT_REGION"),
 }
 """The codes that concern every object of a place, each with its cause and remedy."""
 CREDENTIALS = frozenset(
@@ -159,7 +159,8 @@ def fault_of(error: Exception, uri: str) -> Exception:
     answer = next(filter(any, ((_code(link), _status(link)) for link in links)), ("", 0))
     names = {kind.__name__ for link in links for kind in type(link).__mro__}
     if answer[0] in FOR_ALL:
-        return UserError(f"{uri}: {FOR_ALL[answer[0]]} ({cause})")
+        why, remedy = FOR_ALL[answer[0]]
+        return UserError(f"{uri}: {why} ({cause}); {remedy}")
     if names & CREDENTIALS:
         return UserError(f"{uri}: {cause}; give credentials that may read and write there")
     if answer[0] in CHANGED_CODES or answer[1] in CHANGED_STATUSES or "FileExpired" in names:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import rows
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, PassingError, UserError
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
 from pipeline.storage.ledger import ChunkSpan, Ledger
@@ -41,6 +41,10 @@ def hang() -> None:
 
 def rot() -> None:
     raise DataError("no picture")
+
+
+def sleep_on() -> None:
+    raise PassingError("asleep")
 
 
 def err() -> None:

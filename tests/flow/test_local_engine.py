@@ -1,5 +1,6 @@
 """The local engine, when its worker dies, hangs or fails, or when the process that started it is gone."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 
 from pipeline.cores.plan import PlannedSpan
 from pipeline.errors import UserError
-from pipeline.flow.events import ChunkDone, Event, VideoDone, VideoFailed, Work
+from pipeline.flow import events as events_module
+from pipeline.flow.deferrals import Deferrals
+from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone, VideoFailed, Work
 from pipeline.flow.local_engine import WorkerDiedError, WorkerProcess, run
 from pipeline.flow.local_process import At, Map, Publish, Task, TaskRunner
 from pipeline.flow.pools import Maps
@@ -21,6 +24,7 @@ from pipeline.planning.spans import span_row
 from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
+from pipeline.video.reduce import VideoJob
 from tests.builders import Film, Walker, chunk, configured, job_of
 from tests.flow import misdeeds
 
@@ -72,8 +76,8 @@ def work(ledger: Ledger, video_id: str = "v", *, is_durable: bool = False) -> Wo
 def told(events: Sequence[Event]) -> list[tuple[str, ...]]:
     kinds = {ChunkDone: "chunk", VideoDone: "done"}
     return [
-        ("failed", event.video_id, event.stage, event.reason)
-        if isinstance(event, VideoFailed)
+        ("failed" if isinstance(event, VideoFailed) else "deferred", event.video_id, event.stage, event.reason)
+        if isinstance(event, VideoFailed | VideoDeferred)
         else (kinds[type(event)], event.published.video_id if isinstance(event, VideoDone) else event.video_id)
         for event in events
     ]
@@ -92,7 +96,7 @@ DONE = [("chunk", "v"), ("chunk", "v"), ("done", "v")]
 def test_what_only_has_to_be_reduced_comes_first_and_every_video_when_its_last_chunk_is_durable(ledger: Ledger) -> None:
     made = maps(ledger)
     all_work = [work(ledger), work(ledger, "w", is_durable=True), work(ledger, "x")]
-    events = told(list(run(all_work, made, WorkerHere(made))))
+    events = told(list(run(all_work, made, WorkerHere(made), Deferrals(()))))
     x = [(kind, "x") for kind, _ in DONE]
     assert events == [("done", "w"), *DONE, *x]
     assert not marks(ledger)
@@ -102,7 +106,7 @@ def test_a_worker_that_dies_once_is_replaced_and_what_is_durable_is_not_done_aga
     deaths = [misdeeds.vanish]
     made = maps(ledger, committing={("v", 2): lambda: deaths.pop()() if deaths else None})
     worker = WorkerHere(made)
-    assert told(list(run([work(ledger)], made, worker))) == DONE
+    assert told(list(run([work(ledger)], made, worker, Deferrals(())))) == DONE
     first, second = (task for task in worker.given if isinstance(task, Map))
     assert '"durable": []' in first.row
     assert '"durable": [0]' in second.row
@@ -115,7 +119,7 @@ def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
 ) -> None:
     """The pools before the guilty one only waited, so they are not blamed."""
     made = maps(ledger, **{guilty: {("v", 2): misdeeds.vanish}})
-    events = told(list(run([work(ledger), work(ledger, "w")], made, WorkerHere(made))))
+    events = told(list(run([work(ledger), work(ledger, "w")], made, WorkerHere(made), Deferrals(()))))
     reason = "its worker died 2 times (memory, a crash, or over 60 s)"
     assert events[:2] == [("chunk", "v"), ("failed", "v", pool, reason)]
     assert events[2:] == [(kind, "w") for kind, _ in DONE]
@@ -124,9 +128,47 @@ def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
 def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledger: Ledger) -> None:
     made = maps(ledger, observing={("v", 0): misdeeds.rot})
     worker = WorkerHere(made)
-    events = told(list(run([work(ledger), work(ledger, "w")], made, worker)))
+    events = told(list(run([work(ledger), work(ledger, "w")], made, worker, Deferrals(()))))
     assert events == [("failed", "v", "observe", "no picture"), *[(kind, "w") for kind, _ in DONE]]
     assert len(worker.given) == 3
+
+
+def test_a_place_that_is_asleep_for_a_while_costs_a_video_only_time(ledger: Ledger) -> None:
+    failures = [misdeeds.sleep_on, misdeeds.sleep_on]
+    made = maps(ledger, committing={("v", 2): lambda: failures.pop()() if failures else None})
+    worker = WorkerHere(made)
+    events = told(list(run([work(ledger), work(ledger, "w")], made, worker, Deferrals((0.0, 0.0)))))
+    assert events == [("chunk", "v"), *[(kind, "w") for kind, _ in DONE], ("chunk", "v"), ("done", "v")]
+    rows = [json.loads(task.row) for task in worker.given if isinstance(task, Map)]
+    assert [row["durable"] for row in rows if row["video_id"] == "v"] == [[], [0], [0]]
+    assert not marks(ledger)
+
+
+def test_a_place_that_stays_asleep_leaves_its_video_to_the_next_run(ledger: Ledger) -> None:
+    made = maps(ledger, observing={("v", 2): misdeeds.sleep_on})
+    events = told(list(run([work(ledger), work(ledger, "w")], made, WorkerHere(made), Deferrals((0.0,)))))
+    assert events == [("chunk", "v"), *[(kind, "w") for kind, _ in DONE], ("deferred", "v", "observe", "asleep")]
+
+
+def test_a_bug_in_one_reduce_gives_up_one_video_and_one_in_all_ends_the_run(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, reduce = maps(ledger), events_module.reduce_video
+
+    def buggy(job: VideoJob, run_parts: Any) -> Any:
+        return misdeeds.err() if job.video_id in broken else reduce(job, run_parts)
+
+    monkeypatch.setattr(events_module, "reduce_video", buggy)
+    all_work = [work(ledger, video_id, is_durable=True) for video_id in "vwx"]
+    broken = ["v", "x"]
+    events = told(list(run(all_work, made, WorkerHere(made), Deferrals(()))))
+    assert [event[:2] for event in events] == [("done", "w"), ("failed", "v"), ("failed", "x")]
+    assert events[1][3].startswith("a bug: ZeroDivisionError")
+    broken = ["v", "w", "x"]
+    with pytest.raises(RuntimeError, match=r"(?s)ZeroDivisionError.*misdeeds"):
+        list(
+            run([work(ledger, video_id, is_durable=True) for video_id in "vwx"], made, WorkerHere(made), Deferrals(()))
+        )
 
 
 @pytest.mark.parametrize(("deaths", "expected"), [(3, DONE), (4, [*DONE[:2], ("failed", "v", "reduce")])])
@@ -134,7 +176,7 @@ def test_a_reduce_that_kills_its_worker_is_tried_again_and_at_last_given_up(
     ledger: Ledger, deaths: int, expected: list[tuple[str, ...]]
 ) -> None:
     made = maps(ledger)
-    events = told(list(run([work(ledger)], made, WorkerHere(made, dies_at_reduce=deaths))))
+    events = told(list(run([work(ledger)], made, WorkerHere(made, dies_at_reduce=deaths), Deferrals(()))))
     assert [event[:3] for event in events] == expected
 
 
@@ -159,7 +201,7 @@ Start = Callable[[Maps], WorkerProcess]
 
 def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, committing={("v", 2): misdeeds.crash, ("w", 0): misdeeds.rot}, max_attempts=1)
-    events = told(list(run([work(ledger), work(ledger, "w")], made, start(made))))
+    events = told(list(run([work(ledger), work(ledger, "w")], made, start(made), Deferrals(()))))
     assert [event[:3] for event in events] == [
         ("chunk", "v"),
         ("failed", "v", "enrich"),
@@ -169,14 +211,14 @@ def test_a_crash_of_native_code_ends_a_worker_and_not_the_run(ledger: Ledger, st
 
 def test_a_hang_ends_at_the_deadline(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, observing={("v", 0): misdeeds.hang}, deadline_s=0.2, max_attempts=1)
-    (event,) = told(list(run([work(ledger)], made, start(made))))
+    (event,) = told(list(run([work(ledger)], made, start(made), Deferrals(()))))
     assert event == ("failed", "v", "observe", "its worker died 1 time (memory, a crash, or over 0.2 s)")
 
 
 def test_a_bug_ends_the_run_and_says_where_it_is(ledger: Ledger, start: Start) -> None:
     made = maps(ledger, committing={("v", 0): misdeeds.err})
     with pytest.raises(ZeroDivisionError) as raised:
-        list(run([work(ledger)], made, start(made)))
+        list(run([work(ledger)], made, start(made), Deferrals(())))
     assert "in commit" in str(raised.value.__cause__)
 
 
@@ -191,7 +233,7 @@ def test_models_that_cannot_be_loaded_end_the_run_with_a_line(
     worker = start(made)
     worker.load()
     with pytest.raises(UserError, match=told):
-        list(run([work(ledger)], made, worker))
+        list(run([work(ledger)], made, worker, Deferrals(())))
 
 
 LONELY = """

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.errors import DataError, MachineError
+from pipeline.errors import DataError, MachineError, PassingError
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -68,6 +68,14 @@ def test_a_fault_of_the_data_stays_on_its_row_and_later_stages_leave_it_alone(ma
     (out,) = make(stage("first", faulty, A, B), later)(chunk(a=1))
     assert out["error"].to_pylist() == [{"stage": "first", "kind": "DataError", "message": "a rotten crop"}]
     assert out["b"].to_pylist() == out["a"].to_pylist() == [None]
+
+
+def test_a_failure_that_may_pass_stays_on_its_row_with_its_kind(make: Callable[..., Worker]) -> None:
+    def asleep(table: pa.Table) -> pa.Table:
+        raise PassingError("the bucket is asleep")
+
+    (out,) = make(stage("first", asleep, A, B))(chunk(a=1))
+    assert out["error"].to_pylist() == [{"stage": "first", "kind": "PassingError", "message": "the bucket is asleep"}]
 
 
 def test_a_bug_crashes(make: Callable[..., Worker]) -> None:
