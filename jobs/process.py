@@ -9,7 +9,7 @@ import typer
 from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
-from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
+from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources, WaitLease
 from jobs.shared.checks import verified_models
 from jobs.shared.processing import work_through
 from jobs.shared.sources import list_aloud
@@ -34,6 +34,7 @@ def process(
     close_sequences: Annotated[
         bool, typer.Option(help="The named sequences are complete: remove what is kept for linking further files.")
     ] = False,
+    wait_lease: WaitLease = 0.0,
 ) -> None:
     """Find who appears in SOURCES, when and where, who is who, how old and of which gender; write tables to OUTPUT."""
     console.say(f"rollcall {version('rollcall')}: looking at the sources")
@@ -49,6 +50,7 @@ def process(
         retry_quarantined=retry_quarantined,
         prune=prune,
         close_sequences=close_sequences,
+        wait_lease_s=wait_lease,
     )
     if status := outcome.status(allow_quarantined=allow_quarantined):
         sys.exit(status)

@@ -1,7 +1,6 @@
 """`rollcall relink`: make persons and all tables again from stored data, without decoding or running a model."""
 
 import json
-import secrets
 import sys
 import time
 from collections import Counter
@@ -16,8 +15,10 @@ from rich.table import Table
 from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
+from jobs.cli.options import WaitLease
 from jobs.shared.checks import check_tracking
-from jobs.shared.run_json import run_facts
+from jobs.shared.holding import holding
+from jobs.shared.run_json import new_run_id, run_facts
 from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
 from pipeline.planning.changes import Basis
@@ -43,6 +44,7 @@ def relink(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="One knob, as identity.max_gap_s=2; repeat it, later wins."),
     ] = None,
+    wait_lease: WaitLease = 0.0,
 ) -> None:
     """Make persons and all tables of an output again from what is stored, under other knobs; runs no model.
 
@@ -52,9 +54,18 @@ def relink(
     check_settings(settings or [])
     store = OutputIndex.open(uri).store
     store.check_writable()
+    run_id = new_run_id()
+    with holding(store, "relink", run_id, wait_lease) as held:
+        num_failed = _relink_all(held, settings or [], run_id)
+    if num_failed:
+        sys.exit(FAILED)
+
+
+def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
+    """Make all videos again whose knobs change. Return how many stay as they were."""
     replacement.finish_replacing(store)
     index = OutputIndex.load(store)
-    tasks = find_work(index, settings or [])
+    tasks = find_work(index, settings)
     bases = choose_bases(tasks)
     for config in {
         task.config_id: task.after for task, basis in zip(tasks, bases, strict=True) if basis is Basis.CHUNKS
@@ -64,14 +75,13 @@ def relink(
     if not tasks:
         console.say(f"nothing to do: {_videos(kept)} made with these knobs already")
         link_sequences(index)
-        return
+        return 0
     so_already = f", {kept} so already" if kept else ""
     console.say(f"{_videos(len(tasks))} to be made again, from {_list_bases(bases)}{so_already}")
     sequences.withdraw(store, {task.video_id for task in tasks})
-    num_failed = carry_out(tasks, bases, index)
+    num_failed = carry_out(tasks, bases, index, run_id)
     link_sequences(index)
-    if num_failed:
-        sys.exit(FAILED)
+    return num_failed
 
 
 def link_sequences(index: OutputIndex) -> None:
@@ -147,12 +157,12 @@ def choose_bases(tasks: Sequence[Relink]) -> list[Basis]:
     return bases
 
 
-def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputIndex) -> int:
+def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputIndex, run_id: str) -> int:
     """Publish one video after the other. Return how many stay as they were.
 
     The record of the run is written however it ends.
     """
-    record = RelinkRecord(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
+    record = RelinkRecord(run_id)
     status = "failed"
     try:
         for task, basis in zip(tasks, bases, strict=True):

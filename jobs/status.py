@@ -12,6 +12,7 @@ from rich.table import Table
 from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
+from pipeline.storage.claims import look
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.output_index import OutputIndex
 from pipeline.video.sequences import sequence_statuses
@@ -28,6 +29,9 @@ def status(
 ) -> None:
     """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
     index = OutputIndex.open(uri)
+    holder = look(index.store)
+    if holder is not None and holder.is_free():
+        holder = None
     durable = count_durable(index.store)
     done = index.done()
     quarantined = [row for row in index.videos.values() if row["status"] == "quarantined"]
@@ -58,6 +62,7 @@ def status(
         ],
         "vanished": {"sources": gone, "videos": len(set(index.videos) - named)},
         "sequences": [asdict(sequence) for sequence in sequences],
+        "lease": holder and holder.facts(),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
@@ -75,6 +80,9 @@ def status(
             f"mixed: made with {facts['configurations']} configurations, {videos['current']} of {videos['done']} with "
             "that of the last run (column config_id of videos)"
         )
+    if holder is not None:
+        silent = ", which is silent and has probably died" if holder.looks_silent() else ""
+        console.say(f"held by {holder}{silent}")
     for sequence in sequences:
         console.say(f"sequence {sequence}")
     if facts["quarantined"]:

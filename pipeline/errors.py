@@ -48,6 +48,10 @@ class MachineError(Exception):
     """A failure of the machine or of a storage place in a valid run. The message says where, how, and the remedy."""
 
 
+class LeaseError(Exception):
+    """Another run holds the output, or has taken it over. The message names the run."""
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """Return the end of a message about an unknown word: the nearest known one behind `prefix`, or else `otherwise`."""
     names = {name.casefold(): name for name in sorted(known)}

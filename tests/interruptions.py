@@ -1,13 +1,13 @@
 """Kill work between any two lasting changes, as SIGKILL would, and read the output after each of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import pandas as pd
 
-from pipeline.storage.store import Store
+from pipeline.storage.store import Guard, Store
 
 UNFINISHED = ".deed.parquet.0badcafe.partial"
 
@@ -40,6 +40,27 @@ class FragileStore(Store):
         with super().writing(name) as file:
             yield file
         self._changed()
+
+    def guarded(self, guard: Guard) -> Store:
+        self.guard = guard
+        return self
+
+    def create(self, name: str, content: bytes) -> str | None:
+        if self._is_last():
+            self._die()
+        etag = super().create(name, content)
+        self._changed()
+        return etag
+
+    def replace(self, name: str, content: bytes, etag: str) -> str | None:
+        if self._is_last():
+            self._die()
+        new = super().replace(name, content, etag)
+        self._changed()
+        return new
+
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        return 0 if self._is_last() else super().sweep(spared)
 
     def move(self, name: str, target: str) -> None:
         if self._is_last():

@@ -62,7 +62,8 @@ class S3Proxy:
 
     upstream: host and port of the server behind the proxy.
     bucket: uri of an empty bucket.
-    conditions: of writes. `kept`: they act. `ignored`: the store writes without a condition. `refused`: status 501.
+    conditions: of writes. `kept`: they act. `create-only`: If-Match is ignored. `ignored`: the store writes without a
+        condition. `refused`: status 501.
     shares: the probability of each fault. Only reads are cut and only writes are lost.
     rule: returns the fault of a request, or None; goes before `shares`.
     seed: another seed gives other faults.
@@ -73,7 +74,7 @@ class S3Proxy:
 
     upstream: str
     bucket: str
-    conditions: Literal["kept", "ignored", "refused"] = "kept"
+    conditions: Literal["kept", "create-only", "ignored", "refused"] = "kept"
     shares: Mapping[Fault, float] = field(default_factory=dict)
     rule: Callable[[Request], Fault | None] = lambda _: None
     seed: int = 0
@@ -117,8 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command in ("PUT", "POST", "DELETE") and any(name in self.headers for name in CONDITIONS):
             if self.proxy.conditions == "refused":
                 fault = fault or "501"
-            elif self.proxy.conditions == "ignored":
-                headers = {name: value for name, value in headers.items() if name.title() not in CONDITIONS}
+            ignored = {"ignored": CONDITIONS, "create-only": ("If-Match",)}.get(self.proxy.conditions, ())
+            headers = {name: value for name, value in headers.items() if name.title() not in ignored}
         if fault == "reset":
             self._hang_up()
         elif fault is not None and fault.isdigit():

@@ -41,6 +41,9 @@ def test_it_keeps_ignores_or_refuses_conditions(s3_proxy: S3Proxy) -> None:
     s3_proxy.conditions = "refused"
     assert ask(s3_proxy, "PUT", "k", b"2", If_None_Match="*")[0] == 501
     assert ask(s3_proxy, "GET", "k") == (200, b"1")
+    s3_proxy.conditions = "create-only"
+    assert ask(s3_proxy, "PUT", "k", b"1", If_None_Match="*")[0] == 412
+    assert ask(s3_proxy, "PUT", "k", b"1", If_Match='"wrong"')[0] == 200
     s3_proxy.conditions = "ignored"
     assert ask(s3_proxy, "PUT", "k", b"2", If_Match='"wrong"')[0] == 200
     assert ask(s3_proxy, "GET", "k") == (200, b"2")

@@ -3,6 +3,7 @@
 - A mistake of the user: status 2, and a line or two on stderr.
 - A fault of the machine: status 1, and a line or two on stderr.
 - A storage place that sleeps: status 4, and a line on stderr. The same command goes on later.
+- Another run holds the output: status 5, and a line that names it.
 - A bug: status 1, and a traceback.
 """
 
@@ -16,10 +17,10 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import MachineError, PassingError, UserError, shortage
+from pipeline.errors import LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.text import printable
 
-FAILED, WRONG_USAGE, DEFERRED, INTERRUPTED = 1, 2, 4, 130
+FAILED, WRONG_USAGE, DEFERRED, HELD, INTERRUPTED = 1, 2, 4, 5, 130
 PLACES = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """The errors that a path of the command line raises if it is not the kind of file or folder that it should be."""
 
@@ -54,8 +55,8 @@ def run_command(app: typer.Typer) -> NoReturn:
 
 def _ending(error: Exception) -> tuple[str | None, int]:
     """Return the message for an error, or None if it is a bug, and the exit status."""
-    if isinstance(error, UserError):
-        return str(error), WRONG_USAGE
+    if isinstance(error, UserError | LeaseError):
+        return str(error), WRONG_USAGE if isinstance(error, UserError) else HELD
     if isinstance(error, PassingError):
         return f"{error}; run the same command again later: what is finished is kept", DEFERRED
     if hasattr(error, "format_message"):  # Typer's errors have it, as Click's have

@@ -46,4 +46,10 @@ Ids = Annotated[
         help="Which ids of an output: of persons, over the whole video, or of tracklets, unbroken appearances."
     ),
 ]
+WaitLease = Annotated[
+    float,
+    typer.Option(
+        "--wait-lease", metavar="SECONDS", min=0, help="How long to wait for another run that holds the output."
+    ),
+]
 Output = Annotated[str, typer.Option(help="A folder, or s3://bucket/prefix.", metavar="URI", show_default=False)]

@@ -1,17 +1,16 @@
 """The steps of a run of `process`, from the listed sources to the tables."""
 
 import contextlib
-import secrets
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from jobs.cli import console
 from jobs.shared.checks import check_tracking, decide_device
 from jobs.shared.cleanup import clear_work, prune_output
+from jobs.shared.holding import holding
 from jobs.shared.process_messages import (
     say_models,
     say_not_relinked,
@@ -22,6 +21,7 @@ from jobs.shared.process_messages import (
     say_vanished,
     say_work,
 )
+from jobs.shared.run_json import new_run_id
 from jobs.shared.run_record import RunRecord
 from jobs.shared.sources import identify_aloud, probe_aloud
 from jobs.shared.work_list import list_work, select_contents
@@ -74,22 +74,29 @@ def work_through(
     retry_quarantined: bool = False,
     prune: bool = False,
     close_sequences: bool = False,
+    wait_lease_s: float = 0.0,
 ) -> Outcome:
-    """Process the listed sources. Return which of them are not done."""
+    """Process the listed sources. Return which of them are not done.
+
+    Raises LeaseError if another run holds the output and goes on to do so for `wait_lease_s`.
+    """
+    run_id = new_run_id()
     store.check_writable()
     say_sources(listing)
     say_models(registry.models_of(config), registry)
     with _ending_cleanly():
         try:
-            return _run(
-                config,
-                registry,
-                store,
-                listing,
-                retry_quarantined=retry_quarantined,
-                prune=prune,
-                close_sequences=close_sequences,
-            )
+            with holding(store, "process", run_id, wait_lease_s) as held:
+                return _run(
+                    config,
+                    registry,
+                    held,
+                    run_id,
+                    listing,
+                    retry_quarantined=retry_quarantined,
+                    prune=prune,
+                    close_sequences=close_sequences,
+                )
         except KeyboardInterrupt:
             console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
             raise
@@ -99,6 +106,7 @@ def _run(
     config: Config,
     registry: Registry,
     store: Store,
+    run_id: str,
     listing: Listing,
     *,
     retry_quarantined: bool,
@@ -112,7 +120,6 @@ def _run(
     ids = identify_aloud(listing, index)
     config = decide_device(config)
     target = Target.of(config, registry)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry)
     contents = catalog.contents(ids)

@@ -1,6 +1,7 @@
 """The facts about a run in run.json, which every command that makes tables writes last."""
 
 import platform
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,11 @@ from pipeline.config import Config
 from pipeline.storage.output_index import OutputIndex
 
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
+
+
+def new_run_id() -> str:
+    """Return the UTC time with a random suffix."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_facts(
@@ -35,6 +41,7 @@ def run_facts(
         "config_id": config_id,
         "configuration": config.plain(),
         "models": models,
+        "lease": None if index.store.guard is None else index.store.guard.strength,
         "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
     }
 

@@ -27,7 +27,7 @@ import ray.data  # the import sets up Ray Data's logger, so it comes before star
 import ray.exceptions
 
 from pipeline.config import Config, Pool, cluster_address
-from pipeline.errors import FULL, MachineError, UserError, shortage
+from pipeline.errors import FULL, LeaseError, MachineError, UserError, shortage
 from pipeline.flow.stage import PoolOfStages
 
 STARTS = 3
@@ -129,7 +129,7 @@ def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise Ray's errors about the machine as MachineError, and a worker's UserError or MachineError unchanged."""
+    """Raise Ray's errors about the machine as MachineError, and this project's errors of a worker unchanged."""
     try:
         yield
     except Exception as error:
@@ -144,7 +144,7 @@ def _plain(error: BaseException) -> Exception | None:
     bug."""
     causes = [link for link in _chain(error) if not isinstance(link, ray.exceptions.RayError)]
     for cause in causes:
-        if isinstance(cause, UserError | MachineError):
+        if isinstance(cause, UserError | MachineError | LeaseError):
             return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
         if isinstance(cause, OSError) and (fault := shortage(cause)):
             return fault

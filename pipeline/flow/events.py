@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from pipeline.errors import DataError, MachineError, PassingError, UserError
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError
 from pipeline.flow.deferrals import Deferrals
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
@@ -161,7 +161,7 @@ def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone |
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
     except PassingError as fault:
         return VideoDeferred(video_id=last.video_id, stage=stage, reason=str(fault))
-    except (UserError, MachineError, MemoryError):
+    except (UserError, MachineError, LeaseError, MemoryError):
         raise
     except Exception as bug:
         line = f"{type(bug).__name__}: {bug}".splitlines()[0]

@@ -156,7 +156,7 @@ def fault_of(error: Exception, uri: str) -> Exception:
     if ours := next((link for link in links if isinstance(link, OURS)), None):
         return ours
     cause = plain_cause(error)
-    answer = next(filter(any, ((_code(link), _status(link)) for link in links)), ("", 0))
+    answer = answer_of(error)
     names = {kind.__name__ for link in links for kind in type(link).__mro__}
     if answer[0] in FOR_ALL:
         why, remedy = FOR_ALL[answer[0]]
@@ -168,6 +168,11 @@ def fault_of(error: Exception, uri: str) -> Exception:
     if answer[0] in PASSING_CODES or answer[1] in PASSING_STATUSES or names & CONNECTIONS:
         return PassingError(f"{uri}: {cause}")
     return _of_system(links, uri, cause) or error
+
+
+def answer_of(error: BaseException) -> tuple[str, int]:
+    """Return the code and the HTTP status of the answer that an error tells of, or an empty text and 0."""
+    return next(filter(any, ((_code(link), _status(link)) for link in _chain(error))), ("", 0))
 
 
 def _of_system(links: Sequence[BaseException], uri: str, cause: str) -> Exception | None:

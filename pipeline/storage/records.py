@@ -1,21 +1,46 @@
 """The small records of an output: the row of a video, the rows of a run, and the recipe of a config_id."""
 
+import io
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline import rows
-from pipeline.errors import UserError
+from pipeline.errors import LeaseError, UserError
 from pipeline.storage import tables
 from pipeline.storage.store import Store
 
 Row = dict[str, Any]
+HIDDEN_BY = b"hidden-by"
+TRIES = 5
 
 
 def write_video(store: Store, row: Mapping[str, Any]) -> None:
     """Write the row of a video. It is the last write of a video, and from then on all its tables count."""
-    tables.write_rows(store, f"videos/{row['video_id']}.parquet", rows.DATASETS["videos"], [row])
+    show_video(store, row["video_id"], tables.encode_rows(rows.DATASETS["videos"], [row]))
+
+
+def show_video(store: Store, video_id: str, content: bytes) -> None:
+    """Write the file of a video in `videos`. Raises LeaseError if another run has hidden or written it meanwhile."""
+    name, guard = _video(video_id), store.guard
+    if guard is None or not guard.swaps:
+        store.put(name, content)
+        return
+    found, etag = _read_with_etag(store, name)
+    if found == content:
+        return  # by a first try that could not report it
+    if (
+        etag is not None
+        and _hidden_by(found) == guard.note
+        and (store.replace(name, content, etag) is not None or store.read(name) == content)  # an answer can get lost
+    ):
+        return
+    guard.confirm(at_once=True)
+    raise LeaseError(f"{store.full(name)} was changed by another run; start one run at a time")
 
 
 def read_video(store: Store, video_id: str) -> Row | None:
@@ -30,10 +55,45 @@ def read_video(store: Store, video_id: str) -> Row | None:
 def hide_video(store: Store, video_id: str) -> None:
     """Withdraw the row of a published video before its tables change one by one.
 
-    Its file stays, without a row, because a reader that has listed the folder would fail on a missing file.
+    Its file stays, without a row, because a reader that has listed the folder would fail on a missing file. Under a
+    lease, the file names the holder, also for a new video, so that `show_video` of any other run is refused.
     """
-    if store.exists(f"videos/{video_id}.parquet"):
-        tables.write_rows(store, f"videos/{video_id}.parquet", rows.DATASETS["videos"], [])
+    name, schema, guard = _video(video_id), rows.DATASETS["videos"], store.guard
+    if guard is None or not guard.swaps:
+        if guard is not None:
+            guard.confirm(at_once=True)
+        if store.exists(name):
+            tables.write_rows(store, name, schema, [])
+        return
+    hidden = tables.encode_rows(schema.with_metadata({**(schema.metadata or {}), HIDDEN_BY: guard.note}), [])
+    for _ in range(TRIES):
+        found, etag = _read_with_etag(store, name)
+        guard.confirm(at_once=True)  # after the read: whoever takes over from now on changes the etag
+        if _hidden_by(found) == guard.note:
+            return
+        if (store.create(name, hidden) if etag is None else store.replace(name, hidden, etag)) is not None:
+            return
+    raise LeaseError(f"{store.full(name)} is being changed by another run; start one run at a time")
+
+
+def _read_with_etag(store: Store, name: str) -> tuple[bytes, str] | tuple[bytes, None]:
+    try:
+        return store.read_with_etag(name)
+    except FileNotFoundError:
+        return b"", None
+
+
+def _hidden_by(content: bytes) -> str | None:
+    """Return the note of the guard under which a video was hidden."""
+    try:
+        found = (pq.read_schema(io.BytesIO(content)).metadata or {}).get(HIDDEN_BY)
+    except pa.ArrowException:  # there is no file, or a damaged one
+        return None
+    return None if found is None else found.decode()
+
+
+def _video(video_id: str) -> str:
+    return f"videos/{video_id}.parquet"
 
 
 def delete_tables(store: Store, video_id: str) -> None:

@@ -2,7 +2,7 @@
 the old ones."""
 
 from pipeline.storage.ledger import WORK
-from pipeline.storage.records import hide_video
+from pipeline.storage.records import hide_video, show_video
 from pipeline.storage.store import Store
 
 ASIDE = "relinked"
@@ -11,7 +11,7 @@ ASIDE = "relinked"
 def aside(store: Store, video_id: str) -> Store:
     """Return a store in the working area for tables that will replace those of a published video once they are
     complete."""
-    return Store(store.full(_aside(video_id)))
+    return Store(store.full(_aside(video_id)), store.guard and store.guard.for_work())
 
 
 def replace_video(store: Store, video_id: str) -> None:
@@ -28,7 +28,8 @@ def replace_video(store: Store, video_id: str) -> None:
     for name in names:
         if name not in (f"{place}{row}", mark):
             store.move(name, name.removeprefix(place))
-    store.move(f"{place}{row}", row)
+    show_video(store, video_id, store.read(f"{place}{row}"))
+    store.delete(f"{place}{row}")
     kept = [name for name in store.names(f"{WORK}/{video_id}") if not name.startswith(place)]
     store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
 

@@ -10,13 +10,14 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Protocol
 
 from pipeline.errors import GONE, DataError, MachineError, PassingError, UserError, shortage
+from pipeline.storage.conditional import PARTIAL, ConditionalWrites, conditional_writes
 from pipeline.storage.faults import FOUND_NOTHING, patiently, plain_cause
 from pipeline.storage.names import is_sound, same
 from pipeline.storage.places import MAGIC, local_path, place, uri_of
@@ -26,25 +27,58 @@ READ_BYTES = 4 << 20
 """The block size for reads from an object store. Containers are read in order."""
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
-PARTIAL = ".partial"
+OPEN_FILES = Path("/proc/self/fd")
 PLAIN_PART = re.compile(r"[\w !#$%&'()+,;=@^`{}~.-]*[\w)]")
 PLAIN_BYTES = 120
 """The longest name, in bytes, that every file system takes."""
 
 
-class Store:
-    """The tree below one URI. It is cheap to make and to pickle. Its methods raise MachineError if the place fails."""
+class Guard(Protocol):
+    """The right to write to an output. It travels with the store to every process of a run (see `lease`).
 
-    def __init__(self, uri: str) -> None:
+    strength: `full`, `create-only` or `advisory`.
+    swaps: whether a row of `videos` is replaced only if it is still the one that was read.
+    note: a text that no other guard has.
+    """
+
+    @property
+    def strength(self) -> str: ...
+    @property
+    def swaps(self) -> bool: ...
+
+    @property
+    def note(self) -> str: ...
+
+    def for_work(self) -> "Guard":
+        """Return the guard for a store whose `videos` nobody reads."""
+        ...
+
+    def confirm(self, *, at_once: bool = False) -> None:
+        """Raise LeaseError if the right is lost. The answer may be some seconds old, except `at_once`."""
+        ...
+
+
+class Store:
+    """The tree below one URI. It is cheap to make and to pickle. Its methods raise MachineError if the place fails.
+
+    guard: is asked before every change. None if nobody else can write there.
+    """
+
+    def __init__(self, uri: str, guard: Guard | None = None) -> None:
         if not uri.strip():
             raise UserError("the output is an empty text; name a folder or s3://bucket/prefix (is a variable not set?)")
         path = local_path(uri)
         self.uri = uri.rstrip("/") if path is None else uri_of(path)
         self._fs, self._root = place(self.uri)
         self.is_local = path is not None
+        self.guard = guard
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
-        return Store, (self.uri,)
+    def __reduce__(self) -> tuple[type["Store"], tuple[str, Guard | None]]:
+        return Store, (self.uri, self.guard)
+
+    def guarded(self, guard: Guard) -> "Store":
+        """Return this store with a guard."""
+        return Store(self.uri, guard)
 
     def full(self, name: str) -> str:
         """Return the URI of `name`, for people and for other libraries."""
@@ -83,23 +117,70 @@ class Store:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Yield a local file that becomes `name` if the block ends without an exception, and is removed otherwise."""
-        target = Path(self._path(name))
-        folder = target.parent if self.is_local else Path(tempfile.gettempdir())
-        partial = folder / f".{uuid.uuid4().hex}{PARTIAL}"  # a name with more text might be too long
+        path = self._path(name)
+        target = Path(path)
+        if not self.is_local:
+            with _temporary() as (file, partial):
+                yield file
+                self._confirm()
+                self._reach(lambda: self._fs.put_file(partial(), path))
+            return
+        partial = target.parent / f".{uuid.uuid4().hex}{PARTIAL}"  # a name with more text might be too long
         try:
-            with told_shortage(self.uri if self.is_local else str(folder)):
-                folder.mkdir(parents=True, exist_ok=True)
+            with told_shortage(self.uri):
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with partial.open("wb") as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
-            if self.is_local:
-                self._reach(lambda: (_clear_way(target), partial.replace(target)))
-            else:
-                self._reach(lambda: self._fs.put_file(str(partial), self._path(name)))
+            self._confirm()
+            self._reach(lambda: (_clear_way(target), partial.replace(target)))
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+    def create(self, name: str, content: bytes) -> str | None:
+        """Write `name`, which must not exist, and return its etag. Return None if it exists.
+
+        Raises NoConditionsError if the store cannot do this. Some stores cannot and do not say so.
+        """
+        self._confirm()
+        return self._reach(lambda: self._conditional.create(self._path(name), content))
+
+    def replace(self, name: str, content: bytes, etag: str) -> str | None:
+        """Replace `name`, which must have this etag, and return its new etag. Return None if it has another or is
+        gone. Raises NoConditionsError as `create` does."""
+        self._confirm()
+        return self._reach(lambda: self._conditional.replace(self._path(name), content, etag))
+
+    def read_with_etag(self, name: str) -> tuple[bytes, str]:
+        """Return the bytes of `name`, and the etag that `replace` needs. Raises FileNotFoundError."""
+        return self._reach(lambda: self._conditional.read(self._path(name)))
+
+    @property
+    def _conditional(self) -> ConditionalWrites:
+        return conditional_writes(self._fs, self._root, is_local=self.is_local)
+
+    def _confirm(self) -> None:
+        if self.guard is not None:
+            self.guard.confirm()
+
+    def sweep(self, spared: Collection[str] = ()) -> int:
+        """Remove the files that killed processes were writing, which may hold embeddings. Return how many.
+
+        Only a folder of this machine can hold such files, because temporary files have no name where the system
+        allows that. Nobody else may be writing, except below the folders `spared`.
+        """
+        count = 0
+        for folder, folders, files in os.walk(self._root) if self.is_local else ():
+            if folder == self._root:
+                folders[:] = [name for name in folders if name not in spared]
+            for name in files:
+                if name.startswith(".") and name.endswith(PARTIAL):
+                    with suppress(OSError):
+                        os.unlink(os.path.join(folder, name))
+                        count += 1
+        return count
 
     def holds(self, part: str) -> bool:
         """Return whether a file named `part` with a suffix can exist here. File systems differ in lengths and
@@ -137,6 +218,7 @@ class Store:
     def move(self, name: str, target: str) -> None:
         """Move `name` to `target` in one step, and replace what was there. Raises FileNotFoundError."""
         path, goal = self._path(name), self._path(target)
+        self._confirm()
         if self.is_local:
             self._reach(lambda: (Path(goal).parent.mkdir(parents=True, exist_ok=True), Path(path).replace(goal)))
         else:
@@ -145,11 +227,13 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Remove the file `name`, if it exists."""
+        self._confirm()
         with suppress(*FOUND_NOTHING):
             self._reach(lambda: self._fs.rm_file(self._path(name)))
 
     def delete_tree(self, below: str) -> None:
         """Remove the folder `below` with all its files, if it exists."""
+        self._confirm()
         with suppress(*FOUND_NOTHING):
             if self.is_local or not MAGIC.search(self._path(below)):
                 self._reach(lambda: self._fs.rm(self._path(below), recursive=True))
@@ -181,6 +265,25 @@ class Store:
         if name and not is_sound(name):
             raise ValueError(f"{name!r} is no name below {self.uri}")
         return f"{self._root}/{name}".rstrip("/")
+
+
+@contextmanager
+def _temporary() -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
+    """Yield a temporary file, and a function that returns a path to it once it is written.
+
+    Where the system can open a file without a name, it has none, so that a killed process leaves nothing behind.
+    """
+    folder = tempfile.gettempdir()
+    is_nameless = OPEN_FILES.is_dir()
+    with told_shortage(folder), tempfile.TemporaryFile() if is_nameless else tempfile.NamedTemporaryFile() as file:
+
+        def written() -> str:
+            with told_shortage(folder):
+                file.flush()
+                os.fsync(file.fileno())
+            return str(OPEN_FILES / str(file.fileno())) if is_nameless else file.name
+
+        yield file, written
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 Each dataset has a file without rows that carries the schema, so that it can be read before it has rows.
 """
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +36,14 @@ def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table
 
     Row groups have a fixed size, so that the bytes depend only on the rows.
     """
+    with store.writing(name) as file:
+        return _write_to(file, schema, batches)
+
+
+def _write_to(file: IO[bytes], schema: pa.Schema, batches: Iterable[pa.Table]) -> int:
     waiting: list[pa.Table] = []
     num_waiting = num_rows = 0
-    with store.writing(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             waiting.append(rows.conform(batch, schema))
             num_waiting += batch.num_rows
@@ -55,8 +61,15 @@ def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table
 
 def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> None:
     """Write a small table from `records`. A column that a record lacks is null. Text becomes UTF-8."""
+    store.put(name, encode_rows(schema, records))
+
+
+def encode_rows(schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the file that `write_rows` writes."""
     columns = {field.name: [_storable(record.get(field.name)) for record in records] for field in schema}
-    write(store, name, schema, [pa.table(columns, schema=schema)])
+    file = io.BytesIO()
+    _write_to(file, schema, [pa.table(columns, schema=schema)])
+    return file.getvalue()
 
 
 def _storable(value: Any) -> Any:

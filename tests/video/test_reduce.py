@@ -46,7 +46,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {
         path.relative_to(place).as_posix(): path.read_bytes()
         for path in sorted(place.rglob("*"))
-        if path.is_file() and not path.relative_to(place).as_posix().startswith("_work")
+        if path.is_file() and not path.relative_to(place).as_posix().startswith("_")
     }
 
 

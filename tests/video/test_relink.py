@@ -96,7 +96,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {
         name: path.read_bytes()
         for name, path in names.items()
-        if name != "run.json" and not name.startswith(("runs/", "recipes/"))
+        if name != "run.json" and not name.startswith(("runs/", "recipes/", "_lease/"))
     }
 
 
@@ -173,7 +173,7 @@ def test_a_worker_that_dies_at_the_end_is_followed_by_one_that_ends_its_work(
     expected = from_the_start(plain, *settings)
     (task,) = find_work(OutputIndex.load(Store(str(plain))), settings)
     with monkeypatch.context() as patch:
-        _stopping_after(patch, Store, "move", moved)
+        _stopping_in_replacement(patch, moved)
         with pytest.raises(StopError):
             relink_video(task, Basis.SCORES)
     row = relink_video(task, Basis.SCORES)
@@ -395,6 +395,14 @@ def _stopping_after(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, tim
     monkeypatch.setattr(owner, name, failing)
 
 
+def _stopping_in_replacement(monkeypatch: pytest.MonkeyPatch, moved: int) -> None:
+    """Stop after so many of the eight files are moved, or when the row is to be written, or never."""
+    if moved < 8:
+        _stopping_after(monkeypatch, Store, "move", moved)
+    elif moved == 8:
+        _stopping_after(monkeypatch, replacement, "show_video", 0)
+
+
 @pytest.mark.parametrize("moved", range(10))
 def test_an_interruption_while_tables_are_replaced_is_made_good(
     plain: Path, monkeypatch: pytest.MonkeyPatch, moved: int
@@ -402,7 +410,7 @@ def test_an_interruption_while_tables_are_replaced_is_made_good(
     settings = ["identity.wrong_joins=0.001", "identity.max_gap_s=1.3"]
     expected = from_the_start(plain, *settings)
     with monkeypatch.context() as patch:
-        _stopping_after(patch, Store, "move", moved)
+        _stopping_in_replacement(patch, moved)
         if moved < 9:
             with pytest.raises(StopError):
                 relink(str(plain), settings)
