@@ -27,7 +27,7 @@ from pipeline import rows
 from pipeline.config import Config
 from pipeline.errors import DataError, UserError
 from pipeline.flow import cluster, ray_engine
-from pipeline.flow.events import VideoDone, VideoFailed, Work
+from pipeline.flow.events import VideoDeferred, VideoDone, VideoFailed, Work
 from pipeline.flow.pools import pools_from_pixels
 from pipeline.flow.stage import PoolOfStages, Splitter
 from pipeline.media.ahead import ahead
@@ -168,7 +168,7 @@ def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], con
         cluster.start_ray(config, console.say)
         cluster.check_room(config, pools)
         for event in ray_engine.run([warm_up, work], _waiting(pools, warm_up, go), config):
-            if isinstance(event, VideoFailed):
+            if isinstance(event, VideoFailed | VideoDeferred):
                 raise UserError(
                     f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}; name another --clip"
                 )
