@@ -62,6 +62,12 @@ class FragileStore(Store):
     def sweep(self, spared: Collection[str] = ()) -> int:
         return 0 if self._is_last() else super().sweep(spared)
 
+    def copy(self, name: str, target: str) -> None:
+        if self._is_last():
+            self._die()
+        super().copy(name, target)
+        self._changed()
+
     def move(self, name: str, target: str) -> None:
         if self._is_last():
             self._die()

@@ -50,16 +50,7 @@ class OutputIndex:
     @classmethod
     def open(cls, uri: str) -> "OutputIndex":
         """Return the index of an existing output. Raises UserError if there is none or it cannot be read."""
-        store = Store(uri)
-        try:
-            names = store.names("videos")
-        except Exception as error:  # every kind of store has its own exceptions
-            raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
-        if not names and "://" not in uri and not os.path.isdir(store.uri):
-            raise absent(Path(uri), "folder", "name an output of `process`")
-        if not names:
-            raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
-        return cls.load(store)
+        return cls.load(open_output(uri))
 
     def done(self) -> list[str]:
         """Return the ids of the videos whose tables are complete, sorted."""
@@ -198,6 +189,20 @@ class OutputIndex:
         """Write the dataset `sources`."""
         ordered = [self.sources[uri] for uri in sorted(self.sources)]
         tables.write_rows(self.store, SOURCES_FILE, rows.DATASETS["sources"], ordered)
+
+
+def open_output(uri: str) -> Store:
+    """Return the place of an existing output. Raises UserError if there is none or it cannot be read."""
+    store = Store(uri)
+    try:
+        names = store.names("videos")
+    except Exception as error:  # every kind of store has its own exceptions
+        raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
+    if not names and "://" not in uri and not os.path.isdir(store.uri):
+        raise absent(Path(uri), "folder", "name an output of `process`")
+    if not names:
+        raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
+    return store
 
 
 def _is_below_one(uri: str, roots: Iterable[str]) -> bool:

@@ -10,8 +10,9 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
@@ -28,9 +29,28 @@ READ_BYTES = 4 << 20
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
 OPEN_FILES = Path("/proc/self/fd")
+VERSIONED_BY = ("ETag", "etag", "md5Hash", "generation", "mtime", "ino", "size")
+"""The details of a file, under the names of the kinds of storage, that show its replacement."""
 PLAIN_PART = re.compile(r"[\w !#$%&'()+,;=@^`{}~.-]*[\w)]")
 PLAIN_BYTES = 120
 """The longest name, in bytes, that every file system takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The state of a file as a listing shows it.
+
+    size_bytes: its size.
+    version: changes whenever the file is replaced.
+    """
+
+    size_bytes: int
+    version: str
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> "Stamp":
+        """Return the stamp of a file from the details that fsspec lists."""
+        return cls(details["size"] or 0, " ".join(str(details[key]) for key in VERSIONED_BY if details.get(key)))
 
 
 class Guard(Protocol):
@@ -203,17 +223,39 @@ class Store:
 
         hidden: whether to include names that begin with a dot, except files that are being written.
         """
-        self._fs.invalidate_cache()
-        with suppress(*FOUND_NOTHING):
-            start = len(self._path("")) + 1
-            paths = self._reach(lambda: self._fs.find(self._path(below)))
-            names = (path[start:] for path in paths)
-            return sorted(name for name in names if _is_shown(name, hidden=hidden) and is_sound(name))
-        return []
+        return [name for name in self._find(below) if _is_shown(name, hidden=hidden)]
 
     def changes(self, below: str) -> list[tuple[str, datetime]]:
         """Return all files below a folder, each with the time of its last change (UTC)."""
         return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]
+
+    def stamps(self, below: str) -> dict[str, Stamp]:
+        """Return the stamp of each file that `names` returns, from one listing."""
+        details = self._find(below)
+        return {name: Stamp.of(details[name]) for name in details if _is_shown(name, hidden=False)}
+
+    def _find(self, below: str) -> dict[str, dict[str, Any]]:
+        """Return all files below a folder, sorted by name, with the details that fsspec lists."""
+        self._fs.invalidate_cache()
+        path, start = self._path(below), len(self._path("")) + 1
+        details = {}
+        with suppress(*FOUND_NOTHING):
+            details = self._reach(lambda: _walk(path) if self.is_local else self._fs.find(path, detail=True))
+        return {name: details[path] for path in sorted(details) if is_sound(name := path[start:])}
+
+    def copy(self, name: str, target: str) -> None:
+        """Make `target` a copy of `name`, which must never change in place. On a disk, both are one file."""
+        path, goal = self._path(name), self._path(target)
+        self._confirm()
+        if not self.is_local:
+            self._reach(lambda: self._fs.cp_file(path, goal))
+            return
+        Path(goal).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, goal)
+        except OSError:  # not every file system has hard links
+            with open(path, "rb") as source, self.writing(target) as file:
+                shutil.copyfileobj(source, file)
 
     def move(self, name: str, target: str) -> None:
         """Move `name` to `target` in one step, and replace what was there. Raises FileNotFoundError."""
@@ -295,6 +337,20 @@ def told_shortage(place: str) -> Iterator[None]:
         if fault := shortage(error, place):
             raise fault from error
         raise
+
+
+def _walk(path: str) -> dict[str, dict[str, Any]]:
+    """Return the files below a folder of this machine, with their details as fsspec names them.
+
+    fsspec's own search returns nothing for a folder in which a file vanishes meanwhile.
+    """
+    details = {}
+    for folder, _, files in os.walk(path, followlinks=True):
+        for file in (os.path.join(folder, name) for name in files):
+            with suppress(FileNotFoundError):
+                status = os.stat(file)
+                details[file] = {"size": status.st_size, "mtime": status.st_mtime_ns, "ino": status.st_ino}
+    return details
 
 
 def _is_shown(name: str, *, hidden: bool) -> bool:

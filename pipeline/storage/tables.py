@@ -6,7 +6,7 @@ Each dataset has a file without rows that carries the schema, so that it can be 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -41,22 +41,53 @@ def write(store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.Table
 
 
 def _write_to(file: IO[bytes], schema: pa.Schema, batches: Iterable[pa.Table]) -> int:
-    waiting: list[pa.Table] = []
-    num_waiting = num_rows = 0
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with RowWriter(file, schema, ROWS_PER_GROUP) as writer:
         for batch in batches:
-            waiting.append(rows.conform(batch, schema))
-            num_waiting += batch.num_rows
-            num_rows += batch.num_rows
-            while num_waiting >= ROWS_PER_GROUP:
-                joined = pa.concat_tables(waiting)
-                writer.write_table(joined.slice(0, ROWS_PER_GROUP).combine_chunks(), row_group_size=ROWS_PER_GROUP)
-                waiting = [joined.slice(ROWS_PER_GROUP)]
-                num_waiting -= ROWS_PER_GROUP
-        if num_waiting or not num_rows:
-            rest = pa.concat_tables(waiting) if waiting else schema.empty_table()
-            writer.write_table(rest.combine_chunks(), row_group_size=ROWS_PER_GROUP)
-    return num_rows
+            writer.add(batch)
+    return writer.num_rows
+
+
+class RowWriter:
+    """Writes rows to a Parquet file in row groups of a fixed size. The file is complete at the end of its `with` block.
+
+    rows_per_group: size of all row groups but the last.
+    options: of pyarrow's ParquetWriter.
+    """
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema, rows_per_group: int, **options: Any) -> None:
+        self.num_rows = 0
+        self._schema, self._rows_per_group = schema, rows_per_group
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd", **options)
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+
+    def add(self, batch: pa.Table) -> None:
+        """Write the rows of `batch`, some of them with a later batch."""
+        self._waiting.append(rows.conform(batch, self._schema))
+        self._num_waiting += batch.num_rows
+        self.num_rows += batch.num_rows
+        while self._num_waiting >= self._rows_per_group:
+            joined = pa.concat_tables(self._waiting)
+            self._write(joined.slice(0, self._rows_per_group))
+            self._waiting = [joined.slice(self._rows_per_group)]
+            self._num_waiting -= self._rows_per_group
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is None:
+            self.end()
+        self._writer.close()
+
+    def end(self) -> None:
+        """Complete the file."""
+        if self._writer.is_open and (self._num_waiting or not self.num_rows):
+            self._write(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+        self._writer.close()
+
+    def _write(self, table: pa.Table) -> None:
+        self._writer.write_table(table.combine_chunks(), row_group_size=self._rows_per_group)
 
 
 def write_rows(store: Store, name: str, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> None:
@@ -102,6 +133,11 @@ def read_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
         reader = pq.ParquetFile(file)
         known = [name for name in schema.names if name in reader.schema_arrow.names]
         table = reader.read(known, use_threads=False)  # see row_groups
+    return fit(table, schema)
+
+
+def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a stored table with the columns of `schema`. A column that it lacks is null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in schema
