@@ -30,6 +30,12 @@ def process(
     allow_quarantined: Annotated[bool, typer.Option(help="End with status 0 though videos were quarantined.")] = False,
     retry_quarantined: Annotated[bool, typer.Option(help="Try again what earlier runs gave up.")] = False,
     prune: Annotated[bool, typer.Option(help="Remove the rows of videos that no current source names.")] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="json", help="Write each event as a line of JSON on stderr too; they are in OUTPUT/_events anyhow."
+        ),
+    ] = None,
     sequence: SequenceBy = None,
     close_sequences: Annotated[
         bool, typer.Option(help="The named sequences are complete: remove what is kept for linking further files.")
@@ -38,7 +44,9 @@ def process(
 ) -> None:
     """Find who appears in SOURCES, when and where, who is who, how old and of which gender; write tables to OUTPUT."""
     console.say(f"rollcall {version('rollcall')}: looking at the sources")
-    chosen = load(config or [], [*(settings or []), *([f"run.address={address}"] if address else [])], profile)
+    named = {"run.address": address, "run.log": log}
+    settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
+    chosen = load(config or [], settings, profile)
     store = Store(output)
     listing = list_aloud(sources, store.uri, sequence)
     registry = verified_models(chosen)

@@ -162,6 +162,8 @@ class Run(Strict):
     deferral_waits_s: tuple[Annotated[float, Field(ge=0)], ...]
     cpu_hour_price: Price | None
     gpu_hour_price: Price | None
+    log: Literal["none", "json"]
+    events_ttl_days: float = Field(gt=0)
     work_ttl_days: float = Field(gt=0)
 
     @model_validator(mode="after")

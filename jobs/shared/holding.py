@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from jobs.cli import console
 from pipeline.errors import LeaseError, MachineError, PassingError, UserError
+from pipeline.flow import journal
 from pipeline.storage.claims import probe, register_of
 from pipeline.storage.lease import GRACE_S, Keeper, take
 from pipeline.storage.store import Store
@@ -28,7 +29,7 @@ def holding(store: Store, command: str, run_id: str, wait_s: float = 0.0) -> Ite
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     plain = Store(store.uri)
     lease = take(register_of(plain, probe(plain)), command, run_id, wait_s=wait_s, say=console.say)
-    keeper = Keeper(lease, _interrupt, console.say)
+    keeper = Keeper(lease, _interrupt, console.say, journal.lease_was_renewed)
     keeper.start()
     is_orderly = False
     try:

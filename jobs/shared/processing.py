@@ -21,7 +21,8 @@ from jobs.shared.process_messages import (
     say_vanished,
     say_work,
 )
-from jobs.shared.run_json import new_run_id
+from jobs.shared.run_journal import events_of, keeping_journal, telling_progress
+from jobs.shared.run_json import last_success, new_run_id
 from jobs.shared.run_record import RunRecord
 from jobs.shared.sources import identify_aloud, probe_aloud
 from jobs.shared.work_list import list_work, select_contents
@@ -34,7 +35,8 @@ from pipeline.planning import catalog
 from pipeline.planning.catalog import Content
 from pipeline.planning.changes import Basis
 from pipeline.planning.planner import Planner, Target, VideoPlan
-from pipeline.storage import records, replacement, tables
+from pipeline.storage import event_log, records, replacement, tables
+from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
@@ -84,15 +86,17 @@ def work_through(
     store.check_writable()
     say_sources(listing)
     say_models(registry.models_of(config), registry)
+    events = events_of(store, run_id, config)
     with _ending_cleanly():
         try:
-            with holding(store, "process", run_id, wait_lease_s) as held:
+            with holding(store, "process", run_id, wait_lease_s) as held, keeping_journal(events, held):
                 return _run(
                     config,
                     registry,
                     held,
                     run_id,
                     listing,
+                    events,
                     retry_quarantined=retry_quarantined,
                     prune=prune,
                     close_sequences=close_sequences,
@@ -108,6 +112,7 @@ def _run(
     store: Store,
     run_id: str,
     listing: Listing,
+    events: EventTarget,
     *,
     retry_quarantined: bool,
     prune: bool,
@@ -121,15 +126,16 @@ def _run(
     config = decide_device(config)
     target = Target.of(config, registry)
     records.write_recipe(store, target.config_id, target.recipe.to_json())
-    record = RunRecord(index, target, run_id, registry)
+    record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))
+    record.tell_success()
     contents = catalog.contents(ids)
     record.enter_sources(listing, ids)
     chosen = select_contents(record, contents, retry_quarantined)
     say_vanished(record)
     plans = Planner(index).plans(chosen, target)
     say_plans(plans.values())
-    maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id)
-    with Engines(config, maps, console.say) as engines:
+    maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id, events)
+    with telling_progress(record.progress), Engines(config, maps, console.say) as engines:
         work = _prepare(chosen, plans, engines, record)
         record.save_sources()
         sequences.withdraw(store, {content.video_id for content in chosen})
@@ -157,6 +163,7 @@ def _run(
     if close_sequences:
         sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
     clear_work(index, target)
+    event_log.drop_old_runs(store, event_log.days_ago(config.run.events_ttl_days), spared=run_id)
     record.close("done")
     say_results(record, contents)
     return Outcome(len(record.unreadable) + len(record.quarantined), len(record.deferred))
@@ -182,6 +189,7 @@ def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, record: RunRe
     num_frames = round(sum(job.duration_s * float(job.job.probe.fps) for job in mapped))
     num_pictures = sum(_is_picture(job) for job in work)
     say_work(work, num_pictures, record, loads_models=bool(mapped))
+    record.expect(len(work), num_frames)
     noun = "videos" if not num_pictures else "pictures" if num_pictures == len(work) else "videos and pictures"
     with console.meter(len(work), num_frames, noun) as meter:
         for event in engines.run(work):

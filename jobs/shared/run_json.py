@@ -1,5 +1,6 @@
 """The facts about a run in run.json, which every command that makes tables writes last."""
 
+import json
 import platform
 import secrets
 from collections import Counter
@@ -10,12 +11,13 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import Store
 
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
 
 def new_run_id() -> str:
-    """Return the UTC time with a random suffix."""
+    """Return an id for a run that begins now: its UTC time, and a random suffix."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
@@ -46,7 +48,20 @@ def run_facts(
     }
 
 
+def rollcall_version() -> str:
+    """Return the version of this program."""
+    return version("rollcall")
+
+
+def last_success(store: Store) -> str | None:
+    """Return the time of the end of the last complete run of an output, as its run.json states it, or None."""
+    try:
+        return json.loads(store.read("run.json"))["last_success_at"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _versions() -> dict[str, str]:
     """Return the versions of the software that a run depends on."""
     named = {name: version(name) for name in NAMED_VERSIONS}
-    return {"rollcall": version("rollcall"), "python": platform.python_version()} | named
+    return {"rollcall": rollcall_version(), "python": platform.python_version()} | named

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from typing import Any
 from jobs.shared.run_json import run_facts
 from pipeline.config import Config
 from pipeline.errors import PassingError
+from pipeline.flow import journal, metrics
 from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
 from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import Target
@@ -38,6 +39,7 @@ class VideoCost:
     attempts: the most attempts that any of its chunks needed.
     seconds: s of work, added up over all workers.
     gpu_seconds: s of work on GPUs, added up over all workers.
+    stages: [s of work, s on GPUs] by stage.
     """
 
     started_at: datetime
@@ -46,6 +48,7 @@ class VideoCost:
     attempts: int = 0
     seconds: float = 0.0
     gpu_seconds: float = 0.0
+    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
 
 
 @dataclass(slots=True)
@@ -69,6 +72,10 @@ class RunRecord:
     not_linked: reasons by name of the sequence. Says why a sequence could not be linked.
     vanished: uris of sources that the previous run still found.
     renamed: uris of those vanished sources whose content another source has, and the uri of that source.
+    last_success_at: UTC time at which the last complete run ended, or None.
+    num_videos: number of videos that this run works on, as far as it knows them.
+    num_frames: number of frames that it decodes, as the containers state them.
+    frames_done: number of frames of the chunks that it has made.
     """
 
     index: OutputIndex
@@ -88,6 +95,10 @@ class RunRecord:
     not_linked: dict[str, str] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    last_success_at: str | None = None
+    num_videos: int = 0
+    num_frames: int = 0
+    frames_done: int = 0
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -116,6 +127,7 @@ class RunRecord:
             row = self.index.sources[uri]
             if isinstance(video_id, Failure) and video_id.may_pass:
                 self.deferred[uri] = video_id
+                _note_failure("source_deferred", "warning", None, video_id, uri, "PassingError")
                 # Without an etag, the next run reads the file again instead of believing an older content id.
                 self.index.set_source(uri, status=row["status"] or "pending", etag=None)
                 continue
@@ -123,11 +135,13 @@ class RunRecord:
                 self.store.delete(row["csv"])  # it describes another content
             if isinstance(video_id, Failure):
                 failure = self.unreadable[uri] = video_id
+                _note_failure("source_quarantined", "error", None, failure, uri)
                 self.index.set_source(
                     uri, video_id=None, status="quarantined", stage=failure.stage, reason=failure.reason
                 )
             else:
                 self.index.set_source(uri, video_id=video_id, status="pending", stage=None, reason=None)
+        metrics.set_value("rollcall_deferred", len(self.deferred))
         self._drop_old_names()
         self.index.follow_videos()
 
@@ -144,6 +158,23 @@ class RunRecord:
         """Start the account of a video's cost. `num_reused` of its chunks are durable already."""
         self.costs[video_id] = VideoCost(datetime.now(UTC), reused=num_reused)
 
+    def expect(self, num_videos: int, num_frames: int) -> None:
+        """Add to the work that this run expects."""
+        self.num_videos += num_videos
+        self.num_frames += num_frames
+
+    def progress(self) -> dict[str, int]:
+        """Return how far the run is."""
+        return {
+            "videos": self.num_videos,
+            "videos_done": len(self.published),
+            "videos_quarantined": len(self.quarantined) + len(self.unreadable),
+            "sources_deferred": len(self.deferred),
+            "chunks_done": sum(cost.done for cost in list(self.costs.values())),
+            "frames": self.num_frames,
+            "frames_done": self.frames_done,
+        }
+
     def note(self, event: Event) -> None:
         """Record an event of the run. Every few seconds, what changed is written to the output."""
         if isinstance(event, ChunkDone):
@@ -153,13 +184,17 @@ class RunRecord:
             self._spend(self.costs[video_id], event.stage, event.seconds, 0.0)
             self.published[video_id] = self.index.videos[video_id] = event.published.row
             self._add_run_row(video_id)
+            self._note_published(video_id, event)
         elif isinstance(event, VideoDeferred):
             self.defer(event.video_id, Failure(event.stage, event.reason, may_pass=True))
         elif event.stage == RELINK:
             self.not_relinked[event.video_id] = event.reason
+            failure = Failure(event.stage, event.reason)
+            _note_failure("video_not_relinked", "warning", event.video_id, failure, "", event.kind)
         else:
             row = next(row for row in self.index.sources.values() if row["video_id"] == event.video_id)
-            self.quarantine(event.video_id, row["uri"], Failure(event.stage, event.reason))
+            failure = Failure(event.stage, event.reason)
+            self.quarantine(event.video_id, row["uri"], failure, kind=event.kind, bug=event.bug)
             self._add_run_row(event.video_id)
         if time.monotonic() - self._saved > SAVE_EVERY_S:
             with suppress(PassingError):  # the next event saves again
@@ -172,6 +207,12 @@ class RunRecord:
         else:  # only its faces were estimated again
             cost.reused += 1
         cost.attempts = max(cost.attempts, event.attempts)
+        self.frames_done += event.num_frames or 0
+        stages = _rounded(event.timings)
+        fields = {"video": event.video_id, "chunk": event.span[0], "attempt": event.attempts}
+        journal.note("chunk_done", **fields, frames=event.num_frames, stages=stages)
+        metrics.count("rollcall_chunks_total", outcome="done")
+        metrics.count("rollcall_frames_total", event.num_frames or 0)
         for stage, (seconds, gpu_seconds) in event.timings.items():
             self._spend(cost, stage, seconds, gpu_seconds)
 
@@ -192,6 +233,7 @@ class RunRecord:
         facts = {
             "run_id": self.run_id,
             **run_facts(self.index, self.config, self.config_id, model_facts, self.started_at, status),
+            "last_success_at": self._last_success(status),
             "this_run": {
                 "published": len(self.published),
                 "quarantined": len(self.quarantined) + len(self.unreadable),
@@ -212,17 +254,38 @@ class RunRecord:
             facts["sequences_not_linked"] = self.not_linked
         self.store.put("run.json", json.dumps(facts, indent=2).encode())
 
+    def _last_success(self, status: str) -> str | None:
+        """Return the UTC time of the end of the last run that was complete: everything done, nothing deferred."""
+        if status == "done" and not self.deferred:
+            self.last_success_at = datetime.now(UTC).isoformat()
+            self.tell_success()
+        return self.last_success_at
+
+    def tell_success(self) -> None:
+        """State the end of the last complete run among the metrics."""
+        if self.last_success_at is not None:
+            ended = datetime.fromisoformat(self.last_success_at)
+            metrics.set_value("rollcall_last_success_timestamp_s", ended.timestamp())
+
     def sequence_statuses(self) -> list[sequences.SequenceStatus]:
         """Return the sequences that were linked in this run."""
         return [status for status in sequences.sequence_statuses(self.index) if status.sequence in self.linked]
 
     def defer(self, video_id: str, failure: Failure) -> None:
         """Leave a video to the next run. It keeps the tables and the state that it has."""
+        _note_failure("video_deferred", "warning", video_id, failure, "", "PassingError")
         uris = [uri for uri, row in self.index.sources.items() if row["video_id"] == video_id and row["current"]]
         self.deferred |= dict.fromkeys(uris, failure)
+        metrics.set_value("rollcall_deferred", len(self.deferred))
 
-    def quarantine(self, video_id: str, uri: str, failure: Failure) -> None:
-        """Give a video up: remove its tables, and write its row of `videos` with the reason."""
+    def quarantine(
+        self, video_id: str, uri: str, failure: Failure, *, kind: str = "DataError", bug: str | None = None
+    ) -> None:
+        """Give a video up: remove its tables, and write its row of `videos` with the reason.
+
+        kind: of the failure, for the events. bug: the traceback, for the events.
+        """
+        _note_failure("video_quarantined", "error", video_id, failure, uri, kind, traceback=bug)
         self.quarantined[video_id] = failure
         records.hide_video(self.store, video_id)  # it may be done under another configuration
         self.store.delete(summary_name(video_id))
@@ -233,11 +296,29 @@ class RunRecord:
         self.index.videos[video_id] = row
         records.write_video(self.store, row)
 
+    def _note_published(self, video_id: str, event: VideoDone) -> None:
+        cost, row = self.costs[video_id], self.run_rows[-1]
+        metrics.count("rollcall_videos_total", outcome="done")
+        journal.note(
+            "video_published",
+            video=video_id,
+            stage=event.stage,
+            seconds=row["seconds"],
+            gpu_seconds=row["gpu_seconds"],
+            cost=row["cost"],
+            stages=_rounded(cost.stages),
+            chunks=event.published.num_chunks,
+            persons=event.published.row["num_persons"],
+        )
+
     def _spend(self, cost: VideoCost, stage: str, seconds: float, gpu_seconds: float) -> None:
         cost.seconds += seconds
         cost.gpu_seconds += gpu_seconds
-        self.stage_seconds[stage][0] += seconds
-        self.stage_seconds[stage][1] += gpu_seconds
+        metrics.observe("rollcall_stage_seconds", seconds, stage=stage)
+        metrics.count("rollcall_gpu_seconds_total", gpu_seconds, stage=stage)
+        for spent in (cost.stages[stage], self.stage_seconds[stage]):
+            spent[0] += seconds
+            spent[1] += gpu_seconds
 
     def _add_run_row(self, video_id: str) -> None:
         cost, prices = self.costs[video_id], self.config.run
@@ -257,3 +338,25 @@ class RunRecord:
             chunks_reused=cost.reused,
         )
         self.run_rows.append(row)
+
+
+def _note_failure(
+    event: str,
+    level: str,
+    video_id: str | None,
+    failure: Failure,
+    uri: str,
+    kind: str = "DataError",
+    **fields: Any,
+) -> None:
+    """Write down that a video or source is given up or left to the next run."""
+    outcome = event.rpartition("_")[2]
+    if outcome in ("quarantined", "deferred"):
+        metrics.count("rollcall_videos_total", outcome=outcome)
+    named = {"video": video_id, "stage": failure.stage, "kind": kind, "message": failure.reason, "hidden": uri}
+    journal.note(event, level, **named, **fields)
+
+
+def _rounded(timings: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return [s, s on GPUs] by stage, to the ms."""
+    return {stage: [round(seconds, 3) for seconds in spent] for stage, spent in timings.items()}

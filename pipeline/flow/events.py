@@ -15,7 +15,9 @@ from itertools import pairwise
 import pyarrow as pa
 
 from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError
+from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
+from pipeline.flow.stage import WORKER_DIED
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
 from pipeline.video.job import PublishedVideo, VideoJob
@@ -67,12 +69,14 @@ class VideoFailed:
     stage: the stage that failed.
     reason: text for the user.
     bug: the traceback, if an error that nobody foresaw ended the stage.
+    kind: DataError, WorkerDied or Bug.
     """
 
     video_id: str
     stage: str
     reason: str
     bug: str | None = None
+    kind: str = DataError.__name__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,14 @@ def without_durable(row: RowOfSpan, durable: Collection[ChunkSpan]) -> RowOfSpan
 def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone | VideoFailed | VideoDeferred:
     """Publish a video. Only an error of the user or the machine is raised, because it concerns all videos."""
     stage, started = _stage_of(last), time.perf_counter()
+    with journal.working_on(video=last.video_id, stage=stage, hidden=last.uri):
+        journal.note("publish_began")
+        return _finish(last, run_parts, stage, started)
+
+
+def _finish(
+    last: VideoJob | RelinkJob, run_parts: RunParts, stage: str, started: float
+) -> VideoDone | VideoFailed | VideoDeferred:
     try:
         published = publish_relinked(last) if isinstance(last, RelinkJob) else reduce_video(last, run_parts)
     except DataError as fault:
@@ -170,13 +182,14 @@ def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone |
             stage=stage,
             reason=f"a bug: {line}; please report it",
             bug="".join(traceback.format_exception(bug)),
+            kind="Bug",
         )
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
 
 
 def given_up(last: VideoJob | RelinkJob) -> VideoFailed:
     """Return the event of a video whose workers die again and again in its last step."""
-    return VideoFailed(video_id=last.video_id, stage=_stage_of(last), reason=worker_died())
+    return VideoFailed(video_id=last.video_id, stage=_stage_of(last), reason=worker_died(), kind=WORKER_DIED)
 
 
 def worker_died() -> str:
@@ -259,8 +272,10 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     """Return the event of a chunk's row that has gone through all pools."""
     chunk = row.to_pylist()[0]
     if error := chunk["error"]:
-        kind = VideoDeferred if error["kind"] == PassingError.__name__ else VideoFailed
-        return kind(video_id=chunk["video_id"], stage=error["stage"], reason=error["message"])
+        failure = {"video_id": chunk["video_id"], "stage": error["stage"], "reason": error["message"]}
+        if error["kind"] == PassingError.__name__:
+            return VideoDeferred(**failure)
+        return VideoFailed(**failure, kind=error["kind"])
     return ChunkDone(
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),

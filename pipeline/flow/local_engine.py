@@ -15,16 +15,19 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from pipeline.errors import UserError
+from pipeline.flow import journal, metrics
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up, without_durable
 from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.flow.pools import Maps
-from pipeline.flow.stage import PoolOfStages
+from pipeline.flow.stage import WORKER_DIED, PoolOfStages
 from pipeline.video.relink import RelinkJob
 
 POLL_S = 0.5
 LOADS = 3
 """Number of failed loads of the models after which the run gives up."""
+LAST_WORDS_S = 2
+"""Seconds in which a process that has to end may write the last lines of its journal."""
 GRACE_S = 60
 """Seconds after the deadline of a chunk. A worker ends itself at the deadline. If even that hangs, the run ends it
 so many seconds later."""
@@ -32,7 +35,7 @@ PROGRAM = """
 import sys
 from multiprocessing.connection import Connection
 from pipeline.flow.local_process import serve
-serve(Connection(int(sys.argv[1])))
+serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
 """
 
 
@@ -76,11 +79,13 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process at once. Its current work does not become durable. Durable objects stay whole."""
+        if self._connection is not None:
+            self._connection.close()  # it ends itself then
         if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WORDS_S)
             self._process.kill()
             self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
         self._process = self._connection = None
         self._is_loading = False
 
@@ -113,10 +118,12 @@ class WorkerProcess:
     def _start(self) -> Connection:
         self._connection, theirs = Pipe()
         path = os.pathsep.join(place for place in sys.path if place)
-        with theirs:
+        # Libraries write to stderr what is nobody's business. The lines of the journal get a way of their own.
+        stderr = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
+        with theirs, os.fdopen(stderr, "wb"):
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(stderr)],
+                pass_fds=[theirs.fileno(), stderr],
                 # Ray sets this for its workers too. It is for libraries that get no number of threads from Loader.
                 env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
@@ -164,6 +171,7 @@ def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWo
         except WorkerDiedError:
             if at is None:
                 loads += 1
+                journal.note("worker_died", "warning", attempt=loads, kind=WORKER_DIED, message="it loaded the models")
                 if loads == LOADS:
                     raise UserError(
                         f"the worker ended {LOADS} times while it loaded the models; close other programs, or choose "
@@ -183,6 +191,8 @@ def _publish(progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Ev
                         yield from progress.take(message)
                 break
             except WorkerDiedError:
+                journal.note("worker_died", "warning", video=last.video_id, attempt=tries + 1, kind=WORKER_DIED)
+                metrics.count("rollcall_retries_total", kind=WORKER_DIED)
                 if tries == PUBLISH_RETRIES:
                     yield from progress.take(given_up(last))
 

@@ -15,10 +15,12 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
+from pipeline.flow import journal
 from pipeline.flow.events import Event, event_of, finish_video
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
 from pipeline.planning.spans import RowOfSpan
+from pipeline.storage import event_log
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import track_here
 from pipeline.video.relink import RelinkJob
@@ -82,6 +84,8 @@ class TaskRunner:
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
+        if maps.events is not None:
+            journal.open_journal(maps.events)
         self._workers: dict[bool, list[Worker]] = {}
 
     def do(self, task: Task) -> Iterator[At | Event]:
@@ -109,9 +113,13 @@ def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At
             yield At(pool)
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, stderr: int) -> None:
     """Receive the pools, then do every task that arrives. The process ends when the other side does, even during a
-    task."""
+    task.
+
+    stderr: number of the open file for the lines of the journal, if they are wanted there.
+    """
+    event_log.stderr = os.fdopen(stderr, "w")
     arrivals: queue.SimpleQueue[Task] = queue.SimpleQueue()
     runner = TaskRunner(connection.recv())
     threading.Thread(target=_receive, args=(connection, arrivals), daemon=True).start()
@@ -130,6 +138,7 @@ def _receive(connection: Connection, arrivals: "queue.SimpleQueue[Task]") -> Non
         while True:
             arrivals.put(connection.recv())
     except (EOFError, OSError):
+        journal.flush_before_death()
         os._exit(1)
 
 

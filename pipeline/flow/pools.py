@@ -13,6 +13,7 @@ from typing import Self
 from pipeline.chunk import commit, estimate, find_faces, observe, read_faces, restore_faces
 from pipeline.config import Config, Pool
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.store import opener
 from pipeline.weights import Registry
@@ -21,10 +22,12 @@ GPU_SHARE = 0.5
 """Value of `gpus: auto` on a machine with a GPU. Two pools share a card."""
 
 
-def pools_from_pixels(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
+def pools_from_pixels(
+    config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+) -> list[PoolOfStages]:
     """Return the pools of the whole map. Consecutive stages of a pool share an actor. Restoration has its own pool
     where the configuration asks for it."""
-    pool = partial(_pool, config, ledger, run_id)
+    pool = partial(_pool, config, ledger, run_id, events)
     observe_stage = Stage(
         name="observe",
         build=partial(observe.build, config, registry, opener),
@@ -66,7 +69,9 @@ def pools_from_pixels(config: Config, registry: Registry, ledger: Ledger, run_id
     ]
 
 
-def pools_from_kept_faces(config: Config, registry: Registry, ledger: Ledger, run_id: str) -> list[PoolOfStages]:
+def pools_from_kept_faces(
+    config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+) -> list[PoolOfStages]:
     """Return the pools that make new enriched objects from the faces kept in older ones. They take rows of
     rows.KEPT_FACES."""
     read_stage = Stage(
@@ -84,7 +89,7 @@ def pools_from_kept_faces(config: Config, registry: Registry, ledger: Ledger, ru
         drops=commit.DROPS_ENRICHED,
     )
     stages = (read_stage, _estimate_stage(config, registry), commit_stage)
-    return [_pool(config, ledger, run_id, "estimate", config.run.enrich, *stages)]
+    return [_pool(config, ledger, run_id, events, "estimate", config.run.enrich, *stages)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +104,30 @@ class Maps:
     kept_faces: Sequence[PoolOfStages]
 
     @classmethod
-    def of(cls, config: Config, registry: Registry, ledger: Ledger, run_id: str) -> Self:
-        """Return the pools for a run."""
+    def of(
+        cls, config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+    ) -> Self:
+        """Return the pools for a run. events: where its workers write what happens."""
         return cls(
-            whole=pools_from_pixels(config, registry, ledger, run_id),
-            kept_faces=pools_from_kept_faces(config, registry, ledger, run_id),
+            whole=pools_from_pixels(config, registry, ledger, run_id, events),
+            kept_faces=pools_from_kept_faces(config, registry, ledger, run_id, events),
         )
 
+    @property
+    def events(self) -> EventTarget | None:
+        """Where the workers write what happens."""
+        return self.whole[0].limits.events
 
-def _pool(config: Config, ledger: Ledger, run_id: str, name: str, knobs: Pool, *stages: Stage) -> PoolOfStages:
+
+def _pool(
+    config: Config,
+    ledger: Ledger,
+    run_id: str,
+    events: EventTarget | None,
+    name: str,
+    knobs: Pool,
+    *stages: Stage,
+) -> PoolOfStages:
     auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
     resources = Resources(
         num_cpus=knobs.cpus,
@@ -120,6 +140,7 @@ def _pool(config: Config, ledger: Ledger, run_id: str, name: str, knobs: Pool, *
         run_id=run_id,
         max_attempts=config.run.max_attempts,
         deadline_s=config.run.chunk_deadline_s,
+        events=events,
     )
     return PoolOfStages(name=name, stages=stages, resources=resources, limits=limits)
 

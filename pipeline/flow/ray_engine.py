@@ -16,6 +16,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Wor
 
 from pipeline.config import Config
 from pipeline.errors import DataError, PassingError
+from pipeline.flow import journal
 from pipeline.flow.cluster import WAIT_FOR_ACTORS_S, plain_errors
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import (
@@ -33,6 +34,7 @@ from pipeline.flow.events import (
 )
 from pipeline.flow.stage import PoolOfStages, Worker
 from pipeline.planning.spans import RowOfSpan
+from pipeline.storage.event_log import EventTarget
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import Part
@@ -52,7 +54,7 @@ def run(
 ) -> Iterator[Event]:
     """Carry out `work`. The videos that need no new chunks come first. Ray stays running at the end."""
     with plain_errors():
-        yield from _Run(work, config).events(pools, pools_from_kept_faces)
+        yield from _Run(work, config, pools[0].limits.events).events(pools, pools_from_kept_faces)
 
 
 def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
@@ -69,8 +71,8 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
 
 
 class _Run:
-    def __init__(self, work: Sequence[Work | RelinkJob], config: Config) -> None:
-        self._config = config
+    def __init__(self, work: Sequence[Work | RelinkJob], config: Config, events: EventTarget | None) -> None:
+        self._config, self._events = config, events
         self._progress = Progress(work, Deferrals(config.run.deferral_waits_s))
         self._publishing: dict[Any, VideoJob | RelinkJob] = {}
 
@@ -99,7 +101,7 @@ class _Run:
         cpus, ready = self._config.run.reduce_cpus, self._progress.ready
         while ready and len(self._publishing) < self._config.run.max_reduces:
             last = ready.popleft()
-            self._publishing[_reduce.options(num_cpus=cpus).remote(last, cpus)] = last
+            self._publishing[_reduce.options(num_cpus=cpus).remote(last, cpus, self._events)] = last
 
     def _published(self, timeout_s: float) -> Iterator[Event]:
         if not self._publishing:
@@ -192,7 +194,11 @@ def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Tabl
 
 
 @ray.remote(max_retries=PUBLISH_RETRIES)
-def _reduce(last: VideoJob | RelinkJob, part_cpus: float) -> VideoDone | VideoFailed | VideoDeferred:
+def _reduce(
+    last: VideoJob | RelinkJob, part_cpus: float, events: EventTarget | None
+) -> VideoDone | VideoFailed | VideoDeferred:
+    if events is not None:
+        journal.open_journal(events)
     return finish_video(last, partial(run_parts, part_cpus=part_cpus))
 
 

@@ -8,7 +8,7 @@ Consecutive stages of one pool share a worker.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import DataError, PassingError
+from pipeline.flow import journal, metrics
 from pipeline.rows import CHUNK, blank, conform
+from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
 from pipeline.text import storable
 
+WORKER_DIED = "WorkerDied"
+"""The kind of the failure of a chunk or video whose worker died."""
 Core = Callable[[pa.Table], pa.Table]
 Splitter = Callable[[pa.Table], Iterator[pa.Table]]
 
@@ -69,12 +73,14 @@ class Limits:
     run_id: the run whose attempts count.
     max_attempts: tries of one chunk.
     deadline_s: seconds for one chunk.
+    events: where the worker writes what happens, or None.
     """
 
     ledger: Ledger
     run_id: str
     max_attempts: int
     deadline_s: float
+    events: EventTarget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +106,14 @@ class Worker:
         self._pool = pool
         self._cores: list[Any] = []
         self._failure: Exception | None = None
+        if pool.limits.events is not None:
+            journal.open_journal(pool.limits.events)
+        started = time.perf_counter()
         try:
             self._cores = [stage.build() for stage in pool.stages]
         except Exception as error:
             self._failure = error  # Ray keeps only the text of an exception that a constructor raises
+        journal.note("worker_began", pool=pool.name, seconds=round(time.perf_counter() - started, 3))
         self._watchdog = _Watchdog(pool.limits.deadline_s)
 
     def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
@@ -113,24 +123,36 @@ class Worker:
             raise ValueError(f"a row must travel alone, got {row.num_rows} rows")
         video_id, first_cell = row["video_id"][0].as_py(), row["first_cell"][0].as_py()
         limits, name = self._pool.limits, self._pool.name
+        uri = row["uri"][0].as_py() if "uri" in row.column_names else ""
+        work = {"pool": name, "video": video_id, "chunk": first_cell, "hidden": uri or ""}
         try:
-            attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
+            with journal.working_on(**work):
+                attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
         except PassingError as fault:
-            yield from self._refuse(row, _error(name, fault))
+            with journal.working_on(**work):
+                error = _error(name, fault)
+            yield from self._refuse(row, error)
             return
+        work["attempt"] = attempt
+        with journal.working_on(**work):
+            _note_attempt(attempt)
         if attempt > limits.max_attempts:
             times = f"{limits.max_attempts} time{'s' * (limits.max_attempts != 1)}"
             reason = f"its worker died {times} (memory, a crash, or over {limits.deadline_s:g} s)"
-            yield from self._refuse(row, {"stage": name, "kind": "WorkerDied", "message": reason})
+            yield from self._refuse(row, {"stage": name, "kind": WORKER_DIED, "message": reason})
             return
+        metrics.set_value("rollcall_in_flight", 1)
         chunks = self._run(row)
-        while (chunk := self._next(chunks)) is not None:
-            yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
+        try:
+            while (chunk := self._next(chunks, work)) is not None:
+                yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
+        finally:
+            metrics.set_value("rollcall_in_flight", 0)
         with suppress(PassingError):  # a mark that stays counts as an attempt, and the run removes it at its end
             limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
 
-    def _next(self, chunks: Iterator[pa.Table]) -> pa.Table | None:
-        with self._watchdog:  # not running while a consumer keeps this worker waiting
+    def _next(self, chunks: Iterator[pa.Table], work: Mapping[str, Any]) -> pa.Table | None:
+        with journal.working_on(**work), self._watchdog:  # not running while a consumer keeps this worker waiting
             return next(chunks, None)
 
     def _run(self, row: pa.Table) -> Iterator[pa.Table]:
@@ -139,7 +161,8 @@ class Worker:
             split, core = stages.pop(0)
             started = time.perf_counter()
             try:
-                for chunk in core(conform(row.select(split.needs.names), split.needs)):
+                chunks = core(conform(row.select(split.needs.names), split.needs))
+                while (chunk := _next_of(chunks, split.name)) is not None:
                     yield self._extend(self._charge(chunk, split.name, started), stages)
                     started = time.perf_counter()
             except (DataError, PassingError) as fault:
@@ -153,7 +176,9 @@ class Worker:
             added = blank(stage.adds, 1)
             if not row["error"][0].is_valid:
                 try:
-                    added = conform(core(conform(row.select(stage.needs.names), stage.needs)), stage.adds)
+                    with journal.working_on(stage=stage.name):
+                        added = core(conform(row.select(stage.needs.names), stage.needs))
+                    added = conform(added, stage.adds)
                     if added.num_rows != 1:
                         raise TypeError(f"stage {stage.name}: 1 row in, {added.num_rows} out")
                 except (DataError, PassingError) as fault:
@@ -194,7 +219,7 @@ class _Watchdog:
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> None:
-        self._timer = threading.Timer(self._deadline_s, os._exit, (1,))
+        self._timer = threading.Timer(self._deadline_s, self._end)
         self._timer.daemon = True
         self._timer.start()
 
@@ -202,9 +227,33 @@ class _Watchdog:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _end(self) -> None:
+        message = f"the chunk takes longer than {self._deadline_s:g} s, so its worker ends itself"
+        journal.note("worker_ended", "error", kind="Deadline", message=message)
+        journal.flush_before_death()
+        os._exit(1)
+
+
+def _next_of(chunks: Iterator[pa.Table], stage: str) -> pa.Table | None:
+    with journal.working_on(stage=stage):
+        return next(chunks, None)
+
+
+def _note_attempt(attempt: int) -> None:
+    """Write that a chunk is begun. An attempt that left its mark has ended without a result."""
+    if attempt > 1:
+        died = "an earlier attempt left no result: its worker died, or its node went"
+        journal.note("worker_died", "warning", attempt=attempt - 1, kind=WORKER_DIED, message=died)
+        metrics.count("rollcall_retries_total", kind=WORKER_DIED)
+    journal.note("chunk_began")
+
 
 def _error(stage: str, fault: DataError | PassingError) -> dict[str, str]:
-    return {"stage": stage, "kind": type(fault).__name__, "message": storable(str(fault))}
+    """Return the value of the column `error`, and write the failure down."""
+    kind, message = type(fault).__name__, storable(str(fault))
+    journal.note("chunk_failed", "warning", stage=stage, kind=kind, message=message)
+    metrics.count("rollcall_chunks_total", outcome="failed")
+    return {"stage": stage, "kind": kind, "message": message}
 
 
 def _with(row: pa.Table, name: str, value: Any) -> pa.Table:

@@ -112,6 +112,9 @@ PATIENCE_S = 90.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """Bounds of the longest random wait before a try. It doubles with every try."""
 
+retry_listeners: list[Callable[[str, str, float], None]] = []
+"""Are called before a request is repeated, with the kind of the failure, a line about it, and the wait in seconds."""
+
 
 def patiently(
     action: Callable[[], Result],
@@ -135,6 +138,8 @@ def patiently(
                 if fault is error:
                     raise
                 raise fault from error
+            for listener in retry_listeners:
+                listener(kind_of(error), str(fault), wait_s)
             sleep(wait_s)
     raise AssertionError("the last wait is None")
 
@@ -173,6 +178,13 @@ def fault_of(error: Exception, uri: str) -> Exception:
 def answer_of(error: BaseException) -> tuple[str, int]:
     """Return the code and the HTTP status of the answer that an error tells of, or an empty text and 0."""
     return next(filter(any, ((_code(link), _status(link)) for link in _chain(error))), ("", 0))
+
+
+def kind_of(error: BaseException) -> str:
+    """Return one word for the cause of an error: the code of an S3 server, else the HTTP status, else the class of
+    the first cause. There are few such words."""
+    code, status = answer_of(error)
+    return code if code and not code.isdigit() else str(status) if status else type(next(_chain(error))).__name__
 
 
 def _of_system(links: Sequence[BaseException], uri: str, cause: str) -> Exception | None:

@@ -216,11 +216,18 @@ class Keeper:
     loss: why the lease is lost. None while it is held.
     on_loss: is called in that thread.
     say: reports that the lease cannot be renewed.
+    on_renewal: is called in that thread after each renewal.
     """
 
-    def __init__(self, lease: Lease, on_loss: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        on_loss: Callable[[], None],
+        say: Callable[[str], None],
+        on_renewal: Callable[[], None] = lambda: None,
+    ) -> None:
         self.loss: LeaseError | None = None
-        self._lease, self._on_loss, self._say = lease, on_loss, say
+        self._lease, self._on_loss, self._say, self._on_renewal = lease, on_loss, say, on_renewal
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -237,6 +244,7 @@ class Keeper:
         while not self._is_stopped.wait(every_s):
             try:
                 self._lease.renew()
+                self._on_renewal()
                 num_failures = 0
             except LeaseError as error:
                 self.loss = error

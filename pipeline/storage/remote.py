@@ -8,6 +8,9 @@ from pipeline.storage.faults import OURS, Result, patiently, plain_cause
 
 BUFFER_BYTES = 64 << 10
 
+read_listeners: list[Callable[[int], None]] = []
+"""Are called with the number of bytes of each read."""
+
 
 class _Patient(io.RawIOBase):
     """Reads of an fsspec file. Errors are those of faults.patiently."""
@@ -35,6 +38,8 @@ class _Patient(io.RawIOBase):
             return self._file.read(len(buffer))
 
         content = _try(read, self._uri)
+        for listener in read_listeners:
+            listener(len(content))
         buffer[: len(content)] = content
         return len(content)
 

@@ -225,6 +225,15 @@ class Store:
         """
         return [name for name in self._find(below) if _is_shown(name, hidden=hidden)]
 
+    def folders(self, below: str) -> list[str]:
+        """Return the names of the folders in the folder `below`, sorted. Empty if it does not exist."""
+        self._fs.invalidate_cache()
+        with suppress(*FOUND_NOTHING):
+            entries = self._reach(lambda: self._fs.ls(self._path(below), detail=True))
+            names = (entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
+            return sorted(name for name in names if is_sound(name))
+        return []
+
     def changes(self, below: str) -> list[tuple[str, datetime]]:
         """Return all files below a folder, each with the time of its last change (UTC)."""
         return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]

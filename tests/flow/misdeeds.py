@@ -13,6 +13,8 @@ from pipeline import rows
 from pipeline.errors import DataError, PassingError, UserError
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.storage.event_log import EventTarget
+from pipeline.storage.faults import patiently
 from pipeline.storage.ledger import ChunkSpan, Ledger
 
 RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
@@ -45,6 +47,17 @@ def rot() -> None:
 
 def sleep_on() -> None:
     raise PassingError("asleep")
+
+
+def stumble() -> None:
+    """Fail once as a busy bucket does, and then succeed."""
+    answers = [PassingError("s3://bucket/films/a.mp4: SlowDown"), None]
+
+    def answer() -> None:
+        if failure := answers.pop(0):
+            raise failure
+
+    patiently(answer, "s3://bucket/films/a.mp4", sleep=lambda _: None)
 
 
 def err() -> None:
@@ -82,8 +95,9 @@ def maps(
     build: Callable[[Any], Any] = built,
     deadline_s: float = 60.0,
     max_attempts: int = 2,
+    events: EventTarget | None = None,
 ) -> Maps:
-    limits = Limits(ledger=ledger, run_id="run", max_attempts=max_attempts, deadline_s=deadline_s)
+    limits = Limits(ledger=ledger, run_id="run", max_attempts=max_attempts, deadline_s=deadline_s, events=events)
     chunk_needs = pa.schema([rows.CHUNK.field(name) for name in ("video_id", "first_cell", "end_cell")])
     first = Stage(
         name="observe",

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.flow import metrics
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 KUBERNETES = INFRA / "kubernetes"
@@ -13,21 +15,9 @@ RAY_KINDS = ("RayCluster", "RayJob", "RayCronJob")
 WITHOUT_SCHEMA = ("PodMonitor", "Kustomization")
 """Kinds that no schema on PyPI describes."""
 
-METRICS = {
-    "rollcall_frames_total": (),
-    "rollcall_chunks_total": ("outcome",),
-    "rollcall_videos_total": ("outcome",),
-    "rollcall_retries_total": ("kind",),
-    "rollcall_gpu_seconds_total": ("stage",),
-    "rollcall_stage_seconds": ("stage",),
-    "rollcall_in_flight": (),
-    "rollcall_deferred": (),
-    "rollcall_lease_age_s": (),
-    "rollcall_last_success_timestamp_s": (),
-    "rollcall_bytes_read_total": (),
-}
+METRICS = {name: metric.tags for name, metric in metrics.METRICS.items()}
 """The metrics of a run, with their tags. Ray puts `ray_` before the names."""
-HISTOGRAMS = ("rollcall_stage_seconds",)
+HISTOGRAMS = tuple(name for name, metric in metrics.METRICS.items() if metric.kind == "histogram")
 
 
 def documents(*kinds: str) -> Iterator[tuple[str, dict[str, Any]]]:
