@@ -22,6 +22,7 @@ from pipeline.planning.planner import Planner, Target, VideoPlan
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.records import Row
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
 from pipeline.video import sequences
@@ -103,7 +104,7 @@ def plan(
     _show(sorted(lines, key=lambda line: line.uri), listing.num_other)
     _show_sequences(listing, index)
     _show_steps(lines)
-    _show_totals(lines, chosen, index)
+    _show_totals(lines, chosen, index, target.config_id)
 
 
 def _had_another(index: OutputIndex, uri: str, video_id: str | Failure) -> bool:
@@ -197,7 +198,7 @@ def _show_steps(lines: Sequence[Line]) -> None:
         console.say(f"{step} ({console.count(count, 'video')})")
 
 
-def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex) -> None:
+def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex, config_id: str) -> None:
     counts = Counter(line.status for line in lines)
     console.say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing named")
     num_chunks, seconds = sum(line.chunks for line in lines), sum(line.seconds_to_decode for line in lines)
@@ -211,26 +212,37 @@ def _show_totals(lines: Sequence[Line], config: Config, index: OutputIndex) -> N
         amounts.append(console.count(num_pictures, "picture"))
     console.say(f"to do: {', '.join(amounts)}, on {config.compute.device}")
     if seconds:
-        _show_estimate(seconds, config, index)
+        _show_estimate(seconds, config, index, config_id)
 
 
-def _show_estimate(seconds: float, config: Config, index: OutputIndex) -> None:
-    """Print how long the work on so many seconds of video takes, and its cost, judged by earlier runs."""
-    columns = ["video_id", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]
-    comparable = [
-        run
-        for run in tables.read(index.store, "runs", columns).to_pylist()
+def _comparable(index: OutputIndex, config_id: str) -> tuple[list[Row], str]:
+    """Return the rows of `runs` to judge by, and what they have in common: the videos that were last decoded with
+    this configuration, or else all."""
+    columns = ["video_id", "started_at", "seconds", "gpu_seconds", "num_chunks", "chunks_reused"]
+    runs = {
+        run["video_id"]: run
+        for run in sorted(tables.read(index.store, "runs", columns).to_pylist(), key=lambda run: run["started_at"])
         if run["num_chunks"] > run["chunks_reused"] == 0  # a relink decodes no chunk
         and (index.videos.get(run["video_id"]) or {}).get("duration_s")
-    ]
+    }
+    same = [run for run in runs.values() if index.videos[run["video_id"]]["config_id"] == config_id]
+    return (same, "this configuration") if same else (list(runs.values()), "other configurations")
+
+
+def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id: str) -> None:
+    """Print how long the work on so many seconds of video takes, and its cost, judged by earlier runs."""
+    comparable, configuration = _comparable(index, config_id)
     seconds_of_video = sum(index.videos[run["video_id"]]["duration_s"] for run in comparable)
     if not seconds_of_video:
         console.say("time and cost: unknown, there is no finished video in this output to judge by")
         return
-    work, gpu = (sum(run[name] for run in comparable) / seconds_of_video * seconds for name in columns[1:3])
+    work, gpu = (
+        sum(run[name] for run in comparable) / seconds_of_video * seconds for name in ("seconds", "gpu_seconds")
+    )
     workers = config.run.observe.workers + config.run.enrich.workers
     estimate = (
-        f"estimate from {console.count(len(comparable), 'earlier video')}: {console.duration(work)} of work, "
+        f"estimate from {console.count(len(comparable), 'earlier video')} with {configuration}: "
+        f"{console.duration(work)} of work, "
         f"about {console.duration(work / workers)} with {console.count(workers, 'worker')}"
     )
     prices = config.run

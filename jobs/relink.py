@@ -18,13 +18,16 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import WaitLease
 from jobs.shared.checks import check_tracking
 from jobs.shared.holding import holding
-from jobs.shared.run_json import new_run_id, run_facts
+from jobs.shared.run_journal import keeping_journal, submission_id
+from jobs.shared.run_json import last_success, new_run_id, run_facts
 from pipeline.config import load, restored
 from pipeline.errors import DataError, UserError
+from pipeline.flow import journal
 from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_spans
 from pipeline.storage import records, replacement
+from pipeline.storage.event_log import EventTarget
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import sequences
@@ -55,7 +58,8 @@ def relink(
     store = OutputIndex.open(uri).store
     store.check_writable()
     run_id = new_run_id()
-    with holding(store, "relink", run_id, wait_lease) as held:
+    events = EventTarget(store.uri, run_id, submission_id())
+    with holding(store, "relink", run_id, wait_lease) as held, keeping_journal(events, held):
         num_failed = _relink_all(held, settings or [], run_id)
     if num_failed:
         sys.exit(FAILED)
@@ -172,6 +176,8 @@ def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputInde
                 row = index.videos[task.video_id] = relink_video(task, basis)
             except DataError as error:
                 record.failed[task.row["uri"]] = str(error)
+                named = {"video": task.video_id, "stage": "relink", "kind": "DataError", "hidden": task.row["uri"]}
+                journal.note("video_not_relinked", "warning", **named, message=str(error))
                 continue
             record.add(task, basis, row, started_at, time.perf_counter() - started)
         status = "done"
@@ -209,20 +215,22 @@ class RelinkRecord:
         self.done.append((task, basis, row))
         self.seconds += seconds
         price = task.after.run.cpu_hour_price
+        cost = None if price is None else round(seconds * price / 3600, 6)
+        spent = {"seconds": round(seconds, 3), "gpu_seconds": 0.0, "cost": cost}
         num_chunks = 0 if basis is Basis.SCORES else len(task.spans)
         self.rows.append(
             records.run_row(
                 self.run_id,
                 task.video_id,
                 started_at,
-                seconds=round(seconds, 3),
-                gpu_seconds=0.0,
-                cost=None if price is None else round(seconds * price / 3600, 6),
+                **spent,
                 attempts=1,
                 num_chunks=num_chunks,
                 chunks_reused=num_chunks,
+                stages=[{"stage": "relink", **spent}],
             )
         )
+        journal.note("video_published", video=task.video_id, stage="relink", **spent, persons=row["num_persons"])
 
     def write(self, index: OutputIndex, status: str) -> None:
         """Write the rows of `runs`, and run.json with the configuration under which most of the videos were made."""
@@ -235,6 +243,7 @@ class RelinkRecord:
             "run_id": self.run_id,
             "command": "relink",
             **run_facts(index, task.after, config_id, task.recipe.models, self.started_at, status),
+            "last_success_at": last_success(index.store),
             "this_run": {"published": len(self.done), "quarantined": 0, "failed": len(self.failed)},
             "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
             "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},

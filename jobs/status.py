@@ -1,23 +1,35 @@
-"""`rollcall status`: the contents of an output."""
+"""`rollcall status`: the contents of an output, and the state of its last run."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
-from pipeline.storage.claims import look
+from jobs.shared.run_state import Fault, RunState, read_state
+from pipeline.errors import PassingError
+from pipeline.storage.claims import Claim, look
 from pipeline.storage.ledger import count_durable
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import Store
+from pipeline.text import printable
 from pipeline.video.sequences import sequence_statuses
 
-SHOWN_GONE = 5
+SHOWN_GONE, SHOWN_ROWS = 5, 25
+REFRESH_S = 10.0
+"""Seconds between two looks at a run. It writes what is new about as often."""
+DEFERRED = "deferred: "
+"""The beginning of the reason of a source that a run has left to the next one."""
 
 app = typer.Typer(**PLAIN)
 
@@ -26,12 +38,52 @@ app = typer.Typer(**PLAIN)
 def status(
     uri: Annotated[str, typer.Argument(help="The output of `process`.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show how far the run is until it ends, then everything.")
+    ] = False,
 ) -> None:
-    """Show what an output holds: videos done, running, quarantined with reasons, chunks durable, people found."""
+    """Show what an output holds and how its run goes: videos done, running, quarantined or deferred with reasons,
+    chunks durable, people found, rate and time left, what fails, who holds the output."""
     index = OutputIndex.open(uri)
-    holder = look(index.store)
-    if holder is not None and holder.is_free():
-        holder = None
+    claim = look(index.store)
+    run = read_state(index.store, claim)
+    if follow and run is not None and run.status == "running":
+        claim, run = _follow(index.store, run, as_json=as_json)
+        index = OutputIndex.open(uri)
+    holder = None if claim is None or claim.is_free() else claim
+    facts = _facts(index, holder, run)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=None if follow else 2, ensure_ascii=False))
+    else:
+        _show(facts, index, holder, run)
+
+
+def _follow(store: Store, run: RunState, *, as_json: bool) -> tuple[Claim | None, RunState | None]:
+    """Show the state of a run until it ends. Return the last claim and the state then."""
+    claim, state, shown = None, run, ""
+    on_terminal = console.console.is_terminal and not as_json
+    with Live(console=console.console, transient=True) if on_terminal else nullcontext() as live:
+        while True:
+            text = json.dumps({"run": state.to_json()}, ensure_ascii=False) if as_json else str(state)
+            if live is not None:
+                live.update(Text(printable(text)))
+            elif as_json:
+                typer.echo(text)
+            elif text != shown:
+                console.say(text)
+            shown = text
+            if state.status != "running":
+                return claim, state
+            time.sleep(REFRESH_S)
+            try:
+                claim = look(store)
+                state = read_state(store, claim) or state
+            except PassingError:  # the next look may succeed
+                continue
+
+
+def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> dict[str, Any]:
+    """Return what there is to say, for programs."""
     durable = count_durable(index.store)
     done = index.done()
     quarantined = [row for row in index.videos.values() if row["status"] == "quarantined"]
@@ -45,11 +97,13 @@ def status(
     named = {row["video_id"] for row in index.sources.values() if row["current"]}
     gone = sorted(uri for uri, row in index.sources.items() if not row["current"])
     last = _last_config_id(index)
-    facts = {
+    deferred = [row for row in index.sources.values() if row["current"] and (row["reason"] or "").startswith(DEFERRED)]
+    return {
         "videos": {
             "done": len(done),
             "running": len(running),
             "quarantined": len(quarantined),
+            "deferred": len(deferred),
             "current": sum(index.videos[video_id]["config_id"] == last for video_id in done),
         },
         "chunks": {"durable": sum(durable.values())},
@@ -60,20 +114,26 @@ def status(
             {name: row[name] for name in ("uri", "stage", "reason")}
             for row in sorted([*quarantined, *unreadable], key=lambda row: row["uri"])
         ],
+        "deferred": [
+            {"uri": row["uri"], "stage": row["stage"], "reason": row["reason"].removeprefix(DEFERRED)}
+            for row in sorted(deferred, key=lambda row: row["uri"])
+        ],
         "vanished": {"sources": gone, "videos": len(set(index.videos) - named)},
         "sequences": [asdict(sequence) for sequence in sequences],
         "lease": holder and holder.facts(),
+        "run": run and run.to_json(),
     }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
+
+
+def _show(facts: dict[str, Any], index: OutputIndex, holder: Claim | None, run: RunState | None) -> None:
+    """Print the facts for a person."""
     videos = facts["videos"]
-    finished = console.contents([index.videos[video_id] for video_id in done])
+    finished = console.contents([index.videos[video_id] for video_id in index.done()])
     console.say(f"{index.store.uri}: {finished} done with {console.count(facts['persons'], 'person')}")
     if videos["running"]:
         not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
         console.say(f"{not_done} not done yet; {console.count(facts['chunks']['durable'], 'chunk')} durable")
-    if line := _vanished(gone, facts["vanished"]["videos"]):
+    if line := _vanished(facts["vanished"]["sources"], facts["vanished"]["videos"]):
         console.say(line)
     if facts["configurations"] > 1:
         console.say(
@@ -83,13 +143,30 @@ def status(
     if holder is not None:
         silent = ", which is silent and has probably died" if holder.looks_silent() else ""
         console.say(f"held by {holder}{silent}")
-    for sequence in sequences:
+    for sequence in sequence_statuses(index):
         console.say(f"sequence {sequence}")
-    if facts["quarantined"]:
-        table = Table("quarantined", "stage", "reason", box=None, pad_edge=False, header_style="bold")
-        for row in facts["quarantined"]:
-            table.add_row(row["uri"], row["stage"], row["reason"])
-        console.console.print(table)
+    if run is not None:
+        console.say(str(run))
+        _show_faults(run.faults)
+    for name in ("deferred", "quarantined"):
+        if facts[name]:
+            table = Table(name, "stage", "reason", box=None, pad_edge=False, header_style="bold")
+            for row in facts[name]:
+                table.add_row(row["uri"], row["stage"], row["reason"])
+            console.console.print(table)
+
+
+def _show_faults(faults: Sequence[Fault]) -> None:
+    """Print what failed, except the videos and sources that the other tables name."""
+    faults = [fault for fault in faults if not fault.event.endswith(("_quarantined", "_deferred"))]
+    if not faults:
+        return
+    table = Table("what failed", "stage", "kind", "times", "last (UTC)", "why", box=None, pad_edge=False)
+    for fault in faults[:SHOWN_ROWS]:
+        why = (fault.message or "").splitlines()[:1]
+        last = fault.last_at[11:19]
+        table.add_row(fault.event.replace("_", " "), fault.stage, fault.kind, str(fault.count), last, *why)
+    console.console.print(table)
 
 
 def _vanished(gone: Sequence[str], num_videos: int) -> str:

@@ -165,6 +165,8 @@ def blank(schema: pa.Schema, num_rows: int) -> pa.Table:
 
 TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 TIME = pa.timestamp("us", tz="UTC")
+STAGES = pa.list_(pa.struct([("stage", TEXT), ("seconds", REAL), ("gpu_seconds", REAL), ("cost", REAL)]))
+"""Working time, GPU time and cost of each stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +365,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("attempts", INT, "", "Most attempts that one chunk needed."),
         Column("num_chunks", INT, "", "Number of chunks of the video."),
         Column("chunks_reused", INT, "", "Number of chunks that were decoded in an earlier run."),
+        Column("stages", STAGES, "", "The same work and cost by stage, in order of names.", "an older version ran"),
     ),
     "embeddings": _dataset(
         "the mean body embedding of a tracklet, or the embedding of a judged face",

@@ -29,7 +29,12 @@ def holding(store: Store, command: str, run_id: str, wait_s: float = 0.0) -> Ite
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     plain = Store(store.uri)
     lease = take(register_of(plain, probe(plain)), command, run_id, wait_s=wait_s, say=console.say)
-    keeper = Keeper(lease, _interrupt, console.say, journal.lease_was_renewed)
+
+    def lose() -> None:
+        journal.note_lease_lost(str(keeper.loss))
+        _interrupt()
+
+    keeper = Keeper(lease, lose, console.say, journal.lease_was_renewed)
     keeper.start()
     is_orderly = False
     try:

@@ -244,8 +244,8 @@ class RunRecord:
                 "reused": sum(cost.reused for cost in self.costs.values()),
             },
             "stages": {
-                stage: {"seconds": round(seconds, 3), "gpu_seconds": round(gpu_seconds, 3)}
-                for stage, (seconds, gpu_seconds) in sorted(self.stage_seconds.items())
+                stage: {name: value for name, value in self._stage(stage, *spent).items() if name != "stage"}
+                for stage, spent in sorted(self.stage_seconds.items())
             },
         }
         if self.linked:
@@ -321,23 +321,33 @@ class RunRecord:
             spent[1] += gpu_seconds
 
     def _add_run_row(self, video_id: str) -> None:
-        cost, prices = self.costs[video_id], self.config.run
-        price = None
-        if prices.cpu_hour_price is not None or prices.gpu_hour_price is not None:
-            price = cost.seconds * (prices.cpu_hour_price or 0) + cost.gpu_seconds * (prices.gpu_hour_price or 0)
-            price = round(price / 3600, 6)
+        cost = self.costs[video_id]
         row = records.run_row(
             self.run_id,
             video_id,
             cost.started_at,
             seconds=round(cost.seconds, 3),
             gpu_seconds=round(cost.gpu_seconds, 3),
-            cost=price,
+            cost=self._price(cost.seconds, cost.gpu_seconds),
             attempts=max(cost.attempts, 1),
             num_chunks=cost.done + cost.reused,
             chunks_reused=cost.reused,
+            stages=[self._stage(stage, *spent) for stage, spent in sorted(cost.stages.items())],
         )
         self.run_rows.append(row)
+
+    def _stage(self, stage: str, seconds: float, gpu_seconds: float) -> dict[str, Any]:
+        """Return the work and the cost of a stage, as `runs` and run.json hold them."""
+        spent = {"seconds": round(seconds, 3), "gpu_seconds": round(gpu_seconds, 3)}
+        return {"stage": stage, **spent, "cost": self._price(seconds, gpu_seconds)}
+
+    def _price(self, seconds: float, gpu_seconds: float) -> float | None:
+        """Return the cost of so many seconds of work, or None if no price is known."""
+        prices = self.config.run
+        if prices.cpu_hour_price is None and prices.gpu_hour_price is None:
+            return None
+        price = seconds * (prices.cpu_hour_price or 0) + gpu_seconds * (prices.gpu_hour_price or 0)
+        return round(price / 3600, 6)
 
 
 def _note_failure(

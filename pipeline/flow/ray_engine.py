@@ -71,7 +71,7 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
 
 
 class _Run:
-    def __init__(self, work: Sequence[Work | RelinkJob], config: Config, events: EventTarget | None) -> None:
+    def __init__(self, work: Sequence[Work | RelinkJob], config: Config, events: EventTarget | None = None) -> None:
         self._config, self._events = config, events
         self._progress = Progress(work, Deferrals(config.run.deferral_waits_s))
         self._publishing: dict[Any, VideoJob | RelinkJob] = {}

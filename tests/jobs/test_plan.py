@@ -1,12 +1,13 @@
 """The estimates of time in `plan`, without a video."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from jobs.plan import Line, _foresee, _show_totals
 from jobs.shared.run_record import RunRecord
+from pipeline import rows
 from pipeline.config import load
 from pipeline.planning import catalog
 from pipeline.storage import records, tables
@@ -16,6 +17,8 @@ from pipeline.storage.store import Store
 from pipeline.video.sequences import sequence_statuses
 from tests.builders import Film, Walker, publish, registry, target
 
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(Film(2.0, [Walker(0, 2, x=20)]), [], str(tmp_path))
@@ -24,9 +27,33 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
     for name, seconds, num_chunks in (("first", 120.0, 1), ("relinked", 0.1, 0)):
         row = records.run_row(name, "v", datetime.now(UTC), seconds=seconds, num_chunks=num_chunks, **spent)
         records.write_run(store, name, [row])
-    config = load().on_device("cpu")
-    _show_totals([Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)], config, OutputIndex.load(store))
-    assert "estimate from 1 earlier video: 4 min 00 s of work" in capsys.readouterr().out
+    assert "estimate from 1 earlier video with other configurations: 4 min 00 s of work" in estimate(store, capsys)
+
+
+def estimate(store: Store, capsys: pytest.CaptureFixture[str], config_id: str = "unknown") -> str:
+    """Return what `plan` says about 4 seconds of video."""
+    config, lines = load().on_device("cpu"), [Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)]
+    _show_totals(lines, config, OutputIndex.load(store), config_id)
+    return capsys.readouterr().out
+
+
+def test_an_estimate_judges_by_the_same_configuration_if_it_can_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path))
+    tables.create(store, keep_biometrics=False)
+    assert "unknown, there is no finished video" in estimate(store, capsys)
+    blank = dict.fromkeys(rows.DATASETS["videos"].names)
+    for video_id, config_id, seconds in (("v", "old", 10.0), ("w", "new", 30.0), ("x", "new", 50.0)):
+        facts = {"video_id": video_id, "uri": f"/in/{video_id}", "status": "done", "duration_s": 2.0}
+        records.write_video(store, blank | facts | {"config_id": config_id})
+        for started_at, spent in ((BEGAN, 9999.0), (BEGAN + timedelta(days=1), seconds)):
+            values = {"gpu_seconds": 0.0, "chunks_reused": 0, "attempts": 1, "num_chunks": 1, "seconds": spent}
+            run_id = f"{started_at:%d}-{video_id}"
+            records.write_run(store, run_id, [records.run_row(run_id, video_id, started_at, **values)])
+    assert "estimate from 2 earlier videos with this configuration: 1 min 20 s of" in estimate(store, capsys, "new")
+    assert "estimate from 1 earlier video with this configuration: 20 s of" in estimate(store, capsys, "old")
+    assert "estimate from 3 earlier videos with other configurations: 1 min 00 s" in estimate(store, capsys, "third")
 
 
 def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> None:
