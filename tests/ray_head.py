@@ -67,8 +67,11 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(num_cpus: int = 2) -> Iterator[RayHead]:
-    """Start a head of so many CPUs, and end it with all its processes."""
+def ray_head(num_cpus: int = 2, num_gpus: int = 0) -> Iterator[RayHead]:
+    """Start a head of so many CPUs, and end it with all its processes.
+
+    num_gpus: what Ray takes for GPUs. There need not be any.
+    """
     port, dashboard, agent, agent_grpc, metrics = _free_ports(5)
     with tempfile.TemporaryDirectory(prefix="rh", dir="/tmp") as folder:  # its sockets allow no long path
         command = [RAY, "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true"]
@@ -76,7 +79,7 @@ def ray_head(num_cpus: int = 2) -> Iterator[RayHead]:
         command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
         command += [f"--metrics-export-port={metrics}", f"--num-cpus={num_cpus}", f"--temp-dir={folder}/t"]
         command += [f"--min-worker-port={WORKER_PORTS[0]}", f"--max-worker-port={WORKER_PORTS[1]}"]
-        command += [f"--object-store-memory={400 << 20}"]
+        command += [f"--object-store-memory={400 << 20}", f"--num-gpus={num_gpus}"]
         log = Path(folder, "log")
         with log.open("wb") as file:
             process = subprocess.Popen(

@@ -23,4 +23,5 @@ def test_a_video_whose_reduce_dies_over_and_over_is_given_up_and_the_run_goes_on
     under_way = run._Run([], configured())
     under_way._publishing = {"reference": cast(VideoJob, SimpleNamespace(video_id="v"))}
     (event,) = under_way._published(0)
-    assert event == VideoFailed(video_id="v", stage="reduce", reason="its worker died 4 times (memory, or a crash)")
+    reason = "its worker died 4 times (memory, or a crash)"
+    assert event == VideoFailed(video_id="v", stage="reduce", reason=reason, kind="WorkerDied")

@@ -83,7 +83,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {
         path.relative_to(place).as_posix(): path.read_bytes()
         for path in sorted(place.rglob("*"))
-        if path.is_file() and not {"_work", "_lease"} & set(path.parts)
+        if path.is_file() and not {"_work", "_lease", "_events"} & set(path.parts)
     }
 
 

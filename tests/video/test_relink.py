@@ -96,7 +96,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {
         name: path.read_bytes()
         for name, path in names.items()
-        if name != "run.json" and not name.startswith(("runs/", "recipes/", "_lease/"))
+        if name != "run.json" and not name.startswith(("runs/", "recipes/", "_lease/", "_events/"))
     }
 
 
