@@ -9,7 +9,7 @@ from jobs.cli.errors import run_command
 from jobs.cli.lazy_commands import group
 
 COMMANDS = (
-    *("demo", "process", "plan", "status", "relink", "compact", "tables", "export", "bench", "review"),
+    *("demo", "process", "plan", "status", "relink", "compact", "tables", "export", "compare", "bench", "review"),
     *("train", "evaluate", "datasets", "config", "weights"),
 )
 ABOUT = "Who appears in an archive of video, when and where, who is who, how old and of which gender each seems."
