@@ -26,8 +26,9 @@ from pipeline.flow import journal
 from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_spans
-from pipeline.storage import records, replacement
+from pipeline.storage import records, replacement, video_rows
 from pipeline.storage.event_log import EventTarget
+from pipeline.storage.ledger import WORK
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import sequences
@@ -67,7 +68,7 @@ def relink(
 
 def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
     """Make all videos again whose knobs change. Return how many stay as they were."""
-    replacement.finish_replacing(store)
+    replacement.finish_replacing(store, store.names(WORK))
     index = OutputIndex.load(store)
     tasks = find_work(index, settings)
     bases = choose_bases(tasks)
@@ -85,6 +86,7 @@ def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
     sequences.withdraw(store, {task.video_id for task in tasks})
     num_failed = carry_out(tasks, bases, index, run_id)
     link_sequences(index)
+    video_rows.refresh(store)
     return num_failed
 
 

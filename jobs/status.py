@@ -19,7 +19,7 @@ from jobs.cli.help import PLAIN
 from jobs.shared.run_state import Fault, RunState, read_state
 from pipeline.errors import PassingError
 from pipeline.storage.claims import Claim, look
-from pipeline.storage.ledger import count_durable
+from pipeline.storage.ledger import WORK, count_durable
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.text import printable
@@ -84,7 +84,8 @@ def _follow(store: Store, run: RunState, *, as_json: bool) -> tuple[Claim | None
 
 def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> dict[str, Any]:
     """Return what there is to say, for programs."""
-    durable = count_durable(index.store)
+    work_names = index.store.names(WORK)
+    durable = count_durable(work_names)
     done = index.done()
     quarantined = [row for row in index.videos.values() if row["status"] == "quarantined"]
     running = {row["video_id"] for row in index.sources.values() if row["status"] == "pending"} - set(index.videos)
@@ -93,7 +94,7 @@ def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> di
         for row in index.sources.values()
         if row["current"] and row["status"] == "quarantined" and row["video_id"] is None
     ]
-    sequences = sequence_statuses(index)
+    sequences = sequence_statuses(index, work_names)
     named = {row["video_id"] for row in index.sources.values() if row["current"]}
     gone = sorted(uri for uri, row in index.sources.items() if not row["current"])
     last = _last_config_id(index)

@@ -6,6 +6,7 @@ from pipeline.planning.planner import Target
 from pipeline.storage import records
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import side_by_side
 from pipeline.video import sequences
 
 
@@ -39,10 +40,13 @@ def clear_work(index: OutputIndex, target: Target) -> None:
     if target.config.biometrics.keep:
         through -= set(done)
     in_sequences = {row["video_id"] for members in index.sequences().values() for row in members}
-    for video_id in sorted((through & summarised(store)) - in_sequences):
-        store.delete(summary_name(video_id))  # its biometrics were kept by an earlier run
-    for video_id in sorted(through & {name.split("/")[1] for name in store.names(WORK)}):
-        store.delete_tree(f"{WORK}/{video_id}")
+    stamps = store.stamps(WORK)
+    unneeded = {summary_name(video_id) for video_id in (through & summarised(stamps)) - in_sequences}
+    for name in sorted(unneeded):
+        store.delete(name)  # its biometrics were kept by an earlier run
+    finished = sorted(through & {name.split("/")[1] for name in stamps})
+    side_by_side(store, lambda video_id: store.delete_tree(f"{WORK}/{video_id}"), finished)
+    left = {name: stamp for name, stamp in stamps.items() if name not in unneeded}
     limit = datetime.now(UTC) - timedelta(days=target.config.run.work_ttl_days)
-    drop_older(store, limit, spared=done)
-    drop_older_summaries(store, limit, spared=sequences.keeping(index))
+    drop_older(store, left, limit, spared={*done, *finished})
+    drop_older_summaries(store, left, limit, spared=sequences.keeping(index))

@@ -37,7 +37,7 @@ from pipeline.planning.changes import Basis
 from pipeline.planning.planner import Planner, Target, VideoPlan
 from pipeline.storage import event_log, records, replacement, tables
 from pipeline.storage.event_log import EventTarget
-from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
@@ -119,8 +119,7 @@ def _run(
     close_sequences: bool,
 ) -> Outcome:
     """Carry out the steps of a run. Return which sources are not done."""
-    replacement.finish_replacing(store)
-    index = OutputIndex.load(store)
+    index, work_names = _open_output(store)
     tables.create(store, config.biometrics.keep)
     ids = identify_aloud(listing, index)
     config = decide_device(config)
@@ -132,7 +131,7 @@ def _run(
     record.enter_sources(listing, ids)
     chosen = select_contents(record, contents, retry_quarantined)
     say_vanished(record)
-    plans = Planner(index).plans(chosen, target)
+    plans = Planner(index, work_names).plans(chosen, target)
     say_plans(plans.values())
     maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id, events)
     with telling_progress(record.progress), Engines(config, maps, console.say) as engines:
@@ -167,6 +166,14 @@ def _run(
     record.close("done")
     say_results(record, contents)
     return Outcome(len(record.unreadable) + len(record.quarantined), len(record.deferred))
+
+
+def _open_output(store: Store) -> tuple[OutputIndex, list[str]]:
+    """Return the index of an output and the files of its working area, after interrupted replacements are finished."""
+    work_names = store.names(WORK)
+    if replacement.finish_replacing(store, work_names):
+        work_names = store.names(WORK)
+    return OutputIndex.load(store, refreshes=True), work_names
 
 
 def _prepare(

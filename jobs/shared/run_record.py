@@ -17,7 +17,7 @@ from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
 from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import Target
 from pipeline.planning.recipe import models
-from pipeline.storage import records
+from pipeline.storage import records, video_rows
 from pipeline.storage.ledger import summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
@@ -253,6 +253,8 @@ class RunRecord:
         if self.not_linked:
             facts["sequences_not_linked"] = self.not_linked
         self.store.put("run.json", json.dumps(facts, indent=2).encode())
+        if status == "done":
+            video_rows.refresh(self.store)
 
     def _last_success(self, status: str) -> str | None:
         """Return the UTC time of the end of the last run that was complete: everything done, nothing deferred."""

@@ -4,7 +4,7 @@ This module does no work on videos and opens none. It needs only the index of th
 config_id and the names of the files. `process` carries out the plan, and the command `plan` reports it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from pipeline.planning.recipe import Recipe, config_id
 from pipeline.planning.relink import Relink, crowded_out
 from pipeline.rows import VIDEO_TABLES
 from pipeline.storage import records, tables
-from pipeline.storage.ledger import ChunkSpan, Keys, Objects, is_whole, summarised
+from pipeline.storage.ledger import WORK, ChunkSpan, Keys, Objects, is_whole, summarised
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.records import Row
 from pipeline.weights import Registry
@@ -117,10 +117,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class Planner:
-    """Plans the work on videos from the stored data of an output. Each list is read on first use, and only once."""
+    """Plans the work on videos from the stored data of an output. Each list is read on first use, and only once.
 
-    def __init__(self, index: OutputIndex) -> None:
+    index: of the output.
+    work_names: the files of the working area, if they have just been listed.
+    """
+
+    def __init__(self, index: OutputIndex, work_names: Collection[str] | None = None) -> None:
         self._index = index
+        self._given_work_names = work_names
         self._recipes: dict[str, Recipe | None] = {}
 
     def plans(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
@@ -252,7 +257,11 @@ class Planner:
 
     @cached_property
     def _objects(self) -> Objects:
-        return Objects.of(self._index.store)
+        return Objects.of(self._work_names)
+
+    @cached_property
+    def _work_names(self) -> Collection[str]:
+        return self._index.store.names(WORK) if self._given_work_names is None else self._given_work_names
 
     @cached_property
     def _named(self) -> Mapping[str, set[str]]:
@@ -265,7 +274,7 @@ class Planner:
 
     @cached_property
     def _summarised(self) -> set[str]:
-        return summarised(self._index.store)
+        return summarised(self._work_names)
 
     @cached_property
     def _in_sequences(self) -> set[str]:

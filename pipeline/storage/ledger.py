@@ -12,15 +12,15 @@ weights that determine the object. A chunk is durable when both of its objects e
 
 import io
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
-from pipeline.storage.store import Store
+from pipeline.storage.store import Stamp, Store
 
 WORK = "_work"
 SUMMARIES = f"{WORK}/sequences"
@@ -56,10 +56,10 @@ class Objects:
     spans: Mapping[str, Mapping[str, set[ChunkSpan]]]
 
     @classmethod
-    def of(cls, store: Store) -> "Objects":
-        """Return the durable objects of the output in `store`."""
+    def of(cls, names: Iterable[str]) -> "Objects":
+        """Return the durable objects among the files of the working area."""
         chunks: dict[str, dict[str, set[ChunkSpan]]] = defaultdict(lambda: defaultdict(set))
-        for name in store.names(WORK):
+        for name in names:
             parts = name.split("/")
             if len(parts) == 4 and parts[3].endswith(".parquet"):
                 chunks[parts[1]][parts[2]].add(_span(parts[3]))
@@ -95,7 +95,7 @@ class Ledger:
 
     def durable(self) -> dict[str, list[ChunkSpan]]:
         """Return the durable chunks of every video under these keys, in order."""
-        objects = Objects.of(self.store)
+        objects = Objects.of(self.store.names(WORK))
         both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
         return {video_id: spans for video_id, spans in both.items() if spans}
 
@@ -167,23 +167,27 @@ def is_whole(spans: Sequence[ChunkSpan]) -> bool:
     return reached == -1
 
 
-def count_durable(store: Store) -> dict[str, int]:
-    """Return the number of chunks of each video in the working area, under any key."""
+def count_durable(names: Iterable[str]) -> dict[str, int]:
+    """Return the number of chunks of each video among the files of the working area, under any key."""
     count: dict[str, int] = defaultdict(int)
-    for name in store.names(WORK):
+    for name in names:
         parts = name.split("/")
         if len(parts) == 4 and parts[2].startswith("observed-"):
             count[parts[1]] += 1
     return dict(count)
 
 
-def drop_older(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
-    """Remove the work of each video that got no new object since `limit`, except the videos in `spared`."""
+def drop_older(store: Store, stamps: Mapping[str, Stamp], limit: datetime, *, spared: Collection[str] = ()) -> None:
+    """Remove the work of each video that got no new object since `limit`, except the videos in `spared`.
+
+    stamps: of the files of the working area.
+    """
     newest: dict[str, datetime] = {}
-    for name, changed in store.changes(WORK):
+    for name, stamp in stamps.items():
         if name.startswith(f"{SUMMARIES}/"):
             continue
         video_id = name.split("/")[1]
+        changed = stamp.changed or datetime.now(UTC)
         newest[video_id] = max(newest.get(video_id, changed), changed)
     for video_id, changed in newest.items():
         if changed < limit and video_id not in spared:
@@ -195,16 +199,22 @@ def summary_name(video_id: str) -> str:
     return f"{SUMMARIES}/{video_id}.parquet"
 
 
-def summarised(store: Store) -> set[str]:
-    """Return the videos that can still be linked to other files."""
-    return {name.removeprefix(f"{SUMMARIES}/").removesuffix(".parquet") for name in store.names(SUMMARIES)}
+def summarised(names: Iterable[str]) -> set[str]:
+    """Return the videos that can still be linked to other files, by the files of the working area."""
+    start = f"{SUMMARIES}/"
+    return {name.removeprefix(start).removesuffix(".parquet") for name in names if name.startswith(start)}
 
 
-def drop_older_summaries(store: Store, limit: datetime, *, spared: Collection[str] = ()) -> None:
-    """Remove the summaries that were written before `limit`, except those of the videos in `spared`."""
+def drop_older_summaries(
+    store: Store, stamps: Mapping[str, Stamp], limit: datetime, *, spared: Collection[str] = ()
+) -> None:
+    """Remove the summaries that were written before `limit`, except those of the videos in `spared`.
+
+    stamps: of the files of the working area.
+    """
     kept = {summary_name(video_id) for video_id in spared}
-    for name, changed in store.changes(SUMMARIES):
-        if changed < limit and name not in kept:
+    for name, stamp in stamps.items():
+        if name.startswith(f"{SUMMARIES}/") and (stamp.changed or limit) < limit and name not in kept:
             store.delete(name)
 
 

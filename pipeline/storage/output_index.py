@@ -5,20 +5,22 @@ Only one run at a time writes to an output. `sources` is one small file. Each vi
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import rows
 from pipeline.errors import UserError, absent
-from pipeline.storage import tables
+from pipeline.storage import tables, video_rows
 from pipeline.storage.faults import plain_cause
 from pipeline.storage.names import Names, is_sound, same
 from pipeline.storage.places import is_below
 from pipeline.storage.sequences import in_order
 from pipeline.storage.sources import Listing, Source, is_known
-from pipeline.storage.store import Store
+from pipeline.storage.store import Stamp, Store
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
@@ -38,19 +40,27 @@ class OutputIndex:
     videos: dict[str, Row] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, store: Store) -> "OutputIndex":
-        """Return the index of the output in `store`. It is empty for a new output."""
-        sources = {row["uri"]: row for row in tables.read(store, "sources").to_pylist()}
+    def load(cls, store: Store, *, refreshes: bool = False, stamps: Mapping[str, Stamp] | None = None) -> "OutputIndex":
+        """Return the index of the output in `store`. It is empty for a new output.
+
+        refreshes: whether the cache of `videos` is written anew if it is old. Only the process that writes the output
+            may do so.
+        stamps: of the files of `videos`, if they have just been listed.
+        """
+        sources = {row["uri"]: row for row in _read_sources(store).to_pylist()}
         for row in sources.values():
             if row["csv"] is not None and not is_sound(row["csv"]):  # earlier versions accepted such names
                 row["csv"] = None
-        videos = {row["video_id"]: row for row in tables.read(store, "videos").to_pylist()}
-        return cls(store, sources, videos)
+        videos = video_rows.read(store, stamps)
+        if refreshes:
+            video_rows.refresh(store, videos)
+        return cls(store, sources, videos.by_id())
 
     @classmethod
     def open(cls, uri: str) -> "OutputIndex":
         """Return the index of an existing output. Raises UserError if there is none or it cannot be read."""
-        return cls.load(open_output(uri))
+        store, stamps = _opened(uri)
+        return cls.load(store, stamps=stamps)
 
     def done(self) -> list[str]:
         """Return the ids of the videos whose tables are complete, sorted."""
@@ -191,18 +201,30 @@ class OutputIndex:
         tables.write_rows(self.store, SOURCES_FILE, rows.DATASETS["sources"], ordered)
 
 
+def _read_sources(store: Store) -> pa.Table:
+    try:
+        return tables.read_small_file(store, SOURCES_FILE, rows.DATASETS["sources"])
+    except FileNotFoundError:
+        return rows.DATASETS["sources"].empty_table()
+
+
 def open_output(uri: str) -> Store:
     """Return the place of an existing output. Raises UserError if there is none or it cannot be read."""
+    return _opened(uri)[0]
+
+
+def _opened(uri: str) -> tuple[Store, dict[str, Stamp]]:
+    """Return the place of an existing output, and the files of its dataset `videos`."""
     store = Store(uri)
     try:
-        names = store.names("videos")
+        stamps = store.stamps("videos")
     except Exception as error:  # every kind of store has its own exceptions
         raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
-    if not names and "://" not in uri and not os.path.isdir(store.uri):
+    if not stamps and "://" not in uri and not os.path.isdir(store.uri):
         raise absent(Path(uri), "folder", "name an output of `process`")
-    if not names:
+    if not stamps:
         raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
-    return store
+    return store, stamps
 
 
 def _is_below_one(uri: str, roots: Iterable[str]) -> bool:

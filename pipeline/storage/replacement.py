@@ -1,6 +1,9 @@
 """The replacement of a published video: its new tables are completed in the working area, and then take the place of
 the old ones."""
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 from pipeline.storage.ledger import WORK
 from pipeline.storage.records import hide_video, show_video
 from pipeline.storage.store import Store
@@ -39,14 +42,27 @@ def drop_biometrics(store: Store, video_id: str) -> None:
     store.put(_no_biometrics(video_id), b"")
 
 
-def finish_replacing(store: Store, video_id: str | None = None) -> None:
-    """Finish interrupted calls of `replace_video`, for one video or all. Incomplete replacements are removed."""
-    names = [name.split("/") for name in store.names(_aside(video_id) if video_id else WORK)]
-    for begun in sorted({parts[1] for parts in names if len(parts) > 3 and parts[2] == ASIDE}):
-        if store.exists(f"{_aside(begun)}/videos/{begun}.parquet"):
-            replace_video(store, begun)
+def finish_replacing(store: Store, names: Iterable[str]) -> bool:
+    """Finish interrupted calls of `replace_video`. Incomplete replacements are removed. Return whether there were any.
+
+    names: the files of the working area, or those of one video in it.
+    """
+    begun: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        parts = name.split("/")
+        if len(parts) > 3 and parts[2] == ASIDE:
+            begun[parts[1]].append(name)
+    for video_id in sorted(begun):
+        if f"{_aside(video_id)}/videos/{video_id}.parquet" in begun[video_id]:
+            replace_video(store, video_id)
         else:
-            store.delete_tree(_aside(begun))
+            store.delete_tree(_aside(video_id))
+    return bool(begun)
+
+
+def finish_replacing_video(store: Store, video_id: str) -> None:
+    """Finish an interrupted `replace_video` of one video."""
+    finish_replacing(store, store.names(f"{WORK}/{video_id}"))
 
 
 def _aside(video_id: str) -> str:

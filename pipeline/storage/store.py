@@ -10,14 +10,16 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol, TypeVar
 
 from pipeline.errors import GONE, DataError, MachineError, PassingError, UserError, shortage
+from pipeline.storage import objects
 from pipeline.storage.conditional import PARTIAL, ConditionalWrites, conditional_writes
 from pipeline.storage.faults import FOUND_NOTHING, patiently, plain_cause
 from pipeline.storage.names import is_sound, same
@@ -29,8 +31,10 @@ READ_BYTES = 4 << 20
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
 OPEN_FILES = Path("/proc/self/fd")
-VERSIONED_BY = ("ETag", "etag", "md5Hash", "generation", "mtime", "ino", "size")
+VERSIONED_BY = ("ETag", "etag", "md5Hash", "generation", "mtime", "ino", "created", "size")
 """The details of a file, under the names of the kinds of storage, that show its replacement."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 PLAIN_PART = re.compile(r"[\w !#$%&'()+,;=@^`{}~.-]*[\w)]")
 PLAIN_BYTES = 120
 """The longest name, in bytes, that every file system takes."""
@@ -42,15 +46,18 @@ class Stamp:
 
     size_bytes: its size.
     version: changes whenever the file is replaced.
+    changed: the time of its last change, UTC. None if the place does not tell.
     """
 
     size_bytes: int
     version: str
+    changed: datetime | None = None
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> "Stamp":
         """Return the stamp of a file from the details that fsspec lists."""
-        return cls(details["size"] or 0, " ".join(str(details[key]) for key in VERSIONED_BY if details.get(key)))
+        version = " ".join(str(details[key]) for key in VERSIONED_BY if details.get(key))
+        return cls(details["size"] or 0, version, details.get("LastModified") or details.get("created"))
 
 
 class Guard(Protocol):
@@ -116,11 +123,20 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file `name`."""
-        return bool(self._reach(lambda: self._fs.exists(self._path(name))))
+        path = self._path(name)
+        if not objects.is_s3(self._fs):
+            return bool(self._reach(lambda: self._fs.exists(path)))
+        try:
+            self._reach(lambda: objects.head(self._fs, path))
+        except FOUND_NOTHING:
+            return False
+        return True
 
     def read(self, name: str) -> bytes:
         """Return the bytes of `name`. Raises FileNotFoundError."""
-        return self._reach(lambda: self._fs.cat_file(self._path(name)))
+        # With more connections for one file, s3fs would first ask for its size.
+        options = {"max_concurrency": 1} if objects.is_s3(self._fs) else {}
+        return self._reach(lambda: self._fs.cat_file(self._path(name), **options))
 
     def open(self, name: str) -> BinaryIO:
         """Open `name` for reading. Raises FileNotFoundError, here or, on an object store, at the first read."""
@@ -234,10 +250,6 @@ class Store:
             return sorted(name for name in names if is_sound(name))
         return []
 
-    def changes(self, below: str) -> list[tuple[str, datetime]]:
-        """Return all files below a folder, each with the time of its last change (UTC)."""
-        return [(name, self._fs.modified(self._path(name)).astimezone(UTC)) for name in self.names(below)]
-
     def stamps(self, below: str) -> dict[str, Stamp]:
         """Return the stamp of each file that `names` returns, from one listing."""
         details = self._find(below)
@@ -245,11 +257,14 @@ class Store:
 
     def _find(self, below: str) -> dict[str, dict[str, Any]]:
         """Return all files below a folder, sorted by name, with the details that fsspec lists."""
-        self._fs.invalidate_cache()
         path, start = self._path(below), len(self._path("")) + 1
         details = {}
         with suppress(*FOUND_NOTHING):
-            details = self._reach(lambda: _walk(path) if self.is_local else self._fs.find(path, detail=True))
+            if objects.is_s3(self._fs):
+                details = objects.find(self._fs, path, self._reach)
+            else:
+                self._fs.invalidate_cache()
+                details = self._reach(lambda: _walk(path) if self.is_local else self._fs.find(path, detail=True))
         return {name: details[path] for path in sorted(details) if is_sound(name := path[start:])}
 
     def copy(self, name: str, target: str) -> None:
@@ -285,12 +300,18 @@ class Store:
     def delete_tree(self, below: str) -> None:
         """Remove the folder `below` with all its files, if it exists."""
         self._confirm()
-        with suppress(*FOUND_NOTHING):
-            if self.is_local or not MAGIC.search(self._path(below)):
+        if self.is_local:
+            with suppress(*FOUND_NOTHING):
                 self._reach(lambda: self._fs.rm(self._path(below), recursive=True))
-            else:  # `rm` would read the name as a pattern and remove all matches
-                for path in self._reach(lambda: self._fs.find(self._path(below))):
-                    self._reach(lambda path=path: self._fs.rm_file(path))
+            return
+        names = self.names(below, hidden=True)
+        paths = [self._path(name) for name in names]
+        plain = [path for path in paths if not MAGIC.search(path)]  # `rm` reads other names as patterns
+        if plain:
+            with suppress(*FOUND_NOTHING):
+                self._reach(lambda: self._fs.rm(plain))
+        for name in set(names) - {path.removeprefix(f"{self._root}/") for path in plain}:
+            self.delete(name)
 
     def _reach(self, action: Callable[[], Any]) -> Any:
         """Return the result of `action`, which is repeated on an object store while that fails in a way that may pass.
@@ -316,6 +337,14 @@ class Store:
         if name and not is_sound(name):
             raise ValueError(f"{name!r} is no name below {self.uri}")
         return f"{self._root}/{name}".rstrip("/")
+
+
+def side_by_side(store: Store, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return the result of `function` for each item, in order. Requests to an object store wait at the same time."""
+    if store.is_local:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(objects.THREADS) as threads:
+        return list(threads.map(function, items))
 
 
 @contextmanager
@@ -359,6 +388,7 @@ def _walk(path: str) -> dict[str, dict[str, Any]]:
             with suppress(FileNotFoundError):
                 status = os.stat(file)
                 details[file] = {"size": status.st_size, "mtime": status.st_mtime_ns, "ino": status.st_ino}
+                details[file]["LastModified"] = datetime.fromtimestamp(status.st_mtime, UTC)
     return details
 
 

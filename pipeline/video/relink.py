@@ -59,7 +59,7 @@ def relink_video(task: Relink, basis: Basis) -> dict[str, Any]:
     """
     # If a worker died at the end of this function, the published tables are already the new ones and must not be linked
     # again.
-    replacement.finish_replacing(task.store, task.video_id)
+    replacement.finish_replacing_video(task.store, task.video_id)
     if (row := records.read_video(task.store, task.video_id)) and row["config_id"] == task.config_id:
         return row
     place = replacement.aside(task.store, task.video_id)
@@ -69,7 +69,7 @@ def relink_video(task: Relink, basis: Basis) -> dict[str, Any]:
                 publish_from_scores(task, place) if basis is Basis.SCORES else publish_from_chunks(task, basis, place)
             )
     except DataError:
-        replacement.finish_replacing(task.store, task.video_id)  # removes the half-written tables
+        replacement.finish_replacing_video(task.store, task.video_id)  # removes the half-written tables
         raise
     row = {**task.row, "config_id": task.config_id} | counts
     if task.before.biometrics.keep and not task.after.biometrics.keep:

@@ -7,7 +7,7 @@ them makes the part stale, and nothing else does.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,9 @@ import pyarrow as pa
 from pipeline import rows
 from pipeline.errors import DataError
 from pipeline.storage import tables
-from pipeline.storage.ledger import summarised, summary_name
+from pipeline.storage.ledger import SUMMARIES, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, side_by_side
 from pipeline.text import count
 
 REVISION = 1
@@ -94,17 +94,18 @@ class SequenceStatus:
 
 def find_work(index: OutputIndex) -> list[SequenceJob]:
     """Return the sequences with a done file in which something has changed since they were linked."""
+    begun = {name: members for name, members in _members(index).items() if done_videos(members)}
+    notes = _notes(index.store, [part_name(name) for name in begun])
     return [
         SequenceJob(name, members, index.store)
-        for name, members in _members(index).items()
-        if done_videos(members) and not _is_current(read_note(index.store, part_name(name)), members)
+        for name, members in begun.items()
+        if not _is_current(notes[part_name(name)], members)
     ]
 
 
 def withdraw(store: Store, video_ids: Collection[str]) -> None:
     """Remove the rows of videos that are about to change from all sequences. These sequences are then stale."""
-    for name in _names(store):
-        note = read_note(store, name)
+    for name, note in _notes(store, _names(store)).items():
         made_of = note.get("made_of", [])
         kept = [key for key in made_of if key[1] not in video_ids]
         if len(kept) != len(made_of):
@@ -136,12 +137,19 @@ def keeping(index: OutputIndex) -> set[str]:
     return {video_id for video_id in index.done() if f"embeddings/{video_id}.parquet" in names}
 
 
-def sequence_statuses(index: OutputIndex) -> list[SequenceStatus]:
-    """Return the state of every sequence."""
-    linkable = summarised(index.store)
+def sequence_statuses(index: OutputIndex, work_names: Iterable[str] | None = None) -> list[SequenceStatus]:
+    """Return the state of every sequence.
+
+    work_names: the files of the working area, if they have just been listed.
+    """
+    members_of = _members(index)
+    if not members_of:
+        return []
+    linkable = summarised(index.store.names(SUMMARIES) if work_names is None else work_names)
+    notes = _notes(index.store, [part_name(sequence) for sequence in members_of])
     found = []
-    for sequence, members in _members(index).items():
-        note, done = read_note(index.store, part_name(sequence)), done_videos(members)
+    for sequence, members in members_of.items():
+        note, done = notes[part_name(sequence)], done_videos(members)
         persons = None
         if _is_current(note, members):
             numbers = tables.read_file(index.store, part_name(sequence), SCHEMA)
@@ -183,6 +191,11 @@ def read_note(store: Store, name: str) -> dict[str, Any]:
             return json.loads(tables.read_note(store, name, NOTE) or "{}")
     except DataError:
         return {}
+
+
+def _notes(store: Store, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the note in each of these published parts, as read_note does."""
+    return dict(zip(names, side_by_side(store, lambda name: read_note(store, name), names), strict=True))
 
 
 def write_part(store: Store, name: str, note: Mapping[str, Any], table: pa.Table) -> None:

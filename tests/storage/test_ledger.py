@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.storage.ledger import ChunkSpan, Keys, Ledger, count_durable, drop_older, is_whole
+from pipeline.storage.ledger import WORK, ChunkSpan, Keys, Ledger, count_durable, drop_older, is_whole
 from pipeline.storage.store import Store
 
 OBSERVED, ENRICHED = rows.blank(rows.OBSERVED, 1), rows.blank(rows.ENRICHED, 1)
@@ -64,9 +64,9 @@ def test_attempts_are_counted_by_run_and_forgotten_after_success(ledger: Ledger)
 
 def test_old_work_goes_and_new_work_stays(ledger: Ledger) -> None:
     ledger.commit("v", (0, -1), OBSERVED, ENRICHED)
-    drop_older(ledger.store, datetime.now(UTC) - timedelta(hours=1))
-    assert count_durable(ledger.store) == {"v": 1}
-    drop_older(ledger.store, datetime.now(UTC) + timedelta(hours=1), spared={"v"})
-    assert count_durable(ledger.store) == {"v": 1}
-    drop_older(ledger.store, datetime.now(UTC) + timedelta(hours=1))
-    assert count_durable(ledger.store) == {}
+    drop_older(ledger.store, ledger.store.stamps(WORK), datetime.now(UTC) - timedelta(hours=1))
+    assert count_durable(ledger.store.names(WORK)) == {"v": 1}
+    drop_older(ledger.store, ledger.store.stamps(WORK), datetime.now(UTC) + timedelta(hours=1), spared={"v"})
+    assert count_durable(ledger.store.names(WORK)) == {"v": 1}
+    drop_older(ledger.store, ledger.store.stamps(WORK), datetime.now(UTC) + timedelta(hours=1))
+    assert count_durable(ledger.store.names(WORK)) == {}

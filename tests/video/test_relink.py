@@ -19,7 +19,7 @@ from pipeline.planning.changes import Basis
 from pipeline.planning.published import read_links, read_presence
 from pipeline.planning.relink import choose_basis
 from pipeline.storage import replacement, tables
-from pipeline.storage.ledger import Keys
+from pipeline.storage.ledger import WORK, Keys
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import track
@@ -417,7 +417,7 @@ def test_an_interruption_while_tables_are_replaced_is_made_good(
             assert not pd.read_parquet(plain / "videos").query("status == 'done'").shape[0]
         else:
             relink(str(plain), settings)
-    replacement.finish_replacing(Store(str(plain)))
+    replacement.finish_replacing(Store(str(plain)), Store(str(plain)).names(WORK))
     assert differing(contents(plain), expected) == []
 
 
@@ -431,5 +431,5 @@ def test_an_interruption_before_that_leaves_what_was_there(
         with pytest.raises(StopError):
             relink(str(plain), ["identity.wrong_joins=0.001"])
     assert {name: old for name, old in contents(plain).items() if not name.startswith("_work")} == before
-    replacement.finish_replacing(Store(str(plain)))
+    replacement.finish_replacing(Store(str(plain)), Store(str(plain)).names(WORK))
     assert contents(plain) == before

@@ -15,7 +15,7 @@ import pytest
 from jobs.relink import relink
 from jobs.shared.cleanup import clear_work, prune_output
 from pipeline.storage import records
-from pipeline.storage.ledger import drop_older_summaries
+from pipeline.storage.ledger import WORK, drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
@@ -296,7 +296,8 @@ def test_kept_biometrics_keep_it_too(store: Store) -> None:
     link(index)
     index = OutputIndex.load(store)
     sequences.close(index, {"cam"})
-    drop_older_summaries(store, datetime.now(UTC) + timedelta(days=1), spared=sequences.keeping(index))
+    limit = datetime.now(UTC) + timedelta(days=1)
+    drop_older_summaries(store, store.stamps(WORK), limit, spared=sequences.keeping(index))
     assert Path(store.full("_work/sequences/a.parquet")).exists()
 
 
