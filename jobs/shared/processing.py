@@ -90,7 +90,7 @@ def work_through(
     with _ending_cleanly():
         try:
             with holding(store, "process", run_id, wait_lease_s) as held, keeping_journal(events, held):
-                return _run(
+                outcome = _run(
                     config,
                     registry,
                     held,
@@ -101,6 +101,8 @@ def work_through(
                     prune=prune,
                     close_sequences=close_sequences,
                 )
+                event_log.drop_old_runs(held, event_log.days_ago(config.run.events_ttl_days), spared=run_id)
+                return outcome
         except KeyboardInterrupt:
             console.say(f"interrupted; finished chunks are kept: the same command goes on from there ({store.uri})")
             raise
@@ -149,6 +151,8 @@ def _run(
                 say_pruned(index)
                 prune_output(index)
             _link_sequences(engines, record)
+            record.note_success()
+            engines.join_cluster()
         except (KeyboardInterrupt, SystemExit):  # a reader of the standard output who has left raises SystemExit
             record.close("interrupted")
             raise
@@ -162,7 +166,6 @@ def _run(
     if close_sequences:
         sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
     clear_work(index, target)
-    event_log.drop_old_runs(store, event_log.days_ago(config.run.events_ttl_days), spared=run_id)
     record.close("done")
     say_results(record, contents)
     return Outcome(len(record.unreadable) + len(record.quarantined), len(record.deferred))

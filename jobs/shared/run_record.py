@@ -233,7 +233,7 @@ class RunRecord:
         facts = {
             "run_id": self.run_id,
             **run_facts(self.index, self.config, self.config_id, model_facts, self.started_at, status),
-            "last_success_at": self._last_success(status),
+            "last_success_at": self.last_success_at,
             "this_run": {
                 "published": len(self.published),
                 "quarantined": len(self.quarantined) + len(self.unreadable),
@@ -256,12 +256,11 @@ class RunRecord:
         if status == "done":
             video_rows.refresh(self.store)
 
-    def _last_success(self, status: str) -> str | None:
-        """Return the UTC time of the end of the last run that was complete: everything done, nothing deferred."""
-        if status == "done" and not self.deferred:
+    def note_success(self) -> None:
+        """Note that the run is complete, unless it leaves something to the next one."""
+        if not self.deferred:
             self.last_success_at = datetime.now(UTC).isoformat()
             self.tell_success()
-        return self.last_success_at
 
     def tell_success(self) -> None:
         """State the end of the last complete run among the metrics."""

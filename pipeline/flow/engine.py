@@ -7,11 +7,12 @@ so its modules are imported here only when they are needed.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Self
 
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
-from pipeline.flow import local_engine
+from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work, finish_video
 from pipeline.flow.local_engine import WorkerProcess
@@ -90,6 +91,17 @@ class Engines:
         from pipeline.flow import ray_engine
 
         return ray_engine.link_sequences(jobs, self._config)
+
+    def join_cluster(self) -> None:
+        """Connect to the cluster that the configuration names, if no work has needed it, so that the metrics of the
+        run reach it. A cluster that cannot be reached changes nothing."""
+        if self._is_ray_there or cluster_address(self._config) is None:
+            return
+        from pipeline.flow import cluster
+
+        with suppress(UserError):
+            cluster.start_ray(self._config, self._say)
+        metrics.deliver()
 
     def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
         """Return whether Ray should carry out the work. `is_mapped` says that the pools have something to do."""

@@ -4,6 +4,7 @@ Tags have few values each: never a video. Without a cluster they cost nothing.
 """
 
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ METRICS = {
 
 _waiting: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 """Counts and values from the time before this process belonged to a cluster."""
+_waiting_lock = threading.Lock()
 
 
 def count(name: str, amount: float = 1.0, **tags: str) -> None:
@@ -63,10 +65,13 @@ def observe(name: str, value: float, **tags: str) -> None:
 
 def deliver() -> None:
     """Hand on what was counted before this process belonged to a cluster."""
-    if _waiting and (exporter := _exporter()) is not None:
-        for (name, tags), value in list(_waiting.items()):
-            exporter.record(name, METRICS[name], value, dict(tags))
+    if not _waiting or (exporter := _exporter()) is None:
+        return
+    with _waiting_lock:
+        waiting = dict(_waiting)
         _waiting.clear()
+    for (name, tags), value in waiting.items():
+        exporter.record(name, METRICS[name], value, dict(tags))
 
 
 def _give(kind: str, name: str, value: float, tags: dict[str, str]) -> None:
@@ -80,13 +85,15 @@ def _give(kind: str, name: str, value: float, tags: dict[str, str]) -> None:
         exporter.record(name, metric, value, tags)
     elif kind != "histogram":  # there, a sum says nothing
         key = (name, tuple(sorted(tags.items())))
-        _waiting[key] = value + (_waiting.get(key, 0.0) if kind == "counter" else 0.0)
+        with _waiting_lock:
+            _waiting[key] = value + (_waiting.get(key, 0.0) if kind == "counter" else 0.0)
 
 
 def _exporter() -> Any:
     """Return the module that exports metrics if this process belongs to a cluster, else None."""
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    # Another thread may be importing Ray at this moment, and then it has no such function yet.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    if is_initialized is None or not is_initialized():
         return None
     from pipeline.flow import ray_metrics
 

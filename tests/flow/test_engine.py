@@ -130,6 +130,23 @@ def test_a_cluster_that_is_named_in_the_environment_is_used(watched: Watched, mo
     assert watched.noted == ["ray start", "local load"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"), [((), []), (("run.address=10.0.0.1:6379",), ["ray start"]), (("run.engine=ray",), [])]
+)
+def test_a_run_without_work_joins_the_cluster_that_is_named_so_that_it_is_seen(
+    watched: Watched, settings: tuple[str, ...], expected: list[str]
+) -> None:
+    watched.engines(*settings).join_cluster()
+    assert watched.noted == expected
+
+
+def test_a_run_that_has_a_cluster_joins_it_once(watched: Watched) -> None:
+    engines = watched.engines("run.address=10.0.0.1:6379")
+    engines.begin(1, with_pixels=True)
+    engines.join_cluster()
+    assert watched.noted == ["ray start"]
+
+
 def test_a_worker_is_ended_with_the_run(watched: Watched) -> None:
     with watched.engines() as engines:
         engines.begin(1, with_pixels=True)

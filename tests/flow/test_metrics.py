@@ -1,5 +1,6 @@
 """Metrics without a cluster, and what is handed on when there is one."""
 
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,17 @@ def test_counts_and_the_last_values_wait_for_the_cluster(exporter: dict[str, Any
     metrics.count("rollcall_videos_total", outcome="done")
     assert sorted(there.got[:2]) == [("rollcall_deferred", 1, {}), ("rollcall_frames_total", 5, {})]
     assert there.got[2:] == [("rollcall_videos_total", 1.0, {"outcome": "done"})]
+
+
+@pytest.mark.parametrize("ray", [None, ModuleType("ray"), SimpleNamespace(is_initialized=lambda: False)])
+def test_a_ray_that_is_not_there_or_still_being_imported_exports_nothing(
+    ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_waiting", {})
+    monkeypatch.setitem(metrics.sys.modules, "ray", ray)
+    metrics.count("rollcall_bytes_read_total", 7)
+    metrics.deliver()
+    assert metrics._waiting == {("rollcall_bytes_read_total", ()): 7}
 
 
 @pytest.mark.parametrize(
