@@ -253,7 +253,7 @@ class RunRecord:
         if self.not_linked:
             facts["sequences_not_linked"] = self.not_linked
         self.store.put("run.json", json.dumps(facts, indent=2).encode())
-        if status == "done":
+        if status == "done" and len(self.published) + len(self.quarantined) > video_rows.FRESH_ENOUGH:
             video_rows.refresh(self.store)
 
     def note_success(self) -> None:

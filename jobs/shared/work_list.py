@@ -19,11 +19,14 @@ def select_contents(record: RunRecord, contents: Sequence[Content], retry_quaran
     """Return the contents that this run works on. For those that are done, write only the missing CSVs of their
     sources."""
     chosen = []
+    existing: set[str] | None = None
     for content in contents:
         status = catalog.video_status(content, record.index, record.config_id)
         if status is VideoStatus.DONE:
+            if existing is None:
+                existing = set(record.store.names("csv", hidden=True))
             for name in record.index.csv_names(content.video_id):
-                if not record.store.exists(name):
+                if name not in existing:
                     tables.write_csv(record.store, content.video_id, name)
         elif status is not VideoStatus.QUARANTINED or retry_quarantined:
             chosen.append(content)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
-from pipeline.flow.stage import WORKER_DIED
+from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.ledger import ChunkSpan, is_whole
 from pipeline.video.job import PublishedVideo, VideoJob
@@ -271,7 +271,8 @@ class Progress:
 def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     """Return the event of a chunk's row that has gone through all pools."""
     chunk = row.to_pylist()[0]
-    if error := chunk["error"]:
+    error = chunk["error"]
+    if error and error["kind"] != ALREADY_DURABLE:
         failure = {"video_id": chunk["video_id"], "stage": error["stage"], "reason": error["message"]}
         if error["kind"] == PassingError.__name__:
             return VideoDeferred(**failure)
@@ -279,7 +280,7 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     return ChunkDone(
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),
-        num_frames=chunk["num_frames"],
-        timings={timing["stage"]: (timing["seconds"], timing["gpu_seconds"]) for timing in chunk["timings"]},
+        num_frames=chunk["num_frames"] or 0,
+        timings={timing["stage"]: (timing["seconds"], timing["gpu_seconds"]) for timing in chunk["timings"] or ()},
         attempts=chunk["attempts"],
     )

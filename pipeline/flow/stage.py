@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,9 @@ from pipeline.text import storable
 
 WORKER_DIED = "WorkerDied"
 """The kind of the failure of a chunk or video whose worker died."""
+ALREADY_DURABLE = "AlreadyDurable"
+"""The kind of the note on a chunk that an earlier attempt has made durable. Like a failure, it keeps all stages from
+working on the row."""
 Core = Callable[[pa.Table], pa.Table]
 Splitter = Callable[[pa.Table], Iterator[pa.Table]]
 
@@ -142,7 +146,8 @@ class Worker:
             yield from self._refuse(row, {"stage": name, "kind": WORKER_DIED, "message": reason})
             return
         metrics.set_value("rollcall_in_flight", 1)
-        chunks = self._run(row)
+        is_retried_span = attempt > 1 and self._pool.stages[0].splits and "durable" in row.column_names
+        chunks = self._run_rest(row) if is_retried_span else self._run(row)
         try:
             while (chunk := self._next(chunks, work)) is not None:
                 yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
@@ -169,6 +174,27 @@ class Worker:
                 yield from self._refuse(row, _error(split.name, fault))
         else:
             yield self._extend(row, stages)
+
+    def _run_rest(self, row: pa.Table) -> Iterator[pa.Table]:
+        """Yield the chunks of a span that an earlier attempt has begun. Those that are durable need no models.
+
+        Ray counts the rows of a task and drops those that an earlier attempt has yielded already. So every attempt
+        yields as many rows in the same order, and a durable chunk has a row that only says so.
+        """
+        span = row.to_pylist()[0]
+        left = [ends for ends in pairwise((*span["borders"], span["end_cell"])) if ends[0] not in span["durable"]]
+        made = set(self._pool.limits.ledger.durable_of(span["video_id"])) & set(left)
+        durable = [*span["durable"], *sorted(first for first, _ in made)]
+        column = pa.array([durable], row.schema.field("durable").type)
+        rest = row.set_column(row.column_names.index("durable"), "durable", column)
+        chunks = self._run(rest) if len(made) < len(left) else iter(())
+        for ends in left:
+            if ends in made:
+                columns = {"video_id": [span["video_id"]], "first_cell": [ends[0]], "end_cell": [ends[1]]}
+                yield from self._refuse(pa.table(columns), {"stage": "", "kind": ALREADY_DURABLE, "message": ""})
+            elif (chunk := next(chunks, None)) is not None:
+                yield chunk
+        yield from chunks
 
     def _extend(self, row: pa.Table, stages: list[tuple[Stage, Core]]) -> pa.Table:
         for stage, core in stages:

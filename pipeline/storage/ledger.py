@@ -99,6 +99,10 @@ class Ledger:
         both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
         return {video_id: spans for video_id, spans in both.items() if spans}
 
+    def durable_of(self, video_id: str) -> list[ChunkSpan]:
+        """Return the durable chunks of one video under these keys, in order."""
+        return Objects.of(self.store.names(f"{WORK}/{video_id}")).durable(video_id, self.keys)
+
     def observed(self, video_id: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
         """Return one row with these columns. `detections.list.element.frame` selects one field of a list of structs."""
         return self._read(video_id, "observed", span, columns)

@@ -24,6 +24,8 @@ from pipeline.storage.store import Stamp, Store
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
+NAMING = frozenset({"video_id", "csv"})
+"""The columns of a source that decide which video has which CSV."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class OutputIndex:
     store: Store
     sources: dict[str, Row] = field(default_factory=dict)
     videos: dict[str, Row] = field(default_factory=dict)
+    _named: dict[str, list[Row]] | None = None
 
     @classmethod
     def load(cls, store: Store, *, refreshes: bool = False, stamps: Mapping[str, Stamp] | None = None) -> "OutputIndex":
@@ -114,6 +117,7 @@ class OutputIndex:
 
         may_write: whether unusual names are tried on the file system of the output.
         """
+        self._named = None
         for row in self.vanished(listing):
             row["current"] = False
             if row["video_id"] is None and row["csv"] is None:  # a folder that could not be listed
@@ -174,7 +178,12 @@ class OutputIndex:
     def csv_names(self, video_id: str) -> list[str]:
         """Return the names of the CSV files of a video: one per current source, or per former source if none is
         current."""
-        named = [row for row in self.sources.values() if row["video_id"] == video_id and row["csv"] is not None]
+        if self._named is None:
+            self._named = defaultdict(list)
+            for row in self.sources.values():
+                if row["csv"] is not None:
+                    self._named[row["video_id"]].append(row)
+        named = self._named.get(video_id, [])
         current = [row for row in named if row["current"]]
         return sorted(row["csv"] for row in current or named)
 
@@ -187,6 +196,8 @@ class OutputIndex:
     def set_source(self, uri: str, **values: Any) -> None:
         """Set columns of the source at `uri`."""
         self.sources[uri] |= values
+        if values.keys() & NAMING:
+            self._named = None
 
     def follow_videos(self) -> None:
         """Copy the status of each video to its sources."""

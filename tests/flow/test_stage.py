@@ -12,6 +12,8 @@ from pipeline.errors import DataError, MachineError, PassingError
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
+from tests.builders import Film
+from tests.builders import chunk as chunk_of
 
 A, B = pa.schema([("a", pa.int64())]), pa.schema([("b", pa.int64())])
 
@@ -142,3 +144,59 @@ def test_a_success_takes_its_attempts_back(make: Callable[..., Worker]) -> None:
     for _ in range(5):
         (out,) = worker(chunk(a=1))
         assert out["attempts"].to_pylist() == [1]
+
+
+BORDERED = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("first_cell", pa.int64()),
+        ("end_cell", pa.int64()),
+        ("borders", pa.list_(pa.int64())),
+        ("durable", pa.list_(pa.int64())),
+    ]
+)
+
+
+def test_a_second_attempt_at_a_span_runs_no_model_on_a_durable_chunk(
+    make: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """All attempts yield as many rows in the same order, because Ray drops by number what it has already."""
+    ledger = Ledger(Store(str(tmp_path)), Keys("o", "e"))
+    film = Film(4.0, [])
+    asked: list[list[int]] = []
+
+    def core(row: pa.Table) -> Iterator[pa.Table]:
+        durable = row["durable"][0].as_py()
+        asked.append(durable)
+        for first, end in ((0, 1), (1, 2), (2, 3), (3, -1)):
+            if first not in durable:
+                ends = {"first_cell": first, "end_cell": end}
+                yield (
+                    chunk(a=first)
+                    .drop_columns(list(ends))
+                    .append_column("first_cell", pa.array([first], pa.int64()))
+                    .append_column("end_cell", pa.array([end], pa.int64()))
+                )
+
+    worked: list[int] = []
+
+    def extend(row: pa.Table) -> pa.Table:
+        worked.append(row["a"][0].as_py())
+        return pa.table({"b": row["a"]})
+
+    worker = make(stage("split", core, BORDERED, A, splits=True), stage("next", extend, A, B))
+    row = pa.Table.from_pylist(
+        [{"video_id": "v", "first_cell": 0, "end_cell": -1, "borders": [0, 1, 2, 3], "durable": [1]}], BORDERED
+    )
+    attempt = worker(row)
+    next(attempt)  # the worker dies after its first chunk, and before it can remove the mark of its attempt
+    for ends in ((0, 1), (2, 3)):
+        ledger.commit("v", ends, *chunk_of(film, film.frames(), ends))
+    worked.clear()
+    out = [table.to_pylist()[0] for table in worker(row)]
+    assert [(one["first_cell"], (one["error"] or {}).get("kind"), one["b"]) for one in out] == [
+        (0, "AlreadyDurable", None),
+        (2, "AlreadyDurable", None),
+        (3, None, 3),
+    ]
+    assert (asked[-1], worked) == ([1, 0, 2], [3])
