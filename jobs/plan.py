@@ -18,7 +18,7 @@ from pipeline.config import Config, load
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans
 from pipeline.planning.catalog import Content, Failure, VideoStatus
-from pipeline.planning.planner import Planner, Target, VideoPlan
+from pipeline.planning.planner import Planner, VideoPlan, WantedTables
 from pipeline.storage import tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
@@ -82,7 +82,7 @@ def plan(
     check_tracking(chosen)
     chosen = decide_device(chosen)
     index = OutputIndex.load(store)
-    target = Target.of(chosen, registry)
+    target = WantedTables.of(chosen, registry)
 
     ids = identify_aloud(listing, index)
     contents = catalog.contents(ids)
@@ -119,7 +119,7 @@ def _foresee(index: OutputIndex, listing: Listing, ids: Mapping[str, str | Failu
         index.set_source(uri, video_id=None if isinstance(video_id, Failure) else video_id)
 
 
-def _lines(contents: Sequence[Content], index: OutputIndex, target: Target, replaced: set[str]) -> list[Line]:
+def _lines(contents: Sequence[Content], index: OutputIndex, target: WantedTables, replaced: set[str]) -> list[Line]:
     statuses = {content.video_id: catalog.video_status(content, index, target.config_id) for content in contents}
     undone = [content for content in contents if statuses[content.video_id] in (VideoStatus.NEW, VideoStatus.CHANGED)]
     plans = Planner(index).plans(undone, target)
@@ -162,7 +162,7 @@ def _undone(
             video_plan=video_plan,
             is_picture=is_picture,
         )
-    kept = [*video_plan.spans, *(span for span, _ in video_plan.faces)]
+    kept = [*video_plan.durable, *(span for span, _ in video_plan.faces)]
     chunks = sum(len(span.borders) - len(span.durable) for span in spans.spans_to_decode(probed, config, kept))
     is_picture = probed.kind == "image"
     return Line(

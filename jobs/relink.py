@@ -25,7 +25,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.flow import journal
 from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
-from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_spans
+from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_chunks
 from pipeline.storage import records, replacement, video_rows
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import WORK
@@ -130,7 +130,7 @@ def find_work(index: OutputIndex, settings: Sequence[str]) -> list[Relink]:
             )
         recipe = Recipe.from_json(stored)
         before, after = restored(recipe.knobs, where), restored(recipe.knobs, where, settings)
-        spans = kept_spans(store, recipe) if before.biometrics.keep else {}
+        durable = kept_chunks(store, recipe) if before.biometrics.keep else {}
         for row in same_recipe:
             task = Relink(
                 store=store,
@@ -140,7 +140,7 @@ def find_work(index: OutputIndex, settings: Sequence[str]) -> list[Relink]:
                 before=before,
                 after=after,
                 csv_names=tuple(index.csv_names(row["video_id"])),
-                spans=spans.get(row["video_id"], ()),
+                durable=durable.get(row["video_id"], ()),
             )
             if task.config_id != config_id:
                 tasks.append(task)
@@ -219,7 +219,7 @@ class RelinkRecord:
         price = task.after.run.cpu_hour_price
         cost = None if price is None else round(seconds * price / 3600, 6)
         spent = {"seconds": round(seconds, 3), "gpu_seconds": 0.0, "cost": cost}
-        num_chunks = 0 if basis is Basis.SCORES else len(task.spans)
+        num_chunks = 0 if basis is Basis.SCORES else len(task.durable)
         self.rows.append(
             records.run_row(
                 self.run_id,

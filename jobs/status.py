@@ -18,7 +18,7 @@ from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.shared.run_state import Fault, RunState, read_state
 from pipeline.errors import PassingError
-from pipeline.storage.claims import Claim, look
+from pipeline.storage.claims import Claim, latest_claim
 from pipeline.storage.ledger import WORK, count_durable
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
@@ -45,7 +45,7 @@ def status(
     """Show what an output holds and how its run goes: videos done, running, quarantined or deferred with reasons,
     chunks durable, people found, rate and time left, what fails, who holds the output."""
     index = OutputIndex.open(uri)
-    claim = look(index.store)
+    claim = latest_claim(index.store)
     run = read_state(index.store, claim)
     if follow and run is not None and run.status == "running":
         claim, run = _follow(index.store, run, as_json=as_json)
@@ -76,7 +76,7 @@ def _follow(store: Store, run: RunState, *, as_json: bool) -> tuple[Claim | None
                 return claim, state
             time.sleep(REFRESH_S)
             try:
-                claim = look(store)
+                claim = latest_claim(store)
                 state = read_state(store, claim) or state
             except PassingError:  # the next look may succeed
                 continue

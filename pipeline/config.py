@@ -76,7 +76,7 @@ class Observe(Strict):
     body: Body
 
 
-class FaceFinder(Strict):
+class Faces(Strict):
     detector: str
     input_px: int = Field(multiple_of=32, gt=0)
     batch: int = Field(gt=0)
@@ -185,7 +185,7 @@ class Config(Strict):
     chunk: ChunkParams
     observe: Observe
     candidates: CandidateParams
-    faces: FaceFinder
+    faces: Faces
     gate: GateParams
     restore: Restore
     estimate: Estimate

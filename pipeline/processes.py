@@ -42,8 +42,8 @@ class ProcessIdentity:
         return cls(boot, namespace, os.getpid(), started)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any] | None) -> Self | None:
-        return None if found is None else cls(**{name: found[name] for name in cls.__slots__})
+    def from_json(cls, fields: Mapping[str, Any] | None) -> Self | None:
+        return None if fields is None else cls(**{name: fields[name] for name in cls.__slots__})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,7 +21,7 @@ from pipeline.cores.likeness import WIDE
 from pipeline.cores.plan import slot_of
 from pipeline.media.probe import Probe
 from pipeline.media.warnings import DAMAGED
-from pipeline.planning.planner import Target
+from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import REDUCE_REVISION, Recipe, reduced_id
 from pipeline.storage import records, tables
 from pipeline.storage.ledger import ChunkSpan, Keys, Ledger
@@ -196,7 +196,7 @@ def job_of(film: Film, spans: Sequence[ChunkSpan], ledger: Ledger, config: Confi
         video_id=video_id,
         uri=f"/in/{video_id}.mp4",
         probe=probe(film),
-        spans=tuple(spans),
+        chunks=tuple(spans),
         csv_names=(f"csv/{video_id}.mp4.csv",),
         ledger=ledger,
         config=config,
@@ -225,9 +225,9 @@ def recipe(config: Config) -> Recipe:
     )
 
 
-def target(config_id: str, *settings: str) -> Target:
+def target(config_id: str, *settings: str) -> WantedTables:
     config = configured(*settings)
-    return Target(config, recipe(config), config_id)
+    return WantedTables(config, recipe(config), config_id)
 
 
 def publish(film: Film, borders: Sequence[int], place: str, *settings: str, video_id: str = "v") -> VideoJob:
@@ -263,7 +263,7 @@ def probe(film: Film) -> Probe:
         promised_s=film.duration_s,
         keyframe_ns=(),
         enterable=True,
-        stamped=False,
+        times_are_counted=False,
         recorded_at=None,
         stream=0,
         packet_bytes=0,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pipeline.storage import store, tables
-from pipeline.video import blocks as tracked
-from pipeline.video import parts, windows
+from pipeline.video import blocks, parts, windows
 from tests.builders import Film, Walker
 
 
@@ -90,7 +89,7 @@ def in_haste() -> Iterator[None]:
     schema = boxmot.trackers.config.load_tracker_schema
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "ROWS_PER_GROUP", 50)
-        patch.setattr(tracked, "ROWS_PER_BLOCK", 20)
+        patch.setattr(blocks, "ROWS_PER_BLOCK", 20)
         patch.setattr(store.os, "fsync", lambda _: None)
         patch.setattr(boxmot.trackers.config, "load_tracker_schema", cache(schema))
         yield

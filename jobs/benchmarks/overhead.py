@@ -144,7 +144,7 @@ class PlainLoop:
                 timing.stages[name] += time.perf_counter() - before
             spans.append((chunk["first_cell"][0].as_py(), chunk["end_cell"][0].as_py()))
         timing.map_seconds = time.perf_counter() - started
-        reduce_video(work.job.with_spans(tuple(sorted(spans))), _track)
+        reduce_video(work.job.with_chunks(tuple(sorted(spans))), _track)
         timing.seconds = time.perf_counter() - started
         timing.stages["reduce"] = timing.seconds - timing.map_seconds
         return timing
@@ -234,7 +234,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
         video_id=video_id,
         uri=uri,
         probe=probed,
-        spans=(),
+        chunks=(),
         csv_names=(f"csv/{Path(uri).name}.csv",),
         ledger=ledger,
         config=config,
@@ -265,6 +265,6 @@ def _with_columns(chunk: pa.Table, added: pa.Table) -> pa.Table:
     return pa.table([*(chunk[name] for name in kept), *added.columns], schema=pa.schema(fields))
 
 
-def _say(way: str, timing: Timing) -> None:
+def _say(engine: str, timing: Timing) -> None:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timing.stages.items())
-    console.say(f"{way}: {timing.seconds:.1f} s ({stages})")
+    console.say(f"{engine}: {timing.seconds:.1f} s ({stages})")

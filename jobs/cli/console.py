@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline.text import count, printable
 
-__all__ = ["Meter", "console", "contents", "count", "duration", "is_picture", "length", "meter", "patiently", "say"]
+__all__ = ["Meter", "console", "contents", "count", "counter", "duration", "is_picture", "length", "meter", "say"]
 
 LOG_EVERY_S = 30
 PATIENCE_S = 5
@@ -58,7 +58,7 @@ def few(uris: Sequence[str]) -> str:
 
 
 @contextmanager
-def patiently(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
+def counter(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each thing that is done in the block. If the block takes long, print its
     progress.
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pipeline.planning.planner import Target
+from pipeline.planning.planner import WantedTables
 from pipeline.storage import records
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
@@ -25,7 +25,7 @@ def prune_output(index: OutputIndex) -> None:
     index.close_ranks()
 
 
-def clear_work(index: OutputIndex, target: Target) -> None:
+def clear_work(index: OutputIndex, target: WantedTables) -> None:
     """Remove the working files that nothing needs any more.
 
     These are the files of videos that this configuration has finished or quarantined. They are also the files that

@@ -34,7 +34,7 @@ from pipeline.flow.pools import Maps
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content
 from pipeline.planning.changes import Basis
-from pipeline.planning.planner import Planner, Target, VideoPlan
+from pipeline.planning.planner import Planner, VideoPlan, WantedTables
 from pipeline.storage import event_log, records, replacement, tables
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import WORK, Ledger
@@ -125,7 +125,7 @@ def _run(
     tables.create(store, config.biometrics.keep)
     ids = identify_aloud(listing, index)
     config = decide_device(config)
-    target = Target.of(config, registry)
+    target = WantedTables.of(config, registry)
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))
     record.tell_success()

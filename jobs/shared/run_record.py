@@ -15,7 +15,7 @@ from pipeline.errors import PassingError
 from pipeline.flow import journal, metrics
 from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
 from pipeline.planning.catalog import Failure
-from pipeline.planning.planner import Target
+from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import models
 from pipeline.storage import records, video_rows
 from pipeline.storage.ledger import summary_name
@@ -79,7 +79,7 @@ class RunRecord:
     """
 
     index: OutputIndex
-    target: Target
+    target: WantedTables
     run_id: str
     registry: Registry
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

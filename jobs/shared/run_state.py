@@ -128,9 +128,9 @@ def state_of(run_id: str, lines: Sequence[Line], claim: Claim | None, now: datet
     elif silent_s > SILENT_S:
         status = "silent"
     until = now if status == "running" else last_at
-    told = [line for line in lines if line["event"] == "run_progress"]
-    rate = _rate(told) if status == "running" else None
-    progress = _counts(told[-1]) if told else {}
+    lines_of_progress = [line for line in lines if line["event"] == "run_progress"]
+    rate = _rate(lines_of_progress) if status == "running" else None
+    progress = _counts(lines_of_progress[-1]) if lines_of_progress else {}
     left = progress.get("frames", 0) - progress.get("frames_done", 0)
     return RunState(
         run_id=run_id,
@@ -147,11 +147,11 @@ def state_of(run_id: str, lines: Sequence[Line], claim: Claim | None, now: datet
     )
 
 
-def _rate(told: Sequence[Line]) -> float | None:
+def _rate(lines: Sequence[Line]) -> float | None:
     """Return frames a second, from the last progress to the earliest one in RATE_S seconds before it."""
-    if len(told) < 2:
+    if len(lines) < 2:
         return None
-    recent = [line for line in told if (_time(told[-1]) - _time(line)).total_seconds() <= RATE_S]
+    recent = [line for line in lines if (_time(lines[-1]) - _time(line)).total_seconds() <= RATE_S]
     seconds = (_time(recent[-1]) - _time(recent[0])).total_seconds()
     frames = recent[-1].get("frames_done", 0) - recent[0].get("frames_done", 0)
     return frames / seconds if seconds > 0 and frames > 0 else None

@@ -58,7 +58,7 @@ def list_work(
             else:
                 record.quarantine(video_id, content.uri, probed)
         else:
-            record.begin_video(video_id, len(plan.spans))
+            record.begin_video(video_id, len(plan.durable))
             jobs.append(_work_from_chunks(record, content, plan, probed, video_id in in_sequences))
     return sorted(jobs, key=lambda job: (-job.duration_s, job.uri))
 
@@ -70,7 +70,7 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
         video_id=video_id,
         uri=content.uri,
         probe=probed,
-        spans=plan.spans,
+        chunks=plan.durable,
         csv_names=tuple(record.index.csv_names(video_id)),
         ledger=Ledger(record.store, plan.keys),
         config=record.config,
@@ -79,7 +79,7 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
         priors=priors(recipe.likenesses),
         in_sequence=in_sequence,
     )
-    kept = [*plan.spans, *(span for span, _ in plan.faces)]
+    kept = [*plan.durable, *(span for span, _ in plan.faces)]
     left = spans.spans_to_decode(probed, record.config, kept)
     return Work(
         job,

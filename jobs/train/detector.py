@@ -51,7 +51,7 @@ KNOBS: dict[str, Any] = {
 }
 
 
-class Target(StrEnum):
+class BoxClass(StrEnum):
     """The object class of the new network. It decides the kind of its registry entry and the setting that the entry
     may fill."""
 
@@ -61,12 +61,12 @@ class Target(StrEnum):
     @property
     def kind(self) -> str:
         """The kind of the registry entry."""
-        return "yolo" if self == Target.PERSON else "yolo-face"
+        return "yolo" if self == BoxClass.PERSON else "yolo-face"
 
     @property
     def knob(self) -> str:
         """The setting that the entry may fill."""
-        return "observe.detector.weights" if self == Target.PERSON else "candidates.look"
+        return "observe.detector.weights" if self == BoxClass.PERSON else "candidates.look"
 
 
 def detector(
@@ -74,7 +74,7 @@ def detector(
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the run: checkpoint, history, weights.", show_default=False)
     ],
-    name: Annotated[Target, typer.Option(help="The class of the boxes.")] = Target.PERSON,
+    name: Annotated[BoxClass, typer.Option(help="The class of the boxes.")] = BoxClass.PERSON,
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(help="A video, a picture or a folder of them for the teacher to label. Repeat it."),
@@ -165,7 +165,7 @@ def detector(
         raise UserError(f"{data} has {len(examples)} pictures to train on, fewer than --batch {batch}; lower --batch")
     run_settings = asdict(params) | {"sizes": list(sizes), "teacher": teacher, "pictures": len(examples)}
     run_settings |= {"start": sha256_of(start)} if start else {}
-    run_settings |= {"name": name.value} if name != Target.PERSON else {}
+    run_settings |= {"name": name.value} if name != BoxClass.PERSON else {}
     run = loop.Run(output, run_settings)
     _write_tests(tests, output)
     network = PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs) if teacher_weights else None

@@ -44,8 +44,8 @@ class Steady:
     def within(self, frames: NDArray[np.int64]) -> Self:
         """Return the part that some frames need, at least one, rising."""
         first, last = np.searchsorted(self.frames, (frames[0], frames[-1]), side="right")
-        own = slice(first - 1, last)
-        return replace(self, frames=self.frames[own], turns=self.turns[own], shifts=self.shifts[own])
+        needed = slice(first - 1, last)
+        return replace(self, frames=self.frames[needed], turns=self.turns[needed], shifts=self.shifts[needed])
 
     def boxes(self, frames: NDArray[np.int64] | int, boxes: Boxes) -> Boxes:
         """Move the centres of (N, 4) boxes from their `frames` to the first frame. The sides stay upright."""

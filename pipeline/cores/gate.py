@@ -222,9 +222,9 @@ def weigh(scores: NDArray[np.floating], sharpness: NDArray[np.floating], pose: P
 # --- may it be judged -------------------------------------------------------------------------------------------------
 
 
-def inside_shares(faces: Boxes, seen: Boxes) -> NDArray[np.float64]:
-    """Return the share of each of (N, 4) `faces` inside the searched area, (N, 4) `seen`: (N,), in steps of 0.001."""
-    common = np.hstack([np.maximum(faces[:, :2], seen[:, :2]), np.minimum(faces[:, 2:], seen[:, 2:])])
+def inside_shares(faces: Boxes, searched: Boxes) -> NDArray[np.float64]:
+    """Return (N,) in steps of 0.001: the share of each of the (N, 4) faces inside its searched area, (N, 4)."""
+    common = np.hstack([np.maximum(faces[:, :2], searched[:, :2]), np.minimum(faces[:, 2:], searched[:, 2:])])
     return _steps(area(common) / np.maximum(area(faces), 1e-6))
 
 

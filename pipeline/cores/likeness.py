@@ -123,17 +123,19 @@ class Likeness:
         return Likeness(self.same, self.other, round(float(np.clip(share, *SHARES)), 4))
 
     @classmethod
-    def pooled(cls, found: Sequence["Likeness"]) -> Self:
+    def pooled(cls, likenesses: Sequence["Likeness"]) -> Self:
         """Return the joint calibration of one or more videos of one camera and one embedder."""
 
-        def together(spreads: Sequence[DistanceStats]) -> DistanceStats:
-            weights = np.array([spread.count + PRIOR_TRACKLETS for spread in spreads], np.float64)
-            means, variances = (np.array(each) for each in zip(*((s.mean, s.std**2) for s in spreads), strict=True))
+        def together(stats: Sequence[DistanceStats]) -> DistanceStats:
+            weights = np.array([spread.count + PRIOR_TRACKLETS for spread in stats], np.float64)
+            means, variances = (np.array(values) for values in zip(*((s.mean, s.std**2) for s in stats), strict=True))
             mean = float(np.average(means, weights=weights))
             variance = float(np.average(variances + (means - mean) ** 2, weights=weights))
-            return DistanceStats(round(mean, 3), round(variance**0.5, 3), sum(spread.count for spread in spreads))
+            return DistanceStats(round(mean, 3), round(variance**0.5, 3), sum(spread.count for spread in stats))
 
-        return cls(together([one.same for one in found]), together([one.other for one in found]))
+        return cls(
+            together([likeness.same for likeness in likenesses]), together([likeness.other for likeness in likenesses])
+        )
 
 
 Likenesses = Mapping[str, Likeness]

@@ -24,17 +24,17 @@ class Segment:
 
 
 def segments(
-    times_s: NDArray[np.float64], seen: NDArray[np.bool_], *, memory: int, silence_s: float, hole_updates: int
+    times_s: NDArray[np.float64], occupied: NDArray[np.bool_], *, memory: int, silence_s: float, hole_updates: int
 ) -> list[Segment]:
     """Split a shot of A analysed frames at every pause.
 
     times_s: (A,) rising.
-    seen: (A,) bool. Whether a frame has a detection.
+    occupied: (A,) bool. Whether a frame has a detection.
     memory: number of empty updates after which a tracker remembers nobody.
     silence_s: two frames farther apart than this are a hole, for which the tracker gets `hole_updates` empty
         updates.
     """
-    at = np.flatnonzero(seen)
+    at = np.flatnonzero(occupied)
     if not len(at):
         return []
     holes = np.concatenate([[0], np.cumsum(np.diff(times_s) > silence_s)])

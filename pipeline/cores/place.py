@@ -81,15 +81,15 @@ def seam(before: bytes, after: bytes, people: NDArray[np.bool_]) -> Seam:
 
 def cells(boxes: Boxes, width: int, height: int) -> NDArray[np.bool_]:
     """Return (GRID, GRID) bool: the cells of a picture that (N, 4) boxes touch."""
-    found = np.zeros((GRID, GRID), np.bool_)
+    touched = np.zeros((GRID, GRID), np.bool_)
     for left, top, right, bottom in (boxes / np.array([width, height] * 2) * GRID).tolist():
-        found[int(max(top, 0)) : int(np.ceil(bottom)), int(max(left, 0)) : int(np.ceil(right))] = True
-    return found
+        touched[int(max(top, 0)) : int(np.ceil(bottom)), int(max(left, 0)) : int(np.ceil(right))] = True
+    return touched
 
 
-def similarity(one: bytes, other: bytes) -> float:
+def similarity(sketch: bytes, other: bytes) -> float:
     """Return the correlation of the edges of two sketches, -1 to 1, at the best of SHIFTS. 0 if one shows no edges."""
-    a, b = _edges(one), _edges(other)
+    a, b = _edges(sketch), _edges(other)
     return max(_correlation(_shifted(a, x, y), _shifted(b, -x, -y)) for x, y in SHIFTS)
 
 
@@ -112,8 +112,8 @@ def _light(sketch: bytes) -> NDArray[np.float64]:
     return np.frombuffer(sketch, np.uint8, 2 * LIGHT_GRID**2, 2 * GRID**2).reshape(2, -1).astype(np.float64)
 
 
-def _is_relit(one: bytes, other: bytes) -> bool:
-    return bool((np.median(np.abs(_light(one) - _light(other)), axis=1) >= RELIT).any())
+def _is_relit(sketch: bytes, other: bytes) -> bool:
+    return bool((np.median(np.abs(_light(sketch) - _light(other)), axis=1) >= RELIT).any())
 
 
 def _shifted(edges: NDArray[np.float64], x: int, y: int) -> NDArray[np.float64]:

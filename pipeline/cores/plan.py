@@ -109,13 +109,13 @@ def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def beside(chosen: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return those of `others` that overlap none of `chosen`. Both are disjoint and ascending."""
     starts = [first for first, _ in chosen]
-    found = []
+    free = []
     for first, end in others:
         place = bisect_right(starts, first)
         is_free = not place or _ceiling(chosen[place - 1][1]) <= first
         if is_free and (place == len(starts) or _ceiling(end) <= starts[place]):
-            found.append((first, end))
-    return found
+            free.append((first, end))
+    return free
 
 
 def plan_spans(

@@ -92,18 +92,18 @@ def _borders(
 ) -> list[int]:
     """Return the rising indices of the windows at which another person begins. begun_ns: (W + 1,). The last is the
     end."""
-    sums, looks, edges = list(totals), counts.tolist(), begun_ns.tolist()
+    sums, sizes, edges = list(totals), counts.tolist(), begun_ns.tolist()
     borders = list(range(1, len(counts)))
-    alike = [_similarity(one, following) for one, following in pairwise(sums)]
+    alike = [_similarity(total, following) for total, following in pairwise(sums)]
     while borders:
-        short = (np.diff(edges) < MIN_SIDE_NS) | (np.array(looks) < MIN_SIDE_LOOKS)
+        short = (np.diff(edges) < MIN_SIDE_NS) | (np.array(sizes) < MIN_SIDE_LOOKS)
         # A part that is too short to decide joins its more similar neighbour. Then the surest merges come first.
         ratios = np.where(short[:-1] | short[1:], np.inf, likeness.ratio(np.array(alike)))
         best = int(np.lexsort((-np.array(alike), -ratios))[0])
         if ratios[best] <= -np.log(ODDS_AGAINST):
             break
         sums[best : best + 2] = [sums[best] + sums[best + 1]]
-        looks[best : best + 2] = [looks[best] + looks[best + 1]]
+        sizes[best : best + 2] = [sizes[best] + sizes[best + 1]]
         del borders[best], edges[best + 1], alike[best]
         for place in (best - 1, best):
             if 0 <= place < len(alike):
@@ -111,5 +111,5 @@ def _borders(
     return borders
 
 
-def _similarity(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return round(float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12)), 3)
+def _similarity(vector: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return round(float(vector @ other / max(np.linalg.norm(vector) * np.linalg.norm(other), 1e-12)), 3)

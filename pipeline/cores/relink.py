@@ -37,14 +37,14 @@ class Presence:
     intervals: Sequence[NDArray[np.int64]]
 
 
-def select(links: Links, seen: Presence, params: IdentityParams) -> Links:
+def select(links: Links, presence: Presence, params: IdentityParams) -> Links:
     """Return what `score` gives under `params`. Its limits must not be wider than those of `links`."""
     soon = _late_us(links.gap_s) <= as_microseconds(params.max_gap_s)
     rows = np.flatnonzero((links.kind != SHOT) & soon)
     gaps = np.zeros(len(links), np.bool_)
     gaps[rows[best_gaps(links.a[rows], links.b[rows], links.gap_s[rows], links.motion[rows], params.candidates)]] = True
 
-    bodies, faces = _comparable(links, seen, params)
+    bodies, faces = _comparable(links, presence, params)
     chosen = gaps.copy()
     for similarity, allowed in ((links.body_similarity, bodies), (links.face_similarity, faces)):
         for _, nearest in _nearest(links, similarity, np.flatnonzero(allowed), params.candidates):
@@ -59,22 +59,22 @@ def select(links: Links, seen: Presence, params: IdentityParams) -> Links:
     )
 
 
-def num_crowded_out(links: Links, seen: Presence, before: IdentityParams, after: IdentityParams) -> int:
+def num_crowded_out(links: Links, presence: Presence, before: IdentityParams, after: IdentityParams) -> int:
     """Return the number of tracklets that lack a pair under `after`, because a pair beyond its `shot_max_s` took the
     place.
 
     `links` were scored under `before`, whose limits are not narrower than those of `after`.
     """
     known = ~np.isnan(links.body_similarity)
-    has_body = np.zeros(len(seen.shots), np.bool_)
+    has_body = np.zeros(len(presence.shots), np.bool_)
     has_body[links.a[known]] = has_body[links.b[known]] = True
-    bodies, _ = _comparable(links, seen, before)
+    bodies, _ = _comparable(links, presence, before)
     near = _late_us(links.gap_s) <= as_microseconds(after.shot_max_s)
     lacking = 0
     for tracklet, rows in _nearest(links, links.body_similarity, np.flatnonzero(bodies), before.candidates):
         there = int(near[rows].sum())
         if len(rows) == before.candidates and there < after.candidates:
-            lacking += there < _num_near(seen, tracklet, has_body, after.shot_max_s)
+            lacking += there < _num_near(presence, tracklet, has_body, after.shot_max_s)
     return lacking
 
 
@@ -82,10 +82,12 @@ def _late_us(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(gap_s * 1e6).astype(np.int64)
 
 
-def _comparable(links: Links, seen: Presence, params: IdentityParams) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _comparable(
+    links: Links, presence: Presence, params: IdentityParams
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return two (L,) bool arrays: the pairs whose bodies, and whose faces, `score` may compare to find the nearest."""
     late_us = _late_us(links.gap_s)
-    elsewhere = seen.shots[links.a] != seen.shots[links.b]
+    elsewhere = presence.shots[links.a] != presence.shots[links.b]
     near = late_us <= as_microseconds(params.shot_max_s)
     bodies = ~np.isnan(links.body_similarity) & elsewhere & near
     return bodies, ~np.isnan(links.face_similarity) & (elsewhere | (late_us > 0))
@@ -95,23 +97,23 @@ def _nearest(
     links: Links, similarity: NDArray[np.float64], rows: NDArray[np.int64], candidates: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield each tracklet of `rows` with the rows of its `candidates` most similar ones. Ties go to the earlier."""
-    own = np.concatenate([links.a[rows], links.b[rows]])
-    other = np.concatenate([links.b[rows], links.a[rows]])
+    tracklets = np.concatenate([links.a[rows], links.b[rows]])
+    partners = np.concatenate([links.b[rows], links.a[rows]])
     rows = np.concatenate([rows, rows])
-    order = np.lexsort((other, -similarity[rows], own))
-    for tracklet, sorted_rows in _by(own[order], rows[order]):
+    order = np.lexsort((partners, -similarity[rows], tracklets))
+    for tracklet, sorted_rows in _by(tracklets[order], rows[order]):
         yield tracklet, sorted_rows[:candidates]
 
 
 def _by(keys: NDArray[np.int64], values: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Return the values of each key, in order."""
     order = np.argsort(keys, kind="stable")
-    found, starts = np.unique(keys[order], return_index=True)
-    yield from zip(found.tolist(), np.split(values[order], starts[1:]), strict=False)
+    distinct, starts = np.unique(keys[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(values[order], starts[1:]), strict=False)
 
 
-def _num_near(seen: Presence, tracklet: int, has_body: NDArray[np.bool_], shot_max_s: float) -> int:
-    everyone = np.arange(len(seen.shots))
-    late_us = apart_us(seen.first_us, seen.last_us, np.full(len(everyone), tracklet), everyone)
+def _num_near(presence: Presence, tracklet: int, has_body: NDArray[np.bool_], shot_max_s: float) -> int:
+    everyone = np.arange(len(presence.shots))
+    late_us = apart_us(presence.first_us, presence.last_us, np.full(len(everyone), tracklet), everyone)
     in_time = late_us <= as_microseconds(shot_max_s)
-    return int((in_time & has_body & (seen.shots != seen.shots[tracklet])).sum())
+    return int((in_time & has_body & (presence.shots != presence.shots[tracklet])).sum())

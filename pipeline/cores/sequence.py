@@ -76,13 +76,13 @@ class FilePerson:
     """A person of one file.
 
     known: the number that it got before. 0 for none.
-    seen: its tracklet with shots and times of the sequence, and the file's number as frame. None if its summary is
+    summary: its tracklet with shots and times of the sequence, and the file's number as frame. None if its summary is
         gone.
     """
 
     file: int
     known: int
-    seen: Tracklet | None
+    summary: Tracklet | None
 
 
 def merged(parts: Sequence[Tracklet], body_weights: Sequence[float], face_weights: Sequence[float]) -> Tracklet:
@@ -109,7 +109,7 @@ def number_sequence(persons: Sequence[FilePerson], params: IdentityParams, prior
     persons: file after file, each file's in order of appearance.
     priors: likenesses of the files.
     """
-    lost = {person.known for person in persons if person.seen is None and person.known}
+    lost = {person.known for person in persons if person.summary is None and person.known}
     apart = 1 + max((person.file for person in persons), default=0)
     elements: dict[tuple[str, int], list[int]] = {}
     for place, person in enumerate(persons):
@@ -117,17 +117,17 @@ def number_sequence(persons: Sequence[FilePerson], params: IdentityParams, prior
         elements.setdefault(key, []).append(place)
     summaries: dict[tuple[str, int], Tracklet] = {}
     for key, places in elements.items():
-        parts = [seen for place in places if (seen := persons[place].seen) is not None]
+        parts = [summary for place in places if (summary := persons[place].summary) is not None]
         if parts:
-            one = merged(parts, [1.0] * len(parts), [1.0] * len(parts)) if len(parts) > 1 else parts[0]
-            if one.ends and one.ends[0] != one.ends[1]:
-                one = replace(one, shot=-1 - len(summaries))
+            whole = merged(parts, [1.0] * len(parts), [1.0] * len(parts)) if len(parts) > 1 else parts[0]
+            if whole.ends and whole.ends[0] != whole.ends[1]:
+                whole = replace(whole, shot=-1 - len(summaries))
             with_all_lost = [np.array([[apart, apart + 1]])] if key[0] == "lost" else []
-            summaries[key] = replace(one, intervals=np.concatenate([one.intervals, *with_all_lost]))
+            summaries[key] = replace(whole, intervals=np.concatenate([whole.intervals, *with_all_lost]))
     # Persons of one file cannot be joined, so they take no candidate's place.
     most = int(np.bincount([person.file for person in persons]).max(initial=0))
-    own = replace(params, candidates=params.candidates + most)
-    _, labels = link(list(summaries.values()), own, priors)
+    widened = replace(params, candidates=params.candidates + most)
+    _, labels = link(list(summaries.values()), widened, priors)
     label_of: dict[tuple[str, int], object] = dict(zip(summaries, labels.tolist(), strict=True))
     groups: dict[object, list[int]] = {}
     for key, places in elements.items():

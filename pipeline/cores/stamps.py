@@ -81,7 +81,9 @@ def _runs_ahead(
     head: Stamped[Item], last_s: Fraction | None, following: Sequence[Stamped[Item]], *, trusted: bool
 ) -> bool:
     """Return whether to drop a frame in favour of following frames that have earlier stamps."""
-    earlier = [one for one in following if one.time_s <= head.time_s and (last_s is None or one.time_s > last_s)]
+    earlier = [
+        frame for frame in following if frame.time_s <= head.time_s and (last_s is None or frame.time_s > last_s)
+    ]
     if not earlier or len(earlier) > 1:
         return bool(earlier)
     if trusted:

@@ -66,7 +66,7 @@ def _is_around_two(detections: Detections) -> NDArray[np.bool_]:
     is_part = (shared >= PART_INSIDE * areas[None, :]) & (sizes[None, :, 0] <= PART_WIDTH * sizes[:, None, 0])
     is_part &= sizes[None, :, 1] >= SIMILAR_HEIGHT * sizes[:, None, 1]
     is_part &= (areas > 0) & (scores >= np.float32(PART_SCORE))
-    found = np.zeros(len(boxes), np.bool_)
+    is_around = np.zeros(len(boxes), np.bool_)
     for around in np.flatnonzero(is_part.sum(axis=1) >= 2):
         parts = np.flatnonzero(is_part[around])
         inside = np.concatenate(
@@ -74,8 +74,8 @@ def _is_around_two(detections: Detections) -> NDArray[np.bool_]:
         )
         covered = area(inside)[:, None] + area(inside)[None, :] - pairwise_intersection(inside, inside)
         apart = pairwise_iou(boxes[parts], boxes[parts]) <= PART_OVERLAP
-        found[around] = (apart & (covered >= PARTS_COVER * areas[around])).any()
-    return found
+        is_around[around] = (apart & (covered >= PARTS_COVER * areas[around])).any()
+    return is_around
 
 
 def _iou_of_upper_parts(boxes: Boxes) -> NDArray[np.float32]:

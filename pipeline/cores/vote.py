@@ -54,16 +54,16 @@ class PersonParams:
     def __post_init__(self) -> None:
         check(self)
 
-    def with_looks(self, num_looks: int) -> "PersonParams":
-        """Return the parameters for a video of `num_looks` analysed frames, in which no person can have more faces
+    def with_analysed(self, num_analysed: int) -> "PersonParams":
+        """Return the parameters for a video of `num_analysed` analysed frames, in which no person can have more faces
         than frames.
 
         If these are fewer than min_faces, as for a picture, min_weight does not apply. The gate then decides how
         good a face must be, and max_age_interval how sure an estimate must be.
         """
-        if num_looks >= self.min_faces:
+        if num_analysed >= self.min_faces:
             return self
-        return replace(self, min_faces=max(1, num_looks), min_weight=0.0)
+        return replace(self, min_faces=max(1, num_analysed), min_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgeColumns:
+class AgeGroup:
     """The age of a person as the published tables and the CSV state it. -1 without an estimate.
 
     age_min, age_max: years. The ends of the group of five years.
@@ -116,7 +116,7 @@ def vote(
     """
     canonical = np.lexsort([female_probs, age_stds, ages, qualities])
     years, stds, probs, weights = (
-        each[canonical].astype(np.float64) for each in (ages, age_stds, female_probs, qualities)
+        values[canonical].astype(np.float64) for values in (ages, age_stds, female_probs, qualities)
     )
     age, age_why_not = _vote_age(years, stds, weights, params)
     gender, female_prob, gender_why_not = _vote_gender(probs, stds, weights, params)
@@ -132,14 +132,14 @@ def vote(
     )
 
 
-def age_columns(age: float | None) -> AgeColumns:
+def five_year_group(age: float | None) -> AgeGroup:
     """Return the nearest whole year and its group of five years. Halves are rounded up. `ceil` would make everyone
     older."""
     if age is None:
-        return AgeColumns(age_min=-1, age_max=-1, age_actual=-1)
+        return AgeGroup(age_min=-1, age_max=-1, age_actual=-1)
     actual = int(np.floor(age + 0.5))
     group = 5 * (actual // 5)
-    return AgeColumns(age_min=group, age_max=group + 5, age_actual=actual)
+    return AgeGroup(age_min=group, age_max=group + 5, age_actual=actual)
 
 
 def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], tolerated: float) -> float:
@@ -162,11 +162,11 @@ def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], to
 def _vote_age(
     ages: NDArray[np.float64], stds: NDArray[np.float64], qualities: NDArray[np.float64], params: PersonParams
 ) -> tuple[tuple[float, float, float] | None, WhyNot | None]:
-    told = np.isfinite(ages) & np.isfinite(stds)
-    if why_not := _too_little(told, qualities, params):
+    estimated = np.isfinite(ages) & np.isfinite(stds)
+    if why_not := _too_little(estimated, qualities, params):
         return None, why_not
-    ages, stds, qualities = ages[told], stds[told], qualities[told]
-    weights = qualities * _says(stds, params)
+    ages, stds, qualities = ages[estimated], stds[estimated], qualities[estimated]
+    weights = qualities * _weights(stds, params)
     age = huber_location(ages, weights, params.huber_years)
 
     # The shared part of the estimator's error remains, however many faces there are. The sum of qualities stands for
@@ -189,14 +189,18 @@ def _vote_age(
 def _vote_gender(
     probs: NDArray[np.float64], stds: NDArray[np.float64], qualities: NDArray[np.float64], params: PersonParams
 ) -> tuple[Gender, float | None, WhyNot | None]:
-    told = np.isfinite(probs)
-    if why_not := _too_little(told, qualities, params):
+    estimated = np.isfinite(probs)
+    if why_not := _too_little(estimated, qualities, params):
         return "N", None, why_not
-    probs, stds, qualities = np.clip(probs[told], 1 - SUREST_PROB, SUREST_PROB), stds[told], qualities[told]
+    probs, stds, qualities = (
+        np.clip(probs[estimated], 1 - SUREST_PROB, SUREST_PROB),
+        stds[estimated],
+        qualities[estimated],
+    )
     evidence, weights = np.log(probs / (1 - probs)), qualities
     if np.isfinite(stds).all():  # otherwise the estimator gives no ages
         evidence = evidence * (GENDER_STD_YEARS / np.maximum(stds, GENDER_STD_YEARS))
-        weights = qualities * _says(stds, params)
+        weights = qualities * _weights(stds, params)
     # The evidence of n faces whose errors correlate by rho counts as n / (1 + (n - 1) rho) faces, at most 1 / rho.
     faces = qualities.sum()
     worth = faces / (1 + max(0.0, faces - 1) * params.correlation)
@@ -209,18 +213,18 @@ def _vote_gender(
     return "N", female_prob, "unsure"
 
 
-def _too_little(told: NDArray[np.bool_], qualities: NDArray[np.float64], params: PersonParams) -> WhyNot | None:
-    """Return the reason why the faces in the mask `told` are too little evidence for an estimate, or None."""
-    if not len(told):
+def _too_little(estimated: NDArray[np.bool_], qualities: NDArray[np.float64], params: PersonParams) -> WhyNot | None:
+    """Return the reason why the faces in the mask `estimated` are too little evidence for an estimate, or None."""
+    if not len(estimated):
         return "no face judged"
-    if not told.any():
+    if not estimated.any():
         return "not asked"
-    enough = round(float(qualities[told].sum()), 3)
-    is_enough = told.sum() >= params.min_faces and enough > 0 and enough >= params.min_weight
+    enough = round(float(qualities[estimated].sum()), 3)
+    is_enough = estimated.sum() >= params.min_faces and enough > 0 and enough >= params.min_weight
     return None if is_enough else "too few faces"
 
 
-def _says(stds: NDArray[np.float64], params: PersonParams) -> NDArray[np.float64]:
+def _weights(stds: NDArray[np.float64], params: PersonParams) -> NDArray[np.float64]:
     """Return the weights of faces with these standard errors: the inverse of the squared error plus the squared
         tolerance.
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.planning.breaker import Breaker
+from pipeline.planning.outage import OutageBreaker
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Deferrals:
     reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
     _rounds: dict[str, int] = field(default_factory=dict)
     _due_s: dict[str, float] = field(default_factory=dict)
-    _breaker: Breaker = field(default_factory=Breaker)
+    _breaker: OutageBreaker = field(default_factory=OutageBreaker)
 
     def fail(self, video_id: str, stage: str, reason: str) -> bool:
         """Note a failure. Return whether the video is tried again in this run. Several failures of a video that

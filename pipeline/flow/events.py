@@ -112,7 +112,7 @@ class Work:
     durable: set[ChunkSpan] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.durable.update(self.job.spans)
+        self.durable.update(self.job.chunks)
 
     @property
     def uri(self) -> str:
@@ -129,7 +129,7 @@ class Work:
         self.durable.add(span)
         if not self.is_whole:
             return False
-        self.job = self.job.with_spans(tuple(sorted(self.durable)))
+        self.job = self.job.with_chunks(tuple(sorted(self.durable)))
         return True
 
     @property

@@ -8,7 +8,7 @@ Laws:
   that one.
 - The frames of a cell alone decide which of them are analysed.
 - A frame with a wrong time stamp is not displayed (cores.stamps). In a video without usable time stamps
-  (Probe.stamped) the order of output counts.
+  (Probe.times_are_counted) the order of output counts.
 - The picture of damaged video depends on how it is decoded. So the first sign of damage ends the pass with
   `Damaged`, and the span is decoded again with careful=True: one thread, one keyframe earlier, and FFmpeg's default
   concealment of errors.
@@ -37,7 +37,7 @@ from pipeline.media.place import sketch
 from pipeline.media.probe import Probe
 from pipeline.media.screen import Screen
 from pipeline.media.transport import joined
-from pipeline.media.warnings import DAMAGED, Note, write_notes
+from pipeline.media.warnings import DAMAGED, Note, notes_to_json
 
 
 class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
@@ -77,7 +77,7 @@ class SpanDecoder:
     end_cell: OPEN_END (-1) means the end of the video.
     fps: analysed frames a second; 0: all.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
-    warning: after the iteration the notes of the span as JSON (`warnings.write_notes`), None if there are none.
+    warning: after the iteration the notes of the span as JSON (`warnings.notes_to_json`), None if there are none.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SpanDecoder:
     @property
     def warning(self) -> str | None:
         """The notes about the cells that this span owns, as JSON. Complete after the iteration."""
-        return write_notes(self._notes)
+        return notes_to_json(self._notes)
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         if self._probe.kind == "image":
@@ -148,7 +148,7 @@ class SpanDecoder:
     def _from_first_cell(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield displayed frames with their times in seconds, from the first frame that the span owns on."""
         try:
-            for frame in self._counted() if self._probe.stamped else self._in_line():
+            for frame in self._counted() if self._probe.times_are_counted else self._in_line():
                 if frame.time_s >= 0 and cell_of(frame.time_s, self._cell_s) >= self._first_cell:
                     yield frame.item, frame.time_s
         except FellBack as fall:

@@ -36,7 +36,7 @@ class Probe:
     promised_s: duration that the header states. It may be wrong.
     keyframe_ns: approximate times of keyframes from time zero. May be empty.
     enterable: decoding may begin in the middle.
-    stamped: the time stamps cannot be used. A frame's time is its position in the order of output over `fps`.
+    times_are_counted: the time stamps cannot be used. A frame's time is its position in the order of output over `fps`.
     recorded_at: time of recording in ISO 8601, UTC. None if it is not known.
     stream: index in the container.
     packet_bytes, packet_ids: as in transport.Layout. If there are several IDs, the video continues from one to the
@@ -62,7 +62,7 @@ class Probe:
     promised_s: float
     keyframe_ns: tuple[int, ...]
     enterable: bool
-    stamped: bool
+    times_are_counted: bool
     recorded_at: str | None
     stream: int
     packet_bytes: int

@@ -97,7 +97,7 @@ def _probe_picture(open_source: Opener, codec: str) -> Probe:
         promised_s=0.0,
         keyframe_ns=(),
         enterable=False,
-        stamped=True,
+        times_are_counted=True,
         recorded_at=None,
         stream=0,
         packet_bytes=0,
@@ -116,20 +116,20 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     if not head or not time_base:
         raise DataError(f"no frame of its {stream.codec_context.name} video can be decoded")
     is_clockless = bool(container.format.flags & Flags.no_timestamps.value)
-    start_pts, stamped = find_start(head, time_base)
-    stamped = stamped or is_clockless
+    start_pts, times_are_counted = find_start(head, time_base)
+    times_are_counted = times_are_counted or is_clockless
     stated_rate = _stated_rate(stream, is_clockless=is_clockless)
     fps = stated_rate or DEFAULT_RATE
 
     size = _size(open_source)
     extent = measure_extent(open_source, container, stream, size=size, delay=delay, start_pts=start_pts, fps=fps)
-    stamped, duration_s = stamped or extent.falls_back, extent.duration_s
+    times_are_counted, duration_s = times_are_counted or extent.falls_back, extent.duration_s
     # A keyframe with a wrong time stamp would lead decoding to the wrong place.
     ordered = head[0].pts == start_pts and extent.is_ordered
     keys = [key for key in sorted(extent.keys) if key >= start_pts]
     # Try the middle, or the end of the first group of pictures if that is later.
     targets = [start_pts + int(duration_s / 2 / time_base), *([keys[1] + 1] if len(keys) > 1 else [])]
-    entered = None if stamped or not ordered else find_entry(open_source, stream.index, start_pts, targets)
+    entered = None if times_are_counted or not ordered else find_entry(open_source, stream.index, start_pts, targets)
 
     if entered is None:
         duration_s = min(duration_s, max(LONG_S, Fraction(size, LEAST_BYTES_PER_S)))
@@ -147,7 +147,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     _check_size(width, height)
     transfer = int(stream.codec_context.color_trc or 0)
     is_cut_ts = "mpegts" in formats and all(size % packet for packet in (188, 192, 204))
-    is_guessed = stamped and "avi" not in formats  # in AVI, times are counts of frames by definition
+    is_guessed = times_are_counted and "avi" not in formats  # in AVI, times are counts of frames by definition
     warnings = [
         "ends in the middle of a packet: it may be cut off" if is_cut_ts else None,
         further_videos_warning(container, stream, layout),
@@ -175,7 +175,7 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
         promised_s=round(float(extent.promised_s), 3),
         keyframe_ns=tuple(int((key - start_pts) * time_base * NS) for key in spaced(keys, KEYFRAME_GAP / time_base)),
         enterable=entered is not None,
-        stamped=stamped,
+        times_are_counted=times_are_counted,
         recorded_at=_recorded_at(container, stream),
         stream=stream.index,
         packet_bytes=layout.packet_bytes,

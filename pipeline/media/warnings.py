@@ -31,7 +31,7 @@ MAX_NAMED = 5
 """Most places that a warning lists."""
 
 
-def write_notes(notes: Iterable[Note]) -> str | None:
+def notes_to_json(notes: Iterable[Note]) -> str | None:
     """Return the notes of a chunk as JSON, None if there are none."""
     ordered = sorted(notes)
     return json.dumps(ordered) if ordered else None

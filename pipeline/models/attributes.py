@@ -124,7 +124,7 @@ class Calibration:
 
     def age_std(self, means: NDArray[np.floating], spreads: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return (N,) expected standard errors in years for (N,) raw ages and spreads."""
-        scales, exponents = (np.interp(means, self.knots, each) for each in (self.scales, self.exponents))
+        scales, exponents = (np.interp(means, self.knots, values) for values in (self.scales, self.exponents))
         return np.exp(scales + exponents * log_spread(spreads)).clip(*STD_YEARS)
 
     def female_prob(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -137,14 +137,14 @@ def log_spread(spreads: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.log(np.maximum(spreads, 0.1), dtype=np.float64)
 
 
-def read_calibration(told: Mapping[str, Any]) -> Calibration:
+def read_calibration(fields: Mapping[str, Any]) -> Calibration:
     """Return a Calibration from JSON. Raises KeyError, TypeError or ValueError."""
     knots, shifts, scales, exponents = (
-        tuple(map(float, told[name])) for name in ("knots", "shifts", "scales", "exponents")
+        tuple(map(float, fields[name])) for name in ("knots", "shifts", "scales", "exponents")
     )
     if not len(knots) == len(shifts) == len(scales) == len(exponents):
         raise ValueError("knots, shifts, scales and exponents must be of one length")
-    slope, offset = (float(told[name]) for name in ("slope", "offset"))
+    slope, offset = (float(fields[name]) for name in ("slope", "offset"))
     return Calibration(knots=knots, shifts=shifts, scales=scales, exponents=exponents, slope=slope, offset=offset)
 
 

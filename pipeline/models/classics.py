@@ -142,10 +142,10 @@ class LeviHassner(Classic):
         shares: list[tuple[Tensor, Tensor]] = []
         for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
             crop = pictures[:, top : top + self.side_px, left : left + self.side_px].permute(0, 3, 1, 2).float()
-            for seen in (crop, crop.flip(-1)):
-                ages, genders = self.outputs(seen)
+            for view in (crop, crop.flip(-1)):
+                ages, genders = self.outputs(view)
                 shares.append((torch.softmax(ages.float(), dim=1), torch.softmax(genders.float(), dim=1)))
-        ages, genders = (torch.stack(each).mean(0).clamp_min(1e-12).log() for each in zip(*shares, strict=True))
+        ages, genders = (torch.stack(parts).mean(0).clamp_min(1e-12).log() for parts in zip(*shares, strict=True))
         return self.raw(ages, genders)
 
 

@@ -22,8 +22,8 @@ def _build() -> dict[str, str]:
     assert spec is not None
     assert spec.origin is not None
     text = Path(spec.origin).with_name("version.py").read_text()
-    found = {name: re.search(rf"^{name}\b[^=\n]*= *'([^']+)'", text, re.MULTILINE) for name in ("cuda", "hip")}
-    return {name: match[1] if match else "" for name, match in found.items()}
+    matches = {name: re.search(rf"^{name}\b[^=\n]*= *'([^']+)'", text, re.MULTILINE) for name in ("cuda", "hip")}
+    return {name: match[1] if match else "" for name, match in matches.items()}
 
 
 def _count_gpus(cuda: int) -> int:

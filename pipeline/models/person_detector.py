@@ -72,7 +72,7 @@ class PersonDetector:
             self._network.half()
             head = self._network.model[-1]
             head.float()
-            head.register_forward_pre_hook(lambda _, inputs: ([each.float() for each in inputs[0]],))
+            head.register_forward_pre_hook(lambda _, inputs: ([level.float() for level in inputs[0]],))
 
     @property
     def network(self) -> Any:
@@ -89,15 +89,15 @@ class PersonDetector:
 
         alone: use batches of one, for a video that is a single picture.
         """
-        found: dict[int, Detections] = {}
+        by_place: dict[int, Detections] = {}
         for size in dict.fromkeys(picture.shape for picture in pictures):
             places = [place for place, picture in enumerate(pictures) if picture.shape == size]
             step = 1 if alone else self.batch
             for start in range(0, len(places), step):
                 some = places[start : start + step]
                 for place, detections in zip(some, self._forward([pictures[i] for i in some], step), strict=True):
-                    found[place] = detections
-        return [found[place] for place in range(len(pictures))]
+                    by_place[place] = detections
+        return [by_place[place] for place in range(len(pictures))]
 
     @torch.inference_mode()
     def _forward(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
@@ -119,7 +119,7 @@ class PersonDetector:
             max_time_img=1e9,  # without this limit a slow machine would silently get fewer people
             end2end=bool(getattr(self._network, "end2end", False)),
         )
-        return [self._detections(each.float().cpu().numpy(), fit) for each in rows[: len(pictures)]]
+        return [self._detections(kept.float().cpu().numpy(), fit) for kept in rows[: len(pictures)]]
 
     def _detections(self, rows: NDArray[np.float32], fit: "Fit") -> Detections:
         boxes = np.round(geometry.clip(fit.back(rows[:, :4]), fit.width, fit.height), 1).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pipeline.errors import DataError, PassingError
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
-from pipeline.planning.breaker import Breaker
+from pipeline.planning.outage import OutageBreaker
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Source
@@ -68,7 +68,7 @@ def identify(
 
     Raises PassingError if so many sources in a row cannot be reached that their place must be asleep.
     """
-    breaker = Breaker()
+    breaker = OutageBreaker()
 
     def identify_source(source: Source) -> str | Failure:
         if source.missing:
@@ -107,7 +107,7 @@ def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda:
 
     Raises PassingError as `identify` does.
     """
-    breaker = Breaker()
+    breaker = OutageBreaker()
 
     def probe_content(content: Content) -> Probe | Failure:
         return _tried(lambda: probe(opener(content.uri)), content.video_id, breaker)
@@ -116,7 +116,7 @@ def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda:
     return {content.video_id: probed for content, probed in zip(contents, probes, strict=True)}
 
 
-def _tried(action: Callable[[], Result], name: str, breaker: Breaker) -> Result | Failure:
+def _tried(action: Callable[[], Result], name: str, breaker: OutageBreaker) -> Result | Failure:
     """Return the result of `action` for the source or content `name`, or the reason why there is none."""
     try:
         result = action()

@@ -32,7 +32,7 @@ NOT_KEPT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WantedTables:
     """The tables that a run is to make.
 
     config: the configuration, with the device chosen.
@@ -45,7 +45,7 @@ class Target:
     config_id: str
 
     @classmethod
-    def of(cls, config: Config, registry: Registry) -> "Target":
+    def of(cls, config: Config, registry: Registry) -> "WantedTables":
         """Return the target of a configuration. The sha256 of its models must be known."""
         return cls(config, Recipe.of(config, registry), config_id(config, registry))
 
@@ -76,7 +76,7 @@ class VideoPlan:
     note: a further reason, empty if there is none.
     relink: how the new tables are made from published ones; None if they are not.
     keys: the keys of the durable chunks that are used.
-    spans: the chunks that need no work, disjoint.
+    durable: the chunks that need no work, disjoint.
     faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
     """
 
@@ -85,7 +85,7 @@ class VideoPlan:
     note: str = ""
     relink: Relink | None = None
     keys: Keys
-    spans: tuple[ChunkSpan, ...] = ()
+    durable: tuple[ChunkSpan, ...] = ()
     faces: tuple[tuple[ChunkSpan, str], ...] = ()
 
     @property
@@ -105,7 +105,7 @@ class VideoPlan:
             return "; ".join(filter(None, (self.note, changes)))
         if self.basis is not Basis.VIDEO:
             return "all of its chunks are durable"
-        return "an earlier run was interrupted" if self.spans or self.faces else "seen for the first time"
+        return "an earlier run was interrupted" if self.durable or self.faces else "seen for the first time"
 
     def __str__(self) -> str:
         return f"{self.step}: {self.why}"
@@ -128,15 +128,15 @@ class Planner:
         self._given_work_names = work_names
         self._recipes: dict[str, Recipe | None] = {}
 
-    def plans(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
+    def plans(self, chosen: Iterable[Content], target: WantedTables) -> dict[str, VideoPlan]:
         """Return, by video_id, the cheapest plan for each content that is not done."""
         return {content.video_id: self.plan(content, target) for content in chosen}
 
-    def plans_anew(self, chosen: Iterable[Content], target: Target) -> dict[str, VideoPlan]:
+    def plans_anew(self, chosen: Iterable[Content], target: WantedTables) -> dict[str, VideoPlan]:
         """Return, by video_id, the cheapest plan that needs no published tables."""
         return {content.video_id: self._from_chunks(content.video_id, target) for content in chosen}
 
-    def plan(self, content: Content, target: Target) -> VideoPlan:
+    def plan(self, content: Content, target: WantedTables) -> VideoPlan:
         """Return the cheapest plan for a content that is not done. Tables are read only if `identity.shot_max_s` is
         reduced."""
         plan = self._from_chunks(content.video_id, target)
@@ -175,29 +175,29 @@ class Planner:
         basis = next(basis for basis in Basis if there[basis] and basis >= cheapest_basis(changes))
         if basis <= Basis.EMBEDDINGS:
             return VideoPlan(basis=basis, steps=steps, relink=relink, keys=plan.keys)
-        is_begun = plan.basis < basis or (basis > Basis.CHUNKS and plan.spans)
+        is_begun = plan.basis < basis or (basis > Basis.CHUNKS and plan.durable)
         return replace(plan, steps=steps, note="chunks of an earlier run are there" if is_begun else "")
 
-    def _from_chunks(self, video_id: str, target: Target) -> VideoPlan:
+    def _from_chunks(self, video_id: str, target: WantedTables) -> VideoPlan:
         """Return the plan from the chunks durable under the wanted or equivalent keys, with kept faces for the
         missing ones."""
         best = VideoPlan(basis=Basis.VIDEO, keys=target.recipe.keys)
-        if video_id not in self._objects.spans:
+        if video_id not in self._objects.chunks:
             return best
         alike = [target.recipe, *self._made_alike(target, Basis.CHUNKS)]
         for recipe in alike:
-            spans = tuple(disjoint(self._objects.durable(video_id, recipe.keys)))
-            if is_whole(spans):
-                return VideoPlan(basis=Basis.CHUNKS, keys=recipe.keys, spans=spans)
-        spans = disjoint(self._objects.durable(video_id, target.recipe.keys))
+            durable = tuple(disjoint(self._objects.durable(video_id, recipe.keys)))
+            if is_whole(durable):
+                return VideoPlan(basis=Basis.CHUNKS, keys=recipe.keys, durable=durable)
+        durable = disjoint(self._objects.durable(video_id, target.recipe.keys))
         faces: dict[ChunkSpan, str] = {}
         for recipe in self._made_alike(target, Basis.FACES):
             others = disjoint(self._objects.durable(video_id, recipe.keys))
-            faces |= dict.fromkeys(beside(sorted([*spans, *faces]), others), recipe.keys.enriched)
-        basis = Basis.FACES if is_whole(sorted([*spans, *faces])) else Basis.VIDEO
-        return replace(best, basis=basis, spans=tuple(spans), faces=tuple(sorted(faces.items())))
+            faces |= dict.fromkeys(beside(sorted([*durable, *faces]), others), recipe.keys.enriched)
+        basis = Basis.FACES if is_whole(sorted([*durable, *faces])) else Basis.VIDEO
+        return replace(best, basis=basis, durable=tuple(durable), faces=tuple(sorted(faces.items())))
 
-    def _made_alike(self, target: Target, limit: Basis) -> list[Recipe]:
+    def _made_alike(self, target: WantedTables, limit: Basis) -> list[Recipe]:
         """Return the recipes with kept faces whose chunks lead to the wanted tables from a basis up to `limit`."""
         return [
             recipe
@@ -209,7 +209,7 @@ class Planner:
         ]
 
     def _relink(
-        self, content: Content, row: Row, recipe: Recipe, target: Target, kept: tuple[ChunkSpan, ...]
+        self, content: Content, row: Row, recipe: Recipe, target: WantedTables, kept: tuple[ChunkSpan, ...]
     ) -> Relink | None:
         """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
         recipe."""
@@ -227,7 +227,7 @@ class Planner:
             before=before,
             after=target.config,
             csv_names=tuple(self._index.csv_names(content.video_id)),
-            spans=kept if before.biometrics.keep else (),
+            durable=kept if before.biometrics.keep else (),
             in_sequence=content.video_id in self._in_sequences,
         )
 

@@ -33,8 +33,8 @@ def keys(config: Config, registry: Registry) -> Keys:
     roles, sections = OBSERVED_ROLES, SHAPED_BY["observed"]
     if config.observe.whole_frame_faces:
         roles, sections = (*roles, "face_detector"), (*sections, "faces")
-    looks = {role: sha for role, sha in shas.items() if role.split(".")[0] in roles}
-    observed = digest(REVISION, config.result_knobs(*sections), looks)
+    used = {role: sha for role, sha in shas.items() if role.split(".")[0] in roles}
+    observed = digest(REVISION, config.result_knobs(*sections), used)
     return Keys(observed, digest(observed, config.result_knobs(*SHAPED_BY["enriched"]), shas))
 
 

@@ -38,7 +38,7 @@ class Relink:
     before: the old configuration.
     after: the new configuration.
     csv_names: names of the CSV files to write.
-    spans: its durable chunks, if they are kept.
+    durable: its durable chunks, if they are kept.
     in_sequence: whether later files of a sequence may be linked with the persons of this video.
     """
 
@@ -49,7 +49,7 @@ class Relink:
     before: Config
     after: Config
     csv_names: tuple[str, ...]
-    spans: tuple[ChunkSpan, ...]
+    durable: tuple[ChunkSpan, ...]
     in_sequence: bool = False
 
     @property
@@ -66,20 +66,20 @@ class Relink:
         return compare(self.recipe, self.wanted)
 
 
-def kept_spans(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]:
+def kept_chunks(store: Store, recipe: Recipe) -> dict[str, tuple[ChunkSpan, ...]]:
     """Return the durable chunks of every video made by a recipe, if they cover the whole video."""
-    durable = Ledger(store, recipe.keys).durable()
-    whole = {video_id: tuple(disjoint(spans)) for video_id, spans in durable.items()}
-    return {video_id: spans for video_id, spans in whole.items() if is_whole(spans)}
+    by_video = Ledger(store, recipe.keys).durable()
+    whole = {video_id: tuple(disjoint(chunks)) for video_id, chunks in by_video.items()}
+    return {video_id: chunks for video_id, chunks in whole.items() if is_whole(chunks)}
 
 
 def choose_basis(task: Relink) -> Basis:
-    """Return the way to make a video's tables again. Raises UserError if the stored data does not suffice."""
+    """Return the basis for a video's new tables. Raises UserError if the stored data does not suffice."""
     needs = cheapest_basis(task.changes)
     lacking = _lacks_scores(task, needs)
     if not lacking:
         return Basis.SCORES
-    if task.spans and needs <= Basis.CHUNKS:
+    if task.durable and needs <= Basis.CHUNKS:
         has_vectors = task.store.exists(f"embeddings/{task.video_id}.parquet")
         return Basis.EMBEDDINGS if needs <= Basis.EMBEDDINGS and has_vectors else Basis.CHUNKS
     raise UserError(f"{task.row['uri']}: {lacking}")
@@ -106,7 +106,7 @@ def _lacks_scores(task: Relink, needs: Basis) -> str:
         names = ", ".join(change.name for change in changes)
         return f"{names}: needs the boxes and embeddings of all frames, which are not kept; {KEPT_BY}"
     if needs is Basis.EMBEDDINGS:
-        told = ", ".join(f"{change.name} from {change.before} to {change.after}" for change in changes)
-        return f"{told}: needs the embeddings of its tracklets, which are not kept; {KEPT_BY}"
+        described = ", ".join(f"{change.name} from {change.before} to {change.after}" for change in changes)
+        return f"{described}: needs the embeddings of its tracklets, which are not kept; {KEPT_BY}"
     crowded = crowded_out(task)
     return crowded and f"identity.shot_max_s={task.after.identity.shot_max_s:g}: {crowded}; {KEPT_BY}"

@@ -85,17 +85,17 @@ class Claim:
     def from_json(cls, content: bytes, where: str) -> Self:
         """Raises UserError if the content is no claim."""
         try:
-            told = json.loads(content)
-            told["process"] = ProcessIdentity.from_json(told["process"])
+            fields = json.loads(content)
+            fields["process"] = ProcessIdentity.from_json(fields["process"])
             for name in ("taken_at", "renewed_at"):
-                told[name] = datetime.fromisoformat(told[name])
-            return cls(**{name: told[name] for name in cls.__slots__})
+                fields[name] = datetime.fromisoformat(fields[name])
+            return cls(**{name: fields[name] for name in cls.__slots__})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where} is no lease; remove it if no run is writing there") from error
 
     def to_json(self) -> bytes:
-        told = asdict(self) | {name: getattr(self, name).isoformat() for name in ("taken_at", "renewed_at")}
-        return json.dumps(told, indent=2).encode()
+        fields = asdict(self) | {name: getattr(self, name).isoformat() for name in ("taken_at", "renewed_at")}
+        return json.dumps(fields, indent=2).encode()
 
     def facts(self) -> dict[str, Any]:
         """Return what programs may want to know about a holder."""
@@ -132,7 +132,7 @@ def _submission_id() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StoredClaim:
     """What was found.
 
     claim: the claim that counts. None if there is none.
@@ -156,9 +156,9 @@ class Register(Protocol):
     @property
     def strength(self) -> Strength: ...
 
-    def read(self) -> Seen: ...
+    def read(self) -> StoredClaim: ...
 
-    def claim(self, seen: Seen, claim: Claim) -> str | None:
+    def claim(self, before: StoredClaim, claim: Claim) -> str | None:
         """Store a new claim in place of the one that was seen. Return its version, or None if another was quicker."""
         ...
 
@@ -174,17 +174,17 @@ class SwappedFile:
     store: Store
     strength: Strength = "full"
 
-    def read(self) -> Seen:
+    def read(self) -> StoredClaim:
         try:
             content, etag = self.store.read_with_etag(FILE)
         except FileNotFoundError:
-            return Seen(None, "")
-        return Seen(Claim.from_json(content, self.store.full(FILE)), etag)
+            return StoredClaim(None, "")
+        return StoredClaim(Claim.from_json(content, self.store.full(FILE)), etag)
 
-    def claim(self, seen: Seen, claim: Claim) -> str | None:
-        if seen.claim is None:
+    def claim(self, before: StoredClaim, claim: Claim) -> str | None:
+        if before.claim is None:
             return self.store.create(FILE, claim.to_json())
-        return self.renew(seen.version, claim)
+        return self.renew(before.version, claim)
 
     def renew(self, version: str, claim: Claim) -> str | None:
         return self.store.replace(FILE, claim.to_json(), version)
@@ -201,18 +201,18 @@ class NumberedFiles:
     strength: Strength
     sleep: Callable[[float], None] = time.sleep
 
-    def read(self) -> Seen:
+    def read(self) -> StoredClaim:
         for _ in range(TRIES):
             if (name := self._leader()) is None:
-                return Seen(None, "")
+                return StoredClaim(None, "")
             try:
                 content = self.store.read(name)
             except FileNotFoundError:  # the next holder has removed it
                 continue
-            return Seen(Claim.from_json(content, self.store.full(name)), _version(name, content))
+            return StoredClaim(Claim.from_json(content, self.store.full(name)), _version(name, content))
         raise PassingError(f"{self.store.full(FOLDER)}: the claims change too fast")
 
-    def claim(self, seen: Seen, claim: Claim) -> str | None:
+    def claim(self, before: StoredClaim, claim: Claim) -> str | None:
         name = self._name(claim)
         if self.strength == "create-only":
             if self.store.create(name, claim.to_json()) is None:
@@ -268,8 +268,8 @@ def probe(store: Store) -> Strength:
         """Return the etag of the mark if `content` was written to it. The answer may have got lost."""
         if etag is not None:
             return etag
-        found, etag = store.read_with_etag(mark)
-        return etag if found == content else None
+        stored, etag = store.read_with_etag(mark)
+        return etag if stored == content else None
 
     try:
         etag = is_written(b"1", store.create(mark, b"1"))
@@ -288,12 +288,12 @@ def probe(store: Store) -> Strength:
         store.delete(mark)
 
 
-def look(store: Store) -> Claim | None:
+def latest_claim(store: Store) -> Claim | None:
     """Return the claim of the latest holder of an output, ended or not. None if there is none or it cannot be read."""
-    found = []
+    claims = []
     for register in (SwappedFile(store), NumberedFiles(store, "advisory")):
         try:
-            found.append(register.read().claim)
+            claims.append(register.read().claim)
         except UserError:
             continue
-    return max((claim for claim in found if claim), key=lambda claim: claim.renewed_at, default=None)
+    return max((claim for claim in claims if claim), key=lambda claim: claim.renewed_at, default=None)

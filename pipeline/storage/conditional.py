@@ -135,8 +135,8 @@ def _partial(path: str, content: bytes) -> Iterator[Path]:
 
 
 def _etag(path: str | int) -> str:
-    found = os.stat(path)
-    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+    status = os.stat(path)
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
 
 
 class _S3Writes:
@@ -162,8 +162,8 @@ class _S3Writes:
             finally:
                 answer["Body"].close()
 
-        found: Any = fsspec.asyn.sync(self._fs.loop, get)
-        return found
+        content_and_etag: Any = fsspec.asyn.sync(self._fs.loop, get)
+        return content_and_etag
 
 
 def _answered(put: Callable[[], Any]) -> str | None:

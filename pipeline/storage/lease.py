@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import LeaseError, MachineError, PassingError
-from pipeline.storage.claims import FOLDER, Claim, Register, Seen, Strength
+from pipeline.storage.claims import FOLDER, Claim, Register, StoredClaim, Strength
 from pipeline.storage.store import Store
 
 TTL_S = 90.0
@@ -139,11 +139,11 @@ class Lease:
             except UNCLEAR as error:
                 version, unclear = None, error
             if version is None:
-                seen = self._register.read()
-                if seen.claim is None or seen.claim.holder != self._claim.holder:
-                    raise lost(self._register.store, seen.claim)
-                self._version = seen.version
-                version = seen.version if seen.claim == claim else None  # it was written, and the answer got lost
+                stored = self._register.read()
+                if stored.claim is None or stored.claim.holder != self._claim.holder:
+                    raise lost(self._register.store, stored.claim)
+                self._version = stored.version
+                version = stored.version if stored.claim == claim else None  # it was written, and the answer got lost
             if version is not None:
                 self._claim, self._version = claim, version
                 return
@@ -172,40 +172,40 @@ def take(
     first, version, unchanged_since = None, None, started
     failures = 0
     while failures < MOST_FAILURES:
-        seen, now = register.read(), clock()
-        if seen.version != version:
-            version, unchanged_since = seen.version, now
-        held = seen.claim
+        current, now = register.read(), clock()
+        if current.version != version:
+            version, unchanged_since = current.version, now
+        held = current.claim
         if held is None or held.is_free() or now - unchanged_since >= held.ttl_s:
-            mine = Claim.of_this_process(command, run_id, TTL_S if ttl_s is None else ttl_s, seen.fence + 1)
-            if (own := _claim(register, seen, mine)) is not None:
-                return Lease(register, mine, own, before=held, clock=clock)
+            mine = Claim.of_this_process(command, run_id, TTL_S if ttl_s is None else ttl_s, current.fence + 1)
+            if (taken_version := _claim(register, current, mine)) is not None:
+                return Lease(register, mine, taken_version, before=held, clock=clock)
             failures += 1
             continue
         if first is None:
-            first = seen
-        seems_dead = seen == first and held.looks_silent()
+            first = current
+        seems_dead = current == first and held.looks_silent()
         if now - started >= wait_s and not seems_dead:
             raise refused(store, held)
-        if seen == first and now == unchanged_since:
+        if current == first and now == unchanged_since:
             seems = f"silent since {held.renewed_at:%Y-%m-%d %H:%M:%S UTC}" if seems_dead else "at work"
             say(f"waiting for {held}, which is {seems}")
         sleep(min(POLL_S, held.ttl_s / 4))
     raise PassingError(f"{store.full(FOLDER)}: the lease cannot be taken")
 
 
-def _claim(register: Register, seen: Seen, mine: Claim) -> str | None:
+def _claim(register: Register, before: StoredClaim, mine: Claim) -> str | None:
     """Store a claim. Return its version, or None if another run was quicker."""
     unclear = None
     try:
-        version = register.claim(seen, mine)
+        version = register.claim(before, mine)
     except UNCLEAR as error:
         version, unclear = None, error
     if version is None:
         after = register.read()
         if after.claim is not None and after.claim.holder == mine.holder:  # the answer got lost
             return after.version
-        if unclear is not None and after == seen:
+        if unclear is not None and after == before:
             raise unclear
     return version
 

@@ -50,10 +50,10 @@ class Keys:
 class Objects:
     """All durable objects of an output.
 
-    spans: video_id -> folder name -> the chunks in that folder.
+    chunks: video_id -> folder name -> the chunks in that folder.
     """
 
-    spans: Mapping[str, Mapping[str, set[ChunkSpan]]]
+    chunks: Mapping[str, Mapping[str, set[ChunkSpan]]]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Objects":
@@ -67,7 +67,7 @@ class Objects:
 
     def durable(self, video_id: str, keys: Keys) -> list[ChunkSpan]:
         """Return the chunks of a video whose two objects both exist under `keys`, in order."""
-        by_folder = self.spans.get(video_id, {})
+        by_folder = self.chunks.get(video_id, {})
         observed, enriched = (by_folder.get(name, set()) for name in keys.folders)
         return sorted(observed & enriched)
 
@@ -96,8 +96,8 @@ class Ledger:
     def durable(self) -> dict[str, list[ChunkSpan]]:
         """Return the durable chunks of every video under these keys, in order."""
         objects = Objects.of(self.store.names(WORK))
-        both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.spans}
-        return {video_id: spans for video_id, spans in both.items() if spans}
+        both = {video_id: objects.durable(video_id, self.keys) for video_id in objects.chunks}
+        return {video_id: chunks for video_id, chunks in both.items() if chunks}
 
     def durable_of(self, video_id: str) -> list[ChunkSpan]:
         """Return the durable chunks of one video under these keys, in order."""
@@ -161,10 +161,10 @@ class Ledger:
         return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns), use_threads=False)
 
 
-def is_whole(spans: Sequence[ChunkSpan]) -> bool:
-    """Return whether sorted `spans` cover a video from its first cell to its end without a gap."""
+def is_whole(chunks: Sequence[ChunkSpan]) -> bool:
+    """Return whether sorted `chunks` cover a video from its first cell to its end without a gap."""
     reached = 0
-    for first, end in spans:
+    for first, end in chunks:
         if first != reached:
             return False
         reached = end

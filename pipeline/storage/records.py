@@ -30,12 +30,12 @@ def show_video(store: Store, video_id: str, content: bytes) -> None:
     if guard is None or not guard.swaps:
         store.put(name, content)
         return
-    found, etag = _read_with_etag(store, name)
-    if found == content:
+    stored, etag = _read_with_etag(store, name)
+    if stored == content:
         return  # by a first try that could not report it
     if (
         etag is not None
-        and _hidden_by(found) == guard.note
+        and _hidden_by(stored) == guard.note
         and (store.replace(name, content, etag) is not None or store.read(name) == content)  # an answer can get lost
     ):
         return
@@ -67,9 +67,9 @@ def hide_video(store: Store, video_id: str) -> None:
         return
     hidden = tables.encode_rows(schema.with_metadata({**(schema.metadata or {}), HIDDEN_BY: guard.note}), [])
     for _ in range(TRIES):
-        found, etag = _read_with_etag(store, name)
+        stored, etag = _read_with_etag(store, name)
         guard.confirm(at_once=True)  # after the read: whoever takes over from now on changes the etag
-        if _hidden_by(found) == guard.note:
+        if _hidden_by(stored) == guard.note:
             return
         if (store.create(name, hidden) if etag is None else store.replace(name, hidden, etag)) is not None:
             return
@@ -86,10 +86,10 @@ def _read_with_etag(store: Store, name: str) -> tuple[bytes, str] | tuple[bytes,
 def _hidden_by(content: bytes) -> str | None:
     """Return the note of the guard under which a video was hidden."""
     try:
-        found = (pq.read_schema(io.BytesIO(content)).metadata or {}).get(HIDDEN_BY)
+        note = (pq.read_schema(io.BytesIO(content)).metadata or {}).get(HIDDEN_BY)
     except pa.ArrowException:  # there is no file, or a damaged one
         return None
-    return None if found is None else found.decode()
+    return None if note is None else note.decode()
 
 
 def _video(video_id: str) -> str:

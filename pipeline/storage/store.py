@@ -163,7 +163,7 @@ class Store:
             return
         partial = target.parent / f".{uuid.uuid4().hex}{PARTIAL}"  # a name with more text might be too long
         try:
-            with told_shortage(self.uri):
+            with shortage_is_an_error(self.uri):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with partial.open("wb") as file:
                     yield file
@@ -319,7 +319,7 @@ class Store:
         Errors for missing files are passed on unchanged. All others are PassingError, UserError or MachineError.
         """
         if self.is_local:
-            with told_shortage(self.uri):
+            with shortage_is_an_error(self.uri):
                 return action()
         try:
             return patiently(action, self.uri)
@@ -355,10 +355,13 @@ def _temporary() -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
     """
     folder = tempfile.gettempdir()
     is_nameless = OPEN_FILES.is_dir()
-    with told_shortage(folder), tempfile.TemporaryFile() if is_nameless else tempfile.NamedTemporaryFile() as file:
+    with (
+        shortage_is_an_error(folder),
+        tempfile.TemporaryFile() if is_nameless else tempfile.NamedTemporaryFile() as file,
+    ):
 
         def written() -> str:
-            with told_shortage(folder):
+            with shortage_is_an_error(folder):
                 file.flush()
                 os.fsync(file.fileno())
             return str(OPEN_FILES / str(file.fileno())) if is_nameless else file.name
@@ -367,7 +370,7 @@ def _temporary() -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
 
 
 @contextmanager
-def told_shortage(place: str) -> Iterator[None]:
+def shortage_is_an_error(place: str) -> Iterator[None]:
     """Raise MachineError for an OSError that means that the machine lacks a resource."""
     try:
         yield

@@ -166,9 +166,9 @@ def raw_of(estimator: StarterEstimator, faces: pd.DataFrame, read: Callable[[Pat
         (*estimator.raw(pictures), rows["age"], rows["gender"] == "F", rows["copy_px"])
         for rows, pictures in aligned(faces, read, batch=batch, copies_px=COPIES_PX)
     ]
-    means, spreads, logits, ages, is_female, copy_px = (np.concatenate(each) for each in zip(*parts, strict=True))
+    means, spreads, logits, ages, is_female, copy_px = (np.concatenate(values) for values in zip(*parts, strict=True))
     weights = np.where(copy_px == 0, 1.0, COPIES_WEIGHT / len(COPIES_PX))
-    means, spreads, logits, ages = (np.asarray(each, np.float64) for each in (means, spreads, logits, ages))
+    means, spreads, logits, ages = (np.asarray(values, np.float64) for values in (means, spreads, logits, ages))
     return Raw(means, spreads, logits, ages, np.asarray(is_female, bool), weights)
 
 
@@ -383,7 +383,7 @@ def predict(network: nn.Module, pictures: NDArray[np.uint8], batch: int = 64) ->
     for start in range(0, len(pictures), batch):
         with torch.autocast(device.type, torch.bfloat16):
             outputs.append(network(_samples(torch.from_numpy(pictures[start : start + batch]).to(device))))
-    ages, women = (torch.cat([part.float() for part in each]).cpu() for each in zip(*outputs, strict=True))
+    ages, women = (torch.cat([part.float() for part in parts]).cpu() for parts in zip(*outputs, strict=True))
     return ages, women
 
 
@@ -394,7 +394,7 @@ def settings_of(params: AttributeTrainingParams) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -415,8 +415,8 @@ def _step(
         targets = torch.lerp(targets, shares, params.teacher_share)
         women = torch.lerp(women, probs, params.teacher_share)
         years = torch.lerp(years, shares @ _years(device), params.teacher_share)
-    if (own := inputs.mixed_share) < 1:
-        samples, targets, years, women = (own * x + (1 - own) * x.flip(0) for x in (samples, targets, years, women))
+    if (share := inputs.mixed_share) < 1:
+        samples, targets, years, women = (share * x + (1 - share) * x.flip(0) for x in (samples, targets, years, women))
     with torch.autocast(device.type, torch.bfloat16):
         age_logits, women_logits = network(samples)
     logs = torch.log_softmax(age_logits.float(), dim=1)

@@ -288,7 +288,7 @@ def distribution_loss(student: torch.Tensor, teacher: torch.Tensor, score: torch
     if not len(weight):
         return student.sum() * 0
     mine, its = (
-        each.permute(0, 2, 1)[some].float().view(-1, 4, REG_MAX).log_softmax(-1) for each in (student, teacher)
+        logits.permute(0, 2, 1)[some].float().view(-1, 4, REG_MAX).log_softmax(-1) for logits in (student, teacher)
     )
     divergence = functional.kl_div(mine, its, reduction="none", log_target=True).sum(-1).mean(-1)
     return (divergence * weight).sum() / weight.sum()
@@ -394,7 +394,7 @@ class Trainer:
             ),
             strict=True,
         )
-        owners = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
+        owners = np.repeat(np.arange(len(boxes)), [len(boxes_of_one) for boxes_of_one in boxes])
         arrays = (np.stack(pictures), np.vstack(boxes), owners, np.array(labelled))
         return Inputs(*(torch.from_numpy(array) for array in arrays), done=task.done)
 
@@ -445,8 +445,8 @@ def pseudo_labelled(pictures: Sequence[Picture], teacher: PersonDetector) -> lis
     """Label pictures with the teacher's confident detections."""
     detections = teacher(pictures)
     return [
-        Example(picture, each.boxes[each.scores >= PSEUDO_SCORE], labelled=False)
-        for picture, each in zip(pictures, detections, strict=True)
+        Example(picture, boxed.boxes[boxed.scores >= PSEUDO_SCORE], labelled=False)
+        for picture, boxed in zip(pictures, detections, strict=True)
     ]
 
 

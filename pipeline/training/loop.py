@@ -158,7 +158,7 @@ class Run:
         rows.append({key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()})
         draft = path.with_name(f".{HISTORY}.{os.getpid()}")
         with draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for each in rows for key in each)))
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for written in rows for key in written)))
             writer.writeheader()
             writer.writerows(rows)
         draft.replace(path)

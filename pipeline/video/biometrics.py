@@ -68,7 +68,7 @@ def _embeddings(
     for start in range(0, len(order), ROWS_OF_VECTORS):
         some = order[start : start + ROWS_OF_VECTORS]
         yield table("body", tracklet_ids[some].tolist(), [None] * len(some), tracked.bodies[some])
-    for chunk in range(len(job.spans)):
+    for chunk in range(len(job.chunks)):
         vectors = unit_vectors(faces_of(job, chunk))
         if vectors is None:
             continue

@@ -150,11 +150,11 @@ class BlockReader:
         """Return the rows of the frames [first_frame, end_frame), in order of frames."""
         start, end = np.searchsorted(self._last, first_frame), np.searchsorted(self._first, end_frame)
         self._read = {i: self._read[i] if i in self._read else self._rows(i) for i in range(start, end)}
-        found = [np.zeros(0, BOX)]
+        pieces = [np.zeros(0, BOX)]
         for rows in self._read.values():
-            own = slice(*np.searchsorted(rows["frame"], (first_frame, end_frame)))
-            found.append(rows[own])
-        return np.concatenate(found)
+            wanted = slice(*np.searchsorted(rows["frame"], (first_frame, end_frame)))
+            pieces.append(rows[wanted])
+        return np.concatenate(pieces)
 
     def _rows(self, index: int) -> BoxRows:
         rows = self._blocks[index].rows

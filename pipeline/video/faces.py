@@ -50,38 +50,42 @@ class VideoFaces:
 
 def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, boxes: BlockReader) -> VideoFaces:
     """Return all faces, each with the tracklet of its detection."""
-    tables_, frames, tracklets = [], [], []
+    shown, frames, tracklets = [], [], []
     means: dict[int, NDArray[np.float32]] = {}
     steadiness: dict[int, float] = {}
-    looks: dict[int, AppearanceLog] = defaultdict(AppearanceLog)
+    appearances: dict[int, AppearanceLog] = defaultdict(AppearanceLog)
     weights: dict[int, float] = defaultdict(float)
-    for chunk in range(len(job.spans)):
+    for chunk in range(len(job.chunks)):
         faces = faces_of(job, chunk)
-        tables_.append(pa.table([faces.field(field.name) for field in SHOWN_OF_FACES], pa.schema(SHOWN_OF_FACES)))
+        shown.append(pa.table([faces.field(field.name) for field in SHOWN_OF_FACES], pa.schema(SHOWN_OF_FACES)))
         frames.append(integers(faces, "frame") + timeline.first_frames[chunk])
         on = integers(faces, "detection", null=-1)
-        found = boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
+        rows_of_boxes = (
+            boxes.between(*timeline.first_frames[chunk : chunk + 2].tolist()) if len(on) else np.zeros(0, BOX)
+        )
         # The array is one longer than necessary. Its last place is for index -1, a face without a person.
-        by_detection = np.full(2 + max(on.max(initial=-1), found["detection"].max(initial=-1)), -1)
-        by_detection[found["detection"]] = tracked.tracklets(found)
+        by_detection = np.full(2 + max(on.max(initial=-1), rows_of_boxes["detection"].max(initial=-1)), -1)
+        by_detection[rows_of_boxes["detection"]] = tracked.tracklets(rows_of_boxes)
         tracklets.append(by_detection[on])
         vectors = unit_vectors(faces)
         if vectors is not None:
             judged = flags(faces, "judged")
             quality = reals(faces, "quality")
-            own = np.flatnonzero(judged & (tracklets[-1] >= 0) & vectors.any(axis=1))
-            for i in own[np.argsort(frames[-1][own], kind="stable")].tolist():
+            usable = np.flatnonzero(judged & (tracklets[-1] >= 0) & vectors.any(axis=1))
+            for i in usable[np.argsort(frames[-1][usable], kind="stable")].tolist():
                 tracklet, frame = int(tracklets[-1][i]), int(frames[-1][i])
-                looks[tracklet].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
+                appearances[tracklet].add(frame, int(timeline.times_ns[frame]), vectors[i] * quality[i])
                 weights[tracklet] += float(quality[i])
         end = timeline.first_frames[chunk + 1]
-        for tracklet in [one for one in looks if tracked.last_frames[one] < end or chunk + 1 == len(job.spans)]:
-            (look,) = looks.pop(tracklet).parts(None)
+        for tracklet in [
+            number for number in appearances if tracked.last_frames[number] < end or chunk + 1 == len(job.chunks)
+        ]:
+            (appearance,) = appearances.pop(tracklet).parts(None)
             if weights.pop(tracklet) >= MIN_FACE_WEIGHT:
-                means[tracklet], steadiness[tracklet] = unit_vector(look.total), look.steadiness
+                means[tracklet], steadiness[tracklet] = unit_vector(appearance.total), appearance.steadiness
     return VideoFaces(
-        pa.concat_tables(tables_),
-        np.repeat(np.arange(len(frames)), [len(each) for each in frames]),
+        pa.concat_tables(shown),
+        np.repeat(np.arange(len(frames)), [len(numbers) for numbers in frames]),
         np.concatenate(frames).astype(np.int64),
         np.concatenate(tracklets).astype(np.int64),
         means,
@@ -90,4 +94,4 @@ def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, bo
 
 
 def faces_of(job: VideoChunks, chunk: int) -> pa.StructArray:
-    return items_of(job.ledger.enriched(job.video_id, job.spans[chunk], rows.FACES.names), "faces")
+    return items_of(job.ledger.enriched(job.video_id, job.chunks[chunk], rows.FACES.names), "faces")

@@ -23,7 +23,7 @@ from pipeline.video.tracklets import Summaries
 from pipeline.video.windows import fill_ns, frames_of_shots, windows
 
 COPIED_TO_DETECTIONS = ("age_low", "age_high", "age_why_not", "gender_why_not")
-"""The columns that `detections` copies unchanged from `persons`, besides gender and those of age_columns."""
+"""The columns that `detections` copies unchanged from `persons`, besides gender and those of five_year_group."""
 PERSON_COLUMNS = ("person_id", "age_min", "age_max", "age_actual", "gender", *COPIED_TO_DETECTIONS)
 """The columns of `detections`, `tracklets` and `faces` that identify or describe a person."""
 

@@ -15,7 +15,7 @@ class VideoChunks:
     """The durable chunks of a video, and the settings for the tables made of them.
 
     video_id: id of the content.
-    spans: (first_cell, end_cell) of each chunk, in order.
+    chunks: (first_cell, end_cell) of each chunk, in order.
     csv_names: names of the CSV files to write.
     ledger: holds the durable objects.
     config: of the tables to make.
@@ -25,7 +25,7 @@ class VideoChunks:
     """
 
     video_id: str
-    spans: tuple[ChunkSpan, ...]
+    chunks: tuple[ChunkSpan, ...]
     csv_names: tuple[str, ...]
     ledger: Ledger
     config: Config
@@ -33,8 +33,8 @@ class VideoChunks:
     priors: Likenesses
     in_sequence: bool = False
 
-    def with_spans(self, spans: tuple[ChunkSpan, ...]) -> Self:
-        return replace(self, spans=spans)
+    def with_chunks(self, chunks: tuple[ChunkSpan, ...]) -> Self:
+        return replace(self, chunks=chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

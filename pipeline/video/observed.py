@@ -37,7 +37,7 @@ def _read(job: VideoChunks, name: str, sources: NDArray[np.void]) -> pa.Array:
     """Return a field of some detections, ordered by chunk, then detection."""
     parts = []
     for chunk in np.unique(sources["chunk"]).tolist():
-        table = job.ledger.observed(job.video_id, job.spans[chunk], [f"detections.list.element.{name}"])
+        table = job.ledger.observed(job.video_id, job.chunks[chunk], [f"detections.list.element.{name}"])
         detections = np.sort(sources["detection"][sources["chunk"] == chunk])
         parts.append(items_of(table, "detections").field(name).take(pa.array(detections)))
     return pa.concat_arrays(parts) if parts else pa.nulls(0)

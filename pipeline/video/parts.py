@@ -81,22 +81,22 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
     work_ms = 0.0
     for shot, (first, end) in enumerate(np.searchsorted(frames, np.array(shots)).tolist()):
         num_detections = timeline.num_detections[frames[first:end]]
-        for one in segments(
+        for segment in segments(
             times_ns[first:end] / 1e9,
             num_detections > 0,
             memory=memory,
             silence_s=silence_s(track.memory_s, step_s),
             hole_updates=hole_updates(updates),
         ):
-            own = slice(first + one.start, first + one.end)
+            piece = slice(first + segment.start, first + segment.end)
             min_frames = min(track.min_frames, end - first)
-            steady = timeline.steady.within(frames[own])
+            steady = timeline.steady.within(frames[piece])
             is_brief = end - first < max(track.min_frames, 2)
             waiting.append(
-                PartOfShot(shot, frames[own], times_ns[own], steady, one.updates_before, min_frames, is_brief)
+                PartOfShot(shot, frames[piece], times_ns[piece], steady, segment.updates_before, min_frames, is_brief)
             )
-            work_ms += MS_PER_FRAME * (one.end - one.start)
-            work_ms += MS_PER_DETECTION * int(num_detections[one.start : one.end].sum())
+            work_ms += MS_PER_FRAME * (segment.end - segment.start)
+            work_ms += MS_PER_DETECTION * int(num_detections[segment.start : segment.end].sum())
             if work_ms >= MS_PER_PART:
                 parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting)))
                 waiting, work_ms = [], 0.0

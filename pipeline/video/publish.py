@@ -16,7 +16,7 @@ from pipeline import rows
 from pipeline.columns import flags, ids_or_null, integers, make_table, reals, reals_or_null
 from pipeline.cores.link.pairs import Links
 from pipeline.cores.number import number_persons
-from pipeline.cores.vote import PersonParams, Vote, age_columns, vote
+from pipeline.cores.vote import PersonParams, Vote, five_year_group, vote
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
 from pipeline.video.facts import COPIED_TO_DETECTIONS, Facts
@@ -44,12 +44,12 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     person_ids = number_persons(np.arange(1, len(labels) + 1), labels)
     judged, on = flags(facts.faces, "judged"), _tracklets_of_faces(facts)
     person_of_face = np.where(judged, np.append(0, person_ids)[on], 0)
-    said = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
+    columns = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
-        own = np.flatnonzero(person_of_face == person)
-        ages, stds, probs, qualities = (column[own] for column in said)
-        votes.append(vote(ages, stds, probs, qualities, params.with_looks(facts.num_analysed)))
+        faces_of_person = np.flatnonzero(person_of_face == person)
+        ages, stds, probs, qualities = (column[faces_of_person] for column in columns)
+        votes.append(vote(ages, stds, probs, qualities, params.with_analysed(facts.num_analysed)))
     return People(person_ids, links, votes)
 
 
@@ -79,7 +79,7 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
 
 def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
     """Yield the rows of `detections`, ordered by frame, then person."""
-    ages = [age_columns(vote.age) for vote in people.votes]
+    ages = [five_year_group(vote.age) for vote in people.votes]
     by_person = {
         "age_min": np.array([0, *(age.age_min for age in ages)], np.int64),
         "age_max": np.array([0, *(age.age_max for age in ages)], np.int64),
@@ -87,7 +87,7 @@ def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
         "gender": np.array(["", *(vote.gender for vote in people.votes)]),
     }
     dataset = rows.DATASETS["detections"]
-    as_told = {
+    copied = {
         name: pa.array([None, *(getattr(vote, name) for vote in people.votes)], dataset.field(name).type)
         for name in COPIED_TO_DETECTIONS
     }
@@ -95,9 +95,9 @@ def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
         person = people.person_ids[integers(window, "tracklet_id") - 1]
         order = np.lexsort((person, integers(window, "frame_num")))
         person = person[order]
-        told: dict[str, Any] = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
-        told |= {name: by.take(pa.array(person)) for name, by in as_told.items()}
-        yield _with("detections", window.take(pa.array(order)), told)
+        of_persons: dict[str, Any] = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
+        of_persons |= {name: by.take(pa.array(person)) for name, by in copied.items()}
+        yield _with("detections", window.take(pa.array(order)), of_persons)
 
 
 def _persons(facts: Facts, people: People) -> pa.Table:
@@ -141,6 +141,6 @@ def _tracklets_of_faces(facts: Facts) -> NDArray[np.int64]:
     return integers(facts.faces, "tracklet_id", null=0)
 
 
-def _with(dataset: str, facts: pa.Table, told: Mapping[str, Any]) -> pa.Table:
+def _with(dataset: str, facts: pa.Table, of_persons: Mapping[str, Any]) -> pa.Table:
     """Return the rows of a dataset from its facts and its columns about persons."""
-    return make_table(rows.DATASETS[dataset], {name: facts[name] for name in facts.column_names} | dict(told))
+    return make_table(rows.DATASETS[dataset], {name: facts[name] for name in facts.column_names} | dict(of_persons))

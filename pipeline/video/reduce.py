@@ -40,7 +40,7 @@ def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
     records.write_video(store, row)
     if not job.config.biometrics.keep:
         job.ledger.clear(job.video_id)
-    return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.spans))
+    return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.chunks))
 
 
 def publish_chunks(

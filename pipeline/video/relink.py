@@ -41,7 +41,7 @@ class RelinkJob:
 
     @property
     def num_chunks(self) -> int:
-        return 0 if self.basis is Basis.SCORES else len(self.relink.spans)
+        return 0 if self.basis is Basis.SCORES else len(self.relink.durable)
 
 
 def publish_relinked(job: RelinkJob) -> PublishedVideo:

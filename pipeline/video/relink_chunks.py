@@ -30,7 +30,7 @@ def publish_from_chunks(task: Relink, basis: Basis, place: Store) -> dict[str, i
     """Write the tables into `place`. Return the values of num_shots and num_persons for `videos`."""
     chunks = VideoChunks(
         video_id=task.video_id,
-        spans=task.spans,
+        chunks=task.durable,
         csv_names=task.csv_names,
         ledger=Ledger(task.store, task.recipe.keys),
         config=task.after,
@@ -52,15 +52,17 @@ def read_tracked(chunks: VideoChunks, timeline: Timeline) -> TrackingResult:
     store, video_id = chunks.ledger.store, chunks.video_id
     knots = _read_knots(store, video_id)
     places = np.zeros((2, len(knots)), np.int64)
-    for chunk, span in enumerate(chunks.spans):
+    for chunk, span in enumerate(chunks.chunks):
         first, end = timeline.first_frames[chunk : chunk + 2]
-        own = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
-        seen = items_of(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names), "detections")
-        keys = list(_keys(integers(seen, "frame") + first, boxes_of(seen), reals(seen, "score")))
+        in_chunk = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
+        detections = items_of(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names), "detections")
+        keys = list(_keys(integers(detections, "frame") + first, boxes_of(detections), reals(detections, "score")))
         # `suppress` keeps the first of equal detections.
         place_by_key = {key: place for place, key in reversed([*enumerate(keys)])}
-        found = [place_by_key[key] for key in _keys(knots.frames[own], knots.boxes[own], knots.scores[own])]
-        places[0, own], places[1, own] = chunk, found
+        numbers = [
+            place_by_key[key] for key in _keys(knots.frames[in_chunk], knots.boxes[in_chunk], knots.scores[in_chunk])
+        ]
+        places[0, in_chunk], places[1, in_chunk] = chunk, numbers
     shots = integers(tables.read_one(store, "tracklets", video_id, ["shot"]), "shot") - 1
     boxes = np.empty(len(knots), BOX)
     boxes["track"], boxes["frame"], boxes["box"], boxes["score"] = (getattr(knots, name) for name in Knots.__slots__)

@@ -39,16 +39,16 @@ def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int,
 
 def _read_sketches(job: VideoChunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:
     """Return the sketches of rising `frames`. Chunks of an earlier version have none."""
-    found: dict[int, bytes] = {}
-    for chunk, span in enumerate(job.spans):
+    sketches: dict[int, bytes] = {}
+    for chunk, span in enumerate(job.chunks):
         first, end = timeline.first_frames[chunk : chunk + 2].tolist()
-        own = [frame for frame in frames if first <= frame < end]
-        if not own:
+        wanted = [frame for frame in frames if first <= frame < end]
+        if not wanted:
             continue
         table = job.ledger.observed(job.video_id, span, ["frames.list.element.place"])
         if "frames" not in table.column_names:
             continue
         column = items_of(table, "frames").field("place")
-        told = {frame: column[frame - first].as_py() for frame in own}
-        found |= {frame: sketch for frame, sketch in told.items() if sketch is not None}
-    return found
+        stored = {frame: column[frame - first].as_py() for frame in wanted}
+        sketches |= {frame: sketch for frame, sketch in stored.items() if sketch is not None}
+    return sketches

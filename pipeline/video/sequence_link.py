@@ -43,17 +43,17 @@ def link_sequence(job: SequenceJob) -> None:
         known = _known(job)
         persons: list[FilePerson] = []
         columns: dict[str, list[Any]] = {"position": [], "video_id": [], "person_id": []}
-        for file, video, seen in _summaries_of_files(job, identity, starts_us.tolist()):
+        for file, video, summaries in _summaries_of_files(job, identity, starts_us.tolist()):
             for person_id in range(1, video["num_persons"] + 1):
                 number = known.get((video["video_id"], person_id), 0)
-                persons.append(FilePerson(file, number, seen.get(person_id)))
+                persons.append(FilePerson(file, number, summaries.get(person_id)))
                 columns["position"].append(job.members[file].position)
                 columns["video_id"].append(video["video_id"])
                 columns["person_id"].append(person_id)
         numbers = number_sequence(persons, identity, _likenesses(job))
-    told = columns | {"sequence": [job.name] * len(persons), "sequence_person_id": numbers}
+    table = columns | {"sequence": [job.name] * len(persons), "sequence_person_id": numbers}
     note = {"revision": REVISION, "sequence": job.name, "made_of": key_of_members(job.members), "times": times.value}
-    write_part(job.store, part_name(job.name), note, make_table(SCHEMA, told))
+    write_part(job.store, part_name(job.name), note, make_table(SCHEMA, table))
 
 
 def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:
@@ -125,14 +125,14 @@ def _spaces(job: SequenceJob) -> dict[str, str]:
 def _likenesses(job: SequenceJob) -> Likenesses:
     """Return the calibrated similarity by kind, pooled over the files of the sequence."""
     spaces = _spaces(job)
-    found: dict[str, list[Likeness]] = {}
+    by_kind: dict[str, list[Likeness]] = {}
     for video in done_videos(job.members):
         table = _likeness_rows(job, video)
-        said = read_likenesses(table)
+        stored = read_likenesses(table)
         for row in table.to_pylist():
             if row["space"] == spaces[row["kind"]]:
-                found.setdefault(row["kind"], []).append(said[row["kind"]])
-    return {**WIDE, **{kind: Likeness.pooled(own) for kind, own in found.items()}}
+                by_kind.setdefault(row["kind"], []).append(stored[row["kind"]])
+    return {**WIDE, **{kind: Likeness.pooled(likenesses) for kind, likenesses in by_kind.items()}}
 
 
 def _likeness_rows(job: SequenceJob, video: Mapping[str, Any]) -> pa.Table:
@@ -174,7 +174,7 @@ def _persons(
             mean_box=np.zeros(4),  # not used, because persons of one file are different people
         )
         parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))
-    return {person_id: merged(*zip(*own, strict=True)) for person_id, own in parts.items()}
+    return {person_id: merged(*zip(*summaries, strict=True)) for person_id, summaries in parts.items()}
 
 
 def _read_summary(store: Store, video_id: str) -> list[dict[str, Any]] | None:

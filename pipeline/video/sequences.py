@@ -83,13 +83,13 @@ class SequenceStatus:
     times: str | None
 
     def __str__(self) -> str:
-        told = f"{self.sequence}: {self.done} of {count(self.files, 'file')} done"
+        text = f"{self.sequence}: {self.done} of {count(self.files, 'file')} done"
         if self.persons is None:
-            told += ", not linked yet"
+            text += ", not linked yet"
         else:
-            told += f", {count(self.persons, 'person')}, times {self.times}"
+            text += f", {count(self.persons, 'person')}, times {self.times}"
         lost = self.done - self.linkable
-        return told + (f"; {lost} of {count(self.done, 'file')} can no longer be linked" if lost else "")
+        return text + (f"; {lost} of {count(self.done, 'file')} can no longer be linked" if lost else "")
 
 
 def find_work(index: OutputIndex) -> list[SequenceJob]:
@@ -126,7 +126,7 @@ def close(index: OutputIndex, sequences: Collection[str]) -> None:
     """Delete the summaries that links with later files would need. Videos that are in another sequence, or whose
     biometrics are kept, keep theirs."""
     ids = {name: {video["video_id"] for video in done_videos(members)} for name, members in _members(index).items()}
-    needed = keeping(index).union(*(own for name, own in ids.items() if name not in sequences))
+    needed = keeping(index).union(*(videos for name, videos in ids.items() if name not in sequences))
     for video_id in sorted(set().union(*(ids.get(name, set()) for name in sequences)) - needed):
         index.store.delete(summary_name(video_id))
 
@@ -147,7 +147,7 @@ def sequence_statuses(index: OutputIndex, work_names: Iterable[str] | None = Non
         return []
     linkable = summarised(index.store.names(SUMMARIES) if work_names is None else work_names)
     notes = _notes(index.store, [part_name(sequence) for sequence in members_of])
-    found = []
+    statuses = []
     for sequence, members in members_of.items():
         note, done = notes[part_name(sequence)], done_videos(members)
         persons = None
@@ -155,21 +155,21 @@ def sequence_statuses(index: OutputIndex, work_names: Iterable[str] | None = Non
             numbers = tables.read_file(index.store, part_name(sequence), SCHEMA)
             persons = len(set(numbers["sequence_person_id"].to_pylist()))
         num_linkable = sum(video["video_id"] in linkable for video in done)
-        found.append(SequenceStatus(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
-    return found
+        statuses.append(SequenceStatus(sequence, len(members), len(done), num_linkable, persons, note.get("times")))
+    return statuses
 
 
 def _members(index: OutputIndex) -> dict[str, tuple[Member, ...]]:
     """Return the files of every sequence in order. A content that occurs twice counts at its first position."""
-    found = {}
+    by_sequence = {}
     for sequence, sources in index.sequences().items():
         members: dict[str, Member] = {}
         for row in sources:
             video = index.videos.get(row["video_id"])
             done = video if video is not None and video["status"] == "done" else None
             members.setdefault(row["video_id"] or row["uri"], Member(row["position"], row["recorded_at"], done))
-        found[sequence] = tuple(members.values())
-    return found
+        by_sequence[sequence] = tuple(members.values())
+    return by_sequence
 
 
 def done_videos(members: Sequence[Member]) -> list[Mapping[str, Any]]:

@@ -60,12 +60,12 @@ class Timeline:
 
 def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
     """Return all frames of a video, the last of which lasts `frame_ns`. Raises DataError if there is none."""
-    if not is_whole(job.spans):
-        raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.spans}")
-    times_ns, analysed, seen, differences, moved, motions, counts = [], [], [], [], [], [], []
+    if not is_whole(job.chunks):
+        raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.chunks}")
+    times_ns, analysed, num_detections, differences, moved, motions, counts = [], [], [], [], [], [], []
     warnings: list[str | None] = []
     size, pixels = (0, 0), 1
-    for span in job.spans:
+    for span in job.chunks:
         chunk = job.ledger.observed(job.video_id, span, ["warning", *FRAME_COLUMNS, "detections.list.element.frame"])
         frames = items_of(chunk, "frames")
         times_ns.append(integers(frames, "time_ns"))
@@ -75,7 +75,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
         motion = frames.field("motion")
         moved.append(np.flatnonzero(motion.is_valid()) + sum(counts))
         motions.append(motion.drop_null().flatten().to_numpy().reshape(-1, 4))
-        seen.append(np.bincount(integers(items_of(chunk, "detections"), "frame"), minlength=len(frames)))
+        num_detections.append(np.bincount(integers(items_of(chunk, "detections"), "frame"), minlength=len(frames)))
         counts.append(len(frames))
         warnings.append(chunk["warning"][0].as_py())
         if len(frames):
@@ -86,7 +86,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
     return Timeline(
         np.concatenate(times_ns).astype(np.int64),
         np.concatenate(analysed),
-        np.concatenate(seen).astype(np.int32),
+        np.concatenate(num_detections).astype(np.int32),
         np.concatenate(differences).astype(np.int64),
         Steady.of(np.concatenate(moved), np.concatenate(motions), *size),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

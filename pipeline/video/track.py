@@ -60,15 +60,20 @@ def _track_piece(
     duplicate_iou = chunks.job.config.track.duplicate_iou
     tracks.begin(piece.shot, piece.min_frames)
     for update, (frame, time_ns) in enumerate(zip(piece.frames.tolist(), piece.times_ns.tolist(), strict=True)):
-        chunk, seen, own, vectors = chunks.frame(frame)
-        keep = suppress(seen, duplicate_iou)
+        chunk, detections, numbers, vectors = chunks.frame(frame)
+        keep = suppress(detections, duplicate_iou)
         embeddings = vectors[keep] if vectors is not None else None
-        boxes = piece.steady.boxes(frame, seen.boxes[keep])
-        ids, kept = tracker.update(time_ns / 1e9, boxes, seen.scores[keep], embeddings)
+        boxes = piece.steady.boxes(frame, detections.boxes[keep])
+        ids, kept = tracker.update(time_ns / 1e9, boxes, detections.scores[keep], embeddings)
         at = keep[kept]
-        numbers_ = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
+        track_numbers = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
         blocks.add(
-            track=numbers_, frame=frame, box=seen.boxes[at], score=seen.scores[at], chunk=chunk, detection=own[at]
+            track=track_numbers,
+            frame=frame,
+            box=detections.boxes[at],
+            score=detections.scores[at],
+            chunk=chunk,
+            detection=numbers[at],
         )
         if update % tracker.memory == 0:
             tracks.finish(before=update - tracker.memory)
@@ -83,14 +88,14 @@ class _Track:
     last_frame: index in the video, -1 before the first box.
     last_update: update of the tracker at the last box, -1 before the first box.
     num_frames: number of boxes.
-    looks: appearances of the person, from the body embeddings.
+    appearances: of the person, from the body embeddings.
     """
 
     first_frame: int
     last_frame: int = -1
     last_update: int = -1
     num_frames: int = 0
-    looks: AppearanceLog = field(default_factory=AppearanceLog)
+    appearances: AppearanceLog = field(default_factory=AppearanceLog)
 
     def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
         """Take one box.
@@ -100,7 +105,7 @@ class _Track:
         self.last_frame, self.last_update = frame, update
         self.num_frames += 1
         if vector is not None and vector.any():
-            self.looks.add(frame, time_ns, vector)
+            self.appearances.add(frame, time_ns, vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,24 +168,24 @@ class _Tracks:
                 self._finished += self._tracklets(number, track)
 
     def _tracklets(self, number: int, track: _Track) -> Iterator[_Tracklet]:
-        looks = track.looks.parts(self._likeness)
-        borders = [track.first_frame, *(look.start for look in looks[1:]), track.last_frame + 1]
-        for look, (first, end) in zip(looks or [None], pairwise(borders), strict=True):
-            body = None if look is None else unit_vector(look.total)
-            steadiness = float("nan") if look is None else look.steadiness
+        parts = track.appearances.parts(self._likeness)
+        borders = [track.first_frame, *(part.start for part in parts[1:]), track.last_frame + 1]
+        for part, (first, end) in zip(parts or [None], pairwise(borders), strict=True):
+            body = None if part is None else unit_vector(part.total)
+            steadiness = float("nan") if part is None else part.steadiness
             yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
 
     def tracked(self, blocks: BlockWriter) -> TrackingResult:
         """Return all tracklets, in order of their tracks."""
-        found = sorted(self._finished, key=lambda one: (one.track, one.first_frame))
-        width = max((len(one.body) for one in found if one.body is not None), default=0)
-        bodies = np.full((len(found), width), np.nan, np.float32)
-        for index, one in enumerate(found):
-            if one.body is not None:
-                bodies[index] = one.body
+        tracklets = sorted(self._finished, key=lambda tracklet: (tracklet.track, tracklet.first_frame))
+        width = max((len(tracklet.body) for tracklet in tracklets if tracklet.body is not None), default=0)
+        bodies = np.full((len(tracklets), width), np.nan, np.float32)
+        for index, tracklet in enumerate(tracklets):
+            if tracklet.body is not None:
+                bodies[index] = tracklet.body
 
         def column(name: str) -> NDArray[np.int64]:
-            return np.array([getattr(one, name) for one in found], np.int64)
+            return np.array([getattr(tracklet, name) for tracklet in tracklets], np.int64)
 
         return TrackingResult(
             blocks=blocks.finish(),
@@ -189,7 +194,7 @@ class _Tracks:
             last_frames=column("last_frame"),
             shots=column("shot"),
             bodies=bodies,
-            steadiness=np.array([one.steadiness for one in found], np.float64),
+            steadiness=np.array([tracklet.steadiness for tracklet in tracklets], np.float64),
         )
 
 
@@ -214,7 +219,7 @@ class _ChunkReader:
 
     def _load(self, chunk: int) -> None:
         job = self.job
-        table = job.ledger.observed(job.video_id, job.spans[chunk], rows.DETECTIONS.names)
+        table = job.ledger.observed(job.video_id, job.chunks[chunk], rows.DETECTIONS.names)
         detections = items_of(table, "detections")
         frames = integers(detections, "frame") + self._first_frames[chunk]
         self._order = np.argsort(frames, kind="stable")

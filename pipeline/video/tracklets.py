@@ -56,23 +56,23 @@ def summarise_shots(
         runs: list[NDArray[np.int64]] = []
         ends: list[Knots] = []
         for start, end, knots in windows(job, frames, tracked, boxes):
-            seen = intervals(knots, frames, fill_ns(job))
-            runs.append(np.stack([seen.tracklets, seen.starts, seen.ends], axis=1))
+            occupied_here = intervals(knots, frames, fill_ns(job))
+            runs.append(np.stack([occupied_here.tracklets, occupied_here.starts, occupied_here.ends], axis=1))
             # The linker uses only the first and the last boxes of a tracklet.
             times_ns, of = timeline.times_ns[knots.frames], knots.tracklets
-            own = (knots.frames >= start) & (knots.frames < end)
-            np.add.at(box_sums, of[own], knots.boxes[own])
-            np.add.at(num_boxes, of[own], 1)
+            in_window = (knots.frames >= start) & (knots.frames < end)
+            np.add.at(box_sums, of[in_window], knots.boxes[in_window])
+            np.add.at(num_boxes, of[in_window], 1)
             is_end = (times_ns <= first_ns[of] + end_ns) | (times_ns >= last_ns[of] - end_ns)
-            ends.append(_subset(knots, is_end & own))
+            ends.append(_subset(knots, is_end & in_window))
         all_runs.append(_united(np.concatenate(runs)))
-        tracklets, *others = (np.concatenate([getattr(each, name) for each in ends]) for name in Knots.__slots__)
+        tracklets, *others = (np.concatenate([getattr(part, name) for part in ends]) for name in Knots.__slots__)
         knots = Knots.ordered(tracklets - first, *others)
         occupied = Intervals(all_runs[-1][:, 0] - first, *all_runs[-1][:, 1:].T)
-        own = slice(first, stop)
-        mean_boxes = np.round(box_sums[own] / num_boxes[own, None], 1)
+        in_shot = slice(first, stop)
+        mean_boxes = np.round(box_sums[in_shot] / num_boxes[in_shot, None], 1)
         steady_boxes = timeline.steady.boxes(knots.frames, knots.boxes)
-        vectors = (bodies[own], means[own], steadiness[own])
+        vectors = (bodies[in_shot], means[in_shot], steadiness[in_shot])
         summaries += summarise(shot, frames, knots, occupied, *vectors, mean_boxes, steady_boxes)
     ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),

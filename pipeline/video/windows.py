@@ -33,10 +33,10 @@ def windows(
         before, after = np.searchsorted(analysed, (start, end)).tolist()
         first = min(first, *analysed[before - 1 : before].tolist(), start)
         stop = max(stop, *(analysed[after : after + 1] + 1).tolist(), end)
-        found = boxes.between(first, stop)
-        tracklets = tracked.tracklets(found)
-        found, tracklets = found[tracklets >= 0], tracklets[tracklets >= 0]
-        yield start, end, Knots.ordered(tracklets, found["frame"], found["box"], found["score"])
+        box_rows = boxes.between(first, stop)
+        tracklets = tracked.tracklets(box_rows)
+        box_rows, tracklets = box_rows[tracklets >= 0], tracklets[tracklets >= 0]
+        yield start, end, Knots.ordered(tracklets, box_rows["frame"], box_rows["box"], box_rows["score"])
 
 
 def fill_ns(job: VideoChunks) -> int:

@@ -388,7 +388,7 @@ def look_at(film: Film, setup: Setup) -> VideoJob:
         return with_faces
     registry = Registry.of(plain, fetch)
     ledger = Ledger(with_faces.ledger.store, recipe.keys(plain, registry))
-    for span in sorted({*with_faces.spans} - {*ledger.durable().get("v", [])}):
+    for span in sorted({*with_faces.chunks} - {*ledger.durable().get("v", [])}):
         enriched = with_faces.ledger.enriched("v", span, rows.ENRICHED.names)
         faces = [[face | {"embedding": None} for face in chunk] for chunk in enriched["faces"].to_pylist()]
         enriched = enriched.set_column(0, "faces", pa.array(faces, rows.ENRICHED.field("faces").type))

@@ -45,7 +45,7 @@ from pipeline import rows
 from pipeline.arrays import Quantised
 from pipeline.config import load
 from pipeline.cores.likeness import WIDE
-from pipeline.flow import ray_engine as run
+from pipeline.flow import ray_engine
 from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -134,7 +134,7 @@ def simulate(hours: float, place: str, *settings: str) -> VideoChunks:
     tables.create(store, config.biometrics.keep)
     return VideoChunks(
         video_id="v",
-        spans=spans,
+        chunks=spans,
         csv_names=("csv/v.csv",),
         ledger=ledger,
         config=config,
@@ -209,7 +209,7 @@ def measure(hours: float, place: str, over_ray: bool, settings: Sequence[str]) -
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         load_trackers = ray.remote(_load_trackers)
         ray.get([load_trackers.remote() for _ in range(2)])
-        track_all = partial(run.run_parts, part_cpus=1)
+        track_all = partial(ray_engine.run_parts, part_cpus=1)
     else:
         with tempfile.TemporaryDirectory() as warm:
             _publish(simulate(1 / 60, warm, *settings), lambda parts: map(track_part, parts), f"{warm}/out")

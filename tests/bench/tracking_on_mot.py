@@ -173,7 +173,7 @@ def follow(
         ledger.commit("v", (0, -1), *_chunk(observed, size, config, fps, motions))
         job = VideoChunks(
             video_id="v",
-            spans=((0, -1),),
+            chunks=((0, -1),),
             csv_names=(),
             ledger=ledger,
             config=config,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.cores.link.joining import join
 from pipeline.cores.link.linking import link
-from pipeline.cores.link.pairs import GAP, SHOT, Links, score
+from pipeline.cores.link.pairs import GAP, SHOT, Links, measure
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.times import microseconds
 from pipeline.cores.link.tracklets import Tracklet
@@ -54,7 +54,7 @@ def test_what_narrower_limits_would_have_measured_is_found_to_the_last_row_or_mi
     tracklets = crowd(seed, 25)
     written, _ = link(tracklets, before, KNOWN)
     times = when(tracklets)
-    found, expected = select(written, times, after), score(tracklets, after)
+    found, expected = select(written, times, after), measure(tracklets, after)
     if not num_crowded_out(written, times, before, after):
         assert differing(found, expected) == []
         links, persons = join(found, times.shots, times.intervals, after, KNOWN)
@@ -76,7 +76,7 @@ def test_pairs_that_a_shorter_time_between_shots_lacks_are_told_of_and_only_then
         written, _ = link(tracklets, before, KNOWN)
         times = when(tracklets)
         told += num_crowded_out(written, times, before, after) > 0
-        missed += bool(differing(select(written, times, after), score(tracklets, after)))
+        missed += bool(differing(select(written, times, after), measure(tracklets, after)))
     assert 0 < missed <= told < 30
 
 
@@ -85,9 +85,9 @@ def test_a_shorter_gap_never_lacks_a_pair(seed: int, candidates: int, max_gap_s:
     tracklets = crowd(seed, 40)
     before = replace(PARAMS, candidates=candidates)
     after = replace(before, max_gap_s=max_gap_s)
-    written = score(tracklets, before)
+    written = measure(tracklets, before)
     assert num_crowded_out(written, when(tracklets), before, after) == 0
-    assert differing(select(written, when(tracklets), after), score(tracklets, after)) == []
+    assert differing(select(written, when(tracklets), after), measure(tracklets, after)) == []
 
 
 def test_the_same_limits_find_everything_again() -> None:
@@ -95,7 +95,7 @@ def test_the_same_limits_find_everything_again() -> None:
     params = replace(PARAMS, candidates=3)
     written, _ = link(tracklets, params)
     assert num_crowded_out(written, when(tracklets), params, params) == 0
-    assert differing(select(written, when(tracklets), params), score(tracklets, params)) == []
+    assert differing(select(written, when(tracklets), params), measure(tracklets, params)) == []
 
 
 def test_a_gap_that_is_now_too_late_is_still_compared_by_face() -> None:
@@ -112,7 +112,7 @@ def test_a_gap_that_is_now_too_late_is_still_compared_by_face() -> None:
 
 def test_of_equally_near_candidates_the_first_ones_are_taken() -> None:
     tracklets = [person(0, 50), *(person(100 * n, 100 * n + 50, shot=n, x=900) for n in range(1, 6))]
-    links = score(tracklets, replace(PARAMS, candidates=1))
+    links = measure(tracklets, replace(PARAMS, candidates=1))
     assert sorted(zip(links.a.tolist(), links.b.tolist(), strict=True)) == [(0, n) for n in range(1, 6)]
 
 

@@ -130,7 +130,7 @@ def test_two_who_are_lost_are_never_joined() -> None:
 
 
 def test_parts_of_one_person_begin_as_the_first_end_as_the_last_and_look_like_all() -> None:
-    early, late = person(0, 0, 10, x=10, body=0).seen, person(0, 20, 30, x=90, body=90).seen
+    early, late = person(0, 0, 10, x=10, body=0).summary, person(0, 20, 30, x=90, body=90).summary
     assert early is not None
     assert late is not None
     one = merged([late, early], [1, 3], [1, 1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 from pipeline.config import load
-from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, age_columns, huber_location, vote
+from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, five_year_group, huber_location, vote
 
 PARAMS = load().person
 EAGER = replace(PARAMS, min_faces=1, min_weight=0.0, max_age_interval=1e3)
@@ -125,7 +125,7 @@ def test_without_a_judged_face_or_an_estimator_nothing_is_said() -> None:
 
 
 def test_in_a_picture_one_face_is_enough_however_poor_and_elsewhere_it_is_not() -> None:
-    picture, shot = PARAMS.with_looks(1), PARAMS.with_looks(2)
+    picture, shot = PARAMS.with_analysed(1), PARAMS.with_analysed(2)
     assert judge([30.0], qualities=0.3, stds=5, params=picture).age == 30.0
     assert judge([30.0], qualities=0.3, stds=5, params=shot) == nothing("too few faces")
     assert judge([30.0] * 2, qualities=0.1, stds=5, params=shot) == nothing("too few faces")
@@ -231,7 +231,7 @@ def test_a_gender_is_named_from_the_stated_probability_on() -> None:
 def test_an_age_is_written_as_the_nearest_year_and_its_group_of_five(
     age: float | None, actual: int, low: int, high: int
 ) -> None:
-    columns = age_columns(age)
+    columns = five_year_group(age)
     assert (columns.age_actual, columns.age_min, columns.age_max) == (actual, low, high)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import PassingError
 from pipeline.flow.deferrals import Deferrals
-from pipeline.planning.breaker import BREAKER_VIDEOS
+from pipeline.planning.outage import OUTAGE_VIDEOS
 
 
 class Clock:
@@ -39,11 +39,11 @@ def test_several_failures_of_a_video_that_waits_are_one() -> None:
 
 def test_many_videos_in_a_row_end_the_run_and_a_success_between_them_does_not() -> None:
     deferrals = Deferrals((60,), Clock())
-    for i in range(BREAKER_VIDEOS - 1):
+    for i in range(OUTAGE_VIDEOS - 1):
         deferrals.fail(f"v{i}", "observe", "asleep")
     deferrals.succeed()
-    for i in range(BREAKER_VIDEOS - 1):
+    for i in range(OUTAGE_VIDEOS - 1):
         deferrals.fail(f"w{i}", "observe", "asleep")
         deferrals.fail("w0", "observe", "asleep")  # the same video again counts once
-    with pytest.raises(PassingError, match=f"{BREAKER_VIDEOS} videos in a row cannot be reached: asleep"):
+    with pytest.raises(PassingError, match=f"{OUTAGE_VIDEOS} videos in a row cannot be reached: asleep"):
         deferrals.fail("x", "observe", "asleep")

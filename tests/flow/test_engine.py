@@ -10,8 +10,7 @@ import pytest
 
 from pipeline.config import load
 from pipeline.errors import UserError
-from pipeline.flow import cluster, engine
-from pipeline.flow import ray_engine as run
+from pipeline.flow import cluster, engine, ray_engine
 from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
 from pipeline.flow.events import Work
 from pipeline.flow.pools import Maps
@@ -37,8 +36,8 @@ class Watched:
         monkeypatch.setattr(engine, "finish_video", lambda *_: self.noted.append("here"))
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)
-        monkeypatch.setattr(run, "run", lambda *_: self._carry_out("ray"))
-        monkeypatch.setattr(run, "link_sequences", lambda *_: self.noted.append("ray link"))
+        monkeypatch.setattr(ray_engine, "run", lambda *_: self._carry_out("ray"))
+        monkeypatch.setattr(ray_engine, "link_sequences", lambda *_: self.noted.append("ray link"))
         monkeypatch.setattr(engine, "link_here", lambda jobs: self.noted.append("local link"))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 

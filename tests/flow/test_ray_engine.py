@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import ray.exceptions
 
-from pipeline.flow import ray_engine as run
+from pipeline.flow import ray_engine
 from pipeline.flow.events import VideoFailed
 from pipeline.video.job import VideoJob
 from tests.builders import configured
@@ -19,8 +19,8 @@ def test_a_video_whose_reduce_dies_over_and_over_is_given_up_and_the_run_goes_on
     def get(_: Any) -> Any:
         raise ray.exceptions.RayTaskError("reduce", "Traceback …", death).as_instanceof_cause()
 
-    monkeypatch.setattr(run, "ray", SimpleNamespace(get=get, wait=lambda waiting, **_: (waiting, [])))
-    under_way = run._Run([], configured())
+    monkeypatch.setattr(ray_engine, "ray", SimpleNamespace(get=get, wait=lambda waiting, **_: (waiting, [])))
+    under_way = ray_engine._Run([], configured())
     under_way._publishing = {"reference": cast(VideoJob, SimpleNamespace(video_id="v"))}
     (event,) = under_way._published(0)
     reason = "its worker died 4 times (memory, or a crash)"

@@ -41,7 +41,7 @@ def process(
     records.write_recipe(store, "c", {"knobs": job.config.result_knobs()})
     tables.create(store, job.config.biometrics.keep)
     reduce_video(replace(job, in_sequence=in_sequence), lambda parts: [track_part(part) for part in parts])
-    return len(job.spans)
+    return len(job.chunks)
 
 
 def make_durable(
@@ -68,7 +68,7 @@ def make_durable(
         video_id=video_id,
         uri=video.name,
         probe=found,
-        spans=tuple(ledger.durable()[video_id]),
+        chunks=tuple(ledger.durable()[video_id]),
         csv_names=(f"csv/{video.name}.csv",),
         ledger=ledger,
         config=config,

@@ -41,7 +41,7 @@ def stage(name: str, core: Callable[..., Any]) -> Stage:
 def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile(tmp_path: Path) -> None:
     job = builders.job(FILM, [2], str(tmp_path / "plain"))
     (span,) = spans.spans_to_decode(job.probe, job.config, [])
-    work = Work(job=replace(job, spans=()), rows=(spans.span_row("v", job.uri, job.probe, span),))
+    work = Work(job=replace(job, chunks=()), rows=(spans.span_row("v", job.uri, job.probe, span),))
     is_observing_second = threading.Event()
 
     def observe(row: pa.Table) -> Iterator[pa.Table]:
@@ -128,8 +128,8 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
     assert told_json["overhead_ratio"] == pytest.approx(
         told_json["pipeline"]["seconds"] / told_json["plain_loop"]["seconds"], abs=0.001
     )
-    for way in ("pipeline", "plain_loop"):
-        assert {"observe", "find_faces", "estimate", "commit", "reduce"} == set(told_json[way]["stages"])
+    for engine in ("pipeline", "plain_loop"):
+        assert {"observe", "find_faces", "estimate", "commit", "reduce"} == set(told_json[engine]["stages"])
 
 
 @pytest.mark.parametrize("order", [["picture", "clip", "clip"], ["clip", "picture", "clip"]])

@@ -100,7 +100,7 @@ def differing(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "way", "steps"),
+    ("before", "after", "work", "steps"),
     [
         ([], ["identity.wrong_joins=0.3"], SCORES, [f"identity.wrong_joins 0.05 -> 0.3: {SCORES}"]),
         ([], ["person.min_faces=3"], SCORES, [f"person.min_faces 2 -> 3: {SCORES}"]),
@@ -132,7 +132,7 @@ def test_the_cheapest_way_is_taken_foretold_and_makes_the_bytes_of_a_fresh_run(
     capsys: Capture,
     before: list[str],
     after: list[str],
-    way: str,
+    work: str,
     steps: list[str],
 ) -> None:
     made(*before)
@@ -140,10 +140,10 @@ def test_the_cheapest_way_is_taken_foretold_and_makes_the_bytes_of_a_fresh_run(
     printed = foretold(folder, tmp_path / "out", after, capsys)
     for step in steps:
         assert step in printed
-    assert f"2 videos: {way}" in printed
+    assert f"2 videos: {work}" in printed
     scene = made(*after)
-    assert f"2 videos: {way}: " in capsys.readouterr().out
-    assert len(scene.decoded) == (2 if way == VIDEO else 0)
+    assert f"2 videos: {work}: " in capsys.readouterr().out
+    assert len(scene.decoded) == (2 if work == VIDEO else 0)
     made(*after, at="fresh")
     assert differing(lasting(tmp_path / "out"), lasting(tmp_path / "fresh")) == []
     assert differing(lasting(tmp_path / "out"), old)

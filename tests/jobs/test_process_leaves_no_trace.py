@@ -26,8 +26,7 @@ from pipeline import rows
 from pipeline.chunk.observe import ADDS
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.flow import cluster, engine, local_process, pools
-from pipeline.flow import ray_engine as run
+from pipeline.flow import cluster, engine, local_process, pools, ray_engine
 from pipeline.flow.events import Event
 from pipeline.flow.local_engine import WorkerDiedError
 from pipeline.flow.local_process import At, TaskRunner
@@ -289,7 +288,7 @@ class Seat:
 
 
 def map_anyhow(scene: Scene, spans: Sequence[str], pools: Sequence[PoolOfStages], arrivals: Any) -> None:
-    """Pass rows through the pools in any order, in place of run._map."""
+    """Pass rows through the pools in any order, in place of ray_engine._map."""
     try:
         waiting: list[list[pa.Table]] = [[] for _ in pools]
         waiting[0] = [pa.Table.from_pylist([json.loads(span)]) for span in spans]
@@ -425,16 +424,16 @@ def process(
     scene.years = config.estimate.batch - configured().estimate.batch
     fakes = {
         "_map": partial(map_anyhow, scene),
-        "_reduce": Remote(run._reduce._function),  # type: ignore[attr-defined]
-        "_track_remote": Remote(run._track),
-        "_link_here": Remote(run.link_here),
+        "_reduce": Remote(ray_engine._reduce._function),  # type: ignore[attr-defined]
+        "_track_remote": Remote(ray_engine._track),
+        "_link_here": Remote(ray_engine.link_here),
         "ray": FakeRay(scene.random),
         "POLL_S": 0.001,
     }
     made, made_of_faces = pools.pools_from_pixels, pools.pools_from_kept_faces
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fakes.items():
-            patch.setattr(run, name, value)
+            patch.setattr(ray_engine, name, value)
         for name in ("start_ray", "check_room"):
             patch.setattr(cluster, name, lambda *_: None)
         patch.setattr(engine, "WorkerProcess", partial(WorkerHere, scene))

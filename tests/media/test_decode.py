@@ -419,7 +419,7 @@ def test_one_wrong_time_stamp_costs_that_frame_and_no_other(tmp_path: Path, numb
     whole = uneven(tmp_path)
     path = clips.with_moved_stamps(whole, tmp_path / "b.mkv", {number: ms})
     probed = probe(lambda: str(path))
-    assert not probed.stamped
+    assert not probed.times_are_counted
     frames = decode(path, probed, fps=0)[0]
     every = decode(whole, probe(lambda: str(whole)), fps=0)[0]
     right = [frame for index, frame in enumerate(every) if index != number]
@@ -490,7 +490,7 @@ def test_time_stamps_that_jump_back_late_are_a_fault_of_the_file(tmp_path: Path)
     recording = clips.make_clip(tmp_path / "a.ts", seconds=4, keyframe_every=25)
     joined = tmp_path / "b.ts"
     joined.write_bytes(recording.read_bytes() * 2)
-    unaware = replace(probe(lambda: str(joined)), stamped=False)  # like a file too large to be read through
+    unaware = replace(probe(lambda: str(joined)), times_are_counted=False)  # like a file too large to be read through
     with pytest.raises(DataError, match="jump back"):
         decode(joined, unaware)
 

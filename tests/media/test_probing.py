@@ -29,7 +29,7 @@ def test_a_video_says_what_it_is(tmp_path: Path) -> None:
     assert (probed.fps, probed.duration_s, probed.start_pts) == (Fraction(25), 3.0, 0)
     assert probed.keyframe_ns == (0, 1_000_000_000, 2_000_000_000)
     assert probed.enterable
-    assert not probed.stamped
+    assert not probed.times_are_counted
 
 
 def test_a_probe_survives_json(tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ def test_time_zero_is_the_first_displayed_frame_of_an_edit_list(tmp_path: Path) 
 def test_a_video_that_cannot_be_entered_in_the_middle_is_known(tmp_path: Path, how: dict[str, Any], why: str) -> None:
     probed = probe_file(clips.make_clip(tmp_path / "a.mp4", seconds=4, **how))
     assert not probed.enterable, why
-    assert not probed.stamped
+    assert not probed.times_are_counted
 
 
 def test_time_stamps_in_the_order_of_storage_are_known(tmp_path: Path) -> None:
     probed = probe_file(clips.make_clip(tmp_path / "a.avi", b_frames=2))
-    assert probed.stamped
+    assert probed.times_are_counted
     assert not probed.enterable
 
 
@@ -118,7 +118,7 @@ def test_recordings_joined_in_one_file_are_recognised_by_their_time_stamps(tmp_p
     recording = clips.make_clip(tmp_path / "a.ts", seconds=2)
     joined = tmp_path / "b.ts"
     joined.write_bytes(recording.read_bytes() * 2)
-    assert probe_file(joined).stamped
+    assert probe_file(joined).times_are_counted
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff"])

@@ -63,10 +63,10 @@ def _number(key: str) -> dict[str, float]:
 
 def test_other_weights_count_as_a_change_of_their_stage() -> None:
     made = recipe()
-    for role, way in (("detector", Basis.VIDEO), ("face_detector", Basis.VIDEO), ("estimator.heads", Basis.FACES)):
+    for role, basis in (("detector", Basis.VIDEO), ("face_detector", Basis.VIDEO), ("estimator.heads", Basis.FACES)):
         other = {**made.models, role: {**made.models[role], "sha256": "0123456789abcdef"}}
         (change,) = compare(made, replace(made, models=other))
-        assert change.needs is way
+        assert change.needs is basis
         assert str(change).startswith(f"weights of {role} {made.models[role]['name']} (")
         assert str(change).endswith(f"-> {made.models[role]['name']} (01234567)")
 

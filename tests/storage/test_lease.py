@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 from pipeline.errors import LeaseError, PassingError
 from pipeline.processes import ProcessIdentity
 from pipeline.storage import claims, lease, records
-from pipeline.storage.claims import Claim, NumberedFiles, Register, Strength, SwappedFile, look, probe, register_of
+from pipeline.storage.claims import (
+    Claim,
+    NumberedFiles,
+    Register,
+    Strength,
+    SwappedFile,
+    latest_claim,
+    probe,
+    register_of,
+)
 from pipeline.storage.lease import Keeper, Lease, take
 from pipeline.storage.store import Store
 from tests.commands import ROOT
@@ -182,13 +191,13 @@ def test_a_lease_that_is_no_json_is_told_with_the_remedy(tmp_path: Path) -> None
 
 
 def test_whoever_wants_to_know_sees_the_latest_claim(register: Register) -> None:
-    assert look(register.store) is None
+    assert latest_claim(register.store) is None
     held = hold(register)
-    found = look(register.store)
+    found = latest_claim(register.store)
     assert found is not None
     assert (found.run_id, found.ended) == ("one", False)
     held.end()
-    assert [claim.ended for claim in [look(register.store)] if claim] == [True]
+    assert [claim.ended for claim in [latest_claim(register.store)] if claim] == [True]
 
 
 def test_old_claims_do_not_pile_up(register: Register) -> None:

@@ -16,8 +16,7 @@ from pipeline.cores.place import GRID, LIGHT_GRID
 from pipeline.errors import DataError
 from pipeline.models.tracker_options import TRACKERS
 from pipeline.rows import DATASETS, VIDEO_TABLES
-from pipeline.video import blocks as tracked
-from pipeline.video import parts, track, windows
+from pipeline.video import blocks, parts, track, windows
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.parts import Part
 from pipeline.video.reduce import reduce_video
@@ -158,7 +157,7 @@ def unbroken(times_s: NDArray[np.float64], seen: NDArray[np.bool_], **_: Any) ->
 
 def test_full_blocks_go_to_the_working_area_and_leave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reduce(ON_AND_OFF, tmp_path / "one")
-    monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 7)
     monkeypatch.setattr(parts, "MS_PER_PART", 40)
     monkeypatch.setattr(windows, "FRAMES_PER_WINDOW", 11)
     work = job(ON_AND_OFF, [], str(tmp_path / "two"))
@@ -169,10 +168,10 @@ def test_full_blocks_go_to_the_working_area_and_leave_it(tmp_path: Path, monkeyp
         return found
 
     reduce_video(work, run_parts)
-    blocks = [block for each in found for block in each.blocks]
-    held = [block.rows for block in blocks if not isinstance(block.rows, str)]
+    all_blocks = [block for each in found for block in each.blocks]
+    held = [block.rows for block in all_blocks if not isinstance(block.rows, str)]
     assert len(found) > 1
-    assert len(blocks) - len(held) > 10
+    assert len(all_blocks) - len(held) > 10
     assert all(len(rows) < 7 for rows in held)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert not (tmp_path / "two" / "_work" / "v").exists()
@@ -184,7 +183,7 @@ def test_of_a_reduce_that_breaks_off_nothing_is_seen_and_a_repeat_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reduce(ON_AND_OFF, tmp_path / "one")
-    monkeypatch.setattr(tracked, "ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 7)
     monkeypatch.setattr(parts, "MS_PER_PART", 40)
     work = job(ON_AND_OFF, [], str(tmp_path / "two"))
     before = contents(tmp_path / "two")
@@ -350,7 +349,7 @@ def test_a_video_without_a_frame_is_a_fault_of_the_data(tmp_path: Path) -> None:
 
 def test_a_video_with_a_missing_chunk_is_never_published(tmp_path: Path) -> None:
     work = job(TWO_AND_A_CUT, [4, 8], str(tmp_path))
-    gap = work.with_spans((work.spans[0], work.spans[2]))
+    gap = work.with_chunks((work.chunks[0], work.chunks[2]))
     with pytest.raises(ValueError, match="before all of its chunks are durable"):
         reduce_video(gap, lambda parts: [track_part(part) for part in parts])
     assert len(pd.read_parquet(tmp_path / "videos")) == 0

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.cores.likeness import WIDE, Likenesses
 from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.joining import join
-from pipeline.cores.link.pairs import Links, score
+from pipeline.cores.link.pairs import Links, measure
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.tracklets import Tracklet, appearance_key
 from pipeline.cores.place import Scenes
@@ -48,7 +48,7 @@ def link(
     likenesses = likenesses or calibrate(ordered, WIDE)
     shots = np.array([tracklet.shot for tracklet in ordered], np.int64)
     intervals = [tracklet.intervals for tracklet in ordered]
-    links, labels = join(score(ordered, params, scenes), shots, intervals, params, likenesses)
+    links, labels = join(measure(ordered, params, scenes), shots, intervals, params, likenesses)
     places = np.array(order, np.int64)
     persons = np.empty(len(tracklets), np.int64)
     persons[places] = labels

@@ -49,7 +49,7 @@ class Links:
         return len(self.a)
 
 
-def score(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes | None = None) -> Links:
+def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes | None = None) -> Links:
     """Measure the candidate pairs. Nothing is decided yet. `tracklets` are in order of first appearance.
 
     A cut inside one place does not end a gap.

@@ -64,13 +64,13 @@ def test_a_slow_rate_is_not_told_as_nothing(
 def test_only_work_that_takes_long_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
+    with console.counter(lambda done: f"{console.count(done, 'file')} found") as advance:
         advance()
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(console, "PATIENCE_S", 0.001)
     was_said = Event()
     monkeypatch.setattr(console, "say", lambda line: (print(line), was_said.set()))
-    with console.patiently(lambda done: f"{console.count(done, 'file')} found") as advance:
+    with console.counter(lambda done: f"{console.count(done, 'file')} found") as advance:
         for _ in range(1200):
             advance()
         assert was_said.wait(60)
@@ -85,7 +85,7 @@ def test_only_work_that_takes_long_says_how_far_it_is(
 def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "PATIENCE_S", 0.001)
     before = threading.active_count()
-    with pytest.raises(ValueError, match="broken"), console.patiently(str):
+    with pytest.raises(ValueError, match="broken"), console.counter(str):
         raise ValueError("broken")
     assert threading.active_count() == before
 

@@ -16,7 +16,7 @@ from jobs.shared import holding as module
 from jobs.shared.holding import holding
 from pipeline.errors import LeaseError
 from pipeline.storage import lease
-from pipeline.storage.claims import look
+from pipeline.storage.claims import latest_claim
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, publish
 from tests.commands import ROOT, rollcall
@@ -39,7 +39,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def ended(place: Path) -> tuple[str, bool]:
-    claim = look(Store(str(place)))
+    claim = latest_claim(Store(str(place)))
     assert claim is not None
     return claim.run_id, claim.ended
 

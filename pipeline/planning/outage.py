@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import PassingError
 
-BREAKER_VIDEOS = 20
+OUTAGE_VIDEOS = 20
 """Number of different videos that fail in a row, without a success between them, after which the place itself counts
 as unreachable."""
 
 
 @dataclass
-class Breaker:
+class OutageBreaker:
     """Counts the videos that cannot be reached, one after the other."""
 
     _in_a_row: set[str] = field(default_factory=set)
@@ -19,7 +19,7 @@ class Breaker:
     def fail(self, name: str, reason: str) -> None:
         """Note that the video or source `name` cannot be reached. Raises PassingError if it is one too many."""
         self._in_a_row.add(name)
-        if len(self._in_a_row) >= BREAKER_VIDEOS:
+        if len(self._in_a_row) >= OUTAGE_VIDEOS:
             raise PassingError(f"{len(self._in_a_row)} videos in a row cannot be reached: {reason}")
 
     def succeed(self) -> None:
