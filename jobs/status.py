@@ -78,7 +78,7 @@ def _follow(store: Store, run: RunState, *, as_json: bool) -> tuple[Claim | None
             try:
                 claim = latest_claim(store)
                 state = read_state(store, claim) or state
-            except PassingError:  # the next look may succeed
+            except PassingError:  # the next request may succeed
                 continue
 
 
