@@ -123,9 +123,11 @@ def verdicts_on_estimates(persons: Sequence[Mapping[str, Any]], names: Mapping[i
 
 
 def names_of(frames_by_shot: Sequence[Mapping[int, int]], detections: Iterable[Mapping[str, Any]]) -> dict[int, Known]:
-    """Return the known person of each ID: the people of a shot, matched from left to right.
+    """Return who each person ID is. The persons of a shot, from left to right, are the people of the story in that
+    order.
 
-    A shot with too many or too few persons names nobody.
+    A shot with another number of persons identifies nobody.
+
     """
     lefts: dict[tuple[int, int], list[float]] = {}
     for row in detections:

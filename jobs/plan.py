@@ -113,7 +113,7 @@ def _had_another(index: OutputIndex, uri: str, video_id: str | Failure) -> bool:
 
 
 def _foresee(index: OutputIndex, listing: Listing, ids: Mapping[str, str | Failure]) -> None:
-    """Enter the sources into the state as `process` would, without writing anything."""
+    """Enter the sources into the index as `process` would, without writing anything."""
     index.name_sources(listing, may_write=False)
     for uri, video_id in ids.items():
         index.set_source(uri, video_id=None if isinstance(video_id, Failure) else video_id)
@@ -230,7 +230,7 @@ def _comparable(index: OutputIndex, config_id: str) -> tuple[list[Row], str]:
 
 
 def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id: str) -> None:
-    """Print how long the work on so many seconds of video takes, and its cost, judged by earlier runs."""
+    """Print an estimate of the time and the cost of decoding `seconds` of video, from the speed of earlier runs."""
     comparable, configuration = _comparable(index, config_id)
     seconds_of_video = sum(index.videos[run["video_id"]]["duration_s"] for run in comparable)
     if not seconds_of_video:

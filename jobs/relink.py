@@ -103,7 +103,7 @@ def link_sequences(index: OutputIndex) -> None:
 
 
 def check_settings(settings: Sequence[str]) -> None:
-    """Raise UserError for a key that no configuration has, and for one that affects more than the stored data."""
+    """Raise UserError for an unknown key, and for a knob that needs the videos to take effect."""
     load(settings=settings)
     for setting in settings:
         if setting.partition("=")[0].split(".")[0] not in RELINKED:
@@ -114,7 +114,7 @@ def check_settings(settings: Sequence[str]) -> None:
 
 
 def find_work(index: OutputIndex, settings: Sequence[str]) -> list[Relink]:
-    """Return the finished videos that `settings` would make with other knobs than they were made with, sorted by
+    """Return the finished videos whose knobs `settings` would change, sorted by
     uri."""
     store = index.store
     done = [row for row in index.videos.values() if row["status"] == "done"]

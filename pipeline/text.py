@@ -1,4 +1,4 @@
-"""Text that is safe to store and to show, whatever bytes file names hold, and numbers with nouns."""
+"""Make text safe to store and to show, whatever bytes file names hold. Also: write a number with its noun."""
 
 import re
 

@@ -88,7 +88,8 @@ def detector(
 
 
 def _labelled(images: Path, gt: Path, every: int) -> tuple[list[str], Callable[[], Iterator[Picture]], list[Truth]]:
-    """Return the names of the pictures, a function that reads them one by one, and the labels of each."""
+    """Return the names of every `every`-th picture or frame, a function that reads them one by one, and the labels of
+    each."""
     for path, option in ((images, "--images"), (gt, "--gt")):
         if not path.exists():
             raise absent(path, "file or folder", f"correct {option}")

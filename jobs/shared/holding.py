@@ -1,4 +1,4 @@
-"""Holding an output while a command writes to it."""
+"""Hold the lease of an output while a command writes to it."""
 
 import signal
 import threading

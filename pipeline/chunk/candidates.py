@@ -14,16 +14,16 @@ class CellCandidates:
     """The people of the current cell that are worth a crop, in order of time.
 
     number: of the cell, -1 for none.
-    frames: step of each person's frame in the cell.
+    steps: number of each person's analysed frame within the cell.
     detections: index of each person's detection in the chunk.
     boxes: (4,) float32 xyxy px each.
     face_checks: score of the quick face check, nan where there is none.
     qualities: quality of each crop.
-    crops: by position in the lists, the crop and the body crop of each person who may still be chosen.
+    crops: index in the lists -> (crop, body crop), for each person who may still be chosen.
     """
 
     number: int = -1
-    frames: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     detections: list[int] = field(default_factory=list)
     boxes: list[NDArray[np.float32]] = field(default_factory=list)
     face_checks: list[float] = field(default_factory=list)
@@ -32,7 +32,7 @@ class CellCandidates:
 
     def chains(self, params: CandidateParams) -> NDArray[np.int64]:
         """Return the (N,) numbers of the chains to which the people belong."""
-        return chain(np.array(self.frames, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
+        return chain(np.array(self.steps, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
 
     def forget(self, params: CandidateParams) -> None:
         """Drop the crops that can no longer be chosen."""

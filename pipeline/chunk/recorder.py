@@ -146,8 +146,8 @@ class ChunkRecorder:
             bodies = list(self._models.embedder.crops(picture, people.boxes[worth]))
 
         cell = self._cell
-        cell.crops |= dict(enumerate(zip(crops, bodies, strict=True), start=len(cell.frames)))
-        cell.frames += [step] * len(crops)
+        cell.crops |= dict(enumerate(zip(crops, bodies, strict=True), start=len(cell.steps)))
+        cell.steps += [step] * len(crops)
         cell.detections += (worth + first).tolist()
         cell.boxes += list(people.boxes[worth])
         cell.face_checks += face_checks

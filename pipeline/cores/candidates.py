@@ -29,7 +29,7 @@ AT_BORDER = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateParams:
-    """The knobs `candidates` of conf/base.yaml."""
+    """The knobs `candidates.*` of conf/base.yaml: which crops are searched for faces."""
 
     chain_iou: Share
     max_per_chain: Count
@@ -74,12 +74,12 @@ def crop_boxes(boxes: Boxes, width: int, height: int, params: CandidateParams) -
 def visibility(
     boxes: Boxes, crops: Boxes, scores: NDArray[np.floating], width: int, height: int
 ) -> NDArray[np.float64]:
-    """Return how much of each of (N, 4) `crops` shows only its person: (N,) in [0, 1]. boxes: all people of the
-    frame.
+    """Return for each of (N, 4) `crops` how far its person is visible: (N,) in [0, 1].
 
-    The value falls with the largest share inside the box of a nearer person (one who stands lower in the picture),
-    and where the person extends beyond the border. The lower border does not count, because people in close-ups end
-    there.
+    It is 1 minus the largest share of the crop that one nearer person's box covers, halved if the person touches the
+    left, right or upper border. The lower border does not count, because people in close-ups end there.
+
+    boxes: all people of the frame. A person is nearer if the box ends lower in the picture.
     """
     is_other = ~np.eye(len(boxes), dtype=bool)
     is_in_front = (boxes[:, None, 3] > boxes[None, :, 3]) & (_steps(scores) >= MIN_SCORE_IN_FRONT)[:, None] & is_other

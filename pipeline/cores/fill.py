@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 class ShotFrames:
     """The frames [start, start + F) of one shot.
 
-    start: first frame.
+    start: number of the first frame in the video.
     times_ns: (F,) int64 ns, rising.
     analysed: (A,) int64, rising. The frames that the detector analysed.
     """
@@ -35,7 +35,8 @@ class ShotFrames:
 
 @dataclass(frozen=True, slots=True)
 class Knots:
-    """K boxes of the tracklets of one shot, ordered by tracklet, then frame. No tracklet has two in one frame.
+    """K boxes that the tracker gave in one shot (knots), ordered by tracklet, then frame. Boxes between them are
+    interpolated. A tracklet has at most one box in a frame.
 
     tracklets: (K,) int64.
     frames: (K,) int64. Analysed frames.

@@ -1,7 +1,6 @@
 """Assign faces to people, weigh them, and decide whether they may be judged.
 
-Coordinates are pixels of the displayed picture. People and faces are those of one frame. Values are rounded before
-they
+Coordinates are pixels of the displayed picture. People and faces are those of one frame. Values are rounded before they
 decide: boxes and landmarks come in steps of 0.1 px, scores in steps of 0.001.
 """
 
@@ -80,7 +79,7 @@ class Pose:
     """The pose of N faces, read from their five landmarks.
 
     eye_distances_px: (N,) float64 px, in steps of 0.1.
-    yaws: (N,) in [0, 1], as shares of a right angle, in steps of 0.001. 0 is frontal, 1 is profile.
+    yaws: (N,) from 0, frontal, to 1, profile (90 degrees), in steps of 0.001.
     rolls_deg: (N,) in [0, 180] degrees, in steps of 0.1. 180 is upside down.
     is_plausible: (N,) bool. Whether the landmarks are arranged as in a face.
     """

@@ -34,11 +34,10 @@ RELIT = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """The cuts between S shots, as the linker uses them.
+    """For each of S shots, which place it shows, and in which light.
 
     places: (S,) int64. Neighbouring shots with the same number show one place.
-    lights: (S,) int64. Shots of one place with different numbers show it in different light, and nobody moved in
-        between.
+    lights: (S,) int64. The number rises at a cut inside one place where the light changed and nobody moved.
     """
 
     places: NDArray[np.int64]

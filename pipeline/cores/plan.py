@@ -4,8 +4,7 @@ Laws:
 - A frame belongs to the cell floor(time / cell length), computed in exact fractions, and to the one chunk that holds
   that cell.
 - A chunk is a run of whole cells, so a result that depends only on the frames of a cell does not depend on the
-  length
-  of chunks.
+  length of chunks.
 - The last chunk of a video is open, [first_cell, -1), because the true end of a video is known only after decoding.
 """
 
@@ -95,9 +94,10 @@ def analysed(times_s: Sequence[Fraction], cell_s: Fraction, fps: Fraction) -> li
 
 
 def disjoint(chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return those durable (first_cell, end_cell) chunks that count, ascending and without overlap.
+    """Return a set of chunks, (first_cell, end_cell), that do not overlap, from the first cell on, ascending.
 
-    The chunks may have several lengths.
+    The durable chunks may have several lengths. Of chunks that begin together, the longest is taken.
+
     """
     chosen: list[tuple[int, int]] = []
     for first, end in sorted(chunks, key=lambda chunk: (chunk[0], -_ceiling(chunk[1]))):

@@ -2,8 +2,7 @@
 
 Laws:
 - A frame is kept if its stamp lies after that of the last kept frame and does not run ahead of the frames that
-  follow.
-  So one stamp that is missing, repeated, too early or far off costs at most that frame.
+  follow. So one stamp that is missing, repeated, too early or far off costs at most that frame.
 - The decision depends on the last kept frame and on the LOOK_AHEAD frames that follow. A keyframe wins over a frame
   before it, so that decoding that begins at the keyframe keeps the same frames.
 """

@@ -226,7 +226,7 @@ def _too_little(estimated: NDArray[np.bool_], qualities: NDArray[np.float64], pa
 
 def _weights(stds: NDArray[np.float64], params: PersonParams) -> NDArray[np.float64]:
     """Return the weights of faces with these standard errors: the inverse of the squared error plus the squared
-        tolerance.
+    tolerance.
 
     Without the tolerance, a face that is mistaken for a baby's, sure to half a year, would outvote a hundred adult
     ones.

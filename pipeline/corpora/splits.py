@@ -62,9 +62,12 @@ def split(names: Sequence[str], groups: NDArray[np.int64], shares: Mapping[str, 
 
 
 def split_faces(table: pd.DataFrame, shares: Mapping[str, float] = SHARES) -> NDArray[np.str_]:
-    """Return the `split` of a table of labelled faces: by person, and by copies of one picture.
+    """Return the `split` of a table of labelled faces.
 
-    If the corpus names every person, no picture is read.
+    All pictures of a person, and all copies of a picture, get the same split.
+
+    Pictures are opened to find copies only if the corpus does not name every person.
+
     """
     known = table["person"].notna().to_numpy()
     copies = np.arange(len(table), dtype=np.int64) if known.all() else groups(table["path"].tolist())

@@ -64,7 +64,10 @@ def rank(
 
 
 def ranking_figures(ranking: Ranking, *, resamples: int, rng: np.random.Generator) -> dict[str, object]:
-    """Return rank1 and map with 95 % intervals from resampled people, or None if no query has a match."""
+    """Return a dict: `queries`, and `rank1` and `map`, each with a 95 % interval from resampled people.
+
+    A figure is None without a query that has a match. Without resamples only the intervals are None.
+    """
     figures: dict[str, object] = {"queries": len(ranking.people)}
     for name, values in (("rank1", ranking.hits.astype(float)), ("map", ranking.precisions)):
         figures |= {name: float(values.mean()) if len(values) else None}

@@ -58,7 +58,7 @@ def run(
 
 
 def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
-    """Link sequences as sequence.link_here does, with one task for each."""
+    """Link sequences as video.sequence_link.link_here does, with one task for each."""
     cpus = config.run.reduce_cpus
     faults: dict[str, str] = {}
     with plain_errors():

@@ -104,7 +104,8 @@ class PoolOfStages:
 
 
 class Worker:
-    """The stages of a pool, applied to one row at a time. Ray makes one worker per actor. A test makes one directly."""
+    """The stages of a pool, applied to one row at a time. Ray makes one worker per actor, the local engine one per
+    pool. A test makes one directly."""
 
     def __init__(self, pool: PoolOfStages) -> None:
         self._pool = pool

@@ -27,7 +27,7 @@ class Probe:
     rotation: degrees counter-clockwise, one of 0, 90, 180, 270.
     sample_aspect: width of a stored pixel over its height.
     frames_say_aspect: the frames state the pixel aspect, not the container. It may change from frame to frame.
-    transfer: transfer function by ITU-T H.273 of frames that state none.
+    transfer: transfer function (ITU-T H.273 code) for frames that state none.
     codec: FFmpeg's name of it.
     fps: average frames a second.
     time_base: seconds of one unit of pts.
@@ -36,7 +36,8 @@ class Probe:
     promised_s: duration that the header states. It may be wrong.
     keyframe_ns: approximate times of keyframes from time zero. May be empty.
     enterable: decoding may begin in the middle.
-    times_are_counted: the time stamps cannot be used. A frame's time is its position in the order of output over `fps`.
+    times_are_counted: whether a frame's time is its position in the order of output over `fps`, because the time stamps
+        cannot be used.
     recorded_at: time of recording in ISO 8601, UTC. None if it is not known.
     stream: index in the container.
     packet_bytes, packet_ids: as in transport.Layout. If there are several IDs, the video continues from one to the

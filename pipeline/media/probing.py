@@ -234,7 +234,8 @@ def _size(open_source: Opener) -> int:
 
 
 def _recorded_at(container: InputContainer, stream: VideoStream) -> str | None:
-    """Return the camera's time of recording as ISO 8601 in UTC, None if its clock was never set."""
+    """Return the camera's time of recording as ISO 8601 in UTC. None if it states none, or if its clock was never set
+    (1970 or earlier)."""
     stated = container.metadata.get("creation_time") or stream.metadata.get("creation_time") or ""
     try:
         moment = datetime.fromisoformat(stated)

@@ -1,5 +1,5 @@
-"""Turn stored frames into the pictures that are shown: cropped as the container says, with square pixels, HDR
-tone-mapped.
+"""Convert stored frames to pictures: cropped as the container states, with square pixels, HDR tone-mapped. They are not
+yet rotated or mirrored.
 
 Contract: all pictures of a video have one size. A frame of another size or pixel aspect is shown whole, in its own
 shape, in the middle of that size. The result depends on the frame alone.
@@ -21,7 +21,7 @@ GREY = 114
 
 
 class Screen:
-    """Shows frames of a video at `size`, (width, height) px, in their stored orientation."""
+    """Converts frames of a video to pictures of `size`, (width, height) px, not yet rotated or mirrored."""
 
     def __init__(self, probe: Probe, size: tuple[int, int]) -> None:
         self._probe, self._size = probe, size

@@ -90,7 +90,7 @@ class AttributeNet(nn.Module):
         self.heads = nn.Linear(FEATURES, YEARS + 1)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, 3, S, S) RGB, 0..255, to (B, 101) logits of the years 0 to 100 and (B,) logits of a woman."""
+        """Map (B, 3, S, S) RGB, 0..255, to (B, 101) logits of the years 0 to 100 and (B,) logits of being female."""
         features = self.maps((crops - MEAN) / STD).mean((2, 3))
         logits = self.heads(self.dropout(features))
         return logits[:, :YEARS], logits[:, YEARS]
@@ -103,7 +103,7 @@ class Calibration:
     knots: (K,) ages in years, between which everything is interpolated linearly.
     shifts: (K,) years to add to the raw age.
     scales, exponents: (K,). The standard error is exp(scale) * spread ** exponent years, within STD_YEARS.
-    slope, offset: the logit of a woman is slope * raw + offset.
+    slope, offset: the logit of being female is slope * raw + offset.
     """
 
     knots: tuple[float, ...]
@@ -186,7 +186,7 @@ def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def judge(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (B,) raw ages, their spreads and logits of a woman for (B, S, S, 3) uint8 RGB faces.
+    """Return (B,) raw ages, their spreads and logits of being female for (B, S, S, 3) uint8 RGB faces.
 
     mirrored: average the logits of the picture and of its mirror image.
     """

@@ -53,7 +53,7 @@ class Classic(nn.Module, ABC):
         """Return the outputs that training uses for (B, 3, side_px, side_px) RGB, 0..255. `raw` interprets them."""
 
     def raw(self, ages: Tensor, genders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Convert `outputs` to (B,) years, their spreads in years, and logits of a woman."""
+        """Convert `outputs` to (B,) years, their spreads in years, and logits of being female."""
         return *moments(ages), (genders[:, 1] - genders[:, 0]).float()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,7 +49,10 @@ class StarterEstimator:
         return _calibrated(self._file.calibration, *self.raw(faces))
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return (N,) raw ages, their spreads and logits of a woman for calibration. faces: (N, S, S, 3), N > 0."""
+        """Return (N,) raw ages, their spreads and logits of being female for calibration.
+
+        faces: (N, S, S, 3), N > 0.
+        """
         means, spreads, logits = self._run(UTKFACE.cut(faces, self._file.side_px))
         return means, spreads, logits
 
@@ -71,12 +74,12 @@ class Heads(nn.Module):
         self.gender = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_gender)
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B,) years, (B,) probabilities of a woman, and (B, 12) probabilities of the buckets."""
+        """Return (B,) years, (B,) probabilities of being female, and (B, 12) probabilities of the buckets."""
         years, logits, buckets = self.logits(embeddings)
         return years, torch.sigmoid(logits), torch.softmax(buckets, dim=1)
 
     def logits(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B,) years, (B,) logits of a woman, and (B, 12) logits of the buckets."""
+        """Return (B,) years, (B,) logits of being female, and (B, 12) logits of the buckets."""
         years = torch.sigmoid(self.age(embeddings))[:, 0] * BOSCH_YEARS
         return years, self.gender(embeddings)[:, 0], self.buckets(embeddings)
 
@@ -96,8 +99,10 @@ class BoschHeads:
         self._run = Runner(self._network, batch=batch, device=device, half=half)
 
     def __call__(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """Return (N,) years, (N,) probabilities of a woman, and (N, 12) probabilities of the buckets. vectors: (N,
-        512), N > 0."""
+        """Return (N,) years, (N,) probabilities of being female, and (N, 12) probabilities of the buckets.
+
+        vectors: (N, 512), N > 0.
+        """
         return self._run(embeddings)
 
 
@@ -137,7 +142,11 @@ class HeadsEstimator:
     def raw(
         self, embeddings: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return (N,) raw ages, ones, and logits of a woman for calibration. vectors: (N, D), N > 0."""
+        """Return three (N,) arrays for calibration: raw ages, spreads (all 1, because this network has none), and
+        logits of being female.
+
+        embeddings: (N, D), N > 0.
+        """
         years, logits, _ = self._run(embeddings)
         return years, np.ones_like(years), logits
 
@@ -165,7 +174,10 @@ class NetworkEstimator:
         return _calibrated(self._file.calibration, *self.raw(faces))
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return (N,) raw ages, their spreads and logits of a woman for calibration. faces: (N, S, S, 3), N > 0."""
+        """Return (N,) raw ages, their spreads and logits of being female for calibration.
+
+        faces: (N, S, S, 3), N > 0.
+        """
         means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))
         return means, spreads, logits
 
@@ -179,7 +191,7 @@ SSRNET_AGE_STD = 13.9
 """Standard error in years. Four of five ages of UTKFace are off by less than 1.28 times this, for both networks. It
 is large because SSR-Net says 20 or more for every child. It hardly depends on the predicted age (10 to 16)."""
 SSRNET_GENDER = (4.28, -0.64)
-"""Slope and offset of the logit of a woman, as a function of .5 minus the network's output. The raw output is
+"""Slope and offset of the logit of being female, as a function of .5 minus the network's output. The raw output is
 confident even where it is wrong: the expected calibration error on the half of UTKFace that was not fitted is .123,
 and .010 with these constants."""
 

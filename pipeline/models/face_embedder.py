@@ -54,7 +54,9 @@ Source: python -m tests.bench.mobilefacenet_view."""
 
 
 class FaceEmbedder:
-    """Embed faces in batches of `batch`. view: None means IDENTITY or MOBILEFACENET_IDENTITY.
+    """Embeds faces in batches of `batch` with FaceNet or MobileFaceNet, whichever the file holds.
+
+    view: the part of the face that the network sees. None means that network's own.
 
     Raises UserError if `path` holds neither network.
     """

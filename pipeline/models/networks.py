@@ -72,7 +72,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return whether a JSON header follows eight bytes with its length. Archives and pickles begin otherwise."""
+    """Return whether a file looks like safetensors: its ninth byte is `{`. Archives and pickles begin otherwise."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK"

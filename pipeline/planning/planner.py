@@ -71,12 +71,12 @@ class Step:
 class VideoPlan:
     """The work for a video, and the reasons for it.
 
-    basis: the stored data that its tables are made from.
+    basis: what the tables are made from: stored data, or the video.
     steps: the changes since its published tables, each with its cost.
     note: a further reason, empty if there is none.
     relink: how the new tables are made from published ones; None if they are not.
     keys: the keys of the durable chunks that are used.
-    durable: the chunks that need no work, disjoint.
+    durable: the chunks that need no work. They do not overlap.
     faces: chunks whose faces are estimated again, each with the key of the enriched object that holds them.
     """
 

@@ -133,7 +133,7 @@ def _submission_id() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class StoredClaim:
-    """What was found.
+    """A claim as it was read from the store.
 
     claim: the claim that counts. None if there is none.
     version: changes whenever the stored claim changes. Empty if there is none.
@@ -159,7 +159,7 @@ class Register(Protocol):
     def read(self) -> StoredClaim: ...
 
     def claim(self, before: StoredClaim, claim: Claim) -> str | None:
-        """Store a new claim in place of the one that was seen. Return its version, or None if another was quicker."""
+        """Replace the claim that was read by a new one. Return the new version, or None if another run was quicker."""
         ...
 
     def renew(self, version: str, claim: Claim) -> str | None:

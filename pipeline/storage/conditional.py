@@ -180,7 +180,8 @@ def _answered(put: Callable[[], Any]) -> str | None:
 
 
 class _OtherWrites:
-    """Other object stores. fsspec has a word for creating, and none for replacing."""
+    """Object stores other than S3. fsspec can create a file only if it is absent, but cannot replace one on a
+    condition."""
 
     def __init__(self, fs: Any) -> None:
         self._fs = fs

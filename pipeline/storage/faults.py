@@ -108,9 +108,9 @@ PASSING_ERRNOS = frozenset(
 OURS = (DataError, UserError, MachineError, PassingError)
 TRIES = 6
 PATIENCE_S = 90.0
-"""Seconds after which a failure that may pass is no longer waited for in place."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
-"""Bounds of the longest random wait before a try. It doubles with every try."""
+"""The most seconds that one request may take with its repetitions. Only tries that time out slowly come near it."""
+FIRST_WAIT_S = 1.0
+"""The longest random wait before the second try. It doubles with every try, to 16 s before the last one."""
 
 retry_listeners: list[Callable[[str, str, float], None]] = []
 """Are called before a request is repeated, with the kind of the failure, a line about it, and the wait in seconds."""
@@ -148,7 +148,7 @@ def _waits() -> Iterator[float | None]:
     longest_s = FIRST_WAIT_S
     for _ in range(TRIES - 1):
         yield random.uniform(0, longest_s)
-        longest_s = min(2 * longest_s, LONGEST_WAIT_S)
+        longest_s *= 2
     yield None
 
 

@@ -195,7 +195,8 @@ def take(
 
 
 def _claim(register: Register, before: StoredClaim, mine: Claim) -> str | None:
-    """Store a claim. Return its version, or None if another run was quicker."""
+    """Replace the claim that was read, and settle an unclear answer by reading again. Return the version of `mine`, or
+    None if another run was quicker."""
     unclear = None
     try:
         version = register.claim(before, mine)

@@ -52,7 +52,7 @@ def list_sources(
 class _Collected:
     """The sources that were found so far.
 
-    advance: called once for each source.
+    advance: called each time a source is added, repetitions included.
     by_uri: uri -> source.
     num_other: the number of files whose names are neither those of videos nor of pictures.
     num_named: the number of sources added, with repetitions.

@@ -43,7 +43,8 @@ class Names:
             self._enter(name)
 
     def give(self, wanted: str, suffix: str) -> str:
-        """Return `wanted` + `suffix`, with the first free number if that name is taken."""
+        """Return a safe name from `wanted` + `suffix`: escaped or shortened if needed, numbered if taken. It is
+        then in use."""
         *folders, last = _parts(wanted, self._holds)
         path = ""
         for folder in folders:

@@ -110,7 +110,7 @@ def quarantined_row(video_id: str, uri: str, config_id: str, stage: str, reason:
 
 
 def write_recipe(store: Store, config_id: str, recipe: Mapping[str, Any]) -> None:
-    """Write the configuration that a config_id stands for."""
+    """Write the recipe of a config_id: everything besides the content that its tables depend on."""
     store.put(_recipe(config_id), json.dumps(recipe, indent=2, sort_keys=True).encode())
 
 

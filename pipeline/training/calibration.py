@@ -32,7 +32,7 @@ class Raw:
     """N judged faces. All arrays are (N,).
 
     means, spreads: raw ages and their standard deviations, in years.
-    logits: of a woman.
+    logits: of being female.
     ages, is_female: the labels.
     weights: weight of each face.
     """
@@ -113,7 +113,7 @@ def fit_scales(
 
 
 def fit_logits(raw: Raw) -> tuple[float, float]:
-    """Return the slope and offset for the logit of a woman."""
+    """Return the slope and offset for the logit of being female."""
     signs = np.where(raw.is_female, 1.0, -1.0)
     share = raw.weights / raw.weights.sum()
 

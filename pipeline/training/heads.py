@@ -196,7 +196,7 @@ def train(
 def calibrated(raw: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]], validation: Vectors) -> Any:
     """Return the Calibration of `raw` on the validation faces.
 
-    raw: maps vectors to ages, spreads and logits of a woman.
+    raw: maps vectors to ages, spreads and logits of being female.
     """
     means, spreads, logits = (np.asarray(values, np.float64) for values in raw(validation.vectors))
     ages = validation.ages.astype(np.float64)

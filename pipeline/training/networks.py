@@ -197,7 +197,7 @@ def validate(network: Classic, faces: LabelledFaces) -> dict[str, float]:
 
 
 def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the years, the logits of a woman, and the likeliest age class."""
+    """Return the years, the logits of being female, and the likeliest age class."""
     margin = (network.stored_px - network.side_px) // 2
     inside = slice(margin, margin + network.side_px)
 

@@ -28,7 +28,7 @@ class PartOfShot:
     frames: (A,) int64. The analysed frames from a first detection to the last frame before a pause.
     times_ns: (A,) int64, of those frames.
     steady: the camera motion in those frames.
-    updates_before: as in cores.pauses.Segment.
+    updates_before: number of updates of the tracker between the beginning of the shot and these frames.
     min_frames: a track with fewer boxes becomes no tracklet.
     is_brief: whether the shot has too few analysed frames for a track to be confirmed.
     """
@@ -49,7 +49,7 @@ class Part:
     job: the chunks of the video.
     number: index of this part.
     step_s: usual time between analysed frames, in seconds.
-    first_frames: as in Timeline.
+    first_frames: (C + 1,) int64. Chunk c holds the frames [first_frames[c], first_frames[c + 1]).
     pieces: the frames to track, each piece with a new tracker.
     """
 

@@ -57,7 +57,7 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
     """Write every table of the video except `embeddings`, which does not depend on persons, and `videos`, which is
     written last.
 
-    Until `videos` is written, it does not list an older publication of the video as done either.
+    An older publication of the video is not listed as done until its new row of `videos` is written.
     """
 
     def put(dataset: str, *parts: pa.Table) -> None:

@@ -94,7 +94,8 @@ def _recorded_time(member: Member) -> RecordedTime:
 def _summaries_of_files(
     job: SequenceJob, identity: IdentityParams, starts_us: Sequence[int]
 ) -> Iterator[tuple[int, Mapping[str, Any], dict[int, Tracklet]]]:
-    """Yield, for each done file, its number, its row of `videos`, and its persons' summaries by person_id."""
+    """Yield, for each done file, its index in the sequence, its row of `videos`, and its persons' summaries by
+    person_id."""
     summaries = {
         file: _read_summary(job.store, member.video["video_id"])
         for file, member in enumerate(job.members)

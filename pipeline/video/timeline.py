@@ -53,7 +53,7 @@ class Timeline:
         return len(self.times_ns)
 
     def seconds(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the times at which frames begin. The frame after the last one begins at the end of the video."""
+        """Return when the (N,) `frames` begin, in seconds. Index len(self) stands for the end of the video."""
         end_ns = self.times_ns[-1] + self.frame_ns
         return np.round(np.append(self.times_ns, end_ns)[frames] / 1e9, 6)
 

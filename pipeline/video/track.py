@@ -176,7 +176,7 @@ class _Tracks:
             yield _Tracklet(number, first, end - 1, self._shot, body, steadiness)
 
     def tracked(self, blocks: BlockWriter) -> TrackingResult:
-        """Return all tracklets, in order of their tracks."""
+        """Return the tracking result: all tracklets, in order of their tracks, and the blocks of their boxes."""
         tracklets = sorted(self._finished, key=lambda tracklet: (tracklet.track, tracklet.first_frame))
         width = max((len(tracklet.body) for tracklet in tracklets if tracklet.body is not None), default=0)
         bodies = np.full((len(tracklets), width), np.nan, np.float32)

@@ -9,7 +9,7 @@ def refuse_licences(licences: Mapping[str, str | None], allow: Iterable[str] | N
     """Raise UserError if an entry has a licence that is not in `allow`.
 
     licences: entry -> its licences, joined by " AND ". Each of them must be allowed.
-    allow: compared without regard to case. None allows all.
+    allow: compared without regard to case. None allows every licence.
     """
     if allow is None:
         return

@@ -111,7 +111,7 @@ class Registry:
         return {role: self.sha256(name) for role, name in self.models_of(config).items()}
 
     def refuse_licences(self, names: Iterable[str], allow: Iterable[str] | None) -> None:
-        """Raise UserError if one of `names` has a licence that is not in `allow`. None allows all."""
+        """Raise UserError if one of `names` has a licence that is not in `allow`. None allows every licence."""
         refuse_licences({leaf: self.entries[leaf].licence for leaf in self._leaves_of(names)}, allow)
 
     def copy_to(self, mirror: Mirror, names: Iterable[str]) -> list[str]:
