@@ -113,7 +113,7 @@ class Engines:
         return is_large or (is_mapped and several) or cluster_address(self._config) is not None
 
     def _start_ray(self) -> None:
-        """Start Ray. If it cannot start and the user did not ask for it, the run goes on in one process."""
+        """Start Ray. If it cannot start and the user did not ask for it, the run goes on in one worker process."""
         self._say("starting Ray")
         from pipeline.flow import cluster
 
