@@ -204,7 +204,7 @@ class Comparison:
         console.console.print(table)
         if len(self.differences) > SHOWN_VIDEOS:
             console.say(f"… and {len(self.differences) - SHOWN_VIDEOS} more videos; --json FILE has all of them")
-        for difference in [each for each in self.differences if each.damage][:SHOWN_VIDEOS]:
+        for difference in [damaged for damaged in self.differences if damaged.damage][:SHOWN_VIDEOS]:
             console.say(f"cannot be compared: {difference.uri}: {difference.damage}")
 
     def _show_totals(self) -> None:
@@ -220,7 +220,7 @@ class Comparison:
             )
         apart = ""
         if totals.age_in_both:
-            mean, bias = (each / totals.age_in_both for each in (totals.age_change_abs_sum, totals.age_change_sum))
+            mean, bias = (total / totals.age_in_both for total in (totals.age_change_abs_sum, totals.age_change_sum))
             apart = (
                 f", {mean:.2f} years apart on average ({bias:+.2f} from A to B), {totals.age_change_most:.1f} at most"
             )

@@ -104,7 +104,7 @@ def structs(kind: pa.StructType, columns: Mapping[str, Any], num_items: int) -> 
 
 
 def with_columns(items: pa.StructArray, **columns: pa.Array) -> pa.StructArray:
-    """Return `items` with other values in some fields."""
+    """Return `items` with the fields in `columns` replaced."""
     fields = [items.type.field(index) for index in range(items.type.num_fields)]
     arrays = [columns.get(field.name, items.field(field.name)) for field in fields]
     return pa.StructArray.from_arrays(arrays, fields=fields)

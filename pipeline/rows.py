@@ -344,7 +344,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("other_mean", REAL, "", "Mean of ln(cosine distance) between two people in one frame."),
         Column("other_std", REAL, "", "Standard deviation of the same logarithms."),
         Column("num_other", INT, "", "Number of tracklets that other_mean and other_std come from."),
-        Column("share", REAL, "", "Estimated share of pairs from different shots that are one person."),
+        Column("share", REAL, "", "Estimated share of pairs from different shots that are the same person."),
     ),
     "sequences": _dataset(
         "a person of a file that belongs to a sequence",

@@ -88,8 +88,8 @@ def compare_videos(a: OutputIndex, b: OutputIndex, video_ids: Sequence[str]) -> 
                 pairs = [next(digests) for _ in rows.VIDEO_TABLES]
                 differing = [
                     name
-                    for name, (one, other) in zip(rows.VIDEO_TABLES, pairs, strict=True)
-                    if one is None or one != other
+                    for name, (digest, other) in zip(rows.VIDEO_TABLES, pairs, strict=True)
+                    if digest is None or digest != other
                 ]
                 yield _compare_video(a, b, video_id, differing)
 
@@ -135,8 +135,8 @@ def _compare_video(a: OutputIndex, b: OutputIndex, video_id: str, differing: Seq
 def _has_equal_rows(a: Store, b: Store, name: str) -> bool:
     with tables.row_groups(a, name) as groups_a, tables.row_groups(b, name) as groups_b:
         return all(
-            one is not None and other is not None and one.equals(other)
-            for one, other in zip_longest(groups_a, groups_b)
+            group is not None and other is not None and group.equals(other)
+            for group, other in zip_longest(groups_a, groups_b)
         )
 
 
@@ -166,7 +166,7 @@ def _estimates(a: Store, b: Store, video_id: str, matching: Matching) -> tuple[E
     blank = dict.fromkeys(columns)
     estimates = []
     for match in matching.matches:
-        one, other = persons[0].get(match.a, blank), persons[1].get(match.b, blank)
-        genders = (row["gender"] if row["gender"] != "N" else None for row in (one, other))
-        estimates.append(Estimates(match.a, match.b, match.frames, one["age"], other["age"], *genders))
+        row_a, row_b = persons[0].get(match.a, blank), persons[1].get(match.b, blank)
+        genders = (row["gender"] if row["gender"] != "N" else None for row in (row_a, row_b))
+        estimates.append(Estimates(match.a, match.b, match.frames, row_a["age"], row_b["age"], *genders))
     return tuple(estimates)

@@ -137,6 +137,6 @@ def heads(
 
 
 def _known(faces: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
-    """Return the faces with an age and a gender: all, or `limit` drawn ones."""
+    """Return the faces with an age and a gender: all of them, or `limit` drawn at random."""
     known = faces[(faces["age"] <= BOSCH_YEARS) & faces["gender"].notna()]
     return known if limit is None or limit >= len(known) else known.sample(limit, random_state=seed).sort_index()

@@ -188,7 +188,7 @@ def _align(
     """Return aligned pictures of the judged faces, each cut from the crop on which the face was found."""
     judged = np.flatnonzero(is_judged)
     jpegs: list[bytes] = [b""] * len(judged)
-    # The loop goes crop by crop, so that each crop is decoded once and only one is in memory at a time.
+    # The loop takes one crop after the other, so that each crop is decoded once and only one is in memory at a time.
     for places in _groups(faces.crops[judged]):
         crop = int(faces.crops[judged[places[0]]])
         picture = crops.picture(crop)

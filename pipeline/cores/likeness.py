@@ -1,11 +1,11 @@
-"""Calibrate on the video itself how likely two mean embeddings are one person, as log-likelihood ratios.
+"""Calibrate on the video itself how likely two mean embeddings show the same person, as log-likelihood ratios.
 
 The meaning of a cosine distance depends on the embedder, the light and the clothes of the day. A video shows it
-itself, because the first and the last third of one tracklet are one person, and two tracklets that share a frame are
-two. Both kinds of distances are close to log-normal, so two means and two deviations describe them. If a video has
-few of them, they are drawn towards the prior of the embedder. The result is the log-likelihood ratio of the two
-normal distributions (quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of Statistical
-Learning, 4.3). It is held constant where it would fall again for more similar people.
+itself, because the first and the last third of one tracklet show the same person, and two tracklets that share a
+frame are two. Both kinds of distances are close to log-normal, so two means and two deviations describe them. If a
+video has few of them, they are drawn towards the prior of the embedder. The result is the log-likelihood ratio of
+the two normal distributions (quadratic discriminant analysis; Hastie, Tibshirani and Friedman, The Elements of
+Statistical Learning, 4.3). It is held constant where it would fall again for more similar people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ duplicate boxes of one body share frames with it, and some tracklets change pers
 PRIOR_TRACKLETS = 10
 """The number of tracklets that the prior counts as. A minute with three people has as many."""
 PRIOR_SHARE, PRIOR_PAIRS = 0.1, 20
-"""The prior of the share of pairs that are one person, one in ten, and the number of pairs that it counts as."""
+"""The prior of the share of pairs that are the same person, one in ten, and the number of pairs that it counts as."""
 SHARES = (1e-4, 0.5)
 EM_ROUNDS = 50
 
@@ -103,7 +103,7 @@ class Likeness:
 
     @property
     def prior_odds(self) -> float:
-        """Return the log odds that a pair of different shots is one person, before it is compared."""
+        """Return the log odds that two tracklets of different shots are the same person, before they are compared."""
         return round(float(np.log(self.share / (1 - self.share))), 3)
 
     def with_share(self, similarities: NDArray[np.float64], counts: NDArray[np.int64]) -> "Likeness":
@@ -145,8 +145,8 @@ WIDE: Likenesses = {
     "body": Likeness.from_distances((0.08, 0.6), (0.3, 0.5)),
     "face": Likeness.from_distances((0.3, 0.6), (0.8, 0.4)),
 }
-"""The priors for embedders without one in the registry. They are wide, so that little is joined without data of the
-video."""
+"""The priors for embedders that have none in the registry. They are wide, so little is joined before the video
+itself has given data."""
 
 
 def log_distance(similarity: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ def number_persons(tracklet_ids: NDArray[np.int64], persons: NDArray[np.int64]) 
     """Return the number of the person of each of N tracklets. Persons count in the order of their first tracklet.
 
     tracklet_ids: (N,) from `number_tracklets`.
-    persons: (N,) labels. Tracklets with the same label are one person.
+    persons: (N,) labels. Tracklets with the same label are the same person.
     """
     _, person_index = np.unique(persons, return_inverse=True)
     first_ids = np.full(person_index.max(initial=-1) + 1, np.iinfo(np.int64).max)

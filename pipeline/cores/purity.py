@@ -3,7 +3,7 @@ groups.
 
 A tracker that uses only places swaps persons where two cross. The embeddings of a tracklet are collected in windows
 of time. Neighbouring windows are merged, the most similar first, until only borders are left at which the embedder's
-likeness says that two people meet (bottom-up segmentation; Keogh, Chu, Hart and Pazzani 2001).
+likeness shows that two people meet (bottom-up segmentation; Keogh, Chu, Hart and Pazzani 2001).
 """
 
 from dataclasses import dataclass

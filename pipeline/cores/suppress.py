@@ -37,7 +37,7 @@ def suppress(detections: Detections, duplicate_iou: float) -> NDArray[np.int64]:
     First, a box is dropped if two narrower boxes of similar height cover it side by side, because it is around two
     people.
 
-    The rest is greedy, surest first. Of equal scores the box further left, then further up, goes first. A box is
+    The rest is greedy, surest first. Of equal scores the box further left, then further up, comes first. A box is
     dropped if a surer kept box overlaps it by `duplicate_iou` or more, nearly contains it at a similar height, or
     has the same upper part. Half a body and the whole one share head and shoulders, and two people do not. A box
     without width or height is dropped, because BoxMOT refuses it. The detectors here give none, but stored

@@ -18,7 +18,7 @@ class Deferrals:
     """The failures of a run that may pass.
 
     waits_s: seconds to wait before each round. Its length is the number of rounds.
-    now: a clock that never goes back, in seconds.
+    now: a monotonic clock, in seconds.
     reasons: video_id -> (stage, reason) of the last failure of each video that waits or is deferred.
     """
 

@@ -267,7 +267,8 @@ def _next_of(chunks: Iterator[pa.Table], stage: str) -> pa.Table | None:
 
 
 def _note_attempt(attempt: int) -> None:
-    """Write that a chunk is begun. An attempt that left its mark has ended without a result."""
+    """Write to the journal that an attempt begins. A second or later one means that the worker of the one before it
+    died."""
     if attempt > 1:
         died = "an earlier attempt left no result: its worker died, or its node went"
         journal.note("worker_died", "warning", attempt=attempt - 1, kind=WORKER_DIED, message=died)

@@ -133,7 +133,7 @@ def opened_at(
 ) -> Iterator[tuple[int, Iterator[Packet | BadPacket], VideoStream] | None]:
     """Open a fresh container at the last keyframe at or before `target_pts`.
 
-    Yields the pts of the keyframe, the packets from it on, and the stream. Yields None if no such keyframe lies
+    Yields the pts of the keyframe, the packets that begin with it, and the stream. Yields None if no such keyframe lies
     behind the first displayed frame: then read from the start.
     """
     back_s = 0
@@ -186,7 +186,8 @@ def _entered(frames: Iterator[VideoFrame | BadPacket], key_pts: int) -> Iterator
 def _find(
     packets: Iterator[Packet | BadPacket], target_pts: int, *, from_start: bool
 ) -> tuple[int, Iterator[Packet | BadPacket]] | None:
-    """Return the last keyframe at or before `target_pts` and the packets from it on, None if `packets` hold none."""
+    """Return the pts of the last keyframe at or before `target_pts`, and the packets that begin with it. None if there
+    is none."""
     held: list[Packet | BadPacket] = []
     key_pts: int | None = None
     for packet in packets:

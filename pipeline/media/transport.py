@@ -18,8 +18,8 @@ from pipeline.media.container import Opener
 
 SYNC = 0x47
 PACKET_BYTES = (188, 192, 204)
-"""Packet sizes of plain streams, of those with a time code before each packet (M2TS), and of those with a checksum
-after it."""
+"""Bytes of a packet: in plain streams, in streams with a time code before each packet (M2TS), and in streams with a
+    checksum after each."""
 HEAD_BYTES = 1 << 20
 VIDEO_KINDS = {0x01: "mpeg1", 0x02: "mpeg2", 0x10: "mpeg4", 0x1B: "h264", 0x24: "hevc", 0x33: "vvc", 0xEA: "vc1"}
 """Kinds of video by the stream type in a program map."""

@@ -217,7 +217,9 @@ def _load_written(path: Path, facts: Mapping[str, Any]) -> tuple[Any, dict[int, 
 def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
     tasks = library()
     with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "weights.pt"  # the library goes by the suffix, and the cache names files by their hash
+        named = (
+            Path(folder) / "weights.pt"
+        )  # the suffix decides how the library reads it, and the cache names files by their hash
         named.symlink_to(Path(path).resolve())
         try:
             network, _ = tasks.load_checkpoint(str(named))

@@ -25,8 +25,8 @@ from pipeline.models.tracker_options import TRACKERS, hole_updates, memory_updat
 logging.getLogger("boxmot").setLevel(logging.ERROR)
 
 REMEMBERED = 1000
-"""Limit of lists that a tracker keeps all its life and hardly reads. These are the removed tracks, and in deepocsort
-all boxes of a track that is still followed."""
+"""The most entries of lists that would grow as long as a tracker lives and that it hardly reads: its removed tracks,
+    and in deepocsort the boxes of each followed track."""
 
 
 def create_boxmot(name: str, options: Mapping[str, Any]) -> Any:

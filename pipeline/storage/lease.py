@@ -34,7 +34,7 @@ UNCLEAR = (PassingError, MachineError, OSError)
 
 
 def uptime() -> float:
-    """Return seconds of a clock that nobody sets and that goes on while the machine sleeps."""
+    """Return the seconds of a clock that is never set. It keeps running while the machine sleeps."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
 

@@ -41,8 +41,8 @@ class Line:
 
 
 def is_list(argument: str) -> bool:
-    """Return whether an argument names a list. It may also be a file named @…, because the shell expands * to such
-    files."""
+    """Return whether an argument `@NAME` stands for the list NAME. It stands for the file `@NAME` if only that
+    exists, because a shell may have expanded `*` to it."""
     return argument.startswith("@") and (os.path.lexists(argument[1:]) or not os.path.lexists(argument))
 
 

@@ -25,10 +25,10 @@ def find(fs: Any, path: str, reach: Reach) -> dict[str, Object]:
     takes minutes. The ranges begin at the hexadecimal digits, because most names in an output are hashes.
     """
     bucket, key, _ = fs.split_path(path)
-    found = _list(fs, bucket, f"{key}/" if key else "", reach)
+    objects = _list(fs, bucket, f"{key}/" if key else "", reach)
     return {
         f"{bucket}/{entry['Key']}": {name: entry[name] for name in ("ETag", "LastModified")} | {"size": entry["Size"]}
-        for entry in found
+        for entry in objects
     }
 
 
@@ -37,16 +37,16 @@ def _list(fs: Any, bucket: str, prefix: str, reach: Reach) -> list[Object]:
         return reach(lambda: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
 
     answer = ask()
-    found = answer.get("Contents", [])
+    objects = answer.get("Contents", [])
     if not answer.get("IsTruncated"):
-        return found
-    if not _is_sorted(found):  # the directory buckets of S3 Express know no order and no StartAfter
-        return [*found, *_further_pages(ask, answer)]
-    last = found[-1]["Key"]
+        return objects
+    if not _is_sorted(objects):  # the directory buckets of S3 Express know no order and no StartAfter
+        return [*objects, *_further_pages(ask, answer)]
+    last = objects[-1]["Key"]
     starts = [last, *(start for digit in DIGITS if (start := prefix + digit) > last)]
     with ThreadPoolExecutor(len(starts)) as threads:
         ranges = threads.map(lambda ends: list(_range(ask, *ends)), pairwise([*starts, None]))
-        return [*found, *(entry for part in ranges for entry in part)]
+        return [*objects, *(entry for part in ranges for entry in part)]
 
 
 def _range(ask: Callable[..., Object], start: str, end: str | None) -> Iterator[Object]:
@@ -68,8 +68,8 @@ def _further_pages(ask: Callable[..., Object], answer: Object) -> Iterator[Objec
         yield from answer.get("Contents", [])
 
 
-def _is_sorted(found: Sequence[Object]) -> bool:
-    return all(before["Key"] < after["Key"] for before, after in pairwise(found))
+def _is_sorted(objects: Sequence[Object]) -> bool:
+    return all(before["Key"] < after["Key"] for before, after in pairwise(objects))
 
 
 def head(fs: Any, path: str) -> Object:

@@ -251,7 +251,8 @@ class Store:
         return []
 
     def stamps(self, below: str) -> dict[str, Stamp]:
-        """Return the stamp of each file that `names` returns, from one listing."""
+        """Return name -> stamp, which changes when a file does, for each file that `names` returns. One listing is
+        enough."""
         details = self._find(below)
         return {name: Stamp.of(details[name]) for name in details if _is_shown(name, hidden=False)}
 

@@ -17,9 +17,9 @@ MAX_OVERLAP = 0.3
 def calibrate(tracklets: Sequence[Tracklet], priors: Likenesses) -> Likenesses:
     """Return how much body and face mean in a video, from its own tracklets and the priors of the embedders.
 
-    The ends of one tracklet are one person, and tracklets that share a frame are two. The share of one person among
-    pairs of different shots is the one that explains all of their similarities best. No knob of `identity` changes
-    the result.
+    The ends of one tracklet show the same person, and tracklets that share a frame show two. The share of one person
+    among pairs of different shots is the one that explains all of their similarities best. No knob of `identity`
+    changes the result.
     """
     # The last bits of sums over many pairs depend on their order.
     ordered = sorted(tracklets, key=appearance_key)

@@ -1,4 +1,4 @@
-"""Decide which tracklets are one person, only from measured pairs. This is the third step.
+"""Decide which tracklets are the same person, only from measured pairs. This is the third step.
 
 Gaps are joined first, jointly. Then faces and then bodies are joined in rounds.
 """
@@ -34,7 +34,7 @@ def join(
     params: IdentityParams,
     likenesses: Likenesses,
 ) -> tuple[Links, NDArray[np.int64]]:
-    """Decide who is one person, only from measured links and from how much a similarity means in this video.
+    """Decide who is the same person, only from measured links and from how much a similarity means in this video.
 
     shots: (N,). The shots of the tracklets, in order of first appearance.
     intervals: N x (M, 2). The intervals of the tracklets.

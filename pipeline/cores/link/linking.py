@@ -11,7 +11,7 @@ at most `wrong_joins`. Two tracklets that share a frame, filled frames included,
 checked for this before every merge. Tracklets stay apart if the evidence is not sure.
 
 Numbers are rounded before they decide, and tracklets are first sorted by first appearance. So neither their order
-nor their names change the result. Of equally near candidates the earlier one goes first, so that cores.relink finds
+nor their names change the result. Of equally near candidates the earlier one comes first, so that cores.relink finds
 the same ones among the stored pairs.
 """
 
