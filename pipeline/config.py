@@ -43,6 +43,12 @@ EXAMPLES = {
 """Example values for error messages, for knobs whose default in conf/base.yaml is no example."""
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
 """Knobs that change no row. All others are result knobs. conf/base.yaml marks each knob accordingly."""
+Batch = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
+AUTO_BATCHES = {
+    "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8},
+    "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
+}
+"""Device -> batch `auto` by knob. docs/decisions/0020-batches-on-a-card.md has the reasons."""
 
 
 class Strict(BaseModel):
@@ -54,7 +60,7 @@ class Strict(BaseModel):
 class Detector(Strict):
     weights: str
     image_size: int = Field(multiple_of=32, gt=0)
-    batch: int = Field(gt=0)
+    batch: Batch
     min_score: float = Field(ge=0, le=1)
     nms_iou: float = Field(gt=0, le=1)
     max_per_frame: int = Field(gt=0)
@@ -63,7 +69,7 @@ class Detector(Strict):
 class Body(Strict):
     weights: str | None
     embed: Literal["all", "candidates"]
-    batch: int = Field(gt=0)
+    batch: Batch
 
 
 class Observe(Strict):
@@ -79,7 +85,7 @@ class Observe(Strict):
 class Faces(Strict):
     detector: str
     input_px: int = Field(multiple_of=32, gt=0)
-    batch: int = Field(gt=0)
+    batch: Batch
     min_score: float = Field(ge=0, le=1)
 
 
@@ -135,6 +141,7 @@ class Weights(Strict):
 
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
+    card: str
     precision: Literal["auto", "float32"]
     threads: int = Field(ge=1)
 
@@ -203,17 +210,37 @@ class Config(Strict):
         """Return the configuration as nested dicts, lists and scalars."""
         return self.model_dump(mode="json")
 
-    def on_device(self, device: Literal["cpu", "cuda"]) -> "Config":
-        """Return the same configuration for a given device."""
-        return self.model_copy(update={"compute": self.compute.model_copy(update={"device": device})})
+    def on_device(self, device: Literal["cpu", "cuda"], card: str = "auto") -> "Config":
+        """Return the same configuration for a given device, with numbers for batches that are `auto`.
+
+        card: the card of the device cuda, from models.gpu.card.
+        """
+        tree = self.plain()
+        tree["compute"] |= {"device": device} | ({"card": card} if tree["compute"]["card"] == "auto" else {})
+        for key, batch in AUTO_BATCHES[device].items():
+            *above, last = key.split(".")
+            section = _value_at(tree, above, None)
+            section[last] = batch if section[last] == "auto" else section[last]
+        return Config.model_validate(tree)
 
     def result_knobs(self, *sections: str) -> dict[str, Any]:
-        """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key."""
+        """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key.
+
+        compute.card is one only on the device cuda.
+        """
+        left_out = RUN_KNOBS if self.compute.device == "cuda" else RUN_KNOBS | {"compute.card"}
         return {
             key: value
             for key, value in flatten(self.plain())
-            if not _is_below(key, RUN_KNOBS) and (not sections or _is_below(key, sections))
+            if not _is_below(key, left_out) and (not sections or _is_below(key, sections))
         }
+
+
+def fixed(batch: Batch) -> int:
+    """Return a batch whose size `Config.on_device` has decided. Raises ValueError for `auto`."""
+    if batch == "auto":
+        raise ValueError("batches must be decided by Config.on_device before models are loaded")
+    return batch
 
 
 def cluster_address(config: Config) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jobs.config import described_schema, knob_comments
-from pipeline.config import CONF, RUN_KNOBS, flatten, layers, load
+from pipeline.config import CONF, RUN_KNOBS, fixed, flatten, layers, load, restored
 from pipeline.errors import UserError
 from pipeline.json_schema import resolved
 
@@ -45,6 +45,8 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
         ("observe=4", "observe must hold fps, "),
         ("observe.fps", "--set takes dotted.key=value, got 'observe.fps'"),
         ("observe.fps=-1", "--set observe.fps=-1: observe.fps must be a number of at least 0, got -1; for example"),
+        ("observe.detector.batch=true", "batch must be a whole number more than 0 or auto, got true; for example"),
+        ("faces.batch=0", "faces.batch must be a whole number more than 0 or auto, got 0; for example"),
         ("observe.fps=true", "must be a number of at least 0, got true; for example observe.fps=8"),
         ("observe.fps=.inf", "must be a number of at least 0, got .inf"),
         ("identity.max_gap_s=.nan", "must be a number of at least 0, got .nan"),
@@ -135,7 +137,9 @@ def test_every_knob_of_base_yaml_says_whether_it_changes_a_row_and_agrees_with_t
 def test_result_knobs_leave_out_exactly_the_run_knobs() -> None:
     config = load()
     everything = {key for key, _ in flatten(config.plain())}
-    assert set(config.result_knobs()) == {key for key in everything if not is_run_knob(key)}
+    results = {key for key in everything if not is_run_knob(key)}
+    assert set(config.result_knobs()) == results - {"compute.card"}
+    assert set(config.on_device("cuda").result_knobs()) == results
     assert config.result_knobs("observe").keys() == {
         key for key in everything if key.startswith("observe.") and key != "observe.decode_threads"
     }
@@ -171,3 +175,29 @@ def test_the_schema_tells_meaning_unit_and_default_of_a_knob() -> None:
     assert fps["default"] == load().observe.fps
     assert "analysed frames per second" in fps["description"]
     assert schema["additionalProperties"] is False
+
+
+def test_batches_that_are_auto_follow_the_device_before_they_shape_a_key() -> None:
+    config = load(settings=["observe.body.batch=48"])
+    here, there = config.on_device("cpu"), config.on_device("cuda", "sm_90")
+    batches = [(each.observe.detector.batch, each.observe.body.batch, each.faces.batch) for each in (here, there)]
+    assert batches == [(8, 48, 8), (64, 48, 64)]
+    assert here.result_knobs()["observe.detector.batch"] == 8
+    with pytest.raises(ValueError, match="batches must be decided"):
+        fixed(config.faces.batch)
+
+
+def test_the_class_of_card_shapes_results_on_a_card_and_nowhere_else() -> None:
+    config = load()
+    assert config.on_device("cpu", "sm_90").result_knobs() == config.on_device("cpu").result_knobs()
+    here, there = (config.on_device("cuda", card).result_knobs() for card in ("sm_90 132", "sm_89 58"))
+    assert {key for key in here if here[key] != there[key]} == {"compute.card"}
+    stored = restored(here, "recipes/x.json")
+    assert stored.on_device("cuda", "sm_89 58").result_knobs() == here
+
+
+def test_the_keys_of_a_cpu_stay_those_of_outputs_that_are_there() -> None:
+    knobs = load().on_device("cpu").result_knobs()
+    names = ("observe.detector.batch", "observe.body.batch", "faces.batch", "compute.device")
+    assert [knobs[name] for name in names] == [8, 32, 8, "cpu"]
+    assert "compute.card" not in knobs

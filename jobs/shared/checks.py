@@ -2,7 +2,7 @@
 
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
-from pipeline.models.gpu import has_gpu
+from pipeline.models.gpu import NO_CARD, card, has_gpu
 from pipeline.models.tracker_options import compares_appearances
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
@@ -39,15 +39,20 @@ def check_tracking(config: Config) -> None:
 
 
 def decide_device(config: Config) -> Config:
-    """Return the configuration with `compute.device` set to cpu or cuda. Asks the cluster if there is one, else
-    checks this machine."""
-    if config.compute.device != "auto":
-        return config
+    """Return the configuration with `compute.device` set to cpu or cuda, and with what depends on it: `compute.card`
+    and the batches that are `auto`. Asks the cluster if there is one, else checks this machine."""
+    device = config.compute.device
+    if device == "cpu":
+        return config.on_device("cpu")
     if address := cluster_address(config):
         from jobs.cli import console
         from pipeline.flow import cluster  # Ray takes a few seconds to import
 
         console.say(f"connecting to {address}")
         cluster.start_ray(config, console.say)
-        return config.on_device("cuda" if cluster.count_gpus() else "cpu")
-    return config.on_device("cuda" if has_gpu() else "cpu")
+        if not cluster.count_gpus():
+            return config.on_device("cpu" if device == "auto" else device, NO_CARD)
+        return config.on_device("cuda", cluster.card_of_a_worker())
+    if device == "auto" and not has_gpu():
+        return config.on_device("cpu")
+    return config.on_device("cuda", card())

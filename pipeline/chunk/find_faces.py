@@ -16,7 +16,7 @@ from pipeline.arrays import Picture
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, RESTORED_PX, aligned_items, blocks
 from pipeline.chunk.restore_faces import wants_restoration
 from pipeline.columns import extend_each, integers, items_of, reals, structs, vector_column, vectors
-from pipeline.config import Config
+from pipeline.config import Config, fixed
 from pipeline.cores import gate
 from pipeline.interfaces import FaceDetector
 from pipeline.media.faces import align_face, face_detail, face_sharpness
@@ -159,7 +159,7 @@ class FindFaces:
         """Return every face on every crop, even the same face twice, and the area of each face's crop as (N, 4)
         boxes."""
         parts, areas = [], []
-        for indices in blocks(len(crops), self._config.faces.batch):
+        for indices in blocks(len(crops), fixed(self._config.faces.batch)):
             pictures = [crops.picture(index) for index in indices]
             for index, picture, faces in zip(indices, pictures, self._detector(pictures), strict=True):
                 count = len(faces)

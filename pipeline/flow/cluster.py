@@ -29,6 +29,7 @@ import ray.exceptions
 from pipeline.config import Config, Pool, cluster_address
 from pipeline.errors import FULL, LeaseError, MachineError, UserError, shortage
 from pipeline.flow.stage import PoolOfStages
+from pipeline.models.gpu import card
 
 STARTS = 3
 OBJECT_STORE_BYTES = 1 << 30
@@ -110,6 +111,11 @@ def stop_ray() -> None:
 def count_gpus() -> float:
     """Return the number of GPUs of the cluster that `start_ray` connected to."""
     return ray.cluster_resources().get("GPU", 0.0)
+
+
+def card_of_a_worker() -> str:
+    """Return the card of a machine of the cluster that has one. Workers with another card refuse to start."""
+    return ray.get(ray.remote(num_cpus=0, num_gpus=0.01)(card).remote())
 
 
 def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:

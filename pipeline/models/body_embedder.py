@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.arrays import Picture
 from pipeline.boxes import Boxes
 from pipeline.errors import UserError
-from pipeline.models.networks import Runner, fill, read_checkpoint
+from pipeline.models.networks import Runner, fill, halve, read_checkpoint
 
 FAMILY = "osnet_"
 DIMENSIONS = 512
@@ -42,8 +42,10 @@ class BodyEmbedder:
         self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
-        self._run = Runner(self._forward, batch=batch, device=device, half=half)
-        self._run_alone = Runner(self._forward, batch=1, device=device, half=half)
+        if half:
+            halve(self._network, "fc")
+        self._run = Runner(self._forward, batch=batch, device=device, half=False)
+        self._run_alone = Runner(self._forward, batch=1, device=device, half=False)
 
     def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
         """Cut (N, 4) `boxes` out of `picture` and squash them to the network's input: (N, 256, 128, 3) uint8 RGB."""

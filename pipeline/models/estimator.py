@@ -20,7 +20,7 @@ from pipeline.models.attributes import Calibration, judge, load_attributes
 from pipeline.models.classics import load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.heads import read_heads_file
-from pipeline.models.networks import Runner, fill, is_safetensors, read_checkpoint
+from pipeline.models.networks import Runner, fill, halve, is_safetensors, read_checkpoint
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 
 BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
@@ -41,7 +41,9 @@ class StarterEstimator:
         network, self._file = load_attributes(path)
         # Channels last is the layout of pictures, and faster on a CPU.
         self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+        if half:
+            halve(self._network, "heads")
+        self._run = Runner(self._forward, batch=batch, device=device, half=False)
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
-from pipeline.models.networks import Runner, fill, read_checkpoint
+from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, halve, read_checkpoint
 from pipeline.models.person_detector import STRIDE, PersonDetector
 
 MAX_UPSCALE = 4.0
@@ -61,10 +61,10 @@ class RetinaFace:
         batch: int,
         min_score: float,
         device: str,
-        half: bool,
+        samples_a_pass: int | None = None,
     ) -> None:
         self._network = network
-        self._run = Runner(network.forward, batch=batch, device=device, half=half)
+        self._run = Runner(network.forward, batch=batch, device=device, half=False, samples_a_pass=samples_a_pass)
         self._input_px = input_px
         self._min_score = min_score
 
@@ -88,8 +88,10 @@ class RetinaFaceR50Network:
     decoding are those of its detect_faces. The heads of stride 32 come first.
     """
 
-    def __init__(self, path: Path, *, input_px: int, device: str) -> None:
+    def __init__(self, path: Path, *, input_px: int, device: str, half: bool) -> None:
         self._network = fill(RetinaFaceR50(), read_checkpoint(path), path).to(device)
+        if half:
+            halve(self._network, *(f"face_rpn_stride{stride}" for stride in R50_ANCHORS))
         planes = [
             postprocess.anchors_plane(input_px // stride, input_px // stride, stride, np.array(anchors, np.float32))
             for stride, anchors in R50_ANCHORS.items()
@@ -128,10 +130,12 @@ class RetinaFaceMobileNetwork:
     The input is BGR, 0..255, minus ImageNet's mean of each channel. Priors and decoding are facexlib's.
     """
 
-    def __init__(self, path: Path, *, input_px: int, device: str) -> None:
+    def __init__(self, path: Path, *, input_px: int, device: str, half: bool) -> None:
         network = FacexlibRetinaFace("mobile0.25", device=torch.device(device))
         state = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
         self._network = fill(network, state, path)
+        if half:
+            halve(self._network, "BboxHead", "ClassHead", "LandmarkHead")
         self._mean = torch.tensor([104.0, 117.0, 123.0], device=device)
         self._priors = PriorBox(network.cfg, image_size=(input_px, input_px)).forward()
         self._variances = network.cfg["variance"]
@@ -156,16 +160,22 @@ def load_retinaface_r50(
     path: Path, *, input_px: int, batch: int, min_score: float, device: str, half: bool
 ) -> RetinaFace:
     """Load RetinaFace on ResNet-50."""
-    network = RetinaFaceR50Network(path, input_px=input_px, device=device)
-    return RetinaFace(network, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
+    return RetinaFace(
+        RetinaFaceR50Network(path, input_px=input_px, device=device, half=half),
+        input_px=input_px,
+        batch=batch,
+        min_score=min_score,
+        device=device,
+        samples_a_pass=SAMPLES_A_PASS["retinaface-r50"],
+    )
 
 
 def load_retinaface_mobile(
     path: Path, *, input_px: int, batch: int, min_score: float, device: str, half: bool
 ) -> RetinaFace:
     """Load RetinaFace on MobileNet-0.25."""
-    network = RetinaFaceMobileNetwork(path, input_px=input_px, device=device)
-    return RetinaFace(network, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
+    network = RetinaFaceMobileNetwork(path, input_px=input_px, device=device, half=half)
+    return RetinaFace(network, input_px=input_px, batch=batch, min_score=min_score, device=device)
 
 
 class Mtcnn:

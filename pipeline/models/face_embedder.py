@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.models import mobilefacenet
 from pipeline.models.aligned import Window
-from pipeline.models.networks import Runner, fill, read_checkpoint
+from pipeline.models.networks import Runner, fill, halve, read_checkpoint
 
 SIDE_PX = 160
 DIMENSIONS = 512
@@ -67,15 +67,19 @@ class FaceEmbedder:
         network: nn.Module
         if mobilefacenet.TELLING in state:
             network, self.dimensions = mobilefacenet.MobileFaceNet(), mobilefacenet.DIMENSIONS
+            heads: tuple[str, ...] = ("linear1",)
             self._width, self._height = mobilefacenet.WIDTH_PX, mobilefacenet.HEIGHT_PX
             self.view = view or MOBILEFACENET_IDENTITY
         else:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("logits.")}
             network, self.dimensions = InceptionResnetV1(), DIMENSIONS
+            heads = ("last_linear", "last_bn")
             self._width = self._height = SIDE_PX
             self.view = view or IDENTITY
         self._network = fill(network, state, path).to(device)
-        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+        if half:
+            halve(self._network, *heads)
+        self._run = Runner(self._forward, batch=batch, device=device, half=False)
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, `dimensions`) float32 unit vectors for (N, S, S, 3) uint8 RGB aligned faces."""

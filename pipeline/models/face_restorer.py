@@ -16,7 +16,7 @@ from torchvision.transforms.functional import rgb_to_grayscale
 
 from pipeline.arrays import Picture
 from pipeline.errors import UserError
-from pipeline.models.networks import Runner, fill, read_checkpoint
+from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, read_checkpoint
 
 # basicsr, which gfpgan imports, wants a module that torchvision dropped in 0.17.
 _functional_tensor = ModuleType("torchvision.transforms.functional_tensor")
@@ -52,7 +52,9 @@ class FaceRestorer:
             sft_half=True,
         )
         self._network = fill(network, _trained(path), path).to(device)
-        self._run = Runner(self._forward, batch=batch, device=device, half=half)
+        self._run = Runner(
+            self._forward, batch=batch, device=device, half=half, samples_a_pass=SAMPLES_A_PASS["gfpgan"]
+        )
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Restore (N, 512, 512, 3) uint8 RGB faces that are aligned to the FFHQ template."""

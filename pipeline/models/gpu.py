@@ -2,8 +2,13 @@
 
 import ctypes
 import re
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+
+MULTIPROCESSORS, MAJOR, MINOR = 16, 75, 76
+"""CU_DEVICE_ATTRIBUTE_… of cuda.h."""
+NO_CARD = "none"
 
 
 def has_gpu() -> bool:
@@ -16,13 +21,46 @@ def has_gpu() -> bool:
     return bool(build["cuda"]) and _count_gpus(int(build["cuda"].split(".")[0])) > 0
 
 
+def card() -> str:
+    """Return the class of the first GPU and the versions that choose its kernels, for example `sm_90 132 torch 2.11.0
+    cudnn 9.19.0`.
+
+    Two cards of one text give the same bits. Libraries choose kernels by the compute capability and the number of
+    multiprocessors. NO_CARD if torch can use no GPU here.
+    """
+    if not has_gpu():
+        return NO_CARD
+    build = _build()
+    if build["hip"]:
+        import torch  # the driver's library knows no AMD cards
+
+        there = torch.cuda.get_device_properties(0)
+        return f"{there.gcnArchName} {there.multi_processor_count} torch {build['version']} hip {build['hip']}"
+    driver, major, minor, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    driver.cuInit(0)
+    for value, attribute in ((major, MAJOR), (minor, MINOR), (count, MULTIPROCESSORS)):
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+    return f"sm_{major.value}{minor.value} {count.value} torch {build['version']} cudnn {_cudnn(build['cuda'])}"
+
+
+def _cudnn(cuda: str) -> str:
+    """Return the version of cuDNN that torch uses."""
+    try:
+        return metadata.version(f"nvidia-cudnn-cu{cuda.split('.', maxsplit=1)[0]}")
+    except metadata.PackageNotFoundError:
+        import torch  # its own build has the library
+
+        return str(torch.backends.cudnn.version())
+
+
 def _build() -> dict[str, str]:
-    """Return the versions of CUDA and of HIP that torch was built for. Empty strings if it was built for neither."""
+    """Return the version of torch, and those of CUDA and of HIP that it was built for. Empty strings for neither."""
     spec = find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
     text = Path(spec.origin).with_name("version.py").read_text()
-    matches = {name: re.search(rf"^{name}\b[^=\n]*= *'([^']+)'", text, re.MULTILINE) for name in ("cuda", "hip")}
+    names = {"version": "__version__", "cuda": "cuda", "hip": "hip"}
+    matches = {key: re.search(rf"^{name}\b[^=\n]*= *'([^']+)'", text, re.MULTILINE) for key, name in names.items()}
     return {name: match[1] if match else "" for name, match in matches.items()}
 
 

@@ -11,7 +11,7 @@ from pipeline.models import lean  # noqa: F401  (before all that imports torchvi
 import cv2
 import torch
 
-from pipeline.config import Config
+from pipeline.config import Config, fixed
 from pipeline.errors import UserError
 from pipeline.interfaces import (
     AttributeEstimator,
@@ -21,6 +21,7 @@ from pipeline.interfaces import (
     FaceRestorer,
     PersonDetector,
 )
+from pipeline.models.gpu import card
 from pipeline.weights import Registry
 from pipeline.weights.kinds import KINDS, kinds_of
 
@@ -82,6 +83,11 @@ class Loader:
     def __init__(self, config: Config, registry: Registry) -> None:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
+        if config.compute.device == "cuda" and config.compute.card != card():
+            raise UserError(
+                f"compute.card must be the card of every machine, {card()} on this one, got {config.compute.card}; "
+                "process with cards of one class and one version of torch, because others give other bits"
+            )
         torch.set_num_threads(config.compute.threads)
         cv2.setNumThreads(config.compute.threads)  # the last bits of its networks depend on the number of threads
         torch.backends.cudnn.benchmark = False  # the fastest kernel differs from run to run
@@ -97,7 +103,7 @@ class Loader:
         return self._load(
             chosen.weights,
             image_size=chosen.image_size,
-            batch=chosen.batch,
+            batch=fixed(chosen.batch),
             min_score=chosen.min_score,
             nms_iou=chosen.nms_iou,
             max_per_frame=chosen.max_per_frame,
@@ -106,7 +112,7 @@ class Loader:
     def body_embedder(self) -> BodyEmbedder | None:
         """Load the embedder of bodies, or return None if there is none."""
         chosen = self._config.observe.body
-        return None if chosen.weights is None else self._load(chosen.weights, batch=chosen.batch)
+        return None if chosen.weights is None else self._load(chosen.weights, batch=fixed(chosen.batch))
 
     def face_check(self) -> FaceDetector | None:
         """Load the detector for the quick face check of a crop, or return None if the check is off."""
@@ -116,7 +122,7 @@ class Loader:
     def face_detector(self) -> FaceDetector:
         """Load the face detector for crops of people."""
         chosen = self._config.faces
-        return self._face_detector(chosen.detector, chosen.input_px, chosen.batch, chosen.min_score)
+        return self._face_detector(chosen.detector, chosen.input_px, fixed(chosen.batch), chosen.min_score)
 
     def whole_frame_face_detector(self) -> FaceDetector | None:
         """Load the face detector for whole frames, at the person detector's input size, or return None if this is

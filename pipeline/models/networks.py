@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.batches import Batches, Forward, is_card
 
 Network = TypeVar("Network", bound=nn.Module)
 
 FACTS = "rollcall"
 """The metadata key of a safetensors file that holds what our loaders need."""
+
+SAMPLES_A_PASS: Mapping[str, int] = {"retinaface-r50": 1, "gfpgan": 1}
+"""Kind -> samples in one forward pass on a card. The other kinds take the whole batch in one.
+
+With batches of 64, RetinaFace-R50 gave the last crop other numbers than the same crop in other places, by up to .02.
+With batches of 4, GFPGAN gave the last face other last bits. The kernel of a large batch may sum its last rows in
+another order. A pass of one sample has one place and no neighbours, whatever the card. `python -m tests.bench.gpu_speed
+passes` looks for larger numbers, and `make test-gpu` holds every network to the rule."""
 
 UNREADABLE = (
     OSError,
@@ -99,6 +108,28 @@ def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
     return network.eval().requires_grad_(False)
 
 
+def halve(network: Network, *heads: str) -> Network:
+    """Make `network` compute in float16, with weights that are stored in float16.
+
+    Under autocast, every forward pass would convert every weight anew. Norms keep float32 parameters, and compute in
+    float32.
+
+    heads: names of modules, or of lists of modules, that stay in float32, from their inputs on.
+    """
+    named = [network.get_submodule(name) for name in heads]
+    kept = {inner for head in named for inner in head.modules()}
+    for module in network.modules():
+        if module not in kept and not isinstance(module, nn.modules.batchnorm._NormBase):
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.half()
+    network.register_forward_pre_hook(lambda _, inputs: tuple(each.half() for each in inputs))
+    for head in named:
+        for module in head if isinstance(head, nn.ModuleList) else [head]:
+            module.register_forward_pre_hook(lambda _, inputs: tuple(each.float() for each in inputs))
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
 class Runner:
     """A network that runs on batches of one fixed shape.
 
@@ -107,25 +138,35 @@ class Runner:
     """
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], *, batch: int, device: str, half: bool
+        self, forward: Forward, *, batch: int, device: str, half: bool, samples_a_pass: int | None = None
     ) -> None:
-        """forward: maps (batch, …) on `device` to one or several tensors of `batch` rows. half: use float16
-        autocast."""
+        """forward: maps (N, …) on `device` to one or several tensors of N rows. half: use float16 autocast, for
+        networks that `halve` does not fit. samples_a_pass: N on a card, from SAMPLES_A_PASS. None for `batch`."""
         self._forward = forward
         self._batch = batch
         self._device = torch.device(device)
+        self._samples_a_pass = samples_a_pass if samples_a_pass and is_card(self._device) else batch
         self._half = half
+        self.batches = Batches(self._run, device=device)
 
     def __call__(self, inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run (N, …) inputs, N > 0, and return each output as (N, …), floats as float32."""
-        batches = [self._run(inputs[start : start + self._batch]) for start in range(0, len(inputs), self._batch)]
-        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+        outputs = []
+        for start in range(0, len(inputs), self._batch):
+            some = inputs[start : start + self._batch]
 
-    def _run(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        padded = np.zeros((self._batch, *inputs.shape[1:]), inputs.dtype)
-        padded[: len(inputs)] = inputs
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=self._half):
-            outputs = self._forward(torch.from_numpy(padded).to(self._device))
-        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
-        floats = (tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
-        return [tensor[: len(inputs)].cpu().numpy() for tensor in floats]
+            def write(padded: NDArray[Any], some: NDArray[Any] = some) -> None:
+                padded[: len(some)] = some
+                padded[len(some) :] = 0
+
+            outputs.append(self.batches.run((self._batch, *inputs.shape[1:]), inputs.dtype, write, len(some)))
+        return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
+
+    def _run(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        # A graph must not read weights from autocast's cache, which is emptied after the capture.
+        with torch.autocast(self._device.type, torch.float16, enabled=self._half, cache_enabled=False):
+            passes = [self._forward(some) for some in inputs.split(self._samples_a_pass)]
+        if len(passes) == 1:
+            return passes[0]
+        outputs = [each if isinstance(each, tuple) else (each,) for each in passes]
+        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))

@@ -13,17 +13,22 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torchvision  # noqa: F401  (the suppression of the library takes another path where this is not loaded)
 from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import nms
 
 from pipeline import boxes as geometry
 from pipeline.arrays import Detections, Picture
 from pipeline.errors import UserError
+from pipeline.models.batches import Batches
 from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
 
 STRIDE = 32
 GREY = 114
 """The border that the networks were trained with."""
+CLASS_OFFSET = np.float32(7680)
+"""Ultralytics moves the boxes of class c by c times this many px before NMS. The sum rounds them, so it belongs to the
+result."""
 
 
 class PersonDetector:
@@ -65,6 +70,8 @@ class PersonDetector:
         self._dtype = torch.float16 if half else torch.float32
         self._network, names = _load(path)
         self._target, self._num_classes = _class_named(target, names, path), len(names)
+        self._ends_without_nms = bool(getattr(self._network, "end2end", False))
+        self.batches = Batches(self._forward, device=device, keep=self._anchors)
         self._network.to(
             self._device, memory_format=torch.channels_last
         )  # channels last is the layout of pictures, and a quarter faster on a CPU
@@ -95,31 +102,44 @@ class PersonDetector:
             step = 1 if alone else self.batch
             for start in range(0, len(places), step):
                 some = places[start : start + step]
-                for place, detections in zip(some, self._forward([pictures[i] for i in some], step), strict=True):
+                for place, detections in zip(some, self._find([pictures[i] for i in some], step), strict=True):
                     by_place[place] = detections
         return [by_place[place] for place in range(len(pictures))]
 
-    @torch.inference_mode()
-    def _forward(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
-        from ultralytics.utils.nms import non_max_suppression  # imported here, after _load has set the environment
-
+    def _find(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
         height, width = pictures[0].shape[:2]
         fit = Fit.of(width, height, self._image_size)
-        samples = np.full((batch, fit.out_height, fit.out_width, 3), GREY, np.uint8)
-        for sample, picture in zip(samples, pictures, strict=False):
-            fit.paste(picture, sample)
-        tensor = torch.from_numpy(samples).to(self._device).permute(0, 3, 1, 2).to(self._dtype) / 255
-        rows: Any = non_max_suppression(
-            self._network(tensor)[0],
-            conf_thres=max(self._min_score - 0.0005, 0),  # the rounded score decides
-            iou_thres=self._nms_iou,
-            classes=[self._target],
-            max_det=self._max_per_frame,
-            nc=self._num_classes,
-            max_time_img=1e9,  # without this limit a slow machine would silently get fewer people
-            end2end=bool(getattr(self._network, "end2end", False)),
+
+        def write(samples: NDArray[np.uint8]) -> None:
+            for sample, picture in zip(samples, pictures, strict=False):
+                fit.paste(picture, sample)
+            samples[len(pictures) :] = GREY
+
+        shape = (batch, fit.out_height, fit.out_width, 3)
+        (candidates,) = self.batches.run(shape, np.uint8, write, len(pictures))
+        return [self._detections(self._suppressed(each), fit) for each in candidates]
+
+    def _forward(self, samples: Tensor) -> Tensor:
+        """Return the candidates of (B, H, W, 3) uint8 samples: all of them, so that the shape is fixed and one copy
+        brings them to the host. (B, N, 6) x1, y1, x2, y2, score, class of networks without NMS, and (B, 5, N) x, y,
+        width, height, score of others."""
+        prediction = self._network(samples.permute(0, 3, 1, 2).to(self._dtype) / 255)[0]
+        return prediction if self._ends_without_nms else of_class(prediction, self._target, self._num_classes)
+
+    def _suppressed(self, candidates: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (M, 5) boxes and scores of one sample."""
+        least = np.float32(max(self._min_score - 0.0005, 0))  # the rounded score decides
+        if self._ends_without_nms:
+            keep = (candidates[:, 4] > least) & (candidates[:, 5] == self._target)
+            return candidates[keep][: self._max_per_frame, :5]
+        return suppress(
+            candidates, least, self._nms_iou, self._max_per_frame, offset=CLASS_OFFSET * np.float32(self._target)
         )
-        return [self._detections(kept.float().cpu().numpy(), fit) for kept in rows[: len(pictures)]]
+
+    def _anchors(self) -> Any:
+        """Return the tensors that Ultralytics' head makes anew for each shape of its input."""
+        head = self._network.model[-1]
+        return head.anchors, head.strides
 
     def _detections(self, rows: NDArray[np.float32], fit: "Fit") -> Detections:
         boxes = np.round(geometry.clip(fit.back(rows[:, :4]), fit.width, fit.height), 1).astype(np.float32)
@@ -128,6 +148,39 @@ class PersonDetector:
         boxes, scores = boxes[keep], scores[keep]
         order = np.lexsort((*boxes.T[::-1], -scores))
         return Detections(boxes[order], scores[order])
+
+
+def of_class(prediction: Tensor, target: int, num_classes: int) -> Tensor:
+    """Return (B, 5, N) boxes and scores of the class `target` from (B, 4 + num_classes + …, N) boxes and scores.
+
+    The score is 0 where another class is likelier. Of equal ones, the first class counts.
+    """
+    scores = prediction[:, 4 : 4 + num_classes]
+    wanted = scores[:, target]
+    is_best = torch.ones_like(wanted, dtype=torch.bool)
+    if target > 0:
+        is_best &= wanted > scores[:, :target].amax(1)
+    if target + 1 < num_classes:
+        is_best &= wanted >= scores[:, target + 1 :].amax(1)
+    return torch.cat([prediction[:, :4], (wanted * is_best)[:, None]], 1)
+
+
+def suppress(
+    candidates: NDArray[np.float32], least: np.float32, iou: float, most: int, *, offset: np.float32
+) -> NDArray[np.float32]:
+    """Return (M, 5) x1, y1, x2, y2, score, M <= `most`, by falling score, from the (5, N) x, y, width, height, score of
+    one sample. Equal scores stay in their order.
+
+    least: candidates up to this score are dropped.
+    iou: of two boxes that overlap more, the weaker is dropped.
+    offset: px. It is added to the boxes for the comparison.
+    """
+    (places,) = np.nonzero(candidates[4] > least)
+    places = places[np.argsort(-candidates[4, places], kind="stable")]
+    centres, halves = candidates[:2, places].T, candidates[2:4, places].T / 2
+    rows = np.hstack([centres - halves, centres + halves, candidates[4:, places].T]).astype(np.float32, copy=False)
+    kept = nms(torch.from_numpy(rows[:, :4] + offset), torch.from_numpy(rows[:, 4].copy()), iou)
+    return rows[kept.numpy()[:most]]
 
 
 class Fit:
@@ -148,11 +201,13 @@ class Fit:
         return cls(width, height, inner, (-(-inner[0] // STRIDE) * STRIDE, -(-inner[1] // STRIDE) * STRIDE))
 
     def paste(self, picture: Picture, sample: NDArray[np.uint8]) -> None:
-        """Scale `picture` and write it into `sample`, (out_height, out_width, 3)."""
+        """Scale `picture` and write it with its borders into `sample`, (out_height, out_width, 3)."""
         inner = picture
         if (self._inner_width, self._inner_height) != (self.width, self.height):
             inner = cv2.resize(picture, (self._inner_width, self._inner_height), interpolation=cv2.INTER_LINEAR)
         bottom, right = self._top + self._inner_height, self._left + self._inner_width
+        sample[: self._top] = sample[bottom:] = GREY
+        sample[self._top : bottom, : self._left] = sample[self._top : bottom, right:] = GREY
         sample[self._top : bottom, self._left : right] = inner
 
     def back(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:

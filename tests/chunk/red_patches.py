@@ -9,17 +9,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline import config as configuration
 from pipeline import rows
 from pipeline.arrays import Faces, Picture
 from pipeline.chunk import find_faces, restore_faces
 from pipeline.chunk.find_faces import FindFaces
 from pipeline.chunk.restore_faces import RestoreFaces
-from pipeline.config import Config, load
+from pipeline.config import Config
 from pipeline.media.pictures import decode_jpeg, encode_jpeg
 
 WIDTH, HEIGHT = 640, 360
 LANDMARKS = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.65, 0.75]])
 Box = tuple[float, float, float, float]
+
+
+def load(settings: Sequence[str] = ()) -> Config:
+    return configuration.load(settings=settings).on_device("cpu")
 
 
 @dataclass(frozen=True)

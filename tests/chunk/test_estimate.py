@@ -12,9 +12,9 @@ from pipeline.arrays import Estimates
 from pipeline.chunk import estimate, find_faces
 from pipeline.chunk.estimate import Estimate
 from pipeline.chunk.find_faces import FindFaces
-from pipeline.config import Config, load
+from pipeline.config import Config, fixed
 from pipeline.media.pictures import encode_jpeg
-from tests.chunk.red_patches import FAR_AND_NEAR, Blue, Person, chunk, faces_of, restore
+from tests.chunk.red_patches import FAR_AND_NEAR, Blue, Person, chunk, faces_of, load, restore
 from tests.shared import SHARED, needs_shared
 
 
@@ -106,7 +106,7 @@ def test_a_woman_and_a_man_in_a_talkshow_are_told_apart() -> None:
         "retinaface-mobile0.25",
         {"path": SHARED / "weights" / "mobilenet0.25_Final.pth"},
         input_px=config.faces.input_px,
-        batch=config.faces.batch,
+        batch=fixed(config.faces.batch),
         min_score=config.faces.min_score,
         device="cpu",
         half=False,

@@ -6,8 +6,7 @@ import pytest
 
 from pipeline.arrays import Faces, Picture
 from pipeline.chunk import find_faces
-from pipeline.config import load
-from tests.chunk.red_patches import SCENE, Person, RedPatches, chunk, faces_of, find, pictures_of
+from tests.chunk.red_patches import SCENE, Person, RedPatches, chunk, faces_of, find, load, pictures_of
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.6])

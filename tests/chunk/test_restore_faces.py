@@ -5,8 +5,7 @@ import pytest
 from pipeline.arrays import Picture
 from pipeline.chunk import restore_faces
 from pipeline.chunk.restore_faces import RestoreFaces
-from pipeline.config import load
-from tests.chunk.red_patches import FAR_AND_NEAR, SCENE, Blue, Person, chunk, faces_of, find, pictures_of, restore
+from tests.chunk.red_patches import FAR_AND_NEAR, SCENE, Blue, Person, chunk, faces_of, find, load, pictures_of, restore
 
 
 def is_blue(picture: Picture) -> bool:

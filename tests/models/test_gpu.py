@@ -13,7 +13,8 @@ def test_it_says_what_torch_says() -> None:
 
 
 def test_torch_was_built_for_what_its_file_says() -> None:
-    assert gpu._build() == {"cuda": torch.version.cuda or "", "hip": torch.version.hip or ""}
+    version = {"version": torch.__version__, "cuda": torch.version.cuda or "", "hip": torch.version.hip or ""}
+    assert gpu._build() == version
 
 
 def test_it_is_asked_without_torch() -> None:
@@ -22,6 +23,7 @@ def test_it_is_asked_without_torch() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs a GPU that torch can use")
 def test_cards_that_are_hidden_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from pipeline.models.gpu import has_gpu; print(has_gpu())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"
@@ -37,7 +39,10 @@ class Driver:
 
     def __getattr__(self, name: str) -> object:
         def call(*arguments: object) -> int:
-            if name != "cuInit":
+            if name == "cuDeviceGetAttribute":
+                attributes = {gpu.MAJOR: 9, gpu.MINOR: 0, gpu.MULTIPROCESSORS: 132}
+                arguments[0]._obj.value = attributes[arguments[1]]  # type: ignore[attr-defined,index]
+            elif name != "cuInit":
                 arguments[0]._obj.value = self._version if name == "cuDriverGetVersion" else 1  # type: ignore[attr-defined]
             return int(name == self._failing)
 
@@ -58,3 +63,15 @@ def test_a_driver_that_fails_or_is_too_old_is_none(
 ) -> None:
     monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: driver)
     assert gpu._count_gpus(13) == expected
+
+
+def test_a_card_is_named_by_all_that_chooses_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: Driver(13020))
+    monkeypatch.setattr(gpu, "_build", lambda: {"version": "2.11.0+cu130", "cuda": "13.0", "hip": ""})
+    monkeypatch.setattr(gpu.metadata, "version", {"nvidia-cudnn-cu13": "9.19.0.56"}.__getitem__)
+    assert gpu.card() == "sm_90 132 torch 2.11.0+cu130 cudnn 9.19.0.56"
+
+
+def test_without_a_card_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: Driver(12080))
+    assert gpu.card() == gpu.NO_CARD

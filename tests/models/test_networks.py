@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from pipeline.errors import UserError
-from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models.networks import fill, halve, read_checkpoint, read_facts, write_checkpoint
 
 
 def test_a_safetensors_file_is_known_by_its_bytes_and_says_what_it_is(tmp_path: Path) -> None:
@@ -37,3 +37,28 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes)
     with pytest.raises(UserError, match=r"file cannot be read .*weights pull") as caught:
         read_checkpoint(tmp_path / "file")
     assert "\n" not in str(caught.value)
+
+
+class Headed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(8, 4), torch.nn.Linear(8, 2)])
+
+    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        features = self.body(pictures).mean((2, 3))
+        assert features.dtype == self.body[0].weight.dtype
+        return [head(features) for head in self.heads]
+
+
+def test_half_weights_are_stored_as_such_and_norms_and_heads_are_not() -> None:
+    torch.manual_seed(0)
+    whole, half = (Headed().eval().requires_grad_(False) for _ in range(2))
+    half.load_state_dict(whole.state_dict())
+    halve(half, "heads")
+    halved = {name for name, tensor in half.state_dict().items() if tensor.dtype == torch.float16}
+    assert halved == {"body.0.weight", "body.0.bias"}
+    pictures = torch.rand(2, 3, 8, 8)
+    for one, other in zip(whole(pictures), half(pictures), strict=True):
+        assert other.dtype == torch.float32
+        assert 0 < (one - other).abs().max() < 0.01

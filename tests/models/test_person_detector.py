@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torchvision  # noqa: F401  (the suppression of the library takes another path where this is not loaded)
 import ultralytics
 from numpy.testing import assert_array_equal
 
@@ -13,7 +14,7 @@ from pipeline.arrays import Detections, Picture
 from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
-from pipeline.models.person_detector import Fit, PersonDetector, write_network
+from pipeline.models.person_detector import CLASS_OFFSET, GREY, Fit, PersonDetector, of_class, suppress, write_network
 from tests.shared import SHARED, needs_shared
 
 ASSETS = Path(ultralytics.__file__).parent / "assets"
@@ -109,6 +110,27 @@ def test_pictures_of_several_sizes_come_back_in_their_order(untrained: Callable[
         assert_array_equal(found.boxes, expected.boxes)
 
 
+@pytest.mark.parametrize(("target", "num_classes"), [(0, 1), (0, 3), (1, 3), (2, 3)])
+def test_people_are_chosen_as_the_library_chooses_them(target: int, num_classes: int) -> None:
+    """The rows and their order are the same in crowds of boxes with many equal scores."""
+    from ultralytics.utils.nms import non_max_suppression
+
+    random = np.random.default_rng(target)
+    for iou in (0.4, 0.7):
+        prediction = np.empty((3, 4 + num_classes, 700), np.float32)
+        prediction[:, :2] = random.uniform(0, 640, (3, 2, 700))
+        prediction[:, 2:4] = random.uniform(1, 200, (3, 2, 700))
+        prediction[:, 4:] = random.integers(0, 21, (3, num_classes, 700)) / np.float32(20)
+        theirs: Any = non_max_suppression(
+            torch.from_numpy(prediction.copy()), 0.0995, iou, [target], max_det=60, nc=num_classes
+        )
+        candidates = of_class(torch.from_numpy(prediction), target, num_classes).numpy()
+        for one, other in zip(candidates, theirs, strict=True):
+            ours = suppress(one, np.float32(0.0995), iou, 60, offset=CLASS_OFFSET * np.float32(target))
+            assert 20 < len(ours) <= 60
+            assert_array_equal(ours, other[:, :5].numpy())
+
+
 def test_a_network_that_knows_no_persons_is_refused(untrained: Callable[..., Path]) -> None:
     path = untrained("yolov8n.yaml", {0: "dog", 1: "cat"})
     with pytest.raises(UserError, match="does not know the class person, only dog, cat"):
@@ -176,7 +198,8 @@ def test_a_box_of_the_sample_goes_back_to_where_it_was_in_the_picture(width: int
     assert fit.out_width % 32 == fit.out_height % 32 == 0
     sample = np.zeros((fit.out_height, fit.out_width, 3), np.uint8)
     fit.paste(np.full((height, width, 3), 255, np.uint8), sample)
-    ys, xs = np.nonzero(sample[..., 0])
+    ys, xs = np.nonzero(sample[..., 0] == 255)
+    assert set(np.unique(sample)) <= {GREY, 255}
     whole = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
     assert_array_equal(np.round(fit.back(whole), 3), [[0, 0, width, height]])
 

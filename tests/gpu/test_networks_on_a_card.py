@@ -1,0 +1,87 @@
+"""What the results on a card rest on: rows of a batch are independent, and a graph replays the same kernels."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from pipeline.models.batches import EAGER_BATCHES
+from tests.gpu.cases import CASES, Case, person_detector
+from tests.shared import SHARED, needs_shared
+
+pytestmark = needs_shared
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> Iterator[Case]:
+    yield CASES[request.param](made, device="cuda", half=True)
+    torch.cuda.empty_cache()
+
+
+def differing(ours: list[NDArray[Any]], theirs: list[NDArray[Any]]) -> list[str]:
+    """Describe the outputs whose bits differ."""
+    assert all(np.isfinite(each).mean() > 0.99 for each in ours)  # random values may reach beyond float16
+    return [
+        f"output {index}: {(one != other).sum()} of {one.size} values, {np.abs(one - other.astype(one.dtype)).max()}"
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True))
+        if one.tobytes() != other.tobytes()
+    ]
+
+
+def as_graph(case: Case, samples: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    for _ in range(EAGER_BATCHES):
+        case.run(samples)
+    outputs = case.run(samples)
+    assert case.batches.num_graphs
+    return outputs
+
+
+def test_a_graph_gives_the_bits_of_the_kernels_it_holds(case: Case) -> None:
+    first, second = case.samples(1), case.samples(2)
+    case.batches.graphs = False
+    eager = [case.run(first), case.run(second)]
+    again = case.run(first)
+    case.batches.graphs = True
+    graph = [as_graph(case, first), as_graph(case, second)]
+    assert differing(again, eager[0]) == []
+    assert [differing(one, other) for one, other in zip(graph, eager, strict=True)] == [[], []]
+
+
+def test_a_sample_has_the_same_bits_in_every_place_and_among_all_neighbours(case: Case) -> None:
+    batch = case.shape[0]
+    sample, others = case.samples(3)[:1], case.samples(4)
+    (alone,) = [as_graph(case, sample)]
+    everywhere = case.run(np.repeat(sample, batch, axis=0))
+    places = {
+        f"place {place}": differing([output[place : place + 1] for output in everywhere], alone)
+        for place in range(batch)
+    }
+    assert {place: what for place, what in places.items() if what} == {}
+    for place in sorted({0, 1, batch // 3, batch // 2, batch - 2, batch - 1}):
+        mixed = others.copy()
+        mixed[place] = sample[0]
+        outputs = case.run(mixed)
+        assert differing([output[place : place + 1] for output in outputs], alone) == [], f"place {place}"
+
+
+def test_pictures_of_several_sizes_do_not_disturb_each_other() -> None:
+    """The head makes its anchors anew for each size. A graph of another size still reads the old ones."""
+    weights = SHARED / "weights" / "yolov8n.pt"
+    graphs, eager = (person_detector(weights, batch=4, device="cuda", half=True) for _ in range(2))
+    eager.batches.graphs = False
+    random = np.random.default_rng(5)
+    sizes = [(360, 640), (640, 360), (480, 640), (640, 640), (352, 640), (640, 416)]
+    pictures = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    for turn in range(3):
+        for picture in pictures[: 4 if turn < 2 else None]:
+            (found,) = [graphs([picture])[0] for _ in range(EAGER_BATCHES + 1)][-1:]
+            (expected,) = eager([picture])
+            assert len(expected) > 0 or turn == 2
+            assert_array_equal(found.boxes, expected.boxes)
+            assert_array_equal(found.scores, expected.scores)
+    assert 1 <= graphs.batches.num_graphs <= 4

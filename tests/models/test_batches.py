@@ -1,0 +1,117 @@
+"""The path of a card, on a fake one: a CPU whose graphs compute nothing."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.models import batches
+from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches
+
+
+class Doubling:
+    """A network that counts its calls. calls: the number of them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        self.calls += 1
+        return inputs.to(torch.float16) * 2, inputs.sum(dim=1)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the CPU be a card, and return what was done on it."""
+    done: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replay")
+
+    @contextlib.contextmanager
+    def graph(_: Graph, *, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        done.append("capture")
+        yield
+
+    class Stream:
+        def synchronize(self) -> None:
+            done.append("wait")
+
+    monkeypatch.setattr(batches, "is_card", lambda device: True)
+    monkeypatch.setattr(batches, "_staged", lambda shape, dtype: torch.empty(tuple(shape), dtype=dtype))
+    monkeypatch.setattr(batches.torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(batches.torch.cuda, "graph", graph)
+    monkeypatch.setattr(batches.torch.cuda, "current_stream", Stream)
+    return done
+
+
+def run(here: Batches, samples: NDArray[np.uint8], size: int = 4) -> list[NDArray[Any]]:
+    def write(batch: NDArray[Any]) -> None:
+        batch[: len(samples)] = samples
+        batch[len(samples) :] = 0
+
+    return here.run((size, 3), np.uint8, write, len(samples))
+
+
+def test_rows_come_back_as_float32_and_whole_numbers_as_they_are() -> None:
+    samples = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    doubled, sums = run(Batches(Doubling(), device="cpu"), samples)
+    assert_array_equal(doubled, samples * 2.0, strict=False)
+    assert doubled.dtype == np.float32
+    assert_array_equal(sums, samples.sum(axis=1))
+
+
+def test_results_stay_when_the_memory_of_their_batch_is_used_again(card: list[str]) -> None:
+    here = Batches(Doubling(), device="cpu", graphs=False)
+    first = run(here, np.ones((2, 3), np.uint8))
+    run(here, np.full((2, 3), 7, np.uint8))
+    assert_array_equal(first[0], np.full((2, 3), 2))
+    assert card == ["wait"] * 2
+
+
+def test_a_shape_becomes_a_graph_after_a_few_batches_and_waits_once_for_each(card: list[str]) -> None:
+    network, kept = Doubling(), []
+    here = Batches(network, device="cpu", keep=lambda: kept.append("anchors"))
+    for _ in range(EAGER_BATCHES + 2):
+        run(here, np.ones((4, 3), np.uint8))
+    assert card == ["wait"] * EAGER_BATCHES + ["capture", "replay", "wait", "replay", "wait"]
+    assert network.calls == EAGER_BATCHES + 1
+    assert here.num_graphs == 1
+    assert kept == ["anchors"]
+
+
+def test_the_shape_that_was_not_used_for_the_longest_time_loses_its_graph(card: list[str]) -> None:
+    here = Batches(Doubling(), device="cpu")
+    for size in range(1, MOST_SHAPES + 2):
+        for _ in range(EAGER_BATCHES + 1):
+            run(here, np.ones((1, 3), np.uint8), size)
+    assert here.num_graphs == MOST_SHAPES
+    run(here, np.ones((1, 3), np.uint8), 2)
+    assert card[-2:] == ["replay", "wait"]
+    run(here, np.ones((1, 3), np.uint8), 1)
+    assert card[-2:] == ["wait", "wait"]
+
+
+def test_a_network_that_cannot_be_captured_runs_without_a_graph_and_says_so_once(
+    card: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(batches.torch.cuda, "graph", refuse)
+    here = Batches(Doubling(), device="cpu")
+    with caplog.at_level(logging.WARNING):
+        outputs = [run(here, np.ones((4, 3), np.uint8)) for _ in range(EAGER_BATCHES + 3)]
+    assert_array_equal([doubled for doubled, _ in outputs], np.full((len(outputs), 4, 3), 2))
+    assert [record.message for record in caplog.records] == [
+        "no CUDA graph for batches of (4, 3), so they run slower: operation not permitted when stream is capturing"
+    ]
