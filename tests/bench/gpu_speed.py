@@ -3,6 +3,9 @@
 python -m tests.bench.gpu_speed models OUT.json [--batches 8,32,8,16,4]
     Time calls of each network with pictures and crops of a run. `--batches` are those of detector, body, faces,
     estimates and restoration.
+python -m tests.bench.gpu_speed passes OUT.json
+    Split the batches of the kinds in networks.SAMPLES_A_PASS into passes of other sizes: which rows depend on their
+    place, and the time of a batch.
 python -m tests.bench.gpu_speed process OUT.json VIDEO [--videos 10] [--seconds 30] [--set KEY=VALUE …]
     Process copies of a crowded video, repeated to a length, on pools that fit 16 cores and a card.
 
@@ -140,6 +143,46 @@ def measure_models(
             row["kernel_ms_per_call"] = _kernel_ms(call)
         yield row
         torch.cuda.empty_cache()
+
+
+def measure_passes(checkpoints: Path) -> Iterator[dict[str, Any]]:
+    import torch
+
+    from pipeline.models import networks
+    from tests.gpu import cases
+
+    def made(name: str) -> Path:
+        if not (checkpoints / name).exists():
+            cases.MADE[name](checkpoints / name)
+        return checkpoints / name
+
+    torch.backends.cudnn.deterministic = True
+    torch.set_num_threads(1)
+    table: Any = networks.SAMPLES_A_PASS
+    for kind, standard in list(table.items()):
+        most = 64 if kind == "retinaface-r50" else 4
+        for size in (each for each in (1, 2, 4, 8, 16, 32, 64) if each <= most):
+            table[kind] = size
+            case = cases.CASES[kind](made, device="cuda", half=True)
+            samples = np.repeat(case.samples(3)[:1], case.shape[0], axis=0)
+            for _ in range(5):
+                outputs = case.run(samples)
+            seconds = []
+            for _ in range(REPEATS):
+                start = time.perf_counter()
+                outputs = case.run(samples)
+                seconds.append(time.perf_counter() - start)
+            moved = [
+                place
+                for place in range(len(samples))
+                if any(each[place].tobytes() != each[0].tobytes() for each in outputs)
+            ]
+            row: dict[str, Any] = {"model": kind, "samples_a_pass": size, "places_that_differ": moved}
+            row |= {"graphs": case.batches.num_graphs, "samples_per_s": round(len(samples) / median(seconds))}
+            yield row
+            del case, outputs
+            torch.cuda.empty_cache()
+        table[kind] = standard
 
 
 def _kernel_ms(call: Callable[[], Any]) -> float | None:
@@ -332,7 +375,7 @@ def _totals(output: Path) -> tuple[int, int, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["models", "process"])
+    parser.add_argument("what", choices=["models", "passes", "process"])
     parser.add_argument("out", type=Path)
     parser.add_argument("video", type=Path, nargs="?", default=SHARED / "clips" / "plaza.mp4")
     parser.add_argument("--batches", default="64,256,64,16,4")
@@ -345,10 +388,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     asked = parser.parse_args()
     asked.checkpoints.mkdir(parents=True, exist_ok=True)
-    if asked.what == "models":
+    if asked.what in ("models", "passes"):
         rows = []
         batches, names = list(map(int, asked.batches.split(","))), asked.models.split(",")
-        for row in measure_models(batches, names, asked.checkpoints, kernels=asked.kernels):
+        for row in (
+            measure_models(batches, names, asked.checkpoints, kernels=asked.kernels)
+            if asked.what == "models"
+            else measure_passes(asked.checkpoints)
+        ):
             rows.append(row)
             print(json.dumps(row), flush=True)
             asked.out.write_text(json.dumps(rows, indent=1))

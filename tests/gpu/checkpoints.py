@@ -1,7 +1,7 @@
 """Write checkpoints in the layout of official releases with random values.
 
-Speed and exactness do not depend on the values. The statistics of the norms come from a batch of the tests' pictures, so that
-activations have the scale of a trained network.
+Speed and exactness do not depend on the values. The statistics of the norms come from a batch of the tests'
+pictures, so that activations have the scale of a trained network.
 """
 
 from collections.abc import Callable

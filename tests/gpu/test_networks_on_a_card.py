@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,10 @@ def case(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> Iterato
 
 def differing(ours: list[NDArray[Any]], theirs: list[NDArray[Any]]) -> list[str]:
     """Describe the outputs whose bits differ."""
-    assert all(np.isfinite(each).mean() > 0.99 for each in ours)  # random values may reach beyond float16
+    shares = [float(np.isfinite(each).mean()) for each in ours]
+    assert min(shares) > 0.99, shares  # else the random weights are unfit for float16
     return [
-        f"output {index}: {(one != other).sum()} of {one.size} values, {np.abs(one - other.astype(one.dtype)).max()}"
+        f"output {index}: {(one != other).sum()} of {one.size} values, {np.abs(one - other.astype(float)).max()}"
         for index, (one, other) in enumerate(zip(ours, theirs, strict=True))
         if one.tobytes() != other.tobytes()
     ]
@@ -61,7 +64,9 @@ def test_a_sample_has_the_same_bits_in_every_place_and_among_all_neighbours(case
         f"place {place}": differing([output[place : place + 1] for output in everywhere], alone)
         for place in range(batch)
     }
-    assert {place: what for place, what in places.items() if what} == {}
+    dependent = {place: what for place, what in places.items() if what}
+    print(f"{batch} places, {dependent or 'no'} difference")
+    assert dependent == {}
     for place in sorted({0, 1, batch // 3, batch // 2, batch - 2, batch - 1}):
         mixed = others.copy()
         mixed[place] = sample[0]
@@ -69,19 +74,26 @@ def test_a_sample_has_the_same_bits_in_every_place_and_among_all_neighbours(case
         assert differing([output[place : place + 1] for output in outputs], alone) == [], f"place {place}"
 
 
+def first_picture(name: str) -> NDArray[np.uint8]:
+    with av.open(str(SHARED / "clips" / f"{name}.mp4")) as container:
+        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"), np.uint8)
+
+
 def test_pictures_of_several_sizes_do_not_disturb_each_other() -> None:
     """The head makes its anchors anew for each size. A graph of another size still reads the old ones."""
     weights = SHARED / "weights" / "yolov8n.pt"
     graphs, eager = (person_detector(weights, batch=4, device="cuda", half=True) for _ in range(2))
     eager.batches.graphs = False
-    random = np.random.default_rng(5)
     sizes = [(360, 640), (640, 360), (480, 640), (640, 640), (352, 640), (640, 416)]
-    pictures = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    originals = [first_picture("plaza"), first_picture("talkshow")]
     for turn in range(3):
-        for picture in pictures[: 4 if turn < 2 else None]:
-            (found,) = [graphs([picture])[0] for _ in range(EAGER_BATCHES + 1)][-1:]
-            (expected,) = eager([picture])
-            assert len(expected) > 0 or turn == 2
-            assert_array_equal(found.boxes, expected.boxes)
-            assert_array_equal(found.scores, expected.scores)
+        for height, width in sizes[: 4 if turn < 2 else None]:
+            pictures = [np.asarray(cv2.resize(each, (width, height)), np.uint8) for each in originals]
+            for _ in range(EAGER_BATCHES):
+                graphs(pictures)
+            here, there = graphs(pictures), eager(pictures)
+            assert sum(map(len, there)) > 0, (height, width)
+            for found, expected in zip(here, there, strict=True):
+                assert_array_equal(found.boxes, expected.boxes, str((turn, height, width)))
+                assert_array_equal(found.scores, expected.scores, str((turn, height, width)))
     assert 1 <= graphs.batches.num_graphs <= 4

@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
 
 from pipeline.errors import UserError
-from pipeline.models.networks import fill, halve, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models import networks
+from pipeline.models.networks import Runner, fill, halve, read_checkpoint, read_facts, write_checkpoint
 
 
 def test_a_safetensors_file_is_known_by_its_bytes_and_says_what_it_is(tmp_path: Path) -> None:
@@ -62,3 +64,22 @@ def test_half_weights_are_stored_as_such_and_norms_and_heads_are_not() -> None:
     for one, other in zip(whole(pictures), half(pictures), strict=True):
         assert other.dtype == torch.float32
         assert 0 < (one - other).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+def test_a_network_whose_rows_depend_on_their_place_takes_one_sample_a_pass_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, on_card: bool
+) -> None:
+    sizes = []
+
+    def forward(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(samples))
+        return samples.float() * 2, samples.sum(dim=1)
+
+    monkeypatch.setattr(networks, "is_card", lambda device: on_card)
+    run = Runner(forward, batch=4, device="cpu", half=False, samples_a_pass=1)
+    samples = np.arange(18, dtype=np.uint8).reshape(6, 3)
+    doubled, sums = run(samples)
+    assert_array_equal(doubled, samples * np.float32(2))
+    assert_array_equal(sums, samples.sum(axis=1))
+    assert sizes == ([1] * 8 if on_card else [4, 4])
