@@ -48,7 +48,7 @@ AUTO_BATCHES = {
     "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8},
     "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
 }
-"""Device -> batch `auto` by knob. docs/decisions/0020-batches-on-a-card.md has the reasons."""
+"""Device -> batch `auto` by knob. docs/decisions/0022-batches-on-a-card.md has the reasons."""
 
 
 class Strict(BaseModel):

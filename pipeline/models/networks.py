@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
+from math import gcd
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +23,13 @@ Network = TypeVar("Network", bound=nn.Module)
 FACTS = "rollcall"
 """The metadata key of a safetensors file that holds what our loaders need."""
 
-SAMPLES_A_PASS: Mapping[str, int] = {"retinaface-r50": 1, "gfpgan": 1}
-"""Kind -> samples in one forward pass on a card. The other kinds take the whole batch in one.
+SAMPLES_A_PASS: Mapping[str, int] = {"retinaface-r50": 8, "gfpgan": 2}
+"""Kind -> most samples in one forward pass on a card. The other kinds take the whole batch in one.
 
-With batches of 64, RetinaFace-R50 gave the last crop other numbers than the same crop in other places, by up to .02.
-With batches of 4, GFPGAN gave the last face other last bits. The kernel of a large batch may sum its last rows in
-another order. A pass of one sample has one place and no neighbours, whatever the card. `python -m tests.bench.gpu_speed
-passes` looks for larger numbers, and `make test-gpu` holds every network to the rule."""
+With 16 samples or more, RetinaFace-R50 gives the last sample other numbers than the same one in other places, and with
+4 GFPGAN does. The kernel of a large batch may sum its last rows in another order. 1, 2, 4, 8 and 1, 2 were equal in
+every place on one H200 (`python -m tests.bench.gpu_speed passes`). `make test-gpu` shows whether that is so on another
+card."""
 
 UNREADABLE = (
     OSError,
@@ -141,11 +142,12 @@ class Runner:
         self, forward: Forward, *, batch: int, device: str, half: bool, samples_a_pass: int | None = None
     ) -> None:
         """forward: maps (N, …) on `device` to one or several tensors of N rows. half: use float16 autocast, for
-        networks that `halve` does not fit. samples_a_pass: N on a card, from SAMPLES_A_PASS. None for `batch`."""
+        networks that `halve` does not fit. samples_a_pass: most samples N of a pass on a card, from SAMPLES_A_PASS.
+        None for `batch`. All passes have the same N, because another N may give other bits."""
         self._forward = forward
         self._batch = batch
         self._device = torch.device(device)
-        self._samples_a_pass = samples_a_pass if samples_a_pass and is_card(self._device) else batch
+        self._samples_a_pass = gcd(batch, samples_a_pass) if samples_a_pass and is_card(self._device) else batch
         self._half = half
         self.batches = Batches(self._run, device=device)
 

@@ -66,9 +66,19 @@ def test_half_weights_are_stored_as_such_and_norms_and_heads_are_not() -> None:
         assert 0 < (one - other).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("on_card", [True, False])
-def test_a_network_whose_rows_depend_on_their_place_takes_one_sample_a_pass_on_a_card(
-    monkeypatch: pytest.MonkeyPatch, on_card: bool
+@pytest.mark.parametrize(
+    ("on_card", "samples_a_pass", "passes"),
+    [
+        (True, 1, [1] * 12),
+        (True, 2, [2] * 6),
+        (True, 4, [2] * 6),
+        (True, 8, [2] * 6),
+        (True, 6, [6] * 2),
+        (False, 2, [6] * 2),
+    ],
+)
+def test_a_network_whose_rows_depend_on_their_place_takes_few_samples_a_pass_on_a_card_and_equally_many_in_each(
+    monkeypatch: pytest.MonkeyPatch, on_card: bool, samples_a_pass: int, passes: list[int]
 ) -> None:
     sizes = []
 
@@ -77,9 +87,9 @@ def test_a_network_whose_rows_depend_on_their_place_takes_one_sample_a_pass_on_a
         return samples.float() * 2, samples.sum(dim=1)
 
     monkeypatch.setattr(networks, "is_card", lambda device: on_card)
-    run = Runner(forward, batch=4, device="cpu", half=False, samples_a_pass=1)
-    samples = np.arange(18, dtype=np.uint8).reshape(6, 3)
+    run = Runner(forward, batch=6, device="cpu", half=False, samples_a_pass=samples_a_pass)
+    samples = np.arange(24, dtype=np.uint8).reshape(8, 3)
     doubled, sums = run(samples)
     assert_array_equal(doubled, samples * np.float32(2))
     assert_array_equal(sums, samples.sum(axis=1))
-    assert sizes == ([1] * 8 if on_card else [4, 4])
+    assert sizes == passes
