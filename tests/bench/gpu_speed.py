@@ -302,6 +302,17 @@ class Card:
             nvml.nvmlGpmSampleFree(earlier)
 
 
+def while_busy(rows: Sequence[dict[str, float]]) -> Sequence[dict[str, float]]:
+    """Return the samples from the first to the last at which the multiprocessors were busy for 1 % of the time.
+
+    Loading models and writing tables are not among them. Chunks become durable long after their frames are analysed,
+    so they do not tell when the work began.
+    """
+    key = "sm" if any("sm" in row for row in rows) else "gpu"
+    places = [place for place, row in enumerate(rows) if row.get(key, 0) >= 1]
+    return rows[places[0] : places[-1] + 1] if places else []
+
+
 def measure_process(
     video: Path, num_videos: int, seconds: float, settings: Sequence[str], most_s: float
 ) -> dict[str, Any]:
@@ -335,7 +346,8 @@ def measure_process(
             print(Path(folder, "said").read_text()[-4000:])
         first = next((at for at, count in durable if count), float("nan"))
         analysed, people, spent = _totals(output)
-    busy = [row for row in card.rows if start + first <= row["at"] <= end]
+    busy = while_busy(card.rows)
+    busy_s = busy[-1]["at"] - busy[0]["at"] if busy else float("nan")
     shares = {
         key: round(sum(row[key] for row in busy if key in row) / max(1, sum(key in row for row in busy)), 1)
         for key in ("gpu", "sm", "occupancy", "cpu", "memory_gb")
@@ -350,8 +362,10 @@ def measure_process(
         "wall_s": round(end - start, 1),
         "first_chunk_s": first,
         "analysed_per_s": round(analysed / (end - start), 1),
-        "analysed_per_s_after_the_first_chunk": round(analysed / max(0.1, end - start - first), 1),
-        "mean_percent_after_the_first_chunk": shares,
+        "first_work_s": round(busy[0]["at"] - start, 1) if busy else float("nan"),
+        "busy_s": round(busy_s, 1),
+        "analysed_per_s_while_busy": round(analysed / busy_s, 1) if busy_s > 0 else float("nan"),
+        "mean_percent_while_busy": shares,
         "worker_seconds": spent,
         "durable_objects_by_second": durable[:60],
         "card": card.rows,
