@@ -31,7 +31,7 @@ READ_BYTES = 4 << 20
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
 OPEN_FILES = Path("/proc/self/fd")
-VERSIONED_BY = ("ETag", "etag", "md5Hash", "generation", "mtime", "ino", "created", "size")
+VERSIONED_BY = ("ETag", "etag", "md5Hash", "generation", "LastModified", "updated", "mtime", "ino", "created", "size")
 """The details of a file, under the names of the kinds of storage, that show its replacement."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
