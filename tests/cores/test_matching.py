@@ -62,6 +62,11 @@ def test_a_box_is_one_with_the_nearest_box_alone() -> None:
     assert (found.shared, found.moved) == (10, 0)
 
 
+def test_a_box_whose_only_neighbour_is_another_box_is_alone() -> None:
+    found = match_persons(result(walk(1, range(5), 0) + walk(2, range(5), 2)), result(walk(1, range(5), 0)))
+    assert found == Matching((PersonMatch(1, 1, 5),), (2,), (), (), (), shared=5, moved=0)
+
+
 def test_results_without_boxes_have_nothing_in_common() -> None:
     some = result(walk(1, range(3), 0))
     assert match_persons(result([]), result([])) == Matching((), (), (), (), (), 0, 0)
