@@ -472,12 +472,12 @@ class Matches:
         """Return the boxes of all films. The films share no ids."""
 
         def apart(name: str) -> NDArray[np.int64]:
-            firsts = np.cumsum([0, *(int(getattr(each, name).max(initial=0)) + 1 for each in films)])
-            return np.concatenate([getattr(each, name) + first for each, first in zip(films, firsts, strict=False)])
+            firsts = np.cumsum([0, *(int(getattr(film, name).max(initial=0)) + 1 for film in films)])
+            return np.concatenate([getattr(film, name) + first for film, first in zip(films, firsts, strict=False)])
 
         return cls(
             **{name: apart(name) for name in ("persons", "tracklets", "people", "segments", "frames")},
-            boxes=np.concatenate([each.boxes for each in films]),
+            boxes=np.concatenate([film.boxes for film in films]),
         )
 
     @cached_property
@@ -672,8 +672,8 @@ def measure(names: Sequence[str], setup: Setup) -> dict[str, tuple[Film, Publish
     runs = {}
     for name in names:
         film = kept_film(name, FILMS[name], setup.cache)
-        found = follow(film, setup)
-        runs[name] = film, found, Matches.of(film, found, truth_of(film, setup))
+        tracks = follow(film, setup)
+        runs[name] = film, tracks, Matches.of(film, tracks, truth_of(film, setup))
     return runs
 
 

@@ -59,7 +59,7 @@ def faces_of_clips() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.i
             now[~same] = num_tracks + np.arange((~same).sum())
             num_tracks += int((~same).sum())
             boxes, tracks = found.boxes, now.astype(np.int64)
-            aligned += [align_face(picture, each, 224) for each in found.landmarks]
+            aligned += [align_face(picture, landmark, 224) for landmark in found.landmarks]
             rows += [(clip, track, number / per_second) for track in tracks]
     clips, tracks, times_s = np.array(rows).T
     return np.stack(aligned), clips.astype(np.int64), tracks.astype(np.int64), times_s

@@ -83,18 +83,18 @@ def test_figures_by_hand() -> None:
     # Person x is seen in segments 1 and 2, and is found as a and b. Person y is seen in segment 1 alone, and is taken
     # for a.
     seen = matches("aaabba", "xxxxxy", "111221")
-    told = seen.figures()
-    assert told["precision"] == pytest.approx((3 * 3 / 4 + 2 + 1 / 4) / 6, abs=1e-4)
-    assert told["recall"] == pytest.approx((3 * 3 / 5 + 2 * 2 / 5 + 1) / 6, abs=1e-4)
-    assert told["recurring_precision"] == pytest.approx((3 * 3 / 4 + 2) / 5, abs=1e-4)
-    assert told["recurring_recall"] == pytest.approx((3 * 3 / 5 + 2 * 2 / 5) / 5, abs=1e-4)
-    assert (told["num_persons"], told["num_people"]) == (2, 2)
-    assert (told["num_boxes"], told["num_recurring"]) == (6, 5)
+    figures = seen.figures()
+    assert figures["precision"] == pytest.approx((3 * 3 / 4 + 2 + 1 / 4) / 6, abs=1e-4)
+    assert figures["recall"] == pytest.approx((3 * 3 / 5 + 2 * 2 / 5 + 1) / 6, abs=1e-4)
+    assert figures["recurring_precision"] == pytest.approx((3 * 3 / 4 + 2) / 5, abs=1e-4)
+    assert figures["recurring_recall"] == pytest.approx((3 * 3 / 5 + 2 * 2 / 5) / 5, abs=1e-4)
+    assert (figures["num_persons"], figures["num_people"]) == (2, 2)
+    assert (figures["num_boxes"], figures["num_recurring"]) == (6, 5)
 
 
 def test_bare_tracklets_are_what_nobody_joined() -> None:
-    told = matches("aaaa", "xxxx", "1122").figures()
-    assert (told["recall"], told["bare_recall"], told["bare_precision"]) == (1, 0.5, 1)
+    figures = matches("aaaa", "xxxx", "1122").figures()
+    assert (figures["recall"], figures["bare_recall"], figures["bare_precision"]) == (1, 0.5, 1)
 
 
 def test_pooled_films_share_no_ids() -> None:

@@ -249,8 +249,8 @@ def apart(hours: float, place: Path, over_ray: bool, settings: Sequence[str]) ->
     command = [sys.executable, "-m", __spec__.name, "--one", str(hours), "--place", str(place)]
     command += [f"--set={setting}" for setting in settings] + (["--over-ray"] if over_ray else [])
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
-    return json.loads(told.stdout.splitlines()[-1])
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def lines(found: Sequence[dict[str, Any]], spread: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -287,8 +287,8 @@ def counted(truth: MotRows) -> MotRows:
 
 
 def size_of(video: Path) -> tuple[int, int]:
-    found = probe(lambda: str(video))
-    return found.width, found.height
+    probed = probe(lambda: str(video))
+    return probed.width, probed.height
 
 
 def line(scores: Figures) -> str:

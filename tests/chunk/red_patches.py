@@ -157,8 +157,8 @@ class Blue:
 
 
 def restore(table: pa.Table, config: Config, restorer: Blue | None) -> pa.Table:
-    found = find(table, config)
-    together = pa.table([*table.columns, *found.columns], schema=rows.join(table.schema, found.schema))
+    faces = find(table, config)
+    together = pa.table([*table.columns, *faces.columns], schema=rows.join(table.schema, faces.schema))
     return RestoreFaces(config, restorer)(together.select(restore_faces.NEEDS.names))
 
 

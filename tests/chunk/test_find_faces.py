@@ -54,9 +54,9 @@ def test_faces_of_one_frame_are_never_given_to_people_of_another() -> None:
 
 
 def test_judged_faces_are_aligned_and_the_others_are_not() -> None:
-    found = find(chunk([(0, [Person(150), Person(480, face_px=16)])]))
-    assert [face["why_not"] for face in faces_of(found)] == [None, "too small"]
-    pictures = pictures_of(found)
+    faces = find(chunk([(0, [Person(150), Person(480, face_px=16)])]))
+    assert [face["why_not"] for face in faces_of(faces)] == [None, "too small"]
+    pictures = pictures_of(faces)
     assert [face for face, _ in pictures] == [0]
     assert pictures[0][1].shape == (224, 224, 3)
     assert pictures[0][1][112, 112, 0] > 120  # the middle of the face is red, and the red channel comes first
@@ -83,10 +83,10 @@ def test_a_face_that_reaches_over_its_crop_is_cut_off() -> None:
 
 def test_a_chunk_without_people_or_without_faces_has_no_faces() -> None:
     for frames in ([], [(0, [])], [(0, [Person(150, face_px=0)])], [(0, [Person(150, is_candidate=False)])]):
-        found = find(chunk(frames))
-        assert found.schema == find_faces.ADDS
-        assert faces_of(found) == []
-        assert pictures_of(found) == []
+        faces = find(chunk(frames))
+        assert faces.schema == find_faces.ADDS
+        assert faces_of(faces) == []
+        assert pictures_of(faces) == []
 
 
 def test_the_detector_never_gets_more_than_a_batch() -> None:

@@ -346,7 +346,7 @@ def test_damage_makes_the_rest_be_decoded_carefully_and_nothing_come_twice(decod
     decoders.clear()
     ScriptedDecoder.damaged = 37
     chunks = observed(observer(), span(0, 2, 4))
-    assert [(each.first_cell, each.careful) for each in decoders] == [(0, False), (2, True)]
+    assert [(decoder.first_cell, decoder.careful) for decoder in decoders] == [(0, False), (2, True)]
     assert [chunk["first_cell"] for chunk in chunks] == [0, 2, 4]
     assert [chunk["warning"] for chunk in chunks] == [None, '[[3, "damaged"]]', None]
     assert whole(chunks) == expected
@@ -428,13 +428,13 @@ def test_where_real_chunks_begin_and_end_changes_no_row(real: SpanObserver) -> N
     def open_source() -> str:
         return str(SHARED / "clips" / "talkshow.mp4")
 
-    found = probe(open_source)
+    probed = probe(open_source)
 
     def of(*spans: dict[str, Any]) -> list[dict[str, Any]]:
         return [chunk for each in spans for chunk in real.observe(each, open_source)]
 
-    expected = whole(of(span(0, of=found)))
+    expected = whole(of(span(0, of=probed)))
     assert len(expected["candidates"]) >= 4
     assert {len([d for d in expected["detections"] if d["frame"] == 0 and d["score"] > 0.5])} == {2}
-    assert whole(of(span(0, end=1, of=found), span(1, of=found))) == expected
-    assert whole(of(span(0, 1, 2, of=found))) == expected
+    assert whole(of(span(0, end=1, of=probed), span(1, of=probed))) == expected
+    assert whole(of(span(0, 1, 2, of=probed))) == expected

@@ -16,16 +16,16 @@ def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, ste
     """
     random = np.random.default_rng(seed)
     angles = np.concatenate([np.full(round(seconds * 1e9 / step_ns), degrees) for degrees, seconds in parts])
-    looks = AppearanceLog()
+    appearances = AppearanceLog()
     for i, degrees in enumerate(np.radians(angles)):
         vector = np.array([np.cos(degrees), np.sin(degrees), *random.normal(size=2) * noise])
-        looks.add(3 * i, i * step_ns, (vector / np.linalg.norm(vector)).astype(np.float32))
-    return looks
+        appearances.add(3 * i, i * step_ns, (vector / np.linalg.norm(vector)).astype(np.float32))
+    return appearances
 
 
-def starts(looks: AppearanceLog) -> list[float]:
+def starts(appearances: AppearanceLog) -> list[float]:
     """Return the seconds at which a person begins."""
-    return [part.start / 3 * STEP_NS / 1e9 for part in looks.parts(LIKENESS)]
+    return [part.start / 3 * STEP_NS / 1e9 for part in appearances.parts(LIKENESS)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -70,12 +70,14 @@ def test_each_part_has_its_own_mean_and_steadiness() -> None:
 
 def test_hours_cost_no_more_memory_and_lose_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purity, "MAX_WINDOWS", 8)
-    looks = tracklet((0, 60), (70, 60), step_ns=STEP_NS)
-    assert len(looks._totals) <= 8
-    assert len(looks._totals) == len(looks._counts) == len(looks._starts) == len(looks._begun_ns)
-    assert sum(looks._counts) == 960
-    assert starts(looks) == [0, pytest.approx(60, abs=8)]
-    (whole,) = looks.parts(None)
+    appearances = tracklet((0, 60), (70, 60), step_ns=STEP_NS)
+    assert len(appearances._totals) <= 8
+    assert (
+        len(appearances._totals) == len(appearances._counts) == len(appearances._starts) == len(appearances._begun_ns)
+    )
+    assert sum(appearances._counts) == 960
+    assert starts(appearances) == [0, pytest.approx(60, abs=8)]
+    (whole,) = appearances.parts(None)
     assert np.linalg.norm(whole.total) == pytest.approx(960 * np.cos(np.radians(35)), rel=0.02)
 
 

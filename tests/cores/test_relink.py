@@ -103,9 +103,9 @@ def test_a_gap_that_is_now_too_late_is_still_compared_by_face() -> None:
     written, _ = link(tracklets, PARAMS)
     assert written.kind.tolist() == [GAP]
     assert not np.isnan(written.motion[0])
-    found = select(written, when(tracklets), replace(PARAMS, max_gap_s=1))
-    assert found.kind.tolist() == [SHOT]
-    assert np.isnan([found.motion[0], found.size[0]]).all()
+    selected = select(written, when(tracklets), replace(PARAMS, max_gap_s=1))
+    assert selected.kind.tolist() == [SHOT]
+    assert np.isnan([selected.motion[0], selected.size[0]]).all()
     blind = [person(0, 50), person(100, 150)]
     assert len(select(link(blind, PARAMS)[0], when(blind), replace(PARAMS, max_gap_s=1))) == 0
 

@@ -147,9 +147,9 @@ def test_nobody_is_two_persons_of_one_file_and_numbers_are_dense(drawn: Sequence
         person(file, x=60.0 * place, body=body, face=body if face else None)
         for place, (file, body, face) in enumerate(sorted(drawn))
     ]
-    found = number_sequence(persons, PARAMS, KNOWN)
-    assert len({(one.file, number) for one, number in zip(persons, found, strict=True)}) == len(persons)
-    firsts = [number for place, number in enumerate(found.tolist()) if number not in found[:place]]
+    numbers = number_sequence(persons, PARAMS, KNOWN)
+    assert len({(one.file, number) for one, number in zip(persons, numbers, strict=True)}) == len(persons)
+    firsts = [number for place, number in enumerate(numbers.tolist()) if number not in numbers[:place]]
     assert firsts == list(range(1, len(firsts) + 1))
 
 

@@ -74,10 +74,10 @@ def test_a_ray_that_comes_up_too_slowly_is_cleared_away_and_started_again(inits:
 
 def test_a_ray_that_never_comes_up_is_two_lines_with_the_remedy(inits: Callable[..., Any]) -> None:
     calls = inits(TIMED_OUT)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         cluster.start_ray(CONFIG)
     assert sum("cleared" in call for call in calls) == cluster.STARTS == len(calls) / 2
-    first, second = str(told.value).splitlines()
+    first, second = str(raised.value).splitlines()
     assert "timed out during startup" in first
     assert second.startswith("close other programs and run the same command again, or add --set run.engine=local; ")
 
@@ -132,9 +132,9 @@ def test_a_leftover_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cluster_of_another_version_is_one_line(inits: Callable[..., Any]) -> None:
     inits(RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\n"))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         cluster.start_ray(configured("run.address=auto"))
-    assert "Version mismatch: The cluster was started with: Ray: 2.9.0 Python: 3.9.1" in str(told.value)
+    assert "Version mismatch: The cluster was started with: Ray: 2.9.0 Python: 3.9.1" in str(raised.value)
 
 
 def test_a_folder_that_is_somebody_elses_too_long_or_missing_is_passed_over(
@@ -268,9 +268,9 @@ def test_what_ray_says_of_the_machine_is_in_plain_words(raised: Exception, kind:
 
 @pytest.mark.parametrize("bug", [task_error(ZeroDivisionError()), KeyError("x"), task_error(FileNotFoundError(2, "x"))])
 def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
-    with pytest.raises(type(bug)) as told, cluster.plain_errors():
+    with pytest.raises(type(bug)) as raised, cluster.plain_errors():
         raise bug
-    assert told.value is bug
+    assert raised.value is bug
 
 
 @pytest.mark.ray

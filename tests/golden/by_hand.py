@@ -52,22 +52,22 @@ def make_durable(
     config = load(files, settings).on_device("cpu")
     registry = Registry.of(config, fetch)
     ledger = Ledger(Store(str(place)), recipe.keys(config, registry))
-    found = probe(opener(str(video)))
-    missing = spans_to_decode(found, config, ledger.durable().get(video_id, []))
+    probed = probe(opener(str(video)))
+    missing = spans_to_decode(probed, config, ledger.durable().get(video_id, []))
     pools = pools_from_pixels(config, registry, ledger, "run") if missing else []
     workers = [
         Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
         for pool in pools
     ]
     for span in missing:
-        rows = [pa.Table.from_pylist([json.loads(span_row(video_id, str(video), found, span))])]
+        rows = [pa.Table.from_pylist([json.loads(span_row(video_id, str(video), probed, span))])]
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]
     return VideoJob(
         video_id=video_id,
         uri=video.name,
-        probe=found,
+        probe=probed,
         chunks=tuple(ledger.durable()[video_id]),
         csv_names=(f"csv/{video.name}.csv",),
         ledger=ledger,

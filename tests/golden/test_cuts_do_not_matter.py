@@ -25,11 +25,11 @@ FILM = [
 def test_cuts_do_not_matter(tmp_path: Path) -> None:
     setup = Setup([SHARED_WEIGHTS], [], tmp_path, faces=False)
     film = kept_film("short", FILM, tmp_path)
-    found = follow(film, setup)
-    assert found.num_shots == len(FILM)
+    tracks = follow(film, setup)
+    assert tracks.num_shots == len(FILM)
 
-    told = Matches.of(film, found, truth_of(film, setup)).figures()
-    assert told["num_boxes"] > 2000
-    assert told["bare_recall"] < 0.6  # nobody's boxes lie in one segment
-    assert told["precision"] >= 0.97
-    assert told["recall"] >= 0.70
+    figures = Matches.of(film, tracks, truth_of(film, setup)).figures()
+    assert figures["num_boxes"] > 2000
+    assert figures["bare_recall"] < 0.6  # nobody's boxes lie in one segment
+    assert figures["precision"] >= 0.97
+    assert figures["recall"] >= 0.70

@@ -53,6 +53,6 @@ def test_the_second_run_is_refused_and_continues_where_the_first_was_killed(s3_p
         printed, _ = third.communicate()
         assert (third.returncode, alone.wait()) == (0, 0), printed
     assert "the last run did not end" in printed
-    told = json.loads(store.read("run.json"))
-    assert (told["lease"], told["chunks"]["reused"] > 0) == ("full", True)
+    content = json.loads(store.read("run.json"))
+    assert (content["lease"], content["chunks"]["reused"] > 0) == ("full", True)
     assert tables(store) == tables(Store(str(tmp_path / "out")))

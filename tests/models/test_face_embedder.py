@@ -51,9 +51,9 @@ def test_the_network_sees_the_window_in_rgb_at_its_own_scale(embedder: FaceEmbed
     face[:, top:bottom, left:right] = (200, 120, 40)
     network = InceptionResnetV1().eval()
     network.load_state_dict({k: v for k, v in torch.load(facenet, weights_only=True).items() if "logits" not in k})
-    seen = (torch.tensor([200.0, 120.0, 40.0]) - 127.5) / 128
+    inputs = (torch.tensor([200.0, 120.0, 40.0]) - 127.5) / 128
     with torch.inference_mode():
-        expected = network(seen.view(1, 3, 1, 1).expand(1, 3, SIDE_PX, SIDE_PX)).numpy()
+        expected = network(inputs.view(1, 3, 1, 1).expand(1, 3, SIDE_PX, SIDE_PX)).numpy()
     assert_allclose(embedder(face), expected, atol=2e-6)
     assert np.abs(embedder(np.ascontiguousarray(face[..., ::-1])) - expected).max() > 1e-4
 

@@ -24,8 +24,8 @@ print(*sys.modules)
 def test_workers_do_not_load_what_they_have_no_use_for() -> None:
     """They load neither torch's compiler, nor Ray (which starts them if it runs), nor the face restorer, which is
     off."""
-    told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    loaded = set(told.stdout.split())
+    result = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
     assert {"torch", "torchvision", "boxmot", "ultralytics"} <= loaded
     assert not loaded & {"torch._dynamo", "sympy", "triton", "ray", "gfpgan", "basicsr"}
 

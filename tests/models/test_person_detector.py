@@ -68,9 +68,9 @@ def test_each_picture_gets_the_same_bits_whatever_its_place_and_its_neighbours(
     (first,) = detector(pictures[:1])
     assert len(first) > 3
     for others in ([pictures[0], pictures[1]], [*pictures[1:], pictures[0]], [pictures[5], *pictures[:4]]):
-        found = detector(others)[[id(p) for p in others].index(id(pictures[0]))]
-        assert_array_equal(found.boxes, first.boxes)
-        assert_array_equal(found.scores, first.scores)
+        detections = detector(others)[[id(p) for p in others].index(id(pictures[0]))]
+        assert_array_equal(detections.boxes, first.boxes)
+        assert_array_equal(detections.scores, first.scores)
 
 
 def test_batches_have_one_shape_however_many_pictures_there_are(untrained: Callable[..., Path]) -> None:
@@ -90,24 +90,24 @@ def test_networks_with_and_without_suppression_give_boxes_in_the_picture_by_fall
 ) -> None:
     path = untrained(layout, {0: "dog", 1: "person"})
     detector = PersonDetector(path, image_size=64, batch=2, **{**KNOBS, "min_score": 0.2, "max_per_frame": 20})
-    (found,) = detector([noise(1, 100, 200)])
-    assert 0 < len(found) <= 20
-    assert (np.diff(found.scores) <= 0).all()
-    assert (found.scores >= np.float32(0.2)).all()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= [200, 100, 200, 100]).all()
-    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
-    assert_array_equal(found.boxes, np.round(found.boxes, 1))
-    assert_array_equal(found.scores, np.round(found.scores, 3))
+    (detections,) = detector([noise(1, 100, 200)])
+    assert 0 < len(detections) <= 20
+    assert (np.diff(detections.scores) <= 0).all()
+    assert (detections.scores >= np.float32(0.2)).all()
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes <= [200, 100, 200, 100]).all()
+    assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
+    assert_array_equal(detections.boxes, np.round(detections.boxes, 1))
+    assert_array_equal(detections.scores, np.round(detections.scores, 3))
 
 
 def test_pictures_of_several_sizes_come_back_in_their_order(untrained: Callable[..., Path]) -> None:
     path = untrained("yolov8n.yaml", {0: "person"})
     detector = PersonDetector(path, image_size=64, batch=2, **KNOBS)
     pictures = [noise(1), noise(2, 90, 40), noise(3), noise(4, 2, 64), noise(5, 90, 40)]
-    for picture, found in zip(pictures, detector(pictures), strict=True):
+    for picture, detections in zip(pictures, detector(pictures), strict=True):
         (expected,) = detector([picture])
-        assert_array_equal(found.boxes, expected.boxes)
+        assert_array_equal(detections.boxes, expected.boxes)
 
 
 @pytest.mark.parametrize(("target", "num_classes"), [(0, 1), (0, 3), (1, 3), (2, 3)])
@@ -171,10 +171,10 @@ def test_a_network_written_by_us_finds_what_it_found(untrained: Callable[..., Pa
     theirs, ours = (
         PersonDetector(tmp_path / name, image_size=64, batch=2, **KNOBS) for name in ("checkpoint", "0123456789abcdef")
     )
-    (expected,), (found,) = theirs([noise(1)]), ours([noise(1)])
-    assert len(found) > 3
-    assert_array_equal(found.boxes, expected.boxes)
-    assert_array_equal(found.scores, expected.scores)
+    (expected,), (detections,) = theirs([noise(1)]), ours([noise(1)])
+    assert len(detections) > 3
+    assert_array_equal(detections.boxes, expected.boxes)
+    assert_array_equal(detections.scores, expected.scores)
 
 
 @pytest.mark.parametrize("facts", [{"note": "another model"}, {"architecture": "none.yaml", "names": {"0": "person"}}])
@@ -210,21 +210,21 @@ def test_people_are_found_where_the_library_finds_them(yolov8n: PersonDetector) 
 
     reference = YOLO(str(SHARED / "weights" / "yolov8n.pt"))
     for name in ("bus.jpg", "zidane.jpg"):
-        (found,) = yolov8n([asset(name)])
+        (detections,) = yolov8n([asset(name)])
         result: Any = reference.predict(
             asset(name)[..., ::-1], conf=0.1, iou=0.7, classes=[0], imgsz=640, verbose=False
         )
         theirs = result[0].boxes
         order = np.argsort(-theirs.conf.numpy(), kind="stable")
-        assert np.abs(found.boxes - theirs.xyxy.numpy()[order]).max() < 0.2
-        assert np.abs(found.scores - theirs.conf.numpy()[order]).max() < 0.002
+        assert np.abs(detections.boxes - theirs.xyxy.numpy()[order]).max() < 0.2
+        assert np.abs(detections.scores - theirs.conf.numpy()[order]).max() < 0.002
 
 
 @needs_shared
 def test_nobody_is_found_on_a_grey_wall(yolov8n: PersonDetector) -> None:
-    (found,) = yolov8n([np.full((360, 640, 3), 128, np.uint8)])
-    assert isinstance(found, Detections)
-    assert found.boxes.shape == (0, 4)
+    (detections,) = yolov8n([np.full((360, 640, 3), 128, np.uint8)])
+    assert isinstance(detections, Detections)
+    assert detections.boxes.shape == (0, 4)
 
 
 @needs_shared
@@ -249,7 +249,7 @@ def test_half_precision_moves_boxes_by_less_than_a_pixel(yolov8n: PersonDetector
 def test_the_detector_that_ships_finds_people() -> None:
     path = Path(__file__).parents[2] / "weights" / "starter-person.safetensors"
     detector = PersonDetector(path, image_size=416, batch=1, **{**KNOBS, "min_score": 0.45})
-    (found,) = detector([asset("bus.jpg")])
+    (detections,) = detector([asset("bus.jpg")])
     theirs = np.array([[50, 399, 245, 903], [222, 406, 345, 858]], np.float32)  # boxes of YOLOv8n
-    assert (pairwise_iou(theirs, found.boxes).max(axis=1) > 0.6).all()
+    assert (pairwise_iou(theirs, detections.boxes).max(axis=1) > 0.6).all()
     assert path.stat().st_size < 7e6

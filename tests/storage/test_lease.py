@@ -79,8 +79,8 @@ def hold(register: Register, run_id: str = "one", clock: Clock | None = None, **
 def disown(register: Register, **changes: Any) -> None:
     """Make the stored claim look as if a process of another machine had made it."""
     (name,) = (name for name in register.store.names("_lease"))
-    told = json.loads(register.store.read(name))
-    register.store.put(name, json.dumps(told | {"process": None} | changes).encode())
+    content = json.loads(register.store.read(name))
+    register.store.put(name, json.dumps(content | {"process": None} | changes).encode())
 
 
 def test_the_second_run_is_refused_at_once_and_told_who_holds_the_output(register: Register) -> None:
@@ -210,9 +210,9 @@ def test_old_claims_do_not_pile_up(register: Register) -> None:
 def test_of_claims_that_are_made_at_once_one_counts(tmp_path: Path, strength: Strength) -> None:
     register = register_of(Store(str(tmp_path)), strength)
     hold(register, "0").end()
-    seen = register.read()
-    late = [Claim.of_this_process("process", run_id, 90.0, seen.fence + 1) for run_id in ("a", "b")]
-    taken = [claim for claim in late if register.claim(seen, claim) is not None]
+    stored = register.read()
+    late = [Claim.of_this_process("process", run_id, 90.0, stored.fence + 1) for run_id in ("a", "b")]
+    taken = [claim for claim in late if register.claim(stored, claim) is not None]
     found = register.read().claim
     assert found in taken
     # Without conditions, the first may have been sure before the second came. It learns the truth by its next look.
@@ -222,10 +222,10 @@ def test_of_claims_that_are_made_at_once_one_counts(tmp_path: Path, strength: St
 @pytest.mark.parametrize("strength", STRENGTHS[1:])
 def test_a_claim_that_comes_after_those_of_three_others_does_not_count(tmp_path: Path, strength: Strength) -> None:
     register = register_of(Store(str(tmp_path)), strength)
-    seen = register.read()
+    stored = register.read()
     for number in range(3):
         hold(register, f"{number}").end()
-    assert register.claim(seen, Claim.of_this_process("process", "late", 90.0, seen.fence + 1)) is None
+    assert register.claim(stored, Claim.of_this_process("process", "late", 90.0, stored.fence + 1)) is None
     found = register.read().claim
     assert found is not None
     assert found.run_id == "2"
@@ -450,10 +450,10 @@ def test_rows_of_a_holder_that_slept_past_its_time_are_refused(place: str) -> No
                 records.write_video(guarded, row(video_id, 2))
             guarded.put("persons/w.parquet", b"new")
             sleeper.send_signal(signal.SIGCONT)
-            told = sleeper.stdout.read()
+            printed = sleeper.stdout.read()
         finally:
             sleeper.kill()
-    assert (sleeper.returncode, "run second (process) on" in told) == (5, True)
+    assert (sleeper.returncode, "run second (process) on" in printed) == (5, True)
     assert [persons(store, video_id) for video_id in ("v", "w")] == [2, 2]
     if store.is_local:  # elsewhere a look at the claim counts for some seconds, which a successor waits for
         assert store.read("persons/w.parquet") == b"new"

@@ -340,14 +340,14 @@ def test_process_knows_what_is_up_to_date(plain: Path) -> None:
 def test_settings_come_on_top_of_how_each_video_was_made(tmp_path: Path) -> None:
     publish(CROWD, [], str(tmp_path), "person.min_faces=4", "identity.max_gap_s=3")
     relink(str(tmp_path), ["identity.wrong_joins=0.001"])
-    told = json.loads((tmp_path / "run.json").read_text())
-    configuration = told["configuration"]
+    content = json.loads((tmp_path / "run.json").read_text())
+    configuration = content["configuration"]
     assert (configuration["person"]["min_faces"], configuration["identity"]["max_gap_s"]) == (4, 3)
     assert configuration["identity"]["wrong_joins"] == 0.001
-    assert told["models"]["body"]["name"] == "looks"
+    assert content["models"]["body"]["name"] == "looks"
     (row,) = pd.read_parquet(tmp_path / "videos").to_dict("records")
-    assert (told["config_id"], told["videos"]) == (row["config_id"], {"done": 1, "quarantined": 0})
-    assert pd.read_parquet(tmp_path / "runs").run_id.tolist() == [told["run_id"]]
+    assert (content["config_id"], content["videos"]) == (row["config_id"], {"done": 1, "quarantined": 0})
+    assert pd.read_parquet(tmp_path / "runs").run_id.tolist() == [content["run_id"]]
 
 
 def test_what_is_so_already_is_left_alone(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:

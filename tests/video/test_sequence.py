@@ -117,7 +117,9 @@ def linked(store: Store) -> Store:
 
 
 def standing(store: Store, sequence: str = "cam") -> str:
-    return next(str(one) for one in sequences.sequence_statuses(OutputIndex.load(store)) if one.sequence == sequence)
+    return next(
+        str(status) for status in sequences.sequence_statuses(OutputIndex.load(store)) if status.sequence == sequence
+    )
 
 
 def forget(store: Store, *videos: str) -> None:
@@ -339,7 +341,7 @@ def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
     assert list(faults) == ["one"]
     assert f"recipes/{own}.json is missing" in faults["one"]
     assert {row[1] for row in rows(store)} == {"b", "c"}
-    assert [one.persons is None for one in sequences.sequence_statuses(index)] == [True, False]
+    assert [status.persons is None for status in sequences.sequence_statuses(index)] == [True, False]
 
 
 @pytest.mark.parametrize("damaged", ["_work/sequences/a.parquet", "tracklets/a.parquet", "likenesses/a.parquet"])
