@@ -186,7 +186,7 @@ def fill(store: Store, contents: Mapping[str, bytes]) -> None:
 
     bucket, _, root = store.uri.removeprefix("s3://").partition("/")
     for name, content in contents.items():
-        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{root}/{name}", content)
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{root}/{name}".lstrip("/"), content)
 
 
 class _Server(ThreadingHTTPServer):

@@ -47,6 +47,12 @@ def find(uri: str, output: str) -> tuple[list[Candidate], str]:
         raise DataError(plain_cause(error)) from error
 
 
+def believe(uri: str, size_bytes: int, etag: str, output: str) -> tuple[list[Candidate], str]:
+    """Return the object that a list describes as `find` would, without a request."""
+    fs, path = place(uri)
+    return _candidates(fs, {path: {"size": size_bytes, "ETag": etag}}, path, output), path.rpartition("/")[0]
+
+
 def _find_files(path: str, output: str | None) -> tuple[list[Candidate], str]:
     """Find files of this machine: the file at a path, those below a folder, or the matches of a pattern."""
     avoided = os.path.realpath(output) if output else os.devnull
@@ -102,6 +108,14 @@ def _find_objects(fs: Any, path: str, output: str) -> tuple[list[Candidate], str
         if is_file and not (objects and not info["size"]):
             outright, base = path, path if objects else above
             objects[path] = info
+    return _candidates(fs, objects, outright, output), base
+
+
+def _candidates(fs: Any, objects: dict[str, Any], outright: str | None, output: str) -> list[Candidate]:
+    """Return the candidates among objects.
+
+    outright: the one that was named itself.
+    """
     candidates = []
     for name, details in objects.items():
         uri = fs.unstrip_protocol(name)
@@ -112,7 +126,7 @@ def _find_objects(fs: Any, path: str, output: str) -> tuple[list[Candidate], str
             why_not = "its key holds ?versionId=" if "?versionId=" in name and name != outright else None
             entry = Entry(path=name, size_bytes=details.get("size"), etag=_etag(details), why_not=why_not)
             candidates.append(Candidate(entry, uri, outright=name == outright))
-    return candidates, base
+    return candidates
 
 
 def base_of(pattern: str) -> str:

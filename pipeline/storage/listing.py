@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, UserError
 from pipeline.storage.absences import CHECK, nothing_matches, nothing_there
-from pipeline.storage.finding import NOTHING_MATCHES, NOTHING_THERE, Candidate, base_of, find
+from pipeline.storage.finding import NOTHING_MATCHES, NOTHING_THERE, Candidate, base_of, believe, find
 from pipeline.storage.lists import Line, is_list, read_list
 from pipeline.storage.places import place, typed_path, uri_of
 from pipeline.storage.sequences import folder_of, natural_key
@@ -82,7 +82,10 @@ class _Collected:
 def _collect(collected: _Collected, line: Line, named_by: str, output: str, *, listed: bool) -> None:
     """Add the sources that a line stands for. Raises UserError if they cannot be read and no list names them."""
     try:
-        candidates, base = find(line.uri, output)
+        if line.size_bytes is not None and line.etag is not None and typed_path(line.uri) is None:
+            candidates, base = believe(line.uri, line.size_bytes, line.etag, output)
+        else:
+            candidates, base = find(line.uri, output)
     except (DataError, UserError) as error:
         if not listed:
             raise _absence(line.uri, error) from None

@@ -4,7 +4,9 @@ import codecs
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,10 +21,22 @@ from pipeline.storage.faults import plain_cause
 from pipeline.storage.places import local_path, place, typed_path, uri_of
 from pipeline.text import storable
 
+LISTED_FROM = 20
+"""The number of names below one prefix from which a list of the prefix is cheaper than a request for each name."""
 TEXTS = (kinds.is_string, kinds.is_large_string, kinds.is_dictionary, kinds.is_null)
-KINDS = {"sequence": (*TEXTS, kinds.is_integer), "recorded_at": (*TEXTS, kinds.is_timestamp)}
+KINDS = {
+    "sequence": (*TEXTS, kinds.is_integer),
+    "recorded_at": (*TEXTS, kinds.is_timestamp),
+    "size": (*TEXTS, kinds.is_integer),
+    "etag": TEXTS,
+}
 """The columns of a list besides `uri`, and the types that each may have in Parquet."""
-FORMS = {"sequence": "names or whole numbers", "recorded_at": "times, as 2024-05-01T10:00:00Z"}
+FORMS = {
+    "sequence": "names or whole numbers",
+    "recorded_at": "times, as 2024-05-01T10:00:00Z",
+    "size": "whole numbers of bytes",
+    "etag": "texts",
+}
 """The values of these columns, in the words of a message."""
 
 
@@ -33,11 +47,20 @@ class Line:
     uri: the address or name in the list.
     sequence: the recording that the file is a piece of. None if not stated.
     recorded_at: the start of the recording, UTC. None if not stated.
+    size_bytes: the size of the object. None if not stated.
+    etag: its ETag. None if not stated.
     """
 
     uri: str
     sequence: str | None = None
     recorded_at: datetime | None = None
+    size_bytes: int | None = None
+    etag: str | None = None
+
+    @property
+    def is_object(self) -> bool:
+        """Return whether the list states everything about an object, so that no request is needed."""
+        return self.size_bytes is not None and self.etag is not None
 
 
 def is_list(argument: str) -> bool:
@@ -47,7 +70,10 @@ def is_list(argument: str) -> bool:
 
 
 def read_list(uri: str) -> Iterator[Line]:
-    """Yield the inputs in the list at `uri`. Raises UserError if the list cannot be read."""
+    """Yield the inputs in the list at `uri`. Raises UserError if the list cannot be read.
+
+    An object whose size and ETag the list states is not asked for.
+    """
     try:
         fs, path = place(uri) if (typed := typed_path(uri)) is None else place(uri_of(typed))
         content: bytes = fs.cat_file(path)
@@ -55,11 +81,38 @@ def read_list(uri: str) -> Iterator[Line]:
         raise no_list(uri, error, plain_cause(error)) from error
     folder = path.rpartition("/")[0]
     here = uri_of(folder or "/") if local_path(uri) is not None else fs.unstrip_protocol(folder)
-    for line in _lines(uri, content):
-        known = next(filter(None, (_existing(name, here) for name in _spellings(line.uri))), None)
-        if known or not (_is_text_list(uri) and line.uri.lstrip().startswith("#")):
+    lines = _lines(uri, content)
+    listed = _list_folders([line.uri.strip() for line in lines if not line.is_object], here)
+    try:
+        for line in lines:
             name = line.uri.strip()
-            yield replace(line, uri=known or (name if _is_absolute(name) else _beside(name, here)))
+            place_of_line = name if _is_absolute(name) else _beside(name, here)
+            if line.is_object and local_path(place_of_line) is None:
+                yield replace(line, uri=place_of_line)
+                continue
+            known = next(filter(None, (_existing(name, here) for name in _spellings(line.uri))), None)
+            if known or not (_is_text_list(uri) and line.uri.lstrip().startswith("#")):
+                yield replace(line, uri=known or place_of_line)
+    finally:
+        for fs in listed:
+            fs.invalidate_cache()
+
+
+def _list_folders(names: Sequence[str], here: str) -> list[Any]:
+    """List each prefix that many names in a list share, so that fsspec needs no request for each of them.
+
+    Return the file systems, which keep the answers until `invalidate_cache`.
+    """
+    listed = []
+    uris = [name if "://" in name else f"{here}/{name}" for name in names if not name.startswith(("/", "~"))]
+    folders = Counter(uri.rpartition("/")[0] for uri in uris if local_path(uri) is None)
+    for folder, count in folders.items():
+        if count >= LISTED_FROM:
+            with suppress(Exception):  # the requests for the single names will report it
+                fs, path = place(folder)
+                fs.ls(path, detail=True, refresh=True)
+                listed.append(fs)
+    return listed
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -165,7 +218,11 @@ def _check_columns(uri: str, names: Sequence[str]) -> None:
 
 def _line(uri: str, row: Mapping[str, Any]) -> Line:
     """Return one row of the list at `uri`. A value that is not stated is null or empty."""
-    sequence, stated = (_windows(str(row.get(name) if row.get(name) is not None else "").strip()) for name in KINDS)
+    sequence, stated, size, etag = (
+        _windows(str(row.get(name) if row.get(name) is not None else "").strip()) for name in KINDS
+    )
+    if size and not size.isdecimal():
+        raise UserError(f"list {uri}: size of {storable(str(row['uri']))} must be {FORMS['size']}, got {size!r}")
     recorded_at = None
     if stated:
         try:
@@ -176,4 +233,10 @@ def _line(uri: str, row: Mapping[str, Any]) -> Line:
             ) from None
         recorded_at = recorded_at.replace(tzinfo=recorded_at.tzinfo or UTC).astimezone(UTC)
     named = row["uri"]
-    return Line(os.fsdecode(named) if isinstance(named, bytes) else str(named), sequence or None, recorded_at)
+    return Line(
+        os.fsdecode(named) if isinstance(named, bytes) else str(named),
+        sequence or None,
+        recorded_at,
+        int(size) if size else None,
+        etag.strip('"') or None,
+    )

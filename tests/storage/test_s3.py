@@ -1,19 +1,24 @@
 """An object store instead of a disk gives the same reduction and the same bytes, and pandas reads them in one call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import s3fs
 
 from jobs.relink import relink
+from pipeline.errors import UserError
 from pipeline.rows import VIDEO_TABLES
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store, opener
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, publish
+from tests.s3_proxy import S3Proxy, fill
 
 FILM = Film(4.0, [Walker(0, 4, x=20, look=1, age=30.0), Walker(1, 3, x=400, look=2)], cuts=[2.0])
 
@@ -55,6 +60,41 @@ def test_a_prefix_is_a_source(bucket: str) -> None:
     file = opener(listing.sources[0].uri)()
     assert not isinstance(file, str)
     assert file.read() == b"a.mp4"
+
+
+def listed(proxy: S3Proxy, name: str, lines: Sequence[str]) -> Listing:
+    Store(proxy.bucket).put(name, "\n".join(lines).encode())
+    proxy.requests.clear()
+    return list_sources([f"@{proxy.bucket}/{name}"], f"{proxy.bucket}/out")
+
+
+@pytest.mark.parametrize("start", ["", "in/", "absolute"])
+def test_a_list_of_a_thousand_lines_takes_twenty_requests(s3_proxy: S3Proxy, start: str) -> None:
+    start = f"{s3_proxy.bucket}/in/" if start == "absolute" else start
+    folder = "in" if not start else ""
+    fill(Store(s3_proxy.bucket), {f"in/{i:04d}.mp4": str(i).encode() for i in range(998)})
+    names = [f"{start}{i:04d}.mp4" for i in range(1_000)]
+    listing = listed(s3_proxy, f"{folder}/list.txt".lstrip("/"), names)
+    assert s3_proxy.requests.total() <= 20, s3_proxy.requests
+    assert [source.uri.rpartition("/")[2] for source in listing.sources if source.missing] == ["0998.mp4", "0999.mp4"]
+    assert len({source.etag for source in listing.sources}) == 999
+    plain = list_sources([f"{s3_proxy.bucket}/in"], f"{s3_proxy.bucket}/out")
+    facts = [(source.uri, source.size_bytes, source.etag) for source in listing.sources if not source.missing]
+    assert facts == [
+        (source.uri, source.size_bytes, source.etag) for source in plain.sources if "list" not in source.uri
+    ]
+
+
+def test_sizes_and_etags_in_a_list_are_believed(s3_proxy: S3Proxy) -> None:
+    lines = ["uri,size,etag", f"{s3_proxy.bucket}/out/a.mp4,1,e"]
+    lines += [f'in/{i}.mp4,{i},"""e{i}"""' for i in range(1_000)]
+    listing = listed(s3_proxy, "list.csv", lines)
+    assert s3_proxy.requests.total() <= 2, s3_proxy.requests
+    assert len(listing.sources) == 1_000  # one lies in the output
+    one = next(source for source in listing.sources if source.uri == f"{s3_proxy.bucket}/in/17.mp4")
+    assert (one.size_bytes, one.etag, one.name) == (17, "e17", "17.mp4")
+    with pytest.raises(UserError, match=r"size of in/a.mp4 must be whole numbers of bytes, got '1.5'"):
+        listed(s3_proxy, "wrong.csv", ["uri,size,etag", "in/a.mp4,1.5,e"])
 
 
 ODD_KEYS = (
