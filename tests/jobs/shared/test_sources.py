@@ -26,7 +26,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield lambda: done.append(None)
         lines.append(text(len(done)))
 
-    monkeypatch.setattr(console, "patiently", patiently)
+    monkeypatch.setattr(console, "counter", patiently)
     return lines
 
 
