@@ -1,5 +1,7 @@
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from pipeline import rows
 from pipeline.storage.ledger import WORK, ChunkSpan, Keys, Ledger, count_durable, drop_older, is_whole
 from pipeline.storage.store import Store
+from tests.s3_proxy import S3Proxy
 
 OBSERVED, ENRICHED = rows.blank(rows.OBSERVED, 1), rows.blank(rows.ENRICHED, 1)
 
@@ -70,3 +73,58 @@ def test_old_work_goes_and_new_work_stays(ledger: Ledger) -> None:
     assert count_durable(ledger.store.names(WORK)) == {"v": 1}
     drop_older(ledger.store, ledger.store.stamps(WORK), datetime.now(UTC) + timedelta(hours=1))
     assert count_durable(ledger.store.names(WORK)) == {}
+
+
+@dataclass(frozen=True)
+class Held:
+    """A guard that always agrees."""
+
+    strength: str
+    swaps: bool = False
+    note: str = "1 me"
+
+    def for_work(self) -> "Held":
+        return self
+
+    def confirm(self, *, at_once: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("conditions", "strength", "expected"),
+    [("kept", "create-only", {"PUT": 3, "DELETE": 1}), ("ignored", "advisory", {"LIST": 1, "PUT": 3, "DELETE": 1})],
+)
+def test_a_chunk_takes_few_requests_and_its_attempts_are_counted(
+    s3_proxy: S3Proxy, conditions: Any, strength: str, expected: dict[str, int]
+) -> None:
+    s3_proxy.conditions = conditions
+    ledger = Ledger(Store(f"{s3_proxy.bucket}/out", Held(strength)), Keys("o", "e"))
+    assert ledger.begin_attempt("v", "run", "pool", 0) == 1
+    ledger.commit("v", (0, -1), OBSERVED, ENRICHED)
+    ledger.end_attempts("v", "run", "pool", 0, 1)
+    assert s3_proxy.requests == expected
+    assert [ledger.begin_attempt("v", "run", "pool", 0) for _ in range(3)] == [1, 2, 3]
+    ledger.take_back_attempt("v", "run", "pool")
+    assert [ledger.begin_attempt("v", "run", "pool", 0), ledger.begin_attempt("v", "run", "pool", 4)] == [3, 1]
+
+
+def test_a_mark_whose_answer_got_lost_counts_once(s3_proxy: S3Proxy) -> None:
+    ledger = Ledger(Store(f"{s3_proxy.bucket}/out", Held("full")), Keys("o", "e"))
+    answers = iter(["lost"])
+    s3_proxy.rule = lambda request: next(answers, None) if request.verb == "PUT" else None
+    assert ledger.begin_attempt("v", "run", "pool", 0) == 1
+
+
+def test_files_are_asked_for_with_one_request(s3_proxy: S3Proxy) -> None:
+    store = Store(f"{s3_proxy.bucket}/out")
+    store.put("a", b"1")
+    for ask, expected in (
+        (lambda: store.exists("a"), {"HEAD": 1}),
+        (lambda: store.exists("b"), {"HEAD": 1}),
+        (lambda: store.read("a"), {"GET": 1}),
+        (lambda: store.names("nothing"), {"LIST": 1}),
+        (lambda: store.move("a", "c"), {"HEAD": 1, "PUT": 1, "DELETE": 1}),
+        (lambda: store.delete_tree("nothing"), {"LIST": 1}),
+    ):
+        s3_proxy.requests.clear()
+        ask()
+        assert s3_proxy.requests == expected
