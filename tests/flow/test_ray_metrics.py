@@ -28,6 +28,7 @@ QUICK = ("--set", "observe.fps=4", "--set", "chunk.max_seconds=2")
 SERIES = re.compile(r"^ray_(rollcall_[a-z_]+?)(?:_bucket|_sum|_count)?\{([^}]*)\} ([0-9.e+]+)", re.MULTILINE)
 TAG = re.compile(r'(\w+)="([^"]*)"')
 OF_RAY = {"Component", "JobId", "NodeAddress", "SessionName", "Version", "WorkerId", "le"}
+OF_RAY |= {"otel_scope_name", "otel_scope_schema_url", "otel_scope_version"}
 ENDS_S = 240
 
 
@@ -69,7 +70,7 @@ def watched(head: RayHead, job: str) -> dict[str, set[str]]:
     thread = threading.Thread(target=watch)
     thread.start()
     until = time.monotonic() + ENDS_S
-    while (status := head.status(job)) in ("pending", "running") and time.monotonic() < until:
+    while (status := head.status(job)) not in ("stopped", "succeeded", "failed") and time.monotonic() < until:
         time.sleep(1)
     ended.set()
     thread.join()
