@@ -3,8 +3,8 @@
     _events/RUN/WRITER.NNNN.jsonl    lines of one process, in order; it begins another file when one is large
 
 Every process of a run writes files of its own, because an object store cannot append and two writers would overwrite
-each other. A file is replaced whole, so that no reader ever sees a part of a line. A process that dies loses the lines
-of its last FLUSH_EVERY_S seconds.
+each other. A file is replaced whole, so that no reader ever sees a part of a line. A process that is killed, as
+Ray's workers are at the end of a run, loses the lines of its last FLUSH_EVERY_S seconds.
 """
 
 import json
