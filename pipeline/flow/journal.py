@@ -4,7 +4,6 @@ Each process of a run opens it once and notes what happens. The work that is bei
 once, and every line of that time names it. Without an open journal nothing is written.
 """
 
-import atexit
 import os
 import platform
 import secrets
@@ -79,12 +78,8 @@ def flush_before_death() -> None:
     if _journal.log is None:
         return
     writing = threading.Thread(target=flush, daemon=True, name=THREAD)
-    try:
-        writing.start()
-    except RuntimeError:  # the interpreter is at its end and starts no threads
-        flush()
-    else:
-        writing.join(LAST_WORDS_S)
+    writing.start()
+    writing.join(LAST_WORDS_S)
 
 
 @contextmanager
@@ -141,4 +136,3 @@ def _flush_often(log: EventLog) -> None:
 
 faults.retry_listeners.append(_note_retry)
 remote.read_listeners.append(_count_read)
-atexit.register(flush_before_death)
