@@ -11,8 +11,9 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import WaitLease
 from jobs.shared.holding import holding
 from jobs.shared.run_json import new_run_id
+from pipeline.storage.compaction import KEPT, compact_output
 from pipeline.storage.output_index import open_output
-from pipeline.storage.snapshots import FOLDER, KEPT, compact_output
+from pipeline.storage.snapshots import FOLDER
 
 LEFT_OUT = 3
 SHOWN = 10

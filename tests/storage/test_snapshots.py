@@ -16,8 +16,9 @@ import pytest
 
 from pipeline import rows
 from pipeline.errors import PassingError, UserError
-from pipeline.storage import records, snapshots
-from pipeline.storage.snapshots import Snapshot, compact_output
+from pipeline.storage import records, snapshot_parts
+from pipeline.storage.compaction import compact_output
+from pipeline.storage.snapshots import Snapshot
 from pipeline.storage.store import Store
 from tests.interruptions import FragileStore, Killed
 from tests.small_outputs import encode, publish_steps, video_row, video_tables, write_output
@@ -69,7 +70,7 @@ def test_a_snapshot_has_every_row_sorted_by_video_with_statistics(tmp_path: Path
 
 
 def test_row_groups_are_large_whatever_the_size_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "ROWS_PER_GROUP", 16)
+    monkeypatch.setattr(snapshot_parts, "ROWS_PER_GROUP", 16)
     store = write_output(Store(str(tmp_path)), IDS)
     part = compact_output(store).snapshot.parts["persons"][0]
     metadata = pq.ParquetFile(tmp_path / part.name).metadata
@@ -88,7 +89,7 @@ def test_nothing_is_written_if_nothing_changed(tmp_path: Path) -> None:
 def test_full_parts_stay_and_only_new_and_changed_videos_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(snapshot_parts, "ROWS_PER_GROUP", 4)
     store = write_output(Store(str(tmp_path)), IDS)
     first = compact_output(store, part_bytes=FULL).snapshot
     assert len(first.parts["persons"]) == 10
@@ -243,7 +244,7 @@ def test_a_run_that_never_stops_replacing_ends_it_with_a_failure_that_may_pass(t
 
 
 def test_an_object_store_has_the_same_snapshots(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(snapshot_parts, "ROWS_PER_GROUP", 2)
     remote, local = Store(f"{bucket}/out"), Store(str(tmp_path))
     for store in (remote, local):
         write_output(store, IDS[:6])
