@@ -20,14 +20,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
 from pipeline.models.estimator import StarterEstimator
-from pipeline.training.attributes import (
-    AttributeTrainingParams,
-    finish,
-    read_faces,
-    settings_of,
-    steps_per_epoch,
-    train,
-)
+from pipeline.training.attribute_inputs import AttributeTrainingParams, steps_per_epoch
+from pipeline.training.attributes import finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 from pipeline.weights import sha256_of
 

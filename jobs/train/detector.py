@@ -27,13 +27,13 @@ from pipeline.training import loop
 from pipeline.training.detector import (
     ARCHITECTURE,
     DetectorTrainingParams,
-    Example,
     Trainer,
     as_detector,
     blended,
     pseudo_labelled,
     train,
 )
+from pipeline.training.detector_inputs import Example
 from pipeline.weights import Registry, sha256_of
 
 DEFAULTS = DetectorTrainingParams(epochs=20)

@@ -27,7 +27,7 @@ from pipeline.models.attributes import YEARS, Calibration
 from pipeline.models.classics import GROUPS, Classic, LeviHassner, SsrNets, build_classic, read_imagenet
 from pipeline.models.networks import Runner
 from pipeline.training import loop
-from pipeline.training.attributes import LabelledFaces, resize
+from pipeline.training.attribute_inputs import LabelledFaces, resize
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.heads import KNOTS
 

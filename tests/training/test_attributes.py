@@ -10,22 +10,18 @@ from jobs.shared.pictures import read_picture as read
 from pipeline.corpora import utkface
 from pipeline.media.pictures import encode_jpeg
 from pipeline.models.attributes import AttributeNet, load_attributes
-from pipeline.training.attributes import (
+from pipeline.training.attribute_inputs import (
     AttributeTrainingParams,
     Augmentation,
     LabelledFaces,
     batches,
     damage,
-    finish,
     label_distributions,
     mixing,
-    read_faces,
-    settings_of,
     side_of,
-    train,
-    validate,
     view,
 )
+from pipeline.training.attributes import finish, read_faces, settings_of, train, validate
 from pipeline.training.loop import Run, Schedule
 
 PLAIN = Augmentation(

@@ -20,22 +20,16 @@ from pipeline.storage.blobs import fetch
 from pipeline.training import loop
 from pipeline.training.detector import (
     ARCHITECTURE,
-    REG_MAX,
     DetectorTrainingParams,
-    Example,
-    SoftBackground,
     Trainer,
-    _photometric,
-    _view,
     as_detector,
     blended,
-    compose,
-    distribution_loss,
-    feature_loss,
     new_network,
     pseudo_labelled,
     train,
 )
+from pipeline.training.detector_inputs import Example, _photometric, _view, compose
+from pipeline.training.detector_losses import REG_MAX, SoftBackground, distribution_loss, feature_loss
 from pipeline.weights import Registry, sha256_of
 
 KNOBS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from pipeline.models.attributes import Calibration
 from pipeline.models.classics import ClassicFile, SsrNets, Torchvision, build_classic, load_classic, read_imagenet
 from pipeline.models.loading import load_estimator
 from pipeline.training import networks
-from pipeline.training.attributes import LabelledFaces
+from pipeline.training.attribute_inputs import LabelledFaces
 from pipeline.training.loop import Run
 
 pytestmark = pytest.mark.usefixtures("no_plots")
