@@ -36,8 +36,9 @@ from pipeline.planning import recipe
 from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.ledger import WORK, Ledger
+from pipeline.storage.source_files import opener
 from pipeline.storage.sources import Source
-from pipeline.storage.store import Store, opener
+from pipeline.storage.store import Store
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import Part

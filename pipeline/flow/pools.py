@@ -15,7 +15,7 @@ from pipeline.config import Config, Pool
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.store import opener
+from pipeline.storage.source_files import opener
 from pipeline.weights import Registry
 
 GPU_SHARE = 0.5

@@ -13,8 +13,8 @@ from pipeline.media.probing import probe
 from pipeline.planning.outage import OutageBreaker
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.source_files import opener
 from pipeline.storage.sources import Source
-from pipeline.storage.store import opener
 
 THREADS = 8
 Item = TypeVar("Item")

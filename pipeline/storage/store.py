@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, TypeVar
 
@@ -22,12 +22,11 @@ from pipeline.errors import GONE, DataError, MachineError, PassingError, UserErr
 from pipeline.storage import objects
 from pipeline.storage.conditional import PARTIAL, ConditionalWrites, conditional_writes
 from pipeline.storage.faults import FOUND_NOTHING, patiently, plain_cause
+from pipeline.storage.local_files import clear_way, details_below
 from pipeline.storage.names import is_sound, same
 from pipeline.storage.places import MAGIC, local_path, place, uri_of
 from pipeline.storage.remote import open_patiently
 
-READ_BYTES = 4 << 20
-"""The block size for reads from an object store. Containers are read in order."""
 MARK_BYTES = 64 << 10
 """The size of the mark for a write test. An empty file could still be written to a full disk."""
 OPEN_FILES = Path("/proc/self/fd")
@@ -170,7 +169,7 @@ class Store:
                     file.flush()
                     os.fsync(file.fileno())
             self._confirm()
-            self._reach(lambda: (_clear_way(target), partial.replace(target)))
+            self._reach(lambda: (clear_way(target), partial.replace(target)))
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -265,7 +264,9 @@ class Store:
                 details = objects.find(self._fs, path, self._reach)
             else:
                 self._fs.invalidate_cache()
-                details = self._reach(lambda: _walk(path) if self.is_local else self._fs.find(path, detail=True))
+                details = self._reach(
+                    lambda: details_below(path) if self.is_local else self._fs.find(path, detail=True)
+                )
         return {name: details[path] for path in sorted(details) if is_sound(name := path[start:])}
 
     def copy(self, name: str, target: str) -> None:
@@ -381,51 +382,9 @@ def shortage_is_an_error(place: str) -> Iterator[None]:
         raise
 
 
-def _walk(path: str) -> dict[str, dict[str, Any]]:
-    """Return the files below a folder of this machine, with their details as fsspec names them.
-
-    fsspec's own search returns nothing for a folder in which a file vanishes meanwhile.
-    """
-    details = {}
-    for folder, _, files in os.walk(path, followlinks=True):
-        for file in (os.path.join(folder, name) for name in files):
-            with suppress(FileNotFoundError):
-                status = os.stat(file)
-                details[file] = {"size": status.st_size, "mtime": status.st_mtime_ns, "ino": status.st_ino}
-                details[file]["LastModified"] = datetime.fromtimestamp(status.st_mtime, UTC)
-    return details
-
-
 def _is_shown(name: str, *, hidden: bool) -> bool:
     last = name.rsplit("/", 1)[-1]
     return not last.startswith(".") or (hidden and not last.endswith(PARTIAL))
-
-
-def _clear_way(target: Path) -> None:
-    """Remove empty folders that deleted files left in place of a file to be written. Files stay."""
-    for folder, _, _ in os.walk(target, topdown=False):
-        with suppress(OSError):
-            os.rmdir(folder)
-
-
-def opener(uri: str) -> Callable[[], str | BinaryIO]:
-    """Return a function that opens the source at `uri` at each call: it returns the path of a local file, else a
-    seekable file object.
-
-    The function and the reads of its files raise OSError for this file, PassingError for a failure that may pass,
-    UserError for one of the whole place, and DataError for a file that was replaced while it was read.
-    """
-    fs, path = place(uri)
-    if (local := local_path(uri)) is not None:
-        return lambda: local
-
-    def open_remote() -> BinaryIO:
-        try:
-            return open_patiently(fs, path, uri, cache_type="readahead", block_size=READ_BYTES)
-        except OSError as error:  # its text is the library's
-            raise OSError(plain_cause(error)) from error
-
-    return open_remote
 
 
 def is_full(error: BaseException) -> bool:

@@ -18,7 +18,8 @@ from pipeline.planning.spans import span_row, spans_to_decode
 from pipeline.storage import records, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.store import Store, opener
+from pipeline.storage.source_files import opener
+from pipeline.storage.store import Store
 from pipeline.video.job import VideoJob
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part

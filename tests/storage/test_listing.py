@@ -12,7 +12,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.listing import list_sources
-from pipeline.storage.store import Store, opener
+from pipeline.storage.source_files import opener
+from pipeline.storage.store import Store
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from pipeline.rows import VIDEO_TABLES
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.source_files import opener
 from pipeline.storage.sources import Listing
-from pipeline.storage.store import Store, opener
+from pipeline.storage.store import Store
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, publish

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MachineError, UserError
-from pipeline.storage.store import Store, opener
+from pipeline.storage.source_files import opener
+from pipeline.storage.store import Store
 
 
 def fail_halfway(store: Store, name: str) -> None:
