@@ -23,7 +23,7 @@ def test_people_who_are_small_for_the_detector_are_told_once_with_what_sees_them
     hint = hint_of(tmp_path, load(profile="starter"), width=40_000)
     assert hint is not None
     assert "100% of the people seen are lower than 40 px" in hint
-    assert "--set observe.detector.image_size=832 or --profile full sees more of them" in hint
+    assert "--set observe.detector.image_size=960 or --profile full sees more of them" in hint
 
 
 def test_nothing_is_said_of_people_who_are_large_enough_or_where_there_are_none(tmp_path: Path) -> None:
