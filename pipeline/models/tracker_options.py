@@ -20,8 +20,9 @@ who stays at 0.6 for two seconds. At 0.55, 93 % of another system's boxes in a d
 63.2 and 86.6; tests/bench/tracking_on_mot.py)."""
 
 START_MARGIN = 0.1
-"""Score that a new track needs beyond that of a match, as in ByteTrack (Zhang and others 2022). One object of
-PETS09-S2L1 that is not a person scores .4 to .58 in every frame, while each person there reaches .7 at some time."""
+"""Score that a new track needs beyond that of a match, as in ByteTrack (Zhang and others 2022). An object that is no
+person can score nearly as high as a match in every frame, while each person scores higher at some time
+(docs/decisions/0015-things-that-stand-still.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
