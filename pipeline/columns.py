@@ -3,7 +3,7 @@
 A source of columns is a table or an array of structs, such as the detections of a chunk.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -163,3 +163,21 @@ def extend_each(chunks: pa.Table, core: Callable[[pa.Table], dict[str, pa.Array]
         for name, added in core(chunks.slice(index, 1)).items():
             columns[name].append(as_list(added))
     return pa.table([pa.chunked_array(columns[field.name], field.type) for field in adds], schema=adds)
+
+
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """Return a table without rows. pyarrow's own `Schema.empty_table` imports pandas, which takes a second."""
+    return pa.Table.from_batches([], schema)
+
+
+def mask(values: Sequence[bool]) -> pa.Array:
+    """Return flags as a column. `pyarrow.array` would import pandas, too."""
+    packed = np.packbits(np.array(values, np.bool_), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(packed)])
+
+
+def repeated(text: str, count: int) -> pa.Array:
+    """Return a column that holds `text` so many times. `pyarrow.repeat` would import pandas, too."""
+    content = text.encode()
+    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(len(content))
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(content * count))

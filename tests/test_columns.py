@@ -68,3 +68,13 @@ def test_a_table_has_the_types_of_its_schema() -> None:
     table = columns.make_table(schema, made)
     assert table.schema == schema
     assert table.to_pylist() == [{"tracklet_id": None, "vector": [1, 0]}, {"tracklet_id": 7, "vector": [0, 1]}]
+
+
+@pytest.mark.parametrize("values", [[], [True], [False, True] * 9 + [True]])
+def test_a_mask_holds_its_flags(values: list[bool]) -> None:
+    assert columns.mask(values).to_pylist() == values
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_text_is_repeated(count: int) -> None:
+    assert columns.repeated("käse", count).to_pylist() == ["käse"] * count

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
+from pipeline.columns import no_rows
 from pipeline.errors import DataError, MachineError, PassingError, UserError
 from pipeline.storage import snapshot_parts, tables
 from pipeline.storage.snapshot_parts import EarlierPartError, PartReader, PartWriter, part_name, reading_base
@@ -162,7 +163,7 @@ class _Build:
             self._write_small("videos", _only(videos, {*held, *given_up}))
             for name in ("sources", "sequences", "runs"):
                 names = [file for file in self._listing.files[name] if file.endswith(".parquet")]
-                table = pa.concat_tables([rows.DATASETS[name].empty_table(), *pool.map(self._read_file(name), names)])
+                table = pa.concat_tables([no_rows(rows.DATASETS[name]), *pool.map(self._read_file(name), names)])
                 if name == "sequences":
                     table = _only(table, set(held))
                 self._write_small(name, table)
@@ -202,7 +203,7 @@ class _Build:
                 self._contents[video_id] = VideoContent(version, is_done)
                 if is_done:
                     self.read[video_id] = version
-        parts = [rows.DATASETS["videos"].empty_table()]
+        parts = [no_rows(rows.DATASETS["videos"])]
         if self._base is not None:
             with reading_base():
                 earlier = [self._read_file("videos")(part.name) for part in self._base.parts["videos"]]
@@ -215,10 +216,10 @@ class _Build:
         name, schema = f"videos/{video_id}.parquet", rows.DATASETS["videos"]
         try:
             with tables.damage_is_a_fault():
-                return self._read_file("videos")(name) if self._store.exists(name) else schema.empty_table()
+                return self._read_file("videos")(name) if self._store.exists(name) else no_rows(schema)
         except DataError as error:
             self.left_out[video_id] = str(error)
-            return schema.empty_table()
+            return no_rows(schema)
 
     def _write_video_tables(self, pool: ThreadPoolExecutor) -> None:
         with ExitStack() as stack:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import rows
+from pipeline.columns import no_rows
 from pipeline.errors import UserError, absent
 from pipeline.storage import tables, video_rows
 from pipeline.storage.faults import plain_cause
@@ -216,7 +217,7 @@ def _read_sources(store: Store) -> pa.Table:
     try:
         return tables.read_small_file(store, SOURCES_FILE, rows.DATASETS["sources"])
     except FileNotFoundError:
-        return rows.DATASETS["sources"].empty_table()
+        return no_rows(rows.DATASETS["sources"])
 
 
 def open_output(uri: str) -> Store:

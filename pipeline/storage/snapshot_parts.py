@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
+from pipeline.columns import no_rows
 from pipeline.errors import DataError
 from pipeline.storage import tables
 from pipeline.storage.snapshots import Part
@@ -36,7 +37,7 @@ class PartReader:
 
     def __init__(self, groups: Iterator[pa.Table], dataset: str) -> None:
         self._groups, self._schema = groups, rows.DATASETS[dataset]
-        self._rest = self._schema.empty_table()
+        self._rest = no_rows(self._schema)
 
     def take(self, video_id: str, num_rows: int) -> Iterator[pa.Table]:
         """Yield the next `num_rows` rows, which are those of a video. Raises EarlierPartError if they are not."""

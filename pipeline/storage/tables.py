@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
+from pipeline.columns import no_rows
 from pipeline.errors import DataError
 from pipeline.storage.faults import plain_cause
 from pipeline.storage.store import Store, side_by_side
@@ -115,7 +116,7 @@ def read(store: Store, dataset: str, columns: Sequence[str] | None = None) -> pa
     """
     names = [name for name in store.names(dataset) if name.endswith(".parquet")]
     schema = _schema(dataset, columns)
-    return pa.concat_tables([pa.Table.from_batches([], schema), *(read_file(store, name, schema) for name in names)])
+    return pa.concat_tables([no_rows(schema), *(read_file(store, name, schema) for name in names)])
 
 
 def read_one(store: Store, dataset: str, video_id: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
+from pipeline.columns import mask, no_rows, repeated
 from pipeline.storage import tables
 from pipeline.storage.store import Stamp, Store, side_by_side
 
@@ -53,8 +54,7 @@ def read(store: Store, stamps: Mapping[str, Stamp] | None = None) -> VideoRows:
     stamps = store.stamps("videos") if stamps is None else stamps
     files = {name: stamp.version for name, stamp in stamps.items() if name.endswith(".parquet")}
     cached = _cached(store)
-    known = pa.array([files.get(name) == version for name, version in _versions(cached)], pa.bool_())
-    cached = cached.filter(known)
+    cached = cached.filter(mask([files.get(name) == version for name, version in _versions(cached)]))
     current = set(cached["file"].to_pylist())
     changed = [name for name in files if name not in current]
     read_anew = side_by_side(store, lambda name: _read(store, name, files[name]), changed)
@@ -80,12 +80,12 @@ def _cached(store: Store) -> pa.Table:
     try:
         content = store.read(CACHE)
     except FileNotFoundError:
-        return SCHEMA.empty_table()
+        return no_rows(SCHEMA)
     body, digest = content[:-32], content[-32:]
     if hashlib.sha256(body).digest() != digest:
-        return SCHEMA.empty_table()
+        return no_rows(SCHEMA)
     table = pq.ParquetFile(io.BytesIO(body)).read(use_threads=False)
-    return table if table.schema == SCHEMA else SCHEMA.empty_table()
+    return table if table.schema == SCHEMA else no_rows(SCHEMA)
 
 
 def _versions(table: pa.Table) -> list[tuple[str, str]]:
@@ -97,9 +97,9 @@ def _read(store: Store, name: str, version: str) -> pa.Table:
     try:
         table = tables.read_small_file(store, name, VIDEOS)
     except FileNotFoundError:
-        return SCHEMA.empty_table()
+        return no_rows(SCHEMA)
     if not table.num_rows:
         table = pa.table([pa.nulls(1, field.type) for field in VIDEOS], schema=VIDEOS)
-    names = [name] * len(table), [version] * len(table)
-    columns = [*(pa.array(texts, pa.string()) for texts in names), *(table[field.name] for field in VIDEOS)]
+    texts = [repeated(text, len(table)) for text in (name, version)]
+    columns = [*texts, *(table[field.name] for field in VIDEOS)]
     return pa.table(columns, schema=SCHEMA)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import integers
+from pipeline.columns import integers, no_rows
 from pipeline.cores.link.joining import join
 from pipeline.cores.relink import select
 from pipeline.planning.published import read_links, read_presence
@@ -47,7 +47,7 @@ def publish_from_scores(task: Relink, place: Store) -> dict[str, int]:
 def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:
     """Yield the rows of `detections` without the columns about persons, some whole frames at a time."""
     schema = facts_schema("detections")
-    waiting = schema.empty_table()
+    waiting = no_rows(schema)
     with tables.row_groups(store, f"detections/{video_id}.parquet") as groups:
         for group in groups:
             waiting = pa.concat_tables([waiting, group.select(schema.names).cast(schema)])
