@@ -1,12 +1,12 @@
 """The command `rollcall`: every job under one name. Each job is also a module: `python -m jobs.process`."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from jobs.cli.errors import run_command
 from jobs.cli.lazy_commands import group
+from pipeline.version import rollcall_version
 
 COMMANDS = (
     *("demo", "process", "plan", "status", "relink", "compact", "tables", "export", "compare", "bench", "review"),
@@ -17,7 +17,7 @@ ABOUT = "Who appears in an archive of video, when and where, who is who, how old
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rollcall {version('rollcall')}")
+        typer.echo(f"rollcall {rollcall_version()}")
         raise typer.Exit
 
 

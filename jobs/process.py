@@ -1,7 +1,6 @@
 """`rollcall process`: from sources to tables, the main job."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from jobs.shared.processing import work_through
 from jobs.shared.sources import list_aloud
 from pipeline.config import load
 from pipeline.storage.store import Store
+from pipeline.version import rollcall_version
 
 app = typer.Typer(**PLAIN)
 
@@ -43,7 +43,7 @@ def process(
     wait_lease: WaitLease = 0.0,
 ) -> None:
     """Find who appears in SOURCES, when and where, who is who, how old and of which gender; write tables to OUTPUT."""
-    console.say(f"rollcall {version('rollcall')}: looking at the sources")
+    console.say(f"rollcall {rollcall_version()}: looking at the sources")
     named = {"run.address": address, "run.log": log}
     settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
     chosen = load(config or [], settings, profile)

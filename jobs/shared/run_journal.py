@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jobs.shared.run_json import rollcall_version
 from pipeline.config import Config
 from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError
 from pipeline.flow import journal
 from pipeline.storage.event_log import FLUSH_EVERY_S, EventTarget
 from pipeline.storage.store import Store
+from pipeline.version import rollcall_version
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The variable in which Ray names the job to its driver."""

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
+from pipeline.version import rollcall_version
 
 NAMED_VERSIONS = ("ray", "torch", "ultralytics", "boxmot", "av", "numpy", "pyarrow", "opencv-contrib-python-headless")
 
@@ -46,11 +47,6 @@ def run_facts(
         "lease": None if index.store.guard is None else index.store.guard.strength,
         "videos": {"done": counts["done"], "quarantined": counts["quarantined"]},
     }
-
-
-def rollcall_version() -> str:
-    """Return the version of this program."""
-    return version("rollcall")
 
 
 def last_success(store: Store) -> str | None:
