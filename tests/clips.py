@@ -90,7 +90,9 @@ def write_video(
         tuned |= {"preset": "ultrafast", "x265-params": f"scenecut=0:open-gop={int(open_gop)}:keyint={keyframe_every}"}
         tuned["x265-params"] += f":min-keyint={keyframe_every}:bframes={b_frames}:pools=1:frame-threads=1:log-level=0"
     base = time_base or 1 / fps
-    with av.open(str(path), "w", format=container, options=container_options or {}) as output:
+    # Otherwise Matroska's random numbers could hold the bytes by which `with_pixel_crop` finds its place.
+    exact = {"fflags": "bitexact"} if path.suffix == ".mkv" else {}
+    with av.open(str(path), "w", format=container, options=exact | (container_options or {})) as output:
         stream: VideoStream | None = None
         sound: AudioStream | None = None
         for index, picture in enumerate(pictures):
