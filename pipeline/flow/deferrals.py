@@ -19,23 +19,20 @@ class Deferrals:
 
     waits_s: seconds to wait before each round. Its length is the number of rounds.
     now: a monotonic clock, in seconds.
-    reasons: video_id -> (stage, reason) of the last failure of each video that waits or is deferred.
     """
 
     waits_s: Sequence[float]
     now: Callable[[], float] = time.monotonic
-    reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
     _rounds: dict[str, int] = field(default_factory=dict)
     _due_s: dict[str, float] = field(default_factory=dict)
     _breaker: OutageBreaker = field(default_factory=OutageBreaker)
 
-    def fail(self, video_id: str, stage: str, reason: str) -> bool:
+    def fail(self, video_id: str, reason: str) -> bool:
         """Note a failure. Return whether the video is tried again in this run. Several failures of a video that
         waits already count as one.
 
         Raises PassingError if so many videos have failed in a row that their place must be asleep.
         """
-        self.reasons[video_id] = (stage, reason)
         self._breaker.fail(video_id, reason)
         if video_id in self._due_s:
             return True
@@ -56,6 +53,7 @@ class Deferrals:
         return bool(self._due_s)
 
     def waits(self, video_id: str) -> bool:
+        """Return whether a video is still to be tried again."""
         return video_id in self._due_s
 
     def take_due(self) -> list[str]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
@@ -149,10 +149,11 @@ class Work:
 
 
 def without_durable(row: RowOfSpan, durable: Collection[ChunkSpan]) -> RowOfSpan | None:
-    """Return a row of rows.SPAN that names its durable chunks, or None if all of them are durable."""
+    """Return a row of rows.SPAN that also names the chunks in `durable` among those that need no work, or None if
+    none needs work. It already names chunks whose frames are durable and whose faces are estimated by another row."""
     span = json.loads(row)
     chunks = list(pairwise((*span["borders"], span["end_cell"])))
-    made = [first for first, end in chunks if (first, end) in durable]
+    made = [first for first, end in chunks if first in span["durable"] or (first, end) in durable]
     return None if len(made) == len(chunks) else json.dumps(span | {"durable": made})
 
 
@@ -176,6 +177,8 @@ def _finish(
     except (UserError, MachineError, LeaseError, MemoryError):
         raise
     except Exception as bug:
+        if isinstance(bug, OSError) and (lack := shortage(bug)):  # the machine's, and the same for every video
+            raise lack from bug
         line = f"{type(bug).__name__}: {bug}".splitlines()[0]
         return VideoFailed(
             video_id=last.video_id,
@@ -231,7 +234,7 @@ class Progress:
         if video_id in self._ended:
             return
         if isinstance(event, VideoDeferred):
-            if self.deferrals.fail(video_id, event.stage, event.reason):
+            if self.deferrals.fail(video_id, event.reason):
                 return
             self._ended.add(video_id)
         elif isinstance(event, VideoFailed):

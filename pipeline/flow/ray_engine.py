@@ -213,10 +213,15 @@ def run_parts(parts: Sequence[Part], part_cpus: float) -> Sequence[TrackingResul
     tracking = [_track_remote.options(num_cpus=part_cpus).remote(part) for part in parts]
     try:
         return ray.get(tracking)
+    except (DataError, PassingError):
+        raise
     except (WorkerCrashedError, OutOfMemoryError) as error:
         raise DataError(worker_died()) from error
     except (NodeDiedError, ObjectLostError) as error:
         raise PassingError("the cluster lost a node while it tracked parts of the video") from error
+    except Exception:
+        with plain_errors():  # what Ray or the machine lacks is no bug in this video
+            raise
 
 
 def _track(part: Part) -> TrackingResult:

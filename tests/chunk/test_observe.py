@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from pipeline.media.pictures import decode_jpeg
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.media.warnings import DAMAGED
+from tests import builders
 from tests.shared import SHARED, needs_shared
 
 WIDTH, HEIGHT, RATE, CELLS = 320, 240, 10, 8
@@ -28,31 +28,12 @@ NUM_FRAMES = RATE * CELLS
 THUMBNAIL_PIXELS = 100
 CUT_AFTER = 33
 
-PROBE = Probe(
-    kind="video",
+PROBE = replace(
+    builders.probe(builders.Film(CELLS, [], fps=RATE)),
     width=WIDTH,
     height=HEIGHT,
     stored=(WIDTH, HEIGHT),
-    insets=(0, 0, 0, 0),
-    mirrored=False,
-    rotation=0,
-    sample_aspect=Fraction(1),
-    frames_say_aspect=False,
-    transfer=0,
     codec="none",
-    fps=Fraction(RATE),
-    time_base=Fraction(1, RATE),
-    start_pts=0,
-    duration_s=CELLS,
-    promised_s=CELLS,
-    keyframe_ns=(),
-    enterable=True,
-    times_are_counted=False,
-    recorded_at=None,
-    stream=0,
-    packet_bytes=0,
-    packet_ids=(),
-    warning=None,
 )
 
 

@@ -1,5 +1,6 @@
 """The local engine, when its worker dies, hangs or fails, or when the process that started it is gone."""
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.cores.plan import PlannedSpan
-from pipeline.errors import UserError
+from pipeline.errors import MachineError, UserError
 from pipeline.flow import events as events_module
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone, VideoFailed, Work
@@ -131,6 +132,27 @@ def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledge
     events = told(list(run([work(ledger), work(ledger, "w")], made, worker, Deferrals(()))))
     assert events == [("failed", "v", "observe", "no picture"), *[(kind, "w") for kind, _ in DONE]]
     assert len(worker.given) == 3
+
+
+def test_a_row_keeps_the_chunks_that_it_says_need_no_work(ledger: Ledger) -> None:
+    """Among them are chunks whose kept faces are estimated by another row."""
+    one = job_of(FILM, [], ledger, configured(), "v")
+    rows = [span_row("v", one.uri, one.probe, PlannedSpan(0, -1, (0, 2), durable)) for durable in ((0,), (0, 2))]
+    video = Work(job=one, rows=tuple(rows))
+    (left,) = video.rows_left()
+    assert json.loads(left)["durable"] == [0]
+    video.durable.add((2, -1))
+    assert video.rows_left() == ()
+
+
+def test_a_machine_that_lacks_something_is_no_bug_in_a_reduce(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(job: VideoJob, run_parts: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(events_module, "reduce_video", full)
+    made = maps(ledger)
+    with pytest.raises(MachineError, match="No space left"):
+        list(run([work(ledger, is_durable=True)], made, WorkerHere(made), Deferrals(())))
 
 
 def test_a_place_that_is_asleep_for_a_while_costs_a_video_only_time(ledger: Ledger) -> None:
