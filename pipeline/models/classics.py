@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from pipeline.cores.groups import ADIENCE
 from pipeline.errors import UserError
 from pipeline.models.attributes import YEARS, Calibration, moments, read_calibration
 from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
@@ -31,9 +32,7 @@ STD = (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet, RGB in 0..1, as in torchvision."""
 ADIENCE_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
 """Mean of the authors' release, BGR in 0..255."""
-GROUPS = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-"""First and last years of Adience's age groups (Eidinger et al., 2014)."""
-MIDDLES = tuple((first + last) / 2 for first, last in GROUPS)
+MIDDLES = tuple((first + last) / 2 for first, last in ADIENCE)
 
 
 class Classic(nn.Module, ABC):
@@ -117,7 +116,7 @@ class LeviHassner(Classic):
     def __init__(self, crops: int = 10) -> None:
         super().__init__(227)
         self.crops = crops
-        self.age = _levi_hassner(len(GROUPS))
+        self.age = _levi_hassner(len(ADIENCE))
         self.gender = _levi_hassner(2)
         self.register_buffer("mean", torch.tensor(ADIENCE_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("middles", torch.tensor(MIDDLES), persistent=False)

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.arrays import Picture
+from pipeline.cores.groups import ADIENCE
 from pipeline.evaluation.attributes import AGE_GROUPS
 from pipeline.models.attributes import YEARS, Calibration
-from pipeline.models.classics import GROUPS, Classic, LeviHassner, SsrNets, build_classic, read_imagenet
+from pipeline.models.classics import Classic, LeviHassner, SsrNets, build_classic, read_imagenet
 from pipeline.models.networks import Runner
 from pipeline.training import loop
 from pipeline.training.attribute_inputs import LabelledFaces, resize
@@ -90,7 +91,7 @@ def read(faces: pd.DataFrame, read_picture: Callable[[Path], Picture], side_px: 
 
 def nearest_groups(ages: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the age group, 0..7, that holds each of (N,) years or is nearest to it. Ties go to the younger group."""
-    first, last = np.array(GROUPS, np.float32).T
+    first, last = np.array(ADIENCE, np.float32).T
     beyond = np.maximum(first - ages[:, None], ages[:, None] - last).clip(0)
     return np.argmin(beyond, axis=1)
 
