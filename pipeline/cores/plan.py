@@ -141,7 +141,7 @@ def plan_spans(
     cell_s = exact(params.cell_seconds)
     max_cells = max(1, int(exact(params.max_seconds) // cell_s))
     num_cells = max(1, -int(-exact(duration_s) // cell_s))
-    entries = sorted({-int(-Fraction(ns, NS) // cell_s) for ns in keyframe_ns}) if enterable else []
+    entries = sorted(_cells_from(keyframe_ns, cell_s)) if enterable else []
     there = disjoint(durable)
 
     starts, ends = [0, *(end for _, end in there)], [*(first for first, _ in there), OPEN_END]
@@ -157,6 +157,12 @@ def plan_spans(
     kept = [chunk for chunk in there if _ceiling(chunk[0]) < _ceiling(last_end)]
     borders = tuple(sorted(first for first, _ in [*missing, *kept]))
     return [PlannedSpan(0, last_end, borders, tuple(first for first, _ in kept))]
+
+
+def _cells_from(keyframe_ns: Sequence[int], cell_s: Fraction) -> set[int]:
+    """Return the first cells that begin at or after a keyframe. An archive has millions, so it divides integers."""
+    parts, whole = cell_s.denominator, cell_s.numerator * NS
+    return {-(-ns * parts // whole) for ns in keyframe_ns}
 
 
 def _cut(start: int, end: int, num_cells: int, entries: list[int], max_cells: int) -> list[tuple[int, int]]:
