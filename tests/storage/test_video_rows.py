@@ -88,29 +88,29 @@ def test_small_outputs_have_no_cache(tmp_path: Path) -> None:
     assert store.names("") == [f"videos/{video(1)['video_id']}.parquet"]
 
 
-@pytest.fixture
-def archive(s3_proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Return an output of 10,000 videos with a cache. It is put into the memory of the server, which is fast."""
-    store = Store(f"{s3_proxy.bucket}/out")
+def archive(proxy: S3Proxy, num_videos: int) -> Store:
+    """Return an output of so many videos with a cache. It is put into the memory of the server, which is fast."""
+    store = Store(f"{proxy.bucket}/out")
     tables.create(store, keep_biometrics=False)
     contents = {}
-    for number in range(10_000):
+    for number in range(num_videos):
         content = io.BytesIO()
         pq.write_table(pa.Table.from_pylist([video(number)], rows.DATASETS["videos"]), content)
         contents[f"videos/{video(number)['video_id']}.parquet"] = content.getvalue()
     fill(store, contents)
     over_http = Store.read
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "read", lambda self, name: contents.get(name) or over_http(self, name))
         OutputIndex.load(store, refreshes=True).save_sources()
-    s3_proxy.requests.clear()
     return store
 
 
-def test_ten_thousand_videos_are_opened_with_forty_requests(archive: Store, s3_proxy: S3Proxy) -> None:
-    records.write_video(archive, video(3, "another writer was here"))
+@pytest.mark.parametrize("num_videos", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_an_output_of_any_size_is_opened_with_twenty_requests(num_videos: int, s3_proxy: S3Proxy) -> None:
+    store = archive(s3_proxy, num_videos)
+    records.write_video(store, video(3, "another writer was here"))
     s3_proxy.requests.clear()
-    videos = OutputIndex.open(archive.uri).videos
+    videos = OutputIndex.open(store.uri).videos
     assert s3_proxy.requests.total() <= 20, s3_proxy.requests  # 17 lists, the cache, the sources and the changed row
-    assert len(videos) == 10_000
+    assert len(videos) == num_videos
     assert videos[video(3)["video_id"]]["reason"] == "another writer was here"
