@@ -24,7 +24,7 @@ LIBRARIES = {
     "cv2": {"pipeline/media", "pipeline/models", "pipeline/corpora", "pipeline/training", "pipeline/evaluation"},
     "trackeval": {"pipeline/evaluation"},
     "imagehash": {"pipeline/corpora"},
-    "matplotlib": {"pipeline/evaluation/plots.py"},
+    "matplotlib": {"pipeline/evaluation/plots.py", "rollcall"},
     "flask": {"jobs/reviewing/page.py"},
     "PIL": {"pipeline/media", "pipeline/corpora"},
     "pillow_heif": {"pipeline/media"},
@@ -62,6 +62,7 @@ ROOMS = {
         "pipeline/video",
         "pipeline/flow",
         "jobs",
+        "rollcall",
     },
     "pipeline.media": {
         "pipeline/media",
@@ -73,6 +74,7 @@ ROOMS = {
         "jobs",
     },
     "jobs": {"jobs"},
+    "rollcall": {"rollcall"},
 }
 CORES_MAY = {"numpy", "scipy", "annotated_types", "pipeline"}
 
@@ -89,7 +91,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("jobs/**/*.py")]),
+    sorted(path for package in ("pipeline", "jobs", "rollcall") for path in ROOT.glob(f"{package}/**/*.py")),
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_every_import_is_in_its_room(path: Path) -> None:

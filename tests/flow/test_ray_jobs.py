@@ -98,5 +98,5 @@ def test_a_job_carries_the_program_and_little_else(head: RayHead, archive: Path,
     files = [path for path in newest.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20 << 20
     tops = {path.relative_to(newest).parts[0] for path in files}
-    assert {"jobs", "pipeline", "conf", "weights"} <= tops
+    assert {"jobs", "pipeline", "rollcall", "conf", "weights"} <= tops
     assert not tops & {".git", ".venv", "out", "tests", "docs", ".env"}

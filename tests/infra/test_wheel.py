@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pipeline", "jobs", "conf", "weights", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("pipeline", "jobs", "rollcall", "conf", "weights", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_configuration_the_weights_and_the_page(unpacked: Path) -> None:
-    for folder, pattern in (("conf", "*.yaml"), ("weights", "*"), ("jobs/reviewing", "*.html")):
+    for folder, pattern in (("conf", "*.yaml"), ("weights", "*"), ("jobs/reviewing", "*.html"), ("rollcall", "*.*")):
         names = sorted(path.name for path in (ROOT / folder).glob(pattern))
         assert sorted(path.name for path in (unpacked / folder).glob(pattern)) == names
 
