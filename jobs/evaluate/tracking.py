@@ -18,9 +18,10 @@ from jobs.cli.console import console, say
 from jobs.cli.options import ConfigFiles, Identity, Ids
 from jobs.shared.extras import missing_package
 from pipeline.config import load
+from pipeline.cores.analysed import analysed_frames, frame_times
 from pipeline.corpora.mot import MotRows, not_mot, parse_mot
 from pipeline.errors import UserError
-from pipeline.evaluation.tracking import Figures, Pair, analysed_frames, score
+from pipeline.evaluation.tracking import Figures, Pair, score
 from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.tables import row_groups
@@ -130,14 +131,10 @@ class Output:
             )
         knobs = run["configuration"]
         frames = table["frame_num"].to_numpy()
-        grid = analysed_frames(
-            frames,
-            table["time_s"].to_numpy(),
-            num_frames=self.num_frames(video_id),
-            duration_s=row["duration_s"],
-            cell_seconds=knobs["chunk"]["cell_seconds"],
-            fps=knobs["observe"]["fps"],
+        times_s = frame_times(
+            frames, table["time_s"].to_numpy(), num_frames=self.num_frames(video_id), duration_s=row["duration_s"]
         )
+        grid = analysed_frames(times_s, cell_seconds=knobs["chunk"]["cell_seconds"], fps=knobs["observe"]["fps"])
         return np.union1d(grid, frames[~table["interpolated"].to_numpy().astype(np.bool_)])
 
 

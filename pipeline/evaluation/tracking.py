@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.boxes import pairwise_iou
-from pipeline.cores.plan import analysed, exact
 from pipeline.corpora.mot import MotRows
 
 MIN_IOU = 0.5
@@ -87,28 +86,6 @@ def b_cubed(
     dense = [np.unique(ids, return_inverse=True)[1] for ids in cells]
     precision, recall = (np.average(common / np.bincount(ids, common)[ids], weights=weights) for ids in dense)
     return float(precision), float(recall)
-
-
-def analysed_frames(
-    frames: NDArray[np.int64],
-    times_s: NDArray[np.float64],
-    *,
-    num_frames: int,
-    duration_s: float,
-    cell_seconds: float,
-    fps: float,
-) -> NDArray[np.int64]:
-    """Return the analysed frames of a video, from 1, as the rows of a published table show them.
-
-    Frames without rows are assumed to be evenly spaced between the others.
-
-    frames, times_s: (R,) of the table's rows.
-    """
-    known, first = np.unique(np.concatenate([frames, [1, num_frames + 1]]), return_index=True)
-    known_s = np.concatenate([times_s, [0, duration_s]])[first]
-    all_s = np.interp(np.arange(1, num_frames + 1), known, known_s).round(6)
-    grid = analysed([exact(time_s) for time_s in all_s.tolist()], exact(cell_seconds), exact(fps))
-    return np.array(grid, np.int64) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

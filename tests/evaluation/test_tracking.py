@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpora.mot import MotRows, parse_mot
-from pipeline.evaluation.tracking import Pair, analysed_frames, b_cubed, matched, score
+from pipeline.evaluation.tracking import Pair, b_cubed, matched, score
 
 
 def rows(*lines: tuple[int, int, int], counts: bool = True) -> MotRows:
@@ -126,19 +126,3 @@ def test_nothing_found_and_nothing_there() -> None:
     assert (missed["hota"], missed["recall"], missed["b_cubed_precision"]) == (0, 0, None)
     assert scores(WALK, none)["precision"] == 0
     assert scores(none, none)["num_frames"] == 0
-
-
-@pytest.mark.parametrize(
-    ("known", "times_s", "fps", "expected"),
-    [
-        ([], [], 2, [1, 6, 11, 16]),  # 10 frames a second, as far as anybody knows
-        ([1, 3, 3], [0.0, 0.5, 0.5], 2, [1, 3, 9, 15]),  # the first frames are slow ones: 0, .25, .5, then 1/12 s apart
-        ([], [], 0, list(range(1, 21))),
-    ],
-)
-def test_the_grid_is_found_again_by_the_times_of_rows(
-    known: list[int], times_s: list[float], fps: float, expected: list[int]
-) -> None:
-    rows_frames, rows_s = np.array(known, np.int64), np.array(times_s)
-    computed = analysed_frames(rows_frames, rows_s, num_frames=20, duration_s=2.0, cell_seconds=1.0, fps=fps)
-    assert computed.tolist() == expected
