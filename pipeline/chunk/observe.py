@@ -20,8 +20,9 @@ from pipeline.cores.plan import OPEN_END
 from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
 from pipeline.media.ahead import ahead
 from pipeline.media.container import Opener
-from pipeline.media.decode import Damaged, SpanDecoder
+from pipeline.media.decode import SpanDecoder
 from pipeline.media.probe import Probe
+from pipeline.media.shown import Damaged
 from pipeline.media.warnings import read_notes
 from pipeline.weights import Registry
 

@@ -15,10 +15,11 @@ from pipeline.chunk import observe, recorder
 from pipeline.chunk.candidates import CellCandidates
 from pipeline.chunk.observe import ADDS, SpanObserver, as_row
 from pipeline.config import Config, load
-from pipeline.media.decode import Damaged, DecodedFrame
+from pipeline.media.decode import DecodedFrame
 from pipeline.media.pictures import decode_jpeg
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
+from pipeline.media.shown import Damaged
 from pipeline.media.warnings import DAMAGED
 from tests import builders
 from tests.shared import SHARED, needs_shared

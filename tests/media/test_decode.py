@@ -17,10 +17,11 @@ from pipeline.cores.plan import ChunkParams, plan_spans
 from pipeline.errors import DataError
 from pipeline.media import entry
 from pipeline.media.container import Opener
-from pipeline.media.decode import Damaged, DecodedFrame, SpanDecoder
+from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.media.screen import GREY
+from pipeline.media.shown import Damaged
 from pipeline.media.warnings import DAMAGED, Note, describe_warnings, read_notes
 from tests import clips
 from tests.shared import SHARED, needs_shared

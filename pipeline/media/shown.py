@@ -1,0 +1,139 @@
+"""The displayed frames of a span with their exact times: exactly those that the span owns.
+
+Laws:
+- A frame's exact time decides which cell, and so which span, owns it. Where decoding begins cannot change its pixels.
+- A frame with a wrong time stamp is not displayed (cores.stamps). In a video without usable time stamps
+  (Probe.times_are_counted) the order of output counts.
+- The picture of damaged video depends on how it is decoded. So the first sign of damage ends the pass with
+  `Damaged`, and the span is decoded again with careful=True: one thread, one keyframe earlier, and FFmpeg's default
+  concealment of errors.
+"""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+
+from av.video.frame import VideoFrame
+
+from pipeline.cores.plan import OPEN_END, cell_of
+from pipeline.cores.stamps import FellBack, Stamped, in_line
+from pipeline.errors import DataError
+from pipeline.media.container import BadPacket, Opener
+from pipeline.media.entry import decode_carefully, decode_from, decode_whole
+from pipeline.media.probe import Probe
+from pipeline.media.transport import joined
+from pipeline.media.warnings import DAMAGED, Note
+
+
+class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
+    """Raised when the span holds damaged frames: decode it again with careful=True."""
+
+
+class ShownFrames:
+    """The frames of a video from cell `first_cell` on, as decoded, with their times in seconds from the first one.
+
+    They go on behind `end_cell`, so that the caller learns how long the last frame inside is shown. The caller stops.
+    Iterate once. Raises Damaged and DataError. It never raises Damaged if `careful` is set, or if careful decoding
+    would give the same.
+
+    end_cell: OPEN_END (-1) means the end of the video.
+    threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
+    notes: the places of damage in the span, complete after the iteration.
+    """
+
+    def __init__(
+        self,
+        open_source: Opener,
+        probe: Probe,
+        first_cell: int,
+        end_cell: int,
+        *,
+        cell_s: Fraction,
+        threads: int,
+        careful: bool = False,
+    ) -> None:
+        self._open_source, self._probe = joined(open_source, probe.packet_bytes, probe.packet_ids), probe
+        self._first_cell, self._end_cell, self._cell_s = first_cell, end_cell, cell_s
+        # A single pass over a whole video has no neighbour to agree with, and is too expensive to repeat.
+        self._careful = careful or not probe.enterable
+        self._threads = 1 if self._careful else threads
+        self.notes: set[Note] = set()
+
+    def __iter__(self) -> Iterator[tuple[VideoFrame, Fraction]]:
+        try:
+            for frame in self._counted() if self._probe.times_are_counted else self._in_line():
+                if frame.time_s >= 0 and cell_of(frame.time_s, self._cell_s) >= self._first_cell:
+                    yield frame.item, frame.time_s
+        except FellBack as fall:
+            raise DataError(
+                f"time stamps jump back by {float(fall.by_s):.1f} s at {float(fall.at_s):.1f} s: "
+                "these seem to be several recordings in one file; split it, or copy it into another container"
+            ) from None
+
+    def _in_line(self) -> Iterator[Stamped[VideoFrame]]:
+        frames = self._stamped()
+        first = next(frames, None)
+        if first is not None:
+            entered = self._probe.enterable and 0 < first.time_s <= self._first_cell * self._cell_s
+            yield from in_line(chain([first], frames), entered=entered)
+
+    def _stamped(self) -> Iterator[Stamped[VideoFrame]]:
+        """Yield frames with the times of their time stamps. Frames without one are left out."""
+        for frame in self._decoded():
+            time_s = None if frame.pts is None else self._probe.time_of(frame.pts)
+            if isinstance(frame, BadPacket):
+                self._note_damage(time_s)
+            elif time_s is not None:
+                if frame.is_corrupt:
+                    self._note_damage(time_s)
+                yield Stamped(frame, time_s, frame.key_frame and not frame.is_corrupt)
+
+    def _counted(self) -> Iterator[Stamped[VideoFrame]]:
+        """Yield frames with times at a constant rate."""
+        num_shown = 0
+        for frame in self._decoded():
+            time_s = num_shown / self._probe.fps
+            if isinstance(frame, BadPacket) or frame.is_corrupt:
+                self._note_damage(time_s)
+            if not isinstance(frame, BadPacket):
+                num_shown += 1
+                yield Stamped(frame, time_s, frame.key_frame)
+
+    def _decoded(self) -> Iterator[VideoFrame | BadPacket]:
+        probe = self._probe
+        if not probe.enterable:
+            return decode_whole(self._open_source, probe.stream, threads=1, strict=False)
+        target_pts = math.floor(self._pts_of(self._first_cell)) if self._first_cell > 0 else None
+        if self._careful:
+            return decode_carefully(self._open_source, probe.stream, target_pts, probe.start_pts)
+        end_pts = None if self._end_cell == OPEN_END else math.ceil(self._pts_of(self._end_cell))
+        if target_pts is None:
+            return decode_whole(self._open_source, probe.stream, threads=self._threads, strict=True, end_pts=end_pts)
+        return decode_from(
+            self._open_source,
+            probe.stream,
+            target_pts,
+            probe.start_pts,
+            threads=self._threads,
+            strict=True,
+            end_pts=end_pts,
+        )
+
+    def _pts_of(self, cell: int) -> Fraction:
+        return self._probe.start_pts + cell * self._cell_s / self._probe.time_base
+
+    def _note_damage(self, time_s: Fraction | None) -> None:
+        if not self._careful:
+            raise Damaged
+        if time_s is not None and time_s >= 0:
+            self.note(cell_of(time_s, self._cell_s), DAMAGED)
+
+    def note(self, cell: int, what: str) -> None:
+        """Note what is odd in a cell, if the span owns it."""
+        if cell >= self._first_cell and not self.is_beyond(cell):
+            self.notes.add((cell, what))
+
+    def is_beyond(self, cell: int) -> bool:
+        """Return whether a cell lies behind the span."""
+        return self._end_cell != OPEN_END and cell >= self._end_cell
