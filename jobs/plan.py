@@ -130,8 +130,10 @@ def _lines(contents: Sequence[Content], index: OutputIndex, target: WantedTables
         if status is VideoStatus.DONE:
             lines.append(Line(content.uri, "done", f"published with {console.count(row['num_persons'], 'person')}"))
         elif status is VideoStatus.QUARANTINED:
-            why = f"{row['stage']}: {row['reason']} (process --retry-quarantined tries again)"
-            lines.append(Line(content.uri, "quarantined", why))
+            failed = index.failed.get(content.video_id)
+            why = f"{failed.stage}: {failed.reason}" if failed else f"{row['stage']}: {row['reason']}"
+            stays = f"; its tables of configuration {row['config_id']} stay" if failed else ""
+            lines.append(Line(content.uri, "quarantined", f"{why} (process --retry-quarantined tries again){stays}"))
         else:
             video_plan, probed = plans[content.video_id], probes.get(content.video_id)
             line = _undone(content, status, video_plan, probed, target.config, row)

@@ -30,6 +30,8 @@ REFRESH_S = 10.0
 """Seconds between two looks at a run. It writes what is new about as often."""
 DEFERRED = "deferred: "
 """The beginning of the reason of a source that a run has left to the next one."""
+_NOT_DONE = {"deferred": "deferred", "quarantined": "quarantined", "kept": "no newer tables, the older ones stay"}
+"""The lists of sources that a run could not do, with the titles of their tables."""
 
 app = typer.Typer(**PLAIN)
 
@@ -99,12 +101,14 @@ def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> di
     gone = sorted(uri for uri, row in index.sources.items() if not row["current"])
     last = _last_config_id(index)
     deferred = [row for row in index.sources.values() if row["current"] and (row["reason"] or "").startswith(DEFERRED)]
+    kept = [row for row in index.sources.values() if row["current"] and row["video_id"] in index.failed]
     return {
         "videos": {
             "done": len(done),
             "running": len(running),
             "quarantined": len(quarantined),
             "deferred": len(deferred),
+            "kept": len(index.failed),
             "current": sum(index.videos[video_id]["config_id"] == last for video_id in done),
         },
         "chunks": {"durable": sum(durable.values())},
@@ -118,6 +122,12 @@ def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> di
         "deferred": [
             {"uri": row["uri"], "stage": row["stage"], "reason": row["reason"].removeprefix(DEFERRED)}
             for row in sorted(deferred, key=lambda row: row["uri"])
+        ],
+        "kept": [
+            {"uri": row["uri"], "config_id": index.videos[row["video_id"]]["config_id"]}
+            | {"failed_config_id": index.failed[row["video_id"]].config_id}
+            | {name: getattr(index.failed[row["video_id"]], name) for name in ("stage", "reason")}
+            for row in sorted(kept, key=lambda row: row["uri"])
         ],
         "vanished": {"sources": gone, "videos": len(set(index.videos) - named)},
         "sequences": [asdict(sequence) for sequence in sequences],
@@ -149,9 +159,9 @@ def _show(facts: dict[str, Any], index: OutputIndex, holder: Claim | None, run: 
     if run is not None:
         console.say(str(run))
         _show_faults(run.faults)
-    for name in ("deferred", "quarantined"):
+    for name, title in _NOT_DONE.items():
         if facts[name]:
-            table = Table(name, "stage", "reason", box=None, pad_edge=False, header_style="bold")
+            table = Table(title, "stage", "reason", box=None, pad_edge=False, header_style="bold")
             for row in facts[name]:
                 table.add_row(row["uri"], row["stage"], row["reason"])
             console.console.print(table)

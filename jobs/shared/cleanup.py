@@ -1,8 +1,10 @@
 """The removal of what an output need not hold any more: working files, and videos without a source."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from pipeline.planning.planner import WantedTables
+from pipeline.planning.recipe import Recipe
 from pipeline.storage import records
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
@@ -22,6 +24,7 @@ def prune_output(index: OutputIndex) -> None:
         store.delete_tree(f"{WORK}/{video_id}")
         store.delete(summary_name(video_id))
         del index.videos[video_id]
+        index.failed.pop(video_id, None)
     index.close_ranks()
 
 
@@ -41,6 +44,8 @@ def clear_work(index: OutputIndex, target: WantedTables) -> None:
         through -= set(done)
     in_sequences = {row["video_id"] for members in index.sequences().values() for row in members}
     stamps = store.stamps(WORK)
+    keeping = sequences.keeping(index)
+    _clear_failed(index, target, {name.split("/")[1] for name in stamps}, keeping)
     unneeded = {summary_name(video_id) for video_id in (through & summarised(stamps)) - in_sequences}
     for name in sorted(unneeded):
         store.delete(name)  # its biometrics were kept by an earlier run
@@ -49,4 +54,20 @@ def clear_work(index: OutputIndex, target: WantedTables) -> None:
     left = {name: stamp for name, stamp in stamps.items() if name not in unneeded}
     limit = datetime.now(UTC) - timedelta(days=target.config.run.work_ttl_days)
     drop_older(store, left, limit, spared={*done, *finished})
-    drop_older_summaries(store, left, limit, spared=sequences.keeping(index))
+    drop_older_summaries(store, left, limit, spared=keeping)
+
+
+def _clear_failed(index: OutputIndex, target: WantedTables, working: Collection[str], keeping: Collection[str]) -> None:
+    """Remove the working files of newer tables that could not be made, except those that the older tables keep.
+
+    working: the videos with files in the working area. keeping: the videos whose biometrics are kept.
+    """
+    failed = {video_id for video_id, newer in index.failed.items() if newer.config_id == target.config_id}
+    for video_id in sorted(failed & set(working)):
+        if video_id not in keeping:
+            index.store.delete_tree(f"{WORK}/{video_id}")
+            continue
+        stored = records.read_recipe(index.store, index.videos[video_id]["config_id"])
+        kept = Recipe.from_json(stored).keys.folders if stored else ()
+        for folder in sorted({*target.recipe.keys.folders, "attempts"} - {*kept}):
+            index.store.delete_tree(f"{WORK}/{video_id}/{folder}")

@@ -98,7 +98,9 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
     for uri, failure in sorted(record.unreadable.items()):
         console.say(f"quarantined at {failure.stage}: {uri}: {failure.reason}")
     for video_id, failure in record.quarantined.items():
-        console.say(f"quarantined at {failure.stage}: {record.index.videos[video_id]['uri']}: {failure.reason}")
+        row = record.index.videos[video_id]
+        stays = f"; its tables of configuration {row['config_id']} stay" if video_id in record.kept else ""
+        console.say(f"quarantined at {failure.stage}: {row['uri']}: {failure.reason}{stays}")
     if record.unreadable or record.quarantined:
         console.say(QUARANTINE_REMEDY)
     for uri, failure in sorted(record.deferred.items())[:SHOWN_VIDEOS]:

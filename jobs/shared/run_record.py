@@ -17,9 +17,9 @@ from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
 from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import models
-from pipeline.storage import records, video_rows
+from pipeline.storage import records, replacement, video_rows
 from pipeline.storage.ledger import summary_name
-from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.output_index import FailedTables, OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
 from pipeline.video import sequences
@@ -62,6 +62,7 @@ class RunRecord:
     started_at: UTC time.
     unreadable: failures by uri, of sources without a content id.
     quarantined: failures by video_id, of videos that were quarantined in this run.
+    kept: those of them that keep the tables of an earlier configuration.
     deferred: failures by uri, of sources that could not be reached in this run and keep their state.
     published: rows of `videos` by video_id, of videos that were published in this run.
     costs: by video_id, the cost of each video that this run works on.
@@ -85,6 +86,7 @@ class RunRecord:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     unreadable: dict[str, Failure] = field(default_factory=dict)
     quarantined: dict[str, Failure] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
     deferred: dict[str, Failure] = field(default_factory=dict)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     costs: dict[str, VideoCost] = field(default_factory=dict)
@@ -136,11 +138,11 @@ class RunRecord:
             if isinstance(video_id, Failure):
                 failure = self.unreadable[uri] = video_id
                 _note_failure("source_quarantined", "error", None, failure, uri)
-                self.index.set_source(
-                    uri, video_id=None, status="quarantined", stage=failure.stage, reason=failure.reason
-                )
+                state = {"status": "quarantined", "stage": failure.stage, "reason": failure.reason}
+                self.index.set_source(uri, video_id=None, failed_config_id=None, **state)
             else:
-                self.index.set_source(uri, video_id=video_id, status="pending", stage=None, reason=None)
+                state = dict.fromkeys(("stage", "reason", "failed_config_id")) | {"status": "pending"}
+                self.index.set_source(uri, video_id=video_id, **state)
         metrics.set_value("rollcall_deferred", len(self.deferred))
         self._drop_old_names()
         self.index.follow_videos()
@@ -183,6 +185,7 @@ class RunRecord:
             video_id = event.published.video_id
             self._spend(self.costs[video_id], event.stage, event.seconds, 0.0)
             self.published[video_id] = self.index.videos[video_id] = event.published.row
+            self.index.failed.pop(video_id, None)
             self._add_run_row(video_id)
             self._note_published(video_id, event)
         elif isinstance(event, VideoDeferred):
@@ -237,6 +240,7 @@ class RunRecord:
             "this_run": {
                 "published": len(self.published),
                 "quarantined": len(self.quarantined) + len(self.unreadable),
+                "kept": len(self.kept),
                 "deferred": len(self.deferred),
             },
             "chunks": {
@@ -275,6 +279,7 @@ class RunRecord:
     def defer(self, video_id: str, failure: Failure) -> None:
         """Leave a video to the next run. It keeps the tables and the state that it has."""
         _note_failure("video_deferred", "warning", video_id, failure, "", "PassingError")
+        self.index.failed.pop(video_id, None)
         uris = [uri for uri, row in self.index.sources.items() if row["video_id"] == video_id and row["current"]]
         self.deferred |= dict.fromkeys(uris, failure)
         metrics.set_value("rollcall_deferred", len(self.deferred))
@@ -282,13 +287,18 @@ class RunRecord:
     def quarantine(
         self, video_id: str, uri: str, failure: Failure, *, kind: str = "DataError", bug: str | None = None
     ) -> None:
-        """Give a video up: remove its tables, and write its row of `videos` with the reason.
+        """Give a video up, and state the reason in its row of `videos`. If it is done under another configuration, its
+        tables and its row stay, and `sources` states the reason.
 
         kind: of the failure, for the events. bug: the traceback, for the events.
         """
         _note_failure("video_quarantined", "error", video_id, failure, uri, kind, traceback=bug)
         self.quarantined[video_id] = failure
-        records.hide_video(self.store, video_id)  # it may be done under another configuration
+        if self._has_older_tables(video_id):
+            self.kept.add(video_id)
+            self.index.failed[video_id] = FailedTables(self.config_id, failure.stage, failure.reason)
+            return
+        records.hide_video(self.store, video_id)  # its tables may be half-written
         self.store.delete(summary_name(video_id))
         records.delete_tables(self.store, video_id)
         for name in self.index.csv_names(video_id):
@@ -296,6 +306,18 @@ class RunRecord:
         row = records.quarantined_row(video_id, uri, self.config_id, failure.stage, failure.reason)
         self.index.videos[video_id] = row
         records.write_video(self.store, row)
+
+    def _has_older_tables(self, video_id: str) -> bool:
+        """Return whether a video has whole tables of an earlier run. A replacement of them that died is finished or
+        undone first."""
+        if self.index.videos.get(video_id, {}).get("status") != "done":
+            return False
+        replacement.finish_replacing_video(self.store, video_id)
+        row = records.read_video(self.store, video_id)
+        if row is None or row["status"] != "done":
+            return False
+        self.index.videos[video_id] = row
+        return True
 
     def _note_published(self, video_id: str, event: VideoDone) -> None:
         cost, row = self.costs[video_id], self.run_rows[-1]

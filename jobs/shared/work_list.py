@@ -23,6 +23,7 @@ def select_contents(record: RunRecord, contents: Sequence[Content], retry_quaran
     for content in contents:
         status = catalog.video_status(content, record.index, record.config_id)
         if status is VideoStatus.DONE:
+            record.index.failed.pop(content.video_id, None)  # it was of another configuration
             if existing is None:
                 existing = set(record.store.names("csv", hidden=True))
             for name in record.index.csv_names(content.video_id):
@@ -75,6 +76,7 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
         ledger=Ledger(record.store, plan.keys),
         config=record.config,
         config_id=record.config_id,
+        may_be_published=record.index.videos.get(video_id, {}).get("status") == "done",
         spaces=recipe.spaces,
         priors=priors(recipe.likenesses),
         in_sequence=in_sequence,

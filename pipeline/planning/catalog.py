@@ -27,7 +27,7 @@ class VideoStatus(StrEnum):
     NEW = "new"
     CHANGED = "changed"  # done, but with another configuration or other weights
     DONE = "done"
-    QUARANTINED = "quarantined"  # given up in an earlier run under the same configuration
+    QUARANTINED = "quarantined"  # given up in an earlier run under the same configuration; older tables may be there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,9 @@ def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoS
     row = index.videos.get(content.video_id)
     if row is None:
         return VideoStatus.NEW
+    failed = index.failed.get(content.video_id)
+    if failed is not None and failed.config_id == config_id != row["config_id"]:
+        return VideoStatus.QUARANTINED
     if row["config_id"] != config_id:
         return VideoStatus.CHANGED if row["status"] == "done" else VideoStatus.NEW
     return VideoStatus.DONE if row["status"] == "done" else VideoStatus.QUARANTINED

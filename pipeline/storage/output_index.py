@@ -27,6 +27,22 @@ SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
 NAMING = frozenset({"video_id", "csv"})
 """The columns of a source that decide which video has which CSV."""
+NO_NEWER = "no newer tables: "
+"""The beginning of the reason of a source whose tables could not be made under another configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTables:
+    """Newer tables of a published video that could not be made. Its older tables stay.
+
+    config_id: of the newer tables.
+    stage: the stage that failed.
+    reason: text for the user.
+    """
+
+    config_id: str
+    stage: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -36,11 +52,13 @@ class OutputIndex:
     store: the place of the output.
     sources: uri -> row of the dataset `sources`.
     videos: video_id -> row of the dataset `videos`.
+    failed: video_id -> the newer tables that could not be made, of videos that are done under another configuration.
     """
 
     store: Store
     sources: dict[str, Row] = field(default_factory=dict)
     videos: dict[str, Row] = field(default_factory=dict)
+    failed: dict[str, FailedTables] = field(default_factory=dict)
     _named: dict[str, list[Row]] | None = None
 
     @classmethod
@@ -58,7 +76,13 @@ class OutputIndex:
         videos = video_rows.read(store, stamps)
         if refreshes:
             video_rows.refresh(store, videos)
-        return cls(store, sources, videos.by_id())
+        by_id = videos.by_id()
+        failed = {
+            row["video_id"]: FailedTables(row["failed_config_id"], row["stage"], row["reason"].removeprefix(NO_NEWER))
+            for row in sources.values()
+            if row["failed_config_id"] is not None and by_id.get(row["video_id"], {}).get("status") == "done"
+        }
+        return cls(store, sources, by_id, failed)
 
     @classmethod
     def open(cls, uri: str) -> "OutputIndex":
@@ -204,8 +228,13 @@ class OutputIndex:
         """Copy the status of each video to its sources."""
         for row in self.sources.values():
             video = self.videos.get(row["video_id"])
-            if video is not None:
-                row |= {name: video[name] for name in ("status", "stage", "reason")}
+            if video is None:
+                continue
+            state = {name: video[name] for name in ("status", "stage", "reason")} | {"failed_config_id": None}
+            if video["status"] == "done" and (failed := self.failed.get(row["video_id"])):
+                state |= {"stage": failed.stage, "reason": f"{NO_NEWER}{failed.reason}"}
+                state["failed_config_id"] = failed.config_id
+            row.update(state)
 
     def save_sources(self) -> None:
         """Write the dataset `sources`."""

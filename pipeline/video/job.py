@@ -44,11 +44,13 @@ class VideoJob(VideoChunks):
     uri: the source that is read.
     probe: of its container.
     config_id: id of everything besides the content on which its tables depend.
+    may_be_published: whether the output may hold tables of the video, of an earlier run or of a worker that died.
     """
 
     uri: str
     probe: Probe
     config_id: str
+    may_be_published: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

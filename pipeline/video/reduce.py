@@ -17,7 +17,8 @@ from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.linking import link
 from pipeline.media.cuts import find_shots
 from pipeline.media.warnings import describe_warnings
-from pipeline.storage import records
+from pipeline.storage import records, replacement
+from pipeline.storage.ledger import summary_name
 from pipeline.storage.store import Store
 from pipeline.video.biometrics import write_embeddings, write_summaries
 from pipeline.video.blocks import BlockReader, TrackingResult
@@ -32,15 +33,52 @@ from pipeline.video.tracklets import summarise_shots
 
 
 def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
-    """Cut, track, link and publish a video. Raises DataError if there is nothing to publish."""
-    timeline = read_timeline(job, round(1e9 / (float(job.probe.fps) or NOMINAL_FPS)))
-    store = job.ledger.store
-    counts = publish_chunks(job, timeline, run_parts, store)
-    row = _video_row(job, timeline) | counts
-    records.write_video(store, row)
+    """Cut, track, link and publish a video. Raises DataError if there is nothing to publish.
+
+    The tables of an earlier publication stay until the new ones are whole.
+    """
+    row = _replace(job, run_parts) if job.may_be_published else _publish_new(job, run_parts)
     if not job.config.biometrics.keep:
         job.ledger.clear(job.video_id)
     return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.chunks))
+
+
+def _publish_new(job: VideoJob, run_parts: RunParts) -> dict[str, Any]:
+    """Publish a video of which the output has no tables. Return its row of `videos`."""
+    row = _write_tables(job, run_parts, job.ledger.store)
+    records.write_video(job.ledger.store, row)
+    return row
+
+
+def _replace(job: VideoJob, run_parts: RunParts) -> dict[str, Any]:
+    """Write the tables of a video aside, and let them replace the published ones when they are whole. Return its row of
+    `videos`."""
+    store, video_id = job.ledger.store, job.video_id
+    # If a worker died at the end of this function, the published tables are already the new ones, and their chunks may
+    # be gone.
+    replacement.finish_replacing_video(store, video_id)
+    if (row := records.read_video(store, video_id)) and (row["status"], row["config_id"]) == ("done", job.config_id):
+        return row
+    place = replacement.aside(store, video_id)
+    try:
+        row = _write_tables(job, run_parts, place)
+    except Exception:
+        replacement.finish_replacing_video(store, video_id)  # removes the half-written tables
+        raise
+    if not job.config.biometrics.keep:
+        replacement.drop_biometrics(store, video_id)
+    records.write_video(place, row)
+    replacement.replace_video(store, video_id)
+    if not (job.config.biometrics.keep or job.in_sequence):
+        store.delete(summary_name(video_id))
+    return row
+
+
+def _write_tables(job: VideoJob, run_parts: RunParts, store: Store) -> dict[str, Any]:
+    """Write every table except `videos` into `store`. Return the row of `videos`."""
+    timeline = read_timeline(job, round(1e9 / (float(job.probe.fps) or NOMINAL_FPS)))
+    counts = publish_chunks(job, timeline, run_parts, store)
+    return _video_row(job, timeline) | counts
 
 
 def publish_chunks(

@@ -186,7 +186,7 @@ def test_the_books_tell_what_a_relink_was(made: Made, tmp_path: Path) -> None:
     printed = json.loads((tmp_path / "out" / "run.json").read_text())
     assert printed["chunks"] == {"done": 0, "reused": 0}
     assert list(printed["stages"]) == ["relink"]
-    assert printed["this_run"] == {"published": 2, "quarantined": 0, "deferred": 0}
+    assert printed["this_run"] == {"published": 2, "quarantined": 0, "kept": 0, "deferred": 0}
     assert printed["configuration"]["identity"]["wrong_joins"] == 0.3
     runs, videos = (pd.read_parquet(tmp_path / "out" / name) for name in ("runs", "videos"))
     rows_of_run = runs[runs.run_id == printed["run_id"]]

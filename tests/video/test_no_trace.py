@@ -7,9 +7,13 @@ tables are real.
 """
 
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -18,13 +22,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pipeline.cores.plan import ChunkParams, disjoint, plan_spans
-from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage import records, replacement
+from pipeline.storage.ledger import WORK, Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.parts import Part, RunParts
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
-from tests.builders import Film, chunk, configured, job_of
+from tests.builders import Film, Walker, chunk, configured, job_of
 from tests.fake_films import films, in_haste, in_steps, knobs
 from tests.interruptions import FragileStore, Killed, contents, read_whole
 
@@ -114,6 +119,7 @@ def carry_out(
     """Do the work of `process` on one video. The missing chunks come in any order, then the reduce."""
     random = Random(attempt.seed)
     ledger = Ledger(store, KEYS)
+    replacement.finish_replacing(store, store.names(WORK))
     frames = film.frames()
     planned = plan_spans(
         duration_s=film.duration_s,
@@ -128,8 +134,9 @@ def carry_out(
     if attempt.in_publication and attempt.killed_at is not None:
         store.changes_left = store.num_changes + attempt.killed_at
     work = job_of(film, disjoint(ledger.durable()["v"]), ledger, configured(*chosen))
+    work = replace(work, config_id=config_id, may_be_published=records.read_video(store, "v") is not None)
     with in_steps(attempt.frames_per_part, attempt.frames_per_window):
-        reduce_video(replace(work, config_id=config_id), map_parts if is_reference else in_any_order(random))
+        reduce_video(work, map_parts if is_reference else in_any_order(random))
 
 
 def map_parts(parts: Sequence[Part]) -> list[TrackingResult]:
@@ -173,6 +180,28 @@ def leaves_no_trace(case: Case, folder: Path) -> None:
 def _in_haste() -> Iterator[None]:
     with in_haste():
         yield
+
+
+def test_wherever_a_replacement_dies_a_video_has_the_tables_of_one_configuration(tmp_path: Path) -> None:
+    film, wanted = Film(4.0, [Walker(0, 4, x=20), Walker(1, 4, x=300, look=2)], cuts=[2.0]), ["person.min_faces=1"]
+    old = publish(film, ["biometrics.keep=true"], tmp_path / "old", "before")
+    new = publish(film, wanted, tmp_path / "new", "c")
+    publications = {files["videos/v.parquet"]: files for files in (old, new)}
+    ends = []
+    for fuse in count():
+        place = shutil.copytree(tmp_path / "old", tmp_path / str(fuse))
+        Ledger(Store(str(place)), KEYS).clear("v")  # other knobs have other keys
+        store = FragileStore(str(place), None, partial(read_whole, place, "v", publications))
+        attempt = Attempt(killed_at=fuse, in_publication=True)
+        with suppress(Killed):
+            carry_out(film, wanted, attempt, store, "c", is_reference=True)
+        survived = store.changes_left != 0
+        replacement.finish_replacing(Store(str(place)), Store(str(place)).names(WORK))
+        ends.append("old" if contents(place) == old else "new" if contents(place) == new else "a mixture")
+        if survived:
+            break
+    assert ends == sorted(ends, reverse=True)
+    assert set(ends) == {"old", "new"}
 
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

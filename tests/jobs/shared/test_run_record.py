@@ -1,20 +1,25 @@
 """The rows that a run writes into `sources` and `videos`, without running anything."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from jobs.shared import run_record
 from jobs.shared.cleanup import clear_work, prune_output
-from jobs.shared.process_messages import say_pruned, say_vanished
+from jobs.shared.process_messages import say_pruned, say_results, say_vanished
 from jobs.shared.run_record import RunRecord, VideoCost
 from jobs.shared.work_list import select_contents
+from jobs.status import status
 from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Failure
-from pipeline.storage.ledger import summary_name
+from pipeline.storage import records
+from pipeline.storage.ledger import Keys, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
@@ -104,13 +109,80 @@ def test_what_was_given_up_is_tried_again_only_when_asked_or_changed(store: Stor
     assert (row.status, row.stage, row.reason) == ("quarantined", "observe", "too bad")
 
 
-def test_a_video_that_fails_under_a_new_configuration_leaves_no_rows_of_the_old_one(store: Store) -> None:
+def published_files(store: Store) -> dict[str, bytes]:
+    return {name: store.read(name) for name in store.names("") if not name.startswith(("_", "sources/", "runs/"))}
+
+
+def test_a_video_that_fails_under_another_configuration_keeps_its_tables_and_sources_states_why(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_record, "models", lambda *_: {})
+    run(store, {"a.mp4": "v"})
+    before = published_files(store)
     record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    give_up(record, "v")
+    record.close("done")
+    assert {name: content for name, content in published_files(store).items() if name != "run.json"} == before
+    row = sources(store).loc["/in/a.mp4"]
+    assert (row.status, row.stage, row.reason) == ("done", "observe", "no newer tables: too bad")
+    assert str(row.failed_config_id) == "d"
+    this_run = json.loads(store.read("run.json"))["this_run"]
+    assert (this_run["quarantined"], this_run["kept"]) == (1, 1)
+    say_results(record, catalog.contents({"/in/a.mp4": "v"}))
+    assert "quarantined at observe: /in/v.mp4: too bad; its tables of configuration c stay" in capsys.readouterr().out
+    status(store.uri, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["videos"]["done"], facts["videos"]["kept"]) == (1, 1)
+    (kept,) = facts["kept"]
+    assert (kept["config_id"], kept["failed_config_id"], kept["reason"]) == ("c", "d", "too bad")
+
+
+def test_newer_tables_that_failed_are_tried_again_as_a_quarantined_video_is(store: Store) -> None:
+    record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    give_up(record, "v")
+    record.save_sources()
+    assert run(store, {"a.mp4": "v"}, config_id="d")[1] == []
+    assert run(store, {"a.mp4": "v"}, config_id="d", retry=True)[1] == ["v"]
+    assert run(store, {"a.mp4": "v"}, config_id="e")[1] == ["v"]
+    assert run(store, {"a.mp4": "v"})[1] == []
+    row = sources(store).loc["/in/a.mp4"]
+    assert (row.status, row.stage, row.reason, row.failed_config_id) == ("done", None, None, None)
+    assert run(store, {"a.mp4": "v"}, config_id="d")[1] == ["v"]
+
+
+def test_a_source_with_another_content_has_not_failed(store: Store) -> None:
+    record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    give_up(record, "v")
+    record.save_sources()
+    run(store, {"a.mp4": "w"}, config_id="d")
+    assert sources(store).failed_config_id.tolist() == [None]
+    assert not OutputIndex.load(store).failed
+
+
+def test_a_video_whose_tables_are_half_written_leaves_none_of_them(store: Store) -> None:
+    record, _ = run(store, {"a.mp4": "v"})
+    records.hide_video(store, "v")
+    record, _ = run(store, {"a.mp4": "v"})
     give_up(record, "v")
     assert pd.read_parquet(store.full("videos")).status.tolist() == ["quarantined"]
     for name in ("detections", "persons", "tracklets", "shots"):
         assert len(pd.read_parquet(store.full(name))) == 0
     assert not store.exists("csv/a.mp4.csv")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_work_on_newer_tables_that_failed_goes_and_what_the_older_ones_keep_stays(store: Store, keep: bool) -> None:
+    keys = {"c": "_work/v/observed-o", "d": "_work/v/observed-other"}
+    if keep:
+        store.put("embeddings/v.parquet", b"kept")
+    records.write_recipe(store, "c", target("c").recipe.to_json())
+    record, _ = run(store, {"a.mp4": "v"}, config_id="d")
+    for folder in keys.values():
+        store.put(f"{folder}/00000000-end.parquet", b"chunk")
+    give_up(record, "v")
+    wanted = target("d")
+    clear_work(record.index, replace(wanted, recipe=replace(wanted.recipe, keys=Keys("other", "other"))))
+    assert store.names("_work/v") == ([f"{keys['c']}/00000000-end.parquet"] if keep else [])
 
 
 def test_the_work_of_a_video_that_is_given_up_goes_when_no_worker_writes_there_any_more(store: Store) -> None:
