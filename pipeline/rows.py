@@ -61,7 +61,8 @@ CHUNK = pa.schema(
         ("error", ERROR),
     ]
 )
-COMMITTED = pa.schema([("num_frames", pa.int64())])
+COMMITTED = pa.schema([("num_frames", pa.int64()), ("num_detections", pa.int64())])
+"""The size of a chunk that has just become durable. num_detections: of those that this run has made."""
 
 FRAME = pa.struct(
     [

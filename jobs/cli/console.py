@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from pipeline.text import count, printable
@@ -86,41 +86,70 @@ def counter(text: Callable[[int], str]) -> Iterator[Callable[[], None]]:
         thread.join()
 
 
-class Meter:
-    """Counts frames and videos, and shows both. The frames of a video are an estimate of its container until it is
-    done."""
+class LiveProgress(Progress):
+    """A bar with lines below it.
 
-    def __init__(self, num_videos: int, num_frames: int, bar: Progress | None, noun: str = "videos") -> None:
-        self._num_videos, self._num_frames = num_videos, max(num_frames, 1)
+    lines: the lines, which are cut at the width of the terminal.
+    """
+
+    lines: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bar and the lines."""
+        yield self.make_tasks_table(self.tasks)
+        for line in self.lines:
+            yield Text(printable(line), no_wrap=True, overflow="ellipsis")
+
+
+class Meter:
+    """Counts what a run has done and what it has found, and shows both. The frames of a video are an estimate of its
+    container until it is done."""
+
+    def __init__(self, num_videos: int, num_frames: int, bar: LiveProgress | None, noun: str = "videos") -> None:
+        self._num_videos, self._num_frames = num_videos, num_frames
         self._noun = noun
-        self._videos = self._frames = 0
+        self._videos = self._frames = self._persons = self._detections = 0
+        self._latest = ""
         self._started = self._told = time.monotonic()
         self._bar = bar
-        self._task = bar.add_task("", total=self._num_frames, text="loading models") if bar else None
+        self._task = bar.add_task("", total=num_frames or num_videos) if bar else None
+        if bar:
+            bar.lines = ["loading models"]
 
-    def add_frames(self, count: int) -> None:
-        """Count frames that are done."""
-        self._frames += count
+    def add_frames(self, frames: int, detections: int = 0) -> None:
+        """Count frames that are done, and the people who were detected in them."""
+        self._frames += frames
+        self._detections += detections
         self._show()
 
-    def add_video(self) -> None:
-        """Count a video that is done."""
+    def add_video(self, name: str = "", persons: int = 0) -> None:
+        """Count a video that is done. name: shown with the number of its persons, if given."""
         self._videos += 1
+        self._persons += persons
+        if name:
+            self._latest = f"{name}: {count(persons, 'person')}"
         self._show()
 
     def _show(self) -> None:
         now = time.monotonic()
         rate = self._frames / max(now - self._started, 1e-9)
-        text = f"{self._videos}/{self._num_videos} {self._noun}"
+        parts = [f"{self._videos}/{self._num_videos} {self._noun}"]
+        if self._persons:
+            parts.append(count(self._persons, "person"))
+        if self._detections:
+            parts.append(count(self._detections, "detection"))
         if self._frames:
-            text += f", {count(self._frames, 'frame')}, {rate:.{0 if rate >= 10 else 1}f} frames/s"
+            parts += [count(self._frames, "frame"), f"{rate:.{0 if rate >= 10 else 1}f} frames/s"]
+        is_linking = self._frames >= self._num_frames > 0 and self._videos < self._num_videos
+        text = ", ".join(parts) + ", tracking and linking" * is_linking
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=min(self._frames, self._num_frames), text=text)
+            self._bar.lines = [text, *([self._latest] if self._latest else [])]
+            done = min(self._frames, self._num_frames) if self._num_frames else self._videos  # pictures have no length
+            self._bar.update(self._task, completed=done)
         elif now - self._told >= LOG_EVERY_S or self._videos == self._num_videos:
             self._told = now
             left_s = (self._num_frames - self._frames) / rate if rate > 0 else 0
-            left = f", about {duration(left_s)} left" if left_s > 0 else ", tracking and linking"
-            say(text + left * (self._videos < self._num_videos))
+            say(text + f", about {duration(left_s)} left" * (left_s > 0 and self._videos < self._num_videos))
 
 
 @contextmanager
@@ -129,8 +158,8 @@ def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Me
     if not sys.stdout.isatty():
         yield Meter(num_videos, num_frames, None, noun)
         return
-    columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = (BarColumn(bar_width=30), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with LiveProgress(*columns, console=console, transient=True) as bar:
         yield Meter(num_videos, num_frames, bar, noun)
 
 

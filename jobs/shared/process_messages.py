@@ -111,6 +111,9 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
         console.say(f"sequence {status}")
     if hint := small_people(record.store, list(record.published.values()), record.config):
         console.say(hint)
+    if record.index.done():
+        place = record.store.full("")
+        console.say(f"tables for pandas and rollcall.read: {place}persons, {place}detections, …; CSV: {place}csv")
     _say_totals(record, contents)
 
 

@@ -29,7 +29,7 @@ from jobs.shared.work_list import list_work, select_contents
 from pipeline.config import Config
 from pipeline.errors import MachineError, PassingError
 from pipeline.flow.engine import Engines, stop_ray
-from pipeline.flow.events import ChunkDone, Work
+from pipeline.flow.events import ChunkDone, VideoDone, Work
 from pipeline.flow.pools import Maps
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content
@@ -205,7 +205,10 @@ def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, record: RunRe
         for event in engines.run(work):
             record.note(event)
             if isinstance(event, ChunkDone):
-                meter.add_frames(event.num_frames)
+                meter.add_frames(event.num_frames, event.num_detections)
+            elif isinstance(event, VideoDone):
+                row = event.published.row
+                meter.add_video(console.last(row["uri"]), row["num_persons"])
             else:
                 meter.add_video()
 

@@ -24,7 +24,8 @@ def build(ledger: Ledger, keep_biometrics: bool) -> Callable[[pa.Table], pa.Tabl
 
     def commit(row: pa.Table) -> pa.Table:
         ledger.commit(*_chunk_of(row), row.select(rows.OBSERVED.names), _enriched(row, keep_biometrics))
-        return pa.table({"num_frames": pa.array([len(row["frames"][0])], pa.int64())})
+        sizes = [[len(row[name][0])] for name in ("frames", "detections")]
+        return pa.table(sizes, schema=rows.COMMITTED)
 
     return commit
 

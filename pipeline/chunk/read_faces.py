@@ -27,6 +27,8 @@ def build(ledger: Ledger) -> Callable[[pa.Table], Iterator[pa.Table]]:
         chunk = pa.table(columns, schema=rows.CHUNK)
         for name in enriched.column_names:
             chunk = chunk.append_column(enriched.schema.field(name), enriched[name])
-        yield chunk.append_column(rows.COMMITTED[0], pa.array([len(frames)], pa.int64()))
+        for field, size in zip(rows.COMMITTED, (len(frames), 0), strict=True):
+            chunk = chunk.append_column(field, pa.array([size], field.type))
+        yield chunk
 
     return read

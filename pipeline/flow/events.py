@@ -36,6 +36,7 @@ class ChunkDone:
     video_id: the video of the chunk.
     span: (first_cell, end_cell).
     num_frames: frames of the chunk.
+    num_detections: people in its analysed frames, if this run has detected them.
     timings: (seconds, GPU-seconds) by stage.
     attempts: tries that the chunk took.
     """
@@ -43,6 +44,7 @@ class ChunkDone:
     video_id: str
     span: ChunkSpan
     num_frames: int
+    num_detections: int
     timings: Mapping[str, tuple[float, float]]
     attempts: int
 
@@ -284,6 +286,7 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),
         num_frames=chunk["num_frames"] or 0,
+        num_detections=chunk["num_detections"] or 0,
         timings={timing["stage"]: (timing["seconds"], timing["gpu_seconds"]) for timing in chunk["timings"] or ()},
         attempts=chunk["attempts"],
     )

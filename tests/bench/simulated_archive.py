@@ -153,7 +153,7 @@ def _commit(ledger: Ledger, row: pa.Table) -> pa.Table:
     video_id, first, end = (row[name][0].as_py() for name in ("video_id", "first_cell", "end_cell"))
     for kind in ("enriched", "observed"):
         ledger.store.put(ledger._name(video_id, kind, (first, end)), b"")
-    return pa.table({"num_frames": pa.array([CHUNK_S * FPS], pa.int64())})
+    return pa.table([[CHUNK_S * FPS], [0]], schema=rows.COMMITTED)
 
 
 def _blank(adds: pa.Schema, row: pa.Table) -> pa.Table:

@@ -79,7 +79,7 @@ def commit(misdeeds: Misdeeds, ledger: Ledger, chunks: Chunks, row: pa.Table) ->
     misdeeds.get((video_id, first), int)()
     if (first, end) in chunks:
         ledger.commit(video_id, (first, end), *chunks[first, end])
-    return pa.table({"num_frames": pa.array([10], pa.int64())})
+    return pa.table([[10], [0]], schema=rows.COMMITTED)
 
 
 def built(core: Any) -> Any:
@@ -110,7 +110,7 @@ def maps(
         name="commit",
         build=partial(build, partial(commit, committing or {}, ledger, chunks)),
         needs=chunk_needs,
-        adds=pa.schema([("num_frames", pa.int64())]),
+        adds=rows.COMMITTED,
     )
     named = {"observe": first, "enrich": second}
     made = [

@@ -1,5 +1,6 @@
 """The words for numbers of things, and the display of names."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from rich.console import Console, Group
 from rich.table import Table
 
 from jobs.cli import console
@@ -91,6 +93,7 @@ def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatc
 
 
 LONG_TABLE = """
+from rich.console import Console, Group
 from rich.table import Table
 from jobs.cli.console import console
 table = Table(box=None, show_header=False)
@@ -144,3 +147,22 @@ def test_a_terminal_that_lacks_a_letter_ends_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (2, b"k\xe4se-\\u65e5\\u672c.jpg caf\\xe9\n")
     assert done.stderr == b"rollcall: no \\u65e5\\u672c\\x1b[31m\n"
+
+
+def test_a_terminal_shows_what_is_found_below_the_bar() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=60)
+    bar = console.LiveProgress(console=terminal)
+    meter = console.Meter(2, 100, bar)
+    assert bar.lines == ["loading models"]
+    meter.add_frames(60, 7)
+    assert bar.lines[0].startswith("0/2 videos, 7 detections, 60 frames, ")
+    meter.add_video("a[red]\x1b.mp4", 3)
+    meter.add_frames(40, 1)
+    assert bar.lines[0].startswith("1/2 videos, 3 persons, 8 detections, 100 frames, ")
+    assert bar.lines[0].endswith(", tracking and linking")
+    assert bar.lines[1] == "a[red]\x1b.mp4: 3 persons"
+    terminal.print(Group(*bar.get_renderables()))
+    shown = terminal.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(shown) == 3
+    assert shown[1].endswith("…")
+    assert r"a[red]\x1b.mp4: 3 persons" in shown[2]

@@ -240,7 +240,9 @@ def spent(store: Store, *prices: str) -> pd.Series:
     record.costs["v"] = VideoCost(datetime.now(UTC), reused=1)
     for span, attempts in (((0, 5), 1), ((5, -1), 2)):
         timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
-        record.note(ChunkDone(video_id="v", span=span, num_frames=9, timings=timings, attempts=attempts))
+        record.note(
+            ChunkDone(video_id="v", span=span, num_frames=9, num_detections=0, timings=timings, attempts=attempts)
+        )
     published = PublishedVideo(video_id="v", row=record.index.videos["v"], num_chunks=3)
     record.note(VideoDone(published=published, stage="reduce", seconds=400.0))
     record.save_sources()
