@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline import json_schema
 from pipeline.cores.candidates import CandidateParams
+from pipeline.cores.crossings import CrossingParams
 from pipeline.cores.gate import GateParams
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.plan import ChunkParams
@@ -31,6 +32,8 @@ Layers = Sequence[tuple[str, Mapping[str, Any]]]
 ABSENT = object()
 EXAMPLES = {
     "candidates.look": "yunet",
+    "crossings.lines": "{door: [[0.2, 0.8], [0.6, 0.8]]}",
+    "crossings.zones": "{counter: [[0.5, 0.5], [1, 0.5], [1, 1], [0.5, 1]]}",
     "track.options": "{match_thresh: 0.9}",
     "licences.allow": "[MIT, Apache-2.0]",
     "weights.mirror": "s3://bucket/weights",
@@ -200,6 +203,7 @@ class Config(Strict):
     cuts: Cuts
     identity: IdentityParams
     person: PersonParams
+    crossings: CrossingParams
     biometrics: Biometrics
     licences: Licences
     weights: Weights
@@ -226,9 +230,10 @@ class Config(Strict):
     def result_knobs(self, *sections: str) -> dict[str, Any]:
         """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key.
 
-        compute.card is one only on the device cuda.
+        compute.card is one only on the device cuda, and the section crossings only if there is anything to cross.
         """
         left_out = RUN_KNOBS if self.compute.device == "cuda" else RUN_KNOBS | {"compute.card"}
+        left_out = left_out if self.crossings.is_asked else left_out | {"crossings"}
         return {
             key: value
             for key, value in flatten(self.plain())

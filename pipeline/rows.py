@@ -354,6 +354,17 @@ PUBLISHED: dict[str, Dataset] = {
         Column("num_other", INT, "", "Number of tracklets that other_mean and other_std come from."),
         Column("share", REAL, "", "Estimated share of pairs from different shots that are the same person."),
     ),
+    "crossings": _dataset(
+        "a person who crosses a line, a side of the picture, or the border of a zone",
+        _VIDEO_ID,
+        Column("person_id", INT, "", "Person who crosses it."),
+        Column("line", TEXT, "", "Name of the line or zone, or `left`, `right`, `top`, `bottom`."),
+        Column("direction", TEXT, "", "`in` or `out`: see below."),
+        Column("time_s", REAL, "s", "Time of the crossing."),
+        Column("kind", TEXT, "", "`line`, `zone` or `side`."),
+        Column("crossed", FLAG, "", "False if the person appeared or vanished inside the zone."),
+        Column("dwell_s", REAL, "s", "Time that the person has been in the zone.", "the person does not leave a zone"),
+    ),
     "sequences": _dataset(
         "a person of a file that belongs to a sequence",
         Column("sequence", TEXT, "", "Name of the sequence."),
@@ -407,7 +418,10 @@ SUMMARY = pa.schema(
 )
 """A tracklet as the working area keeps it for later files of its sequence (cores.link.tracklets.Tracklet)."""
 
-VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links", "likenesses")
+VIDEO_TABLES = ("shots", "detections", "tracklets", "faces", "persons", "links", "likenesses", "crossings")
 """The datasets that publishing a video writes before the row in `videos`."""
+OPTIONAL_TABLES = frozenset({"crossings"})
+"""The datasets of VIDEO_TABLES in which a video has a file only if the configuration asks for it. Without a file it has
+no rows."""
 
 CSV_HEADER = "frame num,person id,bb_xmin,bb_ymin,bb_height,bb_width,age_min,age_max,age_actual,gender"

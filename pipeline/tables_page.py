@@ -56,6 +56,15 @@ REASONS = {
             "unsure": "Not joined: the evidence does not suffice for `identity.wrong_joins`.",
         },
     ),
+    "crossings": (
+        "There are rows only if `crossings` is configured. `direction` means:",
+        {
+            "in": "Over a line: from its left to its right, as seen from its first point towards its last. Into a "
+            "zone. Into the picture over a side.",
+            "out": "The other way. Every visit to a zone has a row `in` and a row `out`, also if the person appears or "
+            "vanishes inside it.",
+        },
+    ),
 }
 """The values of the columns that hold a reason: by dataset, an opening line and the meaning of each value."""
 

@@ -45,6 +45,14 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
         ("observe=4", "observe must hold fps, "),
         ("observe.fps", "--set takes dotted.key=value, got 'observe.fps'"),
         ("observe.fps=-1", "--set observe.fps=-1: observe.fps must be a number of at least 0, got -1; for example"),
+        (
+            "crossings.lines.a=[[0, 0], [2, 0]]",
+            "lines must have points in shares of the picture, 0 to 1, got a: [[0.0,",
+        ),
+        (
+            "crossings.zones=3",
+            "crossings.zones must be a mapping of names and values, got 3; for example crossings.zon",
+        ),
         ("observe.detector.batch=true", "batch must be a whole number more than 0 or auto, got true; for example"),
         ("faces.batch=0", "faces.batch must be a whole number more than 0 or auto, got 0; for example"),
         ("observe.fps=true", "must be a number of at least 0, got true; for example observe.fps=8"),
@@ -138,8 +146,10 @@ def test_result_knobs_leave_out_exactly_the_run_knobs() -> None:
     config = load()
     everything = {key for key, _ in flatten(config.plain())}
     results = {key for key in everything if not is_run_knob(key)}
-    assert set(config.result_knobs()) == results - {"compute.card"}
-    assert set(config.on_device("cuda").result_knobs()) == results
+    crossings = {key for key in results if key.startswith("crossings.")}
+    assert set(config.result_knobs()) == results - crossings - {"compute.card"}
+    assert set(load(settings=["crossings.sides=true"]).result_knobs()) == results - {"compute.card"}
+    assert set(config.on_device("cuda").result_knobs()) == results - crossings
     assert config.result_knobs("observe").keys() == {
         key for key in everything if key.startswith("observe.") and key != "observe.decode_threads"
     }

@@ -89,7 +89,7 @@ def compare_videos(a: OutputIndex, b: OutputIndex, video_ids: Sequence[str]) -> 
                 differing = [
                     name
                     for name, (digest, other) in zip(rows.VIDEO_TABLES, pairs, strict=True)
-                    if digest is None or digest != other
+                    if digest != other or (digest is None and name not in rows.OPTIONAL_TABLES)
                 ]
                 yield _compare_video(a, b, video_id, differing)
 
@@ -119,7 +119,7 @@ def _compare_video(a: OutputIndex, b: OutputIndex, video_id: str, differing: Seq
     try:
         with tables.damage_is_a_fault():
             num_rows = {
-                name: _num_rows(a.store, b.store, name, video_id)
+                name: _num_rows(a.store, b.store, f"{name}/{video_id}.parquet")
                 for name in differing
                 if not _has_equal_rows(a.store, b.store, f"{name}/{video_id}.parquet")
             }
@@ -133,6 +133,8 @@ def _compare_video(a: OutputIndex, b: OutputIndex, video_id: str, differing: Seq
 
 
 def _has_equal_rows(a: Store, b: Store, name: str) -> bool:
+    if not all(_has_file(store, name) for store in (a, b)):
+        return _num_rows(a, b, name) == (0, 0)
     with tables.row_groups(a, name) as groups_a, tables.row_groups(b, name) as groups_b:
         return all(
             group is not None and other is not None and group.equals(other)
@@ -140,12 +142,21 @@ def _has_equal_rows(a: Store, b: Store, name: str) -> bool:
         )
 
 
-def _num_rows(a: Store, b: Store, dataset: str, video_id: str) -> tuple[int, int]:
+def _num_rows(a: Store, b: Store, name: str) -> tuple[int, int]:
     numbers = []
     for store in (a, b):
-        with store.open(f"{dataset}/{video_id}.parquet") as file:
+        if not _has_file(store, name):
+            numbers.append(0)
+            continue
+        with store.open(name) as file:
             numbers.append(pq.ParquetFile(file).metadata.num_rows)
     return numbers[0], numbers[1]
+
+
+def _has_file(store: Store, name: str) -> bool:
+    """Return whether a file of an optional dataset exists. A missing file of another dataset is damage, and counts as
+    there."""
+    return name.partition("/")[0] not in rows.OPTIONAL_TABLES or store.exists(name)
 
 
 def _boxes(store: Store, video_id: str) -> PersonBoxes:

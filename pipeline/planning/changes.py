@@ -116,15 +116,14 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
         return Basis.VIDEO if after.get(key) else Basis.SCORES  # kept biometrics can be removed at any time
     if section not in SHAPED_BY["reduced"]:
         return Basis.FACES if section == "estimate" else Basis.VIDEO
+    if section == "crossings":  # they follow from the rows of `detections`, which every version has
+        return Basis.SCORES
     # The knob may be of another version, whose tables may lack the data that it acts on.
     if key not in before or key not in after:
         return Basis.CHUNKS
-    if section == "person":
-        return Basis.SCORES
-    if section == "identity":
-        is_wider = name in LIMITS and after[key] > before[key]
-        return Basis.EMBEDDINGS if is_wider else Basis.SCORES
-    return Basis.CHUNKS
+    if section == "identity" and name in LIMITS and after[key] > before[key]:
+        return Basis.EMBEDDINGS
+    return Basis.SCORES if section in ("identity", "person") else Basis.CHUNKS
 
 
 def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Change]:

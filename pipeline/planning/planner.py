@@ -15,7 +15,7 @@ from pipeline.planning.catalog import Content
 from pipeline.planning.changes import KEEP, Basis, Change, cheapest_basis, compare
 from pipeline.planning.recipe import Recipe, config_id
 from pipeline.planning.relink import Relink, crowded_out
-from pipeline.rows import VIDEO_TABLES
+from pipeline.rows import OPTIONAL_TABLES, VIDEO_TABLES
 from pipeline.storage import records, tables
 from pipeline.storage.ledger import WORK, ChunkSpan, Keys, Objects, is_whole, summarised
 from pipeline.storage.output_index import OutputIndex
@@ -213,7 +213,7 @@ class Planner:
     ) -> Relink | None:
         """Return the relink of a video. Return None if its tables are not whole, or if this version cannot read its
         recipe."""
-        if not all(content.video_id in self._named[name] for name in VIDEO_TABLES):
+        if not all(content.video_id in self._named[name] for name in VIDEO_TABLES if name not in OPTIONAL_TABLES):
             return None
         try:
             before = restored(recipe.knobs, f"recipes/{row['config_id']}.json")

@@ -17,7 +17,7 @@ working area stay valid then."""
 SHAPED_BY = {
     "observed": ("chunk", "observe", "candidates", "compute"),
     "enriched": ("faces", "gate", "restore", "estimate", "biometrics"),
-    "reduced": ("track", "cuts", "identity", "person"),
+    "reduced": ("track", "cuts", "identity", "person", "crossings"),
 }
 """The sections of the configuration that shape each durable object, in addition to those of the objects before it."""
 OBSERVED_ROLES = ("detector", "body", "look")

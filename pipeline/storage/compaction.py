@@ -143,6 +143,7 @@ class _Build:
         self._before: dict[str, VideoContent] = {}
         self._contents: dict[str, VideoContent] = {}
         self._parts: dict[str, list[Part]] = {}
+        self._sizes: dict[str, int] = {}
 
     def changed_meanwhile(self, after: OutputListing) -> bool:
         """Return whether a video was replaced while this generation was made."""
@@ -269,14 +270,14 @@ class _Build:
 
     def _keep_parts(self, dataset: str, stack: ExitStack) -> tuple[list[Part], dict[int | None, "PartReader"]]:
         """Copy the parts of the base that stay. Return them, and a cursor over each of the others."""
-        parts = list(self._base.parts[dataset]) if self._base else []
+        parts = list(self._base.parts.get(dataset, ())) if self._base else []
         dissolved = {
             number
             for video_id, before in self._before.items()
             if (number := before.parts[dataset]) is not None
             and (video_id in self.read or not (content := self._contents.get(video_id)) or not content.held)
         }
-        if self._base and self._base.schemas[dataset] != _schemas()[dataset]:
+        if self._base and self._base.schemas.get(dataset) != _schemas()[dataset]:
             dissolved = set(range(len(parts)))
         if dissolved or self.read:
             dissolved |= {number for number, part in enumerate(parts) if part.bytes < self._part_bytes}
@@ -303,7 +304,7 @@ class _Build:
         """Yield the tables of each video of `read`, in order of video_id. Small files are read many at a time."""
         if not self.read:
             return
-        sizes = {
+        self._sizes = sizes = {
             file: stamp.size_bytes for name in rows.VIDEO_TABLES for file, stamp in self._store.stamps(name).items()
         }
         batch: list[str] = []
@@ -322,7 +323,9 @@ class _Build:
         stored: _Stored = {}
         try:
             for name in rows.VIDEO_TABLES:
-                stored[name] = self._read_table(f"{name}/{video_id}.parquet", rows.DATASETS[name])
+                file = f"{name}/{video_id}.parquet"
+                has_file = name not in rows.OPTIONAL_TABLES or file in self._sizes
+                stored[name] = self._read_table(file, rows.DATASETS[name]) if has_file else (0, [])
         except DataError as error:
             return error
         return stored

@@ -125,8 +125,9 @@ class OutputView:
             with tables.damage_is_a_fault():
                 return tables.read_file(self.store, f"{dataset}/{video_id}.parquet", schema)
         except DataError as error:
-            if dataset in rows.BIOMETRIC_DATASETS and not self.store.exists(f"{dataset}/{video_id}.parquet"):
-                return no_rows(schema)  # this video was made without biometrics.keep
+            may_lack = dataset in rows.BIOMETRIC_DATASETS or dataset in rows.OPTIONAL_TABLES
+            if may_lack and not self.store.exists(f"{dataset}/{video_id}.parquet"):
+                return no_rows(schema)  # this video was made without biometrics.keep, or without crossings
             return error
 
 

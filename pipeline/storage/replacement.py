@@ -9,6 +9,8 @@ from pipeline.storage.records import hide_video, show_video
 from pipeline.storage.store import Store
 
 ASIDE = "relinked"
+DROPPED_BY = {"embeddings": "no-biometrics", "crossings": "no-crossings"}
+"""The datasets in which a published video may lose its file, and the marks that say so."""
 
 
 def aside(store: Store, video_id: str) -> Store:
@@ -22,14 +24,15 @@ def replace_video(store: Store, video_id: str) -> None:
 
     Meanwhile, `videos` does not list the video as done. A repeated call finishes an interrupted replacement.
     """
-    place, row, mark = f"{_aside(video_id)}/", f"videos/{video_id}.parquet", _no_biometrics(video_id)
+    place, row = f"{_aside(video_id)}/", f"videos/{video_id}.parquet"
+    dropped = {_mark(video_id, dataset): dataset for dataset in DROPPED_BY}
     hide_video(store, video_id)
     # The name of a CSV comes from its source, and may begin with a dot.
     names = store.names(_aside(video_id), hidden=True)
-    if mark in names:
-        store.delete(f"embeddings/{video_id}.parquet")
+    for mark in dropped.keys() & set(names):
+        store.delete(f"{dropped[mark]}/{video_id}.parquet")
     for name in names:
-        if name not in (f"{place}{row}", mark):
+        if name != f"{place}{row}" and name not in dropped:
             store.move(name, name.removeprefix(place))
     show_video(store, video_id, store.read(f"{place}{row}"))
     store.delete(f"{place}{row}")
@@ -37,9 +40,10 @@ def replace_video(store: Store, video_id: str) -> None:
     store.delete_tree(_aside(video_id) if kept else f"{WORK}/{video_id}")
 
 
-def drop_biometrics(store: Store, video_id: str) -> None:
-    """Mark the `aside` store, so that kept embeddings are removed when it replaces the published tables."""
-    store.put(_no_biometrics(video_id), b"")
+def drop_table(store: Store, video_id: str, dataset: str) -> None:
+    """Mark the `aside` store, so that a dataset of DROPPED_BY has no file of the video once it replaces the published
+    tables."""
+    store.put(_mark(video_id, dataset), b"")
 
 
 def finish_replacing(store: Store, names: Iterable[str]) -> bool:
@@ -69,5 +73,5 @@ def _aside(video_id: str) -> str:
     return f"{WORK}/{video_id}/{ASIDE}"
 
 
-def _no_biometrics(video_id: str) -> str:
-    return f"{_aside(video_id)}/no-biometrics"
+def _mark(video_id: str, dataset: str) -> str:
+    return f"{_aside(video_id)}/{DROPPED_BY[dataset]}"

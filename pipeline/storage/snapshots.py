@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -156,6 +157,12 @@ def read_contents(store: Store, base: Snapshot) -> dict[str, VideoContent]:
             row["version"],
             row["held"],
             {name: row[f"{name}_part"] for name in rows.VIDEO_TABLES},
-            {name: row[f"{name}_rows"] for name in rows.VIDEO_TABLES},
+            {name: _num_rows(row, name) for name in rows.VIDEO_TABLES},
         )
     return contents
+
+
+def _num_rows(row: Mapping[str, Any], dataset: str) -> Any:
+    """Return the number of a video's rows in a dataset. A generation of an earlier version lacks optional datasets."""
+    number = row[f"{dataset}_rows"]
+    return 0 if number is None and row["held"] and dataset in rows.OPTIONAL_TABLES else number

@@ -47,6 +47,7 @@ class Facts:
     detections: returns the rows of `detections` in order of frames, in tables of some whole frames each.
     likenesses: the rows of `likenesses`.
     num_analysed: number of frames that the detector processed.
+    size: width and height of the displayed picture in px.
     """
 
     video_id: str
@@ -56,6 +57,7 @@ class Facts:
     detections: Callable[[], Iterable[pa.Table]]
     likenesses: pa.Table
     num_analysed: int
+    size: tuple[int, int]
 
 
 def collect_facts(
@@ -82,6 +84,7 @@ def collect_facts(
         detections=lambda: _detections(job, timeline, shots, tracked, boxes, tracklets.ids),
         likenesses=likeness_table(job.video_id, likenesses, job.spaces),
         num_analysed=int(timeline.analysed.sum()),
+        size=(timeline.width, timeline.height),
     )
 
 

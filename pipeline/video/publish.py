@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.columns import flags, ids_or_null, integers, make_table, reals, reals_or_null
+from pipeline.cores.crossings import CrossingParams
 from pipeline.cores.link.pairs import Links
 from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, five_year_group, vote
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
+from pipeline.video.crossings import SightingCollector, write_crossings
 from pipeline.video.facts import COPIED_TO_DETECTIONS, Facts
 
 
@@ -53,7 +55,7 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     return People(person_ids, links, votes)
 
 
-def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]) -> None:
+def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str], crossings: CrossingParams) -> None:
     """Write every table of the video except `embeddings`, which does not depend on persons, and `videos`, which is
     written last.
 
@@ -66,13 +68,15 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
     records.hide_video(store, facts.video_id)
     put("shots", facts.shots)
     name = f"detections/{facts.video_id}.parquet"
-    tables.write(store, name, rows.DATASETS["detections"], _detections(facts, people))
+    sightings = SightingCollector(crossings)
+    tables.write(store, name, rows.DATASETS["detections"], sightings.watch(_detections(facts, people)))
     put("tracklets", _with("tracklets", facts.tracklets, {"person_id": people.person_ids}))
     on = np.append(0, people.person_ids)[_tracklets_of_faces(facts)]
     put("faces", _with("faces", facts.faces, {"person_id": ids_or_null(on)}))
     put("persons", _persons(facts, people))
     put("links", _links(facts, people.links))
     put("likenesses", facts.likenesses)
+    write_crossings(store, facts, sightings, crossings)
     for name in csv_names:
         tables.write_csv(store, facts.video_id, name)
 

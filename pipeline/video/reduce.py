@@ -119,7 +119,7 @@ def _publish_tracked(
     links, labels = link(ordered, job.config.identity, likenesses, scenes)
     facts = collect_facts(job, timeline, shots, tracked, boxes, faces, tracklets, likenesses)
     people = conclude(facts, links, labels, job.config.person)
-    publish(store, facts, people, job.csv_names)
+    publish(store, facts, people, job.csv_names, job.config.crossings)
     write_embeddings(store, job, tracked, faces, tracklets.ids)
     write_summaries(store, job, timeline, ordered)
     return {"num_shots": len(shots), "num_persons": len(people.votes)}

@@ -73,7 +73,9 @@ def relink_video(task: Relink, basis: Basis) -> dict[str, Any]:
         raise
     row = {**task.row, "config_id": task.config_id} | counts
     if task.before.biometrics.keep and not task.after.biometrics.keep:
-        replacement.drop_biometrics(task.store, task.video_id)
+        replacement.drop_table(task.store, task.video_id, "embeddings")
+    if task.before.crossings.is_asked and not task.after.crossings.is_asked:
+        replacement.drop_table(task.store, task.video_id, "crossings")
     records.write_video(place, row)
     replacement.replace_video(task.store, task.video_id)
     return row

@@ -38,9 +38,10 @@ def publish_from_scores(task: Relink, place: Store) -> dict[str, int]:
         detections=partial(_read_detections, store, video_id),
         likenesses=likenesses,
         num_analysed=task.row["num_analysed"],
+        size=(task.row["width"], task.row["height"]),
     )
     people = conclude(facts, links, labels, task.after.person)
-    publish(place, facts, people, task.csv_names)
+    publish(place, facts, people, task.csv_names, task.after.crossings)
     return {"num_persons": len(people.votes)}
 
 

@@ -59,6 +59,15 @@ def test_equal_outputs_are_byte_for_byte_equal(tmp_path: Path, capsys: pytest.Ca
     assert "the tables of 1 video in both are byte for byte equal" in capsys.readouterr().out
 
 
+def test_a_line_that_one_of_them_has_is_a_difference_in_crossings_alone(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    publish(FILM, [], str(a))
+    publish(FILM, [], str(b), "crossings.lines.door=[[0.1, 0], [0.1, 1]]")
+    status, facts = compared(a, b, tmp_path)
+    assert status == DIFFERENT
+    assert facts["tables"] == {"crossings": {"videos": 1, "rows": [0, 1]}}
+
+
 def test_equal_rows_in_other_bytes_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = (write_output(Store(str(tmp_path / name)), ["v", "w"]) for name in "ab")
     file = io.BytesIO()

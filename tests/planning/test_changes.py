@@ -30,6 +30,12 @@ def described(before: Recipe, after: Recipe) -> list[str]:
         ([], ["identity.max_gap_s=6"], ["identity.max_gap_s 5 -> 6: EMBEDDINGS"]),
         ([], ["cuts.threshold=30"], ["cuts.threshold 27 -> 30: CHUNKS"]),
         ([], ["track.options.new_track_thresh=0.7"], ["track.options.new_track_thresh unset -> 0.7: CHUNKS"]),
+        (
+            ["crossings.sides=true"],
+            ["crossings.sides=true", "crossings.lines.door=[[0, 0.5], [1, 0.5]]"],
+            ["crossings.lines.door unset -> [[0.0, 0.5], [1.0, 0.5]]: SCORES"],
+        ),
+        ([], ["crossings.jitter=0.2"], []),
         ([], ["estimate.batch=8"], ["estimate.batch 16 -> 8: FACES"]),
         ([], ["estimate.estimator=null"], ["estimate.estimator bosch-heads -> null: FACES"]),
         ([], ["gate.min_score=0.9"], ["gate.min_score 0.8 -> 0.9: VIDEO"]),

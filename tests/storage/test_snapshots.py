@@ -325,3 +325,29 @@ def test_readers_in_a_loop_see_each_video_once_while_others_write(tmp_path: Path
     assert not failures
     assert num_reads[0] > 3
     assert len(read(tmp_path)) == len(ids) + 6
+
+
+def test_a_dataset_in_which_few_videos_have_a_file_is_whole(tmp_path: Path) -> None:
+    store = write_output(Store(str(tmp_path)), IDS[:3])
+    for video_id in IDS[:2]:
+        store.delete(f"crossings/{video_id}.parquet")
+    crossing = {"video_id": IDS[2], "person_id": 1, "line": "door", "direction": "in", "time_s": 1.0}
+    store.put(f"crossings/{IDS[2]}.parquet", encode("crossings", [crossing]))
+    snapshot = compact_output(store).snapshot
+    assert (snapshot.num_videos, snapshot.num_rows("crossings")) == (3, 1)
+
+
+def test_a_snapshot_of_a_version_without_a_dataset_is_the_base_of_the_next(tmp_path: Path) -> None:
+    store = write_output(Store(str(tmp_path)), IDS[:3])
+    for video_id in IDS[:3]:
+        store.delete(f"crossings/{video_id}.parquet")
+    pointer, folder = tmp_path / "compact/current.json", compact_output(store, now=NOW).snapshot.folder
+    facts = json.loads(pointer.read_text())
+    del facts["tables"]["crossings"]
+    pointer.write_text(json.dumps(facts))
+    contents = tmp_path / folder / "contents.parquet"
+    table = pq.read_table(contents)
+    pq.write_table(table.drop_columns([name for name in table.column_names if name.startswith("crossings")]), contents)
+    after = compact_output(store, now=NOW + timedelta(hours=1))
+    assert (after.snapshot.num_videos, after.snapshot.num_rows("crossings"), after.num_read) == (3, 0, 0)
+    assert read(tmp_path) == dict.fromkeys(IDS[:3], 0.0)

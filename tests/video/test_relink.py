@@ -44,6 +44,11 @@ CROWD = Film(
     cuts=[8.0, 16.0],
     shift_ns=3_000_000,
 )
+CROSSED = [
+    "crossings.lines.door=[[0.3, 0], [0.3, 1]]",
+    "crossings.zones.room=[[0.2, 0.2], [0.5, 0.2], [0.5, 0.9], [0.2, 0.9]]",
+    "crossings.sides=true",
+]
 ON_SCORES = [
     ["identity.wrong_joins=1e-6"],
     ["identity.wrong_joins=0.5"],
@@ -192,6 +197,21 @@ def test_a_camera_that_moves_is_taken_out_again(tmp_path: Path, settings: list[s
         for place in ("one", "anew")
     ]
     assert differing(*tables_of) == []
+
+
+def test_a_line_is_drawn_and_removed_without_decoding(output: Path) -> None:
+    before = contents(output)
+    assert not (output / "crossings" / "v.parquet").exists()
+    relink(str(output), CROSSED)
+    table = pd.read_parquet(output / "crossings")
+    assert set(table["kind"]) == {"line", "zone"}  # nobody comes in over a side
+    assert differing(contents(output), from_the_start(output, *CROSSED)) == []
+    assert table["time_s"].is_monotonic_increasing
+    changed = differing(before, contents(output))
+    assert {name.split("/")[0] for name in changed} == {"crossings", "videos"}  # `videos` has the config_id
+    relink(str(output), ["crossings.lines={}", "crossings.zones={}", "crossings.sides=false"])
+    assert differing(before, contents(output)) == []
+    assert len(pd.read_parquet(output / "crossings")) == 0
 
 
 def test_there_and_back_again_changes_no_byte(output: Path) -> None:
