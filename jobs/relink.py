@@ -52,8 +52,8 @@ def relink(
 ) -> None:
     """Make persons and all tables of an output again from what is stored, under other knobs; runs no model.
 
-    identity.*, person.*, crossings.*, track.* and cuts.* can be set; what is not set stays as each video was made. Where
-    biometrics were not kept, only thresholds can be moved, limits made smaller, and lines and zones drawn.
+    identity.*, person.*, crossings.*, track.* and cuts.* can be set; what is not set stays as each video was made.
+    Where biometrics were not kept, only thresholds can be moved, limits made smaller, and lines and zones drawn.
     """
     check_settings(settings or [])
     store = OutputIndex.open(uri).store
