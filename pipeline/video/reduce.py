@@ -66,7 +66,9 @@ def _replace(job: VideoJob, run_parts: RunParts) -> dict[str, Any]:
         replacement.finish_replacing_video(store, video_id)  # removes the half-written tables
         raise
     if not job.config.biometrics.keep:
-        replacement.drop_biometrics(store, video_id)
+        replacement.drop_table(store, video_id, "embeddings")
+    if not job.config.crossings.is_asked:
+        replacement.drop_table(store, video_id, "crossings")
     records.write_video(place, row)
     replacement.replace_video(store, video_id)
     if not (job.config.biometrics.keep or job.in_sequence):
