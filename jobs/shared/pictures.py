@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline.arrays import Picture
 from pipeline.errors import UserError
 from pipeline.media.pictures import decode_jpeg
+from pipeline.media.sizes import HugeError, refuse_huge
 
 
 def read_picture(path: Path) -> Picture:
@@ -13,8 +14,13 @@ def read_picture(path: Path) -> Picture:
     Raises UserError if the file cannot be read or is no picture.
     """
     try:
-        return decode_jpeg(path.read_bytes())
+        with path.open("rb") as file:
+            refuse_huge(file)
+            file.seek(0)
+            return decode_jpeg(file.read())
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); correct the path, or take its row out") from None
+    except HugeError as error:
+        raise UserError(f"{path}: {error}, or take it out") from None
     except ValueError:
         raise UserError(f"{path} is no picture; replace the file, or take it out") from None

@@ -57,7 +57,8 @@ def list_work(
             if probed.may_pass:
                 record.defer(video_id, probed)
             else:
-                record.quarantine(video_id, content.uri, probed)
+                kind = "Bug" if probed.bug else "DataError"
+                record.quarantine(video_id, content.uri, probed, kind=kind, bug=probed.bug)
         else:
             record.begin_video(video_id, len(plan.durable))
             jobs.append(_work_from_chunks(record, content, plan, probed, video_id in in_sequences))

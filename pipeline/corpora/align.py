@@ -19,7 +19,7 @@ from pipeline.arrays import Faces, Picture
 from pipeline.corpora import csv_labels
 from pipeline.errors import UserError
 from pipeline.media.faces import TEMPLATE, align_face
-from pipeline.media.pictures import encode_jpeg, resize_to_long_side
+from pipeline.media.pictures import encode_jpeg, read_picture_file, resize_to_long_side
 
 JOURNAL, LABELS = "alignment.csv", "labels.csv"
 WRITTEN = "written"
@@ -116,8 +116,8 @@ def chip_name(name: str) -> str:
 
 def _read(path: Path) -> Picture | None:
     """Return the picture upright, RGB, at most _MAX_SIDE_PX long, or None if it cannot be read."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    return None if picture is None else resize_to_long_side(np.asarray(picture, np.uint8), _MAX_SIDE_PX)
+    picture = read_picture_file(path)
+    return None if picture is None else resize_to_long_side(picture, _MAX_SIDE_PX)
 
 
 def _write(path: Path, chip: Picture) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.arrays import Picture
 from pipeline.errors import UserError, absent
+from pipeline.media.pictures import read_picture_file
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -22,10 +23,10 @@ def list_pictures(folder: Path) -> list[Path]:
 
 def read_rgb(path: Path) -> Picture:
     """Return an image file as (H, W, 3) uint8 RGB. Raises UserError."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    picture = read_picture_file(path)
     if picture is None:
-        raise UserError(f"{path} cannot be decoded as a picture; remove it or repair it")
-    return np.asarray(picture, np.uint8)
+        raise UserError(f"{path} cannot be decoded as a picture, or is too large; remove it or repair it")
+    return picture
 
 
 def frames_of(path: Path) -> Iterator[Picture]:

@@ -19,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.errors import UserError
+from pipeline.media.pictures import read_picture_file
 
 SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -172,9 +173,9 @@ def _read(paths: Sequence[Path | str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     thumbnails = np.zeros((len(paths), _THUMBNAIL_PX, _THUMBNAIL_PX), np.uint8)
     for index, path in enumerate(paths):
         # OpenCV reads the file, because Ultralytics replaces PIL's `open` by one that asks for a plugin.
-        read = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).exists() else None
+        read = read_picture_file(Path(path), cv2.IMREAD_GRAYSCALE)
         if read is None:
-            cause = "cannot be read as a picture" if Path(path).exists() else "does not exist"
+            cause = "cannot be read as a picture, or is too large" if Path(path).exists() else "does not exist"
             raise UserError(f"{path} {cause}; replace it, or take it out")
         grey = Image.fromarray(read).resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
         thumbnails[index] = np.asarray(grey)

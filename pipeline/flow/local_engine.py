@@ -5,15 +5,13 @@ run then goes on in a new one. Attempts, deadlines and durable chunks are the sa
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import Protocol
 
+from pipeline.child import Child, ChildDiedError
 from pipeline.errors import UserError
 from pipeline.flow import journal, metrics
 from pipeline.flow.deferrals import Deferrals
@@ -31,12 +29,6 @@ LAST_WORDS_S = 2
 GRACE_S = 60
 """Seconds after the deadline of a chunk. A worker ends itself at the deadline. If even that hangs, the run ends it
 so many seconds later."""
-PROGRAM = """
-import sys
-from multiprocessing.connection import Connection
-from pipeline.flow.local_process import serve
-serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
-"""
 
 
 class WorkerDiedError(Exception):
@@ -59,8 +51,7 @@ class WorkerProcess:
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._child: Child | None = None
         self._is_loading = False
 
     def load(self) -> None:
@@ -79,21 +70,16 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process at once. Its current work does not become durable. Durable objects stay whole."""
-        if self._connection is not None:
-            self._connection.close()  # it ends itself then
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(LAST_WORDS_S)
-            self._process.kill()
-            self._process.wait()
-        self._process = self._connection = None
+        if self._child is not None:
+            self._child.close(LAST_WORDS_S)
+        self._child = None
         self._is_loading = False
 
     def _give(self, task: Task) -> None:
         try:
-            connection = self._connection or self._start()
-            connection.send(task)
-        except OSError:
+            child = self._child or self._start()
+            child.send(task)
+        except (ChildDiedError, OSError):  # an OSError where no process can be started
             self.close()
             raise WorkerDiedError from None
 
@@ -106,33 +92,21 @@ class WorkerProcess:
             yield message
 
     def _next(self, patience_s: float | None) -> Message | None:
-        assert self._connection is not None
+        assert self._child is not None
         try:
-            if self._connection.poll(patience_s):
-                return self._connection.recv()
-        except (EOFError, OSError):
-            pass
-        self.close()
-        raise WorkerDiedError
+            return self._child.receive(patience_s)
+        except ChildDiedError:
+            self._child = None
+            self._is_loading = False
+            raise WorkerDiedError from None
 
-    def _start(self) -> Connection:
-        self._connection, theirs = Pipe()
-        path = os.pathsep.join(place for place in sys.path if place)
+    def _start(self) -> Child:
         # Libraries write to stderr what is nobody's business. The lines of the journal get a way of their own.
         stderr = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
-        with theirs, os.fdopen(stderr, "wb"):
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(stderr)],
-                pass_fds=[theirs.fileno(), stderr],
-                # Ray sets this for its workers too. It is for libraries that get no number of threads from Loader.
-                env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for this process, which then ends the other one
-            )
-        self._connection.send(self._maps)
-        return self._connection
+        with os.fdopen(stderr, "wb"):
+            self._child = Child("pipeline.flow.local_process", [stderr])
+        self._child.send(self._maps)
+        return self._child
 
 
 def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker, deferrals: Deferrals) -> Iterator[Event]:

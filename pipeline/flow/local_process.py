@@ -6,8 +6,6 @@ One process does all the work of a run. It loads models and trackers once, for e
 import json
 import os
 import pickle
-import queue
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
+from pipeline.child import arrivals
 from pipeline.flow import journal
 from pipeline.flow.events import Event, event_of, finish_video
 from pipeline.flow.pools import Maps
@@ -120,26 +119,15 @@ def serve(connection: Connection, stderr: int) -> None:
     stderr: number of the open file for the lines of the journal, if they are wanted there.
     """
     event_log.stderr = os.fdopen(stderr, "w")
-    arrivals: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    runner = TaskRunner(connection.recv())
-    threading.Thread(target=_receive, args=(connection, arrivals), daemon=True).start()
-    while True:
-        task = arrivals.get()
+    messages = arrivals(connection, journal.flush_before_death)
+    runner = TaskRunner(next(messages))
+    for task in messages:
         try:
             for message in runner.do(task):
                 connection.send(message)
             connection.send(None)
         except Exception as error:
             connection.send(_failed(error))
-
-
-def _receive(connection: Connection, arrivals: "queue.SimpleQueue[Task]") -> None:
-    try:
-        while True:
-            arrivals.put(connection.recv())
-    except (EOFError, OSError):
-        journal.flush_before_death()
-        os._exit(1)
 
 
 def _failed(error: Exception) -> Failed:

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.media.container import BadPacket, Opener, decode, demux, fraction, opened
+from pipeline.media.sizes import DECODER_OPTIONS
 
 ENTRY_TRIES = 3
 """Number of keyframes at which a probe tries to enter, each before the last."""
@@ -222,7 +223,7 @@ def _prepared(container: InputContainer, stream_index: int, threads: int, *, str
         raise TypeError(f"stream {stream_index} must be video, got {stream.type}")
     codec = stream.codec_context
     codec.thread_count = threads if codec.name in THREADED_CODECS else 1
-    if strict and codec.name in SILENT_CODECS:
-        codec.options = {"err_detect": "explode"}
+    is_silent = strict and codec.name in SILENT_CODECS
+    codec.options = DECODER_OPTIONS | ({"err_detect": "explode"} if is_silent else {})
     codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
     return stream

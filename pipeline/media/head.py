@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -13,6 +14,7 @@ from pipeline.media.container import (
     decode,
     demux,
 )
+from pipeline.media.sizes import DECODER_OPTIONS
 
 HEAD_FRAMES = 64
 """Number of frames decoded to check that time stamps rise. H.264 and HEVC reorder at most 16 frames."""
@@ -22,16 +24,25 @@ MAX_WRONG_SHARE, MAX_WRONG_STAMPS = Fraction(1, 8), 2
 """Most wrong time stamps, as a share and as a number of the first frames. If more are wrong, no stamp is believed."""
 
 
-def decode_head(container: InputContainer, stream: VideoStream) -> tuple[int, list[VideoFrame]]:
-    """Return the delay of the first keyframe from decoding to display, in pts, and the first frames in order of
-    output.
+class FrameStamp(NamedTuple):
+    """The time stamp of a frame, and whether it is a keyframe. A frame itself may take 200 MB."""
+
+    pts: int | None
+    key_frame: bool
+
+
+def decode_head(container: InputContainer, stream: VideoStream) -> tuple[int, VideoFrame | None, list[FrameStamp]]:
+    """Return the delay of the first keyframe from decoding to display, in pts, the first frame, and the time stamps of
+    the first frames in order of output.
 
     One thread decodes. Damage before and between the frames is skipped.
     """
+    stream.codec_context.options = DECODER_OPTIONS
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
     delays: list[int] = []
-    head: list[VideoFrame] = []
+    first: VideoFrame | None = None
+    head: list[FrameStamp] = []
 
     for num_read, packet in enumerate(demux(container, stream)):
         if (
@@ -41,13 +52,16 @@ def decode_head(container: InputContainer, stream: VideoStream) -> tuple[int, li
             and packet.dts is not None
         ):
             delays.append(packet.pts - packet.dts)
-        head += [frame for frame in decode(iter([packet]), stream) if isinstance(frame, VideoFrame)]
+        for frame in decode(iter([packet]), stream):
+            if isinstance(frame, VideoFrame):
+                first = first or frame
+                head.append(FrameStamp(frame.pts, bool(frame.key_frame)))
         if len(head) >= HEAD_FRAMES or (not head and num_read > HEAD_PACKETS):
             break
-    return (delays[0] if delays else 0), head[:HEAD_FRAMES]
+    return (delays[0] if delays else 0), first, head[:HEAD_FRAMES]
 
 
-def find_start(head: Sequence[VideoFrame], time_base: Fraction) -> tuple[int, bool]:
+def find_start(head: Sequence[FrameStamp], time_base: Fraction) -> tuple[int, bool]:
     """Return the time stamp of time zero, and whether too many of the first frames' stamps are wrong."""
     stamped = [Stamped(frame.pts, frame.pts * time_base, frame.key_frame) for frame in head if frame.pts is not None]
     try:

@@ -91,6 +91,12 @@ def track_insets(file: BinaryIO, track_id: int, width: int, height: int) -> Inse
     return WHOLE
 
 
+def picture_size(file: BinaryIO) -> tuple[int, int]:
+    """Return width and height of the largest picture that a HEIF or AVIF file states, (0, 0) if it states none."""
+    sizes = [struct.unpack(">II", content[4:12]) for content in _properties(file, b"ispe") if len(content) >= 12]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
 def picture_insets(file: BinaryIO, width: int, height: int) -> Insets:
     """Return the part outside the clean aperture of a HEIF or AVIF picture of width x height stored px."""
     return next((clean_aperture(content, width, height) for content in _properties(file, b"clap")), WHOLE)

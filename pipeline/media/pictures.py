@@ -4,15 +4,17 @@ Contract: pictures are (H, W, 3) uint8 RGB, and every returned picture owns its 
 """
 
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.arrays import Picture
 from pipeline.errors import DataError
 from pipeline.media import iso
 from pipeline.media.container import Opener, opened_file
+from pipeline.media.sizes import HugeError, refuse_huge
 from pipeline.media.tone import HLG, PQ, tone_map
 
 
@@ -42,9 +44,10 @@ def decode_picture(encoded: bytes) -> Picture:
     """Return the RGB picture in an image file of any kind as it is displayed: turned, mirrored, cropped,
     tone-mapped.
 
-    Raises ValueError with a reason.
+    Raises ValueError with a reason, also if the picture is too large to be decoded.
     """
     file = io.BytesIO(encoded)
+    refuse_huge(file)
     if iso.is_still(file):
         return _decode_heif(file)
     try:
@@ -58,12 +61,28 @@ def decode_picture(encoded: bytes) -> Picture:
 
 def read_picture(open_source: Opener) -> Picture:
     """Return the picture in an image file as it is displayed, with its EXIF orientation applied. Raises DataError."""
-    with opened_file(open_source) as file:
-        encoded = file.read()
     try:
+        with opened_file(open_source) as file:
+            refuse_huge(file)
+            file.seek(0)
+            encoded = file.read()
         return decode_picture(encoded)
+    except HugeError as error:
+        raise DataError(f"too large to be decoded: {error}") from None
     except ValueError as error:
         raise DataError(f"the picture cannot be decoded: {error}") from None
+
+
+def read_picture_file(path: Path, flags: int = cv2.IMREAD_COLOR_RGB) -> NDArray[np.uint8] | None:
+    """Return the picture in a file of this machine as OpenCV reads it with `flags`: RGB by default, with its EXIF
+    orientation applied. Return None if it cannot be read, or if it is too large to be decoded."""
+    try:
+        with path.open("rb") as file:
+            refuse_huge(file)
+    except (OSError, ValueError):
+        return None
+    picture = cv2.imread(str(path), flags)
+    return None if picture is None else np.asarray(picture, np.uint8)
 
 
 def _decode_heif(file: io.BytesIO) -> Picture:

@@ -32,6 +32,7 @@ from pipeline.media.head import decode_head, find_start
 from pipeline.media.iso import WHOLE
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import Probe
+from pipeline.media.sizes import MAX_FRAME_PIXELS, MAX_PICTURE_PIXELS, HugeError, refuse
 from pipeline.media.transport import Layout, joined, read_layout
 from pipeline.media.warnings import colour_warning, further_videos_warning, guessed_times_warning
 
@@ -69,6 +70,8 @@ def probe(open_source: Opener) -> Probe:
         with opened(whole) as container:
             return _probe_video(whole, container, layout)
     except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
         raise DataError(_why_unreadable(open_source, error)) from None
     except OSError as error:
         blame_machine(error)
@@ -77,6 +80,7 @@ def probe(open_source: Opener) -> Probe:
 
 def _probe_picture(open_source: Opener, codec: str) -> Probe:
     height, width = read_picture(open_source).shape[:2]
+    _check_limit(width, height, MAX_PICTURE_PIXELS)
     _check_size(width, height)
     return Probe(
         kind="image",
@@ -111,9 +115,10 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     if stream is None:
         kinds = sorted({stream.type for stream in container.streams})
         raise DataError(f"holds no video, only {' and '.join(kinds) or 'nothing that is known'}")
+    _check_limit(stream.width, stream.height, MAX_FRAME_PIXELS)
     formats = set(container.format.name.split(","))
-    time_base, delay, head = fraction(stream.time_base), *decode_head(container, stream)
-    if not head or not time_base:
+    time_base, (delay, shown, head) = fraction(stream.time_base), decode_head(container, stream)
+    if shown is None or not time_base:
         raise DataError(f"no frame of its {stream.codec_context.name} video can be decoded")
     is_clockless = bool(container.format.flags & Flags.no_timestamps.value)
     start_pts, times_are_counted = find_start(head, time_base)
@@ -134,13 +139,13 @@ def _probe_video(open_source: Opener, container: InputContainer, layout: Layout)
     if entered is None:
         duration_s = min(duration_s, max(LONG_S, Fraction(size, LEAST_BYTES_PER_S)))
     # A sender may begin with a smaller picture. The larger one is the video's size.
-    first = head[0]
+    first = shown
     if entered is not None and entered.width * entered.height > first.width * first.height:
         first = entered
     insets = insets_of(open_source, container, stream, first)
     frames_say_aspect = not formats & ASPECT_FORMATS
     aspect = _pixel_aspect(stream, first, frames_say_aspect=frames_say_aspect)
-    mirrored, rotation = orientation_of(head[0])
+    mirrored, rotation = orientation_of(shown)
     across = max(1, round((first.width - insets[0] - insets[2]) * aspect))
     down = first.height - insets[1] - insets[3]
     width, height = (down, across) if rotation % 180 else (across, down)
@@ -215,6 +220,13 @@ def _layout(open_source: Opener, container: InputContainer) -> Layout:
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE_PX:
         raise DataError(f"too small to show a person: {width} x {height} px, each side needs at least {MIN_SIDE_PX}")
+
+
+def _check_limit(width: int, height: int, limit: int) -> None:
+    try:
+        refuse(width, height, limit)
+    except HugeError as error:
+        raise DataError(f"too large to be decoded: {error}") from None
 
 
 def _why_unreadable(open_source: Opener, error: FFmpegError) -> str:

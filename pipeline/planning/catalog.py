@@ -9,14 +9,15 @@ from typing import TypeVar
 
 from pipeline.errors import DataError, PassingError
 from pipeline.media.probe import Probe
-from pipeline.media.probing import probe
 from pipeline.planning.outage import OutageBreaker
+from pipeline.planning.probe_pool import ProbeBugError, ProbePool
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.source_files import opener
 from pipeline.storage.sources import Source
 
 THREADS = 8
+FILES_PER_CHILD = 16
+"""Number of files for which another process that probes is started. Its start takes as long as some ten probes."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -54,11 +55,13 @@ class Failure:
     stage: the stage that failed.
     reason: text for the user.
     may_pass: whether the file could not be reached for the moment, which says nothing about it.
+    bug: the traceback of an error that nobody foresaw. None for other failures.
     """
 
     stage: str
     reason: str
     may_pass: bool = False
+    bug: str | None = None
 
 
 def identify(
@@ -73,7 +76,7 @@ def identify(
     def identify_source(source: Source) -> str | Failure:
         if source.missing:
             return Failure("catalog", source.missing)
-        return index.known_id(source) or _tried(lambda: content_id(source), source.uri, breaker)
+        return index.known_id(source) or _tried(lambda: content_id(source), "catalog", source.uri, breaker)
 
     ids = _map_in_threads(identify_source, sources, advance)
     return {source.uri: video_id for source, video_id in zip(sources, ids, strict=True)}
@@ -113,31 +116,33 @@ def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda:
     breaker = OutageBreaker()
 
     def probe_content(content: Content) -> Probe | Failure:
-        return _tried(lambda: probe(opener(content.uri)), content.video_id, breaker)
+        return _tried(lambda: pool.probe(content.uri), "probe", content.video_id, breaker)
 
-    probes = _map_in_threads(probe_content, contents, advance)
+    num_children = min(THREADS, -(-len(contents) // FILES_PER_CHILD))
+    with ProbePool() as pool:
+        probes = _map_in_threads(probe_content, contents, advance, max(num_children, 1))
     return {content.video_id: probed for content, probed in zip(contents, probes, strict=True)}
 
 
-def _tried(action: Callable[[], Result], name: str, breaker: OutageBreaker) -> Result | Failure:
+def _tried(action: Callable[[], Result], stage: str, name: str, breaker: OutageBreaker) -> Result | Failure:
     """Return the result of `action` for the source or content `name`, or the reason why there is none."""
     try:
         result = action()
     except DataError as error:
-        return Failure("catalog", str(error))
+        return Failure(stage, str(error), bug=error.args[1] if isinstance(error, ProbeBugError) else None)
     except PassingError as error:
         breaker.fail(name, str(error))
-        return Failure("catalog", str(error), may_pass=True)
+        return Failure(stage, str(error), may_pass=True)
     breaker.succeed()
     return result
 
 
 def _map_in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], advance: Callable[[], None]
+    function: Callable[[Item], Result], items: Iterable[Item], advance: Callable[[], None], num_threads: int = THREADS
 ) -> list[Result]:
     """Return the result of `function` for each item, in order. Call `advance` after each."""
     results = []
-    with ThreadPoolExecutor(THREADS) as threads:
+    with ThreadPoolExecutor(num_threads) as threads:
         for result in threads.map(function, items):
             results.append(result)
             advance()

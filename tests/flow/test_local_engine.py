@@ -268,7 +268,7 @@ from tests.flow import misdeeds
 ledger = Ledger(Store(sys.argv[1]), Keys("o", "e"))
 worker = WorkerProcess(misdeeds.maps(ledger, {}, observing={("v", 2): misdeeds.hang}))
 for message in worker.do(Map(sys.argv[2]), 600):
-    print(worker._process.pid, flush=True)
+    print(worker._child._process.pid, flush=True)
 """
 
 

@@ -104,19 +104,21 @@ def test_the_output_keeps_the_contract(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "stage", "reason"),
     [
-        ("text.mp4", "not a video"),
-        ("empty.mp4", "empty"),
-        ("no-index.mp4", "moov"),
-        ("sound.mp4", "only audio"),
-        ("tiny.mp4", "2 x 2 px"),
-        ("gone.mp4", "nothing is"),
+        ("text.mp4", "probe", "not a video"),
+        ("empty.mp4", "probe", "empty"),
+        ("no-index.mp4", "probe", "moov"),
+        ("sound.mp4", "probe", "only audio"),
+        ("tiny.mp4", "probe", "2 x 2 px"),
+        ("gone.mp4", "catalog", "nothing is"),
     ],
 )
-def test_a_bad_file_is_quarantined_with_a_stage_and_a_reason(archive: Archive, name: str, reason: str) -> None:
+def test_a_bad_file_is_quarantined_with_a_stage_and_a_reason(
+    archive: Archive, name: str, stage: str, reason: str
+) -> None:
     row = archive.source(name)
-    assert (row.status, row.stage) == ("quarantined", "catalog")
+    assert (row.status, row.stage) == ("quarantined", stage)
     assert reason in row.reason
     assert f"{name}: {row.reason}" in archive.first.stdout
 
