@@ -101,20 +101,30 @@ class LiveProgress(Progress):
             yield Text(printable(line), no_wrap=True, overflow="ellipsis")
 
 
+PROCESS_STEPS = ("loading models", "tracking and linking")
+
+
 class Meter:
     """Counts what a run has done and what it has found, and shows both. The frames of a video are an estimate of its
     container until it is done."""
 
-    def __init__(self, num_videos: int, num_frames: int, bar: LiveProgress | None, noun: str = "videos") -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        num_frames: int,
+        bar: LiveProgress | None,
+        noun: str = "videos",
+        steps: tuple[str, str] = PROCESS_STEPS,
+    ) -> None:
         self._num_videos, self._num_frames = num_videos, num_frames
-        self._noun = noun
+        self._noun, (first_step, self._last_step) = noun, steps
         self._videos = self._frames = self._persons = self._detections = 0
         self._latest = ""
         self._started = self._told = time.monotonic()
         self._bar = bar
         self._task = bar.add_task("", total=num_frames or num_videos) if bar else None
         if bar:
-            bar.lines = ["loading models"]
+            bar.lines = [first_step]
 
     def add_frames(self, frames: int, detections: int = 0) -> None:
         """Count frames that are done, and the people who were detected in them."""
@@ -141,7 +151,7 @@ class Meter:
         if self._frames:
             parts += [count(self._frames, "frame"), f"{rate:.{0 if rate >= 10 else 1}f} frames/s"]
         is_linking = self._frames >= self._num_frames > 0 and self._videos < self._num_videos
-        text = ", ".join(parts) + ", tracking and linking" * is_linking
+        text = ", ".join(parts) + f", {self._last_step}" * is_linking
         if self._bar is not None and self._task is not None:
             self._bar.lines = [text, *([self._latest] if self._latest else [])]
             done = min(self._frames, self._num_frames) if self._num_frames else self._videos  # pictures have no length
@@ -153,14 +163,19 @@ class Meter:
 
 
 @contextmanager
-def meter(num_videos: int, num_frames: int, noun: str = "videos") -> Iterator[Meter]:
-    """Yield a Meter that lives as long as the block."""
+def meter(
+    num_videos: int, num_frames: int, noun: str = "videos", steps: tuple[str, str] = PROCESS_STEPS
+) -> Iterator[Meter]:
+    """Yield a Meter that lives as long as the block.
+
+    steps: the work before the first frame, and the work after the last one.
+    """
     if not sys.stdout.isatty():
-        yield Meter(num_videos, num_frames, None, noun)
+        yield Meter(num_videos, num_frames, None, noun, steps)
         return
     columns = (BarColumn(bar_width=30), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("left"))
     with LiveProgress(*columns, console=console, transient=True) as bar:
-        yield Meter(num_videos, num_frames, bar, noun)
+        yield Meter(num_videos, num_frames, bar, noun, steps)
 
 
 def contents(rows: Collection[Mapping[str, Any]]) -> str:

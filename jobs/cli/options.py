@@ -53,3 +53,15 @@ WaitLease = Annotated[
     ),
 ]
 Output = Annotated[str, typer.Option(help="A folder, or s3://bucket/prefix.", metavar="URI", show_default=False)]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it, processes of this machine work.")]
+Videos = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--video", metavar="NAME", help="Only this one: a video_id, or the end of a source's path; repeat it."
+    ),
+]
+Scale = Annotated[float, typer.Option(min=0.05, max=4, help="Size of the copy, as a share of the displayed size.")]
+VideoCodec = Annotated[
+    str,
+    typer.Option("--codec", help="h264 or hevc, in hardware where it works; or an encoder of FFmpeg, as libx264."),
+]

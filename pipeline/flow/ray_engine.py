@@ -5,7 +5,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from pipeline.flow.events import (
     given_up,
     worker_died,
 )
+from pipeline.flow.local_tasks import TRIES, WORKER_DIED
 from pipeline.flow.stage import PoolOfStages, Worker
 from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.event_log import EventTarget
@@ -68,6 +70,37 @@ def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str
             for reference in finished:
                 faults |= ray.get(reference)
     return faults
+
+
+class RayTasks:
+    """Tasks on the cluster (flow.tasks.Tasks), each with the CPUs of a reduce."""
+
+    def __init__(self, config: Config) -> None:
+        self._cpus = config.run.reduce_cpus
+        self.num_workers = max(1, int(ray.cluster_resources().get("CPU", 1) / self._cpus))
+
+    def submit(self, task: Callable[[], Any]) -> "Future[Any]":
+        """Start a task as Tasks states."""
+        reference = _do.options(num_cpus=self._cpus).remote(task)
+        answer: Future[Any] = Future()
+        reference.future().add_done_callback(lambda done: _pass_on(done, answer))
+        return answer
+
+
+def _pass_on(done: "Future[Any]", answer: "Future[Any]") -> None:
+    """Give the result or the error of `done` to `answer`, in the words of this project."""
+    try:
+        with plain_errors():
+            answer.set_result(done.result())
+    except (WorkerCrashedError, OutOfMemoryError):
+        answer.set_exception(DataError(WORKER_DIED))
+    except BaseException as error:
+        answer.set_exception(error)
+
+
+@ray.remote(max_retries=TRIES - 1)
+def _do(task: Callable[[], Any]) -> Any:
+    return task()
 
 
 class _Run:

@@ -4,6 +4,7 @@ Contract: pictures are (H, W, 3) uint8 RGB, and every returned picture owns its 
 """
 
 import io
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -17,12 +18,22 @@ from pipeline.media.container import Opener, opened_file
 from pipeline.media.sizes import HugeError, refuse_huge
 from pipeline.media.tone import HLG, PQ, tone_map
 
+ENCODED_WELL = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_WEBP_QUALITY, 95]
+
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
     """Encode an RGB picture as JPEG, with quality 1..100."""
     written, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
+    if not written:
+        raise ValueError(f"picture must be (H, W, 3) uint8 and not empty, got {picture.shape} {picture.dtype}")
+    return encoded.tobytes()
+
+
+def encode_picture(picture: Picture, suffix: str) -> bytes:
+    """Encode an RGB picture in the format of a suffix: .jpg, .jpeg, .png, .webp, .bmp, .tif or .tiff."""
+    written, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), ENCODED_WELL)
     if not written:
         raise ValueError(f"picture must be (H, W, 3) uint8 and not empty, got {picture.shape} {picture.dtype}")
     return encoded.tobytes()
@@ -119,6 +130,16 @@ def cut_out(picture: Picture, box: ArrayLike) -> Picture:
     left, top = max(0, int(np.floor(x_min))), max(0, int(np.floor(y_min)))
     right, bottom = min(width, int(np.ceil(x_max))), min(height, int(np.ceil(y_max)))
     return picture[top : max(top, bottom), left : max(left, right)].copy()
+
+
+def resized(picture: Picture, scale: Fraction) -> Picture:
+    """Scale a picture up or down. The result may be `picture` itself."""
+    if scale == 1:
+        return picture
+    height, width = picture.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
 def resize_to_long_side(picture: Picture, long_side: int) -> Picture:

@@ -11,8 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import av
 from av.container import OutputContainer
@@ -73,18 +72,26 @@ def copy_time_base(probe: Probe) -> Fraction:
 
 
 def rewrite_span(
-    open_source: Opener, probe: Probe, first_cell: int, end_cell: int, paint: Paint, encoding: Encoding, path: Path
+    open_source: Opener,
+    probe: Probe,
+    first_cell: int,
+    end_cell: int,
+    paint: Paint,
+    encoding: Encoding,
+    file: IO[bytes],
 ) -> Piece:
-    """Write the copy of a span of a video to `path`: the displayed frames of the cells [first_cell, end_cell).
+    """Write the copy of a span of a video to an empty file: the displayed frames of the cells [first_cell, end_cell).
 
     end_cell: OPEN_END (-1) means the end of the video.
 
     Raises DataError if the source cannot be decoded. Damaged places are copied as they are displayed.
     """
     try:
-        return _rewrite(open_source, probe, first_cell, end_cell, paint, encoding, path, careful=False)
+        return _rewrite(open_source, probe, first_cell, end_cell, paint, encoding, file, careful=False)
     except Damaged:
-        return _rewrite(open_source, probe, first_cell, end_cell, paint, encoding, path, careful=True)
+        file.seek(0)
+        file.truncate()
+        return _rewrite(open_source, probe, first_cell, end_cell, paint, encoding, file, careful=True)
 
 
 def _rewrite(
@@ -94,7 +101,7 @@ def _rewrite(
     end_cell: int,
     paint: Paint,
     encoding: Encoding,
-    path: Path,
+    file: IO[bytes],
     *,
     careful: bool,
 ) -> Piece:
@@ -104,7 +111,7 @@ def _rewrite(
     screen = PlanarScreen(probe, encoding.scale)
     num_frames, start, end = 0, 0, 0
     with (
-        av.open(path, "w", format=PIECE_FORMAT) as output,
+        av.open(file, "w", format=PIECE_FORMAT) as output,
         contextlib.closing(ahead(_timed(source, screen, probe), FRAMES_AHEAD)) as frames,  # pyright: ignore[reportArgumentType]
     ):
         encoder: VideoCodecContext | None = None

@@ -11,7 +11,7 @@ BLACK = np.zeros((120, 200, 3), np.uint8)
 
 def test_a_box_is_drawn_in_the_colour_of_its_id_around_the_person() -> None:
     drawn = draw_people(BLACK, np.array([[50.0, 40, 90, 110]]), [2], ["2"])
-    assert tuple(drawn[110, 70]) == tuple(drawn[75, 50]) == COLOURS[1]
+    assert tuple(drawn[109, 70]) == tuple(drawn[75, 50]) == COLOURS[1]
     assert not drawn[75, 70].any()
     assert not BLACK.any()
 

@@ -49,9 +49,9 @@ def copy(
     pieces: list[tuple[Piece, Callable[[], str]]] = []
     for span in spans:
         path = folder / f"{span.first_cell}.piece"
-        made = rewrite_span(
-            open_source, probed, span.first_cell, span.end_cell, paint, encoding or Encoding("libx264"), path
-        )
+        how = encoding or Encoding("libx264")
+        with path.open("wb") as file:
+            made = rewrite_span(open_source, probed, span.first_cell, span.end_cell, paint, how, file)
         pieces.append((Piece.from_json(made.to_json()), lambda path=path: str(path)))
     target = folder / "copy.mp4"
     remark = join_pieces(open_source, probed, pieces, target, closes_up=closes_up)
