@@ -12,7 +12,7 @@ READY := .venv/.ready
 LOCK := $(RUN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url
 FAST := not slow and not gpu
 
-.PHONY: help setup demo test test-slow test-gpu lint format bench lock clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench docs lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ format: $(READY) ## put the code into its format
 
 bench: $(READY) ## measure Ray's share of the time: CLIP=FILE, and CONFIG=FILE for other models
 	$(RUN)/rollcall bench overhead $(if $(CLIP),--clip $(CLIP)) $(if $(CONFIG),--config $(CONFIG))
+
+docs: $(READY) ## make the pages of docs/ that come from the code
+	$(RUN)/python -m pipeline.tables_page > docs/tables.md
+	$(RUN)/python -m jobs.cli.commands_page > docs/commands.md
 
 # One version of a package for every Python: otherwise Python 3.12 has other pixels and numbers than 3.11.
 # infra/requirements.lock is the part of it that a container needs.

@@ -98,6 +98,10 @@ class Output:
         """Return one row per pair of tracklets that was compared, with its scores and the outcome."""
         return self.table("links", video, columns)
 
+    def crossings(self, video: Videos = None, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return one row per person who crosses a line, a side of the picture, or the border of a zone."""
+        return self.table("crossings", video, columns)
+
     def sequences(self, video: Videos = None, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return one row per person of a file in a sequence, with the number of that person in the whole sequence."""
         return self.table("sequences", video, columns)

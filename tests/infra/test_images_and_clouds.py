@@ -125,7 +125,7 @@ def commands() -> list[str]:
     """Return every command line of the program in these files."""
     jobs = [ray_job(document) for _, document in documents("RayJob", "RayCronJob")]
     texts = [job["entrypoint"] for job in jobs if job]
-    texts += COMMAND.findall((INFRA / "README.md").read_text())
+    texts += COMMAND.findall((INFRA.parent / "docs" / "cluster.md").read_text())
     return [text.replace("\\\n", " ") for text in texts]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import rollcall
 from jobs import demo
 from jobs.demo import FPS, SECONDS_PER_SHOT, STORY, make_clip, names_of, verdicts_on_estimates, verdicts_on_people
 from pipeline.config import load
@@ -17,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.media.cuts import find_shots
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probing import probe
+from tests.bench import readme_front
 from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +148,7 @@ def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_lef
     assert "the astronaut is in shots 1, 5: person 1: right" in first
     assert "WRONG" not in first
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    check_readme(rollcall.read(tmp_path).persons())
     if SHARED.is_dir():
         check_contract(tmp_path)
     uri = pd.read_parquet(tmp_path / "videos").uri.item()
@@ -155,6 +158,18 @@ def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_lef
     second = run()
     assert "1 unchanged" in second
     assert verdict_lines(second) == verdict_lines(first)
+
+
+def check_readme(persons: pd.DataFrame) -> None:
+    """Check that the README shows these persons. Another kind of CPU may round an age otherwise."""
+    heading, _, *lines = readme_front.table_in(readme_front.README.read_text()).splitlines()
+    columns = heading.strip("| ").split(" | ")
+    shown = pd.DataFrame([line.strip("| ").split(" | ") for line in lines], columns=pd.Index(columns))
+    assert columns == readme_front.COLUMNS
+    same = ["file", "person_id", "start_s", "end_s", "gender"]
+    assert shown[same].to_numpy().tolist() == persons[same].astype(str).to_numpy().tolist()
+    ages = ["age", "age_low", "age_high"]
+    assert shown[ages].astype(float).to_numpy() == pytest.approx(persons[ages].to_numpy(), abs=1.0)
 
 
 def check_contract(output: Path) -> None:
