@@ -10,7 +10,6 @@ clock starts at the signal to begin. It stops when the driver learns that the cl
 published it.
 """
 
-import json
 import os
 import time
 from collections import defaultdict
@@ -23,7 +22,6 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.cli import console
-from pipeline import rows
 from pipeline.config import Config
 from pipeline.errors import DataError, UserError
 from pipeline.flow import cluster, ray_engine
@@ -33,7 +31,7 @@ from pipeline.flow.stage import PoolOfStages, Splitter
 from pipeline.media.ahead import ahead
 from pipeline.media.probing import probe
 from pipeline.planning import recipe
-from pipeline.planning.spans import RowOfSpan, span_row, spans_to_decode
+from pipeline.planning.spans import SpanRow, span_rows, spans_to_decode
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.source_files import opener
@@ -153,7 +151,7 @@ class PlainLoop:
     def _observed(self, work: Work, timing: Timing) -> Iterator[pa.Table]:
         for row in work.rows:
             before = time.perf_counter()
-            for chunk in self._observe(_span(row)):
+            for chunk in self._observe(row.table()):
                 timing.stages["observe"] += time.perf_counter() - before
                 yield chunk
                 before = time.perf_counter()
@@ -198,7 +196,7 @@ def _waiting(pools: Sequence[PoolOfStages], warm_up: Work, go: Path) -> list[Poo
     return [replace(first, stages=(observe, *others)), *rest]
 
 
-def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) -> Splitter:
+def _build_waiting(build: Callable[[], Splitter], warm_up: SpanRow, go: Path) -> Splitter:
     observe = build()
     is_warm = False
 
@@ -207,8 +205,8 @@ def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) 
         if not is_warm:
             # The warm-up comes first whatever row arrives, because an actor of Ray Data may take its rows out of order.
             is_warm = True
-            yield from observe(_span(warm_up))
-        if row.equals(_span(warm_up)):
+            yield from observe(warm_up.table())
+        if row.equals(warm_up.table()):
             return
         if not go.exists():
             started = time.perf_counter()
@@ -219,10 +217,6 @@ def _build_waiting(build: Callable[[], Splitter], warm_up: RowOfSpan, go: Path) 
         yield from observe(row)
 
     return wait_and_observe
-
-
-def _span(row: RowOfSpan) -> pa.Table:
-    return pa.Table.from_pylist([json.loads(row)], rows.SPAN)
 
 
 def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
@@ -244,7 +238,7 @@ def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
         priors=recipe.priors(recipe.registry_likenesses(config, registry)),
     )
     spans = spans_to_decode(probed, config, [])
-    return Work(job=job, rows=tuple(span_row(video_id, uri, probed, span) for span in spans))
+    return Work(job=job, rows=span_rows(video_id, uri, probed, spans))
 
 
 def differing_files(first: Store, second: Store) -> list[str]:

@@ -71,7 +71,7 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
     job = VideoJob(
         video_id=video_id,
         uri=content.uri,
-        probe=probed,
+        probe=probed.without_keyframes(),
         chunks=plan.durable,
         csv_names=tuple(record.index.csv_names(video_id)),
         ledger=Ledger(record.store, plan.keys),
@@ -86,6 +86,6 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
     left = spans.spans_to_decode(probed, record.config, kept)
     return Work(
         job,
-        rows=tuple(spans.span_row(video_id, content.uri, probed, span) for span in left),
-        faces=tuple(spans.faces_row(video_id, content.uri, span, key) for span, key in plan.faces),
+        rows=spans.span_rows(video_id, content.uri, probed, left),
+        faces=tuple(spans.FacesRow(video_id, content.uri, *span, key) for span, key in plan.faces),
     )

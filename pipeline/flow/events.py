@@ -4,13 +4,11 @@ A run is a generator of events. Its caller keeps the run record and reports to t
 durable objects, never from the order of rows.
 """
 
-import json
 import time
 import traceback
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pyarrow as pa
 
@@ -18,7 +16,7 @@ from pipeline.errors import DataError, LeaseError, MachineError, PassingError, U
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
-from pipeline.planning.spans import RowOfSpan
+from pipeline.planning.spans import FacesRow, SpanRow
 from pipeline.storage.ledger import ChunkSpan, is_whole
 from pipeline.video.job import PublishedVideo, VideoJob
 from pipeline.video.parts import RunParts
@@ -109,8 +107,8 @@ class Work:
     """
 
     job: VideoJob
-    rows: tuple[RowOfSpan, ...] = ()
-    faces: tuple[RowOfSpan, ...] = ()
+    rows: tuple[SpanRow, ...] = ()
+    faces: tuple[FacesRow, ...] = ()
     durable: set[ChunkSpan] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -139,24 +137,14 @@ class Work:
         """Return whether all chunks of the video are durable."""
         return is_whole(sorted(self.durable))
 
-    def rows_left(self) -> tuple[RowOfSpan, ...]:
+    def rows_left(self) -> tuple[SpanRow, ...]:
         """Return the spans that still have chunks to make, each without its durable chunks."""
-        left = (without_durable(row, self.durable) for row in self.rows)
+        left = (row.without_durable(self.durable) for row in self.rows)
         return tuple(row for row in left if row is not None)
 
-    def faces_left(self) -> tuple[RowOfSpan, ...]:
+    def faces_left(self) -> tuple[FacesRow, ...]:
         """Return the chunks whose kept faces are still to be estimated."""
-        chunks = ((row, json.loads(row)) for row in self.faces)
-        return tuple(row for row, chunk in chunks if (chunk["first_cell"], chunk["end_cell"]) not in self.durable)
-
-
-def without_durable(row: RowOfSpan, durable: Collection[ChunkSpan]) -> RowOfSpan | None:
-    """Return a row of rows.SPAN that also names the chunks in `durable` among those that need no work, or None if
-    none needs work. It already names chunks whose frames are durable and whose faces are estimated by another row."""
-    span = json.loads(row)
-    chunks = list(pairwise((*span["borders"], span["end_cell"])))
-    made = [first for first, end in chunks if first in span["durable"] or (first, end) in durable]
-    return None if len(made) == len(chunks) else json.dumps(span | {"durable": made})
+        return tuple(row for row in self.faces if (row.first_cell, row.end_cell) not in self.durable)
 
 
 def finish_video(last: VideoJob | RelinkJob, run_parts: RunParts) -> VideoDone | VideoFailed | VideoDeferred:

@@ -15,10 +15,11 @@ from pipeline.child import Child, ChildDiedError
 from pipeline.errors import UserError
 from pipeline.flow import journal, metrics
 from pipeline.flow.deferrals import Deferrals
-from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up, without_durable
+from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up
 from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import WORKER_DIED, PoolOfStages
+from pipeline.planning.spans import SpanRow
 from pipeline.video.relink import RelinkJob
 
 POLL_S = 0.5
@@ -116,7 +117,7 @@ def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker, defer
     to_map = list(progress.videos.values())
     while to_map or deferrals.is_waiting:
         for video in to_map:
-            for task in [*(Map(row, of_faces=True) for row in video.faces_left()), *map(Map, video.rows_left())]:
+            for task in map(Map, [*video.faces_left(), *video.rows_left()]):
                 if progress.is_wanted(video.job.video_id):
                     yield from _map(task, video, progress, maps, worker)
             yield from _publish(progress, maps, worker)
@@ -132,11 +133,11 @@ def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWo
     loads = 0
     while True:
         at: int | None = None
-        row = task.row if task.of_faces else without_durable(task.row, video.durable)
+        row = task.row.without_durable(video.durable) if isinstance(task.row, SpanRow) else task.row
         if row is None:  # it died after its last chunk had become durable
             return
         try:
-            for message in worker.do(Map(row, task.of_faces), _patience_s(pools)):
+            for message in worker.do(Map(row), _patience_s(pools)):
                 if isinstance(message, At):
                     at = message.pool
                 else:

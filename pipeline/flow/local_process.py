@@ -3,7 +3,6 @@
 One process does all the work of a run. It loads models and trackers once, for every video and for the reduce.
 """
 
-import json
 import os
 import pickle
 import traceback
@@ -18,7 +17,7 @@ from pipeline.flow import journal
 from pipeline.flow.events import Event, event_of, finish_video
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
-from pipeline.planning.spans import RowOfSpan
+from pipeline.planning.spans import FacesRow, SpanRow
 from pipeline.storage import event_log
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import track_here
@@ -35,11 +34,14 @@ class Map:
     """Task: make the chunks of a row durable.
 
     row: a span, or a chunk with kept faces.
-    of_faces: whether the row is one of kept faces.
     """
 
-    row: RowOfSpan
-    of_faces: bool = False
+    row: SpanRow | FacesRow
+
+    @property
+    def of_faces(self) -> bool:
+        """Whether the row is one of kept faces."""
+        return isinstance(self.row, FacesRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,7 @@ class TaskRunner:
         if of_faces not in self._workers:
             self._workers[of_faces] = [Worker(pool) for pool in pools]
         if isinstance(task, Map):
-            row = pa.Table.from_pylist([json.loads(task.row)], pools[0].stages[0].needs)
-            yield from _through(self._workers[of_faces], 0, row)
+            yield from _through(self._workers[of_faces], 0, task.row.table())
 
 
 def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At | Event]:

@@ -1,7 +1,6 @@
 """Run the flow on Ray. It maps the rows through the pools and publishes each video as soon as its last chunk is
 durable."""
 
-import json
 import queue
 import threading
 import time
@@ -34,8 +33,8 @@ from pipeline.flow.events import (
     worker_died,
 )
 from pipeline.flow.local_tasks import TRIES, WORKER_DIED
+from pipeline.flow.ray_feed import Feed, Rows
 from pipeline.flow.stage import PoolOfStages, Worker
-from pipeline.planning.spans import RowOfSpan
 from pipeline.storage.event_log import EventTarget
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
@@ -157,21 +156,21 @@ def _start_mapping(
     arrivals: "queue.Queue[Any]",
 ) -> int:
     """Start the maps that `work` needs, in a thread. Return their number, which may be 0."""
-    spans = [row for video in work for row in video.rows_left()]
-    faces = [row for video in work for row in video.faces_left()]
+    spans: Rows = [row for video in work for row in video.rows_left()]
+    faces: Rows = [row for video in work for row in video.faces_left()]
     maps = [(rows, chosen) for rows, chosen in ((faces, pools_from_kept_faces), (spans, pools)) if rows]
     if maps:
         threading.Thread(target=_map_all, args=(maps, arrivals), daemon=True).start()
     return len(maps)
 
 
-def _map_all(maps: Sequence[tuple[Sequence[RowOfSpan], Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
+def _map_all(maps: Sequence[tuple[Rows, Sequence[PoolOfStages]]], arrivals: "queue.Queue[Any]") -> None:
     """Run one map after the other, because the pools of two maps would not fit side by side."""
     for rows, pools in maps:
         _map(rows, pools, arrivals)
 
 
-def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
+def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]") -> None:
     """Put every row that comes out of the pools into `arrivals`. At the end put None, or the exception that ended
     the map."""
     try:
@@ -184,7 +183,7 @@ def _map(spans: Sequence[RowOfSpan], pools: Sequence[PoolOfStages], arrivals: "q
         context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
             object_store_memory=ROWS_BETWEEN_POOLS_BYTES
         )
-        dataset = ray.data.from_items([json.loads(span) for span in spans], override_num_blocks=len(spans))
+        dataset = ray.data.read_datasource(Feed(rows), override_num_blocks=1, num_cpus=0)
         for pool in pools:
             dataset = _extend(dataset, pool)
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -40,6 +40,7 @@ from jobs.cli.options import STARTER
 from jobs.shared.checks import verified_models
 from jobs.shared.processing import work_through
 from jobs.shared.run_record import RunRecord
+from pipeline.child import Child
 from pipeline.config import load
 from pipeline.flow import local_engine, pools
 from pipeline.flow.events import ChunkDone, Event
@@ -134,12 +135,11 @@ def simulating(simulation: Simulation, observer: Observer) -> Iterator[None]:
         noted(record, event)
         observer.see(event)
 
-    program = local_engine.PROGRAM.replace("pipeline.flow.local_process", "tests.bench.simulated_archive")
     with (
         mock.patch.object(pools, "pools_from_pixels", lambda *options: simulation.pools(made(*options))),
         mock.patch.object(pools, "pools_from_kept_faces", lambda *options: simulation.pools(made_of_faces(*options))),
         mock.patch.object(catalog, "probe_all", simulation.probe_all),
-        mock.patch.object(local_engine, "PROGRAM", program),
+        mock.patch.object(local_engine, "Child", lambda _, files: Child("tests.bench.simulated_archive", files)),
         mock.patch.object(RunRecord, "note", note),
     ):
         yield

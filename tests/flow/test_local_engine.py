@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone, Vid
 from pipeline.flow.local_engine import WorkerDiedError, WorkerProcess, run
 from pipeline.flow.local_process import At, Map, Publish, Task, TaskRunner
 from pipeline.flow.pools import Maps
-from pipeline.planning.spans import span_row
+from pipeline.planning.spans import SpanRow, span_rows
 from pipeline.storage import tables
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -70,8 +71,8 @@ def work(ledger: Ledger, video_id: str = "v", *, is_durable: bool = False) -> Wo
         for span in CHUNKS:
             ledger.commit(video_id, span, *chunk(FILM, FILM.frames(), span))
     one = job_of(FILM, CHUNKS if is_durable else [], ledger, configured(), video_id)
-    row = span_row(video_id, one.uri, one.probe, PlannedSpan(0, -1, (0, 2), ()))
-    return Work(job=one, rows=() if is_durable else (row,))
+    rows = span_rows(video_id, one.uri, one.probe, [PlannedSpan(0, -1, (0, 2), ())])
+    return Work(job=one, rows=() if is_durable else rows)
 
 
 def told(events: Sequence[Event]) -> list[tuple[str, ...]]:
@@ -108,9 +109,8 @@ def test_a_worker_that_dies_once_is_replaced_and_what_is_durable_is_not_done_aga
     made = maps(ledger, committing={("v", 2): lambda: deaths.pop()() if deaths else None})
     worker = WorkerHere(made)
     assert told(list(run([work(ledger)], made, worker, Deferrals(())))) == DONE
-    first, second = (task for task in worker.given if isinstance(task, Map))
-    assert '"durable": []' in first.row
-    assert '"durable": [0]' in second.row
+    rows = [task.row for task in worker.given if isinstance(task, Map)]
+    assert [row.durable for row in rows if isinstance(row, SpanRow)] == [(), (0,)]
     assert not marks(ledger)
 
 
@@ -137,10 +137,10 @@ def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledge
 def test_a_row_keeps_the_chunks_that_it_says_need_no_work(ledger: Ledger) -> None:
     """Among them are chunks whose kept faces are estimated by another row."""
     one = job_of(FILM, [], ledger, configured(), "v")
-    rows = [span_row("v", one.uri, one.probe, PlannedSpan(0, -1, (0, 2), durable)) for durable in ((0,), (0, 2))]
-    video = Work(job=one, rows=tuple(rows))
+    spans = [PlannedSpan(0, -1, (0, 2), durable) for durable in ((0,), (0, 2))]
+    video = Work(job=one, rows=span_rows("v", one.uri, one.probe, spans))
     (left,) = video.rows_left()
-    assert json.loads(left)["durable"] == [0]
+    assert left.durable == (0,)
     video.durable.add((2, -1))
     assert video.rows_left() == ()
 
@@ -161,8 +161,9 @@ def test_a_place_that_is_asleep_for_a_while_costs_a_video_only_time(ledger: Ledg
     worker = WorkerHere(made)
     events = told(list(run([work(ledger), work(ledger, "w")], made, worker, Deferrals((0.0, 0.0)))))
     assert events == [("chunk", "v"), *[(kind, "w") for kind, _ in DONE], ("chunk", "v"), ("done", "v")]
-    rows = [json.loads(task.row) for task in worker.given if isinstance(task, Map)]
-    assert [row["durable"] for row in rows if row["video_id"] == "v"] == [[], [0], [0]]
+    rows = [task.row for task in worker.given if isinstance(task, Map)]
+    durable = [row.durable for row in rows if isinstance(row, SpanRow) and row.video_id == "v"]
+    assert durable == [(), (0,), (0,)]
     assert not marks(ledger)
 
 
@@ -262,12 +263,13 @@ LONELY = """
 import json, sys
 from pipeline.flow.local_process import Map
 from pipeline.flow.local_engine import WorkerProcess
+from pipeline.planning.spans import SpanRow
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from tests.flow import misdeeds
 ledger = Ledger(Store(sys.argv[1]), Keys("o", "e"))
 worker = WorkerProcess(misdeeds.maps(ledger, {}, observing={("v", 2): misdeeds.hang}))
-for message in worker.do(Map(sys.argv[2]), 600):
+for message in worker.do(Map(SpanRow(**json.loads(sys.argv[2]))), 600):
     print(worker._child._process.pid, flush=True)
 """
 
@@ -275,7 +277,7 @@ for message in worker.do(Map(sys.argv[2]), 600):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
 def test_a_worker_does_not_outlive_whom_it_works_for(ledger: Ledger, how: signal.Signals) -> None:
     driver = subprocess.Popen(
-        [sys.executable, "-c", LONELY, ledger.store.uri, work(ledger).rows[0]],
+        [sys.executable, "-c", LONELY, ledger.store.uri, json.dumps(asdict(work(ledger).rows[0]))],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

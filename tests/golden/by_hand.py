@@ -1,20 +1,17 @@
 """Run the whole flow without Ray: the same stages and the same reduce, one after the other in this process."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.config import load
 from pipeline.flow.pools import pools_from_pixels
 from pipeline.flow.stage import Stage, Worker
 from pipeline.media.probing import probe
 from pipeline.planning import recipe
-from pipeline.planning.spans import span_row, spans_to_decode
+from pipeline.planning.spans import span_rows, spans_to_decode
 from pipeline.storage import records, tables
 from pipeline.storage.blobs import fetch
 from pipeline.storage.ledger import Ledger
@@ -60,8 +57,8 @@ def make_durable(
         Worker(replace(pool, stages=tuple(_remembered(stage, (*map(str, files), *settings)) for stage in pool.stages)))
         for pool in pools
     ]
-    for span in missing:
-        rows = [pa.Table.from_pylist([json.loads(span_row(video_id, str(video), probed, span))])]
+    for span in span_rows(video_id, str(video), probed, missing):
+        rows = [span.table()]
         for worker in workers:
             rows = [out for row in rows for out in worker(row)]
         assert all(row["error"].null_count == 1 for row in rows), [row["error"].to_pylist() for row in rows]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from jobs.bench import app
 from jobs.benchmarks import startup
-from jobs.benchmarks.overhead import PlainLoop, _build_waiting, _span, differing_files
+from jobs.benchmarks.overhead import PlainLoop, _build_waiting, differing_files
 from pipeline import rows
 from pipeline.errors import UserError
 from pipeline.flow.events import Work
@@ -41,7 +41,7 @@ def stage(name: str, core: Callable[..., Any]) -> Stage:
 def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile(tmp_path: Path) -> None:
     job = builders.job(FILM, [2], str(tmp_path / "plain"))
     (span,) = spans.spans_to_decode(job.probe, job.config, [])
-    work = Work(job=replace(job, chunks=()), rows=(spans.span_row("v", job.uri, job.probe, span),))
+    work = Work(job=replace(job, chunks=()), rows=spans.span_rows("v", job.uri, job.probe, [span]))
     is_observing_second = threading.Event()
 
     def observe(row: pa.Table) -> Iterator[pa.Table]:
@@ -136,7 +136,7 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
 def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_path: Path, order: list[str]) -> None:
     job = builders.job(FILM, [], str(tmp_path))
     (span,) = spans.spans_to_decode(job.probe, job.config, [])
-    row = {name: spans.span_row(name, f"/in/{name}", job.probe, span) for name in ("picture", "clip")}
+    row = {name: spans.span_rows(name, f"/in/{name}", job.probe, [span])[0] for name in ("picture", "clip")}
     go, arrived = tmp_path / "go", []
 
     def observe(table: pa.Table) -> Iterator[pa.Table]:
@@ -147,7 +147,7 @@ def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_pat
     word = threading.Timer(0.3, go.touch)
     word.start()
     for name in order:
-        list(worker(_span(row[name])))
+        list(worker(row[name].table()))
     word.join()
     assert arrived == [("picture", False), ("clip", True), ("clip", True)]
     (waited,) = tmp_path.glob("waited-*")

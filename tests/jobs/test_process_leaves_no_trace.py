@@ -6,7 +6,6 @@ to new ones. The worker of the local engine works in this process instead of its
 replace pictures and models.
 """
 
-import json
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -287,11 +286,11 @@ class Seat:
     num_known: int = 0
 
 
-def map_anyhow(scene: Scene, spans: Sequence[str], pools: Sequence[PoolOfStages], arrivals: Any) -> None:
+def map_anyhow(scene: Scene, rows_to_map: ray_engine.Rows, pools: Sequence[PoolOfStages], arrivals: Any) -> None:
     """Pass rows through the pools in any order, in place of ray_engine._map."""
     try:
         waiting: list[list[pa.Table]] = [[] for _ in pools]
-        waiting[0] = [pa.Table.from_pylist([json.loads(span)]) for span in spans]
+        waiting[0] = [row.table() for row in rows_to_map]
         seats = [[Seat(Worker(pool)) for _ in range(n)] for pool, n in zip(pools, scene.attempt.workers, strict=False)]
         while True:
             able = [(at, seat) for at, of in enumerate(seats) for seat in of if seat.row is not None or waiting[at]]
