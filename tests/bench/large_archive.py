@@ -54,6 +54,7 @@ ROW = (
     "{engine:7} {run:7} {chunks:8,} {first_s:7.1f} {first_cpu_s:7.1f} {ms_first:7.2f} {ms_last:7.2f} {ms:7.2f} "
     "{growth_kb:8.3f} {first_mb:8.1f} {end_mb:8.1f}"
 )
+NODES_ROW = "{nodes:5} {chunks:7,} {chunks_per_s:9.2f} {share_of_linear:10.1%}"
 HEAD = "engine  run       chunks   first  CPU s  ms first    last     all    kB      MB first      end"
 
 
@@ -175,20 +176,18 @@ def run(place: Path, simulation: Simulation, observer: Observer, engine: str, *s
 
 def measure(
     place: Path, engine: str, videos: int, chunks: int, stop_at: float, profile: bool = False
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Run the archive in one fresh process until it is interrupted, and in another one until its end."""
     write_sources(place / "in", videos)
     total = videos * chunks
     stops = {"run": round(total * stop_at), "resume": total} if stop_at < 1 else {"run": total}
     done = 0
-    figures = []
     for name, stop in stops.items():
         here = ["--here", str(place), "--engines", engine, "--chunks", str(chunks), "--sleep", "0"]
         case = [*here, "--expect", str(stop - done), "--stop-at", str(stop - done if stop < total else 0)]
         row = _in_fresh_process([*case, *(["--profile"] if profile else [])])
         done += row["chunks"]
-        figures.append({"engine": engine, "run": name} | row)
-    return figures
+        yield {"engine": engine, "run": name} | row
 
 
 def measure_nodes(place: Path, nodes: int, chunks: int, sleep_s: float) -> dict[str, Any]:
@@ -258,13 +257,13 @@ def main() -> None:
         place = Path(tempfile.mkdtemp(dir=arguments.place))
         try:
             if arguments.nodes:
-                rows = [measure_nodes(place, case, arguments.chunks_per_node, arguments.sleep)]
-                print("{nodes:5} {chunks:7,} {chunks_per_s:9.2f} {share_of_linear:10.1%}".format(**rows[0]), flush=True)
+                rows = iter([measure_nodes(place, case, arguments.chunks_per_node, arguments.sleep)])
             else:
-                rows = measure(place, case, arguments.videos, arguments.chunks, arguments.stop_at, arguments.profile)
-                for row in rows:
-                    print(ROW.format(**row), flush=True)
-            figures += rows
+                size = arguments.videos, arguments.chunks
+                rows = measure(place, case, *size, arguments.stop_at, arguments.profile)
+            for row in rows:
+                print((NODES_ROW if arguments.nodes else ROW).format(**row), flush=True)
+                figures.append(row)
         finally:
             shutil.rmtree(place, ignore_errors=True)
     if arguments.json:
