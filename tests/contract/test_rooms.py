@@ -10,7 +10,12 @@ from jobs import main
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {
-    "ray": {"pipeline/flow/cluster.py", "pipeline/flow/ray_engine.py", "pipeline/flow/ray_metrics.py"},
+    "ray": {
+        "pipeline/flow/cluster.py",
+        "pipeline/flow/ray_engine.py",
+        "pipeline/flow/ray_feed.py",
+        "pipeline/flow/ray_metrics.py",
+    },
     "torch": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
     "torchvision": {"pipeline/models", "pipeline/training"},
     "ultralytics": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
