@@ -16,10 +16,12 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import Identity, Ids
 from pipeline.errors import UserError
 from pipeline.exports.coco import write_coco
+from pipeline.exports.line_counts import count_lines
 from pipeline.exports.mot import write_mot
 from pipeline.exports.people import FinishedVideo, People
 from pipeline.exports.people_csv import write_people_csv
 from pipeline.exports.subtitles import write_srt, write_vtt
+from pipeline.exports.workbook import write_workbook
 from pipeline.storage.names import Names, same
 from pipeline.storage.output_index import OutputIndex
 
@@ -36,6 +38,7 @@ class Format(StrEnum):
     MOT = "mot"
     SRT = "srt"
     VTT = "vtt"
+    XLSX = "xlsx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Request:
 
 
 TAKES_IDS = (Format.MOT, Format.COCO)
-TAKES_ZONE = (Format.CSV,)
+TAKES_ZONE = (Format.CSV, Format.XLSX)
 
 
 @app.command()
@@ -66,12 +69,13 @@ def export(
         typer.Option(
             "--format",
             help="csv: a line per person. coco: boxes as JSON. mot: boxes as MOT text. srt, vtt: subtitles of who is "
-            "in the picture. All but csv: one file per source, named as its CSV.",
+            "in the picture. xlsx: a workbook with a sheet per day. csv and xlsx are one file; the others are one file "
+            "per source, named as its CSV.",
         ),
     ],
     ids: Ids = Identity.PERSON,
     timezone: Annotated[
-        str, typer.Option(help="Time zone of dates and times of day, as Europe/Berlin. For csv.")
+        str, typer.Option(help="Time zone of dates and times of day, as Europe/Berlin. For csv and xlsx.")
     ] = "UTC",
 ) -> None:
     """Write the tables of an output in another format, under URI/export/FORMAT.
@@ -135,12 +139,22 @@ def _csv(request: Request) -> Files:
     return {place: partial(write_people_csv, request.index.store, place, request.people, request.zone)}
 
 
+def _xlsx(request: Request) -> Files:
+    place = f"{request.folder}/persons.xlsx"
+
+    def write() -> None:
+        write_workbook(request.index.store, place, request.people, request.zone, count_lines(request.index))
+
+    return {place: write}
+
+
 WRITERS: Mapping[Format, Callable[[Request], Files]] = {
     Format.CSV: _csv,
     Format.COCO: partial(_per_source, ".json", _coco),
     Format.MOT: partial(_per_source, ".txt", _mot),
     Format.SRT: partial(_per_source, ".srt", _srt),
     Format.VTT: partial(_per_source, ".vtt", _vtt),
+    Format.XLSX: _xlsx,
 }
 """The exporter of each format."""
 

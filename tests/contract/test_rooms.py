@@ -30,6 +30,7 @@ LIBRARIES = {
     "trackeval": {"pipeline/evaluation"},
     "imagehash": {"pipeline/corpora"},
     "matplotlib": {"pipeline/evaluation/plots.py", "rollcall"},
+    "xlsxwriter": {"pipeline/exports"},
     "flask": {"jobs/reviewing/page.py"},
     "PIL": {"pipeline/media", "pipeline/corpora"},
     "pillow_heif": {"pipeline/media"},
