@@ -195,9 +195,9 @@ class RunRecord:
             failure = Failure(event.stage, event.reason)
             _note_failure("video_not_relinked", "warning", event.video_id, failure, "", event.kind)
         else:
-            row = next(row for row in self.index.sources.values() if row["video_id"] == event.video_id)
+            uri = self.index.sources_of(event.video_id)[0]["uri"]
             failure = Failure(event.stage, event.reason)
-            self.quarantine(event.video_id, row["uri"], failure, kind=event.kind, bug=event.bug)
+            self.quarantine(event.video_id, uri, failure, kind=event.kind, bug=event.bug)
             self._add_run_row(event.video_id)
         if time.monotonic() - self._saved > SAVE_EVERY_S:
             with suppress(PassingError):  # the next event saves again
@@ -280,7 +280,7 @@ class RunRecord:
         """Leave a video to the next run. It keeps the tables and the state that it has."""
         _note_failure("video_deferred", "warning", video_id, failure, "", "PassingError")
         self.index.failed.pop(video_id, None)
-        uris = [uri for uri, row in self.index.sources.items() if row["video_id"] == video_id and row["current"]]
+        uris = [row["uri"] for row in self.index.sources_of(video_id) if row["current"]]
         self.deferred |= dict.fromkeys(uris, failure)
         metrics.set_value("rollcall_deferred", len(self.deferred))
 

@@ -25,8 +25,6 @@ from pipeline.storage.store import Stamp, Store
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
-NAMING = frozenset({"video_id", "csv"})
-"""The columns of a source that decide which video has which CSV."""
 NO_NEWER = "no newer tables: "
 """The beginning of the reason of a source whose tables could not be made under another configuration."""
 
@@ -59,7 +57,7 @@ class OutputIndex:
     sources: dict[str, Row] = field(default_factory=dict)
     videos: dict[str, Row] = field(default_factory=dict)
     failed: dict[str, FailedTables] = field(default_factory=dict)
-    _named: dict[str, list[Row]] | None = None
+    _of_videos: dict[str, list[Row]] | None = None
 
     @classmethod
     def load(cls, store: Store, *, refreshes: bool = False, stamps: Mapping[str, Stamp] | None = None) -> "OutputIndex":
@@ -142,7 +140,7 @@ class OutputIndex:
 
         may_write: whether unusual names are tried on the file system of the output.
         """
-        self._named = None
+        self._of_videos = None
         for row in self.vanished(listing):
             row["current"] = False
             if row["video_id"] is None and row["csv"] is None:  # a folder that could not be listed
@@ -203,14 +201,17 @@ class OutputIndex:
     def csv_names(self, video_id: str) -> list[str]:
         """Return the names of the CSV files of a video: one per current source, or per former source if none is
         current."""
-        if self._named is None:
-            self._named = defaultdict(list)
-            for row in self.sources.values():
-                if row["csv"] is not None:
-                    self._named[row["video_id"]].append(row)
-        named = self._named.get(video_id, [])
+        named = [row for row in self.sources_of(video_id) if row["csv"] is not None]
         current = [row for row in named if row["current"]]
         return sorted(row["csv"] for row in current or named)
+
+    def sources_of(self, video_id: str) -> list[Row]:
+        """Return the sources of a video, current ones and others."""
+        if self._of_videos is None:
+            self._of_videos = defaultdict(list)
+            for row in self.sources.values():
+                self._of_videos[row["video_id"]].append(row)
+        return self._of_videos.get(video_id, [])
 
     def file_names(self, video_id: str) -> list[str]:
         """Return the names of a video's files without suffix: those of its CSVs, or its id if no source has a CSV
@@ -221,8 +222,8 @@ class OutputIndex:
     def set_source(self, uri: str, **values: Any) -> None:
         """Set columns of the source at `uri`."""
         self.sources[uri] |= values
-        if values.keys() & NAMING:
-            self._named = None
+        if "video_id" in values:
+            self._of_videos = None
 
     def follow_videos(self) -> None:
         """Copy the status of each video to its sources."""
