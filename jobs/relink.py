@@ -21,8 +21,10 @@ from jobs.shared.holding import holding
 from jobs.shared.run_journal import keeping_journal, submission_id
 from jobs.shared.run_json import last_success, new_run_id, run_facts
 from pipeline.config import load, restored
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, PassingError, UserError
 from pipeline.flow import journal
+from pipeline.flow.deferrals import Deferrals, in_rounds
+from pipeline.flow.sequence_ends import link_here, link_in_rounds
 from pipeline.planning.changes import Basis
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.relink import RELINKED, Relink, choose_basis, kept_chunks
@@ -33,10 +35,9 @@ from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
 from pipeline.video import sequences
 from pipeline.video.relink import relink_video
-from pipeline.video.sequence_link import link_here
 
 SHOWN_VIDEOS = 25
-FAILED = 3
+FAILED, DEFERRED = 3, 4
 
 app = typer.Typer(**PLAIN)
 
@@ -61,15 +62,15 @@ def relink(
     run_id = new_run_id()
     events = EventTarget(store.uri, run_id, submission_id())
     with holding(store, "relink", run_id, wait_lease) as held, keeping_journal(events, held):
-        num_failed = _relink_all(held, settings or [], run_id)
-    if num_failed:
-        sys.exit(FAILED)
+        status = _relink_all(held, settings or [], run_id)
+    if status:
+        sys.exit(status)
 
 
 def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
-    """Make all videos again whose knobs change. Return how many stay as they were."""
+    """Make all videos again whose knobs change. Return the exit status."""
     replacement.finish_replacing(store, store.names(WORK))
-    index = OutputIndex.load(store)
+    index, waits_s = OutputIndex.load(store), load(settings=settings).run.deferral_waits_s
     tasks = find_work(index, settings)
     bases = choose_bases(tasks)
     for config in {
@@ -79,27 +80,27 @@ def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
     kept = sum(row["status"] == "done" for row in index.videos.values()) - len(tasks)
     if not tasks:
         console.say(f"nothing to do: {_videos(kept)} made with these knobs already")
-        link_sequences(index)
-        return 0
+        return DEFERRED if link_sequences(index, waits_s) else 0
     so_already = f", {kept} so already" if kept else ""
     console.say(f"{_videos(len(tasks))} to be made again, from {_list_bases(bases)}{so_already}")
     sequences.withdraw(store, {task.video_id for task in tasks})
-    num_failed = carry_out(tasks, bases, index, run_id)
-    link_sequences(index)
+    record = carry_out(tasks, bases, index, run_id, waits_s)
+    num_deferred = len(record.deferred) + link_sequences(index, waits_s)
     video_rows.refresh(store)
-    return num_failed
+    return DEFERRED if num_deferred else FAILED if record.failed else 0
 
 
-def link_sequences(index: OutputIndex) -> None:
-    """Link the files of every sequence in which a file has changed."""
-    jobs = sequences.find_work(index)
-    failures = link_here(jobs)
-    linked = {job.name for job in jobs} - failures.keys()
+def link_sequences(index: OutputIndex, waits_s: Sequence[float]) -> int:
+    """Link the files of every sequence in which a file has changed. Return how many are left to the next run."""
+    ends = list(link_in_rounds(sequences.find_work(index), link_here, Deferrals(waits_s)))
+    linked = {end.name for end in ends if not end.why}
     for status in sequences.sequence_statuses(index):
         if status.sequence in linked:
             console.say(f"sequence {status}")
-    for name, why in failures.items():
-        console.say(f"sequence {name} is not linked: {why}")
+    for end in ends:
+        if end.why:
+            console.say(f"sequence {end.name} is not linked: {end.why}")
+    return sum(end.may_pass for end in ends)
 
 
 def check_settings(settings: Sequence[str]) -> None:
@@ -163,25 +164,22 @@ def choose_bases(tasks: Sequence[Relink]) -> list[Basis]:
     return bases
 
 
-def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputIndex, run_id: str) -> int:
-    """Publish one video after the other. Return how many stay as they were.
+def carry_out(
+    tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputIndex, run_id: str, waits_s: Sequence[float] = ()
+) -> "RelinkRecord":
+    """Publish one video after the other. Those whose storage fails for the moment are tried again in rounds.
 
     The record of the run is written however it ends.
+
+    waits_s: seconds before each round.
     """
-    record = RelinkRecord(run_id)
+    record, deferrals = RelinkRecord(run_id), Deferrals(waits_s)
+    work = {task.video_id: (task, basis) for task, basis in zip(tasks, bases, strict=True)}
     status = "failed"
     try:
-        for task, basis in zip(tasks, bases, strict=True):
-            started_at, started = datetime.now(UTC), time.perf_counter()
-            records.write_recipe(task.store, task.config_id, task.wanted.to_json())
-            try:
-                row = index.videos[task.video_id] = relink_video(task, basis)
-            except DataError as error:
-                record.failed[task.row["uri"]] = str(error)
-                named = {"video": task.video_id, "stage": "relink", "kind": "DataError", "hidden": task.row["uri"]}
-                journal.note("video_not_relinked", "warning", **named, message=str(error))
-                continue
-            record.add(task, basis, row, started_at, time.perf_counter() - started)
+        for batch in in_rounds(work, deferrals):
+            for task, basis in batch:
+                _carry_out_one(task, basis, index, record, deferrals)
         status = "done"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -190,7 +188,28 @@ def carry_out(tasks: Sequence[Relink], bases: Sequence[Basis], index: OutputInde
     finally:
         record.write(index, status)
     record.show(index.store)
-    return len(record.failed)
+    return record
+
+
+def _carry_out_one(
+    task: Relink, basis: Basis, index: OutputIndex, record: "RelinkRecord", deferrals: Deferrals
+) -> None:
+    uri, started_at, started = task.row["uri"], datetime.now(UTC), time.perf_counter()
+    named = {"video": task.video_id, "stage": "relink", "hidden": uri}
+    try:
+        records.write_recipe(task.store, task.config_id, task.wanted.to_json())
+        row = index.videos[task.video_id] = relink_video(task, basis)
+    except DataError as error:
+        record.failed[uri] = str(error)
+        journal.note("video_not_relinked", "warning", **named, kind="DataError", message=str(error))
+        return
+    except PassingError as error:
+        if not deferrals.fail(task.video_id, str(error)):
+            record.deferred[uri] = str(error)
+            journal.note("video_deferred", "warning", **named, kind="PassingError", message=str(error))
+        return
+    deferrals.succeed()
+    record.add(task, basis, row, started_at, time.perf_counter() - started)
 
 
 @dataclass(slots=True)
@@ -202,6 +221,7 @@ class RelinkRecord:
     rows: rows of `runs`, one per video made.
     done: each video made, the data that it was made from, and its row of `videos`.
     failed: reasons by uri. Says why a video stays as it was.
+    deferred: reasons by uri. Says why a video is left to the next run.
     seconds: s of work over all videos.
     """
 
@@ -210,6 +230,7 @@ class RelinkRecord:
     rows: list[dict[str, Any]] = field(default_factory=list)
     done: list[tuple[Relink, Basis, dict[str, Any]]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    deferred: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, task: Relink, basis: Basis, row: dict[str, Any], started_at: datetime, seconds: float) -> None:
@@ -246,7 +267,12 @@ class RelinkRecord:
             "command": "relink",
             **run_facts(index, task.after, config_id, task.recipe.models, self.started_at, status),
             "last_success_at": last_success(index.store),
-            "this_run": {"published": len(self.done), "quarantined": 0, "failed": len(self.failed)},
+            "this_run": {
+                "published": len(self.done),
+                "quarantined": 0,
+                "failed": len(self.failed),
+                "deferred": len(self.deferred),
+            },
             "chunks": {"done": 0, "reused": sum(row["chunks_reused"] for row in self.rows)},
             "stages": {"relink": {"seconds": round(self.seconds, 3), "gpu_seconds": 0.0}},
         }
@@ -263,6 +289,8 @@ class RelinkRecord:
             console.say(f"… and {len(self.done) - SHOWN_VIDEOS} more videos")
         for uri, why in self.failed.items():
             console.say(f"stays as it was: {uri}: {why}; process makes it again from the video")
+        for uri, why in self.deferred.items():
+            console.say(f"deferred: {uri}: {why}; run the same command again")
         persons = sum(row["num_persons"] for _, _, row in self.done)
         made = f"{_videos(len(self.done))} made again, {console.count(persons, 'person')}"
         console.say(f"{made}, in {self.seconds:.1f} s -> {store.uri}")

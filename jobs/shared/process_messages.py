@@ -142,6 +142,8 @@ def _say_totals(record: RunRecord, contents: Sequence[Content]) -> None:
         totals.append(f"{num_given_up} given up before (--retry-quarantined tries again)")
     if num_quarantined:
         totals.append(f"{num_quarantined} quarantined")
+    if record.deferred_sequences:
+        totals.append(f"{console.count(len(record.deferred_sequences), 'sequence')} deferred")
     if record.deferred:
         totals.append(f"{len(record.deferred)} deferred (run the same command again)")
     seconds = (datetime.now(UTC) - record.started_at).total_seconds()

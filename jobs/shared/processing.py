@@ -51,10 +51,10 @@ QUARANTINED, DEFERRED = 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The sources of a run that are not done at its end.
+    """What is not done at the end of a run.
 
     num_quarantined: number of sources that were given up.
-    num_deferred: number of sources that could not be reached and are left to the next run.
+    num_deferred: number of sources and sequences that could not be reached and are left to the next run.
     """
 
     num_quarantined: int
@@ -168,7 +168,8 @@ def _run(
     clear_work(index, target)
     record.close("done")
     say_results(record, contents)
-    return Outcome(len(record.unreadable) + len(record.quarantined), len(record.deferred))
+    num_deferred = len(record.deferred) + len(record.deferred_sequences)
+    return Outcome(len(record.unreadable) + len(record.quarantined), num_deferred)
 
 
 def _open_output(store: Store) -> tuple[OutputIndex, list[str]]:
@@ -222,11 +223,11 @@ def _link_sequences(engines: Engines, record: RunRecord) -> None:
     sequences.drop_ended(record.index)
     jobs = sequences.find_work(record.index)
     if jobs:
-        record.linked = [job.name for job in jobs]
         console.say(f"linking {console.count(len(jobs), 'sequence')}")
-        record.not_linked = engines.link_sequences(jobs)
-        for name, why in record.not_linked.items():
-            console.say(f"sequence {name} is not linked: {why}")
+        for end in engines.link_sequences(jobs):
+            record.note_sequence(end)
+            if end.why:
+                console.say(f"sequence {end.name} is not linked: {end.why}")
 
 
 @contextlib.contextmanager

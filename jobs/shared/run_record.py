@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.shared.run_json import run_facts
+from jobs.shared.withdrawal import has_older_tables, withdraw_tables
 from pipeline.config import Config
 from pipeline.errors import PassingError
 from pipeline.flow import journal, metrics
 from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone
+from pipeline.flow.sequence_ends import STAGE, SequenceEnd
 from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import models
-from pipeline.storage import records, replacement, video_rows
-from pipeline.storage.ledger import summary_name
+from pipeline.storage import records, video_rows
 from pipeline.storage.output_index import FailedTables, OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
@@ -71,6 +72,7 @@ class RunRecord:
     not_relinked: reasons by video_id. Says why the published data of a video was not enough to relink it.
     linked: names of the sequences that were linked in this run.
     not_linked: reasons by name of the sequence. Says why a sequence could not be linked.
+    deferred_sequences: those of them that are left to the next run.
     vanished: uris of sources that the previous run still found.
     renamed: uris of those vanished sources whose content another source has, and the uri of that source.
     last_success_at: UTC time at which the last complete run ended, or None.
@@ -95,6 +97,7 @@ class RunRecord:
     not_relinked: dict[str, str] = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
     not_linked: dict[str, str] = field(default_factory=dict)
+    deferred_sequences: set[str] = field(default_factory=set)
     vanished: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     last_success_at: str | None = None
@@ -262,7 +265,7 @@ class RunRecord:
 
     def note_success(self) -> None:
         """Note that the run is complete, unless it leaves something to the next one."""
-        if not self.deferred:
+        if not self.deferred and not self.deferred_sequences:
             self.last_success_at = datetime.now(UTC).isoformat()
             self.tell_success()
 
@@ -271,6 +274,17 @@ class RunRecord:
         if self.last_success_at is not None:
             ended = datetime.fromisoformat(self.last_success_at)
             metrics.set_value("rollcall_last_success_timestamp_s", ended.timestamp())
+
+    def note_sequence(self, end: SequenceEnd) -> None:
+        """Record how the work on a sequence ended."""
+        self.linked.append(end.name)
+        if end.why:
+            self.not_linked[end.name] = end.why
+            outcome = "deferred" if end.may_pass else "not_linked"
+            level = "warning" if end.may_pass else "error"
+            journal.note(f"sequence_{outcome}", level, stage=STAGE, kind=end.kind, message=end.why)
+        if end.may_pass:
+            self.deferred_sequences.add(end.name)
 
     def sequence_statuses(self) -> list[sequences.SequenceStatus]:
         """Return the sequences that were linked in this run."""
@@ -294,30 +308,14 @@ class RunRecord:
         """
         _note_failure("video_quarantined", "error", video_id, failure, uri, kind, traceback=bug)
         self.quarantined[video_id] = failure
-        if self._has_older_tables(video_id):
+        if has_older_tables(self.index, video_id):
             self.kept.add(video_id)
             self.index.failed[video_id] = FailedTables(self.config_id, failure.stage, failure.reason)
             return
-        records.hide_video(self.store, video_id)  # its tables may be half-written
-        self.store.delete(summary_name(video_id))
-        records.delete_tables(self.store, video_id)
-        for name in self.index.csv_names(video_id):
-            self.store.delete(name)
+        withdraw_tables(self.index, video_id)
         row = records.quarantined_row(video_id, uri, self.config_id, failure.stage, failure.reason)
         self.index.videos[video_id] = row
         records.write_video(self.store, row)
-
-    def _has_older_tables(self, video_id: str) -> bool:
-        """Return whether a video has whole tables of an earlier run. A replacement of them that died is finished or
-        undone first."""
-        if self.index.videos.get(video_id, {}).get("status") != "done":
-            return False
-        replacement.finish_replacing_video(self.store, video_id)
-        row = records.read_video(self.store, video_id)
-        if row is None or row["status"] != "done":
-            return False
-        self.index.videos[video_id] = row
-        return True
 
     def _note_published(self, video_id: str, event: VideoDone) -> None:
         cost, row = self.costs[video_id], self.run_rows[-1]

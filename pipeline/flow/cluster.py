@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ import ray.data  # the import sets up Ray Data's logger, so it comes before star
 import ray.exceptions
 
 from pipeline.config import Config, Pool, cluster_address
-from pipeline.errors import FULL, LeaseError, MachineError, UserError, shortage
+from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow.stage import PoolOfStages
 from pipeline.models.gpu import card
 
@@ -44,6 +45,7 @@ FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_FOLDER = 40
 """Bytes of a folder's path. Ray adds 65, and Linux refuses a socket whose path has more than 107."""
 CONNECT_S = 10
+CONNECT_WAIT_S = 5.0
 STOP_S = 10
 VITAL = frozenset({"raylet", "gcs_server"})
 """Processes of Ray that this one cannot leave in peace when they have died."""
@@ -75,6 +77,8 @@ RAYS_WORDS = (
     ),
 )
 """Messages for the errors that Ray itself raises, by their classes."""
+MAY_PASS = (ConnectionError, TimeoutError, ray.exceptions.GetTimeoutError, ray.exceptions.RaySystemError)
+"""What connecting to a cluster raises if its head is busy or still comes up."""
 # A call to Ray after the end of a run would start another Ray. Ray reads the variable for this when it is imported, so
 # a variable set here would come too late.
 ray._private.auto_init_hook.enable_auto_connect = False
@@ -93,7 +97,7 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with _same_end():
         if address := cluster_address(config):
-            _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS")
+            _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS", say)
         elif not ray.is_initialized():
             _start_here(config, say)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -150,7 +154,7 @@ def _plain(error: BaseException) -> Exception | None:
     bug."""
     causes = [link for link in _chain(error) if not isinstance(link, ray.exceptions.RayError)]
     for cause in causes:
-        if isinstance(cause, UserError | MachineError | LeaseError):
+        if isinstance(cause, UserError | MachineError | LeaseError | PassingError):
             return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
         if isinstance(cause, OSError) and (fault := shortage(cause)):
             return fault
@@ -187,13 +191,20 @@ def _same_end() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _connect(address: str, remedy: str) -> None:
+def _connect(address: str, remedy: str, say: Callable[[str], None]) -> None:
     _check_answers(address, remedy)
-    try:
-        with _native_silence():
-            ray.init(address=address, **SILENT)
-    except Exception as error:  # no server, another version and a wrong token each raise an exception of another class
-        raise UserError(f"cannot use the Ray cluster at {address}: {_one_line(error)}; {remedy}") from error
+    for start in range(1, STARTS + 1):
+        try:
+            with _native_silence():
+                ray.init(address=address, **SILENT)
+            return
+        except Exception as error:  # no server, another version, a wrong token: each raises another class
+            if start == STARTS or not isinstance(error, MAY_PASS):
+                raise UserError(f"cannot use the Ray cluster at {address}: {_one_line(error)}; {remedy}") from error
+            say(f"the Ray cluster at {address} does not answer yet ({_one_line(error)}); trying again")
+            with suppress(Exception):
+                ray.shutdown()
+            time.sleep(CONNECT_WAIT_S)
 
 
 def _check_answers(address: str, remedy: str) -> None:

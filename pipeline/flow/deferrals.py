@@ -7,10 +7,14 @@ minutes, in rounds. After the last round it is deferred: it keeps its state, and
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pipeline.planning.outage import OutageBreaker
+
+POLL_S = 0.5
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -63,3 +67,14 @@ class Deferrals:
         for video_id in due:
             del self._due_s[video_id]
         return due
+
+
+def in_rounds(items: Mapping[str, Item], deferrals: Deferrals) -> Iterator[Sequence[Item]]:
+    """Yield all items, by name, and then those again that `deferrals` holds and whose time has come, until none is
+    left."""
+    batch = list(items.values())
+    while batch:
+        yield batch
+        while not (due := deferrals.take_due()) and deferrals.is_waiting:
+            time.sleep(POLL_S)
+        batch = [items[name] for name in due]

@@ -8,18 +8,18 @@ so its modules are imported here only when they are needed.
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
 from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
-from pipeline.flow.events import Event, Work, finish_video
-from pipeline.flow.local_engine import WorkerProcess
+from pipeline.flow.events import Event, Work
+from pipeline.flow.local_engine import PublisherHere, WorkerProcess
 from pipeline.flow.pools import Maps
-from pipeline.video.parts import track_here
+from pipeline.flow.sequence_ends import LinkAll, SequenceEnd, link_here, link_in_rounds
 from pipeline.video.relink import RelinkJob
-from pipeline.video.sequence_link import link_here
 from pipeline.video.sequences import SequenceJob
 
 SMALL_FRAMES = 1_000
@@ -71,26 +71,28 @@ class Engines:
             from pipeline.flow import ray_engine
 
             yield from ray_engine.run(work, self._maps.whole, self._config, self._maps.kept_faces)
-        elif len(relinks) < len(work):
-            deferrals = Deferrals(self._config.run.deferral_waits_s)
-            yield from local_engine.run(work, self._maps, self._worker, deferrals)
         else:
-            yield from (finish_video(job, track_here) for job in relinks)
+            worker = self._worker if len(relinks) < len(work) else PublisherHere()
+            yield from local_engine.run(work, self._maps, worker, Deferrals(self._config.run.deferral_waits_s))
 
-    def link_sequences(self, jobs: Sequence[SequenceJob]) -> dict[str, str]:
-        """Link the files of each sequence. Return, by name, the reasons why some are not linked."""
+    def link_sequences(self, jobs: Sequence[SequenceJob]) -> Iterator[SequenceEnd]:
+        """Link the files of each sequence. Yield how the work on each of them ends."""
+        yield from link_in_rounds(jobs, self._link_all(jobs), Deferrals(self._config.run.deferral_waits_s))
+
+    def _link_all(self, jobs: Sequence[SequenceJob]) -> LinkAll:
+        """Return the function that links these sequences, here or on Ray."""
         num_files = sum(len(job.members) for job in jobs)
         # Each sequence is one task, so a single one is no faster on Ray.
         is_large = len(jobs) > 1 and num_files > SMALL_SEQUENCES
         if not self._wants_ray(is_mapped=False, is_large=is_large):
-            return link_here(jobs)
+            return link_here
         if not self._is_ray_there:
             self._start_ray()
         if not self._is_ray_there:
-            return link_here(jobs)
+            return link_here
         from pipeline.flow import ray_engine
 
-        return ray_engine.link_sequences(jobs, self._config)
+        return partial(ray_engine.link_sequences, config=self._config)
 
     def join_cluster(self) -> None:
         """Connect to the cluster that the configuration names, if no work has needed it, so that the metrics of the

@@ -8,7 +8,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -24,7 +25,10 @@ from pipeline.video.reduce import reduce_video
 from pipeline.video.relink import RelinkJob, publish_relinked
 
 PUBLISH_RETRIES = 3
-"""Number of times that the last step of a video is repeated after its worker died."""
+"""Number of times that the last step of a video, or the linking of a sequence, is repeated after its worker died."""
+
+
+Last = TypeVar("Last")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,14 +184,19 @@ def _finish(
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
 
 
-def given_up(last: VideoJob | RelinkJob) -> VideoFailed:
+def given_up(last: VideoJob | RelinkJob, deaths: str) -> VideoFailed:
     """Return the event of a video whose workers die again and again in its last step."""
-    return VideoFailed(video_id=last.video_id, stage=_stage_of(last), reason=worker_died(), kind=WORKER_DIED)
+    return VideoFailed(video_id=last.video_id, stage=_stage_of(last), reason=worker_died(deaths), kind=WORKER_DIED)
 
 
-def worker_died() -> str:
+def worker_died(deaths: str = f"{PUBLISH_RETRIES + 1} times") -> str:
     """Return the reason for giving up a video whose workers die again and again in its last step."""
-    return f"its worker died {PUBLISH_RETRIES + 1} times (memory, or a crash)"
+    return f"its worker died {deaths} (memory, or a crash)"
+
+
+def again(last: Last) -> Last:
+    """Return the last step of a video for another try, after a worker that may have published it died."""
+    return replace(last, may_be_published=True) if isinstance(last, VideoJob) else last
 
 
 def _stage_of(last: VideoJob | RelinkJob) -> str:

@@ -14,15 +14,15 @@ from typing import Protocol
 from pipeline.child import Child, ChildDiedError
 from pipeline.errors import UserError
 from pipeline.flow import journal, metrics
-from pipeline.flow.deferrals import Deferrals
-from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, given_up
+from pipeline.flow.deferrals import POLL_S, Deferrals
+from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, again, finish_video, given_up
 from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import WORKER_DIED, PoolOfStages
 from pipeline.planning.spans import SpanRow
+from pipeline.video.parts import track_here
 from pipeline.video.relink import RelinkJob
 
-POLL_S = 0.5
 LOADS = 3
 """Number of failed loads of the models after which the run gives up."""
 LAST_WORDS_S = 2
@@ -45,6 +45,15 @@ class LocalWorker(Protocol):
         patience_s: longest time in seconds between two messages while a chunk is at work.
         """
         ...
+
+
+class PublisherHere:
+    """Does the last steps of videos in this process, as LocalWorker. Other tasks need a process of their own."""
+
+    def do(self, task: Task, patience_s: float) -> Iterator[At | Event]:
+        """Yield the event of a Publish."""
+        assert isinstance(task, Publish)
+        yield finish_video(task.last, track_here)
 
 
 class WorkerProcess:
@@ -161,7 +170,8 @@ def _publish(progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Ev
         last = progress.ready.popleft()
         for tries in range(PUBLISH_RETRIES + 1):
             try:
-                for message in worker.do(Publish(last), _patience_s(maps.whole)):
+                task = Publish(again(last) if tries else last)
+                for message in worker.do(task, _patience_s(maps.whole)):
                     if not isinstance(message, At):
                         yield from progress.take(message)
                 break
@@ -169,7 +179,7 @@ def _publish(progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Ev
                 journal.note("worker_died", "warning", video=last.video_id, attempt=tries + 1, kind=WORKER_DIED)
                 metrics.count("rollcall_retries_total", kind=WORKER_DIED)
                 if tries == PUBLISH_RETRIES:
-                    yield from progress.take(given_up(last))
+                    yield from progress.take(given_up(last, f"{tries + 1} times"))
 
 
 def _patience_s(pools: Sequence[PoolOfStages]) -> float:

@@ -4,8 +4,10 @@ durable."""
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -16,9 +18,9 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Wor
 
 from pipeline.config import Config
 from pipeline.errors import DataError, PassingError
-from pipeline.flow import journal
+from pipeline.flow import journal, local_tasks, metrics
 from pipeline.flow.cluster import WAIT_FOR_ACTORS_S, plain_errors
-from pipeline.flow.deferrals import Deferrals
+from pipeline.flow.deferrals import POLL_S, Deferrals
 from pipeline.flow.events import (
     PUBLISH_RETRIES,
     Event,
@@ -27,24 +29,28 @@ from pipeline.flow.events import (
     VideoDone,
     VideoFailed,
     Work,
+    again,
     event_of,
     finish_video,
     given_up,
     worker_died,
 )
-from pipeline.flow.local_tasks import TRIES, WORKER_DIED
+from pipeline.flow.local_tasks import TRIES
+from pipeline.flow.nodes import Attempt
 from pipeline.flow.ray_feed import Feed, Rows
-from pipeline.flow.stage import PoolOfStages, Worker
+from pipeline.flow.ray_nodes import RayNodes
+from pipeline.flow.sequence_ends import SequenceEnd, died, finish_sequence
+from pipeline.flow.stage import NODE_LOST, WORKER_DIED, PoolOfStages, Worker
 from pipeline.storage.event_log import EventTarget
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import Part
 from pipeline.video.relink import RelinkJob
-from pipeline.video.sequence_link import link_here
 from pipeline.video.sequences import SequenceJob
 
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
-POLL_S = 0.5
+DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+"""What Ray raises for a task whose worker died."""
 
 
 def run(
@@ -58,17 +64,46 @@ def run(
         yield from _Run(work, config, pools[0].limits.events).events(pools, pools_from_kept_faces)
 
 
-def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> dict[str, str]:
-    """Link sequences as video.sequence_link.link_here does, with one task for each."""
-    cpus = config.run.reduce_cpus
-    faults: dict[str, str] = {}
+def link_sequences(jobs: Sequence[SequenceJob], config: Config) -> Iterator[SequenceEnd]:
+    """Link sequences as sequence_ends.link_here does, with one task for each."""
+    start = _link.options(num_cpus=config.run.reduce_cpus).remote
     with plain_errors():
-        waiting = [_link_here.options(num_cpus=cpus).remote([job]) for job in jobs]
-        while waiting:
-            finished, waiting = ray.wait(waiting)
+        linking = {start(job): (job, Deaths()) for job in jobs}
+        while linking:
+            finished, _ = ray.wait(list(linking))
             for reference in finished:
-                faults |= ray.get(reference)
-    return faults
+                job, deaths = linking.pop(reference)
+                try:
+                    yield ray.get(reference)
+                except DEATHS as death:
+                    if deaths.is_last(death):
+                        yield died(job, str(deaths))
+                    else:
+                        linking[start(job)] = (job, deaths)
+
+
+@dataclass(slots=True)
+class Deaths:
+    """The deaths of the workers of one task.
+
+    num_deaths: number of deaths of the worker alone.
+    num_lost: number of deaths together with its node.
+    """
+
+    num_deaths: int = 0
+    num_lost: int = 0
+
+    def is_last(self, death: BaseException) -> bool:
+        """Count a death. Return whether it was one too many."""
+        is_lost = isinstance(death, NodeDiedError)
+        self.num_lost += is_lost
+        self.num_deaths += not is_lost
+        journal.note("worker_died", "warning", kind=NODE_LOST if is_lost else WORKER_DIED)
+        metrics.count("rollcall_retries_total", kind=NODE_LOST if is_lost else WORKER_DIED)
+        return Attempt(self.num_deaths, self.num_lost).number > PUBLISH_RETRIES + 1
+
+    def __str__(self) -> str:
+        return Attempt(self.num_deaths, self.num_lost).deaths
 
 
 class RayTasks:
@@ -92,7 +127,7 @@ def _pass_on(done: "Future[Any]", answer: "Future[Any]") -> None:
         with plain_errors():
             answer.set_result(done.result())
     except (WorkerCrashedError, OutOfMemoryError):
-        answer.set_exception(DataError(WORKER_DIED))
+        answer.set_exception(DataError(local_tasks.WORKER_DIED))
     except BaseException as error:
         answer.set_exception(error)
 
@@ -107,6 +142,7 @@ class _Run:
         self._config, self._events = config, events
         self._progress = Progress(work, Deferrals(config.run.deferral_waits_s))
         self._publishing: dict[Any, VideoJob | RelinkJob] = {}
+        self._deaths: dict[str, Deaths] = defaultdict(Deaths)
 
     def events(self, pools: Sequence[PoolOfStages], pools_from_kept_faces: Sequence[PoolOfStages]) -> Iterator[Event]:
         progress, waiting = self._progress, self._progress.deferrals
@@ -144,8 +180,13 @@ class _Run:
             last = self._publishing.pop(reference)
             try:
                 outcome = ray.get(reference)
-            except (WorkerCrashedError, OutOfMemoryError):  # after all retries, so other videos are not affected
-                outcome = given_up(last)
+            except DEATHS as death:
+                deaths = self._deaths[last.video_id]
+                with journal.working_on(video=last.video_id):
+                    if not deaths.is_last(death):
+                        self._progress.ready.append(again(last))
+                        continue
+                outcome = given_up(last, str(deaths))
             yield from self._progress.take(outcome)
 
 
@@ -199,7 +240,7 @@ def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
     """Append the stages of `pool` to `dataset`, in actors of their own."""
     return dataset.map_batches(
         Worker,
-        fn_constructor_args=(pool,),
+        fn_constructor_args=(pool, RayNodes()),
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=pool.resources.num_cpus,
@@ -225,7 +266,7 @@ def _arrived(arrivals: "queue.Queue[Any]", timeout_s: float) -> Iterator[pa.Tabl
         return
 
 
-@ray.remote(max_retries=PUBLISH_RETRIES)
+@ray.remote(max_retries=0)  # the driver counts the deaths
 def _reduce(
     last: VideoJob | RelinkJob, part_cpus: float, events: EventTarget | None
 ) -> VideoDone | VideoFailed | VideoDeferred:
@@ -234,7 +275,7 @@ def _reduce(
     return finish_video(last, partial(run_parts, part_cpus=part_cpus))
 
 
-_link_here = ray.remote(max_retries=PUBLISH_RETRIES)(link_here)
+_link = ray.remote(max_retries=0)(finish_sequence)
 
 
 def run_parts(parts: Sequence[Part], part_cpus: float) -> Sequence[TrackingResult]:

@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import DataError, PassingError
-from pipeline.flow import journal, metrics
+from pipeline.flow import journal, loading, metrics
+from pipeline.flow.nodes import Attempt, Nodes, OneMachine
 from pipeline.rows import CHUNK, blank, conform
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
@@ -25,6 +26,8 @@ from pipeline.text import storable
 
 WORKER_DIED = "WorkerDied"
 """The kind of the failure of a chunk or video whose worker died."""
+NODE_LOST = "NodeLost"
+"""The kind of the death of a worker together with its node, which is not the fault of its work."""
 ALREADY_DURABLE = "AlreadyDurable"
 """The kind of the note on a chunk that an earlier attempt has made durable. Like a failure, it keeps all stages from
 working on the row."""
@@ -107,18 +110,20 @@ class Worker:
     """The stages of a pool, applied to one row at a time. Ray makes one worker per actor, the local engine one per
     pool. A test makes one directly."""
 
-    def __init__(self, pool: PoolOfStages) -> None:
-        self._pool = pool
+    def __init__(self, pool: PoolOfStages, nodes: Nodes | None = None) -> None:
+        self._pool, self._nodes = pool, nodes or OneMachine()
         self._cores: list[Any] = []
         self._failure: Exception | None = None
         if pool.limits.events is not None:
             journal.open_journal(pool.limits.events)
-        started = time.perf_counter()
+        started, ledger, run_id = time.perf_counter(), pool.limits.ledger, pool.limits.run_id
         try:
-            self._cores = [stage.build() for stage in pool.stages]
+            number = loading.check_deaths(ledger, run_id, pool.name, self._nodes)
+            self._cores = loading.load(lambda: [stage.build() for stage in pool.stages], pool.name)
+            loading.end_loading(ledger, run_id, pool.name, self._nodes, number)
+            journal.note("worker_began", pool=pool.name, seconds=round(time.perf_counter() - started, 3))
         except Exception as error:
             self._failure = error  # Ray keeps only the text of an exception that a constructor raises
-        journal.note("worker_began", pool=pool.name, seconds=round(time.perf_counter() - started, 3))
         self._watchdog = _Watchdog(pool.limits.deadline_s)
 
     def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
@@ -132,30 +137,31 @@ class Worker:
         work = {"pool": name, "video": video_id, "chunk": first_cell, "hidden": uri or ""}
         try:
             with journal.working_on(**work):
-                attempt = limits.ledger.begin_attempt(video_id, limits.run_id, name, first_cell)
+                key = (video_id, limits.run_id, name, first_cell)
+                num_marks = limits.ledger.begin_attempt(*key, self._nodes.here())
+                attempt = Attempt.after(limits.ledger.places_of_attempts(*key, num_marks - 1), self._nodes)
         except PassingError as fault:
             with journal.working_on(**work):
                 error = _error(name, fault)
             yield from self._refuse(row, error)
             return
-        work["attempt"] = attempt
+        work["attempt"] = num_marks
         with journal.working_on(**work):
-            _note_attempt(attempt)
-        if attempt > limits.max_attempts:
-            times = f"{limits.max_attempts} time{'s' * (limits.max_attempts != 1)}"
-            reason = f"its worker died {times} (memory, a crash, or over {limits.deadline_s:g} s)"
+            _note_attempt(num_marks, attempt)
+        if attempt.number > limits.max_attempts:
+            reason = f"its worker died {attempt.deaths} (memory, a crash, or over {limits.deadline_s:g} s)"
             yield from self._refuse(row, {"stage": name, "kind": WORKER_DIED, "message": reason})
             return
         metrics.set_value("rollcall_in_flight", 1)
-        is_retried_span = attempt > 1 and self._pool.stages[0].splits and "durable" in row.column_names
+        is_retried_span = num_marks > 1 and self._pool.stages[0].splits and "durable" in row.column_names
         chunks = self._run_rest(row) if is_retried_span else self._run(row)
         try:
             while (chunk := self._next(chunks, work)) is not None:
-                yield _with(chunk, "attempts", max(attempt, chunk["attempts"][0].as_py() or 0))
+                yield _with(chunk, "attempts", max(attempt.number, chunk["attempts"][0].as_py() or 0))
         finally:
             metrics.set_value("rollcall_in_flight", 0)
         with suppress(PassingError):  # a mark that stays counts as an attempt, and the run removes it at its end
-            limits.ledger.end_attempts(video_id, limits.run_id, name, first_cell, attempt)
+            limits.ledger.end_attempts(*key, num_marks)
 
     def _next(self, chunks: Iterator[pa.Table], work: Mapping[str, Any]) -> pa.Table | None:
         with journal.working_on(**work), self._watchdog:  # not running while a consumer keeps this worker waiting
@@ -266,13 +272,14 @@ def _next_of(chunks: Iterator[pa.Table], stage: str) -> pa.Table | None:
         return next(chunks, None)
 
 
-def _note_attempt(attempt: int) -> None:
+def _note_attempt(num_marks: int, attempt: Attempt) -> None:
     """Write to the journal that an attempt begins. A second or later one means that the worker of the one before it
     died."""
-    if attempt > 1:
-        died = "an earlier attempt left no result: its worker died, or its node went"
-        journal.note("worker_died", "warning", attempt=attempt - 1, kind=WORKER_DIED, message=died)
-        metrics.count("rollcall_retries_total", kind=WORKER_DIED)
+    if num_marks > 1:
+        kind = NODE_LOST if attempt.is_after_loss else WORKER_DIED
+        died = f"an earlier attempt left no result: its {'node went' if attempt.is_after_loss else 'worker died'}"
+        journal.note("worker_died", "warning", attempt=num_marks - 1, kind=kind, message=died)
+        metrics.count("rollcall_retries_total", kind=kind)
     journal.note("chunk_began")
 
 

@@ -2,7 +2,8 @@
 
     _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
     _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
-    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began attempt N
+    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began attempt N, on the node that the file names
+    _work/loading/attempts/RUN.POOL.WORKER.N      a worker began to load its models for the Nth time
     _work/sequences/VIDEO.parquet                 rows.SUMMARY of a published video, for the files that follow it
     _work/VIDEO/tracked/PART.N.rows               boxes of tracks, while the video is reduced
 
@@ -26,6 +27,7 @@ from pipeline.storage.store import Stamp, Store
 
 WORK = "_work"
 SUMMARIES = f"{WORK}/sequences"
+LOADING = "loading"
 TRACKED = "tracked"
 ChunkSpan = tuple[int, int]
 """[first cell, end cell). The end is -1 if the chunk reaches the end of the video."""
@@ -132,28 +134,44 @@ class Ledger:
         """Remove all work on a video."""
         self.store.delete_tree(f"{WORK}/{video_id}")
 
-    def begin_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int) -> int:
+    def begin_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int | str, node: str = "") -> int:
         """Mark an attempt before the work starts, because a dying worker writes no mark. Return the number of
-        attempts so far."""
+        attempts so far.
+
+        first_cell: names the work within `video_id`. node: id of the machine of the worker.
+        """
         prefix = f"{WORK}/{video_id}/attempts/"
         mine = f"{prefix}{run_id}.{pool}.{first_cell}."
-        if self._marks_first(f"{mine}1"):
+        if self._marks_first(f"{mine}1", node):
             return 1
         number = 1 + sum(name.startswith(mine) for name in self.store.names(prefix.rstrip("/")))
-        self.store.put(f"{mine}{number}", b"")
+        self.store.put(f"{mine}{number}", _mark(node))
         return number
 
-    def _marks_first(self, name: str) -> bool:
+    def places_of_attempts(
+        self, video_id: str, run_id: str, pool: str, first_cell: int | str, number: int
+    ) -> list[str]:
+        """Return the node of each attempt from 1 to `number`. It is empty where that is not known."""
+        places = []
+        for n in range(1, number + 1):
+            with suppress(FileNotFoundError):
+                mark = self.store.read(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
+                places.append(mark.decode().partition(" ")[2])
+                continue
+            places.append("")
+        return places
+
+    def _marks_first(self, name: str, node: str) -> bool:
         """Return whether this is the first attempt, and mark it. This spares the list of the marks.
 
         It needs an object store that refuses to replace an object, as the lease has found out.
         """
-        guard, token = self.store.guard, uuid.uuid4().bytes
+        guard, mark = self.store.guard, _mark(node)
         if self.store.is_local or guard is None or guard.strength not in ("full", "create-only"):
             return False
         with suppress(FileNotFoundError):
             # The mark is also ours if the store wrote it and its answer got lost.
-            return self.store.create(name, token) is not None or self.store.read(name) == token
+            return self.store.create(name, mark) is not None or self.store.read(name) == mark
         return False
 
     def take_back_attempt(self, video_id: str, run_id: str, pool: str) -> None:
@@ -163,7 +181,7 @@ class Ledger:
         if marks:
             self.store.delete(".".join(max(marks, key=lambda mark: int(mark[1]))))
 
-    def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int, number: int) -> None:
+    def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int | str, number: int) -> None:
         """Remove the marks of attempts 1 to `number` at a chunk."""
         for n in range(1, number + 1):
             self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
@@ -176,6 +194,11 @@ class Ledger:
     def _read(self, video_id: str, kind: str, span: ChunkSpan, columns: Sequence[str]) -> pa.Table:
         content = self.store.read(self._name(video_id, kind, span))
         return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns), use_threads=False)
+
+
+def _mark(node: str) -> bytes:
+    """Return the content of a mark: a text that no other mark has, and the node."""
+    return f"{uuid.uuid4().hex} {node}".encode()
 
 
 def is_whole(chunks: Sequence[ChunkSpan]) -> bool:

@@ -56,17 +56,6 @@ def link_sequence(job: SequenceJob) -> None:
     write_part(job.store, part_name(job.name), note, make_table(SCHEMA, table))
 
 
-def link_here(jobs: Sequence[SequenceJob]) -> dict[str, str]:
-    """Link one sequence after the other. Return, by name, the reasons why some are not linked."""
-    faults = {}
-    for job in jobs:
-        try:
-            link_sequence(job)
-        except DataError as fault:
-            faults[job.name] = str(fault)
-    return faults
-
-
 def _identity(store: Store, members: Sequence[Member]) -> IdentityParams:
     config_id = done_videos(members)[-1]["config_id"]
     where = store.full(f"recipes/{config_id}.json")

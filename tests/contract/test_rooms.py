@@ -15,6 +15,7 @@ LIBRARIES = {
         "pipeline/flow/ray_engine.py",
         "pipeline/flow/ray_feed.py",
         "pipeline/flow/ray_metrics.py",
+        "pipeline/flow/ray_nodes.py",
     },
     "torch": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
     "torchvision": {"pipeline/models", "pipeline/training"},

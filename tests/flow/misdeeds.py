@@ -1,10 +1,12 @@
 """Two pools whose stages misbehave, for a worker that imports nothing heavy for them."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.faults import patiently
 from pipeline.storage.ledger import ChunkSpan, Ledger
+from pipeline.storage.store import Guard, Store
 
 RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
 
@@ -64,6 +67,33 @@ def err() -> None:
     raise ZeroDivisionError("nobody thought of this")
 
 
+def note_and_sleep(note: Path, seconds: float) -> None:
+    """Write down the node and the process, and take some time for the work. A second attempt is not noted."""
+    import ray
+
+    if not note.exists():
+        place = {"node": ray.get_runtime_context().get_node_id(), "pid": os.getpid()}
+        note.with_suffix(".new").write_text(json.dumps(place))
+        note.with_suffix(".new").replace(note)
+    time.sleep(seconds)
+
+
+class SlowStore(Store):
+    """A store whose first writer writes down where it works, and waits there for a while."""
+
+    def __init__(self, uri: str, note: str, guard: Guard | None = None) -> None:
+        super().__init__(uri, guard)
+        self._note = note
+
+    def __reduce__(self) -> Any:
+        return SlowStore, (self.uri, self._note, self.guard)
+
+    def put(self, name: str, content: bytes) -> None:
+        if not os.path.exists(self._note):
+            note_and_sleep(Path(self._note), 3)
+        super().put(name, content)
+
+
 def observe(misdeeds: Misdeeds, row: pa.Table) -> Iterator[pa.Table]:
     span = row.to_pylist()[0]
     for first, end in zip(span["borders"], [*span["borders"][1:], span["end_cell"]], strict=True):
@@ -82,6 +112,12 @@ def commit(misdeeds: Misdeeds, ledger: Ledger, chunks: Chunks, row: pa.Table) ->
     return pa.table([[10], [0]], schema=rows.COMMITTED)
 
 
+def pass_on(name: str, misdeeds: Misdeeds, row: pa.Table) -> pa.Table:
+    """Do nothing for a chunk but the misdeed."""
+    misdeeds.get((row["video_id"][0].as_py(), row["first_cell"][0].as_py()), int)()
+    return pa.table({name: [True]})
+
+
 def built(core: Any) -> Any:
     return core
 
@@ -92,6 +128,7 @@ def maps(
     *,
     observing: Misdeeds | None = None,
     committing: Misdeeds | None = None,
+    between: Mapping[str, Misdeeds] | None = None,
     build: Callable[[Any], Any] = built,
     deadline_s: float = 60.0,
     max_attempts: int = 2,
@@ -112,7 +149,16 @@ def maps(
         needs=chunk_needs,
         adds=rows.COMMITTED,
     )
-    named = {"observe": first, "enrich": second}
+    others = {
+        name: Stage(
+            name=name,
+            build=partial(build, partial(pass_on, name, what)),
+            needs=chunk_needs,
+            adds=pa.schema([(name, pa.bool_())]),
+        )
+        for name, what in (between or {}).items()
+    }
+    named = {"observe": first, **others, "enrich": second}
     made = [
         PoolOfStages(name=name, stages=(stage,), resources=RESOURCES, limits=limits) for name, stage in named.items()
     ]

@@ -130,6 +130,18 @@ def test_a_leftover_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         cluster.start_ray(configured("run.address=127.0.0.1:1"))
 
 
+def test_a_head_that_still_comes_up_is_tried_again(inits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_WAIT_S", 0)
+    late = ConnectionError("Could not read the address of the raylet.")
+    said: list[str] = []
+    assert len(inits(late, late, None)) == 0
+    cluster.start_ray(configured("run.address=auto"), said.append)
+    assert len(said) == 2
+    inits(late)
+    with pytest.raises(UserError, match="cannot use the Ray cluster at auto: Could not read the address"):
+        cluster.start_ray(configured("run.address=auto"))
+
+
 def test_a_cluster_of_another_version_is_one_line(inits: Callable[..., Any]) -> None:
     inits(RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\n"))
     with pytest.raises(UserError) as raised:

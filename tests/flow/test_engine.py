@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.flow import cluster, engine, ray_engine
 from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
 from pipeline.flow.events import Work
+from pipeline.flow.local_engine import PublisherHere
 from pipeline.flow.pools import Maps
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -32,17 +33,19 @@ class Watched:
         self.ledger = Ledger(Store(str(folder)), Keys("o", "e"))
         for name in ("load", "close"):
             monkeypatch.setattr(engine.WorkerProcess, name, lambda _, name=name: self.noted.append(f"local {name}"))
-        monkeypatch.setattr(engine.local_engine, "run", lambda *_: self._carry_out("local"))
-        monkeypatch.setattr(engine, "finish_video", lambda *_: self.noted.append("here"))
+        monkeypatch.setattr(engine.local_engine, "run", self._run_locally)
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)
         monkeypatch.setattr(ray_engine, "run", lambda *_: self._carry_out("ray"))
-        monkeypatch.setattr(ray_engine, "link_sequences", lambda *_: self.noted.append("ray link"))
-        monkeypatch.setattr(engine, "link_here", lambda jobs: self.noted.append("local link"))
+        monkeypatch.setattr(ray_engine, "link_sequences", lambda *_, **__: self._carry_out("ray", "link"))
+        monkeypatch.setattr(engine, "link_here", lambda *_: self._carry_out("local", "link"))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def _carry_out(self, name: str) -> Iterator[Any]:
-        self.noted.append(f"{name} run")
+    def _run_locally(self, work: Any, maps: Any, worker: Any, deferrals: Any) -> Iterator[Any]:
+        return self._carry_out("here" if isinstance(worker, PublisherHere) else "local")
+
+    def _carry_out(self, name: str, what: str = "run") -> Iterator[Any]:
+        self.noted.append(f"{name} {what}")
         return iter(())
 
     def engines(self, *settings: str, workers: int = 1) -> Engines:
@@ -93,9 +96,9 @@ def test_small_work_of_this_machine_needs_no_ray(
 @pytest.mark.parametrize(
     ("settings", "workers", "seconds", "expected"),
     [
-        ((), 2, SMALL_S, ["here"]),
+        ((), 2, SMALL_S, ["here run"]),
         ((), 1, RELINKED_PER_MAPPED * SMALL_FRAMES + 1, ["local close", *RAY]),
-        (("run.engine=local",), 1, RELINKED_PER_MAPPED * SMALL_FRAMES + 1, ["here"]),
+        (("run.engine=local",), 1, RELINKED_PER_MAPPED * SMALL_FRAMES + 1, ["here run"]),
         (("run.address=10.0.0.1:6379",), 1, SMALL_S, ["local close", *RAY]),
     ],
 )
@@ -167,7 +170,7 @@ def test_sequences_are_linked_here_unless_there_are_many(
 ) -> None:
     members: Any = [[None] * count for count in files]
     jobs = [SequenceJob(str(at), tuple(each), watched.ledger.store) for at, each in enumerate(members)]
-    watched.engines(*settings).link_sequences(jobs)
+    list(watched.engines(*settings).link_sequences(jobs))
     assert watched.noted == expected
 
 

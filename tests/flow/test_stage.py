@@ -1,6 +1,7 @@
 """The rules of the adapter, without Ray. The worker is made directly."""
 
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline import rows
 from pipeline.errors import DataError, MachineError, PassingError
+from pipeline.flow import loading
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -19,12 +21,13 @@ A, B = pa.schema([("a", pa.int64())]), pa.schema([("b", pa.int64())])
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Worker]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worker]:
+    monkeypatch.setattr(loading, "LONGEST_WAIT_S", 0)
     limits = Limits(ledger=Ledger(Store(str(tmp_path)), Keys("o", "e")), run_id="run", max_attempts=2, deadline_s=60)
     resources = Resources(num_cpus=1, num_gpus=0.5, min_workers=1, max_workers=1)
 
-    def made(*stages: Stage) -> Worker:
-        return Worker(PoolOfStages(name="pool", stages=stages, resources=resources, limits=limits))
+    def made(*stages: Stage, nodes: Any = None) -> Worker:
+        return Worker(PoolOfStages(name="pool", stages=stages, resources=resources, limits=limits), nodes)
 
     return made
 
@@ -137,6 +140,89 @@ def test_a_chunk_that_kills_its_worker_is_given_up(make: Callable[..., Worker]) 
     (out,) = worker(chunk(a=1))
     assert out["error"][0].as_py()["message"].startswith("its worker died 2 times")
     assert out["b"].to_pylist() == [None]
+
+
+class Cluster:
+    """The nodes of a cluster, on one of which the worker runs. `lost` have died."""
+
+    def __init__(self, here: str = "a", worker: str | None = None) -> None:
+        self._here, self._worker = here, worker
+        self.lost: set[str] = set()
+
+    def here(self) -> str:
+        return self._here
+
+    def worker(self) -> str | None:
+        return self._worker
+
+    def gone(self, nodes: Collection[str]) -> set[str]:
+        return self.lost & set(nodes)
+
+
+def test_deaths_with_their_node_are_not_the_fault_of_a_chunk_until_there_are_many(make: Callable[..., Worker]) -> None:
+    dies = [True]
+
+    def core(table: pa.Table) -> pa.Table:
+        if dies[0]:
+            raise SystemExit
+        return pa.table({"b": [1]})
+
+    cluster = Cluster()
+    worker = make(stage("s", core, A, B), nodes=cluster)
+
+    def die(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(SystemExit):
+                list(worker(chunk(a=1)))
+
+    die(2)
+    cluster.lost = {"a"}
+    die(5)
+    dies[0] = False
+    (out,) = worker(chunk(a=1))
+    assert (out["error"][0].as_py(), out["attempts"].to_pylist()) == (None, [2])
+    dies[0] = True
+    die(8)
+    dies[0] = False
+    (out,) = worker(chunk(a=1))
+    assert out["error"][0].as_py()["message"].startswith("its worker died 8 times, 8 of them together with its node (")
+
+
+def test_models_that_fail_to_load_for_a_moment_are_loaded_again(make: Callable[..., Worker]) -> None:
+    failures: list[Exception] = [OSError(errno.EIO, "Input/output error"), RuntimeError("unexpected end of file")]
+
+    def build() -> Any:
+        if failures:
+            raise failures.pop()
+        return lambda table: pa.table({"b": [1]})
+
+    (out,) = make(Stage(name="s", build=build, needs=A, adds=B))(chunk(a=1))
+    assert out["b"].to_pylist() == [1]
+
+
+def test_models_that_do_not_load_are_two_lines_with_a_remedy(make: Callable[..., Worker]) -> None:
+    def build() -> Any:
+        raise RuntimeError("unexpected end of file\nin archive")
+
+    with pytest.raises(MachineError) as ended:
+        list(make(Stage(name="s", build=build, needs=A, adds=B))(chunk(a=1)))
+    first, second = str(ended.value).splitlines()
+    assert first == "the models of the pool pool cannot be loaded: RuntimeError: unexpected end of file"
+    assert "run the same command again" in second
+
+
+def test_a_worker_that_dies_of_loading_again_and_again_says_so(make: Callable[..., Worker]) -> None:
+    def build() -> Any:
+        raise SystemExit
+
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            make(Stage(name="s", build=build, needs=A, adds=B), nodes=Cluster(worker="w"))
+    worker = make(Stage(name="s", build=build, needs=A, adds=B), nodes=Cluster(worker="w"))
+    with pytest.raises(MachineError, match="a worker of the pool pool died 3 times while it loaded models"):
+        list(worker(chunk(a=1)))
+    with pytest.raises(SystemExit):
+        make(Stage(name="s", build=build, needs=A, adds=B), nodes=Cluster(worker="another"))
 
 
 def test_a_success_takes_its_attempts_back(make: Callable[..., Worker]) -> None:

@@ -29,6 +29,7 @@ from pipeline.flow import cluster, engine, local_process, pools, ray_engine
 from pipeline.flow.events import Event
 from pipeline.flow.local_engine import WorkerDiedError
 from pipeline.flow.local_process import At, TaskRunner
+from pipeline.flow.sequence_ends import finish_sequence
 from pipeline.flow.stage import PoolOfStages, Stage, Worker
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content
@@ -425,7 +426,7 @@ def process(
         "_map": partial(map_anyhow, scene),
         "_reduce": Remote(ray_engine._reduce._function),  # type: ignore[attr-defined]
         "_track_remote": Remote(ray_engine._track),
-        "_link_here": Remote(ray_engine.link_here),
+        "_link": Remote(finish_sequence),
         "ray": FakeRay(scene.random),
         "POLL_S": 0.001,
     }

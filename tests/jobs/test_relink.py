@@ -3,12 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from jobs import relink as relink_module
 from jobs.demo import make_clip
 from jobs.relink import relink
+from pipeline.errors import PassingError
+from pipeline.flow.deferrals import Deferrals
+from pipeline.planning.changes import Basis
+from pipeline.planning.relink import Relink
+from pipeline.video import relink as video_relink
 from tests.builders import Film, Walker, publish
 from tests.commands import rollcall
 from tests.golden.by_hand import contents
@@ -38,6 +45,32 @@ def test_what_it_cannot_do_is_a_line_and_exit_2(tmp_path: Path) -> None:
     assert "biometrics.keep=true" in refused.stderr
 
 
+@pytest.mark.parametrize(("failures", "exit_status"), [(1, None), (2, 4)])
+def test_a_place_that_is_asleep_costs_a_video_time_and_is_left_to_the_next_run_if_that_is_not_enough(
+    failures: int, exit_status: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for video_id in "ab":
+        publish(FILM, [], str(tmp_path), video_id=video_id)
+    left = [failures]
+
+    def relink_video(task: Relink, basis: Basis) -> dict[str, Any]:
+        if task.video_id == "b" and left[0]:
+            left[0] -= 1
+            raise PassingError("s3://bucket: SlowDown")
+        return video_relink.relink_video(task, basis)
+
+    monkeypatch.setattr(relink_module, "relink_video", relink_video)
+    monkeypatch.setattr(relink_module, "Deferrals", lambda _: Deferrals((0,)))
+    ended = None
+    try:
+        relink(str(tmp_path), ["identity.wrong_joins=1e-9"])
+    except SystemExit as end:
+        ended = end.code
+    assert ended == exit_status
+    this_run = json.loads((tmp_path / "run.json").read_text())["this_run"]
+    assert (this_run["published"], this_run["deferred"]) == ((2, 0) if exit_status is None else (1, 1))
+
+
 def test_a_video_that_fails_stays_as_it_was_and_stops_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +89,7 @@ def test_a_video_that_fails_stays_as_it_was_and_stops_no_other(
         "published": 2,
         "quarantined": 0,
         "failed": 1,
+        "deferred": 0,
     }
     assert not [path for path in (tmp_path / "_work").rglob("*") if path.is_file()]
 

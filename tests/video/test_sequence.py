@@ -14,6 +14,7 @@ import pytest
 
 from jobs.relink import relink
 from jobs.shared.cleanup import clear_work, prune_output
+from pipeline.flow.sequence_ends import link_here
 from pipeline.storage import records
 from pipeline.storage.ledger import WORK, drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
@@ -21,7 +22,8 @@ from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from pipeline.video import sequences
 from pipeline.video.reduce import reduce_video
-from pipeline.video.sequence_link import link_here, link_sequence
+from pipeline.video.sequence_link import link_sequence
+from pipeline.video.sequences import SequenceJob
 from pipeline.video.track import track_part
 from tests.builders import Film, Walker, job, target, with_recipe
 from tests.golden.by_hand import contents
@@ -330,6 +332,10 @@ def test_relink_leaves_no_sequence_behind(linked: Store) -> None:
     assert sequences.find_work(OutputIndex.load(linked)) == []
 
 
+def failures(jobs: Sequence[SequenceJob]) -> dict[str, str]:
+    return {end.name: end.why for end in link_here(jobs) if end.why}
+
+
 def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
     for video, film in FILES.items():
         publish(store, video, film, *(["person.min_faces=4"] if video == "a" else []))
@@ -337,7 +343,7 @@ def test_a_sequence_that_cannot_be_linked_stops_no_other(store: Store) -> None:
     (own,) = [row["config_id"] for row in OutputIndex.load(store).videos.values() if row["video_id"] == "a"]
     store.delete(f"recipes/{own}.json")
     index = OutputIndex(store, index.sources, OutputIndex.load(store).videos)
-    faults = link_here(sequences.find_work(index))
+    faults = failures(sequences.find_work(index))
     assert list(faults) == ["one"]
     assert f"recipes/{own}.json is missing" in faults["one"]
     assert {row[1] for row in rows(store)} == {"b", "c"}
@@ -349,7 +355,7 @@ def test_damage_is_a_reason_and_no_end(linked: Store, damaged: str) -> None:
     before = rows(linked)
     linked.put(damaged, linked.read(damaged)[:-20])
     sequences.withdraw(linked, {"b"})
-    faults = link_here(sequences.find_work(OutputIndex.load(linked)))
+    faults = failures(sequences.find_work(OutputIndex.load(linked)))
     assert list(faults) == ["cam"]
     assert "cannot be read" in faults["cam"]
     assert {row[1] for row in rows(linked)} == {row[1] for row in before} - {"b"}
