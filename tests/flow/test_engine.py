@@ -56,7 +56,8 @@ class Watched:
 
     def work(self, engines: Engines, seconds: float, *, is_mapped: bool = True) -> list[Work]:
         job = job_of(Film(seconds, []), [], self.ledger, engines._config)
-        return [Work(job=job, rows=("a span",) if is_mapped else ())]
+        a_span: Any = "a span"
+        return [Work(job=job, rows=(a_span,) if is_mapped else ())]
 
     def again(self, seconds: float) -> list[Any]:
         one = RelinkJob.__new__(RelinkJob)
