@@ -14,6 +14,7 @@ from jobs.shared.run_json import new_run_id
 from pipeline.storage.compaction import KEPT, compact_output
 from pipeline.storage.output_index import open_output
 from pipeline.storage.snapshots import FOLDER
+from pipeline.video import forgetting
 
 LEFT_OUT = 3
 SHOWN = 10
@@ -33,6 +34,7 @@ def compact(
     store = open_output(uri)
     store.check_writable()
     with holding(store, "compact", new_run_id(), wait_lease) as held:
+        forgetting.finish(held)
         compaction = compact_output(held)
     snapshot = compaction.snapshot
     folder = store.full(f"{FOLDER}/{snapshot.generation}")

@@ -129,6 +129,8 @@ def _lines(contents: Sequence[Content], index: OutputIndex, target: WantedTables
         status, row = statuses[content.video_id], index.videos.get(content.video_id, {})
         if status is VideoStatus.DONE:
             lines.append(Line(content.uri, "done", f"published with {console.count(row['num_persons'], 'person')}"))
+        elif status is VideoStatus.FORGOTTEN:
+            lines.append(Line(content.uri, "forgotten", "`forget` removed it; its tombstone keeps it out"))
         elif status is VideoStatus.QUARANTINED:
             failed = index.failed.get(content.video_id)
             why = f"{failed.stage}: {failed.reason}" if failed else f"{row['stage']}: {row['reason']}"

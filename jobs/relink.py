@@ -33,7 +33,7 @@ from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import WORK
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
-from pipeline.video import sequences
+from pipeline.video import forgetting, sequences
 from pipeline.video.relink import relink_video
 
 SHOWN_VIDEOS = 25
@@ -69,6 +69,7 @@ def relink(
 
 def _relink_all(store: Store, settings: Sequence[str], run_id: str) -> int:
     """Make all videos again whose knobs change. Return the exit status."""
+    forgetting.finish(store)
     replacement.finish_replacing(store, store.names(WORK))
     index, waits_s = OutputIndex.load(store), load(settings=settings).run.deferral_waits_s
     tasks = find_work(index, settings)

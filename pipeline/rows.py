@@ -217,7 +217,7 @@ PUBLISHED: dict[str, Dataset] = {
         "an input as it was named",
         Column("uri", TEXT, "", "Absolute path or URI."),
         Column("video_id", TEXT, "", "Identity of the content: a digest of its bytes.", "the source could not be read"),
-        Column("status", TEXT, "", "`pending`, `done` or `quarantined`."),
+        Column("status", TEXT, "", "`pending`, `done`, `quarantined` or `forgotten`."),
         Column("stage", TEXT, "", "Stage that failed.", "nothing failed"),
         Column("reason", TEXT, "", "Reason of the failure.", "nothing failed"),
         Column(

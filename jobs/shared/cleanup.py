@@ -5,27 +5,31 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import Recipe
-from pipeline.storage import records
+from pipeline.storage import records, traces
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import side_by_side
 from pipeline.video import sequences
+from pipeline.video.forgetting import remove_videos
 
 
 def prune_output(index: OutputIndex) -> None:
-    """Remove the sources that are not current, and the videos that no current source names."""
+    """Remove the sources that are not current, and the videos that no current source names, also from snapshots.
+
+    A killed run can leave tables of a video that has no row in `videos`. They are removed as well.
+    """
     store, unnamed = index.store, index.unnamed()
     for uri in [uri for uri, row in index.sources.items() if not row["current"]]:
-        if csv := index.sources.pop(uri)["csv"]:
+        if csv := index.sources[uri]["csv"]:
             store.delete(csv)
-    for video_id in unnamed:
-        store.delete(f"videos/{video_id}.parquet")
-        records.delete_tables(store, video_id)
-        store.delete_tree(f"{WORK}/{video_id}")
-        store.delete(summary_name(video_id))
-        del index.videos[video_id]
-        index.failed.pop(video_id, None)
+        index.drop_source(uri)
+    named = {row["video_id"] for row in index.sources.values()}
+    begun = [video_id for video_id in records.stored_videos(store) if video_id not in named | index.videos.keys()]
+    remove_videos(index, [*unnamed, *begun])
     index.close_ranks()
+    index.save_sources()
+    traces.drop_from_snapshots(store, [*unnamed, *begun])
+    traces.forget_cached(store, [*unnamed, *begun])
 
 
 def clear_work(index: OutputIndex, target: WantedTables) -> None:

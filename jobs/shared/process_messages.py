@@ -131,8 +131,9 @@ def _say_totals(record: RunRecord, contents: Sequence[Content]) -> None:
     statuses = [catalog.video_status(content, record.index, record.config_id) for content in contents]
     num_quarantined = len(record.quarantined)
     num_given_up = statuses.count(VideoStatus.QUARANTINED) - num_quarantined
+    num_forgotten = statuses.count(VideoStatus.FORGOTTEN)
     num_left = sum(any(uri in record.deferred for uri in content.uris) for content in contents)
-    num_unchanged = len(contents) - len(record.published) - num_quarantined - num_given_up - num_left
+    num_unchanged = len(contents) - len(record.published) - num_quarantined - num_given_up - num_forgotten - num_left
     num_quarantined += len(record.unreadable)
     num_persons = sum(row["num_persons"] for row in record.published.values())
     totals = [f"{console.contents(record.published.values())} done", console.count(num_persons, "person")]
@@ -140,6 +141,8 @@ def _say_totals(record: RunRecord, contents: Sequence[Content]) -> None:
         totals.append(f"{num_unchanged} unchanged")
     if num_given_up:
         totals.append(f"{num_given_up} given up before (--retry-quarantined tries again)")
+    if num_forgotten:
+        totals.append(f"{num_forgotten} forgotten")
     if num_quarantined:
         totals.append(f"{num_quarantined} quarantined")
     if record.deferred_sequences:

@@ -41,7 +41,7 @@ from pipeline.storage.ledger import WORK, Ledger
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
-from pipeline.video import sequences
+from pipeline.video import forgetting, sequences
 from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 
@@ -173,7 +173,9 @@ def _run(
 
 
 def _open_output(store: Store) -> tuple[OutputIndex, list[str]]:
-    """Return the index of an output and the files of its working area, after interrupted replacements are finished."""
+    """Return the index of an output and the files of its working area, after interrupted removals and replacements are
+    finished."""
+    forgetting.finish(store)
     work_names = store.names(WORK)
     if replacement.finish_replacing(store, work_names):
         work_names = store.names(WORK)

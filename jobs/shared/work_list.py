@@ -11,6 +11,7 @@ from pipeline.planning.planner import VideoPlan
 from pipeline.planning.recipe import priors
 from pipeline.storage import tables
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.tombstones import read_forgotten
 from pipeline.video.job import VideoJob
 from pipeline.video.relink import RelinkJob
 
@@ -29,7 +30,9 @@ def select_contents(record: RunRecord, contents: Sequence[Content], retry_quaran
             for name in record.index.csv_names(content.video_id):
                 if name not in existing:
                     tables.write_csv(record.store, content.video_id, name)
-        elif status is not VideoStatus.QUARANTINED or retry_quarantined:
+        elif status in (VideoStatus.NEW, VideoStatus.CHANGED) or (
+            status is VideoStatus.QUARANTINED and retry_quarantined
+        ):
             chosen.append(content)
     return chosen
 
@@ -81,6 +84,7 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
         spaces=recipe.spaces,
         priors=priors(recipe.likenesses),
         in_sequence=in_sequence,
+        forgotten=read_forgotten(record.store, video_id) if video_id in record.index.tombstones.persons else (),
     )
     kept = [*plan.durable, *(span for span, _ in plan.faces)]
     left = spans.spans_to_decode(probed, record.config, kept)

@@ -29,6 +29,7 @@ class VideoStatus(StrEnum):
     CHANGED = "changed"  # done, but with another configuration or other weights
     DONE = "done"
     QUARANTINED = "quarantined"  # given up in an earlier run under the same configuration; older tables may be there
+    FORGOTTEN = "forgotten"  # removed by `forget`, and never processed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,8 @@ def contents(ids: Mapping[str, str | Failure]) -> list[Content]:
 
 def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoStatus:
     """Return the state of a content in an output, against the configuration `config_id`."""
+    if content.video_id in index.tombstones.videos:
+        return VideoStatus.FORGOTTEN
     row = index.videos.get(content.video_id)
     if row is None:
         return VideoStatus.NEW

@@ -12,12 +12,12 @@ from pipeline.storage.store import Store
 
 
 def read_links(store: Store, video_id: str) -> Links:
-    """Return the links of a published video, between the tracklets a + 1 and b + 1."""
-    table = tables.read_one(store, "links", video_id)
+    """Return the links of a published video, between the tracklets with the indices a and b."""
+    table, ids = tables.read_one(store, "links", video_id), _tracklet_ids(store, video_id)
     measured = ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score")
     return Links(
-        a=integers(table, "tracklet_a") - 1,
-        b=integers(table, "tracklet_b") - 1,
+        a=np.searchsorted(ids, integers(table, "tracklet_a")),
+        b=np.searchsorted(ids, integers(table, "tracklet_b")),
         kind=texts(table, "kind"),
         joined=flags(table, "joined"),
         why=texts(table, "why"),
@@ -27,13 +27,14 @@ def read_links(store: Store, video_id: str) -> Links:
 
 def read_presence(store: Store, video_id: str) -> Presence:
     """Return the times at which the tracklets of a published video were seen, from its detections."""
-    count = len(tables.read_one(store, "tracklets", video_id, ["tracklet_id"]))
+    ids = _tracklet_ids(store, video_id)
+    count = len(ids)
     shots = np.zeros(count, np.int64)
     first_us, last_us = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
     runs = [np.zeros((0, 3), np.int64)]
     with tables.row_groups(store, f"detections/{video_id}.parquet") as groups:
         for group in groups:
-            tracklets = integers(group, "tracklet_id") - 1
+            tracklets = np.searchsorted(ids, integers(group, "tracklet_id"))
             shots[tracklets] = integers(group, "shot") - 1
             tracked = ~flags(group, "interpolated")
             times_us = microseconds(reals(group, "time_s")[tracked])
@@ -44,6 +45,11 @@ def read_presence(store: Store, video_id: str) -> Presence:
     runs = _runs(*np.concatenate(runs).T)
     ends = np.searchsorted(runs[:, 0], np.arange(1, count))
     return Presence(shots, first_us, last_us, np.split(runs[:, 1:], ends) if count else [])
+
+
+def _tracklet_ids(store: Store, video_id: str) -> NDArray[np.int64]:
+    """Return the ids of the tracklets of a published video, ascending. Those of forgotten persons are missing."""
+    return integers(tables.read_one(store, "tracklets", video_id, ["tracklet_id"]), "tracklet_id")
 
 
 def _runs(tracklets: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:

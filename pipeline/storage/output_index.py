@@ -22,6 +22,7 @@ from pipeline.storage.places import is_below
 from pipeline.storage.sequences import in_order
 from pipeline.storage.sources import Listing, Source, is_known
 from pipeline.storage.store import Stamp, Store
+from pipeline.storage.tombstones import Tombstones
 
 SOURCES_FILE = "sources/sources.parquet"
 Row = dict[str, Any]
@@ -51,12 +52,14 @@ class OutputIndex:
     sources: uri -> row of the dataset `sources`.
     videos: video_id -> row of the dataset `videos`.
     failed: video_id -> the newer tables that could not be made, of videos that are done under another configuration.
+    tombstones: of forgotten videos and persons.
     """
 
     store: Store
     sources: dict[str, Row] = field(default_factory=dict)
     videos: dict[str, Row] = field(default_factory=dict)
     failed: dict[str, FailedTables] = field(default_factory=dict)
+    tombstones: Tombstones = field(default_factory=Tombstones)
     _of_videos: dict[str, list[Row]] | None = None
 
     @classmethod
@@ -80,7 +83,7 @@ class OutputIndex:
             for row in sources.values()
             if row["failed_config_id"] is not None and by_id.get(row["video_id"], {}).get("status") == "done"
         }
-        return cls(store, sources, by_id, failed)
+        return cls(store, sources, by_id, failed, Tombstones.of(store))
 
     @classmethod
     def open(cls, uri: str) -> "OutputIndex":
@@ -225,10 +228,19 @@ class OutputIndex:
         if "video_id" in values:
             self._of_videos = None
 
+    def drop_source(self, uri: str) -> None:
+        """Remove the source at `uri`."""
+        del self.sources[uri]
+        self._of_videos = None
+
     def follow_videos(self) -> None:
-        """Copy the status of each video to its sources."""
+        """Copy the status of each video to its sources. A source of a forgotten video has no CSV."""
         for row in self.sources.values():
             video = self.videos.get(row["video_id"])
+            if row["video_id"] in self.tombstones.videos:
+                self.set_source(
+                    row["uri"], csv=None, status="forgotten", stage=None, reason=None, failed_config_id=None
+                )
             if video is None:
                 continue
             state = {name: video[name] for name in ("status", "stage", "reason")} | {"failed_config_id": None}

@@ -96,6 +96,12 @@ def _video(video_id: str) -> str:
     return f"videos/{video_id}.parquet"
 
 
+def stored_videos(store: Store) -> list[str]:
+    """Return the ids of all videos that have a file in a dataset, sorted, also of those without a row in `videos`."""
+    names = {name for dataset in ("videos", *rows.VIDEO_TABLES, "embeddings") for name in store.names(dataset)}
+    return sorted({name.rpartition("/")[2].removesuffix(".parquet") for name in names} - {"schema"})
+
+
 def delete_tables(store: Store, video_id: str) -> None:
     """Remove the files of a video in every dataset but `videos`."""
     for dataset in (*rows.VIDEO_TABLES, "embeddings"):

@@ -154,6 +154,12 @@ def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def num_rows(store: Store, name: str) -> int:
+    """Return the number of rows of one Parquet file. Raises FileNotFoundError."""
+    with store.open(name) as file:
+        return pq.ParquetFile(file).metadata.num_rows
+
+
 def read_note(store: Store, name: str, key: str) -> str | None:
     """Return the value of `key` in the metadata of a Parquet file, or None if the file or the key does not exist."""
     try:

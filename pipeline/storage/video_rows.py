@@ -9,7 +9,7 @@ Only a process that writes the output refreshes the cache.
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,10 +69,22 @@ def refresh(store: Store, known: VideoRows | None = None) -> None:
     """
     known = read(store) if known is None else known
     if known.num_read > FRESH_ENOUGH:
-        content = io.BytesIO()
-        pq.write_table(known.table, content, compression="zstd")
-        digest = hashlib.sha256(content.getbuffer()).digest()
-        store.put(CACHE, content.getvalue() + digest)
+        _write(store, known.table)
+
+
+def drop(store: Store, names: Collection[str]) -> None:
+    """Remove the rows of some files from the cache. Only the process that writes the output may call this."""
+    cached = _cached(store)
+    left = cached.filter(mask([name not in names for name in cached["file"].to_pylist()]))
+    if len(left) < len(cached):
+        _write(store, left)
+
+
+def _write(store: Store, table: pa.Table) -> None:
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    digest = hashlib.sha256(content.getbuffer()).digest()
+    store.put(CACHE, content.getvalue() + digest)
 
 
 def _cached(store: Store) -> pa.Table:

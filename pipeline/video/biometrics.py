@@ -16,6 +16,7 @@ from pipeline.storage.store import Store
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.faces import VideoFaces, faces_of
 from pipeline.video.job import VideoChunks
+from pipeline.video.left_out import LeftOut
 from pipeline.video.timeline import Timeline
 
 ROWS_OF_VECTORS = 1024
@@ -23,17 +24,26 @@ ROWS_OF_VECTORS = 1024
 
 
 def write_embeddings(
-    store: Store, job: VideoChunks, tracked: TrackingResult, faces: VideoFaces, tracklet_ids: NDArray[np.int64]
+    store: Store,
+    job: VideoChunks,
+    tracked: TrackingResult,
+    faces: VideoFaces,
+    tracklet_ids: NDArray[np.int64],
+    left_out: LeftOut,
 ) -> None:
     """Write `embeddings` if biometrics are kept. Otherwise remove those that an earlier publication kept."""
     name = f"embeddings/{job.video_id}.parquet"
     if job.config.biometrics.keep:
-        tables.write(store, name, rows.BIOMETRIC_DATASETS["embeddings"], _embeddings(job, tracked, faces, tracklet_ids))
+        parts = _embeddings(job, tracked, faces, tracklet_ids)
+        left = (left_out.without("embeddings", part) for part in parts)
+        tables.write(store, name, rows.BIOMETRIC_DATASETS["embeddings"], left)
     else:
         store.delete(name)
 
 
-def write_summaries(store: Store, job: VideoChunks, timeline: Timeline, tracklets: Sequence[Tracklet]) -> None:
+def write_summaries(
+    store: Store, job: VideoChunks, timeline: Timeline, tracklets: Sequence[Tracklet], left_out: LeftOut
+) -> None:
     """Write the summaries of the tracklets if they may be needed. Otherwise remove those of an earlier publication.
 
     tracklets: by tracklet_id.
@@ -41,7 +51,7 @@ def write_summaries(store: Store, job: VideoChunks, timeline: Timeline, tracklet
     name = summary_name(job.video_id)
     if job.config.biometrics.keep or job.in_sequence:
         summaries = make_table(rows.SUMMARY, _summary_columns(job, timeline, tracklets))
-        tables.write(store, name, rows.SUMMARY, [summaries])
+        tables.write(store, name, rows.SUMMARY, [left_out.without("summaries", summaries)])
     else:
         store.delete(name)
 

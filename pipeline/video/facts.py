@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.columns import boxes as boxes_of
-from pipeline.columns import ids_or_null, make_table, reals, reals_or_null
+from pipeline.columns import ids_or_null, integers, make_table, reals, reals_or_null
 from pipeline.cores.fill import rows_between
 from pipeline.cores.likeness import Likenesses
 from pipeline.video.blocks import BlockReader, TrackingResult
@@ -35,8 +35,8 @@ def facts_schema(dataset: str) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """The facts about a video before its persons are known. Its T tracklets have the numbers 1..T by first
-    appearance.
+    """The facts about a video before its persons are known. Its T tracklets are numbered from 1 by first appearance.
+    A number is missing if its tracklet is that of a forgotten person.
 
     All tables lack the columns PERSON_COLUMNS.
 
@@ -58,6 +58,18 @@ class Facts:
     likenesses: pa.Table
     num_analysed: int
     size: tuple[int, int]
+
+    @property
+    def tracklet_ids(self) -> NDArray[np.int64]:
+        """The (T,) ids of the tracklets, ascending."""
+        return integers(self.tracklets, "tracklet_id")
+
+    def by_tracklet(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the (T,) values of the tracklets by id. The value of 0, no tracklet, is 0."""
+        ids = self.tracklet_ids
+        by_id = np.zeros(ids.max(initial=0) + 1, np.int64)
+        by_id[ids] = values
+        return by_id
 
 
 def collect_facts(

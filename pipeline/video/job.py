@@ -8,6 +8,7 @@ from pipeline.config import Config
 from pipeline.cores.likeness import Likenesses
 from pipeline.media.probe import Probe
 from pipeline.storage.ledger import ChunkSpan, Ledger
+from pipeline.storage.tombstones import Forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class VideoChunks:
     spaces: embedding spaces by `body` and `face`, where there are such embeddings.
     priors: calibrated similarity of their embedders.
     in_sequence: whether later files of a sequence may be linked with the persons of this video.
+    forgotten: the places of persons who must not appear in its tables.
     """
 
     video_id: str
@@ -32,6 +34,7 @@ class VideoChunks:
     spaces: Mapping[str, str]
     priors: Likenesses
     in_sequence: bool = False
+    forgotten: Forgotten = ()
 
     def with_chunks(self, chunks: tuple[ChunkSpan, ...]) -> Self:
         return replace(self, chunks=chunks)

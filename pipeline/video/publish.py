@@ -4,8 +4,8 @@ This module does not depend on the origin of the facts. `facts` gets them from d
 tables that are already published. Equal facts and equal persons make equal bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from pipeline.cores.number import number_persons
 from pipeline.cores.vote import PersonParams, Vote, five_year_group, vote
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
+from pipeline.storage.tombstones import Forgotten
 from pipeline.video.crossings import SightingCollector, write_crossings
 from pipeline.video.facts import COPIED_TO_DETECTIONS, Facts
+from pipeline.video.left_out import NOBODY, LeftOut, recognise
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +31,52 @@ class People:
     """The persons of a video.
 
     person_ids: (T,) int64 by tracklet.
-    links: between the tracklets a + 1 and b + 1.
+    links: between the tracklets with the indices a and b.
     votes: by person, person 1 first.
+    left_out: the persons without rows.
     """
 
     person_ids: NDArray[np.int64]
     links: Links
     votes: list[Vote]
+    left_out: LeftOut = NOBODY
+
+    @property
+    def num_persons(self) -> int:
+        """The number of persons who have rows."""
+        return len(self.votes) - len(self.left_out.persons)
 
 
 def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: PersonParams) -> People:
     """Number the persons, and estimate age and gender of each from its faces.
 
     labels: (T,) int64, equal for tracklets of one person.
+
+    The tracklets that are left out of `facts` count as one person who has a number and no rows.
     """
-    person_ids = number_persons(np.arange(1, len(labels) + 1), labels)
+    ids = facts.tracklet_ids
+    absent = np.setdiff1d(np.arange(1, ids.max(initial=0) + 1), ids)
+    numbers = number_persons(np.append(ids, absent), np.append(labels, np.full(len(absent), labels.max(initial=0) + 1)))
+    person_ids = numbers[: len(ids)]
+    left_out = LeftOut(frozenset(np.setdiff1d(np.arange(1, person_ids.max(initial=0) + 1), person_ids).tolist()))
     judged, on = flags(facts.faces, "judged"), _tracklets_of_faces(facts)
-    person_of_face = np.where(judged, np.append(0, person_ids)[on], 0)
+    person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
     columns = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
         ages, stds, probs, qualities = (column[faces_of_person] for column in columns)
         votes.append(vote(ages, stds, probs, qualities, params.with_analysed(facts.num_analysed)))
-    return People(person_ids, links, votes)
+    return People(person_ids, links, votes, left_out)
+
+
+def leave_out(facts: Facts, people: People, forgotten: Forgotten) -> People:
+    """Return the same persons without rows for those who are forgotten."""
+    if not forgotten:
+        return people
+    persons = recognise(forgotten, facts.tracklet_ids, people.person_ids, facts.detections())
+    left_out = LeftOut.of(persons, facts.tracklet_ids, people.person_ids, facts.faces, facts.detections())
+    return replace(people, left_out=left_out)
 
 
 def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str], crossings: CrossingParams) -> None:
@@ -62,20 +86,21 @@ def publish(store: Store, facts: Facts, people: People, csv_names: Sequence[str]
     An older publication of the video is not listed as done until its new row of `videos` is written.
     """
 
-    def put(dataset: str, *parts: pa.Table) -> None:
-        tables.write(store, f"{dataset}/{facts.video_id}.parquet", rows.DATASETS[dataset], parts)
+    def put(dataset: str, parts: Iterable[pa.Table]) -> None:
+        left = (people.left_out.without(dataset, part) for part in parts)
+        tables.write(store, f"{dataset}/{facts.video_id}.parquet", rows.DATASETS[dataset], left)
 
     records.hide_video(store, facts.video_id)
-    put("shots", facts.shots)
-    name = f"detections/{facts.video_id}.parquet"
+    put("shots", [facts.shots])
     sightings = SightingCollector(crossings)
-    tables.write(store, name, rows.DATASETS["detections"], sightings.watch(_detections(facts, people)))
-    put("tracklets", _with("tracklets", facts.tracklets, {"person_id": people.person_ids}))
-    on = np.append(0, people.person_ids)[_tracklets_of_faces(facts)]
-    put("faces", _with("faces", facts.faces, {"person_id": ids_or_null(on)}))
-    put("persons", _persons(facts, people))
-    put("links", _links(facts, people.links))
-    put("likenesses", facts.likenesses)
+    shown = (people.left_out.without("detections", part) for part in _detections(facts, people))
+    put("detections", sightings.watch(shown))
+    put("tracklets", [_with("tracklets", facts.tracklets, {"person_id": people.person_ids})])
+    on = facts.by_tracklet(people.person_ids)[_tracklets_of_faces(facts)]
+    put("faces", [_with("faces", facts.faces, {"person_id": ids_or_null(on)})])
+    put("persons", [_persons(facts, people)])
+    put("links", [_links(facts, people.links)])
+    put("likenesses", [facts.likenesses])
     write_crossings(store, facts, sightings, crossings)
     for name in csv_names:
         tables.write_csv(store, facts.video_id, name)
@@ -95,8 +120,9 @@ def _detections(facts: Facts, people: People) -> Iterator[pa.Table]:
         name: pa.array([None, *(getattr(vote, name) for vote in people.votes)], dataset.field(name).type)
         for name in COPIED_TO_DETECTIONS
     }
+    person_of = facts.by_tracklet(people.person_ids)
     for window in facts.detections():
-        person = people.person_ids[integers(window, "tracklet_id") - 1]
+        person = person_of[integers(window, "tracklet_id")]
         order = np.lexsort((person, integers(window, "frame_num")))
         person = person[order]
         of_persons: dict[str, Any] = {"person_id": person} | {name: by[person] for name, by in by_person.items()}
@@ -129,7 +155,7 @@ def _persons(facts: Facts, people: People) -> pa.Table:
 
 
 def _links(facts: Facts, links: Links) -> pa.Table:
-    ends = np.sort(np.stack([links.a + 1, links.b + 1], axis=1), axis=1)
+    ends = np.sort(facts.tracklet_ids[np.stack([links.a, links.b], axis=1)], axis=1)
     order = np.lexsort((links.kind, ends[:, 1], ends[:, 0]))
     columns: dict[str, Any] = {"video_id": [facts.video_id] * len(order)}
     columns |= {"tracklet_a": ends[order, 0], "tracklet_b": ends[order, 1]}

@@ -26,7 +26,7 @@ from pipeline.video.faces import read_faces
 from pipeline.video.facts import collect_facts
 from pipeline.video.job import PublishedVideo, VideoChunks, VideoJob
 from pipeline.video.parts import RunParts, plan_parts
-from pipeline.video.publish import conclude, publish
+from pipeline.video.publish import conclude, leave_out, publish
 from pipeline.video.scenes import find_scenes
 from pipeline.video.timeline import NOMINAL_FPS, Timeline, read_timeline
 from pipeline.video.tracklets import summarise_shots
@@ -38,7 +38,7 @@ def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
     The tables of an earlier publication stay until the new ones are whole.
     """
     row = _replace(job, run_parts) if job.may_be_published else _publish_new(job, run_parts)
-    if not job.config.biometrics.keep:
+    if not job.config.biometrics.keep or job.forgotten:  # chunks hold the forgotten persons as well
         job.ledger.clear(job.video_id)
     return PublishedVideo(video_id=job.video_id, row=row, num_chunks=len(job.chunks))
 
@@ -120,11 +120,11 @@ def _publish_tracked(
     scenes = find_scenes(job, timeline, shots, boxes)
     links, labels = link(ordered, job.config.identity, likenesses, scenes)
     facts = collect_facts(job, timeline, shots, tracked, boxes, faces, tracklets, likenesses)
-    people = conclude(facts, links, labels, job.config.person)
+    people = leave_out(facts, conclude(facts, links, labels, job.config.person), job.forgotten)
     publish(store, facts, people, job.csv_names, job.config.crossings)
-    write_embeddings(store, job, tracked, faces, tracklets.ids)
-    write_summaries(store, job, timeline, ordered)
-    return {"num_shots": len(shots), "num_persons": len(people.votes)}
+    write_embeddings(store, job, tracked, faces, tracklets.ids, people.left_out)
+    write_summaries(store, job, timeline, ordered, people.left_out)
+    return {"num_shots": len(shots), "num_persons": people.num_persons}
 
 
 def _video_row(job: VideoJob, timeline: Timeline) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def publish_from_scores(task: Relink, place: Store) -> dict[str, int]:
     )
     people = conclude(facts, links, labels, task.after.person)
     publish(place, facts, people, task.csv_names, task.after.crossings)
-    return {"num_persons": len(people.votes)}
+    return {"num_persons": people.num_persons}
 
 
 def _read_detections(store: Store, video_id: str) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import rows
-from pipeline.columns import make_table
+from pipeline.columns import integers, make_table
 from pipeline.config import restored
 from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.cores.link.params import IdentityParams
@@ -44,7 +44,7 @@ def link_sequence(job: SequenceJob) -> None:
         persons: list[FilePerson] = []
         columns: dict[str, list[Any]] = {"position": [], "video_id": [], "person_id": []}
         for file, video, summaries in _summaries_of_files(job, identity, starts_us.tolist()):
-            for person_id in range(1, video["num_persons"] + 1):
+            for person_id in _person_ids(job.store, video["video_id"]):
                 number = known.get((video["video_id"], person_id), 0)
                 persons.append(FilePerson(file, number, summaries.get(person_id)))
                 columns["position"].append(job.members[file].position)
@@ -165,6 +165,10 @@ def _persons(
         )
         parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))
     return {person_id: merged(*zip(*summaries, strict=True)) for person_id, summaries in parts.items()}
+
+
+def _person_ids(store: Store, video_id: str) -> list[int]:
+    return integers(tables.read_one(store, "persons", video_id, ["person_id"]), "person_id").tolist()
 
 
 def _read_summary(store: Store, video_id: str) -> list[dict[str, Any]] | None:

@@ -114,6 +114,37 @@ def withdraw(store: Store, video_ids: Collection[str]) -> None:
             write_part(store, name, note | {"made_of": kept}, table.filter(pa.array(stays, pa.bool_())))
 
 
+def spread(store: Store, persons: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Return some persons, as (video_id, person_id), with all persons who are the same in a sequence."""
+    table = tables.read(store, "sequences").to_pylist()
+    numbers = {
+        (row["sequence"], row["sequence_person_id"]) for row in table if (row["video_id"], row["person_id"]) in persons
+    }
+    same = {
+        (row["video_id"], row["person_id"]) for row in table if (row["sequence"], row["sequence_person_id"]) in numbers
+    }
+    return same | set(persons)
+
+
+def remove(store: Store, persons: Collection[tuple[str, int]], video_ids: Collection[str]) -> int:
+    """Remove the rows of some persons and of some videos, and return their number. All other persons keep their
+    numbers, and no sequence is stale afterwards."""
+    num_removed = 0
+    for name, note in _notes(store, _names(store)).items():
+        table = tables.read_file(store, name, SCHEMA)
+        stays = [
+            row["video_id"] not in video_ids and (row["video_id"], row["person_id"]) not in persons
+            for row in table.to_pylist()
+        ]
+        made_of = [key for key in note.get("made_of", []) if key[1] not in video_ids]
+        if not made_of:
+            store.delete(name)
+        elif not all(stays) or made_of != note["made_of"]:
+            write_part(store, name, note | {"made_of": made_of}, table.filter(pa.array(stays, pa.bool_())))
+        num_removed += stays.count(False)
+    return num_removed
+
+
 def drop_ended(index: OutputIndex) -> None:
     """Remove the rows of sequences that no longer have a done file."""
     there = {part_name(sequence) for sequence, members in _members(index).items() if done_videos(members)}

@@ -30,6 +30,7 @@ RUN = {
 NOT_RUN = {
     "rollcall process": "the slow test of this file, tests/jobs/test_process.py",
     "rollcall demo": "tests/jobs/test_demo.py",
+    "rollcall forget": "tests/video/test_forgetting.py",
     "rollcall review": "tests/jobs/test_review.py",
     "rollcall bench": "tests/jobs/test_bench.py",
     "rollcall weights pull": "tests/weights/test_fetch.py",

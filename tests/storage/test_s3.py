@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import s3fs
 
+from jobs.forget import forget
 from jobs.relink import relink
 from pipeline.errors import UserError
 from pipeline.rows import VIDEO_TABLES
+from pipeline.storage.compaction import compact_output
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.listing import list_sources
 from pipeline.storage.output_index import OutputIndex
@@ -44,6 +46,25 @@ def test_a_prefix_is_relinked_as_a_folder_is(bucket: str, tmp_path: Path) -> Non
     assert [name for name in local.names("") if remote.read(name) != local.read(name)] == []
     assert remote.names("_work") == []
     assert len(pd.read_parquet(f"{bucket}/out/runs")) == 1
+
+
+def test_a_person_is_forgotten_on_a_prefix_as_in_a_folder(bucket: str, tmp_path: Path) -> None:
+    for place in (f"{bucket}/out", str(tmp_path)):
+        publish(FILM, [1, 3], place, "biometrics.keep=true")
+        publish(FILM, [], place, video_id="wwww")
+        compact_output(Store(place))
+        forget(place, ["v:2"])
+        forget(place, videos=["wwww"])
+    remote, local = Store(f"{bucket}/out"), Store(str(tmp_path))
+
+    def names(store: Store) -> list[str]:
+        return [name for name in store.names("") if not name.startswith(("compact/", "_lease/"))]
+
+    assert names(remote) == names(local)
+    assert [name for name in names(local) if remote.read(name) != local.read(name)] == []
+    assert set(pd.read_parquet(f"{bucket}/out/detections").person_id) == {1}
+    (generation,) = remote.folders("compact")
+    assert set(pd.read_parquet(f"{bucket}/out/compact/{generation}/detections").person_id) == {1}
 
 
 def test_a_prefix_is_a_source(bucket: str) -> None:

@@ -15,12 +15,12 @@ import pytest
 from jobs.relink import relink
 from jobs.shared.cleanup import clear_work, prune_output
 from pipeline.flow.sequence_ends import link_here
-from pipeline.storage import records
+from pipeline.storage import records, tombstones
 from pipeline.storage.ledger import WORK, drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video import sequences
+from pipeline.video import forgetting, sequences
 from pipeline.video.reduce import reduce_video
 from pipeline.video.sequence_link import link_sequence
 from pipeline.video.sequences import SequenceJob
@@ -367,3 +367,35 @@ def test_a_damaged_part_of_the_dataset_is_made_anew(linked: Store) -> None:
     linked.put(part, whole[:-20])
     assert link(OutputIndex.load(linked)) == ["cam"]
     assert linked.read(part) == whole
+
+
+def test_a_person_of_a_sequence_is_forgotten_in_all_of_its_files(linked: Store) -> None:
+    before = rows(linked)
+    tombstones.begin(linked, forgetting.plan_persons(OutputIndex.load(linked), [("b", 2)]))
+    forgetting.finish(linked)
+    assert rows(linked) == [row for row in before if row[3] != 3]
+    assert standing(linked).startswith("cam: 3 of 3 files done, 3 persons")
+    persons = pd.read_parquet(linked.full("persons"))
+    assert set(zip(persons.video_id, persons.person_id, strict=True)) == {row[1:3] for row in rows(linked)}
+
+
+def test_files_are_linked_to_one_with_a_forgotten_person(store: Store) -> None:
+    for video in "ab":
+        publish(store, video, FILES[video])
+    link(name(store, {"cam": "ab"}))
+    tombstones.begin(store, forgetting.plan_persons(OutputIndex.load(store), [("a", 1)]))
+    forgetting.finish(store)
+    assert rows(store) == [(1, "a", 2, 2), (2, "b", 2, 3)]
+    publish(store, "c", FILES["c"])
+    link(name(store, {"cam": "abc"}))
+    numbers = {row[1:3]: row[3] for row in rows(store)}
+    assert numbers.keys() == {("a", 2), ("b", 2), ("c", 1), ("c", 2), ("c", 3)}
+    assert numbers["b", 2] == numbers["c", 2] != numbers["a", 2]
+
+
+def test_the_other_files_of_a_sequence_stay_linked_when_one_is_forgotten(linked: Store) -> None:
+    before = rows(linked)
+    tombstones.begin(linked, forgetting.plan_videos(OutputIndex.load(linked), "b"))
+    forgetting.finish(linked)
+    assert rows(linked) == [row for row in before if row[1] != "b"]
+    assert standing(linked) == "cam: 2 of 2 files done, 4 persons, times end to end"

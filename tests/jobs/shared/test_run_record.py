@@ -18,11 +18,13 @@ from jobs.status import status
 from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Failure
-from pipeline.storage import records
+from pipeline.storage import records, tombstones
 from pipeline.storage.ledger import Keys, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
+from pipeline.storage.tombstones import Removal
+from pipeline.video import forgetting
 from pipeline.video.job import PublishedVideo
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
@@ -71,6 +73,19 @@ def test_a_new_name_for_a_done_content_gets_its_csv_and_no_work(store: Store) ->
     assert chosen == []
     assert sources(store).status.tolist() == ["done", "done"]
     assert store.read("csv/a.mp4.csv") == store.read("csv/b.mp4.csv") == store.read("csv/v.mp4.csv")
+
+
+def test_a_forgotten_video_is_not_processed_again(store: Store) -> None:
+    run(store, {"a.mp4": "v"})
+    tombstones.begin(store, [Removal(video_id="v", is_whole=True)])
+    forgetting.finish(store)
+    for retry in (False, True):
+        record, chosen = run(store, {"a.mp4": "v", "b.mp4": "w"}, retry=retry)
+        assert chosen == ["w"]
+        assert sources(store).status.to_dict() == {"/in/a.mp4": "forgotten", "/in/b.mp4": "pending"}
+        assert sources(store).csv.isna().to_dict() == {"/in/a.mp4": True, "/in/b.mp4": False}
+        contents = catalog.contents({"/in/a.mp4": "v"})
+        assert catalog.video_status(contents[0], record.index, "c") is catalog.VideoStatus.FORGOTTEN
 
 
 def test_a_source_that_was_replaced_by_a_done_content_gets_the_csv_of_that(store: Store) -> None:
