@@ -1,6 +1,7 @@
 """`rollcall export`: other formats, made from the tables of an output."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from enum import StrEnum
@@ -13,7 +14,11 @@ import typer
 from jobs.cli.console import count, say
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
-from jobs.cli.options import Identity, Ids
+from jobs.cli.options import ConfigFiles, Identity, Ids, Settings, WaitLease
+from jobs.shared.exporting_pictures import FAILED, export_pictures
+from jobs.shared.holding import holding
+from jobs.shared.run_json import new_run_id
+from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.exports.coco import write_coco
 from pipeline.exports.line_counts import count_lines
@@ -39,6 +44,14 @@ class Format(StrEnum):
     SRT = "srt"
     VTT = "vtt"
     XLSX = "xlsx"
+    PICTURES = "pictures"
+
+
+class Upsampling(StrEnum):
+    """The ways to enlarge pictures, as values of --upsample."""
+
+    REALESRGAN = "realesrgan"
+    LANCZOS = "lanczos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +82,60 @@ def export(
         typer.Option(
             "--format",
             help="csv: a line per person. coco: boxes as JSON. mot: boxes as MOT text. srt, vtt: subtitles of who is "
-            "in the picture. xlsx: a workbook with a sheet per day. csv and xlsx are one file; the others are one file "
-            "per source, named as its CSV.",
+            "in the picture. xlsx: a workbook with a sheet per day. csv and xlsx are one file; these others are one "
+            "per source, named as its CSV. pictures: body and face of each person from the sources, only with "
+            "biometrics.keep.",
         ),
     ],
     ids: Ids = Identity.PERSON,
     timezone: Annotated[
         str, typer.Option(help="Time zone of dates and times of day, as Europe/Berlin. For csv and xlsx.")
     ] = "UTC",
+    arrays: Annotated[
+        bool, typer.Option("--arrays", help="Pictures also as NumPy files: (height, width, 3) RGB in .npy.")
+    ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Paste faces that restore.weights has sharpened into pictures.")
+    ] = False,
+    upsample: Annotated[
+        Upsampling | None,
+        typer.Option(help="Double the size of pictures. realesrgan invents detail; lanczos does not."),
+    ] = None,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    wait_lease: WaitLease = 0.0,
 ) -> None:
     """Write the tables of an output in another format, under URI/export/FORMAT.
 
-    What an earlier export wrote there for videos that are gone is removed.
+    What an earlier export wrote there for videos that are gone is removed. --config and --set are for the models of
+    --restore and --upsample: restore.weights, weights.*, licences.allow, compute.*.
     """
     zone = _zone(timezone)
-    if ids is not Identity.PERSON and export_format not in TAKES_IDS:
-        raise UserError(f"--ids is for {' and '.join(TAKES_IDS)}; leave it out for {export_format}")
-    if timezone != "UTC" and export_format not in TAKES_ZONE:
-        raise UserError(f"--timezone is for {' and '.join(TAKES_ZONE)}; leave it out for {export_format}")
+    _refuse_strange(
+        export_format,
+        {
+            "--ids": (ids is not Identity.PERSON, TAKES_IDS),
+            "--timezone": (timezone != "UTC", TAKES_ZONE),
+            "--arrays": (arrays, (Format.PICTURES,)),
+            "--restore": (restore, (Format.PICTURES,)),
+            "--upsample": (upsample is not None, (Format.PICTURES,)),
+            "--config": (bool(config), (Format.PICTURES,)),
+            "--set": (bool(settings), (Format.PICTURES,)),
+            "--wait-lease": (wait_lease > 0, (Format.PICTURES,)),
+        },
+    )
     index = OutputIndex.open(uri)
     index.store.check_writable()
+    if export_format is Format.PICTURES:
+        from jobs.shared.enhancing import load_enhancer  # torch takes seconds to import
+
+        models = load(config or [], ["restore.mode=always", *(settings or [])])
+        enhance = load_enhancer(models, restore=restore, upsample=upsample)
+        with holding(index.store, "export", new_run_id(), wait_lease) as store:
+            failed = export_pictures(OutputIndex.load(store), f"export/{export_format}", enhance, arrays=arrays)
+        if failed:
+            sys.exit(FAILED)
+        return
     request = Request(index, People(index), f"export/{export_format}", ids, zone)
     files = WRITERS[export_format](request)
     written = {same(name) for name in files}
@@ -98,6 +145,14 @@ def export(
     for write in files.values():
         write()
     say(f"{count(len(files), 'file')} -> {index.store.full(request.folder)}")
+
+
+def _refuse_strange(export_format: Format, options: Mapping[str, tuple[bool, Collection[Format]]]) -> None:
+    """Raise UserError for an option that does nothing for the format. options: whether each is given, and for which
+    formats it is."""
+    for option, (is_given, formats) in options.items():
+        if is_given and export_format not in formats:
+            raise UserError(f"{option} is for {' and '.join(formats)}; leave it out for {export_format}")
 
 
 def _zone(name: str) -> tzinfo:
@@ -156,7 +211,7 @@ WRITERS: Mapping[Format, Callable[[Request], Files]] = {
     Format.VTT: partial(_per_source, ".vtt", _vtt),
     Format.XLSX: _xlsx,
 }
-"""The exporter of each format."""
+"""The exporter of each format that comes from tables alone."""
 
 
 if __name__ == "__main__":

@@ -150,3 +150,10 @@ def resize_to_long_side(picture: Picture, long_side: int) -> Picture:
         return picture
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def enlarge(picture: Picture, factor: int) -> Picture:
+    """Enlarge a picture by Lanczos resampling, which invents no detail."""
+    height, width = picture.shape[:2]
+    size = (factor * width, factor * height)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)

@@ -1,6 +1,6 @@
 """Load the models that a configuration names onto the chosen device. Only verified bytes are loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -11,6 +11,7 @@ from pipeline.models import lean  # noqa: F401  (before all that imports torchvi
 import cv2
 import torch
 
+from pipeline.arrays import Picture
 from pipeline.config import Config, fixed
 from pipeline.errors import UserError
 from pipeline.interfaces import (
@@ -136,6 +137,10 @@ class Loader:
         """Load the restorer of faces, or return None if restoration is off."""
         chosen = self._config.restore
         return None if chosen.mode == "off" else self._load(chosen.weights, batch=chosen.batch)
+
+    def upsampler(self, name: str, *, tile_px: int, batch: int) -> Callable[[Picture], Picture]:
+        """Load the registry entry `name`, which doubles the size of pictures, in batches of square tiles."""
+        return self._load(name, tile_px=tile_px, batch=batch)
 
     def estimator(self) -> AttributeEstimator | None:
         """Load the estimator of age and gender, or return None if there is none."""

@@ -1,7 +1,7 @@
 """Identify the content of a source, whatever its name."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from pipeline.errors import DataError, PassingError, UserError, blame_machine
@@ -42,6 +42,20 @@ def content_id(source: Source) -> str:
     except Exception as error:
         blame_machine(error)
         raise DataError(f"cannot be read: {plain_cause(error)}") from error
+
+
+def unchanged_source(uris: Sequence[str], video_id: str) -> str:
+    """Return the first source that still has the content `video_id`. Raises DataError with the reason of the first
+    one, and PassingError and UserError as `content_id` does."""
+    reasons = []
+    for uri in uris:
+        try:
+            if content_id(Source(uri=uri, name="", named_by="")) == video_id:
+                return uri
+            reasons.append("it has changed since it was processed; process it again")
+        except DataError as error:
+            reasons.append(str(error))
+    raise DataError(reasons[0] if reasons else "no source of it is known")
 
 
 def _hashed(file: BinaryIO, size: int) -> str:

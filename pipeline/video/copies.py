@@ -23,10 +23,9 @@ from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.media.rewrite import CELL_S, Paint, Piece, rewrite_span
 from pipeline.storage import copies
-from pipeline.storage.content_ids import content_id
+from pipeline.storage.content_ids import unchanged_source
 from pipeline.storage.copies import Mark
 from pipeline.storage.source_files import opener
-from pipeline.storage.sources import Source
 from pipeline.storage.store import Store, shortage_is_an_error
 
 REVISION = 1
@@ -100,7 +99,7 @@ def plan_copy(job: CopyJob) -> CopyPlan | None:
     mark = Mark(job.video_id, _key(job))
     if copies.is_made(job.store, job.names, mark):
         return None
-    uri = _unchanged_source(job)
+    uri = unchanged_source(job.uris, job.video_id)
     probed = probe(opener(uri))
     spans = [] if probed.kind == "image" else _spans(probed)
     copies.hide(job.store, job.names)  # it shows what other tables said
@@ -142,19 +141,6 @@ def _key(job: CopyJob) -> str:
     encoding = job.encoding
     key = job.painting.key(job.store, job.video_id)
     return digest(REVISION, key, encoding.encoder, str(encoding.scale))
-
-
-def _unchanged_source(job: CopyJob) -> str:
-    """Return the first source that still has the content. Raises DataError with the reason of the first one."""
-    reasons = []
-    for uri in job.uris:
-        try:
-            if content_id(Source(uri=uri, name="", named_by="")) == job.video_id:
-                return uri
-            reasons.append("it has changed since it was processed; process it again")
-        except DataError as error:
-            reasons.append(str(error))
-    raise DataError(reasons[0] if reasons else "no source of it is known")
 
 
 def _spans(probed: Probe) -> list[PlannedSpan]:

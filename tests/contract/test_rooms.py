@@ -77,6 +77,7 @@ ROOMS = {
         "pipeline/media",
         "pipeline/planning",
         "pipeline/chunk",
+        "pipeline/exports",
         "pipeline/video",
         "pipeline/models",
         "pipeline/corpora",
