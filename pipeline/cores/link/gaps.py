@@ -12,8 +12,10 @@ from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.times import as_microseconds
 from pipeline.cores.link.tracklets import Tracklet
 
-MOTION_MEMORY_S = 2.0
+MOTION_MEMORY_S = 4.0
 """Time constant, in seconds, with which a predicted path comes to rest exponentially, because people turn and stop."""
+PERSPECTIVE_TRACKLETS = 10
+"""The number of tracklets as which the assumption counts that a person has one height everywhere in the picture."""
 PAIRS_AT_ONCE = 1_000_000
 """The number of gaps that are measured at a time. It bounds the memory."""
 
@@ -66,6 +68,7 @@ def measure_gaps(
     """
     heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
     tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
+    log_heights = np.stack(_level_heights((heads, tails), places.T))
     columns: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     max_gap_us = as_microseconds(params.max_gap_s)
     for a, b in _successions(places[:, 0], places[:, 1], first_us, last_us, max_gap_us):
@@ -76,11 +79,37 @@ def measure_gaps(
         backward = np.linalg.norm(step - heads.velocities[b] * reach_s, axis=1)
         heights = np.stack([tails.heights[a], heads.heights[b]])
         motion = np.round((forward + backward) / heights.sum(axis=0), 3)
-        size = np.round(heights.max(axis=0) / heights.min(axis=0), 3)
+        size = np.round(np.exp(np.abs(log_heights[0, b] - log_heights[1, a])), 3)
         best = best_gaps(a, b, gap_s, motion, params.candidates)
         columns.append((a[best], b[best], motion[best], size[best]))
     a, b, motion, size = (np.concatenate(column) for column in zip(*columns, strict=True))
     return a, b, motion, size
+
+
+def _level_heights(ends: Sequence["_Ends"], places: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """Return the logarithms of the heights at each kind of end, freed from perspective.
+
+    places: (kinds of ends, N). The place of each end.
+
+    People look taller where they are nearer to the camera, and on level ground that shows in the row of the picture in
+    which their heads are. The slope of the log heights over that row is a least-squares fit for each place, shrunk
+    towards 0 as if by PERSPECTIVE_TRACKLETS. The row of the feet would show it better, but feet are hidden more often.
+    """
+    level = [np.log(end.heights) for end in ends]
+    rows = [end.places[:, 1] for end in ends]
+    for place in np.unique(places):
+        here = [numbers == place for numbers in places]
+        x = np.concatenate([row[chosen] for row, chosen in zip(rows, here, strict=True)])
+        y = np.concatenate([heights[chosen] for heights, chosen in zip(level, here, strict=True)])
+        deviations = x - x.mean()
+        spread = float((deviations**2).sum())
+        if not spread:
+            continue
+        shrinkage = len(x) / (len(x) + 2 * PERSPECTIVE_TRACKLETS)
+        slope = round(shrinkage * float((deviations * (y - y.mean())).sum()) / spread, 9)
+        for heights, row, chosen in zip(level, rows, here, strict=True):
+            heights[chosen] -= slope * row[chosen]
+    return level
 
 
 def _successions(
@@ -134,16 +163,17 @@ class _Ends:
 def _motion(
     times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the place and velocity of the box's centre at the outermost time, and its height.
+    """Return the place and velocity of the box's upper edge at the outermost time, and its height.
 
-    These are medians (the Theil-Sen line), so that a few boxes that shrink before an occlusion do not turn the path.
+    The upper edge stays where it is when something hides the legs. These are medians (the Theil-Sen line), so that a
+    few boxes that shrink before an occlusion do not turn the path.
     """
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    tops = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1]], axis=1)
     seconds = (times_ns - times_ns[outermost]) / 1e9
     height = max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0)
     later, earlier = np.tril_indices(len(seconds), -1)
     if len(later) == 0:
-        return centres[0], np.zeros(2), height
-    slopes = (centres[later] - centres[earlier]) / (seconds[later] - seconds[earlier])[:, None]
+        return tops[0], np.zeros(2), height
+    slopes = (tops[later] - tops[earlier]) / (seconds[later] - seconds[earlier])[:, None]
     velocity = np.median(slopes, axis=0)
-    return np.median(centres - velocity * seconds[:, None], axis=0), velocity, height
+    return np.median(tops - velocity * seconds[:, None], axis=0), velocity, height

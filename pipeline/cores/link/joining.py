@@ -50,6 +50,7 @@ def join(
     open_gaps = np.flatnonzero(is_gap & (verdicts == ""))
     open_gaps = open_gaps[~groups.share_frames(links.a[open_gaps], links.b[open_gaps])]
     _join_gaps(links, open_gaps, scores - params.surety, groups)
+    _fill_bridges(links, open_gaps, scores, groups)
     face = Evidence(links, links.face_similarity, likenesses["face"], params)
     join_rounds(face, None, groups)
     body = Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
@@ -131,6 +132,29 @@ def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64
     if len(rows):
         for row in rows[_assign(links.a[rows], links.b[rows], scores[rows])]:
             groups.merge(int(groups.of[links.a[row]]), int(groups.of[links.b[row]]))
+
+
+def _fill_bridges(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64], groups: Groups) -> None:
+    """Join what was seen inside a bridged gap with both of its sides.
+
+    One bridge over the whole gap may weigh more than the two bridges to somebody seen in the middle, who would be left
+    alone. Both bridges must be sure enough by themselves. The surest are filled first.
+    """
+    bridged = groups.of[links.a[rows]] == groups.of[links.b[rows]]
+    after: dict[int, list[int]] = {}
+    before: dict[int, dict[int, int]] = {}
+    for row in rows[~bridged].tolist():
+        after.setdefault(int(links.a[row]), []).append(row)
+        before.setdefault(int(links.b[row]), {})[int(links.a[row])] = row
+    fillings = []
+    for a, b in zip(links.a[rows[bridged]].tolist(), links.b[rows[bridged]].tolist(), strict=True):
+        for row in after.get(a, ()):
+            middle = int(links.b[row])
+            if (other := before.get(b, {}).get(middle)) is not None:
+                fillings.append((-round(float(scores[row] + scores[other]), 3), a, middle))
+    for _, a, middle in sorted(fillings):
+        if groups.of[a] != groups.of[middle]:
+            groups.merge(int(groups.of[a]), int(groups.of[middle]))
 
 
 def _assign(a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -24,8 +24,8 @@ class Links:
     kind: (L,) 'gap' (in one shot, or in shots of one place, at most max_gap_s apart), 'stay' (a gap over a cut at
         which the light changed and nobody moved, so that bodies say nothing) or 'shot' (all others).
     gap_s: (L,) seconds from the end of one to the beginning of the other. 0 if they interleave.
-    motion: (L,) body heights between the predicted and the true place. nan if kind is 'shot'.
-    size: (L,) ratio of heights, at least 1. nan if kind is 'shot'.
+    motion: (L,) body heights between the predicted and the true place of the head. nan if kind is 'shot'.
+    size: (L,) ratio of heights freed from perspective, at least 1. nan if kind is 'shot'.
     body_similarity, face_similarity: (L,) cosines. nan if one has no embedding.
     score: (L,) natural log-likelihood ratio of being one person, from all evidence. nan if nothing could be
         compared.

@@ -28,6 +28,7 @@ def person(
     x: float = 100,
     speed: float = 0,
     height: float = 100,
+    top: float = 0,
     shot: int = 0,
     body: float | None = 0,
     face: float | None = None,
@@ -36,10 +37,11 @@ def person(
 
     x: px. The left edge of the first box.
     speed: px/s.
+    top: px. The upper edge.
     """
     frames = np.arange(start, end)
     left = x + speed * (frames - start) * FRAME_NS / 1e9
-    boxes = np.stack([left, 0 * left, left + height / 2, 0 * left + height], axis=1).astype(np.float32)
+    boxes = np.stack([left, 0 * left + top, left + height / 2, 0 * left + top + height], axis=1).astype(np.float32)
     knots = Knots(np.zeros(len(frames), np.int64), frames, boxes, np.ones(len(frames), np.float32))
     times = ShotFrames(0, np.arange(end) * FRAME_NS, np.arange(1, end - 1))
     looks = [None if angle is None else vector_at(angle) for angle in (body, face)]

@@ -63,6 +63,23 @@ def test_a_chain_of_gaps_is_one_person() -> None:
     assert persons(person(0, 50), person(60, 80), person(90, 120), person(200, 230)) == [0, 0, 0, 0]
 
 
+def test_who_was_seen_inside_a_bridged_gap_is_the_person_on_both_sides() -> None:
+    """One sure bridge outweighs two that are less sure, and would leave the one in the middle alone."""
+    assert persons(person(0, 50), person(75, 90, body=19), person(110, 160)) == [0, 0, 0]
+
+
+def test_whoever_walks_towards_the_camera_grows() -> None:
+    """The others show how much taller people are further down in the picture."""
+    street = [
+        tracklet
+        for i in range(12)
+        for tracklet in [person(0, 50, x=300 * i + 1000, top=20 * i, height=60 + 15 * i, body=90 + 20 * i)]
+    ]
+    walker = person(0, 50, top=20, height=75), person(100, 150, top=100, height=135)
+    assert persons(*walker) == [0, 1]
+    assert len(set(persons(*walker, *street)[:2])) == 1
+
+
 def test_nobody_has_two_successors() -> None:
     labels = persons(person(0, 50), person(60, 100, x=100), person(60, 100, x=110))
     assert len({*labels}) == 2
