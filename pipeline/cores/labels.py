@@ -1,12 +1,17 @@
-"""Find places for the labels of boxes: inside the picture, and over one another as little as possible."""
+"""Find places for the labels of boxes: inside the picture, and over other labels and people as little as possible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom in px."""
 Size = tuple[int, int]
 """Width and height in px."""
+LABEL_COST = 8
+"""A px of another label that is covered counts as much as so many px of another person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,40 +30,43 @@ class PlacedLabel:
 def place_labels(boxes: Sequence[Rectangle], forms: Sequence[Sequence[Size]], picture: Size) -> list[PlacedLabel]:
     """Return a place for the label of each box, in the order of the boxes.
 
-    The first label that fits is taken: above the box, inside at its top, below it, or inside at its bottom; the whole
-    label before shorter forms. If none is free, the shortest is placed where it covers least of the others.
+    The first place is taken where a label covers no other label and no other person: above the box, below it, inside
+    at its top, or inside at its bottom; the whole label before shorter forms. If there is none, the place is taken
+    where it covers least.
 
     forms: the sizes of each label, from the whole one to the shortest.
     """
-    taken: list[Rectangle] = []
+    if not boxes:
+        return []
+    places = [_places(box, sizes, picture) for box, sizes in zip(boxes, forms, strict=True)]
+    rectangles = np.array([[(x, y, x + width, y + height) for _, x, y, width, height in tried] for tried in places])
+    people = np.array(boxes)
+    covered = _covered(rectangles, people[None, None])
+    cost = covered.sum(axis=2) - covered[np.arange(len(boxes)), :, np.arange(len(boxes))]
     placed = []
-    for box, sizes in zip(boxes, forms, strict=True):
-        best: tuple[int, PlacedLabel, Rectangle] | None = None
-        for form, size in enumerate(sizes):
-            if size[0] > picture[0] and form < len(sizes) - 1:
-                continue
-            for left, top in _places(box, size, picture):
-                rectangle = (left, top, left + size[0], top + size[1])
-                covered = sum(_overlap(rectangle, other) for other in taken)
-                if best is None or covered < best[0]:
-                    best = covered, PlacedLabel(form, left, top), rectangle
-                if covered == 0:
-                    break
-            if best is not None and best[0] == 0:
-                break
-        assert best is not None
-        placed.append(best[1])
-        taken.append(best[2])
+    for index, tried in enumerate(places):
+        best = int(cost[index].argmin())
+        placed.append(PlacedLabel(*tried[best][:3]))
+        cost += LABEL_COST * _covered(rectangles, rectangles[index, best][None, None, None])[:, :, 0]
     return placed
 
 
-def _places(box: Rectangle, size: Size, picture: Size) -> list[tuple[int, int]]:
-    """Return the places to try, in order, moved into the picture."""
+def _places(box: Rectangle, sizes: Sequence[Size], picture: Size) -> list[tuple[int, int, int, int, int]]:
+    """Return the places to try, in order, as (form, left, top, width, height), moved into the picture.
+
+    Every label has the same number of places, so the places that some have no room for are tried twice elsewhere.
+    """
     left, top, right, bottom = box
-    width, height = size
-    tops = [top - height, top, bottom, bottom - height] if top >= height else [top, bottom, bottom - height]
-    places = [(x, y) for y in tops for x in (left, right - width)]
-    return [(_inside(x, width, picture[0]), _inside(y, height, picture[1])) for x, y in places]
+    places = []
+    for wanted in range(len(sizes)):
+        form = next((other for other in range(wanted, len(sizes)) if sizes[other][0] <= picture[0]), len(sizes) - 1)
+        width, height = sizes[form]
+        above = top - height if top >= height else top
+        below = bottom if bottom + height <= picture[1] else bottom - height
+        for y in (above, below, top, bottom - height):
+            for x in (left, right - width):
+                places.append((form, _inside(x, width, picture[0]), _inside(y, height, picture[1]), width, height))
+    return places
 
 
 def _inside(start: int, length: int, limit: int) -> int:
@@ -66,7 +74,8 @@ def _inside(start: int, length: int, limit: int) -> int:
     return max(0, min(start, limit - length)) // 2 * 2
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> int:
-    across = min(a[2], b[2]) - max(a[0], b[0])
-    down = min(a[3], b[3]) - max(a[1], b[1])
-    return max(0, across) * max(0, down)
+def _covered(rectangles: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the (N, P, M) px of others, (1, 1, M, 4), that each of (N, P, 4) rectangles covers."""
+    low = np.maximum(rectangles[:, :, None, :2], others[..., :2])
+    high = np.minimum(rectangles[:, :, None, 2:], others[..., 2:])
+    return np.clip(high - low, 0, None).prod(axis=3)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from pipeline.errors import DataError, PassingError
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow.tasks import Tasks
 from pipeline.video.copies import CopyJob, CopyPlan, finish_copy, make_piece, plan_copy
 
@@ -80,9 +80,11 @@ class _Copying:
                     continue
                 try:
                     yield from take(copy, future.result())
-                except (DataError, PassingError) as error:
+                except (UserError, MachineError, LeaseError):
+                    raise
+                except Exception as error:
                     copy.is_over = True
-                    yield CopyFailed(copy.job, str(error), isinstance(error, PassingError))
+                    yield _failure(copy.job, error)
 
     def _fill(self, copies: Iterator[_Copy]) -> bool:
         """Give work to free workers, pieces before new videos. Return whether there is any."""
@@ -117,6 +119,15 @@ class _Copying:
 
     def _take_end(self, copy: _Copy, remark: str | None) -> Iterator[CopyEvent]:
         yield CopyMade(copy.job, is_new=True, remark=remark)
+
+
+def _failure(job: CopyJob, error: Exception) -> CopyFailed:
+    """Return the failure of a copy. An error that nobody foresaw ends this copy and no other."""
+    if isinstance(error, OSError) and (fault := shortage(error)):
+        raise fault from error
+    if isinstance(error, DataError | PassingError):
+        return CopyFailed(job, str(error), may_pass=isinstance(error, PassingError))
+    return CopyFailed(job, f"a bug ended its copy: {type(error).__name__}: {error}", may_pass=False)
 
 
 def make_copies(jobs: Iterable[CopyJob], tasks: Tasks) -> Iterator[CopyEvent]:

@@ -26,6 +26,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LEAST_FONT_PX = 12
 PX_PER_FONT_PX, PX_PER_LINE_PX = 60, 480
 """px of the picture's longer side for each px of the letters' height and of a line's width."""
+WIDE_PX, EDGE_PX = 4, 2
 MOST_LABELS = 10_000
 """Drawn labels that are kept for the next frames."""
 
@@ -83,6 +84,13 @@ def draw_people(picture: Picture, boxes: NDArray[np.floating], ids: Sequence[int
 
 
 def _frame(canvas: Canvas, corner: Rectangle, line_px: int, colour: Colour) -> None:
+    """Draw the lines of a box. Wide lines get a dark edge, so that they stand out before any colour."""
+    if line_px >= WIDE_PX:
+        _lines(canvas, corner, line_px + EDGE_PX, BLACK)
+    _lines(canvas, corner, line_px, colour)
+
+
+def _lines(canvas: Canvas, corner: Rectangle, line_px: int, colour: Colour) -> None:
     left, top, right, bottom = corner
     canvas.fill(left, top, right, top + line_px, colour)
     canvas.fill(left, bottom - line_px, right, bottom, colour)

@@ -18,7 +18,12 @@ from pipeline.media.container import Opener, opened_file
 from pipeline.media.sizes import HugeError, refuse_huge
 from pipeline.media.tone import HLG, PQ, tone_map
 
-ENCODED_WELL = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_WEBP_QUALITY, 95]
+SHARP_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+QUALITY_95 = {
+    ".jpg": SHARP_JPEG,
+    ".jpeg": SHARP_JPEG,
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95],
+}
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -33,7 +38,7 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
 
 def encode_picture(picture: Picture, suffix: str) -> bytes:
     """Encode an RGB picture in the format of a suffix: .jpg, .jpeg, .png, .webp, .bmp, .tif or .tiff."""
-    written, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), ENCODED_WELL)
+    written, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), QUALITY_95.get(suffix, []))
     if not written:
         raise ValueError(f"picture must be (H, W, 3) uint8 and not empty, got {picture.shape} {picture.dtype}")
     return encoded.tobytes()

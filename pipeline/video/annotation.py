@@ -83,7 +83,7 @@ def label_forms(person: Mapping[str, Any]) -> Sequence[str]:
         return f"{number}  no estimate", f"{number} ?", number
     gender = person["gender"] if has_gender else "gender ?"
     age = f"{int(person['age'] + 0.5)}" if has_age else "age ?"
-    interval = f" ({person['age_low']:.0f}–{person['age_high']:.0f})" if has_age else ""
+    interval = f" ({person['age_low']:.0f}-{person['age_high']:.0f})" if has_age else ""
     short_gender, short_age = gender.removeprefix("gender "), age.removeprefix("age ")
     return f"{number}  {gender}  {age}{interval}", f"{number} {short_gender} {short_age}", number
 

@@ -174,7 +174,7 @@ def _join(job: CopyJob, plan: CopyPlan, probed: Probe) -> str | None:
 
 
 def _copy_picture(job: CopyJob, plan: CopyPlan, probed: Probe) -> None:
-    picture = resized(read_picture(opener(plan.uri)), job.encoding.scale)
+    picture = resized(read_picture(opener(plan.uri)), job.encoding.scale).copy()  # decoders may keep theirs read-only
     canvas = Canvas.of_picture(picture)
     if not job.painting.painter(job.store, job.video_id, probed, (0, OPEN_END))(canvas, 0):
         raise DataError("there is no frame to copy")
