@@ -176,6 +176,13 @@ def mask(values: Sequence[bool]) -> pa.Array:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(packed)])
 
 
+def text_column(texts: Sequence[str]) -> pa.Array:
+    """Return texts as a column. `pyarrow.array` would import pandas, too."""
+    contents = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, contents)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(contents), pa.py_buffer(offsets), pa.py_buffer(b"".join(contents)))
+
+
 def repeated(text: str, count: int) -> pa.Array:
     """Return a column that holds `text` so many times. `pyarrow.repeat` would import pandas, too."""
     content = text.encode()

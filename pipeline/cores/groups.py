@@ -74,7 +74,8 @@ def hidden_counts(counts: NDArray[np.int64], min_group: int) -> NDArray[np.bool_
     """Return which of (N,) counts of people a summary hides: (N,) bool. Their sum may be shown if it is large enough.
 
     Counts from 1 to min_group - 1 are hidden. As the sum minus the other counts would be the hidden people, the
-    smallest other counts are hidden too, until the hidden ones are at least two counts and min_group people.
+    smallest other counts are hidden too, zeros last, until the hidden ones are at least two counts and min_group
+    people.
     """
     return _completed(counts, (counts > 0) & (counts < min_group), min_group)
 
@@ -94,31 +95,62 @@ class HiddenCells:
     total: bool
 
 
-def hidden_cells(counts: NDArray[np.int64], min_group: int) -> HiddenCells:
+def hidden_cells(
+    counts: NDArray[np.int64], min_group: int, hidden_columns: NDArray[np.bool_] | None = None
+) -> HiddenCells:
     """Return which of (R, C) counts, and of the sums beside them, a summary hides, as `hidden_counts` does.
 
-    A row or column whose sum is hidden is hidden as a whole.
+    A row or column whose sum is hidden is hidden as a whole. No hidden count follows from its row or column alone. In
+    rare tables, one follows from all sums together.
+
+    hidden_columns: (C,) bool. Columns whose sums are hidden because of a larger summary.
     """
     rows = hidden_counts(counts.sum(axis=1), min_group)
     columns = hidden_counts(counts.sum(axis=0), min_group)
+    columns = columns if hidden_columns is None else columns | hidden_columns
     cells = ((counts > 0) & (counts < min_group)) | rows[:, None] | columns[None]
     before = -1
     while before != (before := int(cells.sum())):
-        for row in np.flatnonzero(~rows):
-            cells[row] = _completed(counts[row], cells[row], min_group)
-        for column in np.flatnonzero(~columns):
-            cells[:, column] = _completed(counts[:, column], cells[:, column], min_group)
+        known = _known(counts, cells, rows, columns)
+        for row in np.flatnonzero(~rows & (counts * cells).any(axis=1)):
+            cells[row] = _completed(counts[row], cells[row], min_group, known[row])
+        known = _known(counts, cells, rows, columns)
+        for column in np.flatnonzero(~columns & (counts * cells).any(axis=0)):
+            cells[:, column] = _completed(counts[:, column], cells[:, column], min_group, known[:, column])
     return HiddenCells(cells, rows, columns, bool(0 < counts.sum() < min_group))
 
 
-def _completed(counts: NDArray[np.int64], hidden: NDArray[np.bool_], min_group: int) -> NDArray[np.bool_]:
-    """Return `hidden` with as many further counts as keep the hidden ones from following from the sum."""
+def _known(
+    counts: NDArray[np.int64], cells: NDArray[np.bool_], rows: NDArray[np.bool_], columns: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which hidden cells are known to be zero all the same, because the hidden cells of their line have the sum
+    0: (R, C) bool. rows, columns: lines whose sums are hidden."""
+    known = np.zeros_like(cells)
+    before = -1
+    while before != (before := int(known.sum())):
+        unknown = np.where(cells & ~known, counts, 0)
+        known |= cells & ((unknown.sum(axis=1) == 0) & ~rows)[:, None]
+        known |= cells & ((unknown.sum(axis=0) == 0) & ~columns)[None]
+    return known
+
+
+def _completed(
+    counts: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+    min_group: int,
+    known: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Return `hidden` with as many further counts as keep the hidden ones from following from the sum.
+
+    known: the hidden counts that follow from other sums.
+    """
     hidden = hidden.copy()
-    if not hidden.any():
+    known = np.zeros_like(hidden) if known is None else known
+    if not counts[hidden].any():
         return hidden
-    for place in np.argsort(counts, kind="stable"):
-        if hidden.sum() >= 2 and counts[hidden].sum() >= min_group:
+    for place in np.lexsort((counts, counts == 0)):
+        unknown = hidden & ~known
+        if unknown.sum() >= 2 and counts[unknown].sum() >= min_group:
             break
-        if counts[place] > 0:
-            hidden[place] = True
+        hidden[place] = True
     return hidden

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import rows
-from pipeline.columns import no_rows
+from pipeline.columns import no_rows, text_column
 from pipeline.errors import DataError, PassingError, UserError
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex, open_output
@@ -166,5 +166,5 @@ def _replaced(store: Store, versions: Mapping[str, str]) -> str | None:
 
 def _only(table: pa.Table, video_ids: Collection[str]) -> pa.Table:
     """Return the rows that belong to some videos."""
-    wanted = pa.array(sorted(video_ids), pa.string())
+    wanted = text_column(sorted(video_ids))
     return table.filter(pc.is_in(table["video_id"], wanted))  # pyright: ignore[reportAttributeAccessIssue]

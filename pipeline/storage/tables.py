@@ -141,8 +141,9 @@ def read_small_file(store: Store, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def _read(reader: pq.ParquetFile, schema: pa.Schema) -> pa.Table:
-    known = [name for name in schema.names if name in reader.schema_arrow.names]
-    return fit(reader.read(known, use_threads=False), schema)  # see row_groups
+    stored = set(reader.schema_arrow.names)
+    table = reader.read([name for name in schema.names if name in stored], use_threads=False)  # see row_groups
+    return table if table.schema.equals(schema) else fit(table, schema)
 
 
 def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -33,6 +33,9 @@ LIBRARIES = {
     "matplotlib": {"pipeline/evaluation/plots.py", "rollcall"},
     "xlsxwriter": {"pipeline/exports"},
     "flask": {"jobs/reviewing/page.py"},
+    "jinja2": {"pipeline/report/page.py"},
+    "markupsafe": {"pipeline/report/page.py"},
+    "vl_convert": {"pipeline/report/page.py"},
     "PIL": {"pipeline/media", "pipeline/corpora"},
     "pillow_heif": {"pipeline/media"},
     "av": {"pipeline/media"},
@@ -62,6 +65,7 @@ ROOMS = {
     "pipeline.evaluation": {"pipeline/evaluation", "pipeline/training", "jobs"},
     "pipeline.exports": {"pipeline/exports", "jobs"},
     "pipeline.corpora": {"pipeline/corpora", "pipeline/training", "pipeline/evaluation", "jobs"},
+    "pipeline.report": {"pipeline/report", "jobs"},
     "pipeline.storage": {
         "pipeline/storage",
         "pipeline/planning",

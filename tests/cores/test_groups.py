@@ -44,6 +44,7 @@ def test_a_small_count_takes_the_next_smallest_with_it_so_that_the_sum_does_not_
     assert hidden_counts(np.array([20, 3, 4, 9]), 5).tolist() == [False, True, True, False]
     assert hidden_counts(np.array([20, 1, 2, 9]), 5).tolist() == [False, True, True, True]
     assert hidden_counts(np.array([20, 7]), 5).tolist() == [False, False]
+    assert hidden_counts(np.array([4, 0, 0]), 5).tolist() == [True, True, True]
     assert hidden_counts(np.array([1, 1]), 1).tolist() == [False, False]
 
 
@@ -58,4 +59,5 @@ def test_no_hidden_people_follow_from_a_row_or_column_and_its_sum(counts: np.nda
         people = line[line_hidden].sum()
         assert sum_hidden or people == 0 or people >= min_group
         assert not sum_hidden or line_hidden.all()
+        assert sum_hidden or not people or line_hidden.sum() >= 2
     assert hidden.total == (0 < counts.sum() < min_group)

@@ -25,6 +25,7 @@ from pipeline.corpora import corrections
 from pipeline.corpora.corrections import Correction
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
+from tests.browser import chromium
 
 KEY = "secret"
 NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8_1_0_20170101.jpg"]
@@ -291,28 +292,12 @@ def test_a_package_that_is_not_there_is_named_with_the_remedy(faces: Path, monke
 
 
 def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> None:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium and chromedriver")
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-    from selenium.webdriver.support.ui import WebDriverWait
+    with chromium() as window:
+        from selenium import webdriver
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.common.keys import Keys
+        from selenium.webdriver.support.ui import WebDriverWait
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,860",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
         window.get(url)
 
         def wait(text: str) -> None:
@@ -348,8 +333,6 @@ def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> Non
             for entry in window.get_log("browser")
             if "favicon" not in entry["message"] and "400" not in entry["message"]
         ] == []
-    finally:
-        window.quit()
     rows = [row for _, row in corrections.read(faces.parent / "c.csv")]
     assert rows == [
         Correction(NAMES[0], age="12"),

@@ -1,0 +1,398 @@
+"""The charts of a report, as Vega-Lite specifications. Colours are variables of the style sheet: light, dark, print.
+
+Every chart is hidden from screen readers, which get its description and the table beside it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.cores.groups import AgeGroup
+from pipeline.report.fairness import GroupFairness, Share
+from pipeline.report.summaries import HOURS, Breakdown, Day, Overview
+
+Spec = dict[str, Any]
+FONT = (
+    '"Inter", "Segoe UI", system-ui, -apple-system, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
+)
+"""The fonts of the style sheet. Vega measures text, for which it needs the names."""
+CONFIG: Spec = {
+    "background": None,
+    "font": FONT,
+    "padding": 0,
+    "view": {"stroke": None},
+    "axis": {
+        "domainColor": "var(--rule)",
+        "tickColor": "var(--rule)",
+        "gridColor": "var(--rule)",
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "labelFont": FONT,
+        "titleFont": FONT,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": 500,
+        "titlePadding": 10,
+        "labelPadding": 6,
+        "tickSize": 4,
+    },
+    "axisY": {"domain": False, "ticks": False},
+    "axisX": {"grid": False},
+    "legend": {
+        "labelColor": "var(--muted)",
+        "labelFont": FONT,
+        "labelFontSize": 12,
+        "title": None,
+        "orient": "top",
+        "direction": "horizontal",
+        "offset": 6,
+        "symbolSize": 90,
+    },
+    "text": {"fill": "var(--muted)", "font": FONT, "fontSize": 14},
+}
+"""The look that all charts share."""
+SHOWN_DAYS = 62
+"""The most days in the chart of days and hours. The table has all."""
+GENDER = {
+    "field": "gender",
+    "type": "nominal",
+    "scale": {"domain": ["female", "male", "none"], "range": ["var(--female)", "var(--male)", "var(--none)"]},
+}
+SHAPE = GENDER | {"scale": {"domain": ["female", "male", "none"], "range": ["circle", "square", "diamond"]}}
+CLOCK = (
+    "datum.value % 1 || domain('x')[1] < 120 ? datum.label + ' s' : "
+    "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
+)
+"""The label of a time: 2.5 s in a short video, 12:30 in a long one."""
+COLOURS, SHAPES = ("var(--accent)", "var(--second)"), ("circle", "square")
+HIDDEN_MARK = {"type": "text", "text": "∗", "baseline": "bottom", "dy": -2}
+
+
+def _chart(**parts: Any) -> Spec:
+    return {"width": "container", "config": CONFIG, **parts}
+
+
+def _quantity(field: str, title: str | None, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
+    """Return the chart of people by age group, with ticks at the numbers that the intervals suggest."""
+    values = [
+        {"group": group.name, "people": people, "expected": expected}
+        for group, people, expected in zip(groups, overview.total.ages[:-1], overview.expected, strict=True)
+    ]
+    tooltip = [
+        {"field": "group", "title": "age"},
+        {"field": "people", "title": "persons"},
+        {"field": "expected", "title": "if spread over the intervals"},
+    ]
+    ticks = {"type": "tick", "orient": "horizontal", "color": "var(--ink)", "thickness": 2, "width": {"band": 0.9}}
+    return _chart(
+        height=240,
+        data={"values": values},
+        encoding={
+            "x": {
+                "field": "group",
+                "type": "ordinal",
+                "scale": {"domain": [group.name for group in groups]},
+                "axis": {"labelAngle": 0, "title": "estimated age, years", "labelOverlap": False, "ticks": False},
+            }
+        },
+        layer=[
+            {
+                "mark": {"type": "bar", "cornerRadiusEnd": 3, "width": {"band": 0.7}, "color": "var(--accent)"},
+                "encoding": {"y": _quantity("people", "persons"), "tooltip": tooltip},
+            },
+            {
+                "transform": [{"filter": "isValid(datum.expected)"}],
+                "mark": ticks,
+                "encoding": {"y": _quantity("expected", "persons"), "tooltip": tooltip},
+            },
+            {
+                "transform": [{"filter": "!isValid(datum.people)"}],
+                "mark": HIDDEN_MARK,
+                "encoding": {"y": {"datum": 0}},
+            },
+        ],
+    )
+
+
+def days_chart(days: Sequence[Day]) -> Spec:
+    """Return the chart of people by day and hour: the stronger the colour, the more people."""
+    dated = [day for day in days if day.date is not None][-SHOWN_DAYS:]
+    values = [
+        {"day": f"{day.date:%a %d %b %Y}", "hour": hour, "people": people.people}
+        for day in dated
+        for hour, people in day.hours
+    ]
+    return _chart(
+        height={"step": 18},
+        data={"values": values},
+        encoding={
+            "x": _hour_axis(),
+            "y": {"field": "day", "type": "ordinal", "sort": None, "title": None, "scale": {"paddingInner": 0.12}},
+        },
+        layer=[
+            {
+                "transform": [{"filter": "isValid(datum.people)"}],
+                "mark": {"type": "rect", "color": "var(--accent)", "cornerRadius": 2},
+                "encoding": {
+                    "opacity": _quantity("people", None, legend=None, scale={"range": [0.15, 1], "zero": True}),
+                    "tooltip": [{"field": "day"}, {"field": "hour"}, {"field": "people", "title": "persons"}],
+                },
+            },
+            {
+                "transform": [{"filter": "!isValid(datum.people)"}],
+                "mark": {"type": "text", "text": "∗", "baseline": "middle"},
+            },
+        ],
+    )
+
+
+def _hour_axis() -> Spec:
+    return {
+        "field": "hour",
+        "type": "ordinal",
+        "title": "hour",
+        "scale": {"domain": list(range(HOURS)), "paddingInner": 0.12},
+        "axis": {"labelAngle": 0, "labelOverlap": "greedy", "ticks": False},
+    }
+
+
+def hours_chart() -> Spec:
+    """Return the chart of people by hour of a day. The page fills in the rows: hour, people."""
+    return _chart(
+        height=180,
+        data={"name": "rows", "values": []},
+        encoding={"x": _hour_axis()},
+        layer=[
+            {
+                "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 3},
+                "encoding": {
+                    "y": _quantity("people", "persons", axis={"tickMinStep": 1}),
+                    "tooltip": [{"field": "hour"}, {"field": "people", "title": "persons"}],
+                },
+            },
+            {
+                "transform": [{"filter": "!isValid(datum.people)"}],
+                "mark": HIDDEN_MARK,
+                "encoding": {"y": {"datum": 0}},
+            },
+        ],
+    )
+
+
+def timeline_chart() -> Spec:
+    """Return the timeline of a video. The page fills in the rows (person, start, end, gender) and the cuts (at)."""
+    return _chart(
+        height={"step": 15},
+        data={"name": "rows", "values": []},
+        layer=[
+            {
+                "data": {"name": "cuts", "values": []},
+                "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [2, 3]},
+                "encoding": {"x": _quantity("at", None)},
+            },
+            {
+                "mark": {"type": "bar", "cornerRadius": 2, "height": {"band": 0.7}},
+                "encoding": {
+                    "x": _quantity(
+                        "start",
+                        "time in the video",
+                        axis={"labelExpr": CLOCK, "grid": False},
+                        scale={"domainMin": 0, "nice": False},
+                    ),
+                    "x2": {"field": "end"},
+                    "y": {
+                        "field": "person",
+                        "type": "ordinal",
+                        "sort": None,
+                        "title": "person",
+                        "axis": {"labelOverlap": "greedy"},
+                    },
+                    "color": GENDER,
+                    "tooltip": [
+                        {"field": "person"},
+                        {"field": "start", "title": "from, s"},
+                        {"field": "end", "title": "to, s"},
+                        {"field": "gender"},
+                    ],
+                },
+            },
+        ],
+    )
+
+
+def rate_chart() -> Spec:
+    """Return the chart of people over the time of a video. The page fills in the rows: start, end, people."""
+    return _chart(
+        height=150,
+        data={"name": "rows", "values": []},
+        mark={"type": "bar", "color": "var(--accent)", "binSpacing": 1},
+        encoding={
+            "x": _quantity(
+                "start", "time in the video", axis={"labelExpr": CLOCK}, scale={"domainMin": 0, "nice": False}
+            ),
+            "x2": {"field": "end"},
+            "y": _quantity("people", "persons", axis={"tickMinStep": 1, "format": "d"}),
+            "y2": {"datum": 0},
+            "tooltip": [
+                {"field": "start", "title": "from, s"},
+                {"field": "end", "title": "to, s"},
+                {"field": "people", "title": "persons"},
+            ],
+        },
+    )
+
+
+def video_ages_chart() -> Spec:
+    """Return the chart of the ages in a video with their intervals. The page fills in the rows: person, age, low,
+    high, gender."""
+    person = {"field": "person", "type": "ordinal", "sort": None, "title": "person", "axis": {"labelOverlap": "greedy"}}
+    tooltip = [
+        {"field": "person"},
+        {"field": "age"},
+        {"field": "low", "title": "80 % interval from"},
+        {"field": "high", "title": "to"},
+        {"field": "gender"},
+    ]
+    return _chart(
+        height={"step": 15},
+        data={"name": "rows", "values": []},
+        encoding={"y": person, "color": GENDER},
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.45},
+                "encoding": {
+                    "x": _quantity("low", "estimated age, years"),
+                    "x2": {"field": "high"},
+                    "tooltip": tooltip,
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 65, "opacity": 1},
+                "encoding": {"x": _quantity("age", "estimated age, years"), "shape": SHAPE, "tooltip": tooltip},
+            },
+        ],
+    )
+
+
+def abstention_chart(groups: Sequence[GroupFairness]) -> Spec:
+    """Return the chart of people without an estimate by group, with the 95 % intervals of the shares."""
+    values = [
+        {"group": group.name, "what": what} | _percent(share)
+        for group in groups
+        for what, share in (("no age", group.no_age), ("no gender", group.no_gender))
+        if share is not None
+    ]
+    kinds = ["no age", "no gender"]
+    return _chart(
+        height={"step": 13},
+        data={"values": values},
+        encoding={
+            "y": _groups(groups),
+            "yOffset": {"field": "what"},
+            "color": _kind(kinds, COLOURS),
+            "tooltip": _tooltip("%"),
+        },
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
+                "encoding": {
+                    "x": _quantity("low", "share of the persons, % (95 % interval)", scale={"domain": [0, 100]}),
+                    "x2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                "encoding": {
+                    "x": _quantity("value", "share of the persons, % (95 % interval)"),
+                    "shape": _kind(kinds, SHAPES),
+                },
+            },
+        ],
+    )
+
+
+def width_chart(groups: Sequence[GroupFairness]) -> Spec:
+    """Return the chart of the widths of age intervals by group, beside the measured mean errors."""
+    values: list[Spec] = []
+    for group in groups:
+        if group.width is not None:
+            low, middle, high = group.width
+            values.append(
+                {
+                    "group": group.name,
+                    "what": "half the interval here",
+                    "value": middle / 2,
+                    "low": low / 2,
+                    "high": high / 2,
+                }
+            )
+        if group.measured is not None:
+            mae = group.measured.mae
+            values.append(
+                {
+                    "group": group.name,
+                    "what": "measured mean error",
+                    "value": mae.value,
+                    "low": mae.low,
+                    "high": mae.high,
+                }
+            )
+    kinds = sorted({row["what"] for row in values})
+    return _chart(
+        height={"step": 13},
+        data={"values": values},
+        encoding={
+            "y": _groups(groups),
+            "yOffset": {"field": "what"},
+            "color": _kind(kinds, COLOURS),
+            "tooltip": _tooltip("years"),
+        },
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
+                "encoding": {"x": _quantity("low", "years"), "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                "encoding": {
+                    "x": _quantity("value", "years"),
+                    "shape": _kind(kinds, SHAPES),
+                },
+            },
+        ],
+    )
+
+
+def _kind(kinds: Sequence[str], marks: Sequence[str]) -> Spec:
+    """Return the channel that tells the kinds of figures in one chart apart: marks are colours or shapes."""
+    return {"field": "what", "type": "nominal", "scale": {"domain": kinds, "range": marks[: len(kinds)]}}
+
+
+def _groups(groups: Sequence[GroupFairness]) -> Spec:
+    return {
+        "field": "group",
+        "type": "ordinal",
+        "sort": [group.name for group in groups],
+        "title": None,
+        "scale": {"paddingInner": 0.3},
+    }
+
+
+def _tooltip(unit: str) -> list[Spec]:
+    titles = {"group": "group", "what": "figure", "value": unit, "low": "from", "high": "to"}
+    return [{"field": field, "title": title} for field, title in titles.items()]
+
+
+def _percent(share: Share) -> Spec:
+    return {name: round(100 * getattr(share, name), 1) for name in ("value", "low", "high")}
+
+
+def hour_rows(hours: Sequence[tuple[int, Breakdown]]) -> list[Spec]:
+    """Return the hours of a day for `hours_chart`, and for the table beside it."""
+    return [
+        {"hour": hour, "people": people.people, "genders": people.genders, "ages": people.ages}
+        for hour, people in hours
+    ]
