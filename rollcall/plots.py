@@ -16,7 +16,7 @@ GENDERS = {"M": ("male", "#0072b2"), "F": ("female", "#e69f00"), "N": ("gender u
 """Name and colour by gender. The hues differ for people with any colour vision (Okabe and Ito, 2008)."""
 DEVIATIONS = 2.563
 """Width of an 80 % interval of a normal distribution, in standard deviations."""
-GROUP_YEARS = 5
+GROUP_YEARS, TAIL_YEARS = 5, 15
 LABELLED_PERSONS = 40
 
 
@@ -57,8 +57,8 @@ def ages(persons: pa.Table, ax: "Axes | None" = None) -> "Axes":
     """Draw the expected number of persons in each group of five years, stacked by gender."""
     people = [person for person in persons.to_pylist() if person["age"] is not None]
     ax = ax or _axes(height=3.6)
-    top = max([60.0, *(person["age_high"] for person in people)])
-    borders = np.arange(0, top + 2 * GROUP_YEARS, GROUP_YEARS)
+    top = max([60.0, *(person["age_high"] + TAIL_YEARS for person in people)])
+    borders = np.arange(0, top + GROUP_YEARS, GROUP_YEARS)
     bottom = np.zeros(len(borders) - 1)
     for gender, (name, colour) in GENDERS.items():
         shares = [spread(person, borders) for person in people if person["gender"] == gender]
