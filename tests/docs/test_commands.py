@@ -25,9 +25,10 @@ from tests.docs.pages import PAGES, ROOT, programs_in, programs_in_text, shell_l
 COMMANDS = dict(commands_page.walk())
 RUN = {
     *("rollcall plan", "rollcall status", "rollcall relink", "rollcall compact", "rollcall tables"),
-    *("rollcall compare", "rollcall export", "rollcall config show", "rollcall weights list"),
+    *("rollcall compare", "rollcall report", "rollcall export", "rollcall config show", "rollcall weights list"),
 }
 NOT_RUN = {
+    "rollcall annotate": "tests/jobs/test_annotate.py",
     "rollcall process": "the slow test of this file, tests/jobs/test_process.py",
     "rollcall demo": "tests/jobs/test_demo.py",
     "rollcall forget": "tests/video/test_forgetting.py",
