@@ -26,6 +26,7 @@ import ray._private.auto_init_hook
 import ray._private.worker
 import ray.data  # the import sets up Ray Data's logger, so it comes before start_ray silences that logger
 import ray.exceptions
+from ray.data._internal.execution.operators import map_operator
 
 from pipeline.config import Config, Pool, cluster_address
 from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
@@ -82,6 +83,8 @@ MAY_PASS = (ConnectionError, TimeoutError, ray.exceptions.GetTimeoutError, ray.e
 # A call to Ray after the end of a run would start another Ray. Ray reads the variable for this when it is imported, so
 # a variable set here would come too late.
 ray._private.auto_init_hook.enable_auto_connect = False
+# Ray Data keeps the statistics of every block until the end of the run: 2.5 kB for a chunk, which nothing reads.
+map_operator.to_stats = lambda _: []  # pyright: ignore[reportPrivateImportUsage]
 # Ray prints every death of a worker. The code that waits for the worker reports the consequence.
 ray._private.worker.print_to_stdstream = lambda *_, **__: None
 NO_USE_TO_REPEAT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})

@@ -119,6 +119,7 @@ class Observer:
             "growth_kb": growth,
             "first_mb": first.megabytes,
             "end_mb": end.megabytes,
+            "megabytes": [round(point.megabytes, 1) for point in self.points],
             "chunks_per_s": (self.chunks - 1) / max(1e-9, self.last_s - self.started_s - first.clock_s),
         }
 
