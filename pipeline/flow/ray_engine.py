@@ -37,7 +37,7 @@ from pipeline.flow.events import (
 )
 from pipeline.flow.local_tasks import TRIES
 from pipeline.flow.nodes import Attempt
-from pipeline.flow.ray_feed import Feed, Rows
+from pipeline.flow.ray_feed import Rows, dataset_of
 from pipeline.flow.ray_nodes import RayNodes
 from pipeline.flow.sequence_ends import SequenceEnd, died, finish_sequence
 from pipeline.flow.stage import NODE_LOST, WORKER_DIED, PoolOfStages, Worker
@@ -224,7 +224,7 @@ def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]"
         context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
             object_store_memory=ROWS_BETWEEN_POOLS_BYTES
         )
-        dataset = ray.data.read_datasource(Feed(rows), override_num_blocks=1, num_cpus=0)
+        dataset = dataset_of(rows)
         for pool in pools:
             dataset = _extend(dataset, pool)
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
