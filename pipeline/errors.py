@@ -35,6 +35,11 @@ class DataError(Exception):
     """An input that cannot be processed, even after a retry. The run continues without it."""
 
 
+class ChangedError(DataError):
+    """A file that changed after this run had listed it, as one does that is still being written. It is left to the next
+    run, and this one does not try it again."""
+
+
 class UserError(Exception):
     """An error that a person can correct. The message says what is wrong, where, and the remedy."""
 

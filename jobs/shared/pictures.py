@@ -21,6 +21,6 @@ def read_picture(path: Path) -> Picture:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); correct the path, or take its row out") from None
     except HugeError as error:
-        raise UserError(f"{path}: {error}, or take it out") from None
+        raise UserError(f"{path} is too large: {error}; make it smaller, or take it out") from None
     except ValueError:
         raise UserError(f"{path} is no picture; replace the file, or take it out") from None

@@ -24,7 +24,7 @@ from jobs.shared.process_messages import (
 from jobs.shared.run_journal import events_of, keeping_journal, telling_progress
 from jobs.shared.run_json import last_success, new_run_id
 from jobs.shared.run_record import RunRecord
-from jobs.shared.sources import identify_aloud, probe_aloud
+from jobs.shared.sources import portions_aloud, probe_aloud
 from jobs.shared.work_list import list_work, select_contents
 from pipeline.config import Config
 from pipeline.errors import MachineError, PassingError
@@ -32,8 +32,9 @@ from pipeline.flow.engine import Engines, stop_ray
 from pipeline.flow.events import ChunkDone, VideoDone, Work
 from pipeline.flow.pools import Maps
 from pipeline.planning import catalog
-from pipeline.planning.catalog import Content
+from pipeline.planning.catalog import Content, Failure
 from pipeline.planning.changes import Basis
+from pipeline.planning.pages import Pages, Portion
 from pipeline.planning.planner import Planner, VideoPlan, WantedTables
 from pipeline.storage import event_log, records, replacement, tables
 from pipeline.storage.event_log import EventTarget
@@ -123,30 +124,32 @@ def _run(
     """Carry out the steps of a run. Return which sources are not done."""
     index, work_names = _open_output(store)
     tables.create(store, config.biometrics.keep)
-    ids = identify_aloud(listing, index)
     config = decide_device(config)
     target = WantedTables.of(config, registry)
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))
     record.tell_success()
-    contents = catalog.contents(ids)
-    record.enter_sources(listing, ids)
-    chosen = select_contents(record, contents, retry_quarantined)
-    say_vanished(record)
-    plans = Planner(index, work_names).plans(chosen, target)
-    say_plans(plans.values())
     maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id, events)
-    with telling_progress(record.progress), Engines(config, maps, console.say) as engines:
-        work = _prepare(chosen, plans, engines, record)
-        record.save_sources()
-        sequences.withdraw(store, {content.video_id for content in chosen})
+    planner = Planner(index, work_names)
+    ids: dict[str, str | Failure] = {}
+    with (
+        Pages(listing, index) as pages,
+        telling_progress(record.progress),
+        Engines(config, maps, console.say) as engines,
+    ):
         try:
-            if work:
-                _carry_out(work, engines, record)
-            if again := [content for content in chosen if content.video_id in record.not_relinked]:
-                say_not_relinked(record)
-                work = _prepare(again, Planner(index).plans_anew(again, target), engines, record)
-                _carry_out(work, engines, record)
+            for portion in portions_aloud(pages, listing):
+                if not ids:
+                    record.enter_sources(listing)
+                ids |= portion.ids
+                record.enter_ids(portion.ids)
+                if not portion.num_left:
+                    record.drop_old_names()
+                contents = catalog.contents(ids, touched=portion.ids)
+                chosen = select_contents(record, contents, retry_quarantined)
+                if not portion.num_left:
+                    say_vanished(record)
+                _process(chosen, portion, planner, engines, record)
             if prune:
                 say_pruned(index)
                 prune_output(index)
@@ -167,7 +170,7 @@ def _run(
         sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
     clear_work(index, target)
     record.close("done")
-    say_results(record, contents)
+    say_results(record, catalog.contents(ids))
     num_deferred = len(record.deferred) + len(record.deferred_sequences)
     return Outcome(len(record.unreadable) + len(record.quarantined), num_deferred)
 
@@ -182,18 +185,37 @@ def _open_output(store: Store) -> tuple[OutputIndex, list[str]]:
     return OutputIndex.load(store, refreshes=True), work_names
 
 
+def _process(
+    chosen: Sequence[Content], portion: Portion, planner: Planner, engines: Engines, record: RunRecord
+) -> None:
+    """Plan and carry out the work on the chosen contents of a portion."""
+    plans = planner.plans(chosen, record.target)
+    say_plans(plans.values())
+    work = _prepare(chosen, plans, portion, engines, record)
+    record.save_sources()
+    sequences.withdraw(record.store, {content.video_id for content in chosen})
+    if work:
+        _carry_out(work, engines, record)
+    if again := [content for content in chosen if content.video_id in record.not_relinked]:
+        say_not_relinked(record)
+        plans = Planner(record.index).plans_anew(again, record.target)
+        _carry_out(_prepare(again, plans, portion, engines, record), engines, record)
+
+
 def _prepare(
-    chosen: Sequence[Content], plans: Mapping[str, VideoPlan], engines: Engines, record: RunRecord
+    chosen: Sequence[Content], plans: Mapping[str, VideoPlan], portion: Portion, engines: Engines, record: RunRecord
 ) -> list[Work | RelinkJob]:
-    """Probe the containers and return the work on each content. The engine starts at the same time."""
+    """Probe the containers that are not probed yet, and return the work on each content. The engine starts at the same
+    time."""
     with ThreadPoolExecutor(1) as meanwhile:
-        unknown = [content for content in chosen if plans[content.video_id].relink is None]
+        to_read = [content for content in chosen if plans[content.video_id].relink is None]
+        unknown = [content for content in to_read if content.video_id not in portion.probes]
         probing = meanwhile.submit(probe_aloud, unknown)
-        if unknown:
+        if to_read:
             check_tracking(record.config)
-            with_pixels = any(plans[content.video_id].basis is Basis.VIDEO for content in unknown)
-            engines.begin(len(unknown), with_pixels=with_pixels)
-        return list_work(record, chosen, plans, probing.result())
+            with_pixels = any(plans[content.video_id].basis is Basis.VIDEO for content in to_read)
+            engines.begin(len(to_read) + portion.num_left, with_pixels=with_pixels)
+        return list_work(record, chosen, plans, portion.probes | probing.result())
 
 
 def _carry_out(work: Sequence[Work | RelinkJob], engines: Engines, record: RunRecord) -> None:

@@ -104,6 +104,7 @@ class RunRecord:
     num_videos: int = 0
     num_frames: int = 0
     frames_done: int = 0
+    _etags: dict[str, str | None] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -121,14 +122,24 @@ class RunRecord:
         """The id of the configuration and weights."""
         return self.target.config_id
 
-    def enter_sources(self, listing: Listing, ids: Mapping[str, str | Failure]) -> None:
-        """Enter the sources as this run finds them.
+    def enter_sources(self, listing: Listing) -> None:
+        """Enter the names of the sources that this run finds."""
+        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
+        unread = [source.uri for source in listing.sources if self.index.known_id(source) is None]
+        self.index.name_sources(listing)
+        # Until a source is identified it has no etag, so that no later run believes the content id of an older file.
+        for uri in unread:
+            self._etags[uri] = self.index.sources[uri]["etag"]
+            self.index.set_source(uri, etag=None)
+
+    def enter_ids(self, ids: Mapping[str, str | Failure]) -> None:
+        """Enter the contents of sources.
 
         ids: by uri, the content id of each source, or the reason why it has none.
         """
-        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
-        self.index.name_sources(listing)
         for uri, video_id in ids.items():
+            if uri in self._etags:
+                self.index.set_source(uri, etag=self._etags.pop(uri))
             row = self.index.sources[uri]
             if isinstance(video_id, Failure) and video_id.may_pass:
                 self.deferred[uri] = video_id
@@ -147,10 +158,9 @@ class RunRecord:
                 state = dict.fromkeys(("stage", "reason", "failed_config_id")) | {"status": "pending"}
                 self.index.set_source(uri, video_id=video_id, **state)
         metrics.set_value("rollcall_deferred", len(self.deferred))
-        self._drop_old_names()
         self.index.follow_videos()
 
-    def _drop_old_names(self) -> None:
+    def drop_old_names(self) -> None:
         """Remove the CSV of every source that is gone and whose content has a CSV under the name of another source."""
         current_uris = self.index.renamed()
         self.renamed = {uri: current_uris[uri] for uri in self.vanished if uri in current_uris}

@@ -30,6 +30,8 @@ def select_contents(record: RunRecord, contents: Sequence[Content], retry_quaran
             for name in record.index.csv_names(content.video_id):
                 if name not in existing:
                     tables.write_csv(record.store, content.video_id, name)
+        elif content.video_id in record.costs or content.video_id in record.quarantined:
+            continue  # its work in this run has ended, and another source of it was found later
         elif status in (VideoStatus.NEW, VideoStatus.CHANGED) or (
             status is VideoStatus.QUARANTINED and retry_quarantined
         ):
@@ -71,6 +73,10 @@ def list_work(
 def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, probed: Probe, in_sequence: bool) -> Work:
     """Return the work of a video that is reduced from chunks, with a row for each chunk that is not durable yet."""
     video_id, recipe = content.video_id, record.target.recipe
+    source = record.index.sources[content.uri]
+    listed = (source["size_bytes"], source["etag"])
+    kept = [*plan.durable, *(span for span, _ in plan.faces)]
+    left = spans.spans_to_decode(probed, record.config, kept)
     job = VideoJob(
         video_id=video_id,
         uri=content.uri,
@@ -85,9 +91,8 @@ def _work_from_chunks(record: RunRecord, content: Content, plan: VideoPlan, prob
         priors=priors(recipe.likenesses),
         in_sequence=in_sequence,
         forgotten=read_forgotten(record.store, video_id) if video_id in record.index.tombstones.persons else (),
+        listed=listed if left and None not in listed else None,
     )
-    kept = [*plan.durable, *(span for span, _ in plan.faces)]
-    left = spans.spans_to_decode(probed, record.config, kept)
     return Work(
         job,
         rows=spans.span_rows(video_id, content.uri, probed, left),

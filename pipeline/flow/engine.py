@@ -55,6 +55,8 @@ class Engines:
 
         with_pixels: whether some of the videos must be decoded.
         """
+        if self._is_ray_there:
+            return
         if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):
             self._start_ray()
         elif with_pixels:

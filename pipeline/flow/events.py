@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import ChangedError, DataError, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
@@ -90,11 +90,13 @@ class VideoDeferred:
     video_id: id of the content.
     stage: the stage that failed.
     reason: text for the user.
+    has_changed: whether the file has changed, so that this run does not try it again.
     """
 
     video_id: str
     stage: str
     reason: str
+    has_changed: bool = False
 
 
 Event = ChunkDone | VideoDone | VideoFailed | VideoDeferred
@@ -164,6 +166,8 @@ def _finish(
 ) -> VideoDone | VideoFailed | VideoDeferred:
     try:
         published = publish_relinked(last) if isinstance(last, RelinkJob) else reduce_video(last, run_parts)
+    except ChangedError as fault:
+        return VideoDeferred(video_id=last.video_id, stage=stage, reason=str(fault), has_changed=True)
     except DataError as fault:
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
     except PassingError as fault:
@@ -233,7 +237,7 @@ class Progress:
         if video_id in self._ended:
             return
         if isinstance(event, VideoDeferred):
-            if self.deferrals.fail(video_id, event.reason):
+            if not event.has_changed and self.deferrals.fail(video_id, event.reason):
                 return
             self._ended.add(video_id)
         elif isinstance(event, VideoFailed):
@@ -276,8 +280,8 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     error = chunk["error"]
     if error and error["kind"] != ALREADY_DURABLE:
         failure = {"video_id": chunk["video_id"], "stage": error["stage"], "reason": error["message"]}
-        if error["kind"] == PassingError.__name__:
-            return VideoDeferred(**failure)
+        if error["kind"] in (PassingError.__name__, ChangedError.__name__):
+            return VideoDeferred(**failure, has_changed=error["kind"] == ChangedError.__name__)
         return VideoFailed(**failure, kind=error["kind"])
     return ChunkDone(
         video_id=chunk["video_id"],

@@ -84,7 +84,7 @@ def read_picture(open_source: Opener) -> Picture:
             encoded = file.read()
         return decode_picture(encoded)
     except HugeError as error:
-        raise DataError(f"too large to be decoded: {error}") from None
+        raise DataError(f"too large to be decoded: {error}; make it smaller") from None
     except ValueError as error:
         raise DataError(f"the picture cannot be decoded: {error}") from None
 

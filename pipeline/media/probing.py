@@ -226,7 +226,7 @@ def _check_limit(width: int, height: int, limit: int) -> None:
     try:
         refuse(width, height, limit)
     except HugeError as error:
-        raise DataError(f"too large to be decoded: {error}") from None
+        raise DataError(f"too large to be decoded: {error}; make it smaller") from None
 
 
 def _why_unreadable(open_source: Opener, error: FFmpegError) -> str:

@@ -34,9 +34,7 @@ def refuse(width: int, height: int, limit: int) -> None:
     """Raise HugeError if width x height px are more than `limit`, which is one of the limits of this module."""
     if width * height > limit:
         kind = "picture" if limit == MAX_PICTURE_PIXELS else "video"
-        raise HugeError(
-            f"it is {width:,} x {height:,} px, and a {kind} may have {limit / 1e6:.0f} million px; make it smaller"
-        )
+        raise HugeError(f"it is {width:,} x {height:,} px, and a {kind} may have {limit / 1e6:.0f} million px")
 
 
 def _stated_size(file: BinaryIO) -> tuple[int, int]:

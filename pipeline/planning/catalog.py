@@ -1,21 +1,25 @@
 """From a list of sources to videos: the contents there are, and the state of each."""
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from pipeline.errors import DataError, PassingError
+from pipeline.errors import ChangedError, DataError, PassingError
 from pipeline.media.probe import Probe
 from pipeline.planning.outage import OutageBreaker
 from pipeline.planning.probe_pool import ProbeBugError, ProbePool
 from pipeline.storage.content_ids import content_id
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.source_files import CHANGED, file_now
 from pipeline.storage.sources import Source
 
 THREADS = 8
+SETTLED_S = 2.0
+"""Seconds since its last change after which a file that cannot be read counts as finished."""
 FILES_PER_CHILD = 16
 """Number of files for which another process that probes is started. Its start takes as long as some ten probes."""
 Item = TypeVar("Item")
@@ -66,10 +70,11 @@ class Failure:
 
 
 def identify(
-    sources: Sequence[Source], index: OutputIndex, advance: Callable[[], None] = lambda: None
+    sources: Sequence[Source], index: OutputIndex | None, advance: Callable[[], None] = lambda: None
 ) -> dict[str, str | Failure]:
     """Return, by uri, the content id of each source, or the reason why it has none. Call `advance` for each source.
 
+    index: knows the ids of unchanged sources. None reads all.
     Raises PassingError if so many sources in a row cannot be reached that their place must be asleep.
     """
     breaker = OutageBreaker()
@@ -77,22 +82,24 @@ def identify(
     def identify_source(source: Source) -> str | Failure:
         if source.missing:
             return Failure("catalog", source.missing)
-        return index.known_id(source) or _tried(lambda: content_id(source), "catalog", source.uri, breaker)
+        return (index and index.known_id(source)) or _tried(lambda: content_id(source), "catalog", source.uri, breaker)
 
     ids = _map_in_threads(identify_source, sources, advance)
     return {source.uri: video_id for source, video_id in zip(sources, ids, strict=True)}
 
 
-def contents(ids: Mapping[str, str | Failure]) -> list[Content]:
+def contents(ids: Mapping[str, str | Failure], touched: Collection[str] | None = None) -> list[Content]:
     """Group sources by their content, in order of their first uri.
 
     ids: by uri, the content id of each source, or the reason why it has none.
+    touched: uris; contents of other sources are left out. None for all.
     """
     uris: dict[str, list[str]] = defaultdict(list)
     for uri in sorted(ids):
         if isinstance(video_id := ids[uri], str):
             uris[video_id].append(uri)
-    return [Content(video_id=video_id, uris=tuple(names)) for video_id, names in uris.items()]
+    wanted = uris.keys() if touched is None else {ids[uri] for uri in touched}
+    return [Content(video_id=video_id, uris=tuple(names)) for video_id, names in uris.items() if video_id in wanted]
 
 
 def video_status(content: Content, index: OutputIndex, config_id: str) -> VideoStatus:
@@ -119,7 +126,7 @@ def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda:
     breaker = OutageBreaker()
 
     def probe_content(content: Content) -> Probe | Failure:
-        return _tried(lambda: pool.probe(content.uri), "probe", content.video_id, breaker)
+        return _tried(lambda: _probed(content.uri, pool), "probe", content.video_id, breaker)
 
     num_children = min(THREADS, -(-len(contents) // FILES_PER_CHILD))
     with ProbePool() as pool:
@@ -127,10 +134,32 @@ def probe_all(contents: Sequence[Content], advance: Callable[[], None] = lambda:
     return {content.video_id: probed for content, probed in zip(contents, probes, strict=True)}
 
 
+def _probed(uri: str, pool: ProbePool) -> Probe:
+    """Probe a container. Raises ChangedError if that fails while the file is being written.
+
+    A recorder may write only once a second. So a file that was written a moment ago is looked at again a moment later.
+    """
+    before = file_now(uri)
+    try:
+        return pool.probe(uri)
+    except DataError:
+        now = file_now(uri)
+        if now == before and now is not None:
+            age_s = time.time() - float(now.etag or 0)
+            if 0 <= age_s < SETTLED_S:
+                time.sleep(SETTLED_S - age_s)
+                now = file_now(uri)
+        if now != before:
+            raise ChangedError(CHANGED) from None
+        raise
+
+
 def _tried(action: Callable[[], Result], stage: str, name: str, breaker: OutageBreaker) -> Result | Failure:
     """Return the result of `action` for the source or content `name`, or the reason why there is none."""
     try:
         result = action()
+    except ChangedError as error:
+        return Failure(stage, str(error), may_pass=True)
     except DataError as error:
         return Failure(stage, str(error), bug=error.args[1] if isinstance(error, ProbeBugError) else None)
     except PassingError as error:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.child import arrivals
-from pipeline.errors import DataError, MachineError, PassingError, UserError
+from pipeline.errors import ChangedError, DataError, MachineError, PassingError, UserError
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.planning.probe_pool import Answer, ProbeBugError, Ready, Repeated
@@ -39,7 +39,7 @@ def serve(connection: Connection) -> None:
 def _probed(uri: str) -> Probe | Exception:
     try:
         return probe(opener(uri))
-    except (PassingError, UserError, MachineError) as error:
+    except (ChangedError, PassingError, UserError, MachineError) as error:
         return error
     except DataError as error:
         return DataError(str(error))  # without its cause, which another process may not know

@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from pipeline.errors import DataError, PassingError, UserError, blame_machine
+from pipeline.errors import ChangedError, DataError, PassingError, UserError, blame_machine
 from pipeline.storage.faults import plain_cause
 from pipeline.storage.places import local_path, place
 from pipeline.storage.remote import open_patiently
+from pipeline.storage.source_files import check_unchanged
 from pipeline.storage.sources import Source
 
 WHOLE_BYTES = 64 << 20
@@ -24,18 +25,20 @@ def content_id(source: Source) -> str:
     first and the last MiB. Two files that differ only between the samples get the same id. An object store is asked
     for these bytes alone, in at most 17 requests.
 
-    Raises DataError if the source cannot be read, PassingError if that may pass, and UserError if nothing in its
-    place can be read.
+    Raises DataError if the source cannot be read, ChangedError if it changes, PassingError if the failure may pass, and
+    UserError if nothing in its place can be read.
     """
     try:
         fs, path = place(source.uri)
         if local_path(source.uri) is not None:
             with open(path, "rb") as file:
-                return _hashed(file, file.seek(0, 2))
+                video_id = _hashed(file, file.seek(0, 2))
+            check_unchanged(source.uri, source.size_bytes, source.etag)
+            return video_id
         # Without a cache, each read is one request. A cache would fetch more than the samples.
         with open_patiently(fs, path, source.uri, cache_type="none") as file:
             return _hashed(file, file.seek(0, 2))
-    except (PassingError, UserError):
+    except (PassingError, UserError, ChangedError):
         raise
     except FileNotFoundError as error:
         raise DataError("it was removed after it had been listed") from error
@@ -64,7 +67,7 @@ def _hashed(file: BinaryIO, size: int) -> str:
         file.seek(start)
         content = file.read(end - start)
         if len(content) != end - start:
-            raise DataError("it changed while it was read; the next run reads it again")
+            raise ChangedError("it changed while it was read; the next run reads it again")
         digest.update(content)
     return digest.hexdigest()[:20]
 

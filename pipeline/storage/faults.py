@@ -3,7 +3,8 @@
 | kind | error | examples |
 |---|---|---|
 | it may pass | PassingError | 429, 500, 503, SlowDown, a timeout, a broken connection |
-| this object | FileNotFoundError, DataError | 404, 403 of one object, an object that changed while it was read |
+| this object | FileNotFoundError, DataError | 404, 403 of one object |
+| this object, now | ChangedError | an object that changed while it was read |
 | everything in the place | UserError | an expired token, an unknown key, no such bucket |
 
 The names of S3's codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipeline.errors import DataError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import ChangedError, DataError, MachineError, PassingError, UserError, shortage
 
 Result = TypeVar("Result")
 FOUND_NOTHING = (FileNotFoundError, NotADirectoryError)
@@ -169,7 +170,7 @@ def fault_of(error: Exception, uri: str) -> Exception:
     if names & CREDENTIALS:
         return UserError(f"{uri}: {cause}; give credentials that may read and write there")
     if answer[0] in CHANGED_CODES or answer[1] in CHANGED_STATUSES or "FileExpired" in names:
-        return DataError("it was replaced or changed while it was read; the next run reads the new file")
+        return ChangedError("it was replaced or changed while it was read; the next run reads the new file")
     if answer[0] in PASSING_CODES or answer[1] in PASSING_STATUSES or names & CONNECTIONS:
         return PassingError(f"{uri}: {cause}")
     return _of_system(links, uri, cause) or error

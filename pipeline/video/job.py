@@ -47,12 +47,14 @@ class VideoJob(VideoChunks):
     uri: the source that is read.
     probe: of its container.
     config_id: id of everything besides the content on which its tables depend.
+    listed: size in bytes and etag of the source when it was listed. None if unknown, or if nothing is read of it.
     may_be_published: whether the output may hold tables of the video, of an earlier run or of a worker that died.
     """
 
     uri: str
     probe: Probe
     config_id: str
+    listed: tuple[int, str] | None = None
     may_be_published: bool = False
 
 

@@ -15,10 +15,12 @@ from pipeline import rows
 from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.linking import link
+from pipeline.errors import ChangedError
 from pipeline.media.cuts import find_shots
 from pipeline.media.warnings import describe_warnings
 from pipeline.storage import records, replacement
 from pipeline.storage.ledger import summary_name
+from pipeline.storage.source_files import check_unchanged
 from pipeline.storage.store import Store
 from pipeline.video.biometrics import write_embeddings, write_summaries
 from pipeline.video.blocks import BlockReader, TrackingResult
@@ -35,8 +37,16 @@ from pipeline.video.tracklets import summarise_shots
 def reduce_video(job: VideoJob, run_parts: RunParts) -> PublishedVideo:
     """Cut, track, link and publish a video. Raises DataError if there is nothing to publish.
 
-    The tables of an earlier publication stay until the new ones are whole.
+    The tables of an earlier publication stay until the new ones are whole. Raises ChangedError if the source has
+    changed since it was listed. Its chunks may then show another content than the one that it was identified by.
     """
+    if job.listed is not None:
+        try:
+            check_unchanged(job.uri, *job.listed)
+        except ChangedError:
+            if not job.may_be_published:  # its kept chunks are of the same content id
+                job.ledger.clear(job.video_id)
+            raise
     row = _replace(job, run_parts) if job.may_be_published else _publish_new(job, run_parts)
     if not job.config.biometrics.keep or job.forgotten:  # chunks hold the forgotten persons as well
         job.ledger.clear(job.video_id)

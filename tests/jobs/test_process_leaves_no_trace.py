@@ -31,8 +31,9 @@ from pipeline.flow.local_engine import WorkerDiedError
 from pipeline.flow.local_process import At, TaskRunner
 from pipeline.flow.sequence_ends import finish_sequence
 from pipeline.flow.stage import PoolOfStages, Stage, Worker
-from pipeline.planning import catalog
+from pipeline.planning import catalog, pages
 from pipeline.planning.catalog import Content
+from pipeline.planning.pages import PAGE
 from pipeline.storage import tables
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
@@ -82,6 +83,7 @@ class Attempt:
     deaths: numbers of the calls of stages, counted from 0, that end the worker's process.
     frames_per_part: number of frames, see `in_steps` of tests/fake_films.py.
     frames_per_window: number of frames, see `in_steps` of tests/fake_films.py.
+    page: number of sources that are identified before the work begins.
     killed_at: number of lasting changes before the run is killed; None: it ends well.
     """
 
@@ -92,6 +94,7 @@ class Attempt:
     deaths: frozenset[int] = frozenset()
     frames_per_part: int = WHOLE
     frames_per_window: int = WHOLE
+    page: int = PAGE
     killed_at: int | None = None
 
 
@@ -138,6 +141,7 @@ def cases(draw: st.DrawFn) -> Case:
         deaths=st.frozensets(st.integers(0, 20), max_size=2),  # fewer than run.max_attempts
         frames_per_part=st.sampled_from([1, 1, 5, WHOLE]),
         frames_per_window=st.sampled_from([7, WHOLE]),
+        page=st.sampled_from([1, 2, PAGE]),
         killed_at=st.one_of(st.integers(0, 40), st.integers(20, 120)),
     )
     shown, chosen = tuple(draw(st.lists(videos(), min_size=1, max_size=3))), draw(knobs())
@@ -440,6 +444,7 @@ def process(
         patch.setattr(pools, "pools_from_pixels", lambda *options: fake_pools(scene, made(*options)))
         patch.setattr(pools, "pools_from_kept_faces", lambda *options: fake_pools(scene, made_of_faces(*options)))
         patch.setattr(catalog, "probe_all", partial(probe_all, scene))
+        patch.setattr(pages, "PAGE", attempt.page)
         with in_steps(attempt.frames_per_part, attempt.frames_per_window):
             work_through(listing, config, Registry.of(config, lambda _: iter(())), store, **options)
     return scene
