@@ -50,7 +50,7 @@ CONFIG: Spec = {
     "text": {"fill": "var(--muted)", "font": FONT, "fontSize": 14},
 }
 """The look that all charts share."""
-SHOWN_DAYS = 62
+SHOWN_DAYS = 31
 """The most days in the chart of days and hours. The table has all."""
 GENDER = {
     "field": "gender",
@@ -63,6 +63,7 @@ CLOCK = (
     "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
 )
 """The label of a time: 2.5 s in a short video, 12:30 in a long one."""
+NARROW = {"expr": "width < 340 ? 9 : 12"}
 COLOURS, SHAPES = ("var(--accent)", "var(--second)"), ("circle", "square")
 HIDDEN_MARK = {"type": "text", "text": "∗", "baseline": "bottom", "dy": -2}
 
@@ -95,7 +96,13 @@ def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
                 "field": "group",
                 "type": "ordinal",
                 "scale": {"domain": [group.name for group in groups]},
-                "axis": {"labelAngle": 0, "title": "estimated age, years", "labelOverlap": False, "ticks": False},
+                "axis": {
+                    "labelAngle": 0,
+                    "title": "estimated age, years",
+                    "labelOverlap": False,
+                    "ticks": False,
+                    "labelFontSize": NARROW,
+                },
             }
         },
         layer=[

@@ -50,11 +50,18 @@
     return whole < 3600 ? `${Math.floor(whole / 60)}:${parts[1]}` : `${Math.floor(whole / 3600)}:${parts.join(":")}`;
   }
 
+  /** Return what the lines of a chart are: its height is so much for each of them. */
+  const lineOf = (row) => row.day || row.person || `${row.group} ${row.what}`;
+
   // --- charts ---------------------------------------------------------------------------------------------------------
 
   function chart(element, name, values, parts = {}) {
     const spec = JSON.parse(JSON.stringify(data.charts[name]));
     if (values) spec.data.values = values;
+    if (spec.height.step) spec.height = spec.height.step * Math.max(1, new Set(spec.data.values.map(lineOf)).size);
+    if (matchMedia("(min-width: 2000px)").matches) {
+      for (const part of ["axis", "legend"]) Object.assign(spec.config[part], { labelFontSize: 14, titleFontSize: 14 });
+    }
     for (const layer of spec.layer || []) if (layer.data) layer.data.values = parts[layer.data.name];
     if (spec.layer) spec.layer = spec.layer.filter((layer) => !layer.data || layer.data.values.length);
     const options = { actions: false, renderer: "svg", ast: true, mode: "vega-lite", logLevel: ERRORS };
@@ -134,7 +141,7 @@
         else heads[i].removeAttribute("aria-sort");
       });
       const shown = kept.slice(page * size, (page + 1) * size);
-      body.replaceChildren(...shown.flatMap(lineOf));
+      body.replaceChildren(...shown.flatMap(linesOf));
       if (!shown.length) body.append(make("tr", {}, make("td", { colspan: columns.length }, `No ${noun} to show.`)));
       const from = page * size + 1;
       const of = kept.length === rows.length ? "" : ` (filtered from ${number(rows.length)})`;
@@ -143,7 +150,7 @@
       pages.hidden = last() === 0;
     }
 
-    function lineOf(row) {
+    function linesOf(row) {
       const cells = columns.map((column, i) => {
         const content = column.cell ? column.cell(row) : row[column.key];
         const value = content === null || content === undefined ? "–" : content;
@@ -152,7 +159,7 @@
       const line = make("tr", { class: "row" }, ...cells);
       if (!expand || !expand.can(row)) return [line];
       const id = `detail-${row.id}`;
-      const button = make("button", { type: "button", class: "open", "aria-expanded": open.has(row), "aria-controls": id });
+      const button = make("button", { type: "button", class: "open", "aria-expanded": String(open.has(row)), "aria-controls": id });
       button.append(...cells[0].childNodes);
       cells[0].replaceChildren(button);
       button.addEventListener("click", () => {

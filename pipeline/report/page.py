@@ -63,6 +63,7 @@ def render(figures: Figures, *, title: str, made_at: datetime, library: str) -> 
         script=Markup(script),
         library=Markup(library),
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(script, library)}",
+        shown_days=charts.SHOWN_DAYS,
         data=_embedded(_data(figures)),
         age_names=[*(group.name for group in options.age_groups), "no age"],
         estimators=[model for model in figures.models if model.role.startswith("estimator")],
