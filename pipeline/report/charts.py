@@ -63,6 +63,8 @@ CLOCK = (
     "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
 )
 """The label of a time: 2.5 s in a short video, 12:30 in a long one."""
+WHOLE = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',')"}
+"""An axis of people, who come in whole numbers."""
 NARROW = {"expr": "width < 340 ? 9 : 12"}
 COLOURS, SHAPES = ("var(--accent)", "var(--second)"), ("circle", "square")
 HIDDEN_MARK = {"type": "text", "text": "∗", "baseline": "bottom", "dy": -2}
@@ -108,12 +110,12 @@ def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
         layer=[
             {
                 "mark": {"type": "bar", "cornerRadiusEnd": 3, "width": {"band": 0.7}, "color": "var(--accent)"},
-                "encoding": {"y": _quantity("people", "persons"), "tooltip": tooltip},
+                "encoding": {"y": _quantity("people", "persons", axis=WHOLE), "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "isValid(datum.expected)"}],
                 "mark": ticks,
-                "encoding": {"y": _quantity("expected", "persons"), "tooltip": tooltip},
+                "encoding": {"y": _quantity("expected", "persons", axis=WHOLE), "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "!isValid(datum.people)"}],
@@ -176,7 +178,7 @@ def hours_chart() -> Spec:
             {
                 "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 3},
                 "encoding": {
-                    "y": _quantity("people", "persons", axis={"tickMinStep": 1}),
+                    "y": _quantity("people", "persons", axis=WHOLE),
                     "tooltip": [{"field": "hour"}, {"field": "people", "title": "persons"}],
                 },
             },
@@ -241,7 +243,7 @@ def rate_chart() -> Spec:
                 "start", "time in the video", axis={"labelExpr": CLOCK}, scale={"domainMin": 0, "nice": False}
             ),
             "x2": {"field": "end"},
-            "y": _quantity("people", "persons", axis={"tickMinStep": 1, "format": "d"}),
+            "y": _quantity("people", "persons", axis=WHOLE),
             "y2": {"datum": 0},
             "tooltip": [
                 {"field": "start", "title": "from, s"},
@@ -330,7 +332,7 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
             values.append(
                 {
                     "group": group.name,
-                    "what": "half the interval here",
+                    "what": "half interval",
                     "value": middle / 2,
                     "low": low / 2,
                     "high": high / 2,
@@ -341,7 +343,7 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
             values.append(
                 {
                     "group": group.name,
-                    "what": "measured mean error",
+                    "what": "measured error",
                     "value": mae.value,
                     "low": mae.low,
                     "high": mae.high,

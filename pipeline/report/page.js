@@ -234,7 +234,7 @@
     return PERIODS.find((seconds) => video.duration / seconds <= 120) || PERIODS[PERIODS.length - 1];
   }
 
-  const periodName = (seconds) => (seconds === 60 ? "minute" : seconds < 60 ? `${seconds} s` : seconds < 3600 ? `${seconds / 60} minutes` : `${seconds / 3600} hours`);
+  const periodName = (seconds) => (seconds === 1 ? "second" : seconds === 60 ? "minute" : seconds < 60 ? `${seconds} s` : seconds < 3600 ? `${seconds / 60} minutes` : `${seconds / 3600} hours`);
 
   function plainTable(caption, titles, rows) {
     return make(
