@@ -19,8 +19,13 @@ from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER
 from jobs.shared.checks import verified_models
+from jobs.shared.copying import annotate_videos
 from jobs.shared.demo_clip import CLIP, FPS, SECONDS_PER_SHOT, STORY, WIDTH, Known, clip_frames, make_clip
+from jobs.shared.holding import holding
 from jobs.shared.processing import work_through
+from jobs.shared.reporting import PAGE as REPORT
+from jobs.shared.reporting import write_report
+from jobs.shared.run_json import new_run_id
 from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.errors import UserError
@@ -76,7 +81,13 @@ def demo(
     for verdict in [*verdicts_on_people(frames_by_shot), *verdicts_on_estimates(persons, names)]:
         console.say(verdict)
     console.console.print()
-    console.console.print(_places(source["csv"]))
+    with holding(store, "demo", new_run_id()) as held:
+        outcome = annotate_videos(OutputIndex.load(held), config)
+        write_report(output)
+    console.console.print()
+    console.console.print(_places(source["csv"], outcome.made))
+    if outcome.status:
+        raise typer.Exit(outcome.status)
 
 
 def verdicts_on_people(frames_by_shot: Sequence[Mapping[int, int]]) -> list[str]:
@@ -203,8 +214,11 @@ def _table_of(persons: Sequence[Mapping[str, Any]], detections: Sequence[Mapping
     return table
 
 
-def _places(csv: str) -> Table:
+def _places(csv: str, copies: Iterable[str]) -> Table:
     table = Table("in the output", "", **LOOK)
+    table.add_row(REPORT, "all results as one page: open it in a browser")
+    for name in copies:
+        table.add_row(name, "the clip with a labelled box around each person")
     table.add_row(CLIP, "the clip")
     table.add_row(SHEET, "a picture of each shot, with the people found in it")
     table.add_row(csv, "a line per person and frame")

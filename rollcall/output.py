@@ -18,6 +18,7 @@ from pipeline.text import count
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from PIL.Image import Image
 
 Name: TypeAlias = str | os.PathLike[str]
 Videos: TypeAlias = Name | Sequence[Name] | None
@@ -159,6 +160,22 @@ class Output:
     def _warn_of_damage(self) -> None:
         for video_id, reason in self._view.left_out.items():
             warnings.warn(f"{self._file_of[video_id]} is left out: {reason}", stacklevel=4)
+
+    def pictures(self, person: int, video: Name | None = None) -> "list[Image]":
+        """Return the picture of a person from the best moment, and that of the face if one was judged.
+
+        They are the pictures that `rollcall export URI --format pictures` has written. There are none of videos that
+        were processed without `biometrics.keep: true`.
+
+        person: person_id in the video.
+        video: may be left out if the output has one video.
+
+        Raises UserError if there is no such picture, and says which command makes it.
+        """
+        from rollcall.pictures import read_pictures
+
+        (video_id,) = self._video_ids(self._one_video() if video is None else video)
+        return read_pictures(self._view.index, video_id, person)
 
     # --- plots -------------------------------------------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
         console.say(hint)
     if record.index.done():
         place = record.store.full("")
+        console.say(f"all results as one page: rollcall report {record.store.uri}")
         console.say(f"tables for pandas and rollcall.read: {place}persons, {place}detections, …; CSV: {place}csv")
     _say_totals(record, contents)
 

@@ -36,7 +36,7 @@ LIBRARIES = {
     "jinja2": {"pipeline/report/page.py"},
     "markupsafe": {"pipeline/report/page.py"},
     "vl_convert": {"pipeline/report/page.py"},
-    "PIL": {"pipeline/media", "pipeline/corpora"},
+    "PIL": {"pipeline/media", "pipeline/corpora", "rollcall"},
     "pillow_heif": {"pipeline/media"},
     "av": {"pipeline/media"},
     "scenedetect": {"pipeline/media"},

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from PIL import Image
 
 import rollcall
 from pipeline import rows
@@ -19,7 +20,10 @@ def test_the_examples_run_as_they_are_printed(
 ) -> None:
     mpl.use("Agg")
     film = Film(2.0, [Walker(0, 2, x=20, age=30.0), Walker(0, 2, x=400)])
-    publish(film, [], str(tmp_path / "out/archive"), video_id="clip")
+    publish(film, [], str(tmp_path / "out/archive"), "biometrics.keep=true", video_id="clip")
+    pictures = tmp_path / "out/archive/export/pictures/clip.mp4"
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (8, 16)).save(pictures / "0002.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
@@ -32,6 +36,10 @@ def test_the_examples_run_as_they_are_printed(
 
 def test_every_method_is_listed_and_every_listed_one_exists() -> None:
     listed = set(re.findall(r"^\| `(\w+)\(", PAGE, re.MULTILINE))
-    methods = {name for name in vars(rollcall.Output) if not name.startswith(("_", "plot"))} - {"uri", "files"}
+    methods = {name for name in vars(rollcall.Output) if not name.startswith(("_", "plot"))} - {
+        "uri",
+        "files",
+        "pictures",
+    }
     assert listed == methods
     assert methods - {"table", "arrow"} <= rows.PUBLISHED.keys()

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,6 +148,9 @@ def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_lef
     assert "in each shot: 1, 1, 2, 1, 1 found, 1, 1, 2, 1, 1 in the clip: right" in first
     assert "the astronaut is in shots 1, 5: person 1: right" in first
     assert "WRONG" not in first
+    with av.open(str(tmp_path / "annotated" / "demo.mp4")) as copy:
+        assert sum(1 for _ in copy.decode(video=0)) == FPS * SECONDS_PER_SHOT * len(STORY)
+    assert "demo.mp4" in (tmp_path / "report" / "index.html").read_text()
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     check_readme(rollcall.read(tmp_path).persons())
     if SHARED.is_dir():

@@ -90,6 +90,8 @@ def test_the_run_finishes_and_says_that_videos_were_quarantined(archive: Archive
     assert archive.first.stderr == ""
     assert "1 other file left out" in archive.first.stdout
     assert "quarantined" in archive.first.stdout.splitlines()[-1]
+    assert f"rollcall report {archive.output}" in archive.first.stdout
+    assert f"{archive.output}/persons" in archive.first.stdout
 
 
 def test_the_output_keeps_the_contract(archive: Archive) -> None:
