@@ -11,7 +11,9 @@ from typing import Any
 from pipeline.cores.presence import Span, covered_s
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import side_by_side
 
+VIDEOS_AT_ONCE = 64
 ID_DIGITS = 6
 """The fewest digits of a video_id in an id that is unique in the output."""
 
@@ -100,15 +102,28 @@ class People:
                 sequence=source.get("sequence"),
             )
 
-    def of(self, video: FinishedVideo) -> Iterator[ListedPerson]:
-        """Yield the persons of a video, in order of their numbers."""
+    def of_each(self, videos: Sequence[FinishedVideo]) -> Iterator[tuple[FinishedVideo, list[ListedPerson]]]:
+        """Yield each video with its persons, in order of their numbers. Some videos are read at a time."""
+        _ = self._sequence_persons  # once, before several threads ask for it
+        for start in range(0, len(videos), VIDEOS_AT_ONCE):
+            batch = videos[start : start + VIDEOS_AT_ONCE]
+            yield from zip(batch, side_by_side(self._index.store, self.of, batch), strict=True)
+
+    def of(self, video: FinishedVideo) -> list[ListedPerson]:
+        """Return the persons of a video, in order of their numbers."""
         store = self._index.store
         spans: dict[int, list[Span]] = defaultdict(list)
         for row in tables.read_one(store, "tracklets", video.video_id, ["person_id", "start_s", "end_s"]).to_pylist():
             spans[row["person_id"]].append((row["start_s"], row["end_s"]))
-        for row in tables.read_one(store, "persons", video.video_id).to_pylist():
-            number = self._sequence_persons.get((video.video_id, row["person_id"]))
-            yield ListedPerson(video=video, row=row, spans=spans[row["person_id"]], sequence_person_id=number)
+        return [
+            ListedPerson(
+                video=video,
+                row=row,
+                spans=spans[row["person_id"]],
+                sequence_person_id=self._sequence_persons.get((video.video_id, row["person_id"])),
+            )
+            for row in tables.read_one(store, "persons", video.video_id).to_pylist()
+        ]
 
     @cached_property
     def _source_by_video(self) -> dict[str, Mapping[str, Any]]:

@@ -35,8 +35,8 @@ def write_people_csv(store: Store, name: str, people: People, zone: tzinfo) -> N
     """Write a line for each person of each finished video."""
     with store.writing(name) as file:
         file.write(_lines([COLUMNS], BYTE_ORDER_MARK))
-        for video in people.videos():
-            file.write(_lines([_cells(person, zone) for person in people.of(video)]))
+        for _, persons in people.of_each(list(people.videos())):
+            file.write(_lines([_cells(person, zone) for person in persons]))
 
 
 def plain_cell(text: str) -> str:

@@ -1,13 +1,13 @@
 """A workbook for Excel: a sheet per day with a line per person, and a summary with charts.
 
-Rows are written as they come (constant_memory), so that memory holds the people of one day. Cells hold text, numbers,
-dates and times, never formulas.
+Rows are written as they come (constant_memory). Cells hold text, numbers, dates and times, never formulas.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
+from heapq import heappop, heappush
 from typing import Any
 
 import xlsxwriter
@@ -55,10 +55,13 @@ class Visit:
     at: datetime | None
     until: datetime | None
 
+    def __lt__(self, other: "Visit") -> bool:
+        """Whether it comes before another visit. Both have a time of day."""
+        return self._order < other._order
+
     @property
-    def order(self) -> tuple[Any, ...]:
-        at = self.at.timestamp() if self.at else 0.0
-        return at, self.person.video.name, self.person.row["start_s"], self.person.row["person_id"]
+    def _order(self) -> tuple[Any, ...]:
+        return self.at and self.at.timestamp(), self.person.video.name, self.person.row["person_id"]
 
 
 def write_workbook(
@@ -75,16 +78,14 @@ def write_workbook(
         by_day = _videos_by_day(videos, zone)
         per_month = len(by_day) > MAX_DAY_SHEETS
         for day in sorted(by_day):
-            visits = sorted(_visits(people, by_day[day], zone, day), key=lambda visit: visit.order)
-            if visits:
-                title = f"{day:%Y-%m}" if per_month else day.isoformat()
-                sheets.write(title, visits, counts := DayCounts(), set())
+            counts = DayCounts()
+            title = f"{day:%Y-%m}" if per_month else day.isoformat()
+            sheets.write(title, _visits_of_day(people, by_day[day], zone, day), counts, set())
+            if counts.num_people:
                 days[day.isoformat()] = counts
         undated, seen = DayCounts(), set[str]()
-        for video in videos:
-            if video.recorded_at is None:
-                visits = sorted(_visits(people, [video], zone, None), key=lambda visit: visit.order)
-                sheets.write(NO_DATE, visits, undated, seen)
+        for _, persons in people.of_each([video for video in videos if video.recorded_at is None]):
+            sheets.write(NO_DATE, (Visit(person, None, None) for person in persons), undated, seen)
         if undated.num_people:
             days[NO_DATE] = undated
         write_summary(book, summary, days, lines, len(videos), str(zone))
@@ -103,12 +104,20 @@ def _videos_by_day(videos: Sequence[FinishedVideo], zone: tzinfo) -> dict[date, 
     return by_day
 
 
-def _visits(people: People, videos: Sequence[FinishedVideo], zone: tzinfo, day: date | None) -> Iterator[Visit]:
-    for video in videos:
-        for person in people.of(video):
-            at = recorded_time(video.recorded_at, person.row["start_s"], zone)
-            if day is None or (at and at.date() == day):
-                yield Visit(person, at, recorded_time(video.recorded_at, person.row["end_s"], zone))
+def _visits_of_day(people: People, videos: Sequence[FinishedVideo], zone: tzinfo, day: date) -> Iterator[Visit]:
+    """Yield the visits of a day in order of time. Memory holds the people of videos that run at the same time."""
+    begun = sorted(videos, key=lambda video: (video.recorded_at, video.video_id))
+    following = people.of_each(begun)
+    waiting: list[Visit] = []
+    for video, persons in following:
+        while waiting and waiting[0].at and video.recorded_at and waiting[0].at < video.recorded_at:
+            yield heappop(waiting)
+        for person in persons:
+            at, until = (recorded_time(video.recorded_at, person.row[name], zone) for name in ("start_s", "end_s"))
+            if at and at.date() == day:
+                heappush(waiting, Visit(person, at, until))
+    while waiting:
+        yield heappop(waiting)
 
 
 class _DaySheets:
@@ -126,14 +135,12 @@ class _DaySheets:
         self._sheet: Any = None
         self._title, self._number, self._row = "", 1, 0
 
-    def write(self, title: str, visits: Sequence[Visit], counts: DayCounts, seen: set[str]) -> None:
+    def write(self, title: str, visits: Iterable[Visit], counts: DayCounts, seen: set[str]) -> None:
         """Write visits below those that the sheet has already, and count each person that is not in `seen`."""
-        if not visits:
-            return
-        if title != self._title:
-            self._title, self._number = title, 1
-            self._begin(title)
         for visit in visits:
+            if title != self._title:
+                self._title, self._number = title, 1
+                self._begin(title)
             if visit.person.id not in seen:
                 seen.add(visit.person.id)
                 counts.add(visit.person, visit.at.hour if visit.at else None)

@@ -57,6 +57,15 @@ def test_a_day_is_a_sheet_and_a_person_a_line(tmp_path: Path) -> None:
     assert undated[0]["Time in file"] == timedelta(0)
 
 
+def test_people_of_two_cameras_stand_in_order_of_time(tmp_path: Path) -> None:
+    start = datetime(2024, 5, 1, 8, tzinfo=UTC)
+    film = Film(9.0, [Walker(0, 2, x=20, look=1), Walker(4, 6, x=300, look=2)])
+    starts = {"a.mp4": start, "b.mp4": start + timedelta(seconds=2), "c.mp4": start + timedelta(seconds=30)}
+    day = rows(exported(publish(str(tmp_path), dict.fromkeys(starts, film), recorded=starts))["2024-05-01"])
+    assert [row["File"] for row in day] == ["a.mp4", "b.mp4", "a.mp4", "b.mp4", "c.mp4", "c.mp4"]
+    assert [row["Total"] for row in day] == [1, 2, 3, 4, 5, 6]
+
+
 def test_the_summary_adds_up(tmp_path: Path) -> None:
     day = datetime(2024, 5, 1, 8, 30, tzinfo=UTC)
     place = publish(
