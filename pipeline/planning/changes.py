@@ -21,6 +21,8 @@ SECTION_OF_ROLE = {
     "face_embedding": "estimate",
 }
 """The section of the configuration that chooses the model of each role."""
+WITH_LINES = frozenset({"crossings.anchor", "crossings.jitter", "crossings.max_gap_s", "crossings.sides"})
+"""Knobs that Config.result_knobs states only if there is something to cross."""
 UNSET = object()
 
 
@@ -100,8 +102,15 @@ def _knobs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     return [
         Change(key, _text(before.get(key, UNSET)), _text(after.get(key, UNSET)), _needed_by_knob(key, before, after))
         for key in sorted(before.keys() | after.keys())
-        if _plain(before.get(key, UNSET)) != _plain(after.get(key, UNSET))
+        if _plain(before.get(key, UNSET)) != _plain(after.get(key, UNSET)) and not _comes_with_lines(key, before, after)
     ]
+
+
+def _comes_with_lines(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether a knob is set or unset only because lines or zones are drawn or removed, which is a change of its
+    own."""
+    value = before.get(key, after.get(key))
+    return key in WITH_LINES and (key in before) != (key in after) and value is not True
 
 
 def _plain(value: Any) -> Any:

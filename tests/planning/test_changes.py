@@ -36,6 +36,17 @@ def described(before: Recipe, after: Recipe) -> list[str]:
             ["crossings.lines.door unset -> [[0.0, 0.5], [1.0, 0.5]]: SCORES"],
         ),
         ([], ["crossings.jitter=0.2"], []),
+        ([], ["crossings.sides=true"], ["crossings.sides unset -> true: SCORES"]),
+        (
+            ["crossings.zones.a=[[0, 0], [1, 0], [1, 1]]"],
+            [],
+            ["crossings.zones.a [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]] -> unset: SCORES"],
+        ),
+        (
+            ["crossings.sides=true"],
+            ["crossings.sides=true", "crossings.jitter=0.2"],
+            ["crossings.jitter 0.1 -> 0.2: SCORES"],
+        ),
         ([], ["estimate.batch=8"], ["estimate.batch 16 -> 8: FACES"]),
         ([], ["estimate.estimator=null"], ["estimate.estimator bosch-heads -> null: FACES"]),
         ([], ["gate.min_score=0.9"], ["gate.min_score 0.8 -> 0.9: VIDEO"]),
