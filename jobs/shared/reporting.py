@@ -9,7 +9,8 @@ from typing import Any
 from pipeline.report.cards import read_card
 from pipeline.report.figures import figures_of
 from pipeline.report.inputs import DATASETS, ReportOptions, ReportTables
-from pipeline.report.page import chart_library, render
+from pipeline.report.library import chart_library
+from pipeline.report.page import render
 from pipeline.report.work import estimator_of
 from pipeline.storage.output_view import OutputView
 from pipeline.storage.store import Store

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ VIDEO_COLUMNS = (
     *("persons", "ages", "women", "men", "work", "cost", "shots", "details"),
 )
 """The columns of the videos in the data of the page."""
-
-
-@cache
-def chart_library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`. This takes about a second."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
 
 
 def render(figures: Figures, *, title: str, made_at: datetime, library: str) -> str:

@@ -35,7 +35,7 @@ LIBRARIES = {
     "flask": {"jobs/reviewing/page.py"},
     "jinja2": {"pipeline/report/page.py"},
     "markupsafe": {"pipeline/report/page.py"},
-    "vl_convert": {"pipeline/report/page.py"},
+    "vl_convert": {"pipeline/report/library.py"},
     "PIL": {"pipeline/media", "pipeline/corpora", "rollcall"},
     "pillow_heif": {"pipeline/media"},
     "av": {"pipeline/media"},
