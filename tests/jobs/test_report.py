@@ -12,10 +12,12 @@ from jobs.report import report as command
 from jobs.shared.reporting import read_output, write_report
 from pipeline.cores.groups import MIN_GROUP
 from pipeline.errors import UserError
+from pipeline.storage import video_rows
 from pipeline.storage.compaction import compact_output
 from pipeline.storage.store import Store
 from tests.archives import write_archive
 from tests.commands import rollcall
+from tests.s3_proxy import S3Proxy
 
 
 def report(*arguments: str) -> None:
@@ -72,6 +74,16 @@ def test_the_figures_of_a_snapshot_are_those_of_the_files(archive: Store) -> Non
     after, _ = read_output(archive.uri)
     for name, table in before.tables.items():
         assert after.tables[name].sort_by("video_id").equals(table.sort_by("video_id")), name
+
+
+def test_the_report_of_a_compacted_output_in_an_object_store_takes_few_requests(s3_proxy: S3Proxy) -> None:
+    store = write_archive(Store(f"{s3_proxy.bucket}/out"), 20, people_per_video=2)
+    video_rows.refresh(store)
+    compact_output(store)
+    s3_proxy.requests.clear()
+    place = write_report(store.uri)
+    assert sum(s3_proxy.requests.values()) <= 30
+    assert "shop 0002.mp4" in store.read(place.removeprefix(f"{store.uri}/")).decode()
 
 
 def test_a_video_whose_tables_are_damaged_is_left_out_and_named(archive: Store, tmp_path: Path) -> None:
