@@ -44,7 +44,7 @@ EXAMPLES = {
     "run.gpu_hour_price": "2.5",
 }
 """Example values for error messages, for knobs whose default in conf/base.yaml is no example."""
-RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run"})
+RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run", "annotate"})
 """Knobs that change no row. All others are result knobs. conf/base.yaml marks each knob accordingly."""
 Batch = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
 AUTO_BATCHES = {
@@ -209,6 +209,7 @@ class Config(Strict):
     weights: Weights
     compute: Compute
     run: Run
+    annotate: bool
 
     def plain(self) -> dict[str, Any]:
         """Return the configuration as nested dicts, lists and scalars."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import Recipe
-from pipeline.storage import records, traces
+from pipeline.storage import copies, records, traces
 from pipeline.storage.ledger import WORK, drop_older, drop_older_summaries, summarised, summary_name
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import side_by_side
@@ -26,6 +26,7 @@ def prune_output(index: OutputIndex) -> None:
     named = {row["video_id"] for row in index.sources.values()}
     begun = [video_id for video_id in records.stored_videos(store) if video_id not in named | index.videos.keys()]
     remove_videos(index, [*unnamed, *begun])
+    copies.drop_copies(store, [*unnamed, *begun])
     index.close_ranks()
     index.save_sources()
     traces.drop_from_snapshots(store, [*unnamed, *begun])

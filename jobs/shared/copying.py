@@ -53,6 +53,9 @@ class CopyOutcome:
         return DEFERRED if self.num_deferred else FAILED if self.num_failed else 0
 
 
+NO_COPIES = CopyOutcome((), 0, 0)
+
+
 def run_config(address: str | None, settings: Sequence[str]) -> Config:
     """Return the configuration of a command that copies videos: only run.* can be set, because no model runs.
 
@@ -103,7 +106,7 @@ def copy_videos(
     rows = [index.videos[video_id] for video_id in chosen]
     if not rows:
         console.say("no finished video to copy")
-        return CopyOutcome((), 0, 0)
+        return NO_COPIES
     num_frames = sum(row["num_frames"] or 0 for row in rows)
     noun = "pictures" if all(map(console.is_picture, rows)) else "videos"
     events: list[CopyMade | CopyFailed] = []
@@ -171,10 +174,10 @@ def select_videos(index: OutputIndex, wanted: Sequence[str]) -> set[str]:
         fitting = {name} & set(index.done()) or {
             video_id for uri, video_id in uris.items() if uri == name or uri.endswith(f"/{name.lstrip('/')}")
         }
-        if len(fitting) != 1:
+        if not fitting:
             known = [uri.rpartition("/")[2] for uri in uris]
-            why = f"fits {len(fitting)} videos; give more of the path" if fitting else "is no finished video of it"
-            end = "" if fitting else nearest(name, known, "see the dataset `sources`")
-            raise UserError(f"--video {name}: {why}{end}")
+            raise UserError(f"--video {name}: is no finished video{nearest(name, known, 'see the dataset `sources`')}")
+        if len(fitting) > 1:
+            raise UserError(f"--video {name}: fits {len(fitting)} videos; give more of the path, or a video_id")
         chosen |= fitting
     return chosen

@@ -5,11 +5,12 @@ import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.cli import console
 from jobs.shared.checks import check_tracking, decide_device
 from jobs.shared.cleanup import clear_work, prune_output
+from jobs.shared.copying import annotate_videos
 from jobs.shared.holding import holding
 from jobs.shared.process_messages import (
     say_models,
@@ -56,16 +57,18 @@ class Outcome:
 
     num_quarantined: number of sources that were given up.
     num_deferred: number of sources and sequences that could not be reached and are left to the next run.
+    num_not_copied: number of videos and pictures that could not be annotated.
     """
 
     num_quarantined: int
     num_deferred: int
+    num_not_copied: int = 0
 
     def status(self, *, allow_quarantined: bool = False) -> int:
         """Return the exit status."""
         if self.num_deferred:
             return DEFERRED
-        return QUARANTINED if self.num_quarantined and not allow_quarantined else 0
+        return QUARANTINED if self.num_not_copied or (self.num_quarantined and not allow_quarantined) else 0
 
 
 def work_through(
@@ -102,6 +105,8 @@ def work_through(
                     prune=prune,
                     close_sequences=close_sequences,
                 )
+                if config.annotate:
+                    outcome = _annotate(outcome, config, held, listing)
                 event_log.drop_old_runs(held, event_log.days_ago(config.run.events_ttl_days), spared=run_id)
                 return outcome
         except KeyboardInterrupt:
@@ -173,6 +178,15 @@ def _run(
     say_results(record, catalog.contents(ids))
     num_deferred = len(record.deferred) + len(record.deferred_sequences)
     return Outcome(len(record.unreadable) + len(record.quarantined), num_deferred)
+
+
+def _annotate(outcome: Outcome, config: Config, store: Store, listing: Listing) -> Outcome:
+    """Make annotated copies of the listed sources that are done. Return `outcome` with those that could not be made."""
+    index = OutputIndex.load(store)
+    listed = (index.sources.get(source.uri) for source in listing.sources)
+    copied = annotate_videos(index, config, video_ids={row["video_id"] for row in listed if row is not None})
+    num_deferred = outcome.num_deferred + copied.num_deferred
+    return replace(outcome, num_deferred=num_deferred, num_not_copied=copied.num_failed)
 
 
 def _open_output(store: Store) -> tuple[OutputIndex, list[str]]:

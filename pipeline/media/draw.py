@@ -26,7 +26,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LEAST_FONT_PX = 12
 PX_PER_FONT_PX, PX_PER_LINE_PX = 60, 480
 """px of the picture's longer side for each px of the letters' height and of a line's width."""
-WIDE_PX, EDGE_PX = 4, 2
+WIDE_PX, EDGE_PX = 6, 2
 MOST_LABELS = 10_000
 """Drawn labels that are kept for the next frames."""
 

@@ -88,15 +88,15 @@ def drop_others(store: Store, folder: str, wanted: Collection[str]) -> None:
     hide(store, [name for name in store.names(folder) if same(name) not in kept])
 
 
-def drop_copies(store: Store, video_id: str) -> list[str]:
-    """Remove all copies of a content. Return their names."""
+def drop_copies(store: Store, video_ids: Collection[str]) -> list[str]:
+    """Remove all copies of some contents. Return their names."""
     gone = []
-    for folder in FOLDERS:
+    for folder in FOLDERS if video_ids else ():
         marks = [name for name in store.names(folder, hidden=True) if _copy_of(name) is not None]
         for name, mark in zip(marks, side_by_side(store, lambda name: _read_mark(store, name), marks), strict=True):
-            if mark is not None and mark.video_id == video_id and (copy := _copy_of(name)):
-                hide(store, [copy])
+            if mark is not None and mark.video_id in video_ids and (copy := _copy_of(name)):
                 gone.append(copy)
+    hide(store, gone)
     return gone
 
 

@@ -37,7 +37,8 @@ def derived_files(store: Store, video_ids: Collection[str], names: Mapping[str, 
 
 def _owner(name: str, owners: Mapping[str, str]) -> str | None:
     """Return the video that a file is about, by the longest beginning of its name that is a name of a video."""
-    parts = name.split("/")
+    *above, last = name.split("/")
+    parts = [*above, last.removeprefix(".")]  # the mark of a copy
     for below in range(1, min(len(parts), 3)):  # export/FORMAT/NAME has one folder more
         rest = "/".join(parts[below:])
         ends = [place for place, character in enumerate(rest) if character in "./"]

@@ -16,8 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jobs import annotate
-from jobs.shared import copying
+from jobs.shared import copying, processing
+from jobs.shared.processing import Outcome
 from pipeline.arrays import Picture
+from pipeline.config import load
 from pipeline.errors import DataError, UserError
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.draw import COLOURS
@@ -26,6 +28,7 @@ from pipeline.media.probing import probe
 from pipeline.storage import tables
 from pipeline.storage.copies import drop_copies
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from pipeline.video import copies
 from pipeline.video.annotation import label_forms
@@ -164,7 +167,7 @@ def test_only_the_named_videos_are_copied(tmp_path: Path) -> None:
     store = publish_clips(str(tmp_path / "out"), {path: [] for path in paths})
     run_annotate(tmp_path / "out", "--video", "b.mp4")
     assert store.names("annotated") == ["annotated/b.mp4"]
-    with pytest.raises(UserError, match=r"--video c.mp4: is no finished video of it; did you mean"):
+    with pytest.raises(UserError, match=r"--video c.mp4: is no finished video; did you mean"):
         run_annotate(tmp_path / "out", "--video", "c.mp4")
 
 
@@ -209,7 +212,7 @@ def test_copies_of_videos_that_are_gone_are_removed(tmp_path: Path) -> None:
     run_annotate(tmp_path / "out")
     assert [name for name in store.names("annotated", hidden=True) if "a.mp4" in name] == []
     video_id = OutputIndex.load(store).sources[str(paths[1])]["video_id"]
-    assert drop_copies(store, video_id) == ["annotated/b.mp4"]
+    assert drop_copies(store, [video_id]) == ["annotated/b.mp4"]
     assert store.names("annotated", hidden=True) == []
 
 
@@ -262,3 +265,17 @@ def test_labels_say_what_is_not_stated() -> None:
 def test_an_output_without_videos_has_nothing_to_annotate(tmp_path: Path) -> None:
     tables.create(Store(str(tmp_path / "out")), keep_biometrics=False)
     assert "no finished video to copy" in run_annotate(tmp_path / "out").stdout
+
+
+def test_a_run_annotates_its_sources_at_its_end(tmp_path: Path) -> None:
+    paths = [clips.make_clip(tmp_path / name, seconds=length) for name, length in (("a.mp4", 0.2), ("b.mp4", 0.4))]
+    store = publish_clips(str(tmp_path / "out"), {path: [] for path in paths})
+    config = load(settings=["annotate=true"])
+    assert config.result_knobs() == load().result_knobs()  # no table depends on it
+    listing = Listing(tuple(Source(uri=str(path), name=path.name, named_by=str(tmp_path)) for path in paths[:1]), 0)
+    outcome = processing._annotate(Outcome(0, 0), config, store, listing)
+    assert outcome.status() == 0
+    assert store.names("annotated") == ["annotated/a.mp4"]
+    paths[0].unlink()
+    store.delete("annotated/a.mp4")
+    assert processing._annotate(Outcome(0, 0), config, store, listing).status(allow_quarantined=True) == 3
