@@ -19,7 +19,7 @@ from jobs.shared.exporting_pictures import FAILED, export_pictures
 from jobs.shared.holding import holding
 from jobs.shared.run_json import new_run_id
 from pipeline.config import load
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.exports.coco import write_coco
 from pipeline.exports.line_counts import count_lines
 from pipeline.exports.mot import write_mot
@@ -29,6 +29,7 @@ from pipeline.exports.subtitles import write_srt, write_vtt
 from pipeline.exports.workbook import write_workbook
 from pipeline.storage.names import Names, same
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.tables import damage_is_a_fault
 
 app = typer.Typer(**PLAIN)
 Files = dict[str, Callable[[], None]]
@@ -70,6 +71,7 @@ class Request:
     zone: tzinfo
 
 
+SHOWN = 25
 TAKES_IDS = (Format.MOT, Format.COCO)
 TAKES_ZONE = (Format.CSV, Format.XLSX)
 
@@ -142,9 +144,20 @@ def export(
     for name in index.store.names(request.folder):
         if same(name) not in written:
             index.store.delete(name)
-    for write in files.values():
-        write()
-    say(f"{count(len(files), 'file')} -> {index.store.full(request.folder)}")
+    left_out = request.people.left_out
+    num_written = 0
+    for name, write in files.items():
+        try:
+            with damage_is_a_fault():
+                write()
+            num_written += 1
+        except DataError as error:
+            left_out[index.store.full(name)] = str(error)
+    for what, why in list(left_out.items())[:SHOWN]:
+        say(f"left out: {what}: {why}; `rollcall process` makes the tables again")
+    say(f"{count(num_written, 'file')} -> {index.store.full(request.folder)}")
+    if left_out:
+        sys.exit(FAILED)
 
 
 def _refuse_strange(export_format: Format, options: Mapping[str, tuple[bool, Collection[Format]]]) -> None:
@@ -198,7 +211,8 @@ def _xlsx(request: Request) -> Files:
     place = f"{request.folder}/persons.xlsx"
 
     def write() -> None:
-        write_workbook(request.index.store, place, request.people, request.zone, count_lines(request.index))
+        lines = count_lines(request.index, request.people.left_out)
+        write_workbook(request.index.store, place, request.people, request.zone, lines)
 
     return {place: write}
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import median
 
+from pipeline.errors import DataError
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store
@@ -31,14 +32,20 @@ class LineCounts:
         return round(median(self.visits[name]), 1) if self.visits.get(name) else None
 
 
-def count_lines(index: OutputIndex) -> LineCounts:
-    """Return the counts of all finished videos."""
+def count_lines(index: OutputIndex, left_out: dict[str, str]) -> LineCounts:
+    """Return the counts of all finished videos. A video whose file is damaged is added to `left_out`, by uri."""
     counts, store = LineCounts(), index.store
     with_file = _video_ids(store)
     for video_id in index.done():
         if video_id not in with_file:
             continue
-        for row in tables.read_one(store, "crossings", video_id).to_pylist():
+        try:
+            with tables.damage_is_a_fault():
+                crossings = tables.read_one(store, "crossings", video_id)
+        except DataError as error:
+            left_out[index.videos[video_id]["uri"]] = str(error)
+            continue
+        for row in crossings.to_pylist():
             name = (row["kind"], row["line"])
             counts.crossed[name][row["direction"] == "out"] += row["crossed"]
             if row["dwell_s"] is not None:

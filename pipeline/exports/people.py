@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.cores.presence import Span, covered_s
+from pipeline.errors import DataError
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import side_by_side
@@ -83,9 +84,13 @@ class ListedPerson:
 
 
 class People:
-    """The persons of all finished videos of an output."""
+    """The persons of all finished videos of an output.
+
+    left_out: reasons by uri, of videos whose tables are damaged. Complete when all are read.
+    """
 
     def __init__(self, index: OutputIndex) -> None:
+        self.left_out: dict[str, str] = {}
         self._index = index
 
     def videos(self) -> Iterator[FinishedVideo]:
@@ -107,13 +112,25 @@ class People:
         _ = self._sequence_persons  # once, before several threads ask for it
         for start in range(0, len(videos), VIDEOS_AT_ONCE):
             batch = videos[start : start + VIDEOS_AT_ONCE]
-            yield from zip(batch, side_by_side(self._index.store, self.of, batch), strict=True)
+            for video, persons in zip(batch, side_by_side(self._index.store, self._of_sound, batch), strict=True):
+                if persons is not None:
+                    yield video, persons
+
+    def _of_sound(self, video: FinishedVideo) -> list[ListedPerson] | None:
+        """Return the persons of a video, or None if its tables are damaged, which is noted."""
+        try:
+            return self.of(video)
+        except DataError as error:
+            self.left_out[self._index.videos[video.video_id]["uri"]] = str(error)
+            return None
 
     def of(self, video: FinishedVideo) -> list[ListedPerson]:
-        """Return the persons of a video, in order of their numbers."""
-        store = self._index.store
-        spans: dict[int, list[Span]] = defaultdict(list)
-        for row in tables.read_one(store, "tracklets", video.video_id, ["person_id", "start_s", "end_s"]).to_pylist():
+        """Return the persons of a video, in order of their numbers. Raises DataError if its tables are damaged."""
+        store, spans = self._index.store, defaultdict[int, list[Span]](list)
+        with tables.damage_is_a_fault():
+            tracklets = tables.read_one(store, "tracklets", video.video_id, ["person_id", "start_s", "end_s"])
+            persons = tables.read_one(store, "persons", video.video_id)
+        for row in tracklets.to_pylist():
             spans[row["person_id"]].append((row["start_s"], row["end_s"]))
         return [
             ListedPerson(
@@ -122,7 +139,7 @@ class People:
                 spans=spans[row["person_id"]],
                 sequence_person_id=self._sequence_persons.get((video.video_id, row["person_id"])),
             )
-            for row in tables.read_one(store, "persons", video.video_id).to_pylist()
+            for row in persons.to_pylist()
         ]
 
     @cached_property

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import openpyxl
 import pytest
 
+from jobs.shared.exporting_pictures import FAILED
 from pipeline.exports import workbook
 from pipeline.exports.line_counts import count_lines
 from pipeline.exports.people import People
@@ -100,7 +101,7 @@ def test_lines_and_zones_are_counted_in_the_summary(tmp_path: Path) -> None:
 def test_rows_beyond_the_limit_of_a_sheet_go_on_in_the_next(tmp_path: Path) -> None:
     place = publish(str(tmp_path), {f"{number}.mp4": FILM for number in range(3)})
     index = OutputIndex.open(place)
-    workbook.write_workbook(index.store, "w.xlsx", People(index), UTC, count_lines(index), max_rows=3)
+    workbook.write_workbook(index.store, "w.xlsx", People(index), UTC, count_lines(index, {}), max_rows=3)
     book = openpyxl.load_workbook(Path(place, "w.xlsx"))
     assert book.sheetnames == ["Summary", "No date", "No date (2)", "No date (3)"]
     assert [row["Total"] for name in book.sheetnames[1:] for row in rows(book[name])] == [1, 2, 3, 4, 5, 6]
@@ -149,6 +150,25 @@ def test_no_cell_is_a_formula_or_a_link(tmp_path: Path) -> None:
     assert not any("<f>" in sheet or "<hyperlink" in sheet for sheet in sheets)
 
 
+def test_a_damaged_table_leaves_out_one_video_and_says_so(tmp_path: Path) -> None:
+    place = publish(str(tmp_path), {"a.mp4": FILM, "b.mp4": FILM})
+    video_id = OutputIndex.open(place).sources["/in/a.mp4"]["video_id"]
+    Path(place, f"persons/{video_id}.parquet").write_bytes(b"broken")
+    for kind in ("xlsx", "csv"):
+        result = run_export(place, kind)
+        assert result.exit_code == FAILED
+        assert f"left out: {OutputIndex.open(place).videos[video_id]['uri']}: what is stored of it" in result.stdout
+    book = openpyxl.load_workbook(Path(place, "export/xlsx/persons.xlsx"))
+    assert {row["File"] for row in rows(book["No date"])} == {"b.mp4"}
+
+
+def test_an_object_store_gets_the_same_bytes(bucket: str, tmp_path: Path) -> None:
+    stores = [Store(publish(place, {"a.mp4": FILM})) for place in (f"{bucket}/out", str(tmp_path))]
+    for store in stores:
+        assert run_export(store.uri, "xlsx").exit_code == 0
+    assert len({store.read("export/xlsx/persons.xlsx") for store in stores}) == 1
+
+
 def test_the_same_output_gives_the_same_bytes(tmp_path: Path) -> None:
     place = publish(str(tmp_path), {"a.mp4": FILM})
     exported(place)
@@ -168,6 +188,6 @@ def test_the_hour_that_a_zone_skips_lies_in_no_visit(tmp_path: Path) -> None:
     (video_id,) = OutputIndex.open(place).done()
     set_columns(place, "persons", video_id, [{"start_s": 0.0, "end_s": 3.0}])
     index = OutputIndex.open(place)
-    workbook.write_workbook(index.store, "w.xlsx", People(index), ZoneInfo("Europe/Berlin"), count_lines(index))
+    workbook.write_workbook(index.store, "w.xlsx", People(index), ZoneInfo("Europe/Berlin"), count_lines(index, {}))
     first = rows(openpyxl.load_workbook(Path(place, "w.xlsx"))["2024-03-31"])[0]
     assert (first["Time"], first["Until"]) == (time(1, 59, 58), time(3, 0, 1))
