@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+from jobs.shared.report_thumbnails import thumbnails
 from pipeline.report.cards import read_card
 from pipeline.report.figures import figures_of
 from pipeline.report.inputs import DATASETS, ReportOptions, ReportTables
@@ -32,7 +33,7 @@ def write_report(uri: str, options: ReportOptions = DEFAULTS, place: Store | Non
     """
     with ThreadPoolExecutor(1) as aside:  # a second of work, in which the tables are read
         library = aside.submit(chart_library)
-        given, store = read_output(uri)
+        given, store = read_output(uri, with_pictures=not options.summary_only)
         estimator = estimator_of(given.run)
         card = None if estimator is None else read_card(*estimator)
         figures = figures_of(given, options, card, MAX_PERSONS)
@@ -42,8 +43,11 @@ def write_report(uri: str, options: ReportOptions = DEFAULTS, place: Store | Non
     return target.full(name)
 
 
-def read_output(uri: str) -> tuple[ReportTables, Store]:
-    """Return the tables of the output at `uri`, and its place."""
+def read_output(uri: str, *, with_pictures: bool = False) -> tuple[ReportTables, Store]:
+    """Return the tables of the output at `uri`, and its place.
+
+    with_pictures: whether pictures of persons are read, if the output holds some.
+    """
     view = OutputView.open(uri)
     index = view.index
     given = ReportTables(
@@ -55,6 +59,7 @@ def read_output(uri: str) -> tuple[ReportTables, Store]:
         runs=view.read("runs"),
         run=_run_json(view.store),
         left_out=view.left_out,
+        pictures=thumbnails(view) if with_pictures else {},
     )
     return given, view.store
 

@@ -48,6 +48,7 @@ class Figures:
 
     num_unfinished: number of sources that wait for a run.
     num_without_time: number of finished videos whose time of recording is unknown.
+    num_pictures: number of persons with a picture.
     configurations: number of finished videos by config_id.
     """
 
@@ -62,6 +63,7 @@ class Figures:
     left_out: Sequence[Problem]
     num_unfinished: int
     num_without_time: int
+    num_pictures: int
     stages: Sequence[Stage]
     models: Sequence[Model]
     configurations: Mapping[str, int]
@@ -93,6 +95,7 @@ def figures_of(given: ReportTables, options: ReportOptions, card: Card | None, m
         left_out=[Problem(name_of(given, video_id), "report", why) for video_id, why in given.left_out.items()],
         num_unfinished=sum(row["status"] == "pending" and not is_deferred(row) for row in given.sources),
         num_without_time=sum(start is None for start in starts),
+        num_pictures=len(given.pictures),
         stages=stages_of(given),
         models=models_of(given.run),
         configurations=Counter(row["config_id"] for row in videos),

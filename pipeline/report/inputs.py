@@ -1,7 +1,7 @@
 """What a report is made from: the tables of an output, and the choices of a user."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
@@ -33,6 +33,7 @@ class ReportTables:
     sequences, runs: the datasets.
     run: run.json, empty if there is none.
     left_out: reasons by video_id, of videos whose tables could not be read.
+    pictures: data URIs of pictures by video_id and person_id, of persons that have one.
     """
 
     sources: Sequence[Row]
@@ -43,6 +44,7 @@ class ReportTables:
     runs: pa.Table
     run: Row
     left_out: Mapping[str, str]
+    pictures: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

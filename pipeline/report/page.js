@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const GENDERS = ["female", "male", "none"];
-  const PERSON = ["person", "start", "end", "gender", "age", "low", "high", "faces", "noAge", "noGender", "spans"];
+  const PERSON = ["person", "start", "end", "gender", "age", "low", "high", "faces", "noAge", "noGender", "spans", "picture"];
   const MOST_LINES = 80;
   const PERIODS = [1, 5, 15, 60, 300, 900, 3600, 14400];
   const ERRORS = 1;
@@ -330,9 +330,12 @@
     return make("span", { class: "key-none" }, "none ", make("span", { class: "range" }, person.noGender === person.noAge ? "" : person.noGender || ""));
   }
 
+  const portrait = (p) => (p.picture ? make("img", { src: p.picture, alt: `Person ${p.person} in ${p.file}`, loading: "lazy" }) : "–");
+  const hasPictures = persons.some((person) => person.picture);
   const personColumns = [
     { key: "file", title: "Video", text: true, cell: (p) => make("a", { href: `#video=${p.video.id}` }, p.file) },
     { key: "person", title: "Person" },
+    ...(hasPictures ? [{ key: null, title: "Picture", text: true, cell: portrait }] : []),
     { key: "start", title: "From", cell: (p) => moment(p.start, p.video) },
     { key: "end", title: "To", cell: (p) => moment(p.end, p.video) },
     { key: "seconds", title: "In picture, s", first: -1, cell: (p) => number(p.seconds, 1) },

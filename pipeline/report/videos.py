@@ -94,15 +94,22 @@ def video_figures(
                 work_s=work_s,
                 cost=cost,
                 shots=shots.get(place, ()),
-                persons=_persons(people, members, spans) if has_details else None,
+                persons=_persons(people, members, spans, given.pictures, row["video_id"]) if has_details else None,
             )
         )
     return figures
 
 
-def _persons(people: People, members: slice, spans: Mapping[int, Sequence[float]]) -> list[list[Any]]:
+def _persons(
+    people: People,
+    members: slice,
+    spans: Mapping[int, Sequence[float]],
+    pictures: Mapping[tuple[str, int], str],
+    video_id: str,
+) -> list[list[Any]]:
     """Return a list per person: person_id, start_s, end_s, gender, age, age_low, age_high, num_faces, why there is no
-    age, why there is no gender, and starts and ends of the tracklets in turn."""
+    age, why there is no gender, starts and ends of the tracklets in turn, and the data URI of a picture if there is
+    one."""
     columns = (people.person_id, people.start_s.round(2), people.end_s.round(2), people.gender)
     numbers = [column[members].tolist() for column in columns]
     ages = [
@@ -110,10 +117,11 @@ def _persons(people: People, members: slice, spans: Mapping[int, Sequence[float]
         for column in (people.age, people.low, people.high)
     ]
     rest = [people.num_faces[members].tolist(), people.age_why_not[members], people.gender_why_not[members]]
-    rows = range(members.start, members.stop)
-    return [
-        [*row, spans.get(place, ())] for place, row in zip(rows, zip(*numbers, *ages, *rest, strict=True), strict=True)
-    ]
+    persons = []
+    for place, row in enumerate(zip(*numbers, *ages, *rest, strict=True), start=members.start):
+        picture = pictures.get((video_id, row[0]))
+        persons.append([*row, spans.get(place, ()), *([picture] if picture else [])])
+    return persons
 
 
 def _shots_by_video(shots: pa.Table, index_of: Mapping[str, int]) -> dict[int, list[float]]:

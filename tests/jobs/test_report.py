@@ -1,17 +1,25 @@
 """Tests of `rollcall report`, from the tables of an output to its page."""
 
+import base64
+import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from jobs.report import app
 from jobs.report import report as command
-from jobs.shared.reporting import read_output, write_report
+from jobs.shared.reporting import DEFAULTS, read_output, write_report
 from pipeline.cores.groups import MIN_GROUP
 from pipeline.errors import UserError
+from pipeline.media.pictures import decode_jpeg, encode_jpeg
+from pipeline.report.figures import figures_of
+from pipeline.report.videos import VideoFigures
 from pipeline.storage import video_rows
 from pipeline.storage.compaction import compact_output
 from pipeline.storage.store import Store
@@ -84,6 +92,31 @@ def test_the_report_of_a_compacted_output_in_an_object_store_takes_few_requests(
     place = write_report(store.uri)
     assert sum(s3_proxy.requests.values()) <= 30
     assert "shop 0002.mp4" in store.read(place.removeprefix(f"{store.uri}/")).decode()
+
+
+def test_pictures_that_the_output_keeps_are_in_the_page_but_not_those_of_earlier_tables(archive: Store) -> None:
+    picture = encode_jpeg(np.full((200, 100, 3), 90, np.uint8), 95)
+    for name in (
+        "shop 0000.mp4/0001.jpg",
+        "shop 0000.mp4/0001-face.jpg",
+        "shop 0001.mp4/0002.jpg",
+        "else.mp4/0001.jpg",
+    ):
+        archive.put(f"export/pictures/{name}", picture)
+    os.utime(archive.full("export/pictures/shop 0001.mp4/0002.jpg"), (0, 0))
+    (persons,) = [video.persons for video in videos_of(archive) if video.name == "shop 0000.mp4"]
+    assert persons is not None
+    encoded = base64.b64decode(persons[0][-1].removeprefix("data:image/jpeg;base64,"))
+    assert decode_jpeg(encoded).shape == (96, 48, 3)
+    others = [video.persons or [] for video in videos_of(archive) if video.name != "shop 0000.mp4"]
+    assert not [person for people in others for person in people if isinstance(person[-1], str)]
+    write_report(archive.uri, replace(DEFAULTS, summary_only=True))
+    assert "data:image/jpeg" not in archive.read("report/index.html").decode()
+
+
+def videos_of(store: Store) -> Sequence[VideoFigures]:
+    tables, _ = read_output(store.uri, with_pictures=True)
+    return figures_of(tables, DEFAULTS, None, 1000).videos
 
 
 def test_a_video_whose_tables_are_damaged_is_left_out_and_named(archive: Store, tmp_path: Path) -> None:
