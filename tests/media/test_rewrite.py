@@ -271,3 +271,36 @@ def test_a_codec_that_does_not_exist_is_named() -> None:
     assert choose_encoder("libx264") == "libx264"
     with pytest.raises(UserError, match="did you mean libx26"):
         choose_encoder("libx246")
+
+
+def test_hdr_is_copied_as_an_ordinary_screen_shows_it(tmp_path: Path) -> None:
+    plain = list(clips.scene(25))
+    source = clips.write_video(
+        tmp_path / "hdr.mp4",
+        clips.in_hdr(plain, 16),  # type: ignore[arg-type]
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        colours=(9, 16, 9),
+        keyframe_every=25,
+        options={"crf": "8"},
+    )
+    target, _, _ = copy(source, tmp_path)
+    assert_in_step(source, target)
+    with av.open(str(target)) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.color_trc, frame.colorspace, frame.format.name) == (1, 1, "yuv420p")
+
+
+def test_frames_of_another_size_are_copied_as_they_are_displayed(tmp_path: Path) -> None:
+    parts = [list(clips.scene(30)), list(clips.scene(30, width=80, height=96, seed=1))]
+    source = clips.changing_size(tmp_path / "call.webm", parts)
+    target, _, _ = copy(source, tmp_path)
+    assert_in_step(source, target)
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+def test_colours_stay_whatever_range_they_are_coded_in(codec: str, tmp_path: Path) -> None:
+    source = clips.make_clip(tmp_path / "clip.avi", codec=codec, seconds=1, b_frames=0)
+    target, _, _ = copy(source, tmp_path)
+    for picture, copied in zip(displayed(source)[2], displayed(target)[2], strict=True):
+        assert np.abs(picture.mean(axis=(0, 1)) - copied.mean(axis=(0, 1))).max() < 3
