@@ -131,8 +131,8 @@ class Output:
         wanted = [FILE, *known.schema.names] if columns is None else list(columns)
         for column in wanted:
             if column != FILE and column not in known.schema.names:
-                hint = nearest(column, [FILE, *known.schema.names], "see docs/tables.md")
-                raise UserError(f"{name} has no column {column}{hint}")
+                columns_known = [FILE, *known.schema.names]
+                raise UserError(f"{name} has no column {column}{nearest(column, columns_known, 'see docs/tables.md')}")
         video_ids = None if video is None else self._video_ids(video)
         keys = {"video_id"} | ({"csv"} if name == "sources" else set())
         stored = [column for column in known.schema.names if column in keys or column in wanted]
@@ -222,8 +222,8 @@ class Output:
             if video_ids:
                 files = ", ".join(sorted(self._file_of[video_id] for video_id in video_ids))
                 raise UserError(f"{len(video_ids)} videos are called {name}; name one of these: {files}")
-        hint = nearest(name, self._file_of.values(), "`files` of the output lists its videos")
-        raise UserError(f"{self.uri} has no video {name}{hint}")
+        known = self._file_of.values()
+        raise UserError(f"{self.uri} has no video {name}{nearest(name, known, '`files` of the output lists them')}")
 
     @cached_property
     def _ids_by_name(self) -> dict[str, set[str]]:

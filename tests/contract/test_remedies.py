@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
+FILES = sorted(path for package in ("pipeline", "jobs", "rollcall") for path in (ROOT / package).rglob("*.py"))
 ALLOWED = ("must be ", "must hold ", "must not ")
 """Words that state the rule. A message with one of them needs no other remedy."""
 WRITERS = {"nearest", "absent"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import rows
@@ -82,6 +83,13 @@ def test_a_video_that_is_replaced_after_the_view_was_opened_is_refused(tmp_path:
     assert len(view.read("persons", ["v0001"])) == 1
 
 
+def test_a_part_that_lacks_rows_is_not_believed(tmp_path: Path) -> None:
+    store = write_output(Store(str(tmp_path)), IDS)
+    name = compact_output(store).snapshot.parts["persons"][0].name
+    pq.write_table(pq.read_table(tmp_path / name).slice(1), tmp_path / name)
+    assert versions(OutputView.open(str(tmp_path))) == dict.fromkeys(IDS, 0.0)
+
+
 @pytest.mark.parametrize("harm", ["pointer", "contents", "part"])
 def test_a_damaged_snapshot_costs_time_and_no_row(tmp_path: Path, harm: str) -> None:
     store = write_output(Store(str(tmp_path)), IDS)
@@ -111,8 +119,6 @@ def test_a_video_with_a_damaged_table_is_left_out_and_named(tmp_path: Path) -> N
 def test_a_filter_reads_only_the_row_groups_that_hold_the_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pyarrow.parquet as pq
-
     monkeypatch.setattr("pipeline.storage.snapshot_parts.ROWS_PER_GROUP", 2)
     store = write_output(Store(str(tmp_path)), IDS)
     compact_output(store)
