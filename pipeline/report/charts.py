@@ -4,78 +4,17 @@ Every chart is hidden from screen readers, which get its description and the tab
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.cores.groups import AgeGroup
+from pipeline.report.chart_parts import WHOLE, Spec, chart, quantity
 from pipeline.report.fairness import GroupFairness, Share
 from pipeline.report.summaries import HOURS, Breakdown, Day, Overview
 
-Spec = dict[str, Any]
-FONT = (
-    '"Inter", "Segoe UI", system-ui, -apple-system, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
-)
-"""The fonts of the style sheet. Vega measures text, for which it needs the names."""
-CONFIG: Spec = {
-    "background": None,
-    "font": FONT,
-    "padding": 0,
-    "view": {"stroke": None},
-    "axis": {
-        "domainColor": "var(--rule)",
-        "tickColor": "var(--rule)",
-        "gridColor": "var(--rule)",
-        "labelColor": "var(--muted)",
-        "titleColor": "var(--muted)",
-        "labelFont": FONT,
-        "titleFont": FONT,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": 500,
-        "titlePadding": 10,
-        "labelPadding": 6,
-        "tickSize": 4,
-    },
-    "axisY": {"domain": False, "ticks": False},
-    "axisX": {"grid": False},
-    "legend": {
-        "labelColor": "var(--muted)",
-        "labelFont": FONT,
-        "labelFontSize": 12,
-        "title": None,
-        "orient": "top",
-        "direction": "horizontal",
-        "offset": 6,
-        "symbolSize": 90,
-    },
-    "text": {"fill": "var(--muted)", "font": FONT, "fontSize": 14},
-}
-"""The look that all charts share."""
 SHOWN_DAYS = 31
 """The most days in the chart of days and hours. The table has all."""
-GENDER = {
-    "field": "gender",
-    "type": "nominal",
-    "scale": {"domain": ["female", "male", "none"], "range": ["var(--female)", "var(--male)", "var(--none)"]},
-}
-SHAPE = GENDER | {"scale": {"domain": ["female", "male", "none"], "range": ["circle", "square", "diamond"]}}
-CLOCK = (
-    "datum.value % 1 || domain('x')[1] < 120 ? datum.label + ' s' : "
-    "floor(datum.value / 60) + ':' + pad(floor(datum.value % 60), 2, '0', 'left')"
-)
-"""The label of a time: 2.5 s in a short video, 12:30 in a long one."""
-WHOLE = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',')"}
-"""An axis of people, who come in whole numbers."""
 NARROW = {"expr": "width < 340 ? 9 : 12"}
 COLOURS, SHAPES = ("var(--accent)", "var(--second)"), ("circle", "square")
 HIDDEN_MARK = {"type": "text", "text": "∗", "baseline": "bottom", "dy": -2}
-
-
-def _chart(**parts: Any) -> Spec:
-    return {"width": "container", "config": CONFIG, **parts}
-
-
-def _quantity(field: str, title: str | None, **more: Any) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, **more}
 
 
 def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
@@ -90,7 +29,7 @@ def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
         {"field": "expected", "title": "if spread over the intervals"},
     ]
     ticks = {"type": "tick", "orient": "horizontal", "color": "var(--ink)", "thickness": 2, "width": {"band": 0.9}}
-    return _chart(
+    return chart(
         height=240,
         data={"values": values},
         encoding={
@@ -110,17 +49,17 @@ def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
         layer=[
             {
                 "mark": {"type": "bar", "cornerRadiusEnd": 3, "width": {"band": 0.7}, "color": "var(--accent)"},
-                "encoding": {"y": _quantity("people", "persons", axis=WHOLE), "tooltip": tooltip},
+                "encoding": {"y": quantity("people", "persons", axis=WHOLE), "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "isValid(datum.expected)"}],
                 "mark": ticks,
-                "encoding": {"y": _quantity("expected", "persons", axis=WHOLE), "tooltip": tooltip},
+                "encoding": {"y": quantity("expected", "persons", axis=WHOLE), "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "!isValid(datum.people)"}],
                 "mark": HIDDEN_MARK,
-                "encoding": {"y": {"datum": 0}},
+                "encoding": {"y": {"value": "height"}},
             },
         ],
     )
@@ -134,7 +73,7 @@ def days_chart(days: Sequence[Day]) -> Spec:
         for day in dated
         for hour, people in day.hours
     ]
-    return _chart(
+    return chart(
         height={"step": 18},
         data={"values": values},
         encoding={
@@ -146,7 +85,7 @@ def days_chart(days: Sequence[Day]) -> Spec:
                 "transform": [{"filter": "isValid(datum.people)"}],
                 "mark": {"type": "rect", "color": "var(--accent)", "cornerRadius": 2},
                 "encoding": {
-                    "opacity": _quantity("people", None, legend=None, scale={"range": [0.15, 1], "zero": True}),
+                    "opacity": quantity("people", None, legend=None, scale={"range": [0.15, 1], "zero": True}),
                     "tooltip": [{"field": "day"}, {"field": "hour"}, {"field": "people", "title": "persons"}],
                 },
             },
@@ -170,7 +109,7 @@ def _hour_axis() -> Spec:
 
 def hours_chart() -> Spec:
     """Return the chart of people by hour of a day. The page fills in the rows: hour, people."""
-    return _chart(
+    return chart(
         height=180,
         data={"name": "rows", "values": []},
         encoding={"x": _hour_axis()},
@@ -178,109 +117,14 @@ def hours_chart() -> Spec:
             {
                 "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 3},
                 "encoding": {
-                    "y": _quantity("people", "persons", axis=WHOLE),
+                    "y": quantity("people", "persons", axis=WHOLE),
                     "tooltip": [{"field": "hour"}, {"field": "people", "title": "persons"}],
                 },
             },
             {
                 "transform": [{"filter": "!isValid(datum.people)"}],
                 "mark": HIDDEN_MARK,
-                "encoding": {"y": {"datum": 0}},
-            },
-        ],
-    )
-
-
-def timeline_chart() -> Spec:
-    """Return the timeline of a video. The page fills in the rows (person, start, end, gender) and the cuts (at)."""
-    return _chart(
-        height={"step": 15},
-        data={"name": "rows", "values": []},
-        layer=[
-            {
-                "data": {"name": "cuts", "values": []},
-                "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [2, 3]},
-                "encoding": {"x": _quantity("at", None)},
-            },
-            {
-                "mark": {"type": "bar", "cornerRadius": 2, "height": {"band": 0.7}},
-                "encoding": {
-                    "x": _quantity(
-                        "start",
-                        "time in the video",
-                        axis={"labelExpr": CLOCK, "grid": False},
-                        scale={"domainMin": 0, "nice": False},
-                    ),
-                    "x2": {"field": "end"},
-                    "y": {
-                        "field": "person",
-                        "type": "ordinal",
-                        "sort": None,
-                        "title": "person",
-                        "axis": {"labelOverlap": "greedy"},
-                    },
-                    "color": GENDER,
-                    "tooltip": [
-                        {"field": "person"},
-                        {"field": "start", "title": "from, s"},
-                        {"field": "end", "title": "to, s"},
-                        {"field": "gender"},
-                    ],
-                },
-            },
-        ],
-    )
-
-
-def rate_chart() -> Spec:
-    """Return the chart of people over the time of a video. The page fills in the rows: start, end, people."""
-    return _chart(
-        height=150,
-        data={"name": "rows", "values": []},
-        mark={"type": "bar", "color": "var(--accent)", "binSpacing": 1},
-        encoding={
-            "x": _quantity(
-                "start", "time in the video", axis={"labelExpr": CLOCK}, scale={"domainMin": 0, "nice": False}
-            ),
-            "x2": {"field": "end"},
-            "y": _quantity("people", "persons", axis=WHOLE),
-            "y2": {"datum": 0},
-            "tooltip": [
-                {"field": "start", "title": "from, s"},
-                {"field": "end", "title": "to, s"},
-                {"field": "people", "title": "persons"},
-            ],
-        },
-    )
-
-
-def video_ages_chart() -> Spec:
-    """Return the chart of the ages in a video with their intervals. The page fills in the rows: person, age, low,
-    high, gender."""
-    person = {"field": "person", "type": "ordinal", "sort": None, "title": "person", "axis": {"labelOverlap": "greedy"}}
-    tooltip = [
-        {"field": "person"},
-        {"field": "age"},
-        {"field": "low", "title": "80 % interval from"},
-        {"field": "high", "title": "to"},
-        {"field": "gender"},
-    ]
-    return _chart(
-        height={"step": 15},
-        data={"name": "rows", "values": []},
-        encoding={"y": person, "color": GENDER},
-        layer=[
-            {
-                "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.45},
-                "encoding": {
-                    "x": _quantity("low", "estimated age, years"),
-                    "x2": {"field": "high"},
-                    "tooltip": tooltip,
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 65, "opacity": 1},
-                "encoding": {"x": _quantity("age", "estimated age, years"), "shape": SHAPE, "tooltip": tooltip},
+                "encoding": {"y": {"value": "height"}},
             },
         ],
     )
@@ -295,7 +139,7 @@ def abstention_chart(groups: Sequence[GroupFairness]) -> Spec:
         if share is not None
     ]
     kinds = ["no age", "no gender"]
-    return _chart(
+    return chart(
         height={"step": 13},
         data={"values": values},
         encoding={
@@ -308,14 +152,14 @@ def abstention_chart(groups: Sequence[GroupFairness]) -> Spec:
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
                 "encoding": {
-                    "x": _quantity("low", "share of the persons, % (95 % interval)", scale={"domain": [0, 100]}),
+                    "x": quantity("low", "share of the persons, % (95 % interval)", scale={"domain": [0, 100]}),
                     "x2": {"field": "high"},
                 },
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
                 "encoding": {
-                    "x": _quantity("value", "share of the persons, % (95 % interval)"),
+                    "x": quantity("value", "share of the persons, % (95 % interval)"),
                     "shape": _kind(kinds, SHAPES),
                 },
             },
@@ -350,7 +194,7 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
                 }
             )
     kinds = sorted({row["what"] for row in values})
-    return _chart(
+    return chart(
         height={"step": 13},
         data={"values": values},
         encoding={
@@ -362,12 +206,12 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
         layer=[
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
-                "encoding": {"x": _quantity("low", "years"), "x2": {"field": "high"}},
+                "encoding": {"x": quantity("low", "years"), "x2": {"field": "high"}},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
                 "encoding": {
-                    "x": _quantity("value", "years"),
+                    "x": quantity("value", "years"),
                     "shape": _kind(kinds, SHAPES),
                 },
             },

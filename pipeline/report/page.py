@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import charts
+from pipeline.report import charts, video_charts
 from pipeline.report.figures import Figures
 from pipeline.report.inputs import ReportOptions
 from pipeline.report.videos import VideoFigures
@@ -24,6 +24,7 @@ from pipeline.text import count, printable
 from pipeline.version import rollcall_version
 
 HERE = Path(__file__).parent
+SCRIPTS = ("lists.js", "page.js")
 HIDDEN = Markup('<span class="hidden-count">∗<span class="unseen"> hidden</span></span>')
 VIDEO_COLUMNS = (
     *("id", "name", "others", "is_picture", "duration", "size", "num_shots", "recorded", "warning"),
@@ -41,7 +42,7 @@ def render(figures: Figures, *, title: str, made_at: datetime, library: str) -> 
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page.filters |= {"number": number, "percent": percent, "duration": duration, "money": money, "counted": count}
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    scripts = [library, *((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     options = figures.options
     return page.get_template("page.html").render(
         figures=figures,
@@ -51,9 +52,8 @@ def render(figures: Figures, *, title: str, made_at: datetime, library: str) -> 
         made_at=made_at.astimezone(options.zone),
         version=rollcall_version(),
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        library=Markup(library),
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(script, library)}",
+        scripts=[Markup(script) for script in scripts],
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(*scripts)}",
         shown_days=charts.SHOWN_DAYS,
         data=_embedded(_data(figures)),
         age_names=[*(group.name for group in options.age_groups), "no age"],
@@ -73,9 +73,9 @@ def _data(figures: Figures) -> dict[str, Any]:
             "hours": charts.hours_chart(),
             "abstention": charts.abstention_chart(shown),
             "width": charts.width_chart(shown),
-            "timeline": charts.timeline_chart(),
-            "rate": charts.rate_chart(),
-            "video_ages": charts.video_ages_chart(),
+            "timeline": video_charts.timeline_chart(),
+            "rate": video_charts.rate_chart(),
+            "video_ages": video_charts.video_ages_chart(),
         },
         "days": {day.date.isoformat(): charts.hour_rows(day.hours) for day in figures.days if day.date is not None},
         "age_groups": _age_groups(figures.options),
