@@ -44,6 +44,8 @@ CONFIG: Spec = {
 """The look that all charts share."""
 WHOLE = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',')"}
 """An axis of people, who come in whole numbers."""
+FROM_0 = {"domain": {"unionWith": [0, 1]}}
+"""A scale that begins at 0, also if all counts are hidden."""
 
 
 def chart(**parts: Any) -> Spec:

@@ -6,7 +6,7 @@ Every chart is hidden from screen readers, which get its description and the tab
 from collections.abc import Sequence
 
 from pipeline.cores.groups import AgeGroup
-from pipeline.report.chart_parts import WHOLE, Spec, chart, quantity
+from pipeline.report.chart_parts import FROM_0, WHOLE, Spec, chart, quantity
 from pipeline.report.fairness import GroupFairness, Share
 from pipeline.report.summaries import HOURS, Breakdown, Day, Overview
 
@@ -49,7 +49,7 @@ def ages_chart(overview: Overview, groups: Sequence[AgeGroup]) -> Spec:
         layer=[
             {
                 "mark": {"type": "bar", "cornerRadiusEnd": 3, "width": {"band": 0.7}, "color": "var(--accent)"},
-                "encoding": {"y": quantity("people", "persons", axis=WHOLE), "tooltip": tooltip},
+                "encoding": {"y": quantity("people", "persons", axis=WHOLE, scale=FROM_0), "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "isValid(datum.expected)"}],
@@ -117,7 +117,7 @@ def hours_chart() -> Spec:
             {
                 "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 3},
                 "encoding": {
-                    "y": quantity("people", "persons", axis=WHOLE),
+                    "y": quantity("people", "persons", axis=WHOLE, scale=FROM_0),
                     "tooltip": [{"field": "hour"}, {"field": "people", "title": "persons"}],
                 },
             },
