@@ -282,12 +282,26 @@ def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:
         known = known or over
         _check_keys(over, known, where)
         merged = _merge(merged, over)
+    merged = _without_removed(merged)
     if odd := _no_number(merged, known):
         raise _wrong({"loc": odd, "type": "no number"}, read)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise _wrong(error.errors()[0], read) from None
+
+
+def _without_removed(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merged layers without the lines and zones that a later layer has set to null."""
+    section = merged.get("crossings")
+    if not isinstance(section, Mapping):
+        return dict(merged)
+    kept = {
+        kind: {name: points for name, points in (shapes or {}).items() if points is not None}
+        for kind in ("lines", "zones")
+        if isinstance(shapes := section.get(kind), Mapping | None)
+    }
+    return {**merged, "crossings": {**section, **kept}}
 
 
 def _no_number(merged: Mapping[str, Any], known: Mapping[str, Any]) -> list[str] | None:

@@ -209,7 +209,7 @@ def test_a_line_is_drawn_and_removed_without_decoding(output: Path) -> None:
     assert table["time_s"].is_monotonic_increasing
     changed = differing(before, contents(output))
     assert {name.split("/")[0] for name in changed} == {"crossings", "videos"}  # `videos` has the config_id
-    relink(str(output), ["crossings.lines={}", "crossings.zones={}", "crossings.sides=false"])
+    relink(str(output), ["crossings.lines.door=null", "crossings.zones=null", "crossings.sides=false"])
     assert differing(before, contents(output)) == []
     assert len(pd.read_parquet(output / "crossings")) == 0
 
