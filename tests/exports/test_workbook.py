@@ -1,6 +1,7 @@
 """Tests of the workbook, read by openpyxl."""
 
 import zipfile
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 
 from jobs.shared.exporting_pictures import FAILED
 from pipeline.exports import workbook
-from pipeline.exports.line_counts import count_lines
-from pipeline.exports.people import People
+from pipeline.exports.line_counts import LineCounts, count_lines
+from pipeline.exports.people import FinishedVideo, ListedPerson, People
 from pipeline.rows import DATASETS
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
@@ -191,3 +192,52 @@ def test_the_hour_that_a_zone_skips_lies_in_no_visit(tmp_path: Path) -> None:
     workbook.write_workbook(index.store, "w.xlsx", People(index), ZoneInfo("Europe/Berlin"), count_lines(index, {}))
     first = rows(openpyxl.load_workbook(Path(place, "w.xlsx"))["2024-03-31"])[0]
     assert (first["Time"], first["Until"]) == (time(1, 59, 58), time(3, 0, 1))
+
+
+class ManyPeople(People):
+    """A thousand persons in each of some videos, a minute apart."""
+
+    def __init__(self, num_videos: int) -> None:
+        self.left_out = {}
+        self._num_videos = num_videos
+
+    def videos(self) -> Iterator[FinishedVideo]:
+        for number in range(self._num_videos):
+            yield FinishedVideo(
+                video_id=f"{number:020x}",
+                short_id=f"{number:06x}",
+                files=(f"{number}.mp4",),
+                recorded_at=datetime(2024, 5, 1, tzinfo=UTC) + timedelta(minutes=number),
+                duration_s=60.0,
+                sequence=None,
+            )
+
+    def of_each(self, videos: Sequence[FinishedVideo]) -> Iterator[tuple[FinishedVideo, list[ListedPerson]]]:
+        estimates = {"age": 30.0, "age_low": 20.0, "age_high": 40.0, "gender": "F", "female_prob": 0.9}
+        reasons = {"age_why_not": None, "gender_why_not": None}
+        for video in videos:
+            yield (
+                video,
+                [
+                    ListedPerson(
+                        video=video,
+                        row={"person_id": number, "start_s": number / 20, "end_s": number / 20 + 3}
+                        | estimates
+                        | reasons,
+                        spans=[(0.0, 3.0)],
+                        sequence_person_id=None,
+                    )
+                    for number in range(1, 1001)
+                ],
+            )
+
+
+@pytest.mark.parametrize(
+    ("num_videos", "max_rows"), [(3, 2001), pytest.param(1100, workbook.MAX_ROWS, marks=pytest.mark.slow)]
+)
+def test_a_day_of_more_people_than_a_sheet_has_rows_is_whole(num_videos: int, max_rows: int, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    workbook.write_workbook(store, "w.xlsx", ManyPeople(num_videos), UTC, LineCounts(), max_rows)
+    with zipfile.ZipFile(tmp_path / "w.xlsx") as parts:
+        counts = [parts.read(f"xl/worksheets/sheet{number}.xml").count(b"<row ") for number in (2, 3)]
+    assert counts == [max_rows, num_videos * 1000 - (max_rows - 1) + 1]
