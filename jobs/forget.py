@@ -1,7 +1,7 @@
 """`rollcall forget`: remove persons or videos from everything that an output holds, for good."""
 
-import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,8 +11,10 @@ from jobs.cli.console import console, count, say
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import WaitLease
+from jobs.cli.person_keys import parse_person
 from jobs.shared.holding import holding
 from jobs.shared.run_json import new_run_id
+from pipeline.cores.retention import AgeBy, parse_age
 from pipeline.errors import MachineError, UserError
 from pipeline.storage import tombstones
 from pipeline.storage.output_index import OutputIndex
@@ -21,9 +23,9 @@ from pipeline.storage.tombstones import Removal
 from pipeline.video import forgetting
 from pipeline.video.forgetting import PersonKey, Removed
 from pipeline.video.proof import find_traces
+from pipeline.video.retention import aged_videos
 
 SHOWN = 25
-PERSON = re.compile(r"(?P<video_id>[^:/\s]+):(?P<person_id>[1-9]\d*)")
 
 app = typer.Typer(**PLAIN)
 
@@ -38,6 +40,18 @@ def forget(
     videos: Annotated[
         list[str] | None, typer.Option("--video", metavar="VIDEO_ID", help="A video; repeat it for several.")
     ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Every video of that age, as 12h, 30d or 8w."),
+    ] = None,
+    by: Annotated[
+        AgeBy,
+        typer.Option(
+            "--by",
+            help="What the age counts from: the recording, or the first processing, which stands in for a recording "
+            "time that is not known.",
+        ),
+    ] = AgeBy.RECORDED,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
     wait_lease: WaitLease = 0.0,
 ) -> None:
@@ -46,12 +60,14 @@ def forget(
     A tombstone in URI/_forgotten keeps `process`, `relink` and `compact` from bringing them back. The sources are not
     touched. There is no way back.
     """
-    keys = [parse_person(text) for text in persons or []]
-    if not keys and not videos:
-        raise UserError("nothing is named; name --person VIDEO_ID:PERSON_ID or --video VIDEO_ID")
+    keys = [parse_person("--person", text) for text in persons or []]
+    limit = None if older_than is None else datetime.now(UTC) - parse_age(older_than)
+    if not keys and not videos and limit is None:
+        raise UserError("nothing is named; name --person VIDEO_ID:PERSON_ID, --video VIDEO_ID or --older-than AGE")
     store = OutputIndex.open(uri).store
     if dry_run:
-        _show_plan(store, _plan(OutputIndex.load(store), keys, videos or []))
+        index = OutputIndex.load(store)
+        _show_plan(store, _plan(index, keys, [*(videos or []), *_old(index, limit, by)]))
         return
     store.check_writable()
     with holding(store, "forget", new_run_id(), wait_lease) as held:
@@ -59,7 +75,7 @@ def forget(
         if forgetting.finish(held):
             say("an earlier removal that was interrupted is finished")
         index = OutputIndex.load(held)
-        removals = _plan(index, keys, videos or [])
+        removals = _plan(index, keys, [*(videos or []), *_old(index, limit, by)])
         tombstones.begin(held, removals)
         removed = forgetting.finish(held) or Removed()
         num_read, left = find_traces(held, [*removals, *earlier])
@@ -72,12 +88,20 @@ def forget(
     say(f"verified: {count(num_read, 'file')} read again, nothing is left -> {store.uri}")
 
 
-def parse_person(text: str) -> PersonKey:
-    """Return the video_id and person_id in VIDEO_ID:PERSON_ID. Raises UserError for another text."""
-    match = PERSON.fullmatch(text)
-    if match is None:
-        raise UserError(f"--person must be VIDEO_ID:PERSON_ID, as `persons` has them, got {text}")
-    return match["video_id"], int(match["person_id"])
+def _old(index: OutputIndex, limit: datetime | None, by: AgeBy) -> list[str]:
+    """Return the videos that are older than the limit, and print since when each one is there."""
+    if limit is None:
+        return []
+    aged = aged_videos(index, by)
+    old = [video for video in aged if video.at is not None and video.at < limit]
+    for video in old[:SHOWN]:
+        say(f"{video.video_id}: {video.by} {video.at:%Y-%m-%d %H:%M} UTC, {index.videos[video.video_id]['uri']}")
+    if len(old) > SHOWN:
+        say(f"… and {len(old) - SHOWN} more videos")
+    if unknown := sum(video.at is None for video in aged):
+        say(f"{count(unknown, 'video')} of unknown age, which an earlier version made, stay: name them with --video")
+    say(f"{count(len(old), 'video')} of {len(aged)} older than {limit:%Y-%m-%d %H:%M} UTC")
+    return [video.video_id for video in old]
 
 
 def _plan(index: OutputIndex, keys: Sequence[PersonKey], videos: Sequence[str]) -> list[Removal]:

@@ -22,9 +22,9 @@ from jobs.cli.help import PLAIN, Group, with_summary
 
 LIGHT = {*sys.stdlib_module_names, "typer", "jobs.cli.options", "jobs.cli.help", "jobs.cli.lazy_commands"}
 """Modules that an outline imports."""
-FOLLOWED = ("jobs", "pipeline.training")
-"""Packages from which an outline takes what their own outlines define: options that commands share, and the defaults
-of training."""
+FOLLOWED = ("jobs", "pipeline.training", "pipeline.cores.covering", "pipeline.cores.retention")
+"""Places from which an outline takes what their own outlines define: options that commands share, the defaults of
+training, and choices of cores."""
 
 
 def group(

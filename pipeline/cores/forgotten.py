@@ -27,10 +27,12 @@ class Path:
     """The places of a person in consecutive frames.
 
     frames: (N,) int64, ascending, at least one. Numbers of the frames whose boxes are kept.
+    times_s: (N,) float64 s, of these frames.
     boxes: (N, 4) float64 xyxy px, whole numbers.
     """
 
     frames: NDArray[np.int64]
+    times_s: NDArray[np.float64]
     boxes: NDArray[np.float64]
 
     def within(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -43,12 +45,14 @@ class Path:
 
     def to_json(self) -> dict[str, Any]:
         """Return the path as a tombstone stores it."""
-        return {"frames": self.frames.tolist(), "boxes": self.boxes.astype(int).tolist()}
+        times_s = np.round(self.times_s, 6).tolist()
+        return {"frames": self.frames.tolist(), "times_s": times_s, "boxes": self.boxes.astype(int).tolist()}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """Return the path that `to_json` made."""
-        return cls(np.array(stored["frames"], np.int64), np.array(stored["boxes"], np.float64).reshape(-1, 4))
+        boxes = np.array(stored["boxes"], np.float64).reshape(-1, 4)
+        return cls(np.array(stored["frames"], np.int64), np.array(stored["times_s"], np.float64), boxes)
 
 
 def paths_of(
@@ -70,7 +74,7 @@ def paths_of(
         if len(run):
             steps = np.flatnonzero(np.diff(np.floor(times_s[run] / STEP_S))) + 1
             kept = run[np.unique([0, *steps.tolist(), len(run) - 1])]
-            yield Path(frames[kept], np.rint(boxes[kept]))
+            yield Path(frames[kept], times_s[kept], np.rint(boxes[kept]))
 
 
 class Recogniser:

@@ -99,6 +99,11 @@ class Canvas:
             step = self._step(plane)
             plane[top // step : -(-bottom // step), left // step : -(-right // step)] = value
 
+    def parts(self, left: int, top: int, right: int, bottom: int) -> list[Plane]:
+        """Return views of a rectangle inside the picture, one for each plane. Its corners are at even px."""
+        steps = [(plane, self._step(plane)) for plane in self.planes]
+        return [plane[top // n : -(-bottom // n), left // n : -(-right // n)] for plane, n in steps]
+
     def patch(self, picture: Picture) -> tuple[Plane, ...]:
         """Return an RGB picture of even width and height in the form that `paste` takes."""
         if self._coding is None:

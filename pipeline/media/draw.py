@@ -74,6 +74,13 @@ class PeoplePainter:
         return self._patches[key]
 
 
+def outline(canvas: Canvas, boxes: NDArray[np.floating], colour: Colour) -> None:
+    """Draw (N, 4) xyxy boxes in px, in one colour."""
+    line_px = _even(max(canvas.width, canvas.height) / PX_PER_LINE_PX)
+    for box in boxes.tolist():
+        _frame(canvas, _on_grid(box, canvas), line_px, colour)
+
+
 def draw_people(picture: Picture, boxes: NDArray[np.floating], ids: Sequence[int], labels: Sequence[str]) -> Picture:
     """Return a copy of `picture` with (N, 4) xyxy `boxes` in px, in the colours of their IDs, with labels."""
     drawn = picture.copy()

@@ -26,11 +26,18 @@ zero, so that a player does not wait."""
 
 
 def join_pieces(
-    open_source: Opener, probe: Probe, pieces: Sequence[tuple[Piece, Opener]], path: Path, *, closes_up: bool
+    open_source: Opener,
+    probe: Probe,
+    pieces: Sequence[tuple[Piece, Opener]],
+    path: Path,
+    *,
+    closes_up: bool,
+    keeps_sound: bool = True,
 ) -> str | None:
     """Write the joined pieces of a video, in order, to an MP4 file at `path`. Return a remark about its sound, or None.
 
     closes_up: no pause is left where frames were left out between pieces. The copy has no sound then.
+    keeps_sound: whether the copy has the sound of the source.
 
     Raises DataError if there is no frame, or if the pieces cannot be joined.
     """
@@ -51,7 +58,7 @@ def join_pieces(
             if template.codec_context.name == "hevc":
                 stream.codec_context.codec_tag = "hvc1"  # players of Apple know no other
         video_start_s = Fraction(0) if closes_up else probe.start_pts * probe.time_base
-        if not closes_up:
+        if keeps_sound and not closes_up:
             source = stack.enter_context(opened(open_source))
             sound = Sound(source, output)
         starts = [video_start_s, *([sound.start_s] if sound and sound.start_s is not None else [])]

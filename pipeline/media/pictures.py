@@ -162,3 +162,14 @@ def enlarge(picture: Picture, factor: int) -> Picture:
     height, width = picture.shape[:2]
     size = (factor * width, factor * height)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)
+
+
+def fitted_into(picture: Picture, width: int, height: int) -> Picture:
+    """Return a picture of this size in px with the whole of `picture` in its middle, on black."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(picture, size, interpolation=method)
+    return canvas

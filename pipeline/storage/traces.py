@@ -31,8 +31,14 @@ def derived_files(store: Store, video_ids: Collection[str], names: Mapping[str, 
         name
         for folder in DERIVED
         for name in store.names(folder, hidden=True)
-        if (owner := _owner(same(name), owners)) is None or owner in video_ids
+        if (owner := _owner(same(_copy(name)), owners)) is None or owner in video_ids
     ]
+
+
+def _copy(name: str) -> str:
+    """Return the name of a copy for that of its mark (`copies`), and any other name unchanged."""
+    above, slash, last = name.rpartition("/")
+    return f"{above}{slash}{last[1:]}" if last.startswith(".") and last.endswith(".json") else name
 
 
 def _owner(name: str, owners: Mapping[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from pipeline.config import digest
 from pipeline.cores.boxes_over_time import BoxesOverTime
 from pipeline.cores.plan import NS, OPEN_END
 from pipeline.media.canvas import Canvas
+from pipeline.media.container import Opener
 from pipeline.media.draw import PeoplePainter
 from pipeline.media.probe import Probe
 from pipeline.media.rewrite import CELL_S, Paint
@@ -30,10 +31,12 @@ class Annotation:
 
     with_clock: whether the time and the frame rate are written into the picture.
     leaves_out: whether frames without a person are left out.
+    keeps_sound: whether the copy has sound, if no frame is left out.
     """
 
     with_clock: bool = False
     leaves_out: bool = False
+    keeps_sound: bool = True
 
     def key(self, store: Store, video_id: str) -> str:
         """Return a text that changes with the boxes, the persons and the options."""
@@ -42,7 +45,7 @@ class Annotation:
         hashes = [sha256(content).hexdigest() for content in contents]
         return digest("annotation", self.with_clock, self.leaves_out, *hashes)
 
-    def painter(self, store: Store, video_id: str, probe: Probe, cells: tuple[int, int]) -> Paint:
+    def painter(self, store: Store, video_id: str, open_source: Opener, probe: Probe, cells: tuple[int, int]) -> Paint:
         """Return the function that draws the persons in the cells [first, end)."""
         with tables.damage_is_a_fault():
             persons = tables.read_one(store, "persons", video_id).to_pylist()

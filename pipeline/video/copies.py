@@ -16,6 +16,7 @@ from pipeline.config import digest
 from pipeline.cores.plan import OPEN_END, ChunkParams, PlannedSpan, plan_spans
 from pipeline.errors import DataError
 from pipeline.media.canvas import Canvas
+from pipeline.media.container import Opener
 from pipeline.media.encoders import Encoding
 from pipeline.media.joining import join_pieces
 from pipeline.media.pictures import encode_picture, read_picture, resized
@@ -40,16 +41,20 @@ class Painting(Protocol):
     """What is drawn. It travels to the workers.
 
     leaves_out: whether frames may be left out; the rest then follows without pauses, and without sound.
+    keeps_sound: whether the copy has the sound of the source otherwise.
     """
 
     @property
     def leaves_out(self) -> bool: ...
 
+    @property
+    def keeps_sound(self) -> bool: ...
+
     def key(self, store: Store, video_id: str) -> str:
         """Return a text that changes with everything that is drawn. Raises DataError."""
         ...
 
-    def painter(self, store: Store, video_id: str, probe: Probe, cells: tuple[int, int]) -> Paint:
+    def painter(self, store: Store, video_id: str, open_source: Opener, probe: Probe, cells: tuple[int, int]) -> Paint:
         """Return the function that draws on the frames of the cells [first, end). An end of -1 means the end of the
         video. Raises DataError."""
         ...
@@ -118,7 +123,7 @@ def make_piece(job: CopyJob, plan: CopyPlan, span: tuple[int, int]) -> int:
     with suppress(FileNotFoundError):
         return Piece.from_json(job.store.read(facts).decode()).num_frames
     probed = Probe.from_json(plan.probe)
-    paint = job.painting.painter(job.store, job.video_id, probed, span)
+    paint = job.painting.painter(job.store, job.video_id, opener(plan.uri), probed, span)
     with job.store.writing(name) as file:
         piece = rewrite_span(opener(plan.uri), probed, *span, paint, job.encoding, file)
     job.store.put(facts, piece.to_json().encode())
@@ -167,7 +172,14 @@ def _join(job: CopyJob, plan: CopyPlan, probed: Probe) -> str | None:
         pieces.append((Piece.from_json(store.read(facts).decode()), partial(store.open, name)))
     with shortage_is_an_error(tempfile.gettempdir()), tempfile.TemporaryDirectory(prefix="rollcall-") as folder:
         path = Path(folder) / "copy.mp4"  # FFmpeg reads the file again to move its index to the front
-        remark = join_pieces(opener(plan.uri), probed, pieces, path, closes_up=job.painting.leaves_out)
+        remark = join_pieces(
+            opener(plan.uri),
+            probed,
+            pieces,
+            path,
+            closes_up=job.painting.leaves_out,
+            keeps_sound=job.painting.keeps_sound,
+        )
         with path.open("rb") as joined, store.writing(job.names[0]) as file:
             shutil.copyfileobj(joined, file, COPIED_BYTES)
     return remark
@@ -176,6 +188,6 @@ def _join(job: CopyJob, plan: CopyPlan, probed: Probe) -> str | None:
 def _copy_picture(job: CopyJob, plan: CopyPlan, probed: Probe) -> None:
     picture = resized(read_picture(opener(plan.uri)), job.encoding.scale).copy()  # decoders may keep theirs read-only
     canvas = Canvas.of_picture(picture)
-    if not job.painting.painter(job.store, job.video_id, probed, (0, OPEN_END))(canvas, 0):
+    if not job.painting.painter(job.store, job.video_id, opener(plan.uri), probed, (0, OPEN_END))(canvas, 0):
         raise DataError("there is no frame to copy")
     job.store.put(job.names[0], encode_picture(picture, PurePosixPath(job.names[0]).suffix.lower()))

@@ -31,6 +31,7 @@ NOT_RUN = {
     "rollcall annotate": "tests/jobs/test_annotate.py",
     "rollcall process": "the slow test of this file, tests/jobs/test_process.py",
     "rollcall demo": "tests/jobs/test_demo.py",
+    "rollcall anonymise": "tests/video/test_anonymisation.py",
     "rollcall forget": "tests/video/test_forgetting.py",
     "rollcall review": "tests/jobs/test_review.py",
     "rollcall bench": "tests/jobs/test_bench.py",

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from jobs.forget import forget
 from jobs.relink import relink
 from jobs.shared.cleanup import prune_output
 from pipeline import rows
+from pipeline.cores.retention import AgeBy
 from pipeline.errors import UserError
 from pipeline.storage import event_log, records, tables, tombstones
 from pipeline.storage.compaction import compact_output
@@ -133,7 +135,7 @@ def test_the_tombstone_holds_no_number_of_the_person_and_no_estimate(output: Pat
     stone = json.loads((output / name).read_text())
     assert name == "_forgotten/persons/aaa.json"
     assert stone.keys() == {"forgotten_at", "persons"}
-    assert [path.keys() for paths in stone["persons"] for path in paths] == [{"frames", "boxes"}] * 2
+    assert [path.keys() for paths in stone["persons"] for path in paths] == [{"frames", "times_s", "boxes"}] * 2
 
 
 def test_a_snapshot_of_before_is_gone_and_the_new_one_has_everybody_else(output: Path) -> None:
@@ -255,6 +257,29 @@ def test_to_forget_twice_says_so_and_a_wrong_name_is_an_error(output: Path, caps
         forget(str(output), videos=["ccc"])
     with pytest.raises(UserError, match="VIDEO_ID:PERSON_ID"):
         forget(str(output), ["aaa/2"])
+
+
+def test_old_videos_go_by_the_recording_or_by_the_first_processing(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, now = Store(str(output)), datetime.now(UTC)
+    for run_id, days in (("20260102T000000-aa", 40), ("20260103T000000-aa", 2)):
+        runs = [records.run_row(run_id, video_id, now - timedelta(days=days)) for video_id in ("aaa", "bbb")]
+        records.write_run(store, run_id, runs)
+    row = records.read_video(store, "aaa")
+    assert row is not None
+    records.write_video(store, row | {"recorded_at": now - timedelta(days=10)})
+    for age, by, old in (
+        ("30d", "recorded", {"bbb"}),
+        ("1w", "recorded", {"aaa", "bbb"}),
+        ("984h", "processed", set()),
+    ):
+        forget(str(output), older_than=age, by=AgeBy(by), dry_run=True)
+        assert {line.split(":")[0] for line in capsys.readouterr().out.splitlines() if " UTC, " in line} == old, age
+    forget(str(output), older_than="39d", by=AgeBy.PROCESSED)
+    assert not len(pd.read_parquet(output / "videos"))
+    with pytest.raises(UserError, match="as 30d"):
+        forget(str(output), older_than="a month")
 
 
 def test_a_dry_run_removes_nothing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
