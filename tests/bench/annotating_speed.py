@@ -52,7 +52,7 @@ def annotated(
     index: OutputIndex, video_id: str, probed: Probe, open_source: Opener, encoding: Encoding, path: Path
 ) -> None:
     """Annotate a video, as one piece."""
-    paint = Annotation().painter(index.store, video_id, probed, (0, -1))
+    paint = Annotation().painter(index.store, video_id, open_source, probed, (0, -1))
     piece_path = path.with_suffix(".nut")
     with piece_path.open("wb") as file:
         piece = rewrite_span(open_source, probed, 0, -1, paint, encoding, file)
