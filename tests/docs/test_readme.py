@@ -24,3 +24,10 @@ def test_the_first_example_in_python_runs_as_it_is_printed(tmp_path: Path, capsy
 def test_every_exit_status_is_told() -> None:
     statuses = {int(status) for status in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
     assert {0, 1, 2, QUARANTINED} <= statuses <= {0, 1, 2, QUARANTINED, 4, 5, INTERRUPTED}
+
+
+def test_every_page_is_listed_and_the_readme_stays_short() -> None:
+    pages = [path.name for path in (Path(__file__).parents[2] / "docs").iterdir() if path.suffix in (".md", ".ipynb")]
+    listed = README.partition("## Documentation\n")[2]
+    assert [name for name in pages if f"(docs/{name})" not in listed] == []
+    assert len(README.splitlines()) < 330
