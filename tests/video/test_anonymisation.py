@@ -129,11 +129,11 @@ def test_nothing_finer_than_a_few_blocks_is_left(style: Style, size: tuple[int, 
     rng = np.random.default_rng(1)
     block = min(size) // BLOCKS
     coarse = rng.integers(0, 255, (size[1] // block, size[0] // block, 1)).repeat(block, 0).repeat(block, 1)
-    noise = rng.normal(0, 8, (size[1], size[0], 1))
+    noise = rng.normal(0, 20, (size[1], size[0], 1))
     means = noise.reshape(size[1] // block, block, size[0] // block, block).mean(axis=(1, 3), keepdims=True)
     noise = (noise.reshape(size[1] // block, block, size[0] // block, block) - means).reshape(size[1], size[0], 1)
     results = []
-    for picture in (coarse * 0.8 + 20, coarse * 0.8 + 20 + noise):
+    for picture in (coarse * 0.4 + 77, coarse * 0.4 + 77 + noise):
         values = np.clip(picture, 0, 255).astype(np.uint8).repeat(3, 2)
         cover(Canvas.of_picture(values), [[0, 0, *size]], style)
         results.append(values.astype(int))
