@@ -90,7 +90,7 @@ def _choose(
     """Return the configuration, and the detector of faces with its verified file. Raises UserError."""
     for setting in settings:
         if not setting.startswith(("run.", "faces.", "compute.", "licences.", "weights.")):
-            raise UserError(f"--set {setting}: only faces.*, compute.*, weights.*, licences.* and run.* act here")
+            raise UserError(f"--set {setting}: only faces, compute, weights, licences and run act here; leave it out")
     config = load((), [*settings, *([f"run.address={address}"] if address else [])], profile)
     if not search_faces:
         return config, None

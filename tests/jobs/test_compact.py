@@ -19,7 +19,7 @@ def test_a_snapshot_is_made_shown_and_made_again_only_after_a_change(
 ) -> None:
     store = write_output(Store(str(tmp_path)), ["v", "w"])
     compact(str(tmp_path))
-    assert "2 videos, 2 of them new or changed, 6 rows in 11 files -> " in capsys.readouterr().out
+    assert "2 videos, 2 of them new or changed, 6 rows in 12 files -> " in capsys.readouterr().out
     compact(str(tmp_path))
     assert "nothing has changed since the snapshot of " in capsys.readouterr().out
     for _ in publish_steps(store, "x", 1):
