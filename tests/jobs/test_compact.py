@@ -26,7 +26,7 @@ def test_a_snapshot_is_made_shown_and_made_again_only_after_a_change(
         pass
     compact(str(tmp_path))
     said = capsys.readouterr().out
-    assert "3 videos, 1 of them new or changed, 9 rows in 11 files -> " in said
+    assert "3 videos, 1 of them new or changed, 9 rows in 12 files -> " in said
     assert "earlier snapshots stay for 2 days" in said
     tables(str(tmp_path))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
