@@ -108,7 +108,8 @@ def copy_videos(
         console.say("no finished video to copy")
         return NO_COPIES
     num_frames = sum(row["num_frames"] or 0 for row in rows)
-    noun = "pictures" if all(map(console.is_picture, rows)) else "videos"
+    num_pictures = sum(map(console.is_picture, rows))
+    noun = "videos" if not num_pictures else "pictures" if num_pictures == len(rows) else "videos and pictures"
     events: list[CopyMade | CopyFailed] = []
     with running_tasks(config, console.say) as tasks:
         # A worker chooses, because its machine may have another card than this one.

@@ -41,7 +41,7 @@ def content_id(source: Source) -> str:
     except (PassingError, UserError, ChangedError):
         raise
     except FileNotFoundError as error:
-        raise DataError("it was removed after it had been listed") from error
+        raise DataError("it is not there any more") from error
     except Exception as error:
         blame_machine(error)
         raise DataError(f"cannot be read: {plain_cause(error)}") from error
