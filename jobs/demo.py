@@ -7,6 +7,7 @@ hands it over directly.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.draw import draw_people, encode_png, sheet
 from pipeline.media.pictures import resize_to_long_side
+from pipeline.report.inputs import ReportOptions
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
@@ -83,7 +85,8 @@ def demo(
     console.console.print()
     with holding(store, "demo", new_run_id()) as held:
         outcome = annotate_videos(OutputIndex.load(held), config)
-        write_report(output)
+        # Nobody needs protection from small numbers here: the people are the demo's own.
+        write_report(output, ReportOptions(UTC, "UTC", min_group=1))
     console.console.print()
     console.console.print(_places(source["csv"], outcome.made))
     if outcome.status:
