@@ -7,10 +7,17 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from pipeline.storage import faults
 from tests.s3_proxy import S3Proxy, serving
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def places_awake() -> None:
+    """Forget which places failed in the test before."""
+    faults.asleep.clear()
 
 
 @pytest.fixture

@@ -115,6 +115,8 @@ FIRST_WAIT_S = 1.0
 
 retry_listeners: list[Callable[[str, str, float], None]] = []
 """Are called before a request is repeated, with the kind of the failure, a line about it, and the wait in seconds."""
+asleep: set[str] = set()
+"""The places whose last request failed to the end. The first answer takes a place out again."""
 
 
 def patiently(
@@ -128,21 +130,35 @@ def patiently(
 
     The waits are random up to a bound that doubles (full jitter: Brooker 2015, "Exponential Backoff And Jitter"), so
     that many workers do not come back at the same moment. `action` must be repeatable. Raises what `fault_of` returns.
+
+    If a request to a place fails to the end, the next ones are tried once until one of them is answered (a circuit
+    breaker: Nygard 2018, "Release It!"). Otherwise a run over a place that is down would wait for each request anew.
     """
     started = now()
+    place = _place(uri)
     for wait_s in _waits():
         try:
-            return action()
+            result = action()
         except Exception as error:
             fault = fault_of(error, uri)
-            if wait_s is None or not isinstance(fault, PassingError) or now() - started + wait_s > PATIENCE_S:
-                if fault is error:
-                    raise
-                raise fault from error
-            for listener in retry_listeners:
-                listener(kind_of(error), str(fault), wait_s)
-            sleep(wait_s)
+            may_pass = isinstance(fault, PassingError)
+            if may_pass and wait_s is not None and place not in asleep and now() - started + wait_s <= PATIENCE_S:
+                for listener in retry_listeners:
+                    listener(kind_of(error), str(fault), wait_s)
+                sleep(wait_s)
+                continue
+            (asleep.add if may_pass else asleep.discard)(place)
+            if fault is error:
+                raise
+            raise fault from error
+        asleep.discard(place)
+        return result
     raise AssertionError("the last wait is None")
+
+
+def _place(uri: str) -> str:
+    """Return the bucket or server of a URI."""
+    return "/".join(uri.split("/", 3)[:3])
 
 
 def _waits() -> Iterator[float | None]:

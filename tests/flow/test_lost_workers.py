@@ -2,6 +2,8 @@
 blamed who is not to blame."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.cores.plan import PlannedSpan
+from pipeline.errors import MachineError
 from pipeline.flow import ray_engine
 from pipeline.flow.events import ChunkDone, Event, VideoDone, VideoFailed, Work
 from pipeline.flow.pools import Maps
@@ -154,3 +157,43 @@ def test_a_node_that_goes_in_the_reduce_costs_time(
     events = run_with(lambda: nodes.kill(noted(tmp_path, "reduce")["node"]), todo, maps(ledger, tmp_path))
     check(events, ledger, expected)
     assert "NodeLost" in kinds
+
+
+def test_a_node_that_comes_late_changes_no_byte(
+    nodes: Nodes, ledger: Ledger, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    nodes.have(1)
+    events: list[Event] = []
+    for event in ray_engine.run([work(ledger)], maps(ledger, tmp_path).whole, configured()):
+        if not events:
+            nodes.have(2)  # in the main thread, as Ray wants it
+        events.append(event)
+    check(events, ledger, expected)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_actor_that_is_killed_costs_an_attempt_and_no_byte(
+    pool: str, nodes: Nodes, ledger: Ledger, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    nodes.have(1)
+    made = maps(ledger, tmp_path, max_attempts=3)
+    events = run_with(lambda: os.kill(noted(tmp_path, f"{pool}-1")["pid"], signal.SIGKILL), work(ledger), made)
+    check(events, ledger, expected, attempts=2)
+
+
+def test_a_reduce_that_is_killed_is_done_again(
+    nodes: Nodes, ledger: Ledger, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    nodes.have(1)
+    todo = slow_reduce(ledger, tmp_path / "reduce")
+    kill = lambda: os.kill(noted(tmp_path, "reduce")["pid"], signal.SIGKILL)  # noqa: E731
+    check(run_with(kill, todo, maps(ledger, tmp_path)), ledger, expected)
+
+
+def test_a_worker_that_dies_of_loading_ends_the_run_with_two_lines(
+    nodes: Nodes, ledger: Ledger, tmp_path: Path
+) -> None:
+    nodes.have(1)
+    made = maps(ledger, tmp_path, build=misdeeds.crash_at_loading)
+    with pytest.raises(MachineError, match="died 3 times while it loaded models\n"):
+        list(ray_engine.run([work(ledger)], made.whole, configured()))

@@ -1,6 +1,9 @@
 """`process` with sources and output in an object store that fails: what passes costs time, and nothing else."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -10,7 +13,7 @@ import pytest
 from pipeline.storage.store import Store
 from tests.clips import scene, write_video
 from tests.commands import rollcall
-from tests.s3_proxy import S3Proxy
+from tests.s3_proxy import Request, S3Proxy
 
 pytestmark = pytest.mark.slow
 NAMES = ("a.mp4", "b.mp4", "c.mp4")
@@ -53,8 +56,8 @@ def statuses(output: str) -> dict[str, str]:
     return {row["uri"].rpartition("/")[2]: row["status"] for row in rows}
 
 
-def process(proxy: S3Proxy):  # noqa: ANN201
-    return rollcall("process", f"{proxy.bucket}/in", "--output", f"{proxy.bucket}/out", *SETTINGS)
+def process(proxy: S3Proxy, *options: str):  # noqa: ANN201
+    return rollcall("process", f"{proxy.bucket}/in", "--output", f"{proxy.bucket}/out", *SETTINGS, *options)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,47 @@ def test_a_file_that_cannot_be_reached_is_left_to_the_next_run(proxy: S3Proxy, e
     assert statuses(f"{proxy.bucket}/out") == {"a.mp4": "done", "b.mp4": "pending", "c.mp4": "done"}
     proxy.rule = lambda _: None
     assert process(proxy).returncode == 0
+    assert tables(f"{proxy.bucket}/out") == expected
+
+
+@contextmanager
+def outage(proxy: S3Proxy, seconds: float) -> Iterator[None]:
+    """Let all requests fail for some seconds, or for ever, as soon as the first chunk is durable."""
+    begun: list[float] = []
+
+    def fault(request: Request) -> str | None:
+        if not begun and request.verb == "PUT" and "/observed-" in request.key:
+            begun.append(time.monotonic())
+            return None
+        return "503" if begun and time.monotonic() - begun[0] < seconds else None
+
+    proxy.rule = fault
+    yield
+    assert begun
+    proxy.rule = lambda _: None
+
+
+def test_a_bucket_that_is_asleep_for_a_while_costs_a_run_only_time(
+    proxy: S3Proxy, expected: Mapping[str, bytes]
+) -> None:
+    """A request gives up after 6 tries in at most 31 s. The run then waits for rounds until the bucket is awake."""
+    with outage(proxy, seconds=40):
+        done = process(proxy, "--set", "run.deferral_waits_s=[10,20,40]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert proxy.faults["503"]
+    assert tables(f"{proxy.bucket}/out") == expected
+
+
+def test_a_bucket_that_stays_asleep_ends_the_run_with_a_line_and_the_next_run_does_the_rest(
+    proxy: S3Proxy, expected: Mapping[str, bytes]
+) -> None:
+    with outage(proxy, seconds=math.inf):
+        ended = process(proxy)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 2
+    done = process(proxy)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert tables(f"{proxy.bucket}/out") == expected
 
 

@@ -159,6 +159,24 @@ def test_slow_failures_exhaust_the_patience_before_the_tries() -> None:
     assert clock.slept_s.count(60) == 2
 
 
+def test_a_place_that_is_down_is_asked_once_per_request_until_it_answers() -> None:
+    clock = Clock()
+
+    def ask(action: Callable[[], int], uri: str = URI) -> int:
+        return patiently(action, uri, now=clock.now, sleep=clock.sleep)
+
+    with pytest.raises(PassingError):
+        ask(lambda: ask(failing(99, answer("SlowDown", 503))))
+    assert len(clock.slept_s) == TRIES - 1  # a request inside a request is not repeated twice
+    for _ in range(3):
+        with pytest.raises(PassingError):
+            ask(failing(1, answer("SlowDown", 503)))
+    assert len(clock.slept_s) == TRIES - 1
+    assert ask(failing(2, answer("SlowDown", 503)), "s3://another/key") == 3
+    assert ask(lambda: 1) == 1
+    assert ask(failing(2, answer("SlowDown", 503))) == 3
+
+
 @pytest.mark.parametrize("error", [answer("ExpiredToken", 400), answer("NoSuchKey", 404), ZeroDivisionError("x")])
 def test_what_does_not_pass_is_not_waited_for(error: Exception) -> None:
     clock = Clock()
