@@ -113,6 +113,8 @@ def _audit(
     """Search the copies for faces, write the findings and say how many there are."""
     names = copies.copy_names(index, FOLDER)
     made = {video_id: of_video[0] for video_id, of_video in names.items() if of_video[0] in outcome.made}
+    if not made:
+        return
     with running_tasks(config, say) as tasks:
         audits = [
             task.result()

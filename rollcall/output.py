@@ -161,19 +161,24 @@ class Output:
         for video_id, reason in self._view.left_out.items():
             warnings.warn(f"{self._file_of[video_id]} is left out: {reason}", stacklevel=4)
 
-    def pictures(self, person: int, video: Name | None = None) -> "list[Image]":
+    def pictures(self, person: int | str, video: Name | None = None) -> "list[Image]":
         """Return the picture of a person from the best moment, and that of the face if one was judged.
 
         They are the pictures that `rollcall export URI --format pictures` has written. There are none of videos that
         were processed without `biometrics.keep: true`.
 
-        person: person_id in the video.
-        video: may be left out if the output has one video.
+        person: person_id in the video, or VIDEO_ID:PERSON_ID, as `rollcall forget` takes it.
+        video: may be left out if the output has one video, or if `person` names it.
 
         Raises UserError if there is no such picture, and says which command makes it.
         """
         from rollcall.pictures import read_pictures
 
+        if isinstance(person, str):
+            video, _, number = person.rpartition(":")
+            if not video or not number.isdecimal():
+                raise UserError(f"{person!r} names no person; write VIDEO_ID:PERSON_ID, or a number and `video=`")
+            person = int(number)
         (video_id,) = self._video_ids(self._one_video() if video is None else video)
         return read_pictures(self._view.index, video_id, person)
 
@@ -206,7 +211,9 @@ class Output:
     def _one_video(self) -> str:
         done = self._view.index.done()
         if len(done) != 1:
-            raise UserError(f"{self.uri} has {count(len(done), 'finished video')}; name one of those in `files`")
+            raise UserError(
+                f"{self.uri} has {count(len(done), 'finished video')}; name one of those in `files` with `video=`"
+            )
         return done[0]
 
     def _video_ids(self, videos: Name | Sequence[Name]) -> list[str]:

@@ -28,6 +28,9 @@ def test_a_person_has_a_picture_and_a_face_if_one_was_judged(tmp_path: Path, fil
     assert body.mode == "RGB"
     assert body.width > face.width
     assert len(run.pictures(2, "film.mp4")) == 1
+    assert run.pictures("film.mp4:2")[0].size == run.pictures(2)[0].size
+    with pytest.raises(rollcall.UserError, match="VIDEO_ID:PERSON_ID"):
+        run.pictures("film.mp4")
     with pytest.raises(rollcall.UserError, match="has no person 7"):
         run.pictures(7)
 
