@@ -69,10 +69,6 @@ class ProbePool:
             while True:
                 self._idle.get_nowait().close()
 
-    def begin(self) -> None:
-        """Start a process, so that the first probe need not wait for it."""
-        self._idle.put(_Prober())
-
     def probe(self, uri: str) -> Probe:
         """Probe the container of a source. Raises DataError with the reason if that fails or ends its process, and
         the errors of `source_files.opener`."""
