@@ -157,7 +157,7 @@ def test_sources_that_are_gone_or_changed_are_named_and_the_others_go_on(tmp_pat
     clips.make_clip(tmp_path / "b.mp4", seconds=1)
     done = run_annotate(tmp_path / "out")
     assert done.exit_code == 3
-    assert f"not annotated: {tmp_path}/a.mp4: it was removed" in done.stdout
+    assert f"not annotated: {tmp_path}/a.mp4: it is not there any more" in done.stdout
     assert f"not annotated: {tmp_path}/b.mp4: it has changed since it was processed; process it again" in done.stdout
     assert OutputIndex.open(str(tmp_path / "out")).store.names("annotated") == ["annotated/c.mp4"]
 
