@@ -4,6 +4,7 @@ Every chart is hidden from screen readers, which get its description and the tab
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.cores.groups import AgeGroup
 from pipeline.report.chart_parts import FROM_0, WHOLE, Spec, chart, quantity
@@ -138,33 +139,8 @@ def abstention_chart(groups: Sequence[GroupFairness]) -> Spec:
         for what, share in (("no age", group.no_age), ("no gender", group.no_gender))
         if share is not None
     ]
-    kinds = ["no age", "no gender"]
-    return chart(
-        height={"step": 13},
-        data={"values": values},
-        encoding={
-            "y": _groups(groups),
-            "yOffset": {"field": "what"},
-            "color": _kind(kinds, COLOURS),
-            "tooltip": _tooltip("%"),
-        },
-        layer=[
-            {
-                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
-                "encoding": {
-                    "x": quantity("low", "share of the persons, % (95 % interval)", scale={"domain": [0, 100]}),
-                    "x2": {"field": "high"},
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {
-                    "x": quantity("value", "share of the persons, % (95 % interval)"),
-                    "shape": _kind(kinds, SHAPES),
-                },
-            },
-        ],
-    )
+    title = "share of the persons, % (95 % interval)"
+    return _intervals_by_group(groups, values, ["no age", "no gender"], "%", title, scale={"domain": [0, 100]})
 
 
 def width_chart(groups: Sequence[GroupFairness]) -> Spec:
@@ -193,7 +169,17 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
                     "high": mae.high,
                 }
             )
-    kinds = sorted({row["what"] for row in values})
+    return _intervals_by_group(groups, values, sorted({row["what"] for row in values}), "years", "years")
+
+
+def _intervals_by_group(
+    groups: Sequence[GroupFairness], values: Sequence[Spec], kinds: Sequence[str], unit: str, title: str, **axis: Any
+) -> Spec:
+    """Return a chart of figures by group: a point at each value, on a line over its interval.
+
+    values: rows with group, what (of `kinds`), value, low and high.
+    axis: of the figures.
+    """
     return chart(
         height={"step": 13},
         data={"values": values},
@@ -201,19 +187,16 @@ def width_chart(groups: Sequence[GroupFairness]) -> Spec:
             "y": _groups(groups),
             "yOffset": {"field": "what"},
             "color": _kind(kinds, COLOURS),
-            "tooltip": _tooltip("years"),
+            "tooltip": _tooltip(unit),
         },
         layer=[
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
-                "encoding": {"x": quantity("low", "years"), "x2": {"field": "high"}},
+                "encoding": {"x": quantity("low", title, **axis), "x2": {"field": "high"}},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {
-                    "x": quantity("value", "years"),
-                    "shape": _kind(kinds, SHAPES),
-                },
+                "encoding": {"x": quantity("value", title), "shape": _kind(kinds, SHAPES)},
             },
         ],
     )
