@@ -1,10 +1,10 @@
-"""The share of Ray in the time of a run: `rollcall bench overhead`.
+"""The share of the engines in the time of a run: `rollcall bench overhead`.
 
 It times the pipeline, run exactly as `process` runs it, against a plain loop over the same models. The loop is one
 process that decodes ahead in a thread, observes in a second thread and judges faces in a third, in the same batches.
-Then it tracks, links and writes the same tables. The tables of both are compared byte by byte.
+Then it tracks, links and writes the same tables. The tables of all are compared byte by byte.
 
-Neither time includes starting Ray and loading models. A picture goes through the whole pipeline first, down to its
+No time includes starting an engine and loading models. A picture goes through the whole pipeline first, down to its
 tables. By then every worker is up, including the one that reduces, and the clip's first span waits in a worker. The
 clock starts at the signal to begin. It stops when the driver learns that the clip is published, or when the loop has
 published it.
@@ -16,111 +16,113 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from jobs.benchmarks.cpu_clock import family_clock
+from jobs.benchmarks.report import Row
+from jobs.benchmarks.setting import Setting
+from jobs.benchmarks.side_by_side import (
+    CPU_SECONDS,
+    SECONDS,
+    Measures,
+    Spent,
+    Spread,
+    ratio_of,
+    spreads_of,
+    stopwatch,
+    take_turns,
+)
+from jobs.benchmarks.warm_pipeline import WARM_UP, refuse_failure, whole_video
 from jobs.cli import console
 from pipeline.config import Config
-from pipeline.errors import DataError, UserError
-from pipeline.flow import cluster, ray_engine
-from pipeline.flow.events import VideoDeferred, VideoDone, VideoFailed, Work
-from pipeline.flow.pools import pools_from_pixels
+from pipeline.flow import cluster, local_engine, ray_engine
+from pipeline.flow.deferrals import Deferrals
+from pipeline.flow.events import ChunkDone, Event, VideoDone, Work
+from pipeline.flow.local_engine import WorkerProcess
+from pipeline.flow.pools import Maps, pools_from_pixels
 from pipeline.flow.stage import PoolOfStages, Splitter
 from pipeline.media.ahead import ahead
-from pipeline.media.probing import probe
 from pipeline.planning import recipe
-from pipeline.planning.spans import SpanRow, span_rows, spans_to_decode
-from pipeline.storage.content_ids import content_id
+from pipeline.planning.spans import SpanRow
 from pipeline.storage.ledger import WORK, Ledger
-from pipeline.storage.source_files import opener
-from pipeline.storage.sources import Source
 from pipeline.storage.store import Store
 from pipeline.video.blocks import TrackingResult
-from pipeline.video.job import VideoJob
 from pipeline.video.parts import Part
 from pipeline.video.reduce import reduce_video
-from pipeline.weights import Registry, local_path
+from pipeline.weights import local_path
 
-WARM_UP = "package:ultralytics/assets/bus.jpg"
+LOOP, LOCAL, RAY = "plain loop", "local engine", "Ray"
+MAP_SECONDS = "seconds to the last chunk"
 POLL_S = 0.01
 
 
 @dataclass(slots=True)
 class Timing:
-    """Wall time of one of the two ways.
+    """The time of one of the ways.
 
-    seconds: s. The whole work.
-    map_seconds: s. The work up to the last chunk, without the reduce.
-    stages: s by stage. Stages that run side by side add up to more than the wall time.
+    spent: the whole work.
+    map_seconds: s of the clock. The work up to the last chunk, without the reduce.
+    stages: s by stage. Stages that run side by side add up to more than the time of the clock.
     """
 
-    seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
     map_seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def plain(self) -> dict[str, Any]:
-        """Return the times for the report of the command, rounded to milliseconds."""
-        stages = {name: round(seconds, 3) for name, seconds in self.stages.items()}
-        return {"seconds": round(self.seconds, 3), "map_seconds": round(self.map_seconds, 3), "stages": stages}
-
-
-def measure(clip: Path, config: Config, registry: Registry, folder: Path) -> dict[str, Any]:
-    """Time both ways on `clip`, compare their tables, and return the figures for the report.
-
-    folder: an empty folder for the outputs of both.
-    """
-    load_before = os.getloadavg()[0]
-    plain_store, ray_store = Store(str(folder / "plain")), Store(str(folder / "pipeline"))
-
-    def prepared(store: Store) -> tuple[Work, Work, list[PoolOfStages]]:
-        ledger = Ledger(store, recipe.keys(config, registry))
-        warm_up = _work(str(local_path(WARM_UP)), config, registry, ledger)
+    def measures(self) -> Measures:
+        """Return the times by name."""
         return (
-            warm_up,
-            _work(str(clip.absolute()), config, registry, ledger),
-            pools_from_pixels(config, registry, ledger, "bench"),
+            self.spent.measures()
+            | {MAP_SECONDS: self.map_seconds}
+            | {f"{name} s": seconds for name, seconds in self.stages.items()}
         )
 
-    warm_up, work, pools = prepared(plain_store)
-    probed = work.job.probe
-    console.say(
-        f"{clip}: {probed.duration_s:.1f} s, {probed.width}x{probed.height}, on {config.compute.device}, "
-        f"{os.cpu_count()} cores, load {load_before:.1f}"
-    )
-    if load_before > 0.25 * (os.cpu_count() or 1):
-        console.say("this machine is busy with other work: take the figures for rough ones")
-    console.say("plain loop: loading models")
-    plain = time_plain_loop(warm_up, work, pools)
-    _say("plain loop", plain)
-    console.say("pipeline: starting Ray, loading models")
-    pipeline = _time_pipeline(*prepared(ray_store), config, folder / "go")
-    _say("pipeline", pipeline)
 
-    if differing := differing_files(plain_store, ray_store):
-        raise RuntimeError(f"the two ways must lead to the same bytes, and these differ: {', '.join(differing)}")
+def measure(setting: Setting, repeats: int, engines: Sequence[str]) -> tuple[list[Row], dict[str, Spread]]:
+    """Time the loop and the engines on a clip, in turns, and compare their tables. Return the rows of the report, and
+    the ratios to the loop."""
+    config, registry = setting.config, setting.registry
+    stores = {way: Store(str(setting.folder / way.replace(" ", "-"))) for way in (LOOP, *engines)}
+
+    def work_of(way: str, number: int) -> tuple[Work, Work, list[PoolOfStages]]:
+        """Return the warm-up, the work and the pools of a round. Each round has videos of its own."""
+        ledger = Ledger(stores[way], recipe.keys(config, registry))
+        warm_up, work = (
+            whole_video(str(file), config, registry, ledger, number=number)
+            for file in (local_path(WARM_UP), setting.clip.absolute())
+        )
+        return warm_up, work, pools_from_pixels(config, registry, ledger, "bench")
+
+    counts = {way: count(1) for way in stores}
+    loop = PlainLoop(work_of(LOOP, 0)[2])
+
+    def time_loop() -> Measures:
+        warm_up, work, _ = work_of(LOOP, next(counts[LOOP]))
+        loop(warm_up)
+        return loop(work).measures()
+
+    def time_engine(engine: str) -> Measures:
+        warm_up, work, pools = work_of(engine, number := next(counts[engine]))
+        go = setting.folder / f"go-{engine}-{number}"
+        go.mkdir()
+        time_one = _time_ray if engine == RAY else _time_local
+        return time_one(warm_up, work, pools, config, go).measures()
+
+    ways = {LOOP: time_loop} | {engine: partial(time_engine, engine) for engine in engines}
+    rounds = take_turns(ways, repeats, console.say)
+    for engine in engines:
+        if differing := differing_files(stores[LOOP], stores[engine]):
+            raise RuntimeError(f"all ways must lead to the same bytes, and these differ: {', '.join(differing)}")
     console.say("all tables are the same, byte for byte")
-    ratio = round(pipeline.seconds / plain.seconds, 3)
-    console.say(f"overhead_ratio: {ratio}")
-    return {
-        "overhead_ratio": ratio,
-        "pipeline": pipeline.plain(),
-        "plain_loop": plain.plain(),
-        "clip": str(clip),
-        "duration_s": round(probed.duration_s, 3),
-        "num_spans": len(work.rows),
-        "device": config.compute.device,
-        "num_cores": os.cpu_count(),
-        "load_before": round(load_before, 2),
+    ratios = {
+        f"{measure} of {engine} over the {LOOP}": ratio_of(rounds, measure, engine, LOOP)
+        for engine in engines
+        for measure in (SECONDS, CPU_SECONDS)
     }
-
-
-def time_plain_loop(warm_up: Work, work: Work, pools: Sequence[PoolOfStages]) -> Timing:
-    """Publish both videos without Ray, and return the timing of the second."""
-    loop = PlainLoop(pools)
-    loop(warm_up)
-    return loop(work)
+    return [Row({}, way, spreads_of(rounds, way)) for way in ways], ratios
 
 
 class PlainLoop:
@@ -135,17 +137,17 @@ class PlainLoop:
     def __call__(self, work: Work) -> Timing:
         timing, started = Timing(), time.perf_counter()
         spans = []
-        for observed in ahead(self._observed(work, timing), 1):
-            chunk = observed
-            for name, core in self._rest:
-                before = time.perf_counter()
-                chunk = _with_columns(chunk, core(chunk))
-                timing.stages[name] += time.perf_counter() - before
-            spans.append((chunk["first_cell"][0].as_py(), chunk["end_cell"][0].as_py()))
-        timing.map_seconds = time.perf_counter() - started
-        reduce_video(work.job.with_chunks(tuple(sorted(spans))), _track)
-        timing.seconds = time.perf_counter() - started
-        timing.stages["reduce"] = timing.seconds - timing.map_seconds
+        with stopwatch() as timing.spent:
+            for observed in ahead(self._observed(work, timing), 1):
+                chunk = observed
+                for name, core in self._rest:
+                    before = time.perf_counter()
+                    chunk = _with_columns(chunk, core(chunk))
+                    timing.stages[name] += time.perf_counter() - before
+                spans.append((chunk["first_cell"][0].as_py(), chunk["end_cell"][0].as_py()))
+            timing.map_seconds = time.perf_counter() - started
+            reduce_video(work.job.with_chunks(tuple(sorted(spans))), _track)
+        timing.stages["reduce"] = timing.spent.seconds - timing.map_seconds
         return timing
 
     def _observed(self, work: Work, timing: Timing) -> Iterator[pa.Table]:
@@ -157,35 +159,59 @@ class PlainLoop:
                 before = time.perf_counter()
 
 
-def _time_pipeline(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
+def _time_local(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
+    """Publish both videos through the local engine, with a worker process, and return the timing of the second."""
+    del go
+    timing, clock = Timing(), family_clock()
+    worker = WorkerProcess(maps := Maps(whole=pools, kept_faces=()))
+    try:
+        for event in local_engine.run([warm_up], maps, worker, Deferrals(config.run.deferral_waits_s)):
+            refuse_failure(event)
+        with stopwatch(clock) as timing.spent:
+            started = time.perf_counter()
+            for event in local_engine.run([work], maps, worker, Deferrals(config.run.deferral_waits_s)):
+                _note(timing, event, started)
+    finally:
+        worker.close()
+    return timing
+
+
+def _time_ray(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
     """Publish both videos through Ray, and return the timing of the second.
 
-    go: a file that does not exist yet. Its creation is the signal to begin.
+    go: an empty folder. A file in it is the signal to begin.
     """
-    timing, started = Timing(), 0.0
+    timing, clock, started, cpu_before = Timing(), family_clock(), 0.0, 0.0
+    signal = go / "go"
     try:
         cluster.start_ray(config, console.say)
         cluster.check_room(config, pools)
-        for event in ray_engine.run([warm_up, work], _waiting(pools, warm_up, go), config):
-            if isinstance(event, VideoFailed | VideoDeferred):
-                raise UserError(
-                    f"there is nothing to measure, the clip fails at {event.stage}: {event.reason}; name another --clip"
-                )
+        for event in ray_engine.run([warm_up, work], _waiting(pools, warm_up, signal), config):
+            refuse_failure(event)
             if isinstance(event, VideoDone) and event.published.video_id == warm_up.job.video_id:
-                if not go.exists():  # with several workers the picture may come twice
-                    go.touch()
+                if not signal.exists():  # with several workers the picture may come twice
+                    cpu_before = clock()
+                    signal.touch()
                     started = time.perf_counter()
-            elif isinstance(event, VideoDone):
-                timing.seconds = time.perf_counter() - started
-                timing.stages["reduce"] = event.seconds
-                timing.stages["observe"] -= sum(float(file.read_text()) for file in go.parent.glob("waited-*"))
-            elif event.video_id == work.job.video_id:
-                timing.map_seconds = time.perf_counter() - started
-                for stage, (seconds, _) in event.timings.items():
-                    timing.stages[stage] += seconds
+            elif isinstance(event, VideoDone) or event.video_id == work.job.video_id:
+                _note(timing, event, started)
+                if isinstance(event, VideoDone):
+                    timing.spent = Spent(time.perf_counter() - started, clock() - cpu_before)
+                    timing.stages["observe"] -= sum(float(file.read_text()) for file in go.glob("waited-*"))
     finally:
         cluster.stop_ray()
     return timing
+
+
+def _note(timing: Timing, event: Event, started: float) -> None:
+    """Add the times of an event of the video that is timed."""
+    refuse_failure(event)
+    if isinstance(event, VideoDone):
+        timing.stages["reduce"] = event.seconds
+    elif isinstance(event, ChunkDone):
+        timing.map_seconds = time.perf_counter() - started
+        for stage, (seconds, _) in event.timings.items():
+            timing.stages[stage] += seconds
 
 
 def _waiting(pools: Sequence[PoolOfStages], warm_up: Work, go: Path) -> list[PoolOfStages]:
@@ -219,28 +245,6 @@ def _build_waiting(build: Callable[[], Splitter], warm_up: SpanRow, go: Path) ->
     return wait_and_observe
 
 
-def _work(uri: str, config: Config, registry: Registry, ledger: Ledger) -> Work:
-    """Return the work of a whole video of which nothing is durable."""
-    try:
-        video_id, probed = content_id(Source(uri=uri, name=uri, named_by=uri)), probe(opener(uri))
-    except DataError as error:
-        raise UserError(f"--clip {uri}: {error}; name another") from error
-    job = VideoJob(
-        video_id=video_id,
-        uri=uri,
-        probe=probed,
-        chunks=(),
-        csv_names=(f"csv/{Path(uri).name}.csv",),
-        ledger=ledger,
-        config=config,
-        config_id=recipe.config_id(config, registry),
-        spaces=recipe.spaces(config, registry),
-        priors=recipe.priors(recipe.registry_likenesses(config, registry)),
-    )
-    spans = spans_to_decode(probed, config, [])
-    return Work(job=job, rows=span_rows(video_id, uri, probed, spans))
-
-
 def differing_files(first: Store, second: Store) -> list[str]:
     """Return the names of published files that only one of two outputs holds, or that differ by a byte."""
     names = {name for store in (first, second) for name in store.names("") if not name.startswith(f"{WORK}/")}
@@ -258,8 +262,3 @@ def _with_columns(chunk: pa.Table, added: pa.Table) -> pa.Table:
     kept = [name for name in chunk.column_names if name not in added.column_names]
     fields = [*(chunk.schema.field(name) for name in kept), *added.schema]
     return pa.table([*(chunk[name] for name in kept), *added.columns], schema=pa.schema(fields))
-
-
-def _say(engine: str, timing: Timing) -> None:
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timing.stages.items())
-    console.say(f"{engine}: {timing.seconds:.1f} s ({stages})")

@@ -1,125 +1,122 @@
-"""The timeline of a small run, from its first line to its end, under each engine: `rollcall bench startup`."""
+"""The timeline of a small run, from its command to its end, under each engine: `rollcall bench startup`."""
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
 
-import psutil
-from rich.table import Table
-
-from jobs.cli.console import console, say
+from jobs.benchmarks.cpu_clock import family_clock
+from jobs.benchmarks.report import Row
+from jobs.benchmarks.side_by_side import CPU_SECONDS, SECONDS, Measures, Spread, take_turns
+from jobs.cli.console import say
 from pipeline.errors import UserError
 
 ENGINES = ("local", "ray")
 SAID = {"rollcall": "first line", "starting Ray": "starting Ray", "processing": "loading models"}
 """The part of a run that begins with a printed line, by the first words of the line."""
-FIRST_CHUNK, END = "first chunk", "end"
+LOADED, FIRST_CHUNK, END = "models loaded", "first chunk", "end"
+PARTS = (*SAID.values(), LOADED, FIRST_CHUNK, END)
 CHUNKS = "_work/*/enriched-*/*.parquet"
 IMPORTS = {
     "imports of the driver": "import jobs.process, pipeline.flow.engine",
+    "imports of Ray": "import ray, ray.data",
     "imports of a worker": "import pipeline.models.loading, pipeline.video.track, ultralytics.nn.tasks",
 }
 POLL_S = 0.05
+CPU = f" {CPU_SECONDS}"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The time at which a run reached one of its parts.
+def measure(clip: Path, options: Sequence[str], folder: Path, repeats: int) -> list[Row]:
+    """Process `clip` under each engine in turn, and import what the parts of a run import. Return when each part began,
+    and the CPU seconds until then."""
+    outputs = iter(range(10**6))
 
-    engine: 'local' or 'ray'; empty for imports alone.
-    part: name of the part.
-    seconds: s since the start of the run.
-    cpu_seconds: s of CPU of all its processes until then.
+    def run(engine: str) -> Measures:
+        output = folder / f"{engine}-{next(outputs)}"
+        command = [sys.executable, "-m", "jobs.process", str(clip), "--output", str(output), *options]
+        return watch([*command, "--log", "json", "--set", f"run.engine={engine}"], output)
+
+    ways = {engine: partial(run, engine) for engine in ENGINES}
+    ways |= {name: partial(_imported, code) for name, code in IMPORTS.items()}
+    rounds = take_turns(ways, repeats, say)
+    rows = []
+    for way in ways:
+        for part in PARTS:
+            values = [
+                (measured[way][part], measured[way].get(part + CPU)) for measured in rounds if part in measured[way]
+            ]
+            if values:
+                seconds, cpu_seconds = zip(*values, strict=True)
+                figures = {SECONDS: Spread(seconds)}
+                figures |= {CPU_SECONDS: Spread(cpu_seconds)} if None not in cpu_seconds else {}
+                rows.append(Row({"until": part}, way, figures))
+    return rows
+
+
+def watch(command: Sequence[str], output: Path) -> Measures:
+    """Run `command`, which writes to `output`. Return the seconds since its start at which it reached each part of
+    PARTS, and under the name of the part with CPU behind it, the CPU seconds of all its processes until then.
+
+    Raises UserError if the command fails.
     """
-
-    engine: str
-    part: str
-    seconds: float
-    cpu_seconds: float
-
-
-def measure(clip: Path, options: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Process `clip` under each engine, and show the times side by side. Return the rows, for programs."""
-    timeline = [_imported(part, code) for part, code in IMPORTS.items()]
-    for engine in ENGINES:
-        say(f"engine {engine}")
-        output = folder / engine
-        command = [sys.executable, "-m", "jobs.process", str(clip), "--output", str(output)]
-        timeline += watch(engine, [*command, *options, "--set", f"run.engine={engine}"], output)
-    _show(timeline)
-    return [asdict(row) for row in timeline]
-
-
-def watch(engine: str, command: Sequence[str], output: Path) -> list[Row]:
-    """Run `command`, which writes to `output`, and return when it reached each part. Raise UserError if it fails."""
-    started = time.perf_counter()
+    started, started_at = time.perf_counter(), time.time()
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
-        cpu_seconds = _cpu_meter(run.pid)
+        cpu_seconds = family_clock(run.pid)
         lines: SimpleQueue[str] = SimpleQueue()
         assert run.stdout is not None
         Thread(target=lambda pipe: [lines.put(line) for line in pipe], args=(run.stdout,), daemon=True).start()
-        reached_at: dict[str, Row] = {}
+        reached: dict[str, float] = {}
         printed: list[str] = []
 
-        def reached(part: str) -> None:
-            row = Row(engine, part, round(time.perf_counter() - started, 2), round(cpu_seconds(), 2))
-            reached_at.setdefault(part, row)
+        def reach(part: str) -> None:
+            if part not in reached:
+                reached[part], reached[part + CPU] = time.perf_counter() - started, cpu_seconds()
 
         while run.poll() is None or not lines.empty():
             cpu_seconds()
             for line in _arrived(lines):
+                if line.startswith("{"):
+                    if '"chunk_began"' in line:  # the worker's models are loaded
+                        reach(LOADED)
+                    continue
                 printed.append(line)
                 for beginning, part in SAID.items():
                     if line.startswith(beginning):
-                        reached(part)
-            if FIRST_CHUNK not in reached_at and next(output.glob(CHUNKS), None) is not None:
-                reached(FIRST_CHUNK)
-        reached(END)
+                        reach(part)
+            if FIRST_CHUNK not in reached and next(output.glob(CHUNKS), None) is not None:
+                reach(FIRST_CHUNK)
+        reach(END)
     if run.returncode:
         raise UserError(f"--clip cannot be measured: {printed[-1].strip() if printed else command}; name another video")
-    return list(reached_at.values())
+    if LOADED not in reached and (began_at := _first_chunk_began(output)):  # Ray's workers have no stderr here
+        reached[LOADED] = began_at - started_at
+    return reached
+
+
+def _first_chunk_began(output: Path) -> float | None:
+    """Return the Unix time at which a worker began its first chunk, by the events that the run has left."""
+    events = [line for file in output.glob("_events/*/*.jsonl") for line in file.read_text().splitlines()]
+    times = [event["ts"] for event in map(json.loads, events) if event["event"] == "chunk_began"]
+    return min((datetime.fromisoformat(ts).timestamp() for ts in times), default=None)
 
 
 def _arrived(lines: "SimpleQueue[str]") -> Iterator[str]:
-    try:
+    with suppress(Empty):
         yield lines.get(timeout=POLL_S)
         while True:
             yield lines.get_nowait()
-    except Empty:
-        return
 
 
-def _cpu_meter(pid: int) -> Callable[[], float]:
-    """Return a function that returns the CPU seconds used so far by a process and all its descendants, dead ones
-    included."""
-    seconds_of: dict[psutil.Process, float] = {}
-
-    def read() -> float:
-        try:
-            root = psutil.Process(pid)
-            family = [root, *root.children(recursive=True)]
-        except psutil.Error:
-            family = []
-        for process in family:
-            try:
-                times = process.cpu_times()
-                seconds_of[process] = times.user + times.system
-            except psutil.Error:
-                continue
-        return sum(seconds_of.values())
-
-    return read
-
-
-def _imported(part: str, code: str) -> Row:
+def _imported(code: str) -> Measures:
     started = time.perf_counter()
     imported = subprocess.run(
         [sys.executable, "-c", f"{code}; import time; print(time.process_time())"],
@@ -127,23 +124,10 @@ def _imported(part: str, code: str) -> Row:
         text=True,
         check=True,
     )
-    return Row("", part, round(time.perf_counter() - started, 2), round(float(imported.stdout.split()[-1]), 2))
+    return {END: time.perf_counter() - started, END + CPU: float(imported.stdout.split()[-1])}
 
 
-def _show(rows: Sequence[Row]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("until")
-    named = {(row.engine, row.part): row for row in rows}
-    for engine in ENGINES:
-        table.add_column(f"{engine}: s", justify="right")
-        table.add_column("CPU s", justify="right")
-    for part in [*SAID.values(), FIRST_CHUNK, END]:
-        cells: list[str] = []
-        for engine in ENGINES:
-            row = named.get((engine, part))
-            cells += [f"{row.seconds:.1f}", f"{row.cpu_seconds:.1f}"] if row else ["", ""]
-        table.add_row(part, *cells)
-    for row in rows:
-        if not row.engine:
-            say(f"{row.part}: {row.cpu_seconds:.1f} s of CPU")
-    console.print(table)
+def options_of(files: Sequence[Path] | None, settings: Sequence[str] | None, profile: str) -> list[str]:
+    """Return the words of a command line that give a configuration to another command."""
+    words = [word for file in files or [] for word in ("--config", str(file))]
+    return [*words, "--profile", profile, *(word for setting in settings or [] for word in ("--set", setting))]

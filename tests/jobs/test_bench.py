@@ -6,18 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from jobs.bench import app
-from jobs.benchmarks import startup
+from jobs.benchmarks import decoders, made_videos, startup
 from jobs.benchmarks.overhead import PlainLoop, _build_waiting, differing_files
+from jobs.benchmarks.side_by_side import ratio_of, spread_of, take_turns
 from pipeline import rows
+from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.flow.events import Work
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.media.probing import probe
 from pipeline.planning import spans
+from pipeline.storage.source_files import opener
 from pipeline.storage.store import Store
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
@@ -61,7 +66,7 @@ def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile
     first = pool(job.ledger, stage("observe", observe))
     timing = PlainLoop([first, pool(job.ledger, stage("judge", judge), stage("commit", commit))])(work)
     assert set(timing.stages) == {"observe", "judge", "commit", "reduce"}
-    assert 0 < timing.map_seconds < timing.seconds
+    assert 0 < timing.map_seconds < timing.spent.seconds
 
     by_itself = builders.job(FILM, [2], str(tmp_path / "reduced"))
     reduce_video(by_itself, lambda parts: [track_part(part) for part in parts])
@@ -85,6 +90,60 @@ def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> No
     assert "none.mp4" in str(result.exception)
 
 
+def test_decode_measures_every_codec_with_an_encoder_here_and_says_which_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(made_videos.FORMATS, "av1", made_videos.Format({"an-encoder-of-nobody": {}}))
+    figures = tmp_path / "figures" / "decode.json"
+    told = CliRunner().invoke(app, ["decode", "--quick", "--json", str(figures)], catch_exceptions=False).stdout
+    assert "no encoder for av1 here: it is left out" in told
+    report = json.loads(figures.read_text())
+    assert {row["codec"] for row in report["rows"]} == {"h264", "hevc", "vp9"}
+    for row in report["rows"]:
+        compared = {name for name in row["figures"] if name.endswith("over ours")}
+        assert bool(compared) == (row["way"] == "rollcall")
+        assert row["figures"]["frames per s"]["median"] > 0
+    assert {"processor", "versions", "commit"} <= report["environment"].keys()
+
+
+def test_the_bench_counts_the_frames_of_every_way(tmp_path: Path) -> None:
+    video = tmp_path / "v.mp4"
+    assert made_videos.write_video(video, made_videos.scene(160, 96, 13)) == 13
+    probed = probe(opener(str(video)))
+    for work in (decoders.FRAMES, decoders.PICTURES):
+        ways = decoders.ways_of(work, video, probed, load(profile="starter"))
+        assert {name: way() for name, way in ways.items()} == dict.fromkeys(ways, 13)
+
+
+def test_a_crowd_has_as_many_people_as_are_asked_for() -> None:
+    empty, few = (next(made_videos.crowd(people, 320, 180, 1)).astype(int) for people in (0, 2))
+    changed = np.abs(few - empty).max(axis=(0, 2)) > 60
+    assert np.count_nonzero(np.diff(changed.astype(int)) == 1) >= 2
+    assert not changed[:10].any()
+
+
+def test_a_repeated_video_is_as_long_as_is_asked_for_and_another_one_by_its_number(tmp_path: Path) -> None:
+    made_videos.write_video(tmp_path / "short.mp4", made_videos.scene(160, 96, 20))
+    long = [made_videos.repeat_video(tmp_path / "short.mp4", tmp_path / f"{n}.mp4", 3, n) for n in (0, 1)]
+    assert long[0].read_bytes() != long[1].read_bytes()
+    assert probe(opener(str(long[0]))).duration_s == pytest.approx(3, abs=0.1)  # frames are not stored in order of time
+
+
+def test_ways_take_turns_and_ratios_are_those_within_a_round() -> None:
+    gone: list[str] = []
+
+    def way(name: str, seconds: list[float]) -> Callable[[], dict[str, float]]:
+        left = iter(seconds)
+        return lambda: gone.append(name) or {"seconds": next(left)}
+
+    rounds = take_turns({"a": way("a", [2, 30, 3]), "b": way("b", [1, 10, 1])}, 3)
+    assert gone == ["a", "b", "b", "a", "a", "b"]
+    ratio = ratio_of(rounds, "seconds", "a", "b")
+    assert ratio.values == (2, 3, 3)
+    assert ratio.text() == "3 (2 to 3)"
+    assert spread_of(rounds, "b", "seconds").plain() == {"median": 1, "low": 1, "high": 10, "values": [1, 10, 1]}
+
+
 def test_an_unknown_benchmark_is_wrong_usage() -> None:
     assert CliRunner().invoke(app, ["overhaed"]).exit_code == 2
 
@@ -93,6 +152,7 @@ RUN = """
 import pathlib, sys, time
 print("rollcall 1: looking at the sources")
 print("processing 1 video")
+print('{"event": "chunk_began"}')
 chunk = pathlib.Path(sys.argv[1], "_work", "v", "enriched-k", "0.parquet")
 chunk.parent.mkdir(parents=True)
 chunk.touch()
@@ -104,15 +164,16 @@ sys.exit(int(sys.argv[2]))
 
 
 def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> None:
-    rows = startup.watch("local", [sys.executable, "-c", RUN, str(tmp_path), "0"], tmp_path)
-    assert [row.part for row in rows] == ["first line", "loading models", "first chunk", "end"]
-    assert sorted(rows, key=lambda row: row.seconds) == rows
-    assert rows[-1].cpu_seconds > 0
+    reached = startup.watch([sys.executable, "-c", RUN, str(tmp_path), "0"], tmp_path)
+    parts = ["first line", "loading models", "models loaded", "first chunk", "end"]
+    times = [reached[part] for part in parts]
+    assert sorted(times) == times
+    assert reached["end" + startup.CPU] > 0
 
 
 def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be measured: done; name another"):
-        startup.watch("local", [sys.executable, "-c", RUN, str(tmp_path), "1"], tmp_path)
+        startup.watch([sys.executable, "-c", RUN, str(tmp_path), "1"], tmp_path)
 
 
 @needs_shared
@@ -121,15 +182,17 @@ def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
 def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
     clip = clips.re_encode(SHARED / "clips" / "talkshow.mp4", tmp_path / "short.mp4", limit_s=3, width=640)
     figures = tmp_path / "figures.json"
-    options = ["--clip", str(clip), "--json", str(figures)]
+    options = ["--clip", str(clip), "--json", str(figures), "--no-startup"]
     result = CliRunner().invoke(app, ["overhead", *options], catch_exceptions=False)
     assert "all tables are the same, byte for byte" in result.stdout
-    told_json = json.loads(figures.read_text())
-    assert told_json["overhead_ratio"] == pytest.approx(
-        told_json["pipeline"]["seconds"] / told_json["plain_loop"]["seconds"], abs=0.001
+    told = json.loads(figures.read_text())
+    ways = {row["way"]: row["figures"] for row in told["rows"]}
+    assert told["ratios"]["seconds of Ray over the plain loop"]["median"] == pytest.approx(
+        ways["Ray"]["seconds"]["median"] / ways["plain loop"]["seconds"]["median"], rel=0.001
     )
-    for engine in ("pipeline", "plain_loop"):
-        assert {"observe", "find_faces", "estimate", "commit", "reduce"} == set(told_json[engine]["stages"])
+    for figures_of_way in ways.values():
+        stages = {"observe", "find_faces", "estimate", "commit", "reduce"}
+        assert {f"{stage} s" for stage in stages} <= set(figures_of_way)
 
 
 @pytest.mark.parametrize("order", [["picture", "clip", "clip"], ["clip", "picture", "clip"]])

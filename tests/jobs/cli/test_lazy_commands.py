@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from jobs import evaluate, main, train
+from jobs import bench, evaluate, main, train
 from jobs.cli.lazy_commands import _app_of, outline
 from pipeline.storage import tables
 from pipeline.storage.store import Store
@@ -20,6 +20,7 @@ from pipeline.storage.store import Store
 HEAVY = {"ray", "torch", "torchvision", "scipy", "pandas", "cv2", "boxmot", "ultralytics", "numpy", "pyarrow", "rich"}
 COMMANDS = [
     *([name] for name in main.COMMANDS),
+    *(["bench", name] for name in bench.COMMANDS),
     *(["train", name] for name in train.COMMANDS),
     *(["evaluate", name] for name in evaluate.COMMANDS),
     *(["config", name] for name in ("show", "validate", "schema")),
@@ -59,7 +60,7 @@ def helped() -> list[tuple[str, set[str]]]:
 
 
 def test_help_imports_no_job_and_nothing_heavy(helped: list[tuple[str, set[str]]]) -> None:
-    packages = {f"jobs.{name}" for name in ("cli", "shared", "benchmarks", "reviewing", "train", "evaluate")}
+    packages = {f"jobs.{name}" for name in ("cli", "shared", "benchmarks", "reviewing", "bench", "train", "evaluate")}
     mine = packages | {
         f"jobs.{name}" for name in ("main", "cli.lazy_commands", "cli.help", "cli.errors", "cli.options")
     }
@@ -86,7 +87,8 @@ def described(command: Any) -> Any:
 @pytest.mark.parametrize(
     ("package", "name"),
     [
-        *(("jobs", name) for name in main.COMMANDS if name not in ("train", "evaluate")),
+        *(("jobs", name) for name in main.COMMANDS if name not in ("bench", "train", "evaluate")),
+        *(("jobs.bench", name) for name in bench.COMMANDS),
         *(("jobs.train", name) for name in train.COMMANDS),
         *(("jobs.evaluate", name) for name in evaluate.COMMANDS),
     ],

@@ -1,0 +1,6 @@
+"""`rollcall bench`: measurements. Each compares ways of doing the same work, side by side in one run."""
+
+from jobs.cli.lazy_commands import group
+
+COMMANDS = ("overhead", "startup", "decode")
+app = group(__name__, COMMANDS, "Measure the speed of this machine and of this program.")

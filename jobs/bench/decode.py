@@ -1,0 +1,110 @@
+"""`rollcall bench decode`: how fast videos are decoded, here and by others."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated
+
+import typer
+
+from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, torchcodec, ways_of
+from jobs.benchmarks.made_videos import FORMATS, FPS, encoder_of, scene, write_video
+from jobs.benchmarks.options import JsonFile, Quick, Repeats
+from jobs.benchmarks.report import Report, Row, warn_of_load
+from jobs.benchmarks.setting import scratch_folder
+from jobs.benchmarks.side_by_side import (
+    CPU_SECONDS,
+    SECONDS,
+    Measures,
+    Rounds,
+    Spread,
+    ratio_of,
+    spread_of,
+    stopwatch,
+    take_turns,
+)
+from jobs.cli.console import say
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from pipeline.config import load
+from pipeline.errors import UserError
+from pipeline.media.probing import probe
+from pipeline.storage.source_files import opener
+
+SIZES = {"360p": (640, 360), "720p": (1280, 720), "1080p": (1920, 1080), "4k": (3840, 2160)}
+
+
+def decode(
+    codecs: Annotated[str, typer.Option(help="Codecs, of h264, hevc, vp9 and av1.")] = "h264,hevc,vp9,av1",
+    sizes: Annotated[str, typer.Option(help="Sizes, of 360p, 720p, 1080p and 4k.")] = "360p,720p,1080p,4k",
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of each video.")] = 3,
+    repeats: Repeats = 3,
+    quick: Quick = False,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+    json_file: JsonFile = None,
+) -> None:
+    """Decode videos as `process` does, with PyAV, with OpenCV, and with torchcodec if it is installed.
+
+    The command makes the videos itself. Two amounts of work are measured: every frame decoded ("frames"), and also a
+    thumbnail of every frame and 8 pictures a second in RGB ("pictures"). For the second, `process` also compares the
+    thumbnails and measures the motion of the camera, which the others do not.
+    """
+    chosen_sizes, chosen_codecs = _among(sizes, SIZES, "--sizes"), _among(codecs, FORMATS, "--codecs")
+    if quick:
+        chosen_sizes, seconds, repeats = ["360p"], min(seconds, 0.4), 1
+    chosen = load(config or [], settings or [], profile)
+    report = Report("decode", {"seconds": seconds, "repeats": repeats, "decode_threads": chosen.observe.decode_threads})
+    warn_of_load()
+    if torchcodec() is None:
+        say("torchcodec is not installed or finds no FFmpeg: it is left out")
+    with scratch_folder() as folder:
+        for codec in chosen_codecs:
+            encoder = encoder_of(codec)
+            if encoder is None:
+                say(f"no encoder for {codec} here: it is left out")
+                continue
+            for size in chosen_sizes:
+                say(f"{codec} {size}: making a video with {encoder}")
+                video = folder / f"{codec}-{size}{FORMATS[codec].suffix}"
+                count = write_video(video, scene(*SIZES[size], round(seconds * FPS)), codec)
+                probed = probe(opener(str(video)))
+                for work in (FRAMES, PICTURES):
+                    ways = ways_of(work, video, probed, chosen)
+                    rounds = take_turns({name: _timed(way, count) for name, way in ways.items()}, repeats)
+                    _note(report, {"codec": codec, "size": size, "work": work}, rounds, count)
+                video.unlink()
+    report.publish(json_file)
+
+
+def _timed(way: Callable[[], int], count: int) -> Callable[[], Measures]:
+    def measure() -> Measures:
+        with stopwatch() as spent:
+            decoded = way()
+        if decoded != count:
+            raise RuntimeError(f"every way must decode all {count} frames, and one decoded {decoded}")
+        return spent.measures()
+
+    return measure
+
+
+def _note(report: Report, case: Mapping[str, str], rounds: Rounds, count: int) -> None:
+    """Add the rates of all ways, and how many times as long as ours the fastest other way takes."""
+    others = [way for way in rounds[0] if way != ROLLCALL]
+    units = {"s": SECONDS, "CPU s": CPU_SECONDS}
+    for way in rounds[0]:
+        times = {unit: spread_of(rounds, way, measure) for unit, measure in units.items()}
+        figures = {
+            f"frames per {unit}": Spread(tuple(count / value for value in spread.values))
+            for unit, spread in times.items()
+        }
+        for unit, measure in units.items() if way == ROLLCALL else ():
+            best = min(others, key=lambda other: spread_of(rounds, other, measure).median)
+            figures[f"{unit} of the best other over ours"] = ratio_of(rounds, measure, best, ROLLCALL)
+        report.rows.append(Row(case, way, figures))
+
+
+def _among(text: str, known: Collection[str], option: str) -> list[str]:
+    chosen = [word.strip() for word in text.split(",") if word.strip()]
+    for word in chosen:
+        if word not in known:
+            raise UserError(f"{option} {word}: there are {', '.join(known)}")
+    return chosen

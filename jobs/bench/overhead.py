@@ -1,0 +1,51 @@
+"""`rollcall bench overhead`: the price of the engines."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from jobs.benchmarks import overhead as loop_and_engines
+from jobs.benchmarks import startup as timeline
+from jobs.benchmarks.options import Clip, JsonFile, Repeats
+from jobs.benchmarks.report import Report
+from jobs.benchmarks.setting import prepared
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from pipeline.media.probing import probe
+from pipeline.storage.source_files import opener
+
+
+class Engine(StrEnum):
+    """The engines that are compared with the plain loop."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    BOTH = "both"
+
+
+def overhead(
+    clip: Clip = None,
+    engine: Annotated[Engine, typer.Option(help="The engine to measure.")] = Engine.BOTH,
+    repeats: Repeats = 1,
+    no_startup: Annotated[bool, typer.Option("--no-startup", help="Leave out the start-up.")] = False,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure how much longer the pipeline takes through Ray, and through one worker process, than a plain loop over
+    the same models.
+
+    Neither starting nor loading models counts, and the tables of all are compared byte by byte. Beside it stands the
+    start-up, as in `bench startup`.
+    """
+    engines = {Engine.LOCAL: [loop_and_engines.LOCAL], Engine.RAY: [loop_and_engines.RAY]}
+    with prepared(clip, config, settings, profile) as setting:
+        length_s = round(probe(opener(str(setting.clip))).duration_s, 3)
+        report = Report("overhead", {"clip": str(clip or "demo"), "video_seconds": length_s, "repeats": repeats})
+        chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])
+        report.rows, report.ratios = loop_and_engines.measure(setting, repeats, chosen)
+        if not no_startup:
+            options = timeline.options_of(config, settings, profile)
+            report.rows += timeline.measure(setting.clip, options, setting.folder, repeats)
+        report.publish(json_file)

@@ -1,0 +1,138 @@
+"""Ways of decoding a video from its start to its end, ours and those of others. Each returns the number of frames.
+
+There are two amounts of work. FRAMES: every frame decoded, no pixel converted. PICTURES: also a thumbnail of every
+frame, and the analysed frames as RGB. Ours does more at the second: it compares the thumbnails and measures the motion
+of the camera.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+
+from pipeline.config import Config
+from pipeline.cores.plan import OPEN_END
+from pipeline.media.decode import SpanDecoder
+from pipeline.media.probe import Probe
+from pipeline.media.shown import ShownFrames
+from pipeline.storage.source_files import opener
+
+FRAMES, PICTURES = "frames", "pictures"
+ROLLCALL = "rollcall"
+ANALYSED_EVERY = 3
+"""Frames per analysed frame of the other ways: 8 of 25 a second."""
+
+
+def ways_of(work: str, video: Path, probe: Probe, config: Config) -> dict[str, Callable[[], int]]:
+    """Return the ways of doing `work`, FRAMES or PICTURES, by name. Those of packages that are missing are left out."""
+    path, px = str(video), config.observe.thumbnail_px
+    if work == FRAMES:
+        ours = partial(_shown, path, probe, config)
+        others = {
+            "PyAV, 1 thread": partial(_pyav, path, 1),
+            "PyAV, all threads": partial(_pyav, path, 0),
+            "OpenCV, 1 thread": partial(_opencv, path, 1),
+            "OpenCV, all threads": partial(_opencv, path, 0),
+        }
+    else:
+        ours = partial(_observed, path, probe, config)
+        others = {
+            "PyAV, 1 thread": partial(_pyav, path, 1, thumbnail_px=px),
+            "PyAV, all threads": partial(_pyav, path, 0, thumbnail_px=px),
+            "OpenCV, 1 thread": partial(_opencv, path, 1, thumbnail_px=px),
+            "OpenCV, all threads": partial(_opencv, path, 0, thumbnail_px=px),
+        }
+        if torchcodec() is not None:  # it converts every frame
+            others["torchcodec, 1 thread"] = partial(_torchcodec, path, 1, px)
+            others["torchcodec, all threads"] = partial(_torchcodec, path, 0, px)
+    return {ROLLCALL: ours, **others}
+
+
+def torchcodec() -> Any | None:
+    """Return torchcodec's module of decoders, or None if it is not installed or finds no FFmpeg."""
+    with suppress(ImportError, RuntimeError, OSError):
+        from torchcodec import decoders  # pyright: ignore[reportMissingImports]
+
+        return decoders
+    return None
+
+
+def _shown(path: str, probe: Probe, config: Config) -> int:
+    cell_s = Fraction(str(config.chunk.cell_seconds))
+    return _count(
+        ShownFrames(opener(path), probe, 0, OPEN_END, cell_s=cell_s, threads=config.observe.decode_threads).__iter__()
+    )
+
+
+def _observed(path: str, probe: Probe, config: Config) -> int:
+    observe = config.observe
+    decoder = SpanDecoder(
+        opener(path),
+        probe,
+        0,
+        OPEN_END,
+        fps=observe.fps,
+        cell_seconds=config.chunk.cell_seconds,
+        thumbnail_px=observe.thumbnail_px,
+        threads=observe.decode_threads,
+        camera_motion=observe.camera_motion,
+    )
+    return _count(iter(decoder))
+
+
+def _pyav(path: str, threads: int, thumbnail_px: int = 0) -> int:
+    """Decode with PyAV. threads: 0 is one for each core. thumbnail_px: 0 converts nothing."""
+    count = 0
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        for frame in container.decode(stream):
+            if thumbnail_px:
+                width, height = _fitted(frame.width, frame.height, thumbnail_px)
+                frame.reformat(width=width, height=height, format="bgr24").to_ndarray()
+                if count % ANALYSED_EVERY == 0:
+                    frame.to_ndarray(format="rgb24")
+            count += 1
+    return count
+
+
+def _opencv(path: str, threads: int, thumbnail_px: int = 0) -> int:
+    """Decode with OpenCV, as `_pyav`. It converts a picture as a whole before the thumbnail is made."""
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads] if threads else [])
+    count = 0
+    while capture.grab():
+        if thumbnail_px:
+            picture = capture.retrieve()[1]
+            cv2.resize(picture, _fitted(picture.shape[1], picture.shape[0], thumbnail_px))
+            if count % ANALYSED_EVERY == 0:
+                cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        count += 1
+    capture.release()
+    return count
+
+
+def _torchcodec(path: str, threads: int, thumbnail_px: int) -> int:
+    decoders = torchcodec()
+    assert decoders is not None
+    count = 0
+    decoder = decoders.VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="approximate")
+    for frame in decoder:
+        picture = frame.numpy()
+        cv2.resize(picture, _fitted(picture.shape[1], picture.shape[0], thumbnail_px))
+        count += 1
+    return count
+
+
+def _fitted(width: int, height: int, long_side: int) -> tuple[int, int]:
+    scale = min(1.0, long_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _count(frames: Iterator[Any]) -> int:
+    return sum(1 for _ in frames)

@@ -1,0 +1,16 @@
+"""Options that several benches share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Clip = Annotated[Path | None, typer.Option(help="A video; without it, the clip of the demo.", metavar="FILE")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the figures, the machine, the versions and the commit here.", metavar="FILE"),
+]
+Repeats = Annotated[int, typer.Option(min=1, help="How often each way is gone. The ways take turns.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Small sizes that take seconds, to try the command. The figures mean nothing.")
+]
