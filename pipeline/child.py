@@ -15,6 +15,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pipeline import malloc
+
 PROGRAM = """
 import sys
 from importlib import import_module
@@ -52,7 +54,7 @@ class Child:
                 [sys.executable, "-c", PROGRAM, module, str(theirs.fileno()), *map(str, files)],
                 pass_fds=[theirs.fileno(), *files],
                 # Ray sets this for its workers too. It is for libraries that get no number of threads from Loader.
-                env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
+                env={"OMP_NUM_THREADS": "1"} | malloc.ENVIRONMENT | os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -26,8 +26,10 @@ import ray._private.auto_init_hook
 import ray._private.worker
 import ray.data  # the import sets up Ray Data's logger, so it comes before start_ray silences that logger
 import ray.exceptions
+from ray.data._internal.execution.backpressure_policy import DownstreamCapacityBackpressurePolicy
 from ray.data._internal.execution.operators import map_operator
 
+from pipeline import malloc
 from pipeline.config import Config, Pool, cluster_address
 from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow.stage import PoolOfStages
@@ -85,6 +87,9 @@ MAY_PASS = (ConnectionError, TimeoutError, ray.exceptions.GetTimeoutError, ray.e
 ray._private.auto_init_hook.enable_auto_connect = False
 # Ray Data keeps the statistics of every block until the end of the run: 2.5 kB for a chunk, which nothing reads.
 map_operator.to_stats = lambda _: []  # pyright: ignore[reportPrivateImportUsage]
+# Ray Data counts the rows that wait for a pool only when they fill half of the memory between pools. Before that, small
+# rows wait by the thousand, with 8 kB in the driver for each.
+DownstreamCapacityBackpressurePolicy.OBJECT_STORE_BUDGET_UTIL_THRESHOLD = 0.0
 # Ray prints every death of a worker. The code that waits for the worker reports the consequence.
 ray._private.worker.print_to_stdstream = lambda *_, **__: None
 NO_USE_TO_REPEAT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})
@@ -98,6 +103,7 @@ def start_ray(config: Config, say: Callable[[str], None] = lambda _: None) -> No
     say: is called with messages for a user who waits.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    malloc.limit_arenas()  # before Ray starts its threads here
     with _same_end():
         if address := cluster_address(config):
             _connect(address, "check --address" if config.run.address else "correct or unset RAY_ADDRESS", say)
@@ -196,10 +202,13 @@ def _same_end() -> Iterator[None]:
 
 def _connect(address: str, remedy: str, say: Callable[[str], None]) -> None:
     _check_answers(address, remedy)
+    # Ray refuses a variable that the environment of the submitted job also sets, and then it is set here too.
+    variables = {name: value for name, value in malloc.ENVIRONMENT.items() if name not in os.environ}
+    workers: dict[str, Any] = {"runtime_env": {"env_vars": variables}} if variables else {}
     for start in range(1, STARTS + 1):
         try:
             with _native_silence():
-                ray.init(address=address, **SILENT)
+                ray.init(address=address, **workers, **SILENT)
             return
         except Exception as error:  # no server, another version, a wrong token: each raises another class
             if start == STARTS or not isinstance(error, MAY_PASS):
@@ -233,6 +242,7 @@ def _start_here(config: Config, say: Callable[[str], None]) -> None:
     # Otherwise Ray keeps a token in HOME, which may be missing or read-only.
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault(malloc.VARIABLE, malloc.ENVIRONMENT[malloc.VARIABLE])  # Ray's processes inherit it
     os.environ.setdefault("RAY_task_oom_retries", "3")  # by default Ray retries for ever without a message
     for start in range(1, STARTS + 1):
         try:

@@ -49,6 +49,8 @@ from pipeline.video.relink import RelinkJob
 from pipeline.video.sequences import SequenceJob
 
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
+MOST_WAITING = 16.0
+"""Most bytes of rows that wait for a pool, over the bytes of the rows that its workers have. Each has up to two."""
 DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 """What Ray raises for a task whose worker died."""
 
@@ -219,6 +221,7 @@ def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]"
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.target_max_block_size = 1  # one row per block
+        context.downstream_capacity_backpressure_ratio = MOST_WAITING
         context.wait_for_min_actors_s = WAIT_FOR_ACTORS_S
         context.execution_options.preserve_order = False
         context.execution_options.resource_limits = context.execution_options.resource_limits.copy(

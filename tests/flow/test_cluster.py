@@ -18,6 +18,7 @@ import ray._private.auto_init_hook
 import ray._private.worker
 import ray.exceptions
 
+from pipeline import malloc
 from pipeline.errors import MachineError, UserError
 from pipeline.flow import cluster
 from tests.builders import configured
@@ -34,7 +35,13 @@ Usage = namedtuple("Usage", "total used free")
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("RAY_ADDRESS", "RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_BACKEND_LOG_LEVEL", "RAY_task_oom_retries"):
+    for name in (
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_MODE",
+        "RAY_BACKEND_LOG_LEVEL",
+        "RAY_task_oom_retries",
+        malloc.VARIABLE,
+    ):
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
     levels = {name: logging.getLogger(name).level for name in ("ray", "ray.data")}
@@ -98,6 +105,21 @@ def test_without_an_address_no_cluster_of_others_is_joined_and_nothing_is_writte
     assert call["address"] == "local"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert Path(call["_temp_dir"]).stat().st_uid == os.getuid()
+
+
+def test_workers_get_few_arenas_unless_the_user_has_set_a_limit(
+    inits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = inits(None)
+    cluster.start_ray(configured("run.address=auto"))
+    assert calls[0]["runtime_env"] == {"env_vars": {malloc.VARIABLE: "2"}}
+    cluster.start_ray(CONFIG)
+    assert os.environ[malloc.VARIABLE] == "2"
+    monkeypatch.setenv(malloc.VARIABLE, "7")
+    cluster.start_ray(CONFIG)
+    assert os.environ[malloc.VARIABLE] == "7"
+    cluster.start_ray(configured("run.address=auto"))
+    assert "runtime_env" not in calls[-1]
 
 
 def test_a_polite_kill_does_what_it_did_before_ray_started(
