@@ -72,6 +72,7 @@ class Detector(Strict):
 class Body(Strict):
     weights: str | None
     embed: Literal["all", "candidates"]
+    reuse_s: float = Field(ge=0)
     batch: Batch
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cores.candidates import CandidateParams, best_of_chains, chain, choose
+from pipeline.cores.candidates import CandidateParams, best_of_chains, chain, choose, next_checks
 from pipeline.media.crops import Crop
 
 
@@ -17,7 +17,7 @@ class CellCandidates:
     steps: number of each person's analysed frame within the cell.
     detections: index of each person's detection in the chunk.
     boxes: (4,) float32 xyxy px each.
-    face_checks: score of the quick face check, nan where there is none.
+    face_checks: score of the quick face check, nan where it was not made.
     qualities: quality of each crop.
     crops: index in the lists -> (crop, body crop), for each person who may still be chosen.
     """
@@ -33,6 +33,10 @@ class CellCandidates:
     def chains(self, params: CandidateParams) -> NDArray[np.int64]:
         """Return the (N,) numbers of the chains to which the people belong."""
         return chain(np.array(self.steps, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
+
+    def open_checks(self, params: CandidateParams) -> list[int]:
+        """Return the positions of the crops whose quick face check can change the choice."""
+        return next_checks(self.chains(params), np.array(self.face_checks), np.array(self.qualities), params).tolist()
 
     def forget(self, params: CandidateParams) -> None:
         """Drop the crops that can no longer be chosen."""

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Detections, Faces, Picture, Quantised
+from pipeline.boxes import Boxes
 from pipeline.chunk.candidates import CellCandidates
 from pipeline.chunk.embedding import EmbeddingQueue
 from pipeline.columns import embedding_column, structs
 from pipeline.config import Config
 from pipeline.cores.bodiless import bodiless, head_and_shoulders
 from pipeline.cores.candidates import CUT, crop_boxes, is_worth_a_crop, rate, visibility
+from pipeline.cores.lone_people import EmbeddedPeople
+from pipeline.cores.plan import NS, exact
 from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
 from pipeline.media.crops import cut_small, sharpness
 from pipeline.media.decode import DecodedFrame
@@ -61,6 +64,9 @@ class ChunkRecorder:
         self._num_detections = 0
         self._candidates: list[tuple[int, bytes, float, float, float]] = []
         self._embedding = EmbeddingQueue(models.embedder, self._alone)
+        self._embedded = EmbeddedPeople.nobody()
+        self._reuse_ns = int(exact(config.observe.body.reuse_s) * NS)
+        self._sources: list[NDArray[np.int64]] = []
 
     def add(self, frame: DecodedFrame) -> None:
         """Take the next frame. The models process the pictures when a batch is full."""
@@ -86,9 +92,17 @@ class ChunkRecorder:
             "height": self._probe.height,
             "thumbnail_pixels": self._thumbnail_pixels,
             "frames": _structs_of(rows.FRAME, self._frames),
-            "detections": _detection_items(self._people, self._num_detections, *self._embedding.close()),
+            "detections": _detection_items(self._people, self._num_detections, *self._embeddings()),
             "candidates": _structs_of(rows.CANDIDATE, self._candidates),
         }
+
+    def _embeddings(self) -> tuple[NDArray[np.int64], Quantised]:
+        """Return the (N,) detections that have embeddings, and the N embeddings."""
+        embedded, vectors = self._embedding.close()
+        if not self._embeds_all or not len(embedded):
+            return embedded, vectors
+        places = np.searchsorted(embedded, np.concatenate(self._sources))
+        return np.arange(len(places)), Quantised(vectors.codes[places], vectors.scales[places])
 
     def _process(self) -> None:
         if not self._pending:
@@ -105,6 +119,7 @@ class ChunkRecorder:
             people = bodies if faces is None else self._with_bodiless(bodies, faces)
             self._note(frame, step, picture, people, len(bodies))
         self._pending.clear()
+        self._check_faces()
         self._cell.forget(self._params)
 
     def _with_bodiless(self, people: Detections, faces: Faces) -> Detections:
@@ -119,15 +134,21 @@ class ChunkRecorder:
         first = self._num_detections
         self._people.append((frame, people, num_bodies))
         self._num_detections += len(people)
-        if self._embeds_all and self._models.embedder is not None:
-            self._embedding.add(
-                np.arange(first, first + len(people)), self._models.embedder.crops(picture, people.boxes)
-            )
+        if self._embeds_all:
+            self._embed(frame, step, picture, people.boxes, first)
         self._note_crops(step, picture, people, first)
 
+    def _embed(self, frame: int, step: int, picture: Picture, boxes: Boxes, first: int) -> None:
+        assert self._models.embedder is not None
+        time_ns, cell = self._frames[frame][:2]
+        self._embedded = self._embedded.followed_by(cell, step, time_ns, boxes, first, self._reuse_ns)
+        sources = self._embedded.sources
+        self._sources.append(sources)
+        is_new = sources == np.arange(first, first + len(boxes))
+        self._embedding.add(sources[is_new], self._models.embedder.crops(picture, boxes[is_new]))
+
     def _note_crops(self, step: int, picture: Picture, people: Detections, first: int) -> None:
-        """Cut out the people that are worth a crop, run the quick face check on the crops, and keep them in the
-        cell."""
+        """Cut out the people that are worth a crop, and keep the crops in the cell."""
         height, width = picture.shape[:2]
         places = crop_boxes(people.boxes, width, height, self._params)
         visible = visibility(people.boxes, places, people.scores, width, height)
@@ -135,11 +156,6 @@ class ChunkRecorder:
         if not len(worth):
             return
         crops = [cut_small(picture, tuple(place), self._params.max_px) for place in places[worth].astype(int).tolist()]
-        face_checks = [np.nan] * len(crops)
-        if self._models.face_check:
-            face_checks = [
-                max(faces.scores.tolist(), default=0.0) for faces in self._models.face_check([c.picture for c in crops])
-            ]
         sharp = np.array([sharpness(crop.picture) for crop in crops])
         bodies: Sequence[NDArray[np.uint8] | None] = [None] * len(crops)
         if self._models.embedder is not None and not self._embeds_all:
@@ -150,10 +166,18 @@ class ChunkRecorder:
         cell.steps += [step] * len(crops)
         cell.detections += (worth + first).tolist()
         cell.boxes += list(people.boxes[worth])
-        cell.face_checks += face_checks
+        cell.face_checks += [np.nan] * len(crops)
         cell.qualities += rate(people.scores[worth], places[worth], sharp, visible[worth]).tolist()
 
+    def _check_faces(self) -> None:
+        if self._models.face_check:
+            while len(open_checks := self._cell.open_checks(self._params)):
+                crops = [self._cell.crops[index][0].picture for index in open_checks]
+                for index, faces in zip(open_checks, self._models.face_check(crops), strict=True):
+                    self._cell.face_checks[index] = max(faces.scores.tolist(), default=0.0)
+
     def _close_cell(self) -> None:
+        self._check_faces()
         for index in self._cell.chosen(self._params):
             crop, body = self._cell.crops[index]
             detection = self._cell.detections[index]

@@ -117,6 +117,31 @@ def chain(frames: NDArray[np.int64], boxes: Boxes, min_iou: float) -> NDArray[np
     return chains
 
 
+def next_checks(
+    chains: NDArray[np.int64],
+    face_checks: NDArray[np.floating],
+    qualities: NDArray[np.floating],
+    params: CandidateParams,
+) -> NDArray[np.int64]:
+    """Return the indices of the crops whose quick face check can change what `best_of_chains` keeps: (K,).
+
+    A face check is at most 1, so the quality is what score x quality can reach. A crop needs no check once
+    max_per_chain crops of its chain are surely better. Call it until it returns none: each answer may spare others.
+
+    face_checks: (N,) scores, nan for the crops that were not checked.
+    """
+    sure = np.nan_to_num(_steps(face_checks), nan=-1.0)
+    reach = _steps(qualities)
+    worth = np.where(sure >= params.look_score, _steps(sure * qualities), -np.inf)
+    unchecked = np.flatnonzero(np.isnan(face_checks))
+    order = unchecked[np.lexsort((unchecked, -reach[unchecked], chains[unchecked]))]
+    starts = np.flatnonzero(np.diff(chains[order], prepend=-1))
+    ranks = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    # In each chain the rank counts the better crops whose checks are also open.
+    is_better = (chains[order, None] == chains[None]) & (worth[None] > reach[order, None])
+    return order[is_better.sum(axis=1) + ranks < params.max_per_chain]
+
+
 def best_of_chains(
     chains: NDArray[np.int64],
     face_checks: NDArray[np.floating],
@@ -129,7 +154,7 @@ def best_of_chains(
     Otherwise the crop with the highest quality is kept. A crop that is not chosen among some of a cell's detections
     is not chosen among all of them, so crops can be dropped while the cell goes on.
 
-    face_checks: (N,) scores of the quick face check, nan without one.
+    face_checks: (N,) scores of the quick face check, nan where it was not made.
     """
     sure = np.nan_to_num(_steps(face_checks), nan=-1.0)
     shows = sure >= params.look_score

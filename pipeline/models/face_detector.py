@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
-from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, halve, read_checkpoint
+from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, for_inference, halve, read_checkpoint
 from pipeline.models.person_detector import STRIDE, PersonDetector
 
 MAX_UPSCALE = 4.0
@@ -89,7 +89,7 @@ class RetinaFaceR50Network:
     """
 
     def __init__(self, path: Path, *, input_px: int, device: str, half: bool) -> None:
-        self._network = fill(RetinaFaceR50(), read_checkpoint(path), path).to(device)
+        self._network = for_inference(fill(RetinaFaceR50(), read_checkpoint(path), path), device)
         if half:
             halve(self._network, *(f"face_rpn_stride{stride}" for stride in R50_ANCHORS))
         planes = [
@@ -133,7 +133,7 @@ class RetinaFaceMobileNetwork:
     def __init__(self, path: Path, *, input_px: int, device: str, half: bool) -> None:
         network = FacexlibRetinaFace("mobile0.25", device=torch.device(device))
         state = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
-        self._network = fill(network, state, path)
+        self._network = for_inference(fill(network, state, path), device)
         if half:
             halve(self._network, "BboxHead", "ClassHead", "LandmarkHead")
         self._mean = torch.tensor([104.0, 117.0, 123.0], device=device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.models import mobilefacenet
 from pipeline.models.aligned import Window
-from pipeline.models.networks import Runner, fill, halve, read_checkpoint
+from pipeline.models.networks import Runner, fill, for_inference, halve, read_checkpoint
 
 SIDE_PX = 160
 DIMENSIONS = 512
@@ -76,7 +76,7 @@ class FaceEmbedder:
             heads = ("last_linear", "last_bn")
             self._width = self._height = SIDE_PX
             self.view = view or IDENTITY
-        self._network = fill(network, state, path).to(device)
+        self._network = for_inference(fill(network, state, path), device)
         if half:
             halve(self._network, *heads)
         self._run = Runner(self._forward, batch=batch, device=device, half=False)

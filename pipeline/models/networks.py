@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
+from itertools import pairwise
 from math import gcd
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.errors import UserError
 from pipeline.models.batches import Batches, Forward, is_card
@@ -107,6 +109,21 @@ def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
             f"weights {path} do not fit {name} ({reason[:160]}); check the kind and the file of this registry entry"
         ) from None
     return network.eval().requires_grad_(False)
+
+
+def for_inference(network: Network, device: str | torch.device) -> Network:
+    """Move `network` to `device` in the layout of pictures, and fold each batch norm into the convolution before it.
+
+    On one core OSNet x0.25 is a quarter faster with the norms folded, and RetinaFace MobileNet-0.25 twice as fast with
+    both. Only for networks in which a norm that is registered right after a convolution takes that convolution's
+    output, and nothing else does.
+    """
+    for parent in list(network.modules()):
+        for (name, convolution), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def halve(network: Network, *heads: str) -> Network:

@@ -225,7 +225,7 @@ def test_a_span_in_which_nobody_and_nothing_is_seen_still_gives_a_row(decoders: 
 
 
 def test_every_detection_of_every_analysed_frame_is_there_with_its_embedding(decoders: list[ScriptedDecoder]) -> None:
-    found = whole(observed(observer(), span(0, 3)))["detections"]
+    found = whole(observed(observer("observe.body.reuse_s=0"), span(0, 3)))["detections"]
     expected = [
         (n, box, score) for n in range(0, NUM_FRAMES, 2) for box, score in zip(*pair(people_at(n)), strict=True)
     ]
@@ -237,6 +237,20 @@ def test_every_detection_of_every_analysed_frame_is_there_with_its_embedding(dec
         assert np.abs(vector - shown / np.linalg.norm(shown)).max() < 0.01
 
 
+def test_a_person_alone_keeps_an_embedding_for_less_than_half_a_second_within_a_cell(
+    decoders: list[ScriptedDecoder],
+) -> None:
+    detections = whole(observed(observer("observe.body.reuse_s=0.5"), span(0, 3)))["detections"]
+    shown = {}  # frame -> frame in which the person to the left was embedded
+    for each in detections:
+        if each["box"][0] < 70:
+            codes = np.frombuffer(each["embedding"]["codes"], np.int8)
+            shown[each["frame"]] = round(codes[0] / codes[2] * 50) - 1
+    # Every other frame is analysed, 0.2 s apart. The cut is after frame 33. In frames 8 and 38 a neighbour is close.
+    assert [shown[frame] for frame in (0, 2, 4, 6, 8, 10)] == [0, 0, 0, 6, 8, 10]
+    assert [shown[frame] for frame in (30, 32, 34, 36, 38)] == [30, 30, 34, 34, 38]
+
+
 def pair(people: Detections) -> tuple[list[list[float]], list[float]]:
     return people.boxes.tolist(), people.scores.tolist()
 
@@ -245,7 +259,7 @@ def test_only_candidates_are_embedded_where_the_profile_says_so(decoders: list[S
     rows = whole(observed(observer("observe.body.embed=candidates"), span(0)))
     embedded = [index for index, each in enumerate(rows["detections"]) if each["embedding"] is not None]
     assert embedded == [each["detection"] for each in rows["candidates"]]
-    everyone = whole(observed(observer(), span(0)))["detections"]
+    everyone = whole(observed(observer("observe.body.reuse_s=0"), span(0)))["detections"]
     assert [rows["detections"][i]["embedding"] for i in embedded] == [everyone[i]["embedding"] for i in embedded]
 
 

@@ -15,6 +15,7 @@ from pipeline.cores.candidates import (
     choose,
     crop_boxes,
     is_worth_a_crop,
+    next_checks,
     rate,
     visibility,
 )
@@ -118,6 +119,32 @@ def test_a_crop_that_is_dropped_on_the_way_would_not_have_been_chosen_in_the_end
 
     kept = best(before)
     assert best(before + after) <= kept | set(range(len(before), len(before) + len(after)))
+
+
+@given(SEEN, SEEN)
+@settings(deadline=None)
+def test_face_checks_that_are_not_made_change_nothing(
+    before: list[tuple[int, float, float]], after: list[tuple[int, float, float]]
+) -> None:
+    answers, made = np.nan_to_num([score for _, score, _ in before + after]), np.full(len(before + after), np.nan)
+    for seen in (before, before + after):
+        chains, _, qualities = np.array(seen, np.float64).reshape(-1, 3).T
+        while len(asked := next_checks(chains.astype(np.int64), made[: len(seen)], qualities, PARAMS)):
+            assert np.isnan(made[asked]).all()
+            made[asked] = answers[asked]
+    chains = np.array([chain for chain, *_ in before + after], np.int64)
+    qualities = np.array([quality for *_, quality in before + after], np.float64)
+    assert choose(chains, made, qualities, PARAMS).tolist() == choose(chains, answers, qualities, PARAMS).tolist()
+
+
+def test_a_crop_is_checked_only_as_long_as_it_can_be_chosen() -> None:
+    chains, qualities = np.zeros(4, np.int64), np.array([5.0, 4, 3, 2])
+    checks = np.full(4, np.nan)
+    assert next_checks(chains, checks, qualities, PARAMS).tolist() == [0, 1]
+    checks[[0, 1]] = 0.9, 0.2
+    assert next_checks(chains, checks, qualities, PARAMS).tolist() == [2]
+    checks[2] = 0.9
+    assert next_checks(chains, checks, qualities, PARAMS).tolist() == []
 
 
 def test_far_and_unsure_people_are_not_looked_at() -> None:

@@ -3,11 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facenet_pytorch import InceptionResnetV1
+from facexlib.detection.retinaface import RetinaFace as FacexlibRetinaFace
 from numpy.testing import assert_array_equal
+from retinaface.model.retinaface_pth_model import RetinaFace as RetinaFaceR50
 
 from pipeline.errors import UserError
 from pipeline.models import networks
-from pipeline.models.networks import Runner, fill, halve, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models.body_embedder import build_osnet
+from pipeline.models.mobilefacenet import MobileFaceNet
+from pipeline.models.networks import Runner, fill, for_inference, halve, read_checkpoint, read_facts, write_checkpoint
 
 
 def test_a_safetensors_file_is_known_by_its_bytes_and_says_what_it_is(tmp_path: Path) -> None:
@@ -93,3 +98,37 @@ def test_a_network_whose_rows_depend_on_their_place_takes_few_samples_a_pass_on_
     assert_array_equal(doubled, samples * np.float32(2))
     assert_array_equal(sums, samples.sum(axis=1))
     assert sizes == passes
+
+
+def some_network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Return a network that is folded, and an input of it."""
+    if name == "osnet":
+        return build_osnet("osnet_x0_25"), torch.randn(1, 3, 256, 128)
+    if name == "retinaface-mobile0.25":
+        return FacexlibRetinaFace("mobile0.25", device=torch.device("cpu")), torch.randn(1, 3, 96, 96)
+    if name == "retinaface-r50":
+        return RetinaFaceR50(), torch.randn(1, 64, 64, 3)
+    if name == "facenet":
+        return InceptionResnetV1(), torch.randn(1, 3, 96, 96)
+    return MobileFaceNet(), torch.randn(1, 3, 112, 96)
+
+
+@pytest.mark.parametrize("name", ["osnet", "retinaface-mobile0.25", "retinaface-r50", "facenet", "mobilefacenet"])
+def test_folding_the_norms_changes_no_more_than_rounding(name: str) -> None:
+    torch.manual_seed(0)
+    network, inputs = some_network(name)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # pyright: ignore[reportOptionalMemberAccess]
+            module.running_var.uniform_(0.5, 2)  # pyright: ignore[reportOptionalMemberAccess]
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    network.eval()
+    with torch.inference_mode():
+        before = network(inputs)
+        norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+        after = for_inference(network, "cpu")(inputs)
+    pairs = zip(before, after, strict=True) if isinstance(before, tuple | list) else [(before, after)]
+    for plain, folded in pairs:
+        torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()) < norms / 2
