@@ -143,7 +143,8 @@ def _show_removed(store: Store, removals: Sequence[Removal], removed: Removed) -
     if rows := ", ".join(f"{name} {number:,}" for name, number in sorted(removed.rows.items()) if number):
         say(f"removed rows: {rows}")
     if removed.files:
-        say(f"removed files made from the tables: {count(len(removed.files), 'file')}, as {removed.files[0]}")
+        example = min(removed.files, key=lambda name: name.rpartition("/")[2].startswith("."))  # no hidden mark
+        say(f"removed files made from the tables: {count(len(removed.files), 'file')}, as {example}")
         say("report, annotate, anonymise and export make them again, without what is forgotten")
 
 

@@ -109,6 +109,7 @@ def _facts(index: OutputIndex, holder: Claim | None, run: RunState | None) -> di
             "quarantined": len(quarantined),
             "deferred": len(deferred),
             "kept": len(index.failed),
+            "forgotten": len(index.tombstones.videos),
             "current": sum(index.videos[video_id]["config_id"] == last for video_id in done),
         },
         "chunks": {"durable": sum(durable.values())},
@@ -145,6 +146,8 @@ def _show(facts: dict[str, Any], index: OutputIndex, holder: Claim | None, run: 
         not_done = "1 source is" if videos["running"] == 1 else f"{videos['running']} sources are"
         console.say(f"{not_done} not done yet; {console.count(facts['chunks']['durable'], 'chunk')} durable")
     if line := _vanished(facts["vanished"]["sources"], facts["vanished"]["videos"]):
+        console.say(line)
+    if line := _forgotten(videos["forgotten"], len(index.tombstones.persons)):
         console.say(line)
     if facts["configurations"] > 1:
         console.say(
@@ -193,6 +196,16 @@ def _vanished(gone: Sequence[str], num_videos: int) -> str:
     if num_videos:
         facts.append(f"{console.count(num_videos, 'video')} {'has' if num_videos == 1 else 'have'} no source any more")
     return f"{' and '.join(facts)}; process --prune removes what is known of them" if facts else ""
+
+
+def _forgotten(num_videos: int, num_with_persons: int) -> str:
+    """Return a line on the tombstones of an output. It is empty if there are none."""
+    facts = []
+    if num_videos:
+        facts.append(f"{console.count(num_videos, 'video')} {'is' if num_videos == 1 else 'are'} forgotten")
+    if num_with_persons:
+        facts.append(f"persons of {console.count(num_with_persons, 'video')} are forgotten")
+    return f"{' and '.join(facts)}: tombstones keep them out" if facts else ""
 
 
 def _last_config_id(index: OutputIndex) -> str | None:

@@ -312,7 +312,12 @@ PUBLISHED: dict[str, Dataset] = {
     "persons": _dataset(
         "a person of a video",
         _VIDEO_ID,
-        Column("person_id", INT, "", "Number of the person in the video, from 1, by first appearance."),
+        Column(
+            "person_id",
+            INT,
+            "",
+            "Number of the person in the video, from 1, by first appearance. `forget` leaves gaps.",
+        ),
         Column("start_s", REAL, "s", "Start of the person's first frame."),
         Column("end_s", REAL, "s", "End of the person's last frame."),
         Column("num_frames", INT, "", "Number of the person's rows in `detections`."),

@@ -1,6 +1,6 @@
 """Make copies of the videos and pictures of an output in which something is drawn, and say how that goes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -13,6 +13,7 @@ from pipeline.flow.tasks import running_tasks
 from pipeline.media.encoders import Encoding, choose_encoder
 from pipeline.storage import copies
 from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.records import Row
 from pipeline.video.annotation import Annotation
 from pipeline.video.copies import CopyJob, Painting
 
@@ -114,7 +115,7 @@ def copy_videos(
     with running_tasks(config, console.say) as tasks:
         # A worker chooses, because its machine may have another card than this one.
         encoder = tasks.submit(partial(choose_encoder, options.codec)).result()
-        console.say(f"{console.contents(rows)} to be {folder} ({encoder}) -> {index.store.full(folder)}")
+        console.say(f"{_to_do(index, folder, names, rows)} ({encoder}) -> {index.store.full(folder)}")
         encoding = Encoding(encoder, options.scale, ENCODER_THREADS)
         jobs = [
             CopyJob(
@@ -135,6 +136,20 @@ def copy_videos(
                     events.append(event)
                     meter.add_video()
     return _report(events, folder, index)
+
+
+def _to_do(index: OutputIndex, folder: str, names: Mapping[str, Sequence[str]], rows: Sequence[Row]) -> str:
+    """Return how many copies are to be made, in words. A worker finds out whether an existing copy is still right."""
+    existing = set(index.store.names(folder))
+    missing: list[Row] = []
+    there: list[Row] = []
+    for row in rows:
+        (there if existing.issuperset(names[row["video_id"]]) else missing).append(row)
+    parts = [f"{console.contents(missing)} to be {folder}"] if missing else []
+    if there:
+        it_is = "it is" if len(there) == 1 else "they are"
+        parts.append(f"{console.contents(there)} {folder} before, made again if {it_is} out of date")
+    return "; ".join(parts)
 
 
 def _report(events: Sequence[CopyMade | CopyFailed], folder: str, index: OutputIndex) -> CopyOutcome:

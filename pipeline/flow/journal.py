@@ -25,11 +25,14 @@ LAST_WORDS_S = 5
 
 @dataclass(slots=True)
 class _Journal:
-    """The state of this process. `at_work` is no context variable, because the threads that read for the work must
-    see it."""
+    """The state of this process.
+
+    at_work: by thread, the work that it does. It is no context variable, because the threads that read for the work
+        must see it.
+    """
 
     log: EventLog | None = None
-    at_work: dict[str, Any] = field(default_factory=dict)
+    at_work: dict[int, dict[str, Any]] = field(default_factory=dict)
     lease_renewed_s: float | None = None
     opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -48,6 +51,7 @@ def open_journal(target: EventTarget | None, writer: str | None = None) -> None:
         if _journal.log is not None:
             _journal.log.flush()
         _journal.log = None
+        _journal.at_work.clear()  # a thread that was left behind may still be in a block
         if target is None:
             return
         node = platform.node() or "unknown"
@@ -64,7 +68,7 @@ def open_driver_journal(target: EventTarget) -> None:
 def note(event: str, level: str = "info", **fields: Any) -> None:
     """Write a line about what happened."""
     if _journal.log is not None:
-        _journal.log.add(event, level, **(_journal.at_work | fields))
+        _journal.log.add(event, level, **(_work_at_hand() | fields))
 
 
 def flush() -> None:
@@ -84,13 +88,24 @@ def flush_before_death() -> None:
 
 @contextmanager
 def working_on(**work: Any) -> Iterator[None]:
-    """Name the work of the block in every line that is written meanwhile."""
-    before = _journal.at_work
-    _journal.at_work = before | work
+    """Name the work of the block in every line that this thread writes meanwhile, and that threads write which have no
+    such block."""
+    thread, works = threading.get_ident(), _journal.at_work
+    before = works.get(thread)
+    works[thread] = (before or {}) | work
     try:
         yield
     finally:
-        _journal.at_work = before
+        if before is None:
+            works.pop(thread, None)
+        else:
+            works[thread] = before
+
+
+def _work_at_hand() -> dict[str, Any]:
+    """Return the work of this thread. A thread without any reads for the work that began last."""
+    works = _journal.at_work.copy()
+    return works.get(threading.get_ident()) or next(reversed(works.values()), {})
 
 
 def note_lease_taken(strength: str) -> None:
@@ -119,7 +134,7 @@ def note_lease_lost(why: str) -> None:
 def _note_retry(kind: str, message: str, wait_s: float) -> None:
     fields: dict[str, Any] = {"kind": kind, "message": message, "wait_s": round(wait_s, 3)}
     if threading.current_thread().name == THREAD:  # its requests are not those of the chunk at work
-        fields |= dict.fromkeys(_journal.at_work, None) | {"stage": THREAD, "hidden": ""}
+        fields |= dict.fromkeys(_work_at_hand(), None) | {"stage": THREAD, "hidden": ""}
     note("storage_retried", "warning", **fields)
     metrics.count("rollcall_retries_total", kind=kind)
 

@@ -1,6 +1,7 @@
 """What processes write down while they work, while they fail, and before they die."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,38 @@ def test_without_a_journal_nothing_is_written(ledger: Ledger, tmp_path: Path) ->
     carry_out(maps(ledger, None), ledger)
     journal.note("nobody listens")
     assert not (tmp_path / "_events").exists()
+
+
+def test_each_thread_names_its_work_and_none_stays_behind(
+    events: EventTarget, lines: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    journal.open_journal(events, "here")
+    first, second = journal.working_on(video="a"), journal.working_on(video="b")
+    steps = [first.__enter__, second.__enter__, first.__exit__, second.__exit__]
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread, step in zip((one, other, one, other), steps, strict=True):
+            thread.submit(step, *([None] * 3 if "exit" in step.__name__ else [])).result()
+            for name, noting in (("one", one), ("other", other)):
+                noting.submit(journal.note, name).result()
+            journal.note("reader")
+    assert lines("event", "video") == [
+        *[("one", "a"), ("other", "a"), ("reader", "a")],
+        *[("one", "a"), ("other", "b"), ("reader", "b")],
+        *[("one", "b"), ("other", "b"), ("reader", "b")],
+        *[("one", None), ("other", None), ("reader", None)],
+    ]
+
+
+def test_work_that_never_ended_is_not_named_in_the_next_run(
+    events: EventTarget, lines: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    journal.open_journal(EventTarget(events.uri, "20260101T000000-aaaa"), "here")
+    left_behind = journal.working_on(video="a")
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(left_behind.__enter__).result()
+    journal.open_journal(events, "here")
+    journal.note("next")
+    assert lines("event", "video") == [("next", None)]
 
 
 def test_the_work_is_named_only_while_it_is_done(

@@ -140,7 +140,10 @@ def test_a_copy_is_made_again_only_if_what_it_shows_has_changed(tmp_path: Path) 
     run_annotate(tmp_path / "out")
     copy = tmp_path / "out/annotated/clip.mp4"
     first = copy.stat().st_mtime_ns
-    assert "0 videos annotated, 1 so already" in run_annotate(tmp_path / "out").stdout
+    again = run_annotate(tmp_path / "out").stdout
+    assert "0 videos annotated, 1 so already" in again
+    assert "to be annotated" not in again
+    assert "1 video annotated before, made again if it is out of date" in again
     assert copy.stat().st_mtime_ns == first
     publish_clips(store.uri, {clip: [Passer(age=50.0)]})
     assert "1 video annotated" in run_annotate(tmp_path / "out").stdout

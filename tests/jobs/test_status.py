@@ -9,6 +9,7 @@ import pytest
 
 from jobs.status import status
 from pipeline import rows
+from pipeline.storage import tombstones
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.records import write_video
 from pipeline.storage.store import Store
@@ -71,3 +72,16 @@ def test_vanished_sources_and_videos_without_one_are_one_line(
     status(uri, as_json=True)
     vanished = json.loads(capsys.readouterr().out)["vanished"]
     assert (vanished["sources"], vanished["videos"]) == counts
+
+
+def test_forgotten_videos_and_persons_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = write_output(tmp_path / "out", {"a.mp4": ("v", True)})
+    status(uri)
+    assert "tombstones" not in capsys.readouterr().out
+    for folder, name in ((tombstones.VIDEOS, "x"), (tombstones.VIDEOS, "y"), (tombstones.PERSONS, "v")):
+        Store(uri).put(f"{folder}/{name}.json", b"{}")
+    status(uri)
+    said = "2 videos are forgotten and persons of 1 video are forgotten: tombstones keep them out"
+    assert said in capsys.readouterr().out.replace("\n", " ")
+    status(uri, as_json=True)
+    assert json.loads(capsys.readouterr().out)["videos"]["forgotten"] == 2

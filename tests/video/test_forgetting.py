@@ -99,7 +99,10 @@ def write_output(store: Store) -> None:
     compact_output(store)
 
 
-def test_nothing_is_left_of_a_person_and_all_else_keeps_its_bytes(output: Path) -> None:
+def test_nothing_is_left_of_a_person_and_all_else_keeps_its_bytes(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(str(output)).put("annotated/.xaxaxa.mp4.json", b"{}")
     before, was = contents(output), pd.read_parquet(output / "persons").query("video_id == 'xaxaxa'")
     tracklets = pd.read_parquet(output / "tracklets").query("video_id == 'xaxaxa'")
     gone = set(tracklets[tracklets.person_id == 2].tracklet_id)
@@ -128,7 +131,15 @@ def test_nothing_is_left_of_a_person_and_all_else_keeps_its_bytes(output: Path) 
         "_work/sequences/xaxaxa.parquet",
     }
     lost = {name for name in before.keys() - after.keys() if not name.startswith(("_work/xaxaxa/", "compact/"))}
-    assert lost == {"export/mot/xaxaxa.mp4.txt", "annotated/xaxaxa.mp4", "export/xlsx/all.xlsx", "report/index.html"}
+    assert lost == {
+        "export/mot/xaxaxa.mp4.txt",
+        "annotated/xaxaxa.mp4",
+        "annotated/.xaxaxa.mp4.json",
+        "export/xlsx/all.xlsx",
+        "report/index.html",
+    }
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "5 files, as annotated/xaxaxa.mp4" in said  # not the hidden mark, which comes first in the folder
 
 
 def test_the_tombstone_holds_no_number_of_the_person_and_no_estimate(output: Path) -> None:

@@ -42,7 +42,10 @@ def test_debug_shows_the_traceback_by_option_and_by_environment() -> None:
 def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     command = program("app.command()(lambda: open('/'))")
     ended = run("-c", command)
-    assert (ended.returncode, ended.stderr) == (2, "rollcall: /: Is a directory; name another place\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "rollcall: /: Is a directory; move away what is there, or name another place\n",
+    )
 
 
 @pytest.mark.parametrize(
