@@ -1,7 +1,6 @@
 """`rollcall anonymise`: copies of videos and pictures in which nobody can be recognised."""
 
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Annotated
@@ -13,22 +12,20 @@ from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, Address, Profile, Scale, Settings, VideoCodec, Videos, WaitLease
 from jobs.cli.person_keys import parse_person
-from jobs.shared.checks import decide_device
 from jobs.shared.copying import CopyOptions, CopyOutcome, copy_videos, select_videos
+from jobs.shared.finding_faces import face_finder, load_config
 from jobs.shared.holding import holding
 from jobs.shared.run_json import new_run_id
-from pipeline.config import Config, load
+from pipeline.config import Config
 from pipeline.cores.covering import Cover, Style
 from pipeline.cores.plan import exact
 from pipeline.errors import UserError
 from pipeline.flow.engine import stop_ray
 from pipeline.flow.tasks import running_tasks
 from pipeline.storage import copies
-from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
 from pipeline.video.anonymisation import Anonymisation, FrameFaces
 from pipeline.video.audit import FOLDER, SHEET, audit_copy, write_audit
-from pipeline.weights import Registry
 
 app = typer.Typer(**PLAIN)
 
@@ -65,7 +62,10 @@ def anonymise(
     Everybody is covered but those named by --keep. `anonymised/_audit.json` and `_audit.png` show the frames in which a
     face detector still finds something: look at them before the copies leave your hands.
     """
-    config, faces = _choose(address, settings or [], profile, search_faces=search_faces)
+    named = [*(settings or []), *([f"run.address={address}"] if address else [])]
+    config = load_config(named, profile, "run")
+    faces = face_finder(config) if search_faces else None
+    config = faces.config if faces else config
     kept = frozenset(parse_person("--keep", text) for text in keep or [])
     index = OutputIndex.open(uri)
     index.store.check_writable()
@@ -82,23 +82,6 @@ def anonymise(
         stop_ray()
     if outcome.status:
         sys.exit(outcome.status)
-
-
-def _choose(
-    address: str | None, settings: Sequence[str], profile: str, *, search_faces: bool
-) -> tuple[Config, FrameFaces | None]:
-    """Return the configuration, and the detector of faces with its verified file. Raises UserError."""
-    for setting in settings:
-        if not setting.startswith(("run.", "faces.", "compute.", "licences.", "weights.")):
-            raise UserError(f"--set {setting}: only faces, compute, weights, licences and run act here; leave it out")
-    config = load((), [*settings, *([f"run.address={address}"] if address else [])], profile)
-    if not search_faces:
-        return config, None
-    config = decide_device(config)
-    registry = Registry.of(config, fetch)
-    registry.refuse_licences([config.faces.detector], config.licences.allow)
-    registry.pull([config.faces.detector])
-    return config, FrameFaces(config, registry)
 
 
 def _check_kept(index: OutputIndex, kept: frozenset[tuple[str, int]]) -> None:

@@ -9,8 +9,8 @@ from jobs.cli.lazy_commands import group
 from pipeline.version import rollcall_version
 
 COMMANDS = (
-    *("demo", "process", "plan", "status", "report", "relink", "compact", "forget", "tables", "export", "annotate"),
-    "anonymise",
+    *("demo", "process", "plan", "status", "report", "relink", "links", "compact", "forget", "tables", "export"),
+    *("annotate", "anonymise"),
     *("compare", "bench", "review", "train", "evaluate", "datasets", "config", "weights"),
 )
 ABOUT = "Who appears in an archive of video, when and where, who is who, how old and of which gender each seems."

@@ -54,6 +54,8 @@ REASONS = {
             "unlike": "Not joined: the appearance is evidence of two people.",
             "too far": "Not joined: the appearance would suffice, but the return is too far from the predicted place.",
             "unsure": "Not joined: the evidence does not suffice for `identity.wrong_joins`.",
+            "others fit": "Not joined: the pair alone would do, but another tracklet fits one of them better or as "
+            "well, or tracklets that belong to them speak against it.",
         },
     ),
     "crossings": (

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
+from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +171,17 @@ def sheet(pictures: Sequence[Picture], columns: int, gap_px: int = 8) -> Picture
         top = gap_px + row * (height + gap_px)
         page[top : top + height, left : left + width] = picture
     return page
+
+
+def caption(text: str, width: int) -> Picture:
+    """Return black text on white, (H, width, 3), in as many lines as it needs."""
+    font, line_px = _font(LEAST_FONT_PX + 2), 2 * LEAST_FONT_PX
+    lines = wrap(text, max(int((width - line_px) / font.getlength("n")), 1))
+    image = Image.new("RGB", (width, line_px * len(lines)), WHITE)
+    pen = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        pen.text((line_px / 2, line_px * (number + 0.5)), line, fill=BLACK, font=font, anchor="lm")
+    return np.asarray(image)
 
 
 def encode_png(picture: Picture) -> bytes:

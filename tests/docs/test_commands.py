@@ -28,6 +28,7 @@ RUN = {
     *("rollcall compare", "rollcall report", "rollcall export", "rollcall config show", "rollcall weights list"),
 }
 NOT_RUN = {
+    "rollcall links": "tests/video/test_pair_pictures.py",
     "rollcall annotate": "tests/jobs/test_annotate.py",
     "rollcall process": "the slow test of this file, tests/jobs/test_process.py",
     "rollcall demo": "tests/jobs/test_demo.py",

@@ -11,20 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link.groups import Groups
-from pipeline.cores.link.pairs import SHOT, STAY, Links
+from pipeline.cores.link.pairs import Links
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.rounds import Evidence, join_rounds
-
-MAX_SIZE_RATIO = 1.5
-"""Largest ratio of the heights on either side of a gap. Occlusion of the legs explains about this much."""
-STRANGER_AREA = 10.0
-"""The area in which a stranger may appear, in square body heights. A picture of 16 by 9 in which people are .4 of
-its height has this area. A well predicted path is evidence against a stranger (`_motion_ratio`)."""
-GATE_SIGMAS = 2.45
-"""The radius of the motion gate in standard deviations. In a normal distribution in the plane, 19 of 20 returns lie
-inside."""
-MAX_STAY_S = 1.0
-"""Longest time, in seconds, from the last box before a cut at which nobody moved to the first box after it."""
+from pipeline.cores.link.verdicts import judge
 
 
 def join(
@@ -43,88 +33,28 @@ def join(
     in order of first appearance.
     """
     groups = Groups(intervals)
-    elsewhere = shots[links.a] != shots[links.b]
-    near = elsewhere & (links.gap_s <= params.shot_max_s)
-    scores, verdicts, is_gap = _judge(links, elsewhere, near, params, likenesses)
+    verdicts = judge(links, shots, params, likenesses)
+    scores, reasons = verdicts.scores, verdicts.reasons
 
-    open_gaps = np.flatnonzero(is_gap & (verdicts == ""))
+    open_gaps = np.flatnonzero(verdicts.is_gap & (reasons == ""))
     open_gaps = open_gaps[~groups.share_frames(links.a[open_gaps], links.b[open_gaps])]
     _join_gaps(links, open_gaps, scores - params.surety, groups)
     _fill_bridges(links, open_gaps, scores, groups)
     face = Evidence(links, links.face_similarity, likenesses["face"], params)
     join_rounds(face, None, groups)
+    near = (shots[links.a] != shots[links.b]) & (links.gap_s <= params.shot_max_s)
     body = Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
     join_rounds(body, face, groups)
 
     ends = groups.of[links.a], groups.of[links.b]
     joined = ends[0] == ends[1]
     why = np.select(
-        [joined & (verdicts == ""), joined, groups.share_frames(*ends), verdicts == ""],
-        ["alike", "through others", "seen together", "unsure"],
-        verdicts,
+        [joined & (reasons == ""), joined, groups.share_frames(*ends), reasons == ""],
+        ["alike", "through others", "seen together", "others fit"],
+        reasons,
     )
     _, persons = np.unique(groups.of, return_inverse=True)
     return replace(links, score=scores, joined=joined, why=why.astype(np.str_)), persons.astype(np.int64)
-
-
-def _judge(
-    links: Links,
-    elsewhere: NDArray[np.bool_],
-    near: NDArray[np.bool_],
-    params: IdentityParams,
-    likenesses: Likenesses,
-) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.bool_]]:
-    """Return three things for every link: its score, the reason against it ('' for none), and whether it is judged
-        as a gap.
-
-    A link over a cut inside one place may be judged as a gap. If it fails as a gap, it is judged as over any other
-    cut.
-    """
-    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
-    face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
-    body = np.where(by_body, likenesses["body"].ratio(links.body_similarity), 0.0)
-    gap, stay = links.kind != SHOT, links.kind == STAY
-
-    gap_appearance = face + np.where(stay, 0.0, body)
-    reach = params.gap_motion + params.gap_motion_per_s * links.gap_s
-    gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, _motion_ratio(links.motion, reach), 0.0)
-    # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
-    # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
-    gap_blind = ~by_face & ~by_body & ~stay
-    gap_verdicts = np.select(
-        [
-            links.gap_s > np.where(stay, min(MAX_STAY_S, params.max_gap_s), params.max_gap_s),
-            links.size > MAX_SIZE_RATIO,
-            gap_blind,
-            by_face & (face < -params.surety),
-            gap_appearance < 0,
-            (gap_total < params.surety) & (gap_appearance >= params.surety),
-            gap_total < params.surety,
-        ],
-        ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
-        "",
-    )
-    appearance: NDArray[np.float64] = face + np.where(near, body, 0.0)
-    blind = ~by_face & ~(by_body & near)
-    odds = np.where(by_face, likenesses["face"].prior_odds, likenesses["body"].prior_odds)
-    verdicts = np.select(
-        [blind, by_face & (face < -params.surety), appearance < 0, appearance + odds < params.surety],
-        ["too late", "other face", "unlike", "unsure"],
-        "",
-    )
-    is_gap = gap & (~elsewhere | (gap_verdicts == ""))
-    total: NDArray[np.float64] = np.where(is_gap, gap_total, appearance)
-    total[np.where(is_gap, gap_blind, blind)] = np.nan
-    return np.round(total, 3), np.where(is_gap, gap_verdicts, verdicts), is_gap
-
-
-def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (L,) log-likelihood ratios of a return `motion` body heights from the predicted place.
-
-    People who return are normally distributed around that place, strangers evenly over STRANGER_AREA.
-    """
-    variance = np.maximum(gate / GATE_SIGMAS, 0.001) ** 2
-    return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
 
 
 def _join_gaps(links: Links, rows: NDArray[np.int64], scores: NDArray[np.float64], groups: Groups) -> None:

@@ -202,7 +202,7 @@ def test_between_two_partners_who_are_equally_near_and_two_people_none_is_chosen
     twins = [person(0, 50, x=100, body=-10), person(0, 50, x=600, body=10)]
     assert persons(*twins, person(50, 100, shot=1, body=0)) == [0, 1, 2]
     links, _ = link([*twins, person(50, 100, shot=1, body=0)], PARAMS, KNOWN)
-    assert links.why.tolist() == ["unsure", "unsure"]
+    assert links.why.tolist() == ["others fit", "others fit"]
 
 
 def test_between_two_partners_who_can_be_one_person_the_nearer_is_chosen_and_then_the_other() -> None:

@@ -1,0 +1,106 @@
+"""Judge each measured pair of tracklets by itself: its score, the reason against it, and how near the decision is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cores.likeness import Likenesses
+from pipeline.cores.link.pairs import SHOT, STAY, Links
+from pipeline.cores.link.params import IdentityParams
+
+MAX_SIZE_RATIO = 1.5
+"""Largest ratio of the heights on either side of a gap. Occlusion of the legs explains about this much."""
+SIZE_DEVIATION = 0.115
+"""Standard deviation of the logarithm of that ratio for one person, on 13 clips (decision 28). Only `Verdicts.margins`
+uses it."""
+STRANGER_AREA = 10.0
+"""The area in which a stranger may appear, in square body heights. A picture of 16 by 9 in which people are .4 of
+its height has this area. A well predicted path is evidence against a stranger (`_motion_ratio`)."""
+GATE_SIGMAS = 2.45
+"""The radius of the motion gate in standard deviations. In a normal distribution in the plane, 19 of 20 returns lie
+inside."""
+MAX_STAY_S = 1.0
+"""Longest time, in seconds, from the last box before a cut at which nobody moved to the first box after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The judgement of L pairs, each by itself.
+
+    scores: (L,) natural log-likelihood ratios of one person to two, rounded to 0.001. nan if nothing could be compared.
+    reasons: (L,) the first reason against a join, '' if there is none.
+    is_gap: (L,) bool. Whether the pair is judged as a gap. A pair over a cut inside one place that fails as a gap is
+        judged as over any other cut.
+    margins: (L,) how far the decision is away. Negative: the pair alone is not joined. It is the least of what each
+        condition leaves: nats of evidence, or for the size standard deviations. nan if no evidence decides.
+    """
+
+    scores: NDArray[np.float64]
+    reasons: NDArray[np.str_]
+    is_gap: NDArray[np.bool_]
+    margins: NDArray[np.float64]
+
+
+def judge(links: Links, shots: NDArray[np.int64], params: IdentityParams, likenesses: Likenesses) -> Verdicts:
+    """Return the judgement of every pair. shots: (N,). The shots of the tracklets."""
+    elsewhere = shots[links.a] != shots[links.b]
+    near = elsewhere & (links.gap_s <= params.shot_max_s)
+    by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
+    face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
+    body = np.where(by_body, likenesses["body"].ratio(links.body_similarity), 0.0)
+    gap, stay = links.kind != SHOT, links.kind == STAY
+
+    gap_appearance = face + np.where(stay, 0.0, body)
+    reach = reach_of(links.gap_s, params)
+    gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, _motion_ratio(links.motion, reach), 0.0)
+    # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
+    # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
+    gap_blind = ~by_face & ~by_body & ~stay
+    gap_late = links.gap_s > np.where(stay, min(MAX_STAY_S, params.max_gap_s), params.max_gap_s)
+    gap_reasons = np.select(
+        [
+            gap_late,
+            links.size > MAX_SIZE_RATIO,
+            gap_blind,
+            by_face & (face < -params.surety),
+            gap_appearance < 0,
+            (gap_total < params.surety) & (gap_appearance >= params.surety),
+            gap_total < params.surety,
+        ],
+        ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
+        "",
+    )
+    appearance: NDArray[np.float64] = face + np.where(near, body, 0.0)
+    blind = ~by_face & ~(by_body & near)
+    odds = np.where(by_face, likenesses["face"].prior_odds, likenesses["body"].prior_odds)
+    reasons = np.select(
+        [blind, by_face & (face < -params.surety), appearance < 0, appearance + odds < params.surety],
+        ["too late", "other face", "unlike", "unsure"],
+        "",
+    )
+    is_gap = gap & (~elsewhere | (gap_reasons == ""))
+    total: NDArray[np.float64] = np.where(is_gap, gap_total, appearance)
+    is_undecided = np.where(is_gap, gap_blind | gap_late, blind)
+    total[np.where(is_gap, gap_blind, blind)] = np.nan
+
+    face_left = np.where(by_face, face + params.surety, np.inf)
+    size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
+    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_appearance), gap_total - params.surety))
+    left = np.minimum(np.minimum(face_left, appearance), appearance + odds - params.surety)
+    margins: NDArray[np.float64] = np.where(is_undecided, np.nan, np.where(is_gap, gap_left, left))
+    return Verdicts(np.round(total, 3), np.where(is_gap, gap_reasons, reasons), is_gap, np.round(margins, 3))
+
+
+def reach_of(gap_s: NDArray[np.float64], params: IdentityParams) -> NDArray[np.float64]:
+    """Return the (L,) body heights within which 19 of 20 people return after a gap."""
+    return params.gap_motion + params.gap_motion_per_s * gap_s
+
+
+def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (L,) log-likelihood ratios of a return `motion` body heights from the predicted place.
+
+    People who return are normally distributed around that place, strangers evenly over STRANGER_AREA.
+    """
+    variance = np.maximum(gate / GATE_SIGMAS, 0.001) ** 2
+    return np.log(STRANGER_AREA / (2 * np.pi * variance)) - motion**2 / (2 * variance)
