@@ -46,12 +46,14 @@ EXAMPLES = {
 """Example values for error messages, for knobs whose default in conf/base.yaml is no example."""
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run", "annotate"})
 """Knobs that change no row. All others are result knobs. conf/base.yaml marks each knob accordingly."""
-Batch = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
+Count = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
 AUTO_BATCHES = {
     "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8},
     "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
 }
 """Device -> batch `auto` by knob. docs/decisions/0022-batches-on-a-card.md has the reasons."""
+AUTO_SPANS = {"cpu": 1, "cuda": 6}
+"""Device -> `auto` of run.observe.spans. docs/decisions/0032-several-spans-in-one-worker.md has the reasons."""
 
 
 class Strict(BaseModel):
@@ -63,7 +65,7 @@ class Strict(BaseModel):
 class Detector(Strict):
     weights: str
     image_size: int = Field(multiple_of=32, gt=0)
-    batch: Batch
+    batch: Count
     min_score: float = Field(ge=0, le=1)
     nms_iou: float = Field(gt=0, le=1)
     max_per_frame: int = Field(gt=0)
@@ -73,7 +75,7 @@ class Body(Strict):
     weights: str | None
     embed: Literal["all", "candidates"]
     reuse_s: float = Field(ge=0)
-    batch: Batch
+    batch: Count
 
 
 class Observe(Strict):
@@ -89,7 +91,7 @@ class Observe(Strict):
 class Faces(Strict):
     detector: str
     input_px: int = Field(multiple_of=32, gt=0)
-    batch: Batch
+    batch: Count
     min_score: float = Field(ge=0, le=1)
 
 
@@ -157,13 +159,17 @@ class Pool(Strict):
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"]
 
 
+class ObservePool(Pool):
+    spans: Count
+
+
 Price = Annotated[float, Field(ge=0)]
 
 
 class Run(Strict):
     engine: Literal["auto", "ray", "local"]
     address: str | None
-    observe: Pool
+    observe: ObservePool
     enrich: Pool
     restore: Pool | None
     reduce_cpus: float = Field(gt=0)
@@ -217,16 +223,16 @@ class Config(Strict):
         return self.model_dump(mode="json")
 
     def on_device(self, device: Literal["cpu", "cuda"], card: str = "auto") -> "Config":
-        """Return the same configuration for a given device, with numbers for batches that are `auto`.
+        """Return the same configuration for a given device, with numbers for batches and spans that are `auto`.
 
         card: the card of the device cuda, from models.gpu.card.
         """
         tree = self.plain()
         tree["compute"] |= {"device": device} | ({"card": card} if tree["compute"]["card"] == "auto" else {})
-        for key, batch in AUTO_BATCHES[device].items():
+        for key, number in (*AUTO_BATCHES[device].items(), ("run.observe.spans", AUTO_SPANS[device])):
             *above, last = key.split(".")
             section = _value_at(tree, above, None)
-            section[last] = batch if section[last] == "auto" else section[last]
+            section[last] = number if section[last] == "auto" else section[last]
         return Config.model_validate(tree)
 
     def result_knobs(self, *sections: str) -> dict[str, Any]:
@@ -243,11 +249,11 @@ class Config(Strict):
         }
 
 
-def fixed(batch: Batch) -> int:
-    """Return a batch whose size `Config.on_device` has decided. Raises ValueError for `auto`."""
-    if batch == "auto":
-        raise ValueError("batches must be decided by Config.on_device before models are loaded")
-    return batch
+def fixed(count: Count) -> int:
+    """Return a number that `Config.on_device` has decided. Raises ValueError for `auto`."""
+    if count == "auto":
+        raise ValueError("batches and spans must be decided by Config.on_device before models are loaded")
+    return count
 
 
 def cluster_address(config: Config) -> str | None:

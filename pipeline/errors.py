@@ -53,6 +53,11 @@ class MachineError(Exception):
     """A failure of the machine or of a storage place in a valid run. The message says where, how, and the remedy."""
 
 
+class CardError(Exception):
+    """A failure after which a graphics card takes no more work from this process, for example an illegal access. The
+    process must end, and another one repeats its work."""
+
+
 class LeaseError(Exception):
     """Another run holds the output, or has taken it over. The message names the run."""
 

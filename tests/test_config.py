@@ -187,13 +187,20 @@ def test_the_schema_tells_meaning_unit_and_default_of_a_knob() -> None:
     assert schema["additionalProperties"] is False
 
 
+def test_spans_that_are_auto_follow_the_device_and_shape_no_key() -> None:
+    chosen = [load(settings=[f"run.observe.spans={spans}"]) for spans in ("auto", 3)]
+    spans = [(each.on_device("cpu").run.observe.spans, each.on_device("cuda").run.observe.spans) for each in chosen]
+    assert spans == [(1, 6), (3, 3)]
+    assert chosen[0].result_knobs() == chosen[1].result_knobs()
+
+
 def test_batches_that_are_auto_follow_the_device_before_they_shape_a_key() -> None:
     config = load(settings=["observe.body.batch=48"])
     here, there = config.on_device("cpu"), config.on_device("cuda", "sm_90")
     batches = [(each.observe.detector.batch, each.observe.body.batch, each.faces.batch) for each in (here, there)]
     assert batches == [(8, 48, 8), (64, 48, 64)]
     assert here.result_knobs()["observe.detector.batch"] == 8
-    with pytest.raises(ValueError, match="batches must be decided"):
+    with pytest.raises(ValueError, match="batches and spans must be decided"):
         fixed(config.faces.batch)
 
 

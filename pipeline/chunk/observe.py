@@ -1,7 +1,8 @@
 """Stage observe: turn a span of one video into the frames, people, embeddings and candidates of each of its chunks.
 
 Its output holds only facts of single frames and single cells, so the borders of a chunk change none of them. It
-streams: besides the frames that wait in the decoder it never holds more full pictures than one batch.
+streams: besides the frames that wait in the decoder it never holds more full pictures than one batch. Several spans
+may be observed at the same time, each in a thread of its own. They share the models and the memory for pictures.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pipeline import rows
 from pipeline.chunk.recorder import ChunkRecorder, ObserverModels
 from pipeline.columns import as_list
-from pipeline.config import Config
+from pipeline.config import Config, fixed
 from pipeline.cores.plan import OPEN_END
 from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
 from pipeline.media.ahead import ahead
@@ -29,6 +30,8 @@ from pipeline.weights import Registry
 NEEDS = rows.SPAN
 ADDS = rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES)
 """The columns of one observed chunk."""
+BYTES_OF_PICTURES = 1 << 30
+"""Memory for the full pictures of all spans that share a process. A single span needs less."""
 
 
 def build(
@@ -40,14 +43,26 @@ def build(
     """
     from pipeline.models.loading import Loader
 
-    load = Loader(config, registry)
+    num_spans = fixed(config.run.observe.spans)
+    load = Loader(config, registry, num_spans)
     observer = SpanObserver(
-        config, load.person_detector(), load.body_embedder(), load.face_check(), load.whole_frame_face_detector()
+        config,
+        load.person_detector(),
+        load.body_embedder(),
+        load.face_check(),
+        load.whole_frame_face_detector(),
+        num_spans,
     )
+    working = load.executor.working if load.executor else contextlib.nullcontext
 
     def observe(row: pa.Table) -> Iterator[pa.Table]:
         span = row.to_pylist()[0]
-        for chunk in observer.observe(span, opener(span["uri"])):
+        chunks = observer.observe(span, opener(span["uri"]))
+        while True:
+            with working():  # not while a consumer keeps this span waiting
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
             columns: Mapping[str, Any] = {name: span.get(name) for name in rows.CHUNK.names} | {
                 name: chunk[name] for name in ("first_cell", "end_cell", "warning")
             }
@@ -61,7 +76,8 @@ def build(
 
 
 class SpanObserver:
-    """Observes spans, one after the other, with the same models. `ObserverModels` says which of them may be None."""
+    """Observes spans with the same models, up to `num_spans` at the same time. `ObserverModels` says which of the
+    models may be None."""
 
     def __init__(
         self,
@@ -70,8 +86,9 @@ class SpanObserver:
         embedder: BodyEmbedder | None,
         face_check: FaceDetector | None,
         whole_frame_face_detector: FaceDetector | None,
+        num_spans: int = 1,
     ) -> None:
-        self._config = config
+        self._config, self._num_spans = config, num_spans
         self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector)
 
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:
@@ -112,16 +129,29 @@ class SpanObserver:
             camera_motion=observe.camera_motion,
             careful=is_careful,
         )
-        with contextlib.closing(ahead(decoder, self._models.detector.batch)) as frames:  # pyright: ignore[reportArgumentType]
+        portion = self._portion(probe)
+        with contextlib.closing(ahead(decoder, portion)) as frames:  # pyright: ignore[reportArgumentType]
             frame = next(frames, None)
             for first_cell, end_cell in chunks:
-                recorder = ChunkRecorder(self._config, self._models, probe, decoder.thumbnail_pixels)
+                recorder = ChunkRecorder(self._config, self._models, probe, decoder.thumbnail_pixels, portion)
                 while frame is not None and (end_cell == OPEN_END or frame.cell < end_cell):
                     if frame.cell >= first_cell:
                         recorder.add(frame)
                     frame = next(frames, None)
                 warning = _warning(decoder.warning, first_cell, end_cell)
                 yield {"first_cell": first_cell, "end_cell": end_cell, "warning": warning, **recorder.close()}
+
+    def _portion(self, probe: Probe) -> int:
+        """Return the number of pictures of a span that wait for the models, and of frames that are decoded ahead.
+
+        A single span fills whole batches by itself. Of several, each has its share of the memory, so that none can keep
+        another from going on. Their samples meet in the same batches.
+        """
+        batch = self._models.detector.batch
+        if self._num_spans == 1:
+            return batch
+        in_memory = BYTES_OF_PICTURES // (3 * probe.width * probe.height)
+        return max(1, min(batch, in_memory // (2 * self._num_spans)))
 
 
 def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:

@@ -1,6 +1,6 @@
 """Record the people of one chunk, frame by frame: detections, embeddings and candidates.
 
-The recorder never holds more full pictures than one batch, nor more crops than those of one cell.
+The recorder never holds more full pictures than one portion, nor more crops than those of one cell.
 """
 
 from collections.abc import Sequence
@@ -48,8 +48,11 @@ class ObserverModels:
 class ChunkRecorder:
     """Takes the frames of one chunk in order and records the people and candidates in them."""
 
-    def __init__(self, config: Config, models: ObserverModels, probe: Probe, thumbnail_pixels: int) -> None:
-        self._params = config.candidates
+    def __init__(
+        self, config: Config, models: ObserverModels, probe: Probe, thumbnail_pixels: int, portion: int
+    ) -> None:
+        """portion: number of pictures that wait before the models process them."""
+        self._params, self._portion = config.candidates, portion
         self._models, self._probe, self._thumbnail_pixels = models, probe, thumbnail_pixels
         # The content decides, so that the numbers of a picture do not depend on where it is found.
         self._alone = probe.kind == "image"
@@ -69,7 +72,7 @@ class ChunkRecorder:
         self._sources: list[NDArray[np.int64]] = []
 
     def add(self, frame: DecodedFrame) -> None:
-        """Take the next frame. The models process the pictures when a batch is full."""
+        """Take the next frame. The models process the pictures when a portion is complete."""
         if frame.analysed and frame.picture is not None:
             if frame.cell != self._step_cell:
                 self._step_cell, self._cell_step, self._is_cut = frame.cell, 0, False
@@ -80,7 +83,7 @@ class ChunkRecorder:
         self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion, frame.place))
         if frame.differences is not None:
             self._is_cut |= sum(frame.differences) >= 3 * CUT * self._thumbnail_pixels
-        if len(self._pending) == self._models.detector.batch:
+        if len(self._pending) == self._portion:
             self._process()
 
     def close(self) -> dict[str, Any]:

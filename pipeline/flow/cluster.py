@@ -37,6 +37,8 @@ from pipeline.models.gpu import card
 
 STARTS = 3
 OBJECT_STORE_BYTES = 1 << 30
+LARGE_OBJECT_STORE_BYTES = 2 << 30
+"""Bytes, where workers have several spans and so more rows are on their way."""
 LEAST_OBJECT_STORE_BYTES = 300 << 20
 """Bytes. Rows between two pools take 256 MB."""
 LEAST_FREE_BYTES = 20 << 20
@@ -236,7 +238,8 @@ def _start_here(config: Config, say: Callable[[str], None]) -> None:
     num_cpus = max(os.cpu_count() or 1, math.ceil(_cpus_of_pools(config) + config.run.reduce_cpus))
     _check_files(num_cpus)
     folder = _folder()
-    store_bytes, store_folder = _object_store(folder)
+    has_spans = config.run.observe.spans not in ("auto", 1)
+    store_bytes, store_folder = _object_store(folder, LARGE_OBJECT_STORE_BYTES if has_spans else OBJECT_STORE_BYTES)
     if store_folder == folder and sys.platform == "linux":
         say(f"/dev/shm has less than {LEAST_OBJECT_STORE_BYTES >> 20} MB: Ray's object store lies in {folder}, on disk")
     # Otherwise Ray keeps a token in HOME, which may be missing or read-only.
@@ -321,20 +324,20 @@ def _folder() -> str:
     raise UserError(f"there is no folder for Ray's sockets and logs ({'; '.join(tried)}); free space, or set TMPDIR")
 
 
-def _object_store(folder: str) -> tuple[int, str]:
-    """Return the size of Ray's object store in bytes, and its folder. The store is in shared memory, or on disk if
-    that is too small."""
+def _object_store(folder: str, most_bytes: int) -> tuple[int, str]:
+    """Return the size of Ray's object store in bytes, at most `most_bytes`, and its folder. The store is in shared
+    memory, or on disk if that is too small."""
     with suppress(OSError):
         free = shutil.disk_usage("/dev/shm").free
         if free >= LEAST_OBJECT_STORE_BYTES and os.access("/dev/shm", os.W_OK | os.X_OK):
-            return min(OBJECT_STORE_BYTES, free * 9 // 10), "/dev/shm"
+            return min(most_bytes, free * 9 // 10), "/dev/shm"
     free = shutil.disk_usage(folder).free
     if free * 9 // 10 < LEAST_OBJECT_STORE_BYTES:
         raise UserError(
             f"Ray's object store needs {LEAST_OBJECT_STORE_BYTES >> 20} MB, and neither /dev/shm nor {folder} has them"
             "; free some, set TMPDIR to another disk, or start the container with --shm-size=1g"
         )
-    return min(OBJECT_STORE_BYTES, free * 9 // 10), folder
+    return min(most_bytes, free * 9 // 10), folder
 
 
 @contextmanager

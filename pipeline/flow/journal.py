@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +28,7 @@ LAST_WORDS_S = 5
 class _Journal:
     """The state of this process.
 
-    at_work: by thread, the work that it does. It is no context variable, because the threads that read for the work
-        must see it.
+    at_work: by thread, the work that it does, for the threads that have none.
     """
 
     log: EventLog | None = None
@@ -38,6 +38,8 @@ class _Journal:
 
 
 _journal = _Journal()
+_at_work: ContextVar[dict[str, Any]] = ContextVar("at_work", default={})  # noqa: B039  (nobody changes it in place)
+"""The work of this thread. A thread that reads for it, as one of several, is started with a copy of the context."""
 
 
 def open_journal(target: EventTarget | None, writer: str | None = None) -> None:
@@ -92,10 +94,12 @@ def working_on(**work: Any) -> Iterator[None]:
     such block."""
     thread, works = threading.get_ident(), _journal.at_work
     before = works.get(thread)
-    works[thread] = (before or {}) | work
+    token = _at_work.set(_at_work.get() | work)
+    works[thread] = _at_work.get()
     try:
         yield
     finally:
+        _at_work.reset(token)
         if before is None:
             works.pop(thread, None)
         else:
@@ -103,9 +107,9 @@ def working_on(**work: Any) -> Iterator[None]:
 
 
 def _work_at_hand() -> dict[str, Any]:
-    """Return the work of this thread. A thread without any reads for the work that began last."""
-    works = _journal.at_work.copy()
-    return works.get(threading.get_ident()) or next(reversed(works.values()), {})
+    """Return the work of this thread, or of the one whose context it has. A thread without any reads for the work that
+    began last."""
+    return _at_work.get() or next(reversed(_journal.at_work.copy().values()), {})
 
 
 def note_lease_taken(strength: str) -> None:

@@ -50,8 +50,8 @@ def check_deaths(ledger: Ledger, run_id: str, pool: str, nodes: Nodes) -> int:
         return 0
     with suppress(PassingError):  # without the mark, a death is not counted
         number = ledger.begin_attempt(LOADING, run_id, pool, worker, nodes.here())
-        places = ledger.places_of_attempts(LOADING, run_id, pool, worker, number - 1)
-        attempt = Attempt.after(places, nodes)
+        marks = ledger.marks_of_attempts(LOADING, run_id, pool, worker, number - 1)
+        attempt = Attempt.after(marks, nodes)
         if attempt.num_deaths:
             journal.note("worker_died", "warning", pool=pool, attempt=number - 1, message="it loaded the models")
         if attempt.number > LOADS:

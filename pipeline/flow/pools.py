@@ -11,7 +11,7 @@ from functools import partial
 from typing import Self
 
 from pipeline.chunk import commit, estimate, find_faces, observe, read_faces, restore_faces
-from pipeline.config import Config, Pool
+from pipeline.config import Config, ObservePool, Pool, fixed
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
@@ -134,6 +134,7 @@ def _pool(
         num_gpus=auto if knobs.gpus == "auto" else knobs.gpus,
         min_workers=knobs.workers,
         max_workers=max(knobs.workers, knobs.max_workers),
+        spans=fixed(knobs.spans) if isinstance(knobs, ObservePool) else 1,
     )
     limits = Limits(
         ledger=ledger,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, cast
 
 import pyarrow as pa
@@ -51,6 +52,8 @@ from pipeline.video.sequences import SequenceJob
 ROWS_BETWEEN_POOLS_BYTES = 256 << 20
 MOST_WAITING = 16.0
 """Most bytes of rows that wait for a pool, over the bytes of the rows that its workers have. Each has up to two."""
+ROWS_OF_MANY_SPANS_BYTES = 1 << 30
+"""Bytes of rows between the pools. Where a worker has several spans, each of them has a row there."""
 DEATHS = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 """What Ray raises for a task whose worker died."""
 
@@ -225,7 +228,7 @@ def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]"
         context.wait_for_min_actors_s = WAIT_FOR_ACTORS_S
         context.execution_options.preserve_order = False
         context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
-            object_store_memory=ROWS_BETWEEN_POOLS_BYTES
+            object_store_memory=_rows_between_pools_bytes(pools)
         )
         dataset = dataset_of(rows)
         for pool in pools:
@@ -239,8 +242,24 @@ def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]"
         arrivals.put(error)
 
 
+def _rows_between_pools_bytes(pools: Sequence[PoolOfStages]) -> int:
+    if all(pool.resources.spans == 1 for pool in pools):
+        return ROWS_BETWEEN_POOLS_BYTES
+    half_bytes = int(ray.cluster_resources().get("object_store_memory", 0)) // 2
+    return max(ROWS_BETWEEN_POOLS_BYTES, min(ROWS_OF_MANY_SPANS_BYTES, half_bytes))
+
+
 def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
     """Append the stages of `pool` to `dataset`, in actors of their own."""
+    spans = pool.resources.spans
+    # Ray runs the body of a generator in the thread of its call, so an actor works on several rows at the same time.
+    # One row more waits in the actor. Others would be missing elsewhere at the end.
+    strategy: dict[str, Any] = {"max_tasks_in_flight_per_actor": spans + 1} if spans > 1 else {}
+    remote: dict[str, Any] = {}
+    if spans > 1 and "max_concurrent_calls_per_actor" in signature(ray.data.ActorPoolStrategy).parameters:
+        strategy["max_concurrent_calls_per_actor"] = spans
+    elif spans > 1:  # Ray before 2.60
+        remote["max_concurrency"] = spans
     return dataset.map_batches(
         Worker,
         fn_constructor_args=(pool, RayNodes()),
@@ -252,7 +271,9 @@ def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
             min_size=pool.resources.min_workers,
             max_size=pool.resources.max_workers,
             initial_size=pool.resources.min_workers,
+            **strategy,
         ),
+        **remote,
     )
 
 

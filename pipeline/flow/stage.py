@@ -9,19 +9,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import DataError, PassingError
+from pipeline.errors import CardError, DataError, PassingError
 from pipeline.flow import journal, loading, metrics
 from pipeline.flow.nodes import Attempt, Nodes, OneMachine
-from pipeline.rows import CHUNK, blank, conform
+from pipeline.flow.sharing import SharedClock, Turns, Watchdog
+from pipeline.rows import CHUNK, SPAN, blank, conform
 from pipeline.storage.event_log import EventTarget
-from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger import ChunkSpan, Ledger
 from pipeline.text import storable
 
 WORKER_DIED = "WorkerDied"
@@ -64,12 +65,14 @@ class Resources:
     num_gpus: GPUs. A fraction is only bookkeeping. The worker shares the card and its whole memory with others.
     min_workers: least number of workers of the pool.
     max_workers: greatest number of workers of the pool.
+    spans: greatest number of rows that a worker works on at the same time, each in a thread.
     """
 
     num_cpus: float
     num_gpus: float
     min_workers: int
     max_workers: int
+    spans: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +110,12 @@ class PoolOfStages:
 
 
 class Worker:
-    """The stages of a pool, applied to one row at a time. Ray makes one worker per actor, the local engine one per
-    pool. A test makes one directly."""
+    """The stages of a pool, applied to one row at a time, or to `spans` rows by as many threads. Ray makes one worker
+    per actor, the local engine one per pool. A test makes one directly.
+
+    If a worker dies, all of its rows are repeated, and nobody knows which of them is at fault. So a row is repeated
+    alone, and only the death of a row alone is fully charged to it.
+    """
 
     def __init__(self, pool: PoolOfStages, nodes: Nodes | None = None) -> None:
         self._pool, self._nodes = pool, nodes or OneMachine()
@@ -124,7 +131,10 @@ class Worker:
             journal.note("worker_began", pool=pool.name, seconds=round(time.perf_counter() - started, 3))
         except Exception as error:
             self._failure = error  # Ray keeps only the text of an exception that a constructor raises
-        self._watchdog = _Watchdog(pool.limits.deadline_s)
+        too_long = f"the chunk takes longer than {pool.limits.deadline_s:g} s, so its worker ends itself"
+        self._watchdog = Watchdog(pool.limits.deadline_s, lambda: _end_process("Deadline", too_long))
+        self._turns, self._clock = Turns(), SharedClock()
+        self._num_in_flight, self._counting = 0, threading.Lock()
 
     def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
         if self._failure is not None:
@@ -132,51 +142,76 @@ class Worker:
         if row.num_rows != 1:
             raise ValueError(f"a row must travel alone, got {row.num_rows} rows")
         video_id, first_cell = row["video_id"][0].as_py(), row["first_cell"][0].as_py()
+        with ExitStack() as turn:
+            yield from self._work_on(row, video_id, first_cell, turn)
+
+    def _work_on(self, row: pa.Table, video_id: str, first_cell: int, turn: ExitStack) -> Iterator[pa.Table]:
         limits, name = self._pool.limits, self._pool.name
         uri = row["uri"][0].as_py() if "uri" in row.column_names else ""
         work = {"pool": name, "video": video_id, "chunk": first_cell, "hidden": uri or ""}
         try:
             with journal.working_on(**work):
                 key = (video_id, limits.run_id, name, first_cell)
-                num_marks = limits.ledger.begin_attempt(*key, self._nodes.here())
-                attempt = Attempt.after(limits.ledger.places_of_attempts(*key, num_marks - 1), self._nodes)
+                num_marks = self._begin(key, turn)
+                attempt = Attempt.after(limits.ledger.marks_of_attempts(*key, num_marks - 1), self._nodes)
         except PassingError as fault:
             with journal.working_on(**work):
                 error = _error(name, fault)
-            yield from self._refuse(row, error)
+            yield from self._refuse_all(row, error)
             return
         work["attempt"] = num_marks
         with journal.working_on(**work):
             _note_attempt(num_marks, attempt)
         if attempt.number > limits.max_attempts:
             reason = f"its worker died {attempt.deaths} (memory, a crash, or over {limits.deadline_s:g} s)"
-            yield from self._refuse(row, {"stage": name, "kind": WORKER_DIED, "message": reason})
+            yield from self._refuse_all(row, {"stage": name, "kind": WORKER_DIED, "message": reason})
             return
-        metrics.set_value("rollcall_in_flight", 1)
-        is_retried_span = num_marks > 1 and self._pool.stages[0].splits and "durable" in row.column_names
-        chunks = self._run_rest(row) if is_retried_span else self._run(row)
+        chunks = self._run_rest(row) if num_marks > 1 and self._has_chunks(row) else self._run(row)
+        self._count_in_flight(1)
         try:
             while (chunk := self._next(chunks, work)) is not None:
                 yield _with(chunk, "attempts", max(attempt.number, chunk["attempts"][0].as_py() or 0))
         finally:
-            metrics.set_value("rollcall_in_flight", 0)
+            self._count_in_flight(-1)
         with suppress(PassingError):  # a mark that stays counts as an attempt, and the run removes it at its end
             limits.ledger.end_attempts(*key, num_marks)
 
+    def _begin(self, key: tuple[str, str, str, int], turn: ExitStack) -> int:
+        """Wait for the turn of a row, and mark an attempt. Return the number of its attempts."""
+        ledger, here = self._pool.limits.ledger, self._nodes.here()
+        if self._pool.resources.spans > 1:
+            with ExitStack() as beside:
+                beside.enter_context(self._turns.beside_others())
+                if ledger.begin_first_attempt(*key, here):
+                    turn.enter_context(beside.pop_all())
+                    return 1
+            turn.enter_context(self._turns.alone())
+        return ledger.begin_attempt(*key, here)
+
+    def _count_in_flight(self, change: int) -> None:
+        with self._counting:
+            self._num_in_flight += change
+            metrics.set_value("rollcall_in_flight", self._num_in_flight)
+
     def _next(self, chunks: Iterator[pa.Table], work: Mapping[str, Any]) -> pa.Table | None:
-        with journal.working_on(**work), self._watchdog:  # not running while a consumer keeps this worker waiting
-            return next(chunks, None)
+        # Neither clock runs while a consumer keeps this row waiting.
+        with journal.working_on(**work), self._watchdog.watching(), self._clock.working():
+            try:
+                return next(chunks, None)
+            except CardError as error:
+                _end_process(type(error).__name__, f"the card fails, so its worker ends itself: {error}")
+                raise
 
     def _run(self, row: pa.Table) -> Iterator[pa.Table]:
         stages = list(zip(self._pool.stages, self._cores, strict=True))
         if stages[0][0].splits:
             split, core = stages.pop(0)
-            started = time.perf_counter()
+            started = self._clock.read()
             try:
                 chunks = core(conform(row.select(split.needs.names), split.needs))
                 while (chunk := _next_of(chunks, split.name)) is not None:
                     yield self._extend(self._charge(chunk, split.name, started), stages)
-                    started = time.perf_counter()
+                    started = self._clock.read()
             except (DataError, PassingError) as fault:
                 yield from self._refuse(row, _error(split.name, fault))
         else:
@@ -189,23 +224,38 @@ class Worker:
         yields as many rows in the same order, and a durable chunk has a row that only says so.
         """
         span = row.to_pylist()[0]
-        left = [ends for ends in pairwise((*span["borders"], span["end_cell"])) if ends[0] not in span["durable"]]
+        left = _chunks_left(span)
         made = set(self._pool.limits.ledger.durable_of(span["video_id"])) & set(left)
         durable = [*span["durable"], *sorted(first for first, _ in made)]
-        column = pa.array([durable], row.schema.field("durable").type)
+        # Ray Data gives the type list<null> to the column of a row in which nothing is durable.
+        column = pa.array([durable], SPAN.field("durable").type)
         rest = row.set_column(row.column_names.index("durable"), "durable", column)
         chunks = self._run(rest) if len(made) < len(left) else iter(())
+        failure = None
         for ends in left:
             if ends in made:
-                columns = {"video_id": [span["video_id"]], "first_cell": [ends[0]], "end_cell": [ends[1]]}
-                yield from self._refuse(pa.table(columns), {"stage": "", "kind": ALREADY_DURABLE, "message": ""})
+                yield from self._refuse(_chunk_of(span, ends), {"stage": "", "kind": ALREADY_DURABLE, "message": ""})
             elif (chunk := next(chunks, None)) is not None:
+                failure = chunk["error"][0].as_py()
                 yield chunk
+            elif failure is not None:
+                yield from self._refuse(_chunk_of(span, ends), failure)
         yield from chunks
+
+    def _has_chunks(self, row: pa.Table) -> bool:
+        """Return whether a row is a span, which names its chunks."""
+        return self._pool.stages[0].splits and "durable" in row.column_names
+
+    def _refuse_all(self, row: pa.Table, error: dict[str, str]) -> Iterator[pa.Table]:
+        """Yield the row with its error, a span once for each of its chunks. Ray drops as many rows as an earlier
+        attempt has yielded, and the error must not be among them."""
+        span = row.to_pylist()[0]
+        for each in [_chunk_of(span, ends) for ends in _chunks_left(span)] if self._has_chunks(row) else [row]:
+            yield from self._refuse(each, error)
 
     def _extend(self, row: pa.Table, stages: list[tuple[Stage, Core]]) -> pa.Table:
         for stage, core in stages:
-            started = time.perf_counter()
+            started = self._clock.read()
             added = blank(stage.adds, 1)
             if not row["error"][0].is_valid:
                 try:
@@ -223,8 +273,8 @@ class Worker:
         return row
 
     def _charge(self, row: pa.Table, stage: str, started: float) -> pa.Table:
-        """Add the time since `started` to the timings of the row."""
-        elapsed = time.perf_counter() - started
+        """Add the time since `started` to the timings of the row: its share, if the worker has several rows."""
+        elapsed = self._clock.read() - started
         spent = {"stage": stage, "seconds": elapsed, "gpu_seconds": elapsed * self._pool.resources.num_gpus}
         return _with(row, "timings", [*(row["timings"][0].as_py() or []), spent])
 
@@ -244,27 +294,21 @@ class Worker:
         yield refused
 
 
-class _Watchdog:
-    """Ends this process when a chunk takes longer than the deadline. Nothing else stops native code that hangs."""
+def _end_process(kind: str, message: str) -> None:
+    """End this process, whatever its threads do. Its rows are repeated."""
+    journal.note("worker_ended", "error", kind=kind, message=message)
+    journal.flush_before_death()
+    os._exit(1)
 
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._timer: threading.Timer | None = None
 
-    def __enter__(self) -> None:
-        self._timer = threading.Timer(self._deadline_s, self._end)
-        self._timer.daemon = True
-        self._timer.start()
+def _chunks_left(span: Mapping[str, Any]) -> list[ChunkSpan]:
+    """Return the chunks of a span that another run has not made durable."""
+    return [ends for ends in pairwise((*span["borders"], span["end_cell"])) if ends[0] not in span["durable"]]
 
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
-    def _end(self) -> None:
-        message = f"the chunk takes longer than {self._deadline_s:g} s, so its worker ends itself"
-        journal.note("worker_ended", "error", kind="Deadline", message=message)
-        journal.flush_before_death()
-        os._exit(1)
+def _chunk_of(span: Mapping[str, Any], ends: ChunkSpan) -> pa.Table:
+    """Return the row of one chunk of a span that names nothing else."""
+    return pa.table({"video_id": [span["video_id"]], "first_cell": [ends[0]], "end_cell": [ends[1]]})
 
 
 def _next_of(chunks: Iterator[pa.Table], stage: str) -> pa.Table | None:

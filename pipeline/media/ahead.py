@@ -1,5 +1,6 @@
 """Work ahead of a consumer in a thread."""
 
+import contextvars
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ Item = TypeVar("Item")
 
 def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """Pull `items` in a thread, up to `depth` ahead of the consumer. An error that they raise is raised here, in its
-    place.
+    place. The thread has the caller's context variables.
 
     Closing this generator early ends the thread, and closes `items` inside it, before it returns.
     """
@@ -31,7 +32,8 @@ def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             if hasattr(iterator, "close"):
                 iterator.close()  # type: ignore[attr-defined]
 
-    puller = threading.Thread(target=pull, name="decode-ahead", daemon=True)
+    context = contextvars.copy_context()
+    puller = threading.Thread(target=context.run, args=(pull,), name="decode-ahead", daemon=True)
     puller.start()
     try:
         while True:

@@ -2,17 +2,25 @@
 
 On a CPU the function simply runs. On a card, each shape has memory of its own. After a few batches its kernels are
 captured as a CUDA graph, which starts them all at once. A graph replays the same kernels, so the bits stay the same.
+Where several spans share a process, an executor fills the batches from all of them.
 """
 
 import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+
+from pipeline.errors import CardError
+from pipeline.models.executor import Executor, Lane, Write
 
 Forward = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
 
@@ -21,6 +29,17 @@ MOST_SHAPES = 4
 EAGER_BATCHES = 3
 """Batches of a shape before its graph is captured. They choose the kernels, which the graph then holds. A shape that is
 seldom used, such as that of a single picture, is not worth a graph."""
+_executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
+
+
+@contextmanager
+def run_by(executor: Executor | None) -> Iterator[None]:
+    """Let `executor` run the batches of every network that is loaded in the block. None: each caller runs its own."""
+    before = _executor.set(executor)
+    try:
+        yield
+    finally:
+        _executor.reset(before)
 
 
 class Batches:
@@ -30,6 +49,7 @@ class Batches:
     keep: returns the tensors besides weights and inputs that the last forward pass read, for example anchors. A graph
         reads them where they were, so they must stay.
     graphs: whether to capture graphs on a card. Without them the bits are the same, and small networks are slower.
+    padding: value of the samples that fill a batch up.
     """
 
     def __init__(
@@ -39,63 +59,106 @@ class Batches:
         device: str | torch.device,
         keep: Callable[[], Any] | None = None,
         graphs: bool = True,
+        padding: int = 0,
     ) -> None:
         self._forward = forward
         self._device = torch.device(device)
         self._keep = keep
-        self._shapes: OrderedDict[tuple[Any, ...], _Batch] = OrderedDict()
+        self._padding = padding
+        self._shapes: OrderedDict[tuple[Any, ...], tuple[_Batch, Lane]] = OrderedDict()
+        self._shapes_lock = threading.Lock()
+        self._executor = _executor.get()
         self.graphs = graphs
 
-    def run(
-        self, shape: Sequence[int], dtype: DTypeLike, write: Callable[[NDArray[Any]], None], count: int
-    ) -> list[NDArray[Any]]:
-        """Run one batch, and return the first `count` rows of each output, floats as float32.
+    def run(self, shape: Sequence[int], dtype: DTypeLike, write: Write, count: int) -> list[NDArray[Any]]:
+        """Run up to a batch of samples. Return `count` rows of each output, floats as float32.
 
-        write: writes the whole batch into an array of `shape` and `dtype`, which holds an earlier batch.
+        shape: of a batch.
+        write: writes samples into the given rows of a batch, which hold older ones. An executor may call it several
+            times, for rows of several batches.
+        count: number of samples, at most shape[0].
         """
-        key = (*shape, np.dtype(dtype))
-        batch = self._shapes.pop(key, None) or _Batch(shape, dtype, self._device)
-        self._shapes[key] = batch
-        if len(self._shapes) > MOST_SHAPES:
-            self._shapes.popitem(last=False)
-        write(batch.host)
-        with torch.inference_mode():
-            return batch.run(self._forward, self._keep, count, graphs=self.graphs)
+        batch, lane = self._of_shape(shape, dtype)
+        if self._executor is not None:
+            return self._executor.run(lane, write, count)
+        write(batch.memory[:count], 0)
+        return lane.run(batch.memory, count)
 
     @property
     def num_graphs(self) -> int:
         """Return the number of shapes that run as graphs."""
-        return sum(batch.has_graph for batch in self._shapes.values())
+        return sum(batch.has_graph for batch, _ in self._shapes.values())
+
+    def _of_shape(self, shape: Sequence[int], dtype: DTypeLike) -> "tuple[_Batch, Lane]":
+        key = (*shape, np.dtype(dtype))
+        with self._shapes_lock:
+            both = self._shapes.pop(key, None)
+            if both is None:
+                batch = _Batch(shape, dtype, self._device)
+                both = batch, Lane(shape[0], batch.new_memory, partial(self._run, batch))
+            self._shapes[key] = both
+            if len(self._shapes) > MOST_SHAPES:
+                self._shapes.popitem(last=False)
+        return both
+
+    def _run(self, batch: "_Batch", memory: NDArray[Any], count: int) -> list[NDArray[Any]]:
+        memory[count:] = self._padding
+        with torch.inference_mode():
+            return batch.run(self._forward, self._keep, memory, count, graphs=self.graphs)
 
 
 class _Batch:
-    """The memory and the graph of one shape.
-
-    host: the batch in memory of the host.
-    """
+    """The memory and the graph of one shape."""
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> None:
-        self._is_on_card = is_card(device)
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        self._staged = _staged(tuple(shape), kind) if self._is_on_card else torch.empty(tuple(shape), dtype=kind)
-        self.host: NDArray[Any] = self._staged.numpy()
-        self._inputs = torch.empty_like(self._staged, device=device) if self._is_on_card else self._staged
+        self._shape, self._kind = tuple(shape), torch.from_numpy(np.empty(0, dtype)).dtype
+        self._device, self._is_on_card = device, is_card(device)
+        self._tensors: dict[int, Tensor] = {}
+        self._inputs: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[Tensor, ...] = ()
         self._kept: Any = None
         self._down: list[Tensor] = []
         self._num_eager = 0
 
+    @cached_property
+    def memory(self) -> NDArray[Any]:
+        """A batch in memory of the host, for a caller that runs one after the other."""
+        return self.new_memory()
+
     @property
     def has_graph(self) -> bool:
         return self._graph is not None
 
-    def run(self, forward: Forward, keep: Callable[[], Any] | None, count: int, *, graphs: bool) -> list[NDArray[Any]]:
+    def new_memory(self) -> NDArray[Any]:
+        """Return memory of the host for a batch."""
+        tensor = (_staged if self._is_on_card else torch.empty)(self._shape, dtype=self._kind)
+        memory = tensor.numpy()
+        self._tensors[memory.ctypes.data] = tensor
+        return memory
+
+    def run(
+        self, forward: Forward, keep: Callable[[], Any] | None, memory: NDArray[Any], count: int, *, graphs: bool
+    ) -> list[NDArray[Any]]:
+        """Run the batch in `memory`, which `new_memory` returned."""
+        staged = self._tensors[memory.ctypes.data]
         if not self._is_on_card:
-            return [output[:count].numpy() for output in _plain(forward(self._inputs))]
+            return [output[:count].numpy() for output in _plain(forward(staged))]
+        try:
+            return self._run_on_card(forward, keep, staged, count, graphs=graphs)
+        except RuntimeError as error:
+            if "CUDA error" in str(error):
+                raise CardError(str(error).splitlines()[0]) from error
+            raise
+
+    def _run_on_card(
+        self, forward: Forward, keep: Callable[[], Any] | None, staged: Tensor, count: int, *, graphs: bool
+    ) -> list[NDArray[Any]]:
+        if self._inputs is None:
+            self._inputs = torch.empty_like(staged, device=self._device)
         if graphs and self._graph is None and self._num_eager == EAGER_BATCHES:
-            self._capture(forward, keep)
-        self._inputs.copy_(self._staged, non_blocking=True)
+            self._capture(forward, keep, self._inputs)
+        self._inputs.copy_(staged, non_blocking=True)
         if graphs and self._graph is not None:
             self._graph.replay()
             outputs = self._outputs
@@ -108,17 +171,17 @@ class _Batch:
         torch.cuda.current_stream().synchronize()
         return [host[:count].numpy().copy() for host in self._down]
 
-    def _capture(self, forward: Forward, keep: Callable[[], Any] | None) -> None:
+    def _capture(self, forward: Forward, keep: Callable[[], Any] | None, inputs: Tensor) -> None:
         self._num_eager += 1  # a failure is not repeated
         graph = torch.cuda.CUDAGraph()
         try:
             # In the strict mode, an allocation by another thread of this process would end the capture.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                outputs = _plain(forward(self._inputs))
+                outputs = _plain(forward(inputs))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             logging.getLogger(__name__).warning(
-                "no CUDA graph for batches of %s, so they run slower: %s", tuple(self._inputs.shape), reason
+                "no CUDA graph for batches of %s, so they run slower: %s", tuple(inputs.shape), reason
             )
             return
         self._graph, self._outputs, self._kept = graph, outputs, keep() if keep else None

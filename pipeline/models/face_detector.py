@@ -5,6 +5,7 @@ the crop's pixels, best first. The result for a crop depends on that crop alone.
 border.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -181,12 +182,13 @@ def load_retinaface_mobile(
 class Mtcnn:
     """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises.
 
-    It takes one crop per call, because its later networks pool the proposals of a batch.
+    It takes one crop per call, because its later networks pool the proposals of a batch. Threads take turns.
     """
 
     def __init__(self, *, input_px: int, min_score: float, device: str, **_: object) -> None:
         # The package loads its own files, which the registry has verified.
         self._network = MTCNN(thresholds=[0.6, 0.7, min_score], keep_all=True, device=torch.device(device)).eval()
+        self._turn = threading.Lock()
         self._input_px = input_px
         self._min_score = min_score
 
@@ -195,7 +197,8 @@ class Mtcnn:
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = _fit(crop, self._input_px)
-        raw = self._network.detect(canvas, landmarks=True)
+        with self._turn:
+            raw = self._network.detect(canvas, landmarks=True)
         if raw[0] is None:
             return NO_FACES
         boxes, scores, landmarks = (np.asarray(array, np.float32) for array in raw)
@@ -203,30 +206,42 @@ class Mtcnn:
 
 
 class Yunet:
-    """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop per call."""
+    """YuNet (Wu et al., 2023) through OpenCV. BGR, 0..255, no mean. One crop per call.
+
+    OpenCV's network must not be called by two threads at once, so each thread has its own.
+    """
 
     def __init__(self, path: Path, *, input_px: int, min_score: float, **_: object) -> None:
+        self._path = path
+        self._input_px = input_px
+        self._min_score = min_score
+        self._of_thread = threading.local()
         try:
-            self._network = cv2.FaceDetectorYN.create(str(path), "", (input_px, input_px), min_score, NMS_IOU)
+            self._of_thread.network = self._load()
         except cv2.error as error:
             raise UserError(
                 f"weights {path} are no YuNet that OpenCV can read ({error.err}); "
                 "fetch them again with `rollcall weights pull`"
             ) from None
-        self._input_px = input_px
-        self._min_score = min_score
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
         return [self._find(crop) for crop in crops]
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = _fit(crop, self._input_px)
-        _, rows = self._network.detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        network = getattr(self._of_thread, "network", None)
+        if network is None:
+            network = self._of_thread.network = self._load()
+        _, rows = network.detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
         if rows is None:
             return NO_FACES
         faces = np.asarray(rows, np.float32)
         boxes = np.hstack([faces[:, :2], faces[:, :2] + faces[:, 2:4]])
         return _faces((boxes, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
+
+    def _load(self) -> cv2.FaceDetectorYN:
+        size = (self._input_px, self._input_px)
+        return cv2.FaceDetectorYN.create(str(self._path), "", size, self._min_score, NMS_IOU)
 
 
 class YoloFace:

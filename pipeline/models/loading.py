@@ -1,6 +1,7 @@
 """Load the models that a configuration names onto the chosen device. Only verified bytes are loaded."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -22,12 +23,17 @@ from pipeline.interfaces import (
     FaceRestorer,
     PersonDetector,
 )
+from pipeline.models.batches import run_by
+from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
 from pipeline.weights import Registry
 from pipeline.weights.kinds import KINDS, kinds_of
 
 WHOLE = "path"
 """Part name of a model that is a single file."""
+PATIENCE_S = {"cpu": 1.0, "cuda": 0.004}
+"""Device -> seconds that a batch waits for more samples. On a CPU a batch that is not full costs as much as a full one.
+A card that has nothing else to do loses nothing."""
 
 
 def load_model(kind: str, files: Mapping[str, Path], **settings: Any) -> Any:
@@ -79,9 +85,13 @@ def load_face_detector(
 
 
 class Loader:
-    """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda."""
+    """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda.
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    num_spans: greatest number of threads that call the models at the same time.
+    executor: fills the batches of the models from several threads. None if there is only one.
+    """
+
+    def __init__(self, config: Config, registry: Registry, num_spans: int = 1) -> None:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
         if config.compute.device == "cuda" and config.compute.card != card():
@@ -97,6 +107,9 @@ class Loader:
         self._registry = registry
         self._device = config.compute.device
         self._half = config.compute.precision == "auto" and self._device == "cuda"
+        # OpenMP keeps the number of threads for each thread that calls it.
+        begin = partial(torch.set_num_threads, config.compute.threads)
+        self.executor = Executor(begin, patience_s=PATIENCE_S[self._device]) if num_spans > 1 else None
 
     def person_detector(self) -> PersonDetector:
         """Load the detector of people."""
@@ -149,7 +162,8 @@ class Loader:
             return None
         kind = self._registry.entry(chosen.estimator).kind
         files = self._files(chosen.estimator)
-        return load_estimator(kind, files, batch=chosen.batch, device=self._device, half=self._half)
+        with run_by(self.executor):
+            return load_estimator(kind, files, batch=chosen.batch, device=self._device, half=self._half)
 
     def face_embedder(self) -> FaceEmbedder | None:
         """Load the embedder of faces, or return None if there is none."""
@@ -157,19 +171,21 @@ class Loader:
         return None if chosen.face_embedding is None else self._load(chosen.face_embedding, batch=chosen.batch)
 
     def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
-        return load_face_detector(
-            self._registry.entry(name).kind,
-            self._files(name),
-            input_px=input_px,
-            batch=batch,
-            min_score=min_score,
-            device=self._device,
-            half=self._half,
-        )
+        with run_by(self.executor):
+            return load_face_detector(
+                self._registry.entry(name).kind,
+                self._files(name),
+                input_px=input_px,
+                batch=batch,
+                min_score=min_score,
+                device=self._device,
+                half=self._half,
+            )
 
     def _load(self, name: str, **settings: Any) -> Any:
         kind = self._registry.entry(name).kind
-        return load_model(kind, self._files(name), device=self._device, half=self._half, **settings)
+        with run_by(self.executor):
+            return load_model(kind, self._files(name), device=self._device, half=self._half, **settings)
 
     def _files(self, name: str) -> Mapping[str, Path]:
         parts = self._registry.entry(name).parts or {WHOLE: name}

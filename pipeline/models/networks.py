@@ -174,9 +174,8 @@ class Runner:
         for start in range(0, len(inputs), self._batch):
             some = inputs[start : start + self._batch]
 
-            def write(padded: NDArray[Any], some: NDArray[Any] = some) -> None:
-                padded[: len(some)] = some
-                padded[len(some) :] = 0
+            def write(samples: NDArray[Any], first: int, some: NDArray[Any] = some) -> None:
+                samples[:] = some[first : first + len(samples)]
 
             outputs.append(self.batches.run((self._batch, *inputs.shape[1:]), inputs.dtype, write, len(some)))
         return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))

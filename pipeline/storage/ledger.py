@@ -2,7 +2,8 @@
 
     _work/VIDEO/observed-KEY/FIRST-END.parquet    frame times, cut features, boxes, body embeddings
     _work/VIDEO/enriched-KEY/FIRST-END.parquet    faces and their estimates
-    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began attempt N, on the node that the file names
+    _work/VIDEO/attempts/RUN.POOL.FIRST.N         a worker began attempt N, on the node that the file names, and maybe
+                                                  beside other chunks
     _work/loading/attempts/RUN.POOL.WORKER.N      a worker began to load its models for the Nth time
     _work/sequences/VIDEO.parquet                 rows.SUMMARY of a published video, for the files that follow it
     _work/VIDEO/tracked/PART.N.rows               boxes of tracks, while the video is reduced
@@ -29,6 +30,7 @@ WORK = "_work"
 SUMMARIES = f"{WORK}/sequences"
 LOADING = "loading"
 TRACKED = "tracked"
+BESIDE_OTHERS = "beside-others"
 ChunkSpan = tuple[int, int]
 """[first cell, end cell). The end is -1 if the chunk reaches the end of the video."""
 
@@ -74,6 +76,18 @@ class Objects:
         by_folder = self.chunks.get(video_id, {})
         observed, enriched = (by_folder.get(name, set()) for name in keys.folders)
         return sorted(observed & enriched)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mark of an attempt.
+
+    node: id of the machine of the worker. Empty where that is not known.
+    is_beside_others: whether the worker could work on other chunks at the same time.
+    """
+
+    node: str = ""
+    is_beside_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,33 +154,43 @@ class Ledger:
 
         first_cell: names the work within `video_id`. node: id of the machine of the worker.
         """
-        prefix = f"{WORK}/{video_id}/attempts/"
-        mine = f"{prefix}{run_id}.{pool}.{first_cell}."
-        if self._marks_first(f"{mine}1", node):
+        mine, content = f"{_marks(video_id)}/{run_id}.{pool}.{first_cell}.", _mark(node)
+        if self._marks_first(f"{mine}1", content):
             return 1
-        number = 1 + sum(name.startswith(mine) for name in self.store.names(prefix.rstrip("/")))
-        self.store.put(f"{mine}{number}", _mark(node))
+        number = 1 + sum(name.startswith(mine) for name in self.store.names(_marks(video_id)))
+        self.store.put(f"{mine}{number}", content)
         return number
 
-    def places_of_attempts(
+    def begin_first_attempt(self, video_id: str, run_id: str, pool: str, first_cell: int, node: str = "") -> bool:
+        """Mark an attempt beside other chunks, if it is the first one. Return whether it is."""
+        mine, content = f"{_marks(video_id)}/{run_id}.{pool}.{first_cell}.", _mark(node, BESIDE_OTHERS)
+        if self._marks_first(f"{mine}1", content):
+            return True
+        if any(name.startswith(mine) for name in self.store.names(_marks(video_id))):
+            return False
+        self.store.put(f"{mine}1", content)
+        return True
+
+    def marks_of_attempts(
         self, video_id: str, run_id: str, pool: str, first_cell: int | str, number: int
-    ) -> list[str]:
-        """Return the node of each attempt from 1 to `number`. It is empty where that is not known."""
-        places = []
+    ) -> list[Mark]:
+        """Return the mark of each attempt from 1 to `number`."""
+        marks = []
         for n in range(1, number + 1):
             with suppress(FileNotFoundError):
-                mark = self.store.read(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
-                places.append(mark.decode().partition(" ")[2])
+                content = self.store.read(f"{_marks(video_id)}/{run_id}.{pool}.{first_cell}.{n}")
+                _, node, *rest = content.decode().split(" ")
+                marks.append(Mark(node, BESIDE_OTHERS in rest))
                 continue
-            places.append("")
-        return places
+            marks.append(Mark())
+        return marks
 
-    def _marks_first(self, name: str, node: str) -> bool:
+    def _marks_first(self, name: str, mark: bytes) -> bool:
         """Return whether this is the first attempt, and mark it. This spares the list of the marks.
 
         It needs an object store that refuses to replace an object, as the lease has found out.
         """
-        guard, mark = self.store.guard, _mark(node)
+        guard = self.store.guard
         if self.store.is_local or guard is None or guard.strength not in ("full", "create-only"):
             return False
         with suppress(FileNotFoundError):
@@ -176,15 +200,15 @@ class Ledger:
 
     def take_back_attempt(self, video_id: str, run_id: str, pool: str) -> None:
         """Remove the mark of the last attempt of a pool, if its worker ended for a reason other than the work."""
-        prefix = f"{WORK}/{video_id}/attempts/{run_id}.{pool}."
-        marks = [name.rsplit(".", 1) for name in self.store.names(f"{WORK}/{video_id}/attempts") if prefix in name]
+        prefix = f"{_marks(video_id)}/{run_id}.{pool}."
+        marks = [name.rsplit(".", 1) for name in self.store.names(_marks(video_id)) if prefix in name]
         if marks:
             self.store.delete(".".join(max(marks, key=lambda mark: int(mark[1]))))
 
     def end_attempts(self, video_id: str, run_id: str, pool: str, first_cell: int | str, number: int) -> None:
         """Remove the marks of attempts 1 to `number` at a chunk."""
         for n in range(1, number + 1):
-            self.store.delete(f"{WORK}/{video_id}/attempts/{run_id}.{pool}.{first_cell}.{n}")
+            self.store.delete(f"{_marks(video_id)}/{run_id}.{pool}.{first_cell}.{n}")
 
     def _name(self, video_id: str, kind: str, span: ChunkSpan) -> str:
         folder = self.keys.folders[kind == "enriched"]
@@ -196,9 +220,14 @@ class Ledger:
         return pq.ParquetFile(io.BytesIO(content)).read(columns=list(columns), use_threads=False)
 
 
-def _mark(node: str) -> bytes:
-    """Return the content of a mark: a text that no other mark has, and the node."""
-    return f"{uuid.uuid4().hex} {node}".encode()
+def _marks(video_id: str) -> str:
+    """Return the name of the folder of the marks of a video."""
+    return f"{WORK}/{video_id}/attempts"
+
+
+def _mark(node: str, *more: str) -> bytes:
+    """Return the content of a mark: a text that no other mark has, the node, and more words."""
+    return " ".join((uuid.uuid4().hex, node, *more)).encode()
 
 
 def is_whole(chunks: Sequence[ChunkSpan]) -> bool:

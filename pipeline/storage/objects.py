@@ -1,10 +1,13 @@
 """Requests to S3 that fsspec makes only together with others: lists of keys, the test for one key, and its copy."""
 
-from collections.abc import Callable, Iterator, Sequence
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 DIGITS = "0123456789abcdef"
 THREADS = 64
 """Number of requests at a time. It is also the number of connections (places.CONFIG_OF_S3)."""
@@ -44,9 +47,16 @@ def _list(fs: Any, bucket: str, prefix: str, reach: Reach) -> list[Object]:
         return [*objects, *_further_pages(ask, answer)]
     last = objects[-1]["Key"]
     starts = [last, *(start for digit in DIGITS if (start := prefix + digit) > last)]
-    with ThreadPoolExecutor(len(starts)) as threads:
-        ranges = threads.map(lambda ends: list(_range(ask, *ends)), pairwise([*starts, None]))
-        return [*objects, *(entry for part in ranges for entry in part)]
+    borders = zip(starts, [*starts[1:], None], strict=True)
+    ranges = in_threads(lambda ends: list(_range(ask, *ends)), borders, len(starts))
+    return [*objects, *(entry for part in ranges for entry in part)]
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int = THREADS) -> list[Result]:
+    """Return the result of `function` for each item, in order. The threads have the caller's context variables."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(num_threads) as threads:
+        return list(threads.map(lambda item: context.copy().run(function, item), items))
 
 
 def _range(ask: Callable[..., Object], start: str, end: str | None) -> Iterator[Object]:

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -345,8 +344,7 @@ def side_by_side(store: Store, function: Callable[[Item], Result], items: Iterab
     """Return the result of `function` for each item, in order. Requests to an object store wait at the same time."""
     if store.is_local:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(objects.THREADS) as threads:
-        return list(threads.map(function, items))
+    return objects.in_threads(function, items)
 
 
 @contextmanager

@@ -78,6 +78,13 @@ def note_and_sleep(note: Path, seconds: float) -> None:
     time.sleep(seconds)
 
 
+def note_times(folder: Path, seconds: float) -> None:
+    """Take some time for the work, and write down when it began and ended."""
+    began_s = time.time()
+    time.sleep(seconds)
+    (folder / f"{os.getpid()}-{began_s}").write_text(json.dumps([os.getpid(), began_s, time.time()]))
+
+
 class SlowStore(Store):
     """A store whose first writer writes down where it works, and waits there for a while."""
 

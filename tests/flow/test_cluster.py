@@ -223,14 +223,14 @@ def test_the_object_store_fits_where_it_lies(
     monkeypatch.setattr(cluster.os, "access", lambda *_: True)
     if expected is None:
         with pytest.raises(UserError, match="needs 300 MB, and neither /dev/shm nor /disk has them; free some"):
-            cluster._object_store("/disk")
+            cluster._object_store("/disk", cluster.OBJECT_STORE_BYTES)
     else:
-        assert cluster._object_store("/disk") == expected
+        assert cluster._object_store("/disk", cluster.OBJECT_STORE_BYTES) == expected
 
 
 def test_an_object_store_on_disk_is_told(inits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     (calls, said) = inits(None), []
-    monkeypatch.setattr(cluster, "_object_store", lambda folder: (300 * MB, folder))
+    monkeypatch.setattr(cluster, "_object_store", lambda folder, most_bytes: (300 * MB, folder))
     cluster.start_ray(CONFIG, said.append)
     assert "/dev/shm has less than 300 MB" in said[0]
     assert calls[0]["_plasma_directory"] == calls[0]["_temp_dir"]

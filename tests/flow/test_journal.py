@@ -11,6 +11,7 @@ from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.local_engine import WorkerProcess, run
 from pipeline.flow.pools import Maps
+from pipeline.media.ahead import ahead
 from pipeline.storage import event_log, tables
 from pipeline.storage.event_log import EventTarget, Line
 from pipeline.storage.ledger import Keys, Ledger
@@ -193,3 +194,19 @@ def test_the_work_is_named_only_while_it_is_done(
         ("outer", "v", 1, None),
         ("after", None, None, None),
     ]
+
+
+def test_a_thread_that_decodes_ahead_names_the_span_for_which_it_reads(
+    events: EventTarget, lines: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    journal.open_journal(events, "here")
+
+    def read() -> Iterator[int]:
+        journal.note("read")
+        yield 1
+
+    with ThreadPoolExecutor(1) as another, journal.working_on(video="a"):
+        items = ahead(read(), 1)
+        another.submit(journal.working_on(video="b").__enter__).result()
+        next(items)
+    assert lines("event", "video") == [("read", "a")]

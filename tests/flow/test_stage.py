@@ -1,7 +1,12 @@
 """The rules of the adapter, without Ray. The worker is made directly."""
 
 import errno
+import os
+import threading
+import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.errors import DataError, MachineError, PassingError
+from pipeline.errors import CardError, DataError, MachineError, PassingError
 from pipeline.flow import loading
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
@@ -24,9 +29,9 @@ A, B = pa.schema([("a", pa.int64())]), pa.schema([("b", pa.int64())])
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worker]:
     monkeypatch.setattr(loading, "LONGEST_WAIT_S", 0)
     limits = Limits(ledger=Ledger(Store(str(tmp_path)), Keys("o", "e")), run_id="run", max_attempts=2, deadline_s=60)
-    resources = Resources(num_cpus=1, num_gpus=0.5, min_workers=1, max_workers=1)
 
-    def made(*stages: Stage, nodes: Any = None) -> Worker:
+    def made(*stages: Stage, nodes: Any = None, spans: int = 1) -> Worker:
+        resources = Resources(num_cpus=1, num_gpus=0.5, min_workers=1, max_workers=1, spans=spans)
         return Worker(PoolOfStages(name="pool", stages=stages, resources=resources, limits=limits), nodes)
 
     return made
@@ -286,3 +291,110 @@ def test_a_second_attempt_at_a_span_runs_no_model_on_a_durable_chunk(
         (3, None, 3),
     ]
     assert (asked[-1], worked) == ([1, 0, 2], [3])
+
+
+def of_video(name: str) -> pa.Table:
+    row = chunk(a=1)
+    return row.set_column(row.column_names.index("video_id"), "video_id", pa.array([name]))
+
+
+def test_rows_that_die_beside_each_other_are_hardly_charged_and_repeated_alone(make: Callable[..., Worker]) -> None:
+    """v kills every worker. It is given up after the death beside others and as many alone as are allowed. w is neither
+    lost nor blamed."""
+    together, at_work = threading.Barrier(2), list[str]()
+    most = [0]
+
+    def core(table: pa.Table) -> pa.Table:
+        at_work.append(table["video_id"][0].as_py())
+        most[0] = max(most[0], len(at_work))
+        try:
+            if not together.broken and together.parties == 2:
+                together.wait(20)
+            if table["video_id"][0].as_py() == "v" or most[0] == 2:
+                raise SystemExit  # acts like a death, because the mark of the attempt stays
+            return pa.table({"b": [1]})
+        finally:
+            at_work.pop()
+
+    def run(worker: Worker, name: str) -> Any:
+        try:
+            return list(worker(of_video(name)))
+        except SystemExit:
+            return "died"
+
+    needs = pa.schema([rows.CHUNK.field("video_id"), *A])
+    with ThreadPoolExecutor(2) as threads:
+        worker = make(stage("s", core, needs, B), spans=2)
+        assert list(threads.map(partial(run, worker), "vw")) == ["died", "died"]
+        assert most == [2]
+        together.abort()
+        for expected in ("died", "died", "given up"):
+            most[0] = 0
+            worker = make(stage("s", core, needs, B), spans=2)
+            v, w = threads.map(partial(run, worker), "vw")
+            if expected == "died":
+                assert v == "died"
+            else:
+                (row,) = v
+                message = row["error"][0].as_py()["message"]
+                assert message.startswith("its worker died 3 times, 1 of them beside other chunks (")
+            (row,) = w
+            assert (row["error"][0].as_py(), row["attempts"].to_pylist()) == (None, [1])
+            assert most[0] <= 1
+
+
+def test_rows_of_one_worker_share_its_seconds(make: Callable[..., Worker]) -> None:
+    together = threading.Barrier(4)
+
+    def core(table: pa.Table) -> pa.Table:
+        together.wait(20)
+        time.sleep(0.2)
+        together.wait(20)
+        return pa.table({"b": [1]})
+
+    worker = make(stage("s", core, A, B), spans=4)
+    began = time.perf_counter()
+    with ThreadPoolExecutor(4) as threads:
+        rows_out = list(threads.map(lambda name: next(worker(of_video(name))), "vwxy"))
+    elapsed = time.perf_counter() - began
+    spent = [timing for row in rows_out for timing in row["timings"][0].as_py()]
+    assert 0.2 <= sum(timing["seconds"] for timing in spent) <= elapsed
+    assert sum(timing["gpu_seconds"] for timing in spent) == sum(timing["seconds"] for timing in spent) / 2
+
+
+def test_a_card_that_fails_ends_the_process(make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def core(table: pa.Table) -> pa.Table:
+        raise CardError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(CardError):
+        list(make(stage("s", core, A, B))(chunk(a=1)))
+    assert ended == [1]
+
+
+@pytest.mark.parametrize("ends_by", ["death", "fault"])
+def test_the_failure_of_a_span_comes_after_as_many_rows_as_an_earlier_attempt_has_yielded(
+    make: Callable[..., Worker], ends_by: str
+) -> None:
+    """Ray drops by number what it has already. Three chunks have been yielded before the first death."""
+    attempts = [0]
+
+    def core(row: pa.Table) -> Iterator[pa.Table]:
+        attempts[0] += 1
+        for number in range(3):
+            if attempts[0] > 1 and ends_by == "fault":
+                raise DataError("the file is gone")
+            yield chunk(a=number)
+        raise SystemExit
+
+    worker = make(stage("split", core, BORDERED, A, splits=True))
+    span = {"video_id": "v", "first_cell": 0, "end_cell": -1, "borders": [0, 1, 2, 3], "durable": []}
+    row = pa.Table.from_pylist([span], BORDERED)
+    for _ in range(2 if ends_by == "death" else 1):
+        with pytest.raises(SystemExit):
+            list(worker(row))
+    out = [table.to_pylist()[0] for table in worker(row)]
+    assert len(out) == 4
+    assert {each["error"]["kind"] for each in out} == {"WorkerDied" if ends_by == "death" else "DataError"}

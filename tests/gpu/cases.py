@@ -46,9 +46,8 @@ class Case:
     def run(self, samples: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """Run up to a batch of samples, padded with black."""
 
-        def write(batch: NDArray[Any]) -> None:
-            batch[: len(samples)] = samples
-            batch[len(samples) :] = 0
+        def write(rows: NDArray[Any], first: int) -> None:
+            rows[:] = samples[first : first + len(rows)]
 
         return self.batches.run(self.shape, np.uint8, write, len(samples))
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.errors import CardError
 from pipeline.models import batches
-from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches
+from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches, run_by
+from pipeline.models.executor import Executor
 
 
 class Doubling:
@@ -55,9 +58,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(here: Batches, samples: NDArray[np.uint8], size: int = 4) -> list[NDArray[Any]]:
-    def write(batch: NDArray[Any]) -> None:
-        batch[: len(samples)] = samples
-        batch[len(samples) :] = 0
+    def write(rows: NDArray[Any], first: int) -> None:
+        rows[:] = samples[first : first + len(rows)]
 
     return here.run((size, 3), np.uint8, write, len(samples))
 
@@ -115,3 +117,30 @@ def test_a_network_that_cannot_be_captured_runs_without_a_graph_and_says_so_once
     assert [record.message for record in caplog.records] == [
         "no CUDA graph for batches of (4, 3), so they run slower: operation not permitted when stream is capturing"
     ]
+
+
+def test_threads_fill_the_batches_of_one_network_together(card: list[str]) -> None:
+    """The same rows come back as without an executor, on a card with its graphs too."""
+    samples = np.random.default_rng(0).integers(0, 100, (60, 3), np.uint8)
+    executor, network = Executor(patience_s=1), Doubling()
+    with run_by(executor):
+        here = Batches(network, device="cpu", graphs=False)
+    parts = [samples[start : start + 3] for start in range(0, 60, 3)]
+
+    def bring(part: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        with executor.working():
+            return run(here, part)
+
+    with ThreadPoolExecutor(5) as threads:
+        outputs = list(threads.map(bring, parts))
+    assert_array_equal(np.concatenate([doubled for doubled, _ in outputs]), samples * 2.0)
+    assert_array_equal(np.concatenate([sums for _, sums in outputs]), samples.sum(axis=1))
+    assert network.calls < len(parts)
+
+
+def test_a_card_that_takes_no_more_work_is_named(card: list[str]) -> None:
+    def fail(inputs: Tensor) -> Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
+
+    with pytest.raises(CardError, match=r"CUDA error: an illegal memory access was encountered$"):
+        run(Batches(fail, device="cpu"), np.ones((1, 3), np.uint8))
