@@ -21,6 +21,7 @@ from jobs.shared.run_json import new_run_id
 from pipeline.config import load
 from pipeline.errors import DataError, UserError
 from pipeline.exports.coco import write_coco
+from pipeline.exports.estimates import write_estimates_csv
 from pipeline.exports.line_counts import count_lines
 from pipeline.exports.mot import write_mot
 from pipeline.exports.people import FinishedVideo, People
@@ -42,6 +43,7 @@ class Format(StrEnum):
     CSV = "csv"
     COCO = "coco"
     MOT = "mot"
+    ESTIMATES = "estimates"
     SRT = "srt"
     VTT = "vtt"
     XLSX = "xlsx"
@@ -83,8 +85,9 @@ def export(
         Format,
         typer.Option(
             "--format",
-            help="csv: a line per person. coco: boxes as JSON. mot: boxes as MOT text. srt, vtt: subtitles of who is "
-            "in the picture. xlsx: a workbook with a sheet per day. csv and xlsx are one file; these others are one "
+            help="csv: a line per person. estimates: a line per tracklet and minute, as CSV. coco: boxes as JSON. mot: "
+            "boxes as MOT text. srt, vtt: subtitles of who is in the picture. xlsx: a workbook with a sheet per day. "
+            "csv, estimates and xlsx are one file; these others are one "
             "per source, named as its CSV. pictures: body and face of each person from the sources, only with "
             "biometrics.keep.",
         ),
@@ -207,6 +210,11 @@ def _csv(request: Request) -> Files:
     return {place: partial(write_people_csv, request.index.store, place, request.people, request.zone)}
 
 
+def _estimates(request: Request) -> Files:
+    place = f"{request.folder}/estimates.csv"
+    return {place: partial(write_estimates_csv, request.index, place, request.people)}
+
+
 def _xlsx(request: Request) -> Files:
     place = f"{request.folder}/persons.xlsx"
 
@@ -219,6 +227,7 @@ def _xlsx(request: Request) -> Files:
 
 WRITERS: Mapping[Format, Callable[[Request], Files]] = {
     Format.CSV: _csv,
+    Format.ESTIMATES: _estimates,
     Format.COCO: partial(_per_source, ".json", _coco),
     Format.MOT: partial(_per_source, ".txt", _mot),
     Format.SRT: partial(_per_source, ".srt", _srt),

@@ -12,7 +12,7 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
-from jobs.shared.checks import check_tracking, decide_device
+from jobs.shared.checks import check_tracking, decide_device, place_of_output
 from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.config import Config, load
 from pipeline.media.probe import Probe
@@ -65,7 +65,7 @@ class Line:
 @app.command()
 def plan(
     sources: Sources,
-    output: Output,
+    output: Output = None,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -74,7 +74,7 @@ def plan(
     """Show what `process` would do with the same arguments: per video what and why, chunks, hours, time and cost."""
     console.say("looking at the sources")
     chosen = load(config or [], settings or [], profile)
-    store = Store(output)
+    store = Store(place_of_output(output, chosen))
     listing = list_aloud(sources, store.uri, sequence)
     registry = Registry.of(chosen, fetch)
     models = registry.models_of(chosen)

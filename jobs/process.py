@@ -9,7 +9,7 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources, WaitLease
-from jobs.shared.checks import verified_models
+from jobs.shared.checks import place_of_output, verified_models
 from jobs.shared.processing import work_through
 from jobs.shared.sources import list_aloud
 from pipeline.config import load
@@ -22,7 +22,7 @@ app = typer.Typer(**PLAIN)
 @app.command()
 def process(
     sources: Sources,
-    output: Output,
+    output: Output = None,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -47,7 +47,7 @@ def process(
     named = {"run.address": address, "run.log": log}
     settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
     chosen = load(config or [], settings, profile)
-    store = Store(output)
+    store = Store(place_of_output(output, chosen))
     listing = list_aloud(sources, store.uri, sequence)
     registry = verified_models(chosen)
     outcome = work_through(

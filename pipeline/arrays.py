@@ -70,11 +70,14 @@ class Estimates:
     ages: (N,) float32 years, rounded to 0.1. nan where there is none.
     age_stds: (N,) float32 years. Expected standard error of each age.
     female_probs: (N,) float32 in [0, 1], rounded to 0.001. nan where there is none.
+    age_dists: (N, 12) float32, rounded to 0.001. Probabilities of the groups of cores.age_dist. None if the estimator
+        has no distribution.
     """
 
     ages: NDArray[np.float32]
     age_stds: NDArray[np.float32]
     female_probs: NDArray[np.float32]
+    age_dists: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

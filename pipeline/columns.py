@@ -52,6 +52,17 @@ def vectors(source: Source, name: str, size: int) -> NDArray[np.float32]:
     return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(-1, size)
 
 
+def vectors_or_nan(source: Source, name: str, size: int) -> NDArray[np.float32]:
+    """Return a column of lists of `size` numbers as (N, size) float32, with nan for null."""
+    column = _column(source, name)
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    numbers = np.full((len(column), size), np.nan, np.float32)
+    given = column.is_valid().to_numpy(zero_copy_only=False)
+    if given.any():
+        numbers[given] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+    return numbers
+
+
 def boxes(source: Source) -> NDArray[np.float32]:
     """Return the column `box` as (N, 4) float32, xyxy."""
     return vectors(source, "box", 4)
@@ -128,6 +139,13 @@ def as_list(structs: pa.Array) -> pa.ListArray:
 def vector_column(numbers: NDArray[np.float32]) -> pa.FixedSizeListArray:
     """Return a column of N lists of fixed size from (N, D) float32 numbers."""
     return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel(), pa.float32()), numbers.shape[1])
+
+
+def vectors_or_null(numbers: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
+    """Return a column of lists of `kind` from (N, D) numbers. Rows of nan become null."""
+    given = np.isfinite(numbers).all(axis=1)
+    places = pa.array(np.where(given, np.cumsum(given) - 1, 0), pa.int64(), mask=~given)
+    return lists(numbers[given]).take(places).cast(kind)
 
 
 def lists(numbers: NDArray[Any]) -> pa.ListArray:

@@ -35,9 +35,11 @@ EXAMPLES = {
     "crossings.lines": "{door: [[0.2, 0.8], [0.6, 0.8]]}",
     "crossings.zones": "{counter: [[0.5, 0.5], [1, 0.5], [1, 1], [0.5, 1]]}",
     "track.options": "{match_thresh: 0.9}",
+    "person.age_groups": "adience",
     "licences.allow": "[MIT, Apache-2.0]",
     "weights.mirror": "s3://bucket/weights",
     "weights.extra": "{mine: {kind: yolo, uri: mine.pt, licence: MIT, sha256: null, note: trained here}}",
+    "run.output": "s3://bucket/results",
     "run.address": "head:6379",
     "run.restore": "{workers: 1, max_workers: 1, cpus: 0.5, gpus: auto}",
     "run.cpu_hour_price": "0.05",
@@ -148,7 +150,7 @@ class Weights(Strict):
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     card: str
-    precision: Literal["auto", "float32"]
+    precision: Literal["auto", "half", "float32"]
     threads: int = Field(ge=1)
 
 
@@ -167,6 +169,7 @@ Price = Annotated[float, Field(ge=0)]
 
 
 class Run(Strict):
+    output: str | None
     engine: Literal["auto", "ray", "local"]
     address: str | None
     observe: ObservePool
@@ -226,7 +229,14 @@ class Config(Strict):
         """Return the same configuration for a given device, with numbers for batches and spans that are `auto`.
 
         card: the card of the device cuda, from models.gpu.card.
+
+        Raises UserError for half precision on a CPU.
         """
+        if device == "cpu" and self.compute.precision == "half":
+            raise UserError(
+                "compute.precision=half needs a GPU, and the models run on the CPU; use compute.precision=auto, "
+                "which is half where there is a GPU"
+            )
         tree = self.plain()
         tree["compute"] |= {"device": device} | ({"card": card} if tree["compute"]["card"] == "auto" else {})
         for key, number in (*AUTO_BATCHES[device].items(), ("run.observe.spans", AUTO_SPANS[device])):

@@ -15,6 +15,8 @@ import pyarrow as pa
 SCHEMA_VERSION = "1"
 
 BOX = pa.list_(pa.float32(), 4)
+AGE_DIST = pa.list_(pa.float32())
+"""The 12 probabilities of the groups of cores.age_dist. Parquet cannot read back null lists of a fixed size."""
 ERROR = pa.struct([("stage", pa.string()), ("kind", pa.string()), ("message", pa.string())])
 TIMING = pa.struct([("stage", pa.string()), ("seconds", pa.float64()), ("gpu_seconds", pa.float64())])
 VECTOR = pa.struct([("codes", pa.binary()), ("scale", pa.float32())])
@@ -115,6 +117,7 @@ FACE = pa.struct(
         ("age", pa.float32()),
         ("age_std", pa.float32()),
         ("female_prob", pa.float32()),
+        ("age_dist", AGE_DIST),
         ("embedding", VECTOR),
     ]
 )
@@ -165,6 +168,7 @@ def blank(schema: pa.Schema, num_rows: int) -> pa.Table:
 # --- published datasets ----------------------------------------------------------------------------------------------
 
 TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+REALS = pa.list_(REAL)
 TIME = pa.timestamp("us", tz="UTC")
 STAGES = pa.list_(pa.struct([("stage", TEXT), ("seconds", REAL), ("gpu_seconds", REAL), ("cost", REAL)]))
 """Working time, GPU time and cost of each stage."""
@@ -210,6 +214,8 @@ _BB = (
     Column("bb_height", REAL, "px", "Height of the box."),
     Column("bb_width", REAL, "px", "Width of the box."),
 )
+_AGE_DIST = "Probabilities of the ages 0–9, 10–19, …, 100–109, and 110 and more."
+_NO_AGE_DIST = "the estimator has no distribution"
 _SEQUENCE_POSITION = "Position of the file in the sequence, from 1."
 
 PUBLISHED: dict[str, Dataset] = {
@@ -308,6 +314,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("age", REAL, "years", "Estimated age.", "not judged, or no estimator"),
         Column("age_std", REAL, "years", "Standard error of the age.", "not judged, or no estimator"),
         Column("female_prob", REAL, "", "Probability of female, 0 to 1.", "not judged, or no estimator"),
+        Column("age_dist", REALS, "", _AGE_DIST, f"not judged, or {_NO_AGE_DIST}"),
     ),
     "persons": _dataset(
         "a person of a video",
@@ -330,6 +337,8 @@ PUBLISHED: dict[str, Dataset] = {
         Column("female_prob", REAL, "", "Probability of female, 0 to 1.", "no gender was estimated"),
         Column("age_why_not", TEXT, "", "Why there is no age: see below.", "there is an age"),
         Column("gender_why_not", TEXT, "", "Why there is no gender: see below.", "gender is M or F"),
+        Column("age_dist", REALS, "", _AGE_DIST, f"there is no age, or {_NO_AGE_DIST}"),
+        Column("age_group", TEXT, "", "Group of the age: `person.age_groups`.", "there is no age, or no such group"),
     ),
     "links": _dataset(
         "a pair of tracklets that was compared",

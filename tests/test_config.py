@@ -218,3 +218,21 @@ def test_the_keys_of_a_cpu_stay_those_of_outputs_that_are_there() -> None:
     names = ("observe.detector.batch", "observe.body.batch", "faces.batch", "compute.device")
     assert [knobs[name] for name in names] == [8, 32, 8, "cpu"]
     assert "compute.card" not in knobs
+
+
+def test_half_precision_is_refused_where_the_models_run_on_a_cpu() -> None:
+    config = load(settings=["compute.precision=half"])
+    assert config.on_device("cuda", "a card").compute.precision == "half"
+    with pytest.raises(UserError, match=r"compute\.precision=half needs a GPU"):
+        config.on_device("cpu")
+
+
+def test_age_groups_are_checked_before_any_work() -> None:
+    assert load(settings=["person.age_groups=adience"]).person.age_groups == "adience"
+    with pytest.raises(UserError, match=r"person\.age_groups age groups must be rising years"):
+        load(settings=["person.age_groups=17-0"])
+
+
+def test_the_profile_for_crowds_counts_people_from_a_score_of_30_percent() -> None:
+    crowd = load(profile="crowd")
+    assert crowd.track.min_score == crowd.candidates.min_score == crowd.track.options["new_track_thresh"] == 0.3

@@ -23,7 +23,9 @@ Settings = Annotated[
 ]
 Profile = Annotated[
     str,
-    typer.Option(help="A profile that comes with Rollcall: starter, models that ship with it, or full, to be fetched."),
+    typer.Option(
+        help="A profile that comes with Rollcall: starter, models that ship with it; full or crowd, fetched models."
+    ),
 ]
 STARTER = "starter"
 Sources = Annotated[
@@ -52,7 +54,10 @@ WaitLease = Annotated[
         "--wait-lease", metavar="SECONDS", min=0, help="How long to wait for another run that holds the output."
     ),
 ]
-Output = Annotated[str, typer.Option(help="A folder, or s3://bucket/prefix.", metavar="URI", show_default=False)]
+Output = Annotated[
+    str | None,
+    typer.Option(help="A folder, or s3://bucket/prefix. Without it, run.output.", metavar="URI", show_default=False),
+]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it, processes of this machine work.")]
 Videos = Annotated[
     list[str] | None,

@@ -21,6 +21,14 @@ def verified_models(config: Config) -> Registry:
     return registry
 
 
+def place_of_output(option: str | None, config: Config) -> str:
+    """Return the output of --output, or else of run.output. Raises UserError if neither names one."""
+    place = option or config.run.output
+    if not place:
+        raise UserError("there is no output; name it with --output URI, or as run.output in the configuration")
+    return place
+
+
 def check_tracking(config: Config) -> None:
     """Raise UserError for a tracker that does not know its options, or that would lack the appearances it compares.
 

@@ -61,6 +61,11 @@ def parse_age_groups(text: str) -> tuple[AgeGroup, ...]:
     return tuple(groups)
 
 
+def read_age_groups(text: str) -> tuple[AgeGroup, ...]:
+    """Return the groups of `adience`, or those that `parse_age_groups` reads. Raises UserError."""
+    return NEAREST_ADIENCE if text == "adience" else parse_age_groups(text)
+
+
 def group_indices(ages: NDArray[np.float64], groups: Sequence[AgeGroup]) -> NDArray[np.int64]:
     """Return the group of each of (N,) ages: (N,) int64. It is -1 for nan, and for an age that is in no group."""
     lows = np.array([group.low for group in groups])

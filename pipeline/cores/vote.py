@@ -13,7 +13,10 @@ import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
+from pipeline.cores.age_dist import pooled
+from pipeline.cores.groups import group_indices, read_age_groups
 from pipeline.cores.ranges import Count, Distance, Share, check
+from pipeline.errors import UserError
 
 Gender = Literal["M", "F", "N"]
 WhyNot = Literal["no face judged", "not asked", "too few faces", "unsure"]
@@ -50,9 +53,15 @@ class PersonParams:
     max_age_interval: Annotated[float, Gt(0)]
     min_gender_prob: Annotated[float, Gt(0.5), Le(1)]
     """More than 0.5, which is a tie."""
+    age_groups: str | None
 
     def __post_init__(self) -> None:
         check(self)
+        if self.age_groups is not None:
+            try:
+                read_age_groups(self.age_groups)
+            except UserError as error:
+                raise ValueError(f"age_groups {error}") from None
 
     def with_analysed(self, num_analysed: int) -> "PersonParams":
         """Return the parameters for a video of `num_analysed` analysed frames, in which no person can have more faces
@@ -75,6 +84,9 @@ class Vote:
     female_prob: in [0, 1], in steps of 0.001. None without evidence. It is stated if gender is N because neither
         gender is probable enough.
     age_why_not, gender_why_not: a reason of WHY_NOT. None if there is an age, or a gender.
+    age_dist: probabilities of the groups of cores.age_dist, in steps of 0.001. None without an age, or if the estimator
+        has none.
+    age_group: the group of PersonParams.age_groups. None without an age, or if no group has it.
     """
 
     age: float | None
@@ -84,6 +96,8 @@ class Vote:
     female_prob: float | None
     age_why_not: WhyNot | None
     gender_why_not: WhyNot | None
+    age_dist: tuple[float, ...] | None
+    age_group: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +119,14 @@ def vote(
     female_probs: NDArray[np.float32],
     qualities: NDArray[np.float32],
     params: PersonParams,
+    age_dists: NDArray[np.float32] | None = None,
 ) -> Vote:
     """Return the estimate from the judged faces of one person.
 
     ages, age_stds: (N,) years. nan for a face without an age.
     female_probs: (N,) in [0, 1]. nan for a face without a gender.
     qualities: (N,) in [0, 1]. The weights. A face of quality 1 counts as one whole face, of 0.5 as half a face.
+    age_dists: (N, 12) probabilities of the groups of cores.age_dist. nan for a face without them.
 
     The order of the faces does not matter, to the last bit.
     """
@@ -121,6 +137,7 @@ def vote(
     age, age_why_not = _vote_age(years, stds, weights, params)
     gender, female_prob, gender_why_not = _vote_gender(probs, stds, weights, params)
     middle, low, high = age or (None, None, None)
+    dists = None if age is None or age_dists is None else age_dists[canonical]
     return Vote(
         age=middle,
         age_low=low,
@@ -129,7 +146,16 @@ def vote(
         female_prob=female_prob,
         age_why_not=age_why_not,
         gender_why_not=gender_why_not,
+        age_dist=None if dists is None else pooled(dists, weights * _weights(stds, params)),
+        age_group=None if middle is None else _group(middle, params.age_groups),
     )
+
+
+def _group(age: float, groups: str | None) -> str | None:
+    """Return the name of the group that holds an age, or None if there is none."""
+    named = read_age_groups(groups) if groups else ()
+    index = int(group_indices(np.array([age]), named)[0]) if named else -1
+    return None if index < 0 else named[index].name.replace("–", "-")  # the column has the hyphen of the keyboard
 
 
 def five_year_group(age: float | None) -> AgeGroup:

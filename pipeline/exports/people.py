@@ -1,12 +1,12 @@
 """The persons of an output as exports list them: with the file, the time of recording, and the time in the picture."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.cores.presence import Span, covered_s
 from pipeline.errors import DataError
@@ -14,6 +14,7 @@ from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import side_by_side
 
+Result = TypeVar("Result")
 VIDEOS_AT_ONCE = 64
 ID_DIGITS = 6
 """The fewest digits of a video_id in an id that is unique in the output."""
@@ -117,9 +118,13 @@ class People:
                     yield video, persons
 
     def _of_sound(self, video: FinishedVideo) -> list[ListedPerson] | None:
-        """Return the persons of a video, or None if its tables are damaged, which is noted."""
+        return self.sound(video, lambda: self.of(video))
+
+    def sound(self, video: FinishedVideo, read: Callable[[], Result]) -> Result | None:
+        """Return what `read` reads from the tables of a video, or None if they are damaged, which is noted."""
         try:
-            return self.of(video)
+            with tables.damage_is_a_fault():
+                return read()
         except DataError as error:
             self.left_out[self._index.videos[video.video_id]["uri"]] = str(error)
             return None

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from datetime import tzinfo
 
 from pipeline.exports.clock import recorded_time, video_time
@@ -34,9 +35,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write_people_csv(store: Store, name: str, people: People, zone: tzinfo) -> None:
     """Write a line for each person of each finished video."""
     with store.writing(name) as file:
-        file.write(_lines([COLUMNS], BYTE_ORDER_MARK))
+        file.write(csv_lines([COLUMNS], BYTE_ORDER_MARK))
         for _, persons in people.of_each(list(people.videos())):
-            file.write(_lines([_cells(person, zone) for person in persons]))
+            file.write(csv_lines([_cells(person, zone) for person in persons]))
 
 
 def plain_cell(text: str) -> str:
@@ -66,7 +67,8 @@ def _cells(person: ListedPerson, zone: tzinfo) -> tuple[object, ...]:
     )
 
 
-def _lines(rows: list[tuple[object, ...]] | list[tuple[str, ...]], before: str = "") -> bytes:
+def csv_lines(rows: Sequence[tuple[object, ...]], before: str = "") -> bytes:
+    """Return the bytes of rows as CSV, after the text `before`."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return f"{before}{text.getvalue()}".encode()

@@ -190,14 +190,19 @@ def judge(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor,
 
     mirrored: average the logits of the picture and of its mirror image.
     """
+    ages, women = age_and_gender_logits(network, crops, mirrored=mirrored)
+    return *moments(ages), women.float()
+
+
+def age_and_gender_logits(network: nn.Module, crops: Tensor, *, mirrored: bool) -> tuple[Tensor, Tensor]:
+    """Return (B, 101) logits of the years and (B,) logits of being female, as `judge` needs them."""
     samples = crops.permute(0, 3, 1, 2).float()
     if not mirrored:
-        ages, women = network(samples)
-    else:
-        ages, women = (
-            both.float().unflatten(0, (2, -1)).mean(0) for both in network(torch.cat([samples, samples.flip(-1)]))
-        )
-    return *moments(ages), women.float()
+        return network(samples)
+    ages, women = (
+        both.float().unflatten(0, (2, -1)).mean(0) for both in network(torch.cat([samples, samples.flip(-1)]))
+    )
+    return ages, women
 
 
 def _read_file(facts: Mapping[str, Any], path: Path) -> AttributeFile:

@@ -57,9 +57,13 @@ class Classic(nn.Module, ABC):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Judge the central crop of (B, stored_px, stored_px, 3) uint8 RGB pictures. The result is that of `raw`."""
+        return self.raw(*self.outputs(self.middle(pictures)))
+
+    def middle(self, pictures: Tensor) -> Tensor:
+        """Return the central crops of pictures as `outputs` takes them."""
         margin = (self.stored_px - self.side_px) // 2
         inside = slice(margin, margin + self.side_px)
-        return self.raw(*self.outputs(pictures[:, inside, inside].permute(0, 3, 1, 2).float()))
+        return pictures[:, inside, inside].permute(0, 3, 1, 2).float()
 
 
 class Torchvision(Classic):

@@ -10,14 +10,16 @@ import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 from torch import Tensor, nn
 
 from pipeline.arrays import Estimates
+from pipeline.cores.age_dist import GROUPS, grouped
 from pipeline.errors import UserError
 from pipeline.models.aligned import UTKFACE, Window
-from pipeline.models.attributes import Calibration, judge, load_attributes
-from pipeline.models.classics import load_classic
+from pipeline.models.attributes import Calibration, age_and_gender_logits, load_attributes, moments
+from pipeline.models.batches import Forward
+from pipeline.models.classics import Classic, Torchvision, load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.heads import read_heads_file
 from pipeline.models.networks import Runner, fill, halve, is_safetensors, read_checkpoint
@@ -31,7 +33,6 @@ BOSCH_YEARS = 116
 BOSCH_AGE_STD = 10.0
 """Standard error in years. It is assumed, not measured, because FaceNet's weights were not available. Estimators of
 this kind have it on UTKFace."""
-BOSCH_BUCKETS = 12
 
 
 class StarterEstimator:
@@ -48,18 +49,20 @@ class StarterEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        return _calibrated(self._file.calibration, *self.raw(faces))
+        means, spreads, logits, years = self._run(UTKFACE.cut(faces, self._file.side_px))
+        return _calibrated(self._file.calibration, means, spreads, logits, years=years)
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Return (N,) raw ages, their spreads and logits of being female for calibration.
 
         faces: (N, S, S, 3), N > 0.
         """
-        means, spreads, logits = self._run(UTKFACE.cut(faces, self._file.side_px))
+        means, spreads, logits, _ = self._run(UTKFACE.cut(faces, self._file.side_px))
         return means, spreads, logits
 
-    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return judge(self._network, crops, mirrored=self._file.mirrored)
+    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ages, women = age_and_gender_logits(self._network, crops, mirrored=self._file.mirrored)
+        return *moments(ages), women.float(), torch.softmax(ages.float(), dim=1)
 
 
 class Heads(nn.Module):
@@ -72,7 +75,7 @@ class Heads(nn.Module):
         super().__init__()
         of_age, of_gender = dropouts
         self.age = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_age)
-        self.buckets = _dense_stack(dimensions, 128, 64, 32, 16, BOSCH_BUCKETS, dropout=of_age)
+        self.buckets = _dense_stack(dimensions, 128, 64, 32, 16, GROUPS, dropout=of_age)
         self.gender = _dense_stack(dimensions, 128, 64, 32, 16, 8, 1, dropout=of_gender)
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,8 +121,8 @@ class BoschEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        years, female_probs, _ = self._heads(self._embedder(faces))
-        return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs)
+        years, female_probs, dists = self._heads(self._embedder(faces))
+        return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs, dists)
 
 
 class HeadsEstimator:
@@ -139,7 +142,8 @@ class HeadsEstimator:
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        return _calibrated(self._file.calibration, *self.raw(self._embedder(faces)))
+        years, logits, dists = self._run(self._embedder(faces))
+        return _calibrated(self._file.calibration, years, np.ones_like(years), logits, dists=softmax(dists, axis=1))
 
     def raw(
         self, embeddings: NDArray[np.float32]
@@ -166,22 +170,36 @@ class NetworkEstimator:
 
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
         network, self._file = load_classic(path)
-        self._network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._run = Runner(self._network, batch=batch, device=device, half=half)
+        network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._run = Runner(_with_years(network), batch=batch, device=device, half=half)
         self._stored_px = network.stored_px
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        return _calibrated(self._file.calibration, *self.raw(faces))
+        means, spreads, logits, *years = self._run(UTKFACE.cut(faces, self._stored_px))
+        return _calibrated(self._file.calibration, means, spreads, logits, years=years[0] if years else None)
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Return (N,) raw ages, their spreads and logits of being female for calibration.
 
         faces: (N, S, S, 3), N > 0.
         """
-        means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))
+        means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))[:3]
         return means, spreads, logits
+
+
+def _with_years(network: Classic) -> Forward:
+    """Return the forward pass of a network. If it has a class for each year, their probabilities are a fourth
+    output."""
+    if not isinstance(network, Torchvision):
+        return network
+
+    def forward(pictures: Tensor) -> tuple[Tensor, ...]:
+        ages, genders = network.outputs(network.middle(pictures))
+        return *network.raw(ages, genders), torch.softmax(ages.float(), dim=1)
+
+    return forward
 
 
 SSRNET_WINDOW = Window(left=-0.1, top=-0.05, right=1.1, bottom=1.15)
@@ -224,19 +242,36 @@ NO_ESTIMATES = Estimates(np.zeros(0, np.float32), np.zeros(0, np.float32), np.ze
 
 
 def _calibrated(
-    calibration: Calibration, means: NDArray[np.floating], spreads: NDArray[np.floating], logits: NDArray[np.floating]
+    calibration: Calibration,
+    means: NDArray[np.floating],
+    spreads: NDArray[np.floating],
+    logits: NDArray[np.floating],
+    *,
+    years: NDArray[np.floating] | None = None,
+    dists: NDArray[np.floating] | None = None,
 ) -> Estimates:
-    return _estimates(calibration.age(means), calibration.age_std(means, spreads), calibration.female_prob(logits))
+    """Return calibrated estimates.
+
+    years: (N, Y) raw probabilities of whole years, if the network has them.
+    dists: (N, 12) probabilities of the groups, if the network has them.
+    """
+    ages, stds = calibration.age(means), calibration.age_std(means, spreads)
+    dists = dists if years is None else grouped(years, ages, stds)
+    return _estimates(ages, stds, calibration.female_prob(logits), dists)
 
 
 def _estimates(
-    years: NDArray[np.floating], stds: NDArray[np.floating], female_probs: NDArray[np.floating]
+    years: NDArray[np.floating],
+    stds: NDArray[np.floating],
+    female_probs: NDArray[np.floating],
+    dists: NDArray[np.floating] | None = None,
 ) -> Estimates:
     """Round ages and their errors to 0.1 year and probabilities to 0.001."""
     return Estimates(
         np.round(years, 1).astype(np.float32),
         np.round(stds, 1).astype(np.float32),
         np.round(female_probs, 3).astype(np.float32),
+        None if dists is None else np.round(dists, 3).astype(np.float32),
     )
 
 

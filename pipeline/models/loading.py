@@ -106,7 +106,7 @@ class Loader:
         self._config = config
         self._registry = registry
         self._device = config.compute.device
-        self._half = config.compute.precision == "auto" and self._device == "cuda"
+        self._half = config.compute.precision != "float32" and self._device == "cuda"
         # OpenMP keeps the number of threads for each thread that calls it.
         begin = partial(torch.set_num_threads, config.compute.threads)
         self.executor = Executor(begin, patience_s=PATIENCE_S[self._device]) if num_spans > 1 else None

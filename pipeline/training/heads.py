@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.arrays import Picture
+from pipeline.cores.age_dist import GROUP_YEARS, GROUPS
 from pipeline.evaluation.attributes import AGE_GROUPS, ALIGNED_PX
 from pipeline.models.aligned import UTKFACE
-from pipeline.models.estimator import BOSCH_BUCKETS, BOSCH_YEARS, Heads
+from pipeline.models.estimator import BOSCH_YEARS, Heads
 from pipeline.models.face_embedder import FaceEmbedder
 from pipeline.training import loop
 from pipeline.training.calibration import Raw, calibrate
 
-BUCKET_YEARS = 10
-"""Width of a bucket. The last one holds everybody who is older."""
 KNOTS = (5.0, 15.0, 25.0, 35.0, 45.0, 55.0, 65.0, 80.0)
 """Raw ages, in years, at which the calibration is fitted."""
 STACKS = ("age", "gender", "buckets")
@@ -213,7 +212,7 @@ def _losses(
 ) -> dict[str, Tensor]:
     truth = torch.from_numpy(ages).to(years.device)
     women = torch.from_numpy(is_female).to(years.device).float()
-    bucket = (truth / BUCKET_YEARS).long().clamp(0, BOSCH_BUCKETS - 1)
+    bucket = (truth / GROUP_YEARS).long().clamp(0, GROUPS - 1)
     return {
         "age": functional.huber_loss(years, truth.clamp(max=BOSCH_YEARS), delta=params.huber_years)
         / params.huber_years,

@@ -199,11 +199,9 @@ def validate(network: Classic, faces: LabelledFaces) -> dict[str, float]:
 
 def _judge(network: Classic, faces: LabelledFaces) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the years, the logits of being female, and the likeliest age class."""
-    margin = (network.stored_px - network.side_px) // 2
-    inside = slice(margin, margin + network.side_px)
 
     def forward(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ages, genders = network.outputs(pictures[:, inside, inside].permute(0, 3, 1, 2).float())
+        ages, genders = network.outputs(network.middle(pictures))
         years, _, logits = network.raw(ages, genders)
         return years, logits, ages.argmax(1) if ages.ndim == 2 else ages
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.columns import boxes as boxes_of
-from pipeline.columns import ids_or_null, integers, make_table, reals, reals_or_null
+from pipeline.columns import ids_or_null, integers, make_table, reals, reals_or_null, vectors_or_nan, vectors_or_null
+from pipeline.cores.age_dist import GROUPS
 from pipeline.cores.fill import rows_between
 from pipeline.cores.likeness import Likenesses
 from pipeline.video.blocks import BlockReader, TrackingResult
@@ -158,6 +159,8 @@ def _face_columns(faces: VideoFaces, ids: NDArray[np.int64]) -> tuple[dict[str, 
     columns |= _box_columns(boxes[order])
     for name, digits in (("score", 3), ("quality", 3), ("age", 1), ("age_std", 1), ("female_prob", 3)):
         columns[name] = reals_or_null(np.round(reals(faces.table, name)[order], digits))
+    dists = vectors_or_nan(faces.table, "age_dist", GROUPS)[order]
+    columns["age_dist"] = vectors_or_null(np.round(dists.astype(np.float64), 3), rows.REALS)
     for name in ("judged", "why_not", "restored"):
         columns[name] = faces.table[name].take(pa.array(order))
     return columns, len(order)

@@ -5,7 +5,7 @@ tables that are already published. Equal facts and equal persons make equal byte
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
-from pipeline.columns import flags, ids_or_null, integers, make_table, reals, reals_or_null
+from pipeline.columns import flags, ids_or_null, integers, make_table, reals, reals_or_null, vectors_or_nan
+from pipeline.cores.age_dist import GROUPS
 from pipeline.cores.crossings import CrossingParams
 from pipeline.cores.link.pairs import Links
 from pipeline.cores.number import number_persons
@@ -62,11 +63,12 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     judged, on = flags(facts.faces, "judged"), _tracklets_of_faces(facts)
     person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
     columns = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
+    dists = vectors_or_nan(facts.faces, "age_dist", GROUPS)
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
-        ages, stds, probs, qualities = (column[faces_of_person] for column in columns)
-        votes.append(vote(ages, stds, probs, qualities, params.with_analysed(facts.num_analysed)))
+        ages, stds, probs, qualities, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
+        votes.append(vote(ages, stds, probs, qualities, params.with_analysed(facts.num_analysed), dists_of_person))
     return People(person_ids, links, votes, left_out)
 
 
@@ -149,7 +151,7 @@ def _persons(facts: Facts, people: People) -> pa.Table:
         "num_tracklets": np.bincount(index, minlength=count),
         "num_faces": total("num_faces"),
     }
-    for name in ("age", "age_low", "age_high", "gender", "female_prob", "age_why_not", "gender_why_not"):
+    for name in (field.name for field in fields(Vote)):
         columns[name] = [getattr(vote, name) for vote in people.votes]
     return make_table(rows.DATASETS["persons"], columns)
 

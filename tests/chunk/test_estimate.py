@@ -56,6 +56,20 @@ def test_judged_faces_get_an_estimate_in_steps_and_the_others_none() -> None:
     assert given[1] == (None, None, None)
 
 
+def test_a_face_has_the_distribution_of_its_estimator_or_none() -> None:
+    def sure(faces: NDArray[np.uint8]) -> Estimates:
+        estimates = Painter()(faces)
+        dists = np.zeros((len(faces), 12), np.float32)
+        dists[:, 2] = 1
+        return Estimates(estimates.ages, estimates.age_stds, estimates.female_probs, dists)
+
+    table = chunk([(0, [Person(150), Person(480, face_px=16)])])
+    first, second = judged(load(), table, estimator=sure)
+    assert first["age_dist"] == [0, 0, 1, *[0] * 9]
+    assert second["age_dist"] is None
+    assert judged(load(), table, estimator=Painter())[0]["age_dist"] is None
+
+
 def test_ages_come_from_restored_faces_and_identity_never_does() -> None:
     config = load(settings=["restore.mode=auto", "restore.below_sharpness=0"])
     faces = judged(config, chunk(FAR_AND_NEAR), estimator=Painter(), embedder=embed_red)

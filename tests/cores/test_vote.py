@@ -111,7 +111,32 @@ def nothing(why_not: str) -> Vote:
         female_prob=None,
         age_why_not=why_not,  # pyright: ignore[reportArgumentType]
         gender_why_not=why_not,  # pyright: ignore[reportArgumentType]
+        age_dist=None,
+        age_group=None,
     )
+
+
+def test_the_distribution_of_a_person_is_that_of_its_faces_by_weight() -> None:
+    dists = np.zeros((3, 12), np.float32)
+    dists[[0, 1, 2], [3, 3, 4]] = 1
+    ages, stds, probs = (np.full(3, value, np.float32) for value in (39.0, 5.0, 0.9))
+    qualities = np.array([0.2, 0.2, 0.4], np.float32)
+    dist = vote(ages, stds, probs, qualities, PARAMS, dists).age_dist
+    assert dist is not None
+    assert dist[3:5] == (0.5, 0.5)
+    assert vote(ages, stds, probs, qualities, replace(PARAMS, min_faces=4), dists).age_dist is None
+    assert vote(ages, stds, probs, qualities, PARAMS).age_dist is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "age", "group"),
+    [
+        *(("adience", 1, "0-2"), ("adience", 23, "25-32"), ("adience", 99, "60+")),
+        *(("18-64,65+", 17.9, None), ("18-64,65+", 64.9, "18-64"), (None, 30, None)),
+    ],
+)
+def test_an_age_is_named_by_the_groups_of_the_configuration(groups: str | None, age: float, group: str | None) -> None:
+    assert judge([age] * 3, params=replace(EAGER, age_groups=groups)).age_group == group
 
 
 def test_too_few_faces_say_nothing() -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from jobs.plan import Line, _foresee, _show_totals
+from jobs.shared.checks import place_of_output
 from jobs.shared.run_record import RunRecord
 from pipeline import rows
 from pipeline.config import load
+from pipeline.errors import UserError
 from pipeline.planning import catalog
 from pipeline.storage import records, tables
 from pipeline.storage.listing import list_sources
@@ -76,3 +78,11 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     indexes = (foreseen, OutputIndex.load(store))
     numbers_of_files = [[status.files for status in sequence_statuses(index)] for index in indexes]
     assert numbers_of_files == [[3], [3]], "each content once, and what cannot be read"
+
+
+def test_the_output_may_stand_in_the_configuration() -> None:
+    config = load(settings=["run.output=s3://bucket/results"])
+    assert place_of_output(None, config) == "s3://bucket/results"
+    assert place_of_output("out", config) == "out"
+    with pytest.raises(UserError, match=r"name it with --output URI, or as run\.output"):
+        place_of_output(None, load())

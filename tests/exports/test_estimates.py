@@ -1,0 +1,52 @@
+"""Tests of the CSV with the estimates over time."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import tables
+from pipeline.storage.output_index import OutputIndex
+from pipeline.storage.store import Store
+from tests.builders import Film, Walker
+from tests.exports.outputs import publish, run_export, set_columns
+
+
+def lines(place: str) -> list[dict[str, str]]:
+    text = Path(place, "export/estimates/estimates.csv").read_text(encoding="utf-8-sig")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return an output of a person who stays for 70 s, and who looks older in one face of the second minute."""
+    folder = str(tmp_path_factory.mktemp("output"))
+    publish(folder, {"long.mp4": Film(70.0, [Walker(0, 70, x=20, speed=5, look=1, age=30)])})
+    (video_id,) = OutputIndex.open(folder).done()
+    num_faces = tables.read_one(Store(folder), "faces", video_id).num_rows
+    set_columns(folder, "faces", video_id, [{}] * (num_faces - 1) + [{"age": 44.0, "female_prob": 0.1}])
+    assert run_export(folder, "estimates").exit_code == 0
+    return folder
+
+
+def test_each_minute_of_a_tracklet_has_its_estimate(place: str) -> None:
+    first, second = lines(place)
+    assert (first["from"], first["to"], second["from"]) == ("0:00:00.0", "0:01:00.0", "0:01:00.0")
+    assert (first["tracklet_id"], first["person_id"], first["age"], first["gender"]) == ("1", "1", "30.0", "F")
+    assert int(first["num_faces"]) > int(second["num_faces"]) > 1
+
+
+def test_a_face_that_says_something_else_shows_in_its_minute_alone(place: str) -> None:
+    first, second = lines(place)
+    assert (first["lowest_age"], first["highest_age"]) == ("30.0", "30.0")
+    assert (second["lowest_age"], second["highest_age"]) == ("30.0", "44.0")
+    assert (second["lowest_female_prob"], second["highest_female_prob"]) == ("0.1", "0.9")
+
+
+def test_a_damaged_video_is_left_out_and_named(place: str) -> None:
+    (video_id,) = OutputIndex.open(place).done()
+    Path(place, f"faces/{video_id}.parquet").write_bytes(b"damaged")
+    result = run_export(place, "estimates")
+    assert result.exit_code == 3
+    assert f"left out: /in/{video_id}.mp4" in result.output
+    assert lines(place) == []
