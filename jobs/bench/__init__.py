@@ -2,5 +2,5 @@
 
 from jobs.cli.lazy_commands import group
 
-COMMANDS = ("overhead", "startup", "decode")
+COMMANDS = ("overhead", "startup", "decode", "seeds", "limit", "naive")
 app = group(__name__, COMMANDS, "Measure the speed of this machine and of this program.")

@@ -9,7 +9,7 @@ from jobs.benchmarks import overhead as loop_and_engines
 from jobs.benchmarks import startup as timeline
 from jobs.benchmarks.options import Clip, JsonFile, Repeats
 from jobs.benchmarks.report import Report
-from jobs.benchmarks.setting import prepared
+from jobs.benchmarks.setting import Knobs, prepared
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.media.probing import probe
 from pipeline.storage.source_files import opener
@@ -40,12 +40,11 @@ def overhead(
     start-up, as in `bench startup`.
     """
     engines = {Engine.LOCAL: [loop_and_engines.LOCAL], Engine.RAY: [loop_and_engines.RAY]}
-    with prepared(clip, config, settings, profile) as setting:
+    with prepared(clip, Knobs.of(config, settings, profile)) as setting:
         length_s = round(probe(opener(str(setting.clip))).duration_s, 3)
         report = Report("overhead", {"clip": str(clip or "demo"), "video_seconds": length_s, "repeats": repeats})
         chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])
         report.rows, report.ratios = loop_and_engines.measure(setting, repeats, chosen)
         if not no_startup:
-            options = timeline.options_of(config, settings, profile)
-            report.rows += timeline.measure(setting.clip, options, setting.folder, repeats)
+            report.rows += timeline.measure(setting, repeats)
         report.publish(json_file)

@@ -3,7 +3,7 @@
 from jobs.benchmarks import startup as timeline
 from jobs.benchmarks.options import Clip, JsonFile, Repeats
 from jobs.benchmarks.report import Report
-from jobs.benchmarks.setting import prepared
+from jobs.benchmarks.setting import Knobs, prepared
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 
 
@@ -19,8 +19,7 @@ def startup(
 
     Beside them stand the imports of the command, of Ray and of a worker, each in a process of its own.
     """
-    with prepared(clip, config, settings, profile) as setting:
+    with prepared(clip, Knobs.of(config, settings, profile)) as setting:
         report = Report("startup", {"clip": str(clip or "demo"), "repeats": repeats})
-        options = timeline.options_of(config, settings, profile)
-        report.rows += timeline.measure(setting.clip, options, setting.folder, repeats)
+        report.rows += timeline.measure(setting, repeats)
         report.publish(json_file)

@@ -14,11 +14,14 @@ from typing import Any
 
 import av
 import cv2
+import numpy as np
 
+from pipeline.arrays import Picture
 from pipeline.config import Config
 from pipeline.cores.plan import OPEN_END
-from pipeline.media.decode import SpanDecoder
+from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
 from pipeline.media.shown import ShownFrames
 from pipeline.storage.source_files import opener
 
@@ -28,11 +31,11 @@ ANALYSED_EVERY = 3
 """Frames per analysed frame of the other ways: 8 of 25 a second."""
 
 
-def ways_of(work: str, video: Path, probe: Probe, config: Config) -> dict[str, Callable[[], int]]:
+def ways_of(work: str, video: Path, probed: Probe, config: Config) -> dict[str, Callable[[], int]]:
     """Return the ways of doing `work`, FRAMES or PICTURES, by name. Those of packages that are missing are left out."""
     path, px = str(video), config.observe.thumbnail_px
     if work == FRAMES:
-        ours = partial(_shown, path, probe, config)
+        ours = partial(_shown, path, probed, config)
         others = {
             "PyAV, 1 thread": partial(_pyav, path, 1),
             "PyAV, all threads": partial(_pyav, path, 0),
@@ -40,7 +43,7 @@ def ways_of(work: str, video: Path, probe: Probe, config: Config) -> dict[str, C
             "OpenCV, all threads": partial(_opencv, path, 0),
         }
     else:
-        ours = partial(_observed, path, probe, config)
+        ours = partial(_observed, path, probed, config)
         others = {
             "PyAV, 1 thread": partial(_pyav, path, 1, thumbnail_px=px),
             "PyAV, all threads": partial(_pyav, path, 0, thumbnail_px=px),
@@ -62,18 +65,19 @@ def torchcodec() -> Any | None:
     return None
 
 
-def _shown(path: str, probe: Probe, config: Config) -> int:
+def _shown(path: str, probed: Probe, config: Config) -> int:
     cell_s = Fraction(str(config.chunk.cell_seconds))
     return _count(
-        ShownFrames(opener(path), probe, 0, OPEN_END, cell_s=cell_s, threads=config.observe.decode_threads).__iter__()
+        ShownFrames(opener(path), probed, 0, OPEN_END, cell_s=cell_s, threads=config.observe.decode_threads).__iter__()
     )
 
 
-def _observed(path: str, probe: Probe, config: Config) -> int:
+def observe_frames(path: str, config: Config, probed: Probe | None = None) -> Iterator[DecodedFrame]:
+    """Yield the frames of a whole video as the stage `observe` gets them."""
     observe = config.observe
     decoder = SpanDecoder(
         opener(path),
-        probe,
+        probed or probe(opener(path)),
         0,
         OPEN_END,
         fps=observe.fps,
@@ -82,7 +86,11 @@ def _observed(path: str, probe: Probe, config: Config) -> int:
         threads=observe.decode_threads,
         camera_motion=observe.camera_motion,
     )
-    return _count(iter(decoder))
+    yield from decoder
+
+
+def _observed(path: str, probed: Probe, config: Config) -> int:
+    return _count(observe_frames(path, config, probed))
 
 
 def _pyav(path: str, threads: int, thumbnail_px: int = 0) -> int:
@@ -136,3 +144,14 @@ def _fitted(width: int, height: int, long_side: int) -> tuple[int, int]:
 
 def _count(frames: Iterator[Any]) -> int:
     return sum(1 for _ in frames)
+
+
+def pictures_of(path: str) -> Iterator[Picture]:
+    """Yield every frame as RGB, (H, W, 3), in the plainest way: OpenCV with its own number of threads."""
+    capture = cv2.VideoCapture(path)
+    while True:
+        is_there, picture = capture.read()
+        if not is_there:
+            capture.release()
+            return
+        yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

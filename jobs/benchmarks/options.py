@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 Clip = Annotated[Path | None, typer.Option(help="A video; without it, the clip of the demo.", metavar="FILE")]
+Length = Annotated[
+    float | None, typer.Option("--seconds", min=0.1, help="Cut or repeat the clip to this length.", metavar="NUMBER")
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", help="Write the figures, the machine, the versions and the commit here.", metavar="FILE"),

@@ -106,10 +106,11 @@ def measure(setting: Setting, repeats: int, engines: Sequence[str]) -> tuple[lis
 
     def time_engine(engine: str) -> Measures:
         warm_up, work, pools = work_of(engine, number := next(counts[engine]))
-        go = setting.folder / f"go-{engine}-{number}"
+        if engine == LOCAL:
+            return time_local(warm_up, work, pools, config).measures()
+        go = setting.folder / f"go-{number}"
         go.mkdir()
-        time_one = _time_ray if engine == RAY else _time_local
-        return time_one(warm_up, work, pools, config, go).measures()
+        return time_ray(warm_up, [work], pools, config, go).measures()
 
     ways = {LOOP: time_loop} | {engine: partial(time_engine, engine) for engine in engines}
     rounds = take_turns(ways, repeats, console.say)
@@ -159,9 +160,8 @@ class PlainLoop:
                 before = time.perf_counter()
 
 
-def _time_local(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
+def time_local(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config) -> Timing:
     """Publish both videos through the local engine, with a worker process, and return the timing of the second."""
-    del go
     timing, clock = Timing(), family_clock()
     worker = WorkerProcess(maps := Maps(whole=pools, kept_faces=()))
     try:
@@ -176,28 +176,29 @@ def _time_local(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config
     return timing
 
 
-def _time_ray(warm_up: Work, work: Work, pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
-    """Publish both videos through Ray, and return the timing of the second.
+def time_ray(warm_up: Work, work: Sequence[Work], pools: Sequence[PoolOfStages], config: Config, go: Path) -> Timing:
+    """Publish a warm-up and other videos through Ray, and return the timing of all but the warm-up.
 
     go: an empty folder. A file in it is the signal to begin.
     """
     timing, clock, started, cpu_before = Timing(), family_clock(), 0.0, 0.0
-    signal = go / "go"
+    signal, left = go / "go", {item.job.video_id for item in work}
     try:
         cluster.start_ray(config, console.say)
         cluster.check_room(config, pools)
-        for event in ray_engine.run([warm_up, work], _waiting(pools, warm_up, signal), config):
+        for event in ray_engine.run([warm_up, *work], _waiting(pools, warm_up, signal), config):
             refuse_failure(event)
-            if isinstance(event, VideoDone) and event.published.video_id == warm_up.job.video_id:
-                if not signal.exists():  # with several workers the picture may come twice
-                    cpu_before = clock()
-                    signal.touch()
-                    started = time.perf_counter()
-            elif isinstance(event, VideoDone) or event.video_id == work.job.video_id:
+            video_id = event.published.video_id if isinstance(event, VideoDone) else event.video_id
+            if video_id in left:
                 _note(timing, event, started)
                 if isinstance(event, VideoDone):
+                    left.remove(video_id)
                     timing.spent = Spent(time.perf_counter() - started, clock() - cpu_before)
-                    timing.stages["observe"] -= sum(float(file.read_text()) for file in go.glob("waited-*"))
+            elif isinstance(event, VideoDone) and not signal.exists():  # with several workers it may come twice
+                cpu_before = clock()
+                signal.touch()
+                started = time.perf_counter()
+        timing.stages["observe"] -= sum(float(file.read_text()) for file in go.glob("waited-*"))
     finally:
         cluster.stop_ray()
     return timing
@@ -207,7 +208,7 @@ def _note(timing: Timing, event: Event, started: float) -> None:
     """Add the times of an event of the video that is timed."""
     refuse_failure(event)
     if isinstance(event, VideoDone):
-        timing.stages["reduce"] = event.seconds
+        timing.stages["reduce"] += event.seconds
     elif isinstance(event, ChunkDone):
         timing.map_seconds = time.perf_counter() - started
         for stage, (seconds, _) in event.timings.items():

@@ -55,7 +55,7 @@ class Report:
     """
 
     name: str
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     ratios: dict[str, Spread] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)

@@ -4,9 +4,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.benchmarks.made_videos import repeat_video
 from jobs.benchmarks.report import warn_of_load
 from jobs.cli import console
 from jobs.shared.checks import decide_device, verified_models
@@ -17,36 +18,83 @@ from pipeline.weights import Registry
 
 
 @dataclass(frozen=True, slots=True)
+class Knobs:
+    """A configuration as the command line names it.
+
+    files: configuration files.
+    settings: KEY=VALUE.
+    profile: name of the profile.
+    """
+
+    files: Sequence[Path]
+    settings: Sequence[str]
+    profile: str
+
+    @classmethod
+    def of(cls, files: Sequence[Path] | None, settings: Sequence[str] | None, profile: str) -> "Knobs":
+        """Return the knobs of the options --config, --set and --profile."""
+        return cls(tuple(files or ()), tuple(settings or ()), profile)
+
+    def with_settings(self, *more: str) -> "Knobs":
+        """Return these knobs with further settings, which win."""
+        return replace(self, settings=(*self.settings, *more))
+
+    def config(self) -> Config:
+        """Return the configuration. The device may still be `auto`."""
+        return load(self.files, self.settings, self.profile)
+
+    def words(self) -> list[str]:
+        """Return the words of a command line that give the configuration to another command."""
+        words = [word for file in self.files for word in ("--config", str(file))]
+        return [*words, "--profile", self.profile, *(word for text in self.settings for word in ("--set", text))]
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The inputs of a bench.
 
     clip: the video.
+    knobs: of the configuration.
     config: with a decided device.
     registry: of verified models.
     folder: an empty folder for outputs. It is removed at the end.
     """
 
     clip: Path
+    knobs: Knobs
     config: Config
     registry: Registry
     folder: Path
 
+    def variant(self, name: str, *settings: str) -> "Setting":
+        """Return the same with other settings and a folder `name` of its own."""
+        knobs = self.knobs.with_settings(*settings)
+        config = knobs.config()
+        registry = verified_models(config)
+        folder = self.folder / name
+        folder.mkdir()
+        return replace(self, knobs=knobs, config=decide_device(config), registry=registry, folder=folder)
+
 
 @contextmanager
-def prepared(
-    clip: Path | None, files: Sequence[Path] | None, settings: Sequence[str] | None, profile: str
-) -> Iterator[Setting]:
-    """Yield the inputs of a bench. Raises UserError if the clip or a model is missing."""
+def prepared(clip: Path | None, knobs: Knobs, seconds: float | None = None) -> Iterator[Setting]:
+    """Yield the inputs of a bench. Raises UserError if the clip or a model is missing.
+
+    seconds: s. The clip is cut or repeated to this length, if it is given.
+    """
     if clip is not None and not clip.is_file():
         raise absent(clip, "clip")
-    config = load(files or [], settings or [], profile)
+    config = knobs.config()
     # Several threads compute. A thread count that is set through torch holds only in the thread that sets it.
     os.environ["OMP_NUM_THREADS"] = str(config.compute.threads)
     registry = verified_models(config)
     config = decide_device(config)
     warn_of_load()
     with scratch_folder() as folder:
-        yield Setting(clip or _own_clip(folder), config, registry, folder)
+        chosen = clip or _own_clip(folder)
+        if seconds is not None:
+            chosen = repeat_video(chosen, folder / f"cut{chosen.suffix}", seconds)
+        yield Setting(chosen, knobs, config, registry, folder)
 
 
 @contextmanager

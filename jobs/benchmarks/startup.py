@@ -15,6 +15,7 @@ from threading import Thread
 
 from jobs.benchmarks.cpu_clock import family_clock
 from jobs.benchmarks.report import Row
+from jobs.benchmarks.setting import Setting
 from jobs.benchmarks.side_by_side import CPU_SECONDS, SECONDS, Measures, Spread, take_turns
 from jobs.cli.console import say
 from pipeline.errors import UserError
@@ -34,15 +35,15 @@ POLL_S = 0.05
 CPU = f" {CPU_SECONDS}"
 
 
-def measure(clip: Path, options: Sequence[str], folder: Path, repeats: int) -> list[Row]:
-    """Process `clip` under each engine in turn, and import what the parts of a run import. Return when each part began,
-    and the CPU seconds until then."""
+def measure(setting: Setting, repeats: int) -> list[Row]:
+    """Process the clip under each engine in turn, and import what the parts of a run import. Return when each part
+    began, and the CPU seconds until then."""
     outputs = iter(range(10**6))
 
     def run(engine: str) -> Measures:
-        output = folder / f"{engine}-{next(outputs)}"
-        command = [sys.executable, "-m", "jobs.process", str(clip), "--output", str(output), *options]
-        return watch([*command, "--log", "json", "--set", f"run.engine={engine}"], output)
+        output = setting.folder / f"{engine}-{next(outputs)}"
+        command = [sys.executable, "-m", "jobs.process", str(setting.clip), "--output", str(output)]
+        return watch([*command, *setting.knobs.words(), "--log", "json", "--set", f"run.engine={engine}"], output)
 
     ways = {engine: partial(run, engine) for engine in ENGINES}
     ways |= {name: partial(_imported, code) for name, code in IMPORTS.items()}
@@ -125,9 +126,3 @@ def _imported(code: str) -> Measures:
         check=True,
     )
     return {END: time.perf_counter() - started, END + CPU: float(imported.stdout.split()[-1])}
-
-
-def options_of(files: Sequence[Path] | None, settings: Sequence[str] | None, profile: str) -> list[str]:
-    """Return the words of a command line that give a configuration to another command."""
-    words = [word for file in files or [] for word in ("--config", str(file))]
-    return [*words, "--profile", profile, *(word for setting in settings or [] for word in ("--set", setting))]

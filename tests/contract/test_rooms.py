@@ -16,6 +16,7 @@ LIBRARIES = {
         "pipeline/flow/ray_feed.py",
         "pipeline/flow/ray_metrics.py",
         "pipeline/flow/ray_nodes.py",
+        "jobs/benchmarks/ray_recipe.py",  # the usual way of using it, for comparison
     },
     "torch": {"pipeline/models", "pipeline/training", "pipeline/evaluation"},
     "torchvision": {"pipeline/models", "pipeline/training"},

@@ -1,0 +1,116 @@
+"""`rollcall bench seeds`: this program against the way of the earlier systems that it grew from."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.benchmarks.agreement import agreement
+from jobs.benchmarks.earlier_way import BATCHES_OF_ONE, EarlierModels, EarlierWay, Followed
+from jobs.benchmarks.made_videos import repeat_video
+from jobs.benchmarks.options import Clip, JsonFile, Length, Quick, Repeats
+from jobs.benchmarks.report import Report, Row
+from jobs.benchmarks.setting import Knobs, Setting, prepared
+from jobs.benchmarks.side_by_side import (
+    CPU_SECONDS,
+    SECONDS,
+    Measures,
+    ratio_of,
+    spreads_of,
+    stopwatch,
+    take_turns,
+)
+from jobs.benchmarks.warm_pipeline import PipelineRun, WarmPipeline
+from jobs.cli.console import say
+from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from pipeline.media.probing import probe
+from pipeline.storage.source_files import opener
+
+EARLIER, HERE, EVERY_FRAME = "one at a time", "process", "process, every frame"
+QUICK_S = 0.4
+
+
+class Restoration(StrEnum):
+    """How faces are restored in the second half of the bench."""
+
+    NONE = "none"
+    AUTO = "auto"
+    ALWAYS = "always"
+
+
+def seeds(
+    clip: Clip = None,
+    seconds: Length = None,
+    restoration: Annotated[
+        Restoration, typer.Option(help="Also measure with restored faces: the restore.mode of `process`.")
+    ] = Restoration.NONE,
+    repeats: Repeats = 3,
+    quick: Quick = False,
+    config: ConfigFiles = None,
+    settings: Settings = None,
+    profile: Profile = STARTER,
+    json_file: JsonFile = None,
+) -> None:
+    """Process a clip, and go through it in the way of the earlier systems with the same models: one at a time.
+
+    That way detects and tracks in every frame, decodes again, and in every 5th frame finds, restores, embeds and judges
+    the face of every person. `process` is measured as it is, and with every frame analysed. Loading models does not
+    count. The report says how well the estimates agree.
+    """
+    if quick:
+        seconds, repeats = min(seconds or QUICK_S, QUICK_S), 1
+    with prepared(clip, Knobs.of(config, settings, profile), seconds) as setting:
+        probed = probe(opener(str(setting.clip)))
+        report = Report("seeds", {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "repeats": repeats})
+        for mode in ["off", *([restoration.value] if restoration is not Restoration.NONE else [])]:
+            say(f"restoration {mode}: loading models")
+            _compare(setting.variant(mode, f"restore.mode={mode}"), mode, repeats, report)
+        report.publish(json_file)
+
+
+def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
+    """Add the figures of all ways with one restore.mode."""
+    single = setting.variant("single", *BATCHES_OF_ONE)
+    earlier = EarlierWay(single.config, EarlierModels.load(single.config, single.registry))
+    probed = probe(opener(str(setting.clip)))
+    here, every_frame = (
+        WarmPipeline(chosen.config, chosen.registry, chosen.folder)
+        for chosen in (setting.variant("here"), setting.variant("every-frame", "observe.fps=0"))
+    )
+    runs: dict[str, PipelineRun] = {}
+    followed: list[Followed] = []
+
+    def go_earlier() -> Measures:
+        with stopwatch() as spent:
+            followed.append(earlier(setting.clip, probed, setting.folder / "earlier.csv"))
+        return spent.measures()
+
+    def go_here(name: str, pipeline: WarmPipeline) -> Callable[[], Measures]:
+        def measure() -> Measures:
+            runs[name] = pipeline(setting.clip)
+            return runs[name].spent.measures()
+
+        return measure
+
+    for pipeline in (here, every_frame):
+        pipeline.warm_up()
+    earlier(_first_second(setting), probed, setting.folder / "earlier.csv")
+    ways = {EARLIER: go_earlier, HERE: go_here(HERE, here), EVERY_FRAME: go_here(EVERY_FRAME, every_frame)}
+    rounds = take_turns(ways, repeats, say)
+    report.rows += [Row({"restoration": mode}, way, spreads_of(rounds, way)) for way in ways]
+    for way in (HERE, EVERY_FRAME):
+        for measure in (SECONDS, CPU_SECONDS):
+            report.ratios[f"restoration {mode}, {measure}: {EARLIER} over {way}"] = ratio_of(
+                rounds, measure, EARLIER, way
+            )
+        pipeline = here if way == HERE else every_frame
+        report.facts[f"agreement of {way}, restoration {mode}"] = agreement(
+            followed[-1], pipeline.store, runs[way].job.video_id
+        )
+
+
+def _first_second(setting: Setting) -> Path:
+    """Return a short video for warming up."""
+    return repeat_video(setting.clip, setting.folder / "second.mp4", 1)
