@@ -2,5 +2,5 @@
 
 from jobs.cli.lazy_commands import group
 
-COMMANDS = ("overhead", "startup", "decode", "seeds", "limit", "naive")
+COMMANDS = ("overhead", "startup", "decode", "seeds", "limit", "naive", "scale", "gpu")
 app = group(__name__, COMMANDS, "Measure the speed of this machine and of this program.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, torchcodec, ways_of
+from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, STEADY, torchcodec, ways_of
 from jobs.benchmarks.made_videos import FORMATS, FPS, encoder_of, scene, write_video
 from jobs.benchmarks.options import JsonFile, Quick, Repeats
 from jobs.benchmarks.report import Report, Row, warn_of_load
@@ -88,7 +88,7 @@ def _timed(way: Callable[[], int], count: int) -> Callable[[], Measures]:
 
 def _note(report: Report, case: Mapping[str, str], rounds: Rounds, count: int) -> None:
     """Add the rates of all ways, and how many times as long as ours the fastest other way takes."""
-    others = [way for way in rounds[0] if way != ROLLCALL]
+    others = [way for way in rounds[0] if way not in (ROLLCALL, STEADY)]
     units = {"s": SECONDS, "CPU s": CPU_SECONDS}
     for way in rounds[0]:
         times = {unit: spread_of(rounds, way, measure) for unit, measure in units.items()}
@@ -96,9 +96,9 @@ def _note(report: Report, case: Mapping[str, str], rounds: Rounds, count: int) -
             f"frames per {unit}": Spread(tuple(count / value for value in spread.values))
             for unit, spread in times.items()
         }
-        for unit, measure in units.items() if way == ROLLCALL else ():
+        for unit, measure in units.items() if way not in others else ():
             best = min(others, key=lambda other: spread_of(rounds, other, measure).median)
-            figures[f"{unit} of the best other over ours"] = ratio_of(rounds, measure, best, ROLLCALL)
+            figures[f"{unit} of the best other over ours"] = ratio_of(rounds, measure, best, way)
         report.rows.append(Row(case, way, figures))
 
 

@@ -26,34 +26,24 @@ from pipeline.media.shown import ShownFrames
 from pipeline.storage.source_files import opener
 
 FRAMES, PICTURES = "frames", "pictures"
-ROLLCALL = "rollcall"
+ROLLCALL, STEADY = "rollcall", "rollcall, no camera motion"
 ANALYSED_EVERY = 3
 """Frames per analysed frame of the other ways: 8 of 25 a second."""
 
 
 def ways_of(work: str, video: Path, probed: Probe, config: Config) -> dict[str, Callable[[], int]]:
     """Return the ways of doing `work`, FRAMES or PICTURES, by name. Those of packages that are missing are left out."""
-    path, px = str(video), config.observe.thumbnail_px
+    path, px = str(video), 0 if work == FRAMES else config.observe.thumbnail_px
+    threads = {"1 thread": 1, "all threads": 0}
+    others = {f"PyAV, {name}": partial(_pyav, path, count, px) for name, count in threads.items()}
+    others |= {f"OpenCV, {name}": partial(_opencv, path, count, px) for name, count in threads.items()}
     if work == FRAMES:
-        ours = partial(_shown, path, probed, config)
-        others = {
-            "PyAV, 1 thread": partial(_pyav, path, 1),
-            "PyAV, all threads": partial(_pyav, path, 0),
-            "OpenCV, 1 thread": partial(_opencv, path, 1),
-            "OpenCV, all threads": partial(_opencv, path, 0),
-        }
-    else:
-        ours = partial(_observed, path, probed, config)
-        others = {
-            "PyAV, 1 thread": partial(_pyav, path, 1, thumbnail_px=px),
-            "PyAV, all threads": partial(_pyav, path, 0, thumbnail_px=px),
-            "OpenCV, 1 thread": partial(_opencv, path, 1, thumbnail_px=px),
-            "OpenCV, all threads": partial(_opencv, path, 0, thumbnail_px=px),
-        }
-        if torchcodec() is not None:  # it converts every frame
-            others["torchcodec, 1 thread"] = partial(_torchcodec, path, 1, px)
-            others["torchcodec, all threads"] = partial(_torchcodec, path, 0, px)
-    return {ROLLCALL: ours, **others}
+        return {ROLLCALL: partial(_shown, path, probed, config), **others}
+    if torchcodec() is not None:  # it converts every frame
+        others |= {f"torchcodec, {name}": partial(_torchcodec, path, count, px) for name, count in threads.items()}
+    steady = config.model_copy(update={"observe": config.observe.model_copy(update={"camera_motion": False})})
+    ours = {ROLLCALL: partial(_observed, path, probed, config), STEADY: partial(_observed, path, probed, steady)}
+    return ours | others
 
 
 def torchcodec() -> Any | None:
@@ -75,6 +65,7 @@ def _shown(path: str, probed: Probe, config: Config) -> int:
 def observe_frames(path: str, config: Config, probed: Probe | None = None) -> Iterator[DecodedFrame]:
     """Yield the frames of a whole video as the stage `observe` gets them."""
     observe = config.observe
+    cv2.setNumThreads(config.compute.threads)  # as the worker does
     decoder = SpanDecoder(
         opener(path),
         probed or probe(opener(path)),
@@ -93,9 +84,10 @@ def _observed(path: str, probed: Probe, config: Config) -> int:
     return _count(observe_frames(path, config, probed))
 
 
-def _pyav(path: str, threads: int, thumbnail_px: int = 0) -> int:
+def _pyav(path: str, threads: int, thumbnail_px: int) -> int:
     """Decode with PyAV. threads: 0 is one for each core. thumbnail_px: 0 converts nothing."""
     count = 0
+    cv2.setNumThreads(threads or -1)
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -110,8 +102,9 @@ def _pyav(path: str, threads: int, thumbnail_px: int = 0) -> int:
     return count
 
 
-def _opencv(path: str, threads: int, thumbnail_px: int = 0) -> int:
+def _opencv(path: str, threads: int, thumbnail_px: int) -> int:
     """Decode with OpenCV, as `_pyav`. It converts a picture as a whole before the thumbnail is made."""
+    cv2.setNumThreads(threads or -1)
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads] if threads else [])
     count = 0
     while capture.grab():
@@ -129,6 +122,7 @@ def _torchcodec(path: str, threads: int, thumbnail_px: int) -> int:
     decoders = torchcodec()
     assert decoders is not None
     count = 0
+    cv2.setNumThreads(threads or -1)
     decoder = decoders.VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="approximate")
     for frame in decoder:
         picture = frame.numpy()

@@ -37,6 +37,7 @@ class PipelineRun:
     job: of its reduce, with its chunks.
     row: its row of `videos`.
     num_frames: decoded frames.
+    num_analysed: analysed frames.
     num_detections: people in its analysed frames.
     """
 
@@ -45,6 +46,7 @@ class PipelineRun:
     job: VideoJob
     row: Mapping[str, Any]
     num_frames: int
+    num_analysed: int
     num_detections: int
 
 
@@ -85,7 +87,7 @@ class WarmPipeline:
                     stages[event.stage] += event.seconds
                     row = event.published.row
         job = work.job.with_chunks(tuple(sorted(spans)))
-        return PipelineRun(spent, dict(stages), job, row, num_frames, num_detections)
+        return PipelineRun(spent, dict(stages), job, row, num_frames, row["num_analysed"], num_detections)
 
 
 class _Here:

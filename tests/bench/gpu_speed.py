@@ -1,4 +1,4 @@
-"""Measure the models and `process` on a card: calls per second, analysed frames per second, use of the card.
+"""Measure the models on a card: calls per second. `rollcall bench gpu` measures `process`.
 
 python -m tests.bench.gpu_speed models OUT.json [--batches 8,32,8,16,4]
     Time calls of each network with pictures and crops of a run. `--batches` are those of detector, body, faces,
@@ -6,24 +6,15 @@ python -m tests.bench.gpu_speed models OUT.json [--batches 8,32,8,16,4]
 python -m tests.bench.gpu_speed passes OUT.json
     Split the batches of the kinds in networks.SAMPLES_A_PASS into passes of other sizes: which rows depend on their
     place, and the time of a batch.
-python -m tests.bench.gpu_speed process OUT.json VIDEO [--videos 10] [--seconds 30] [--set KEY=VALUE …]
-    Process copies of a crowded video, repeated to a length, on pools that fit 16 cores and a card.
 
 It uses only calls that earlier versions have too: with PYTHONPATH at another checkout, it measures that one.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,14 +26,8 @@ from numpy.typing import NDArray
 
 from tests.shared import SHARED
 
-FPS = 8
-"""Analysed frames per second of video."""
 REPEATS = 5
 MODELS = ("yolov8n", "yolo11m", "osnet-x0-25", "osnet-x1-0", "retinaface-r50", "facenet", "gfpgan")
-POOLS = (
-    "run.observe={workers: 10, max_workers: 10, cpus: 1, gpus: 0.07}",
-    "run.enrich={workers: 3, max_workers: 3, cpus: 1, gpus: 0.1}",
-)
 
 
 def frames(video: Path, count: int) -> list[NDArray[np.uint8]]:
@@ -207,216 +192,26 @@ def _kernel_ms(call: Callable[[], Any]) -> float | None:
     return round(busy / 1e3, 2) or None
 
 
-def repeat(video: Path, target: Path, seconds: float, number: int) -> None:
-    """Write the packets of `video` again and again until `seconds` are full, under a title of their own."""
-    with av.open(str(target), "w") as output:
-        output.metadata["title"] = f"copy {number}"
-        with av.open(str(video)) as source:
-            into = output.add_stream_from_template(source.streams.video[0])
-        offset, dts, base = 0, -1, Fraction(1)
-        while offset * base < seconds:
-            length = 0
-            with av.open(str(video)) as source:
-                stream = source.streams.video[0]
-                base = Fraction(stream.time_base or 1)
-                for packet in source.demux(stream):
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    if (packet.dts + offset) * base >= seconds:
-                        return
-                    length = max(length, packet.pts + (packet.duration or 0))
-                    packet.pts, packet.dts = packet.pts + offset, max(packet.dts + offset, dts + 1)
-                    dts = packet.dts
-                    packet.stream = into
-                    output.mux(packet)
-            offset += length
-
-
-class Card:
-    """Samples the use of the card twice a second in a thread."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "Card":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(5)
-
-    def _sample(self) -> None:
-        import psutil
-
-        try:
-            import pynvml as nvml
-
-            nvml.nvmlInit()
-            card = nvml.nvmlDeviceGetHandleByIndex(0)
-        except Exception as error:  # a machine without the library
-            self.rows.append({"at": time.time(), "error": float("nan")})
-            print(f"no use of the card: {error}")
-            return
-        earlier = self._gpm(nvml, card)
-        psutil.cpu_percent()
-        while not self._end.wait(0.5):
-            rates = nvml.nvmlDeviceGetUtilizationRates(card)
-            memory = nvml.nvmlDeviceGetMemoryInfo(card)
-            row = {"at": time.time(), "gpu": float(rates.gpu), "memory_gb": int(memory.used) / 1e9}
-            row["cpu"] = psutil.cpu_percent()
-            later = self._gpm(nvml, card)
-            if earlier is not None and later is not None:
-                row |= self._between(nvml, earlier, later)
-            earlier = later
-            self.rows.append(row)
-
-    @staticmethod
-    def _gpm(nvml: Any, card: Any) -> Any:
-        if os.environ.get("NO_GPM"):
-            return None
-        try:
-            sample = nvml.nvmlGpmSampleAlloc()
-            nvml.nvmlGpmSampleGet(card, sample)
-        except Exception:  # cards before Hopper
-            return None
-        return sample
-
-    @staticmethod
-    def _between(nvml: Any, earlier: Any, later: Any) -> dict[str, float]:
-        """Return the share of time that a multiprocessor is busy, in percent, from GPM."""
-        try:
-            wanted = nvml.c_nvmlGpmMetricsGet_t()
-            wanted.version = nvml.NVML_GPM_METRICS_GET_VERSION
-            wanted.numMetrics = 2
-            wanted.sample1, wanted.sample2 = earlier, later
-            wanted.metrics[0].metricId = nvml.NVML_GPM_METRIC_SM_UTIL
-            wanted.metrics[1].metricId = nvml.NVML_GPM_METRIC_SM_OCCUPANCY
-            nvml.nvmlGpmMetricsGet(wanted)
-            return {"sm": float(wanted.metrics[0].value), "occupancy": float(wanted.metrics[1].value)}
-        except Exception:
-            return {}
-        finally:
-            nvml.nvmlGpmSampleFree(earlier)
-
-
-def while_busy(rows: Sequence[dict[str, float]]) -> Sequence[dict[str, float]]:
-    """Return the samples from the first to the last at which the multiprocessors were busy for 1 % of the time.
-
-    Loading models and writing tables are not among them. Chunks become durable long after their frames are analysed,
-    so they do not tell when the work began.
-    """
-    key = "sm" if any("sm" in row for row in rows) else "gpu"
-    places = [place for place, row in enumerate(rows) if row.get(key, 0) >= 1]
-    return rows[places[0] : places[-1] + 1] if places else []
-
-
-def measure_process(
-    video: Path, num_videos: int, seconds: float, settings: Sequence[str], most_s: float
-) -> dict[str, Any]:
-    from tests.golden.by_hand import SHARED_WEIGHTS
-
-    with tempfile.TemporaryDirectory() as folder, Card() as card:
-        sources, output = Path(folder, "in"), Path(folder, "out")
-        sources.mkdir()
-        for number in range(num_videos):
-            repeat(video, sources / f"{number}.mp4", seconds, number)
-        options = [word for setting in (*POOLS, *settings) for word in ("--set", setting)]
-        command = [sys.executable, "-m", "jobs.process", str(sources), "--output", str(output)]
-        command += ["--config", str(SHARED_WEIGHTS), *options]
-        start = time.time()
-        with Path(folder, "said").open("w") as said:
-            run = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
-        durable: list[tuple[float, int]] = []
-        while run.poll() is None:
-            time.sleep(0.2)
-            if time.time() - start > most_s:
-                run.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    run.wait(8)
-                run.kill()
-                break
-            count = sum(1 for path in output.rglob("*.parquet") if "_work" in path.parts)
-            if not durable or count > durable[-1][1]:
-                durable.append((round(time.time() - start, 1), count))
-        end = time.time()
-        if run.returncode:
-            print(Path(folder, "said").read_text()[-4000:])
-        first = next((at for at, count in durable if count), float("nan"))
-        analysed, people, spent = _totals(output)
-    busy = while_busy(card.rows)
-    busy_s = busy[-1]["at"] - busy[0]["at"] if busy else float("nan")
-    shares = {
-        key: round(sum(row[key] for row in busy if key in row) / max(1, sum(key in row for row in busy)), 1)
-        for key in ("gpu", "sm", "occupancy", "cpu", "memory_gb")
-    }
-    return {
-        "status": run.returncode,
-        "videos": num_videos,
-        "seconds_each": seconds,
-        "settings": [*POOLS, *settings],
-        "analysed_frames": analysed,
-        "people_per_analysed_frame": round(people / max(1, analysed), 1),
-        "wall_s": round(end - start, 1),
-        "first_chunk_s": first,
-        "analysed_per_s": round(analysed / (end - start), 1),
-        "first_work_s": round(busy[0]["at"] - start, 1) if busy else float("nan"),
-        "busy_s": round(busy_s, 1),
-        "analysed_per_s_while_busy": round(analysed / busy_s, 1) if busy_s > 0 else float("nan"),
-        "mean_percent_while_busy": shares,
-        "worker_seconds": spent,
-        "durable_objects_by_second": durable[:60],
-        "card": card.rows,
-    }
-
-
-def _totals(output: Path) -> tuple[int, int, dict[str, float]]:
-    """Return the analysed frames, the people in them, and the seconds of workers."""
-    import pandas as pd
-
-    try:
-        videos = pd.read_parquet(output / "videos")
-        people = len(pd.read_parquet(output / "detections", columns=["interpolated"]).query("not interpolated"))
-        analysed = round(float(videos["duration_s"].sum()) * FPS)
-        spent = pd.read_parquet(output / "runs")[["seconds", "gpu_seconds"]].sum()
-    except (OSError, KeyError, ValueError) as error:
-        print(f"no totals: {error!r}")
-        return 0, 0, {}
-    return analysed, people, {key: round(float(value), 1) for key, value in zip(spent.index, spent, strict=True)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["models", "passes", "process"])
+    parser.add_argument("what", choices=["models", "passes"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("video", type=Path, nargs="?", default=SHARED / "clips" / "plaza.mp4")
     parser.add_argument("--batches", default="64,256,64,16,4")
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--checkpoints", type=Path, default=Path(tempfile.gettempdir()) / "rollcall-checkpoints")
     parser.add_argument("--kernels", action="store_true", help="also the time that the card is busy in a call")
-    parser.add_argument("--videos", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--most", type=float, default=3600, help="s; a run that takes longer is interrupted")
-    parser.add_argument("--set", action="append", default=[])
     asked = parser.parse_args()
     asked.checkpoints.mkdir(parents=True, exist_ok=True)
-    if asked.what in ("models", "passes"):
-        rows = []
-        batches, names = list(map(int, asked.batches.split(","))), asked.models.split(",")
-        for row in (
-            measure_models(batches, names, asked.checkpoints, kernels=asked.kernels)
-            if asked.what == "models"
-            else measure_passes(asked.checkpoints)
-        ):
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-            asked.out.write_text(json.dumps(rows, indent=1))
-    else:
-        found = measure_process(asked.video, asked.videos, asked.seconds, asked.set, asked.most)
-        asked.out.write_text(json.dumps(found, indent=1))
-        print(json.dumps({key: value for key, value in found.items() if key != "card"}, indent=1))
+    rows = []
+    batches, names = list(map(int, asked.batches.split(","))), asked.models.split(",")
+    for row in (
+        measure_models(batches, names, asked.checkpoints, kernels=asked.kernels)
+        if asked.what == "models"
+        else measure_passes(asked.checkpoints)
+    ):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        asked.out.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ NOT_RUN = {
     "rollcall anonymise": "tests/video/test_anonymisation.py",
     "rollcall forget": "tests/video/test_forgetting.py",
     "rollcall review": "tests/jobs/test_review.py",
-    "rollcall bench": "tests/jobs/test_bench.py",
+    "rollcall bench": "tests/jobs/test_bench.py, test_bench_of_models.py",
     "rollcall weights pull": "tests/weights/test_fetch.py",
     "rollcall weights mirror": "tests/weights/test_fetch.py",
     "rollcall train": "tests/jobs/test_train_models.py, tests/training",
