@@ -116,7 +116,7 @@ def crowd(people: int, width: int, height: int, num_frames: int) -> Iterator[Pic
 
 
 def repeat_video(video: Path, target: Path, seconds: float, number: int = 0) -> Path:
-    """Write the packets of `video` again and again until about `seconds` are full, and return `target`.
+    """Write the packets of `video` again and again until `seconds` are full, and return `target`.
 
     number: becomes part of the title, so that each copy has other bytes and so is another video.
     """
@@ -124,7 +124,7 @@ def repeat_video(video: Path, target: Path, seconds: float, number: int = 0) -> 
         output.metadata["title"] = f"copy {number}"
         with av.open(str(video)) as source:
             copied = output.add_stream_from_template(source.streams.video[0])
-        offset, last_dts, base = 0, None, Fraction(1)
+        offset, last_dts, base, delay = 0, None, Fraction(1), None
         while offset * base < seconds:
             length = 0
             with av.open(str(video)) as source:
@@ -133,7 +133,8 @@ def repeat_video(video: Path, target: Path, seconds: float, number: int = 0) -> 
                 for packet in source.demux(stream):
                     if packet.dts is None or packet.pts is None:
                         continue
-                    if (packet.dts + offset) * base >= seconds:
+                    delay = packet.pts - packet.dts if delay is None else delay  # frames are not stored in order
+                    if (packet.dts + delay + offset) * base >= seconds:
                         return target
                     length = max(length, packet.pts + (packet.duration or 0))
                     packet.pts = packet.pts + offset
