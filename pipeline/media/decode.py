@@ -14,6 +14,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from cv2.typing import MatLike
 
 from pipeline.arrays import Picture
@@ -87,7 +88,7 @@ class SpanDecoder:
         self._thumbnail_size = _fitted(probe.width, probe.height, thumbnail_px, turned=probe.rotation % 180 != 0)
         turned = probe.rotation % 180 != 0
         self._picture_screen = Screen(probe, (probe.height, probe.width) if turned else (probe.width, probe.height))
-        self._thumbnail_screen = Screen(probe, self._thumbnail_size)
+        self._thumbnail_screen = Screen(probe, self._thumbnail_size, Interpolation.AREA)
 
     @property
     def thumbnail_pixels(self) -> int:

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.arrays import Picture
 from pipeline.media.aspect import TOLERANCE, PixelAspects
@@ -21,10 +21,16 @@ GREY = 114
 
 
 class Screen:
-    """Converts frames of a video to pictures of `size`, (width, height) px, not yet rotated or mirrored."""
+    """Converts frames of a video to pictures of `size`, (width, height) px, not yet rotated or mirrored.
 
-    def __init__(self, probe: Probe, size: tuple[int, int]) -> None:
-        self._probe, self._size = probe, size
+    interpolation: how swscale resizes. AREA takes the mean of the pixels under each new one. For pictures that are much
+        smaller it is as good as BICUBIC, and takes half the time.
+    """
+
+    def __init__(
+        self, probe: Probe, size: tuple[int, int], interpolation: Interpolation = Interpolation.BICUBIC
+    ) -> None:
+        self._probe, self._size, self._interpolation = probe, size, interpolation
         self._aspects = PixelAspects()
         self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
 
@@ -76,8 +82,10 @@ class Screen:
     def _converted(self, frame: VideoFrame, width: int, height: int, pixel_format: str) -> Picture:
         transfer = transfer_of(frame, self._probe.transfer)
         if transfer in (PQ, HLG):
-            deep = self._scaler.reformat(frame, width, height, DEEP, threads=1)
+            deep = self._scaler.reformat(frame, width, height, DEEP, interpolation=self._interpolation, threads=1)
             toned = self._tone_mapper(deep, transfer)
             return np.asarray(self._from_deep.reformat(toned, format=pixel_format, threads=1).to_ndarray(), np.uint8)
-        converted = self._scaler.reformat(frame, width, height, pixel_format, threads=1)
+        converted = self._scaler.reformat(
+            frame, width, height, pixel_format, interpolation=self._interpolation, threads=1
+        )
         return np.asarray(converted.to_ndarray(), np.uint8)
