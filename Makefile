@@ -57,12 +57,13 @@ format: $(READY) ## put the code into its format
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
-bench: $(READY) ## measure Ray's share of the time: CLIP=FILE, and CONFIG=FILE for other models
+bench: $(READY) ## measure the price of the engines and the start-up: CLIP=FILE, and CONFIG=FILE for other models
 	$(RUN)/rollcall bench overhead $(if $(CLIP),--clip $(CLIP)) $(if $(CONFIG),--config $(CONFIG))
 
 docs: $(READY) ## make the pages of docs/ that come from the code
 	$(RUN)/python -m pipeline.tables_page > docs/tables.md
 	$(RUN)/python -m jobs.cli.commands_page > docs/commands.md
+	$(RUN)/python -m jobs.benchmarks.page > docs/benchmarks/tables.md
 
 # One version of a package for every Python: otherwise Python 3.12 has other pixels and numbers than 3.11.
 # infra/requirements.lock is the part of it that a container needs.

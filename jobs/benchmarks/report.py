@@ -83,8 +83,7 @@ class Report:
         for name, ratio in self.ratios.items():
             say(f"{name}: {ratio.text()}")
         for name, fact in self.facts.items():
-            if not isinstance(fact, dict | list):
-                say(f"{name}: {fact}")
+            say(f"{name}: {fact_text(fact)}")
         if json_file:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(self.plain(), indent=1) + "\n")
@@ -118,6 +117,13 @@ def command_line() -> str:
     """Return the command that was given, as a user repeats it."""
     words = sys.argv[1:]
     return shlex.join(["rollcall", *(words if words[:1] == ["bench"] else ["bench", *words])])
+
+
+def fact_text(fact: Any) -> str:
+    """Return a fact for people. Facts can hold facts."""
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {fact_text(value)}" for name, value in fact.items())
+    return "none" if fact is None else str(fact)
 
 
 def _table(rows: Sequence[Row]) -> Table:

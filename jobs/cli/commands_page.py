@@ -85,7 +85,7 @@ def _meaning(parameter: Any) -> str:
         default = default.value
     if parameter.param_type_name == "option" and parameter.required:
         text += " Required."
-    elif parameter.show_default and default not in (None, False, True, (), [], ""):
+    elif parameter.show_default and not isinstance(default, bool) and default not in (None, (), [], ""):
         text += f" Default: `{default}`."
     return text.strip()
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.bench import app
-from jobs.benchmarks import decoders, made_videos, startup
+from jobs.benchmarks import decoders, made_videos, page, report, startup
 from jobs.benchmarks.overhead import PlainLoop, _build_waiting, differing_files
-from jobs.benchmarks.side_by_side import ratio_of, spread_of, take_turns
+from jobs.benchmarks.side_by_side import Spread, ratio_of, spread_of, take_turns
 from pipeline import rows
 from pipeline.config import load
 from pipeline.errors import UserError
@@ -97,13 +97,13 @@ def test_decode_measures_every_codec_with_an_encoder_here_and_says_which_has_non
     figures = tmp_path / "figures" / "decode.json"
     told = CliRunner().invoke(app, ["decode", "--quick", "--json", str(figures)], catch_exceptions=False).stdout
     assert "no encoder for av1 here: it is left out" in told
-    report = json.loads(figures.read_text())
-    assert {row["codec"] for row in report["rows"]} == {"h264", "hevc", "vp9"}
-    for row in report["rows"]:
+    told_json = json.loads(figures.read_text())
+    assert {row["codec"] for row in told_json["rows"]} == {"h264", "hevc", "vp9"}
+    for row in told_json["rows"]:
         compared = {name for name in row["figures"] if name.endswith("over ours")}
         assert bool(compared) == row["way"].startswith("rollcall")
         assert row["figures"]["frames per s"]["median"] > 0
-    assert {"processor", "versions", "commit"} <= report["environment"].keys()
+    assert {"processor", "versions", "commit"} <= told_json["environment"].keys()
 
 
 def test_the_bench_counts_the_frames_of_every_way(tmp_path: Path) -> None:
@@ -127,6 +127,28 @@ def test_a_repeated_video_is_as_long_as_is_asked_for_and_another_one_by_its_numb
     long = [made_videos.repeat_video(tmp_path / "short.mp4", tmp_path / f"{n}.mp4", 3, n) for n in (0, 1)]
     assert long[0].read_bytes() != long[1].read_bytes()
     assert probe(opener(str(long[0]))).duration_s == pytest.approx(3)
+
+
+def test_the_page_of_benches_is_what_the_figures_beside_it_say() -> None:
+    assert (page.FOLDER / "tables.md").read_text() == page.page(), "run `make docs`"
+    for path in page.FOLDER.glob("*.json"):
+        assert f" --json docs/benchmarks/{path.name}" in json.loads(path.read_text())["command"]
+
+
+def test_a_report_on_the_page_has_its_command_its_machine_and_all_figures(tmp_path: Path) -> None:
+    made = report.Report("naive", {}, load_before=1.0)
+    made.rows = [report.Row({"what": "a"}, "ours", {"cpu_seconds": Spread((2.0, 1.0, 4.0))})]
+    made.rows += [report.Row({"what": "b"}, "theirs", {"seconds": Spread((7.0,))})]
+    made.ratios = {"theirs over ours": Spread((3.0,))}
+    made.facts = {"found": {"people": 2, "ages": None}}
+    made.publish(tmp_path / "naive.json")
+    lines = page.page(tmp_path).splitlines()
+    assert "| a | ours | 2 (1 to 4) |" in lines
+    assert "| b | theirs | 7 |" in lines
+    assert "| theirs over ours | 3 |" in lines
+    assert "found: people 2, ages none" in lines
+    assert any(line.startswith("`rollcall bench") for line in lines)
+    assert any("cores; load 1 before" in line for line in lines)
 
 
 def test_ways_take_turns_and_ratios_are_those_within_a_round() -> None:
