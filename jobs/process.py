@@ -11,7 +11,7 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources, WaitLease
 from jobs.shared.checks import place_of_output, verified_models
 from jobs.shared.processing import work_through
-from jobs.shared.sources import list_aloud
+from jobs.shared.sources import open_aloud
 from pipeline.config import load
 from pipeline.storage.store import Store
 from pipeline.version import rollcall_version
@@ -48,7 +48,7 @@ def process(
     settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
     chosen = load(config or [], settings, profile)
     store = Store(place_of_output(output, chosen))
-    listing = list_aloud(sources, store.uri, sequence)
+    listing = open_aloud(sources, store.uri, sequence)
     registry = verified_models(chosen)
     outcome = work_through(
         listing,

@@ -14,9 +14,9 @@ from pipeline.planning import catalog
 from pipeline.planning.catalog import Content, VideoStatus
 from pipeline.planning.changes import Basis
 from pipeline.planning.planner import VideoPlan
+from pipeline.storage.listing import OpenListing
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.records import Row
-from pipeline.storage.sources import Listing
 from pipeline.video.relink import RelinkJob
 from pipeline.weights import Registry
 
@@ -40,11 +40,15 @@ def say_not_relinked(record: RunRecord) -> None:
         console.say(f"{record.index.videos[video_id]['uri']}: {why}; it is made again from the video")
 
 
-def say_sources(listing: Listing) -> None:
-    """Print how many sources were found."""
-    other = f"; {console.count(listing.num_other, 'other file')} left out" if listing.num_other else ""
-    console.say(f"{console.count(len(listing.sources), 'source')}{other}")
-    if not listing.sources:
+def say_sources(listing: OpenListing) -> None:
+    """Print how many sources were found, so far or at all."""
+    if not listing.is_complete:
+        console.say(f"{console.count(listing.num_listed, 'source')} so far, more are being listed")
+        return
+    num_other = listing.so_far().num_other
+    other = f"; {console.count(num_other, 'other file')} left out" if num_other else ""
+    console.say(f"{console.count(listing.num_listed, 'source')}{other}")
+    if not listing.num_listed:
         console.say("nothing to do: by its name nothing there is a video or picture, or it lies under the output")
 
 

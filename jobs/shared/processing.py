@@ -1,6 +1,7 @@
 """The steps of a run of `process`, from the listed sources to the tables."""
 
 import contextlib
+import math
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ from pipeline.planning.planner import Planner, VideoPlan, WantedTables
 from pipeline.storage import event_log, records, replacement, tables
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import WORK, Ledger
+from pipeline.storage.listing import OpenListing
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
@@ -72,7 +74,7 @@ class Outcome:
 
 
 def work_through(
-    listing: Listing,
+    listing: Listing | OpenListing,
     config: Config,
     registry: Registry,
     store: Store,
@@ -88,6 +90,7 @@ def work_through(
     """
     run_id = new_run_id()
     store.check_writable()
+    listing = OpenListing.of(listing) if isinstance(listing, Listing) else listing
     say_sources(listing)
     say_models(registry.models_of(config), registry)
     events = events_of(store, run_id, config)
@@ -106,7 +109,7 @@ def work_through(
                     close_sequences=close_sequences,
                 )
                 if config.annotate:
-                    outcome = _annotate(outcome, config, held, listing)
+                    outcome = _annotate(outcome, config, held, listing.so_far())
                 event_log.drop_old_runs(held, event_log.days_ago(config.run.events_ttl_days), spared=run_id)
                 return outcome
         except KeyboardInterrupt:
@@ -119,7 +122,7 @@ def _run(
     registry: Registry,
     store: Store,
     run_id: str,
-    listing: Listing,
+    listing: OpenListing,
     events: EventTarget,
     *,
     retry_quarantined: bool,
@@ -144,15 +147,15 @@ def _run(
     ):
         try:
             for portion in portions_aloud(pages, listing):
-                if not ids:
-                    record.enter_sources(listing)
-                ids |= portion.ids
+                record.knows_all = portion.is_last
+                record.enter_sources(portion.sources)
                 record.enter_ids(portion.ids)
-                if not portion.num_left:
-                    record.drop_old_names()
+                if portion.is_last:
+                    record.enter_vanished(listing.so_far())
+                ids |= portion.ids
                 contents = catalog.contents(ids, touched=portion.ids)
                 chosen = select_contents(record, contents, retry_quarantined)
-                if not portion.num_left:
+                if portion.is_last:
                     say_vanished(record)
                 _process(chosen, portion, planner, engines, record)
             if prune:
@@ -172,7 +175,7 @@ def _run(
             record.close("failed")
             raise
     if close_sequences:
-        sequences.close(index, {source.sequence for source in listing.sources if source.sequence})
+        sequences.close(index, {source.sequence for source in listing.so_far().sources if source.sequence})
     clear_work(index, target)
     record.close("done")
     say_results(record, catalog.contents(ids))
@@ -228,7 +231,8 @@ def _prepare(
         if to_read:
             check_tracking(record.config)
             with_pixels = any(plans[content.video_id].basis is Basis.VIDEO for content in to_read)
-            engines.begin(len(to_read) + portion.num_left, with_pixels=with_pixels)
+            num_left = math.inf if portion.num_left is None else portion.num_left
+            engines.begin(len(to_read) + num_left, with_pixels=with_pixels)
         return list_work(record, chosen, plans, portion.probes | probing.result())
 
 

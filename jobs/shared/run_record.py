@@ -20,8 +20,9 @@ from pipeline.planning.catalog import Failure
 from pipeline.planning.planner import WantedTables
 from pipeline.planning.recipe import models
 from pipeline.storage import records, video_rows
+from pipeline.storage.names import Names
 from pipeline.storage.output_index import FailedTables, OutputIndex
-from pipeline.storage.sources import Listing
+from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from pipeline.video import sequences
 from pipeline.weights import Registry
@@ -79,6 +80,7 @@ class RunRecord:
     num_videos: number of videos that this run works on, as far as it knows them.
     num_frames: number of frames that it decodes, as the containers state them.
     frames_done: number of frames of the chunks that it has made.
+    knows_all: whether all sources are read, so that these numbers do not grow any more.
     """
 
     index: OutputIndex
@@ -104,6 +106,8 @@ class RunRecord:
     num_videos: int = 0
     num_frames: int = 0
     frames_done: int = 0
+    knows_all: bool = True
+    _names: Names | None = None
     _etags: dict[str, str | None] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
@@ -122,11 +126,12 @@ class RunRecord:
         """The id of the configuration and weights."""
         return self.target.config_id
 
-    def enter_sources(self, listing: Listing) -> None:
-        """Enter the names of the sources that this run finds."""
-        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
-        unread = [source.uri for source in listing.sources if self.index.known_id(source) is None]
-        self.index.name_sources(listing)
+    def enter_sources(self, sources: Sequence[Source]) -> None:
+        """Enter the names of sources that this run finds, in their order."""
+        if self._names is None:
+            self._names = self.index.names_in_use()
+        unread = [source.uri for source in sources if self.index.known_id(source) is None]
+        self.index.add_sources(sources, self._names)
         # Until a source is identified it has no etag, so that no later run believes the content id of an older file.
         for uri in unread:
             self._etags[uri] = self.index.sources[uri]["etag"]
@@ -160,8 +165,13 @@ class RunRecord:
         metrics.set_value("rollcall_deferred", len(self.deferred))
         self.index.follow_videos()
 
-    def drop_old_names(self) -> None:
-        """Remove the CSV of every source that is gone and whose content has a CSV under the name of another source."""
+    def enter_vanished(self, listing: Listing) -> None:
+        """Enter which sources are gone, when all sources of a complete listing are entered. Remove the CSV of each one
+        whose content has a CSV under the name of another source."""
+        self.vanished = sorted(row["uri"] for row in self.index.vanished(listing) if row["current"])
+        self.index.leave_vanished(listing)
+        for uri in self.vanished:
+            self.deferred.pop(uri, None)  # an earlier portion took it for a source of a video that it deferred
         current_uris = self.index.renamed()
         self.renamed = {uri: current_uris[uri] for uri in self.vanished if uri in current_uris}
         for uri in current_uris:
@@ -188,6 +198,7 @@ class RunRecord:
             "chunks_done": sum(cost.done for cost in list(self.costs.values())),
             "frames": self.num_frames,
             "frames_done": self.frames_done,
+            "knows_all": self.knows_all,
         }
 
     def note(self, event: Event) -> None:

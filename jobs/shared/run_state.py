@@ -82,7 +82,8 @@ class RunState:
             facts[0] += f": {self.message.splitlines()[0][:SHOWN_MESSAGE]}"
         done = self.progress
         if done.get("videos"):
-            facts.append(f"{done['videos_done']:,} of {console.count(done['videos'], 'video')}")
+            so_far = "" if done.get("knows_all", True) else " so far"
+            facts.append(f"{done['videos_done']:,} of {console.count(done['videos'], 'video')}{so_far}")
         if done.get("frames"):
             facts.append(f"{min(done['frames_done'], done['frames']):,} of about {done['frames']:,} frames")
         if self.frames_per_s:

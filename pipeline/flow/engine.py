@@ -50,9 +50,10 @@ class Engines:
         self._worker.close()
         stop_ray()
 
-    def begin(self, num_videos: int, *, with_pixels: bool) -> None:
+    def begin(self, num_videos: float, *, with_pixels: bool) -> None:
         """Start the engine that so many videos will probably need, while they are still being probed.
 
+        num_videos: infinity if it is not known yet.
         with_pixels: whether some of the videos must be decoded.
         """
         if self._is_ray_there:

@@ -1,11 +1,14 @@
 """Find the files and objects that one argument, or one line of a list, stands for."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from pipeline.errors import DataError, UserError
-from pipeline.storage.faults import FOUND_NOTHING, plain_cause
+from pipeline.errors import DataError
+from pipeline.storage.faults import FOUND_NOTHING, OURS, patiently, plain_cause
+from pipeline.storage.object_pages import ObjectPage, Objects, object_pages
 from pipeline.storage.places import MAGIC, local_path, place, typed_path, uri_of
 from pipeline.storage.sources import is_known
 from pipeline.storage.walk import Entry, entry_at, is_inside, match, walk
@@ -28,29 +31,58 @@ class Candidate:
     outright: bool = False
 
 
-def find(uri: str, output: str) -> tuple[list[Candidate], str]:
-    """Return the candidates that one argument or line stands for, and the folder or prefix that is cut from their
-    names.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the candidates that one argument or line stands for.
 
-    Raises DataError if nothing exists there or it cannot be listed, and UserError for an unknown protocol.
+    candidates: of an object store, in order of their uris, after those of the pages before.
+    is_last: whether no other page follows.
+    """
+
+    candidates: list[Candidate]
+    is_last: bool = True
+
+
+def find(uri: str, output: str) -> tuple[Iterator[Page], str]:
+    """Return the candidates that one argument or line stands for, and the folder or prefix that is cut from their
+    names. The pages of a prefix are asked for one by one. Everything else is one page.
+
+    The function and its pages raise DataError if nothing exists there or it cannot be listed, PassingError if that may
+    pass, and UserError for an unknown protocol.
     """
     if (path := typed_path(uri)) is not None:
-        return _find_files(path, local_path(output))
+        candidates, base = _find_files(path, local_path(output))
+        return iter([Page(candidates)]), base
     fs, path = place(uri)
     try:
-        return _find_objects(fs, path, output)
-    except FOUND_NOTHING:
-        raise DataError(NOTHING_THERE) from None
-    except (DataError, UserError):
+        pages, outright, base = _find_objects(fs, path, uri)
+    except OURS:
         raise
     except Exception as error:
-        raise DataError(plain_cause(error)) from error
+        raise _cause(error) from error
+    return _found(pages, fs, outright, output), base
 
 
-def believe(uri: str, size_bytes: int, etag: str, output: str) -> tuple[list[Candidate], str]:
+def _found(pages: Iterator[ObjectPage], fs: Any, outright: str | None, output: str) -> Iterator[Page]:
+    try:
+        for page in pages:
+            yield Page(_candidates(fs, page.objects, outright, output), page.is_last)
+    except OURS:
+        raise
+    except Exception as error:
+        raise _cause(error) from error
+
+
+def _cause(error: Exception) -> DataError:
+    """Return the error of this project for one that a library raised."""
+    return DataError(NOTHING_THERE if isinstance(error, FOUND_NOTHING) else plain_cause(error))
+
+
+def believe(uri: str, size_bytes: int, etag: str, output: str) -> tuple[Iterator[Page], str]:
     """Return the object that a list describes as `find` would, without a request."""
     fs, path = place(uri)
-    return _candidates(fs, {path: {"size": size_bytes, "ETag": etag}}, path, output), path.rpartition("/")[0]
+    objects = {path: {"size": size_bytes, "ETag": etag}}
+    return iter([Page(_candidates(fs, objects, path, output))]), path.rpartition("/")[0]
 
 
 def _find_files(path: str, output: str | None) -> tuple[list[Candidate], str]:
@@ -89,29 +121,35 @@ def _matching(pattern: str, avoided: str) -> list[Candidate]:
     return [Candidate(entry, uri_of(entry.path)) for entry in entries.values()]
 
 
-def _find_objects(fs: Any, path: str, output: str) -> tuple[list[Candidate], str]:
-    """Find objects in a store. A prefix may also be an object: if that is empty, it only marks a folder."""
-    above = path.rpartition("/")[0]
-    objects: dict[str, Any] = {}
-    outright, base = None, path
-    if MAGIC.search(path) and not fs.exists(path):
-        base = base_of(path)
-        for name in fs.glob(path):
-            objects |= fs.find(name, detail=True)
+def _find_objects(fs: Any, path: str, uri: str) -> tuple[Iterator[ObjectPage], str | None, str]:
+    """Find objects in a store. Return them, the one that is named itself, and the prefix that is cut from their names.
+
+    A prefix may also be an object: if that is empty, it only marks a folder.
+    """
+    if MAGIC.search(path) and not patiently(lambda: fs.exists(path), uri):
+        objects: Objects = {}
+        for name, details in patiently(lambda: fs.glob(path, detail=True), uri).items():
+            is_file = details["type"] != "directory" and details.get("size")
+            below = {name: details} if is_file else patiently(lambda name=name: fs.find(name, detail=True), uri)
+            objects |= below
         if not objects:
             raise DataError(NOTHING_MATCHES)
-    else:
-        info = fs.info(path)
-        is_file = info["type"] != "directory"
-        below = {} if is_file and (is_known(path) or "http" in fs.protocol) else fs.find(f"{path}/", detail=True)
-        objects = {name: details for name, details in below.items() if name != path}
-        if is_file and not (objects and not info["size"]):
-            outright, base = path, path if objects else above
-            objects[path] = info
-    return _candidates(fs, objects, outright, output), base
+        return iter([ObjectPage(objects)]), None, base_of(path)
+    info = patiently(lambda: fs.info(path), uri)
+    above = path.rpartition("/")[0]
+    if info["type"] == "directory":
+        return object_pages(fs, path, uri), None, path
+    if is_known(path) or "http" in fs.protocol:
+        return iter([ObjectPage({path: info})]), path, above
+    pages = object_pages(fs, path, uri)
+    first = next(pages)
+    below = {name: details for name, details in first.objects.items() if name != path}
+    if below and not info["size"]:
+        return chain([ObjectPage(below, first.is_last)], pages), None, path
+    return chain([ObjectPage({path: info} | below, first.is_last)], pages), path, path if below else above
 
 
-def _candidates(fs: Any, objects: dict[str, Any], outright: str | None, output: str) -> list[Candidate]:
+def _candidates(fs: Any, objects: Objects, outright: str | None, output: str) -> list[Candidate]:
     """Return the candidates among objects.
 
     outright: the one that was named itself.

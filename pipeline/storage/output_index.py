@@ -5,7 +5,7 @@ Only one run at a time writes to an output. `sources` is one small file. Each vi
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,22 +143,40 @@ class OutputIndex:
 
         may_write: whether unusual names are tried on the file system of the output.
         """
+        self.leave_vanished(listing)
+        self.add_sources(listing.sources, self.names_in_use(may_write=may_write))
+
+    def leave_vanished(self, listing: Listing) -> None:
+        """Record that the sources are not current which a complete listing should name and does not."""
         self._of_videos = None
         for row in self.vanished(listing):
             row["current"] = False
             if row["video_id"] is None and row["csv"] is None:  # a folder that could not be listed
                 del self.sources[row["uri"]]
+
+    def names_in_use(self, *, may_write: bool = True) -> Names:
+        """Return the names of the CSV files of the sources.
+
+        may_write: as in `name_sources`.
+        """
         self._drop_names_below_files()
         given = (row["csv"] for row in self.sources.values() if row["csv"])
-        names = Names(given, self.store.holds if may_write else lambda _: True)
-        for source in listing.sources:
+        return Names(given, self.store.holds if may_write else lambda _: True)
+
+    def add_sources(self, sources: Sequence[Source], names: Names) -> None:
+        """Record that sources are current, and name their CSV files in order. A whole listing may come in parts.
+
+        names: those that are in use.
+        """
+        self._of_videos = None
+        for source in sources:
             row = self.sources.setdefault(source.uri, dict.fromkeys(rows.DATASETS["sources"].names))
             root = row["named_by"] if row["current"] else source.named_by
             row |= {"uri": source.uri, "current": True, "named_by": root}
             row |= {"size_bytes": source.size_bytes, "etag": source.etag}
             if row["csv"] is None and not source.is_unlisted:
                 row["csv"] = names.give(f"csv/{source.name}", ".csv")
-        self._name_sequences(listing)
+        self._name_sequences(sources)
 
     def _drop_names_below_files(self) -> None:
         """Remove CSV names that no folder can hold, because an earlier version used part of the path as the name of
@@ -169,15 +187,15 @@ class OutputIndex:
             if any("/".join(parts[:end]) in files for end in range(1, len(parts))):
                 row["csv"] = None
 
-    def _name_sequences(self, listing: Listing) -> None:
+    def _name_sequences(self, sources: Sequence[Source]) -> None:
         """Record the order of the files in each sequence. A source belongs to the sequence in which it was last
         named."""
         named: dict[str, list[str]] = defaultdict(list)
-        for source in sorted(listing.sources, key=lambda source: source.place):
+        for source in sorted(sources, key=lambda source: source.place):
             if source.sequence is not None:
                 named[source.sequence].append(source.uri)
         before = {sequence: [row["uri"] for row in members] for sequence, members in self.sequences().items()}
-        for source in listing.sources:
+        for source in sources:
             if source.sequence is not None:
                 self.set_source(source.uri, sequence=source.sequence, recorded_at=source.recorded_at)
         for sequence in before.keys() | named.keys():

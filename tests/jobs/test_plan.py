@@ -71,9 +71,9 @@ def test_plan_and_status_count_the_same_files_of_a_sequence(tmp_path: Path) -> N
     _foresee(foreseen, listing, ids)
 
     book = RunRecord(OutputIndex.load(store), target("c"), "run", registry())
-    book.enter_sources(listing)
+    book.enter_sources(listing.sources)
     book.enter_ids(ids)
-    book.drop_old_names()
+    book.enter_vanished(listing)
     book.save_sources()
     indexes = (foreseen, OutputIndex.load(store))
     numbers_of_files = [[status.files for status in sequence_statuses(index)] for index in indexes]

@@ -37,6 +37,7 @@ from pipeline.planning import catalog, pages
 from pipeline.planning.catalog import Content
 from pipeline.planning.pages import PAGE
 from pipeline.storage import tables
+from pipeline.storage.listing import OpenListing
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from pipeline.weights import Registry
@@ -86,6 +87,7 @@ class Attempt:
     frames_per_part: number of frames, see `in_steps` of tests/fake_films.py.
     frames_per_window: number of frames, see `in_steps` of tests/fake_films.py.
     page: number of sources that are identified before the work begins.
+    is_listed_first: whether all sources are listed before the work begins.
     killed_at: number of lasting changes before the run is killed; None: it ends well.
     """
 
@@ -97,6 +99,7 @@ class Attempt:
     frames_per_part: int = WHOLE
     frames_per_window: int = WHOLE
     page: int = PAGE
+    is_listed_first: bool = True
     killed_at: int | None = None
 
 
@@ -144,6 +147,7 @@ def cases(draw: st.DrawFn) -> Case:
         frames_per_part=st.sampled_from([1, 1, 5, WHOLE]),
         frames_per_window=st.sampled_from([7, WHOLE]),
         page=st.sampled_from([1, 2, PAGE]),
+        is_listed_first=st.booleans(),
         killed_at=st.one_of(st.integers(0, 40), st.integers(20, 120)),
     )
     shown, chosen = tuple(draw(st.lists(videos(), min_size=1, max_size=3))), draw(knobs())
@@ -418,7 +422,7 @@ def process(
     **options: Any,
 ) -> Scene:
     scene = Scene({str(folder / f"{i}.mp4"): video for i, video in enumerate(case.videos)}, attempt)
-    listing = Listing(
+    listing: Listing | OpenListing = Listing(
         tuple(
             Source(uri=uri, name=Path(uri).name, named_by=str(folder), etag="e", sequence=sequence, place=place)
             for place, uri in enumerate(scene.videos)
@@ -426,6 +430,17 @@ def process(
         0,
         (str(folder),),
     )
+    if not attempt.is_listed_first and sequence is None:
+        listing = OpenListing(iter(listing.sources), listing.roots)
+    work_through_scene(scene, listing, chosen, store, **options)
+    return scene
+
+
+def work_through_scene(
+    scene: Scene, listing: Listing | OpenListing, chosen: Sequence[str], store: Store, **options: Any
+) -> None:
+    """Process the videos of a scene, with fakes for the models and for Ray."""
+    attempt = scene.attempt
     config: Config = configured(*chosen, *attempt.settings, f"run.engine={attempt.engine}")
     scene.years = config.estimate.batch - configured().estimate.batch
     fakes = {
@@ -449,7 +464,6 @@ def process(
         patch.setattr(pages, "PAGE", attempt.page)
         with in_steps(attempt.frames_per_part, attempt.frames_per_window):
             work_through(listing, config, Registry.of(config, lambda _: iter(())), store, **options)
-    return scene
 
 
 def probe_all(scene: Scene, contents: Sequence[Content], advance: Callable[[], None] = lambda: None) -> dict[str, Any]:

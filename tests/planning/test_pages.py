@@ -11,6 +11,7 @@ from pipeline.errors import PassingError
 from pipeline.planning import catalog, pages
 from pipeline.planning.catalog import Content, Failure
 from pipeline.planning.pages import Pages, Portion
+from pipeline.storage.listing import OpenListing
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
@@ -21,7 +22,7 @@ class Archive:
 
     def __init__(self, folder: Path, names: Sequence[str], **of_each: Any) -> None:
         sources = [Source(uri=name, name=name, named_by="", etag="e", size_bytes=1, **of_each) for name in names]
-        self.listing = Listing(tuple(sources), 0)
+        self.listing = OpenListing.of(Listing(tuple(sources), 0))
         self.index = OutputIndex(Store(str(folder)))
         self.gate = threading.Event()
         self.identified: list[str] = []

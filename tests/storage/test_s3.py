@@ -9,11 +9,12 @@ import s3fs
 
 from jobs.forget import forget
 from jobs.relink import relink
-from pipeline.errors import UserError
+from pipeline.errors import PassingError, UserError
 from pipeline.rows import VIDEO_TABLES
+from pipeline.storage import faults, object_pages
 from pipeline.storage.compaction import compact_output
 from pipeline.storage.content_ids import content_id
-from pipeline.storage.listing import list_sources
+from pipeline.storage.listing import list_sources, open_listing
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.source_files import opener
 from pipeline.storage.sources import Listing
@@ -105,6 +106,38 @@ def test_a_list_of_a_thousand_lines_takes_twenty_requests(s3_proxy: S3Proxy, sta
     assert facts == [
         (source.uri, source.size_bytes, source.etag) for source in plain.sources if "list" not in source.uri
     ]
+
+
+def test_a_pattern_takes_no_request_for_each_match(s3_proxy: S3Proxy) -> None:
+    fill(Store(s3_proxy.bucket), {f"in/{i:02d}.mp4": str(i).encode() for i in range(40)} | {"in/x.mp4/y.mp4": b"y"})
+    s3_proxy.requests.clear()
+    listing = list_sources([f"{s3_proxy.bucket}/in/*.mp4"], f"{s3_proxy.bucket}/out")
+    assert len(listing.sources) == 41
+    assert s3_proxy.requests.total() <= 5, s3_proxy.requests
+
+
+def test_a_whole_listing_leaves_no_question_about_its_objects(s3_proxy: S3Proxy) -> None:
+    fill(Store(s3_proxy.bucket), {f"in/{i}/{i}.mp4": str(i).encode() for i in range(8)})
+    sources = list_sources([f"{s3_proxy.bucket}/in"], f"{s3_proxy.bucket}/out").sources
+    s3_proxy.requests.clear()
+    assert len({content_id(source) for source in sources}) == 8
+    assert s3_proxy.requests == {"GET": 8}
+
+
+@pytest.mark.parametrize(("fault", "expected"), [("403", UserError), ("503", PassingError)])
+def test_a_later_page_that_fails_ends_the_reading(
+    fault: str, expected: type[Exception], s3_proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_pages, "PAGE_KEYS", 2)
+    monkeypatch.setattr(faults, "PATIENCE_S", 0)
+    fill(Store(s3_proxy.bucket), {f"in/{i}.mp4": str(i).encode() for i in range(5)})
+    listing = open_listing([f"{s3_proxy.bucket}/in"], "/nowhere")
+    s3_proxy.rule = lambda request: fault if request.verb == "LIST" else None
+    names = []
+    with pytest.raises(expected):
+        names += [source.name for source in listing]
+    assert not listing.is_complete
+    assert len(listing.so_far().sources) == 2
 
 
 def test_sizes_and_etags_in_a_list_are_believed(s3_proxy: S3Proxy) -> None:

@@ -53,9 +53,9 @@ def run(
 ) -> tuple[RunRecord, list[str]]:
     record = new_record(store, config_id)
     ids_by_uri = {f"/in/{name}": content for name, content in ids.items()}
-    record.enter_sources(listing(*ids))
+    record.enter_sources(listing(*ids).sources)
     record.enter_ids(ids_by_uri)
-    record.drop_old_names()
+    record.enter_vanished(listing(*ids))
     chosen = [content.video_id for content in select_contents(record, catalog.contents(ids_by_uri), retry)]
     record.save_sources()
     return record, chosen
@@ -253,9 +253,9 @@ def test_pruning_takes_what_nobody_names_and_nothing_else(store: Store) -> None:
 def spent(store: Store, *prices: str) -> pd.Series:
     """Return the row of `runs` of a video that took half an hour of work and a quarter of an hour of GPUs."""
     record = new_record(store, "c", *prices)
-    record.enter_sources(listing("a.mp4"))
+    record.enter_sources(listing("a.mp4").sources)
     record.enter_ids({"/in/a.mp4": "v"})
-    record.drop_old_names()
+    record.enter_vanished(listing("a.mp4"))
     record.costs["v"] = VideoCost(datetime.now(UTC), reused=1)
     for span, attempts in (((0, 5), 1), ((5, -1), 2)):
         timings = {"observe": (600.0, 300.0), "estimate": (100.0, 150.0)}
@@ -337,9 +337,9 @@ def test_nothing_below_a_folder_that_cannot_be_listed_is_gone(store: Store) -> N
     run(store, {"day/a.mp4": "v", "b.mp4": "w"})
     day = Source(uri="/in/day", name="day", named_by="/in", missing="cannot be listed: no", is_unlisted=True)
     record = new_record(store)
-    record.enter_sources(Listing((day,), 0, ("/in",)))
+    record.enter_sources((day,))
     record.enter_ids({"/in/day": Failure("catalog", "cannot be listed: no")})
-    record.drop_old_names()
+    record.enter_vanished(Listing((day,), 0, ("/in",)))
     assert record.vanished == ["/in/b.mp4"]
     prune_output(record.index)
     record.save_sources()
