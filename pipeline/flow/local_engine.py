@@ -1,4 +1,4 @@
-"""Run the flow without Ray, one row after the other, in one process beside this one.
+"""Run the flow without Ray, in one process beside this one: one row after the other, or several spans at a time.
 
 The work has its own process so that a crash of native code, a hang or a lack of memory ends only that process. The
 run then goes on in a new one. Attempts, deadlines and durable chunks are the same as with Ray's workers.
@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.flow import journal, metrics
 from pipeline.flow.deferrals import POLL_S, Deferrals
 from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, again, finish_video, given_up
-from pipeline.flow.local_process import At, Failed, Load, Map, Message, Publish, Task
+from pipeline.flow.local_process import At, Failed, Load, Map, MapTogether, Message, Publish, Task
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import WORKER_DIED, PoolOfStages
 from pipeline.planning.spans import SpanRow
@@ -25,6 +25,8 @@ from pipeline.video.relink import RelinkJob
 
 LOADS = 3
 """Number of failed loads of the models after which the run gives up."""
+ROUNDS = 8
+"""Number of spans that each thread gets before videos are published."""
 LAST_WORDS_S = 2
 """Seconds in which a process that has to end may write the last lines of its journal."""
 GRACE_S = 60
@@ -125,8 +127,9 @@ def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker, defer
     yield from _publish(progress, maps, worker)
     to_map = list(progress.videos.values())
     while to_map or deferrals.is_waiting:
-        for video in to_map:
-            for task in map(Map, [*video.faces_left(), *video.rows_left()]):
+        for portion in _portions(to_map, maps.whole[0].resources.spans):
+            yield from _map_together(portion, progress, maps, worker)
+            for task, video in portion:
                 if progress.is_wanted(video.job.video_id):
                     yield from _map(task, video, progress, maps, worker)
             yield from _publish(progress, maps, worker)
@@ -135,6 +138,40 @@ def run(work: Sequence[Work | RelinkJob], maps: Maps, worker: LocalWorker, defer
         if not to_map and deferrals.is_waiting:
             time.sleep(POLL_S)
     progress.check_ended()
+
+
+def _portions(videos: Sequence[Work], spans: int) -> Iterator[list[tuple[Map, Work]]]:
+    """Yield the rows of one video after the other, or of several videos if a worker can have several spans."""
+    portion: list[tuple[Map, Work]] = []
+    for video in videos:
+        portion += [(Map(row), video) for row in (*video.faces_left(), *video.rows_left())]
+        if len(portion) >= ROUNDS * spans or spans == 1:
+            yield portion
+            portion = []
+    yield portion
+
+
+def _map_together(
+    portion: Sequence[tuple[Map, Work]], progress: Progress, maps: Maps, worker: LocalWorker
+) -> Iterator[Event]:
+    """Work on the spans of a portion at the same time, if the first pool can. `_map` does what is left after a death: a
+    chunk alone shows whether it is at fault, so only its mark of this attempt stays, and it hardly counts."""
+    spans = [
+        row
+        for task, video in portion
+        if isinstance(task.row, SpanRow) and progress.is_wanted(video.job.video_id)
+        if (row := task.row.without_durable(video.durable)) is not None
+    ]
+    if maps.whole[0].resources.spans == 1 or len(spans) < 2:
+        return
+    try:
+        for message in worker.do(MapTogether(tuple(spans)), _patience_s(maps.whole)):
+            if not isinstance(message, At):
+                yield from progress.take(message)
+    except WorkerDiedError:
+        for pool in maps.whole[1:]:
+            for video_id in dict.fromkeys(span.video_id for span in spans):
+                pool.limits.ledger.take_back_attempt(video_id, pool.limits.run_id, pool.name)
 
 
 def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Event]:

@@ -5,7 +5,10 @@ One process does all the work of a run. It loads models and trackers once, for e
 
 import os
 import pickle
+import queue
+import threading
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -45,6 +48,17 @@ class Map:
 
 
 @dataclass(frozen=True, slots=True)
+class MapTogether:
+    """Task: make the chunks of several spans durable. The first pool works on as many of them at the same time as it
+    may, the later pools on one chunk after the other.
+
+    rows: spans, of any videos.
+    """
+
+    rows: tuple[SpanRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Task: the last step of a video.
 
@@ -76,7 +90,7 @@ class Failed:
     trace: str
 
 
-Task = Load | Map | Publish
+Task = Load | Map | MapTogether | Publish
 Message = At | Event | Failed
 
 
@@ -100,17 +114,60 @@ class TaskRunner:
             self._workers[of_faces] = [Worker(pool) for pool in pools]
         if isinstance(task, Map):
             yield from _through(self._workers[of_faces], 0, task.row.table())
+        elif isinstance(task, MapTogether):
+            yield At(0)
+            workers = self._workers[of_faces]
+            for chunk in _at_the_same_time(workers[0], task.rows, pools[0].resources.spans):
+                yield from _onward(workers, 0, chunk)
 
 
 def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At | Event]:
     """Carry a row through this pool and the following ones, chunk by chunk."""
     yield At(pool)
     for done in workers[pool](row):
-        if pool + 1 == len(workers):
-            yield event_of(done)
+        yield from _onward(workers, pool, done)
+
+
+def _onward(workers: Sequence[Worker], pool: int, done: pa.Table) -> Iterator[At | Event]:
+    """Carry what `pool` has done through the following pools. Then that pool is at work again."""
+    if pool + 1 == len(workers):
+        yield event_of(done)
+    else:
+        yield from _through(workers, pool + 1, done)
+        yield At(pool)
+
+
+def _at_the_same_time(worker: Worker, rows: Sequence[SpanRow], num_threads: int) -> Iterator[pa.Table]:
+    """Yield the chunks of all rows, as they come from so many threads. A bug in one of them is raised here."""
+    to_do, chunks = deque(rows), queue.Queue[pa.Table | BaseException | None](num_threads)
+
+    def work() -> None:
+        try:
+            while (row := _next_of(to_do)) is not None:
+                for chunk in worker(row.table()):
+                    chunks.put(chunk)
+            chunks.put(None)
+        except BaseException as error:
+            chunks.put(error)
+
+    for number in range(num_threads):
+        threading.Thread(target=work, daemon=True, name=f"span-{number}").start()
+    num_working = num_threads
+    while num_working:
+        chunk = chunks.get()
+        if isinstance(chunk, BaseException):
+            raise chunk
+        if chunk is None:
+            num_working -= 1
         else:
-            yield from _through(workers, pool + 1, done)
-            yield At(pool)
+            yield chunk
+
+
+def _next_of(rows: "deque[SpanRow]") -> SpanRow | None:
+    try:
+        return rows.popleft()
+    except IndexError:  # another thread has taken the last one
+        return None
 
 
 def serve(connection: Connection, stderr: int) -> None:

@@ -99,6 +99,8 @@ ENGINES = [
     ["run.engine=local"],
     ["run.engine=ray"],
     ["run.engine=ray", "run.observe.workers=2", "run.enrich.workers=2"],
+    ["run.engine=local", "run.observe.spans=3"],
+    ["run.engine=ray", "run.observe.spans=3"],
 ]
 
 
