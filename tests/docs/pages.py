@@ -32,7 +32,7 @@ def programs_in(line: str) -> Iterator[list[str]]:
         is_first = place == 0 or words[place - 1] in ("--", "&&", ";")
         if is_first and word in ("rollcall", ".venv/bin/rollcall"):
             yield ["rollcall", *words[place + 1 :]]
-        elif re.match(r"jobs\.(?!cli\b)", word) and words[place - 1] == "-m":
+        elif re.match(r"jobs\.(?!(?:cli|benchmarks)\b)", word) and words[place - 1] == "-m":
             name = word.removeprefix("jobs.")
             yield ["rollcall", *([] if name == "main" else name.split(".")), *words[place + 1 :]]
 
