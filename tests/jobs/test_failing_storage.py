@@ -105,12 +105,13 @@ def outage(proxy: S3Proxy, seconds: float) -> Iterator[None]:
     proxy.rule = lambda _: None
 
 
+@pytest.mark.parametrize(("seconds", "waits_s"), [(40, "[10,20,40]"), (120, "[10,30,60,60]")])
 def test_a_bucket_that_is_asleep_for_a_while_costs_a_run_only_time(
-    proxy: S3Proxy, expected: Mapping[str, bytes]
+    seconds: float, waits_s: str, proxy: S3Proxy, expected: Mapping[str, bytes]
 ) -> None:
     """A request gives up after 6 tries in at most 31 s. The run then waits for rounds until the bucket is awake."""
-    with outage(proxy, seconds=40):
-        done = process(proxy, "--set", "run.deferral_waits_s=[10,20,40]")
+    with outage(proxy, seconds):
+        done = process(proxy, "--set", f"run.deferral_waits_s={waits_s}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert proxy.faults["503"]
     assert tables(f"{proxy.bucket}/out") == expected
