@@ -81,15 +81,15 @@ class RunState:
         if self.message:
             facts[0] += f": {self.message.splitlines()[0][:SHOWN_MESSAGE]}"
         done = self.progress
+        so_far, for_these = ("", "") if done.get("knows_all", True) else (" so far", " for these")
         if done.get("videos"):
-            so_far = "" if done.get("knows_all", True) else " so far"
             facts.append(f"{done['videos_done']:,} of {console.count(done['videos'], 'video')}{so_far}")
         if done.get("frames"):
             facts.append(f"{min(done['frames_done'], done['frames']):,} of about {done['frames']:,} frames")
         if self.frames_per_s:
             facts.append(f"{self.frames_per_s:.{0 if self.frames_per_s >= 10 else 1}f} frames/s")
         if self.left_s:
-            facts.append(f"about {console.duration(self.left_s)} left")
+            facts.append(f"about {console.duration(self.left_s)} left{for_these}")
         return f"run {self.run_id}: {', '.join(facts)}"
 
 

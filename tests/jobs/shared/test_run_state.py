@@ -49,6 +49,14 @@ def test_the_rate_is_that_of_the_last_minutes_and_gives_the_time_left() -> None:
     )
 
 
+def test_while_sources_are_still_listed_the_numbers_are_those_so_far() -> None:
+    lines = [progress(1000, 100) | {"knows_all": False}, progress(1200, 4100) | {"knows_all": False}]
+    said = str(state(*lines, at=1205))
+    assert "1 of 4 videos so far" in said
+    assert said.endswith("about 4 min 55 s left for these")
+    assert "so far" not in str(state(*lines, progress(1300, 5000) | {"knows_all": True}, at=1305))
+
+
 @pytest.mark.parametrize("lines", [(), (progress(10, 100),), (progress(10, 100), progress(20, 100))])
 def test_without_progress_no_rate_is_invented(lines: tuple[Line, ...]) -> None:
     now = state(line(0, "run_began"), *lines, at=25)
