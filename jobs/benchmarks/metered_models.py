@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from jobs.benchmarks.side_by_side import Spent, stopwatch
-from pipeline.models.loading import Loader
 
 LOADERS = {
     "person detector": "person_detector",
@@ -94,11 +93,13 @@ class MeteredModel:
 def metered_models() -> Iterator[dict[str, MeteredModel]]:
     """Yield the meters by the names of LOADERS, which fill while the block lives. The stages load their models through
     Loader, which hands out metered models meanwhile."""
+    from pipeline.models.loading import Loader  # torch counts its threads from what the environment says by then
+
     meters: dict[str, MeteredModel] = {}
     before = {method: getattr(Loader, method) for method in LOADERS.values()}
 
-    def metered(name: str, load: Callable[[Loader], Any]) -> Callable[[Loader], Any]:
-        def load_metered(loader: Loader) -> Any:
+    def metered(name: str, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def load_metered(loader: Any) -> Any:
             model = load(loader)
             if model is None:
                 return None
