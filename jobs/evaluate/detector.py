@@ -124,10 +124,11 @@ def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile
     entry = Registry.of(load(config or [], settings or [], profile), fetch).entry(name)
     face_kinds = kinds_of("look")
     is_of_faces = entry.kind in face_kinds
-    if not is_of_faces and entry.kind != "yolo":
+    person_kinds = kinds_of("detector")
+    if not is_of_faces and entry.kind not in person_kinds:
         raise UserError(
-            f"--detector must be of kind yolo, or of a kind that detects faces ({', '.join(face_kinds)}); "
-            f"{name} is of kind {entry.kind}"
+            f"--detector must be of kind {' or '.join(person_kinds)}, or of a kind that detects faces "
+            f"({', '.join(face_kinds)}); {name} is of kind {entry.kind}"
         )
     usual = load(config or [], settings or [], profile)
     role = "candidates.look" if is_of_faces else "observe.detector.weights"

@@ -20,12 +20,14 @@ from pipeline.corpora.frames import PICTURE_SUFFIXES
 from pipeline.corpora.mot import read_mot
 from pipeline.errors import UserError, absent
 from pipeline.evaluation import reid as evaluation
+from pipeline.interfaces import BodyEmbedder
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probing import probe
-from pipeline.models.body_embedder import BodyEmbedder
+from pipeline.models.loading import WHOLE, load_model
 from pipeline.storage.blobs import fetch
 from pipeline.training.loop import use_threads
 from pipeline.weights import LISTED, Registry
+from pipeline.weights.kinds import kinds_of
 
 STARTER_ENTRY = "starter-body"
 BATCH = 32
@@ -34,7 +36,7 @@ SHOWN = {"rank1": "rank-1", "map": "mAP", "auc": "AUC"}
 
 
 def reid(
-    weights: Annotated[list[str], typer.Option(help="A registry entry of kind reid, or starter. Repeat it.")],
+    weights: Annotated[list[str], typer.Option(help="A registry entry that embeds bodies, or starter. Repeat it.")],
     people: Annotated[Path | None, typer.Option(help="Folder of crops named person_index.jpg, as in CUHK03.")] = None,
     held_out: Annotated[
         int, typer.Option(min=0, help="Use only the people that `train reid` held out; 0: all people.")
@@ -66,9 +68,11 @@ def reid(
     measured: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(STARTER_ENTRY if entry == "starter" else entry for entry in weights):
         entry = registry.entry(name)
-        if entry.kind != "reid":
-            raise UserError(f"--weights must be of kind reid, {name} is of kind {entry.kind}; {LISTED}")
-        embedder = BodyEmbedder(registry.path(name), batch=BATCH, device="cpu", half=False)
+        if entry.kind not in kinds_of("body"):
+            kinds = " or ".join(kinds_of("body"))
+            raise UserError(f"--weights must be of kind {kinds}, {name} is of kind {entry.kind}; {LISTED}")
+        files = {WHOLE: registry.path(name)}
+        embedder = load_model(entry.kind, files, entry.options, batch=BATCH, device="cpu", half=False)
         rng = np.random.default_rng(seed)
         figures: dict[str, Any] = {"sha256": registry.sha256(name), "pooled": {}}
         if people is not None:

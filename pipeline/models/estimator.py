@@ -122,7 +122,7 @@ class BoschEstimator:
         if not len(faces):
             return NO_ESTIMATES
         years, female_probs, dists = self._heads(self._embedder(faces))
-        return _estimates(years, np.full(len(years), BOSCH_AGE_STD), female_probs, dists)
+        return estimates_of(years, np.full(len(years), BOSCH_AGE_STD), female_probs, dists)
 
 
 class HeadsEstimator:
@@ -231,7 +231,7 @@ class SsrNetEstimator:
         years = years.clip(0, YEARS)
         slope, offset = SSRNET_GENDER
         female_probs = expit(slope * (0.5 - masculinity) + offset)
-        return _estimates(years, np.full(len(years), SSRNET_AGE_STD), female_probs)
+        return estimates_of(years, np.full(len(years), SSRNET_AGE_STD), female_probs)
 
     def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         samples = crops.flip(-1).permute(0, 3, 1, 2).float()
@@ -257,10 +257,10 @@ def _calibrated(
     """
     ages, stds = calibration.age(means), calibration.age_std(means, spreads)
     dists = dists if years is None else grouped(years, ages, stds)
-    return _estimates(ages, stds, calibration.female_prob(logits), dists)
+    return estimates_of(ages, stds, calibration.female_prob(logits), dists)
 
 
-def _estimates(
+def estimates_of(
     years: NDArray[np.floating],
     stds: NDArray[np.floating],
     female_probs: NDArray[np.floating],

@@ -72,13 +72,13 @@ class RetinaFace:
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
         if not crops:
             return []
-        fitted = [_fit(crop, self._input_px) for crop in crops]
+        fitted = [fit(crop, self._input_px) for crop in crops]
         outputs = self._run(np.stack([canvas for canvas, _ in fitted]))
         faces = []
         for index, (_, scale) in enumerate(fitted):
             sample = [output[index] for output in outputs]
             likely = np.flatnonzero(np.round(sample[0], 3) >= np.float32(self._min_score))
-            faces.append(_faces(self._network.decode(sample, likely), scale, self._min_score))
+            faces.append(faces_of(self._network.decode(sample, likely), scale, self._min_score))
         return faces
 
 
@@ -196,13 +196,13 @@ class Mtcnn:
         return [self._find(crop) for crop in crops]
 
     def _find(self, crop: Picture) -> Faces:
-        canvas, scale = _fit(crop, self._input_px)
+        canvas, scale = fit(crop, self._input_px)
         with self._turn:
             raw = self._network.detect(canvas, landmarks=True)
         if raw[0] is None:
             return NO_FACES
         boxes, scores, landmarks = (np.asarray(array, np.float32) for array in raw)
-        return _faces((boxes, scores, landmarks), scale, self._min_score)
+        return faces_of((boxes, scores, landmarks), scale, self._min_score)
 
 
 class Yunet:
@@ -228,7 +228,7 @@ class Yunet:
         return [self._find(crop) for crop in crops]
 
     def _find(self, crop: Picture) -> Faces:
-        canvas, scale = _fit(crop, self._input_px)
+        canvas, scale = fit(crop, self._input_px)
         network = getattr(self._of_thread, "network", None)
         if network is None:
             network = self._of_thread.network = self._load()
@@ -237,7 +237,7 @@ class Yunet:
             return NO_FACES
         faces = np.asarray(rows, np.float32)
         boxes = np.hstack([faces[:, :2], faces[:, :2] + faces[:, 2:4]])
-        return _faces((boxes, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
+        return faces_of((boxes, faces[:, 14], faces[:, 4:14].reshape(-1, 5, 2)), scale, self._min_score)
 
     def _load(self) -> cv2.FaceDetectorYN:
         size = (self._input_px, self._input_px)
@@ -273,7 +273,7 @@ class YoloFace:
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
+def fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
     """Put `crop` into the upper left corner of a black square of `side_px`, and return the square and its scale.
 
     Small crops are enlarged, at most MAX_UPSCALE times. The scale is px of the square per px of the crop.
@@ -287,7 +287,7 @@ def _fit(crop: Picture, side_px: int) -> tuple[Picture, float]:
     return canvas, scale
 
 
-def _faces(raw: NetworkFaces, scale: float, min_score: float) -> Faces:
+def faces_of(raw: NetworkFaces, scale: float, min_score: float) -> Faces:
     """Scale back to the crop, round, drop weak and duplicate faces, and order: best first, then from left to right.
 
     Every value is rounded before it decides anything. Position decides between equal scores.

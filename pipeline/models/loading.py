@@ -27,8 +27,9 @@ from pipeline.models.batches import run_by
 from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
 from pipeline.weights import Registry
-from pipeline.weights.kinds import KINDS, kinds_of
+from pipeline.weights.kinds import all_kinds, kinds_of
 
+Options = Mapping[str, Any]
 WHOLE = "path"
 """Part name of a model that is a single file."""
 PATIENCE_S = {"cpu": 1.0, "cuda": 0.004}
@@ -36,26 +37,50 @@ PATIENCE_S = {"cpu": 1.0, "cuda": 0.004}
 A card that has nothing else to do loses nothing."""
 
 
-def load_model(kind: str, files: Mapping[str, Path], **settings: Any) -> Any:
+def load_model(kind: str, files: Mapping[str, Path], options: Options | None = None, **settings: Any) -> Any:
     """Load a model with the loader of its kind (weights.kinds).
 
     files: by part, or by WHOLE.
+    options: those of the registry entry, or of its parts, for kinds that have some.
     settings: those of its role: batch, device, half, and more for detectors.
+
+    Raises UserError if the package of a kind cannot be imported.
     """
-    return resolve_name(f"pipeline.models.{KINDS[kind].loader}")(**files, **settings)
+    package, place = all_kinds()[kind].package, all_kinds()[kind].place
+    if place is None:
+        raise ValueError(f"kind {kind} is only a part of others")
+    if options is not None or package:
+        settings["options"] = options or {}
+    try:
+        loader = resolve_name(place)
+    except (ImportError, AttributeError) as error:
+        if package is None:
+            raise
+        raise UserError(
+            f"kind {kind}: {place} of {package} cannot be imported ({error}); install the package again"
+        ) from None
+    return loader(**files, **settings)
 
 
-def load_estimator(kind: str, files: Mapping[str, Path], *, batch: int, device: str, half: bool) -> AttributeEstimator:
+def load_estimator(
+    kind: str,
+    files: Mapping[str, Path],
+    *,
+    batch: int,
+    device: str,
+    half: bool,
+    options: Options | None = None,
+) -> AttributeEstimator:
     """Load an estimator from its `files`, by part. Raises UserError if the kind is unknown or a part is missing."""
     kinds = kinds_of("estimator")
     if kind not in kinds:
         raise UserError(f"estimator kind must be one of {', '.join(kinds)}, got {kind!r}")
-    missing = set(KINDS[kind].parts or {WHOLE}) - files.keys()
+    missing = set(all_kinds()[kind].parts or {WHOLE}) - files.keys()
     if missing:
         raise UserError(
             f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
         )
-    return load_model(kind, files, batch=batch, device=device, half=half)
+    return load_model(kind, files, options, batch=batch, device=device, half=half)
 
 
 def load_face_detector(
@@ -67,6 +92,7 @@ def load_face_detector(
     min_score: float,
     device: str,
     half: bool,
+    options: Options | None = None,
 ) -> FaceDetector:
     """Load a face detector from its `files`, by part.
 
@@ -79,9 +105,11 @@ def load_face_detector(
     kinds = kinds_of("look")
     if kind not in kinds:
         raise UserError(f"face detector kind must be one of {', '.join(kinds)}, got {kind!r}")
-    if not files and not KINDS[kind].parts:
+    if not files and not all_kinds()[kind].parts:
         raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
-    return load_model(kind, files, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half)
+    return load_model(
+        kind, files, options, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half
+    )
 
 
 class Loader:
@@ -163,7 +191,14 @@ class Loader:
         kind = self._registry.entry(chosen.estimator).kind
         files = self._files(chosen.estimator)
         with run_by(self.executor):
-            return load_estimator(kind, files, batch=chosen.batch, device=self._device, half=self._half)
+            return load_estimator(
+                kind,
+                files,
+                batch=chosen.batch,
+                device=self._device,
+                half=self._half,
+                options=self._options(chosen.estimator),
+            )
 
     def face_embedder(self) -> FaceEmbedder | None:
         """Load the embedder of faces, or return None if there is none."""
@@ -180,12 +215,21 @@ class Loader:
                 min_score=min_score,
                 device=self._device,
                 half=self._half,
+                options=self._options(name),
             )
 
     def _load(self, name: str, **settings: Any) -> Any:
         kind = self._registry.entry(name).kind
         with run_by(self.executor):
-            return load_model(kind, self._files(name), device=self._device, half=self._half, **settings)
+            return load_model(
+                kind, self._files(name), self._options(name), device=self._device, half=self._half, **settings
+            )
+
+    def _options(self, name: str) -> Options | None:
+        """Return the options of an entry, or those of its parts by part. None if there are none."""
+        entry = self._registry.entry(name)
+        parts = {part: self._registry.entry(leaf).options for part, leaf in (entry.parts or {}).items()}
+        return entry.options or ({part: options for part, options in parts.items() if options} or None)
 
     def _files(self, name: str) -> Mapping[str, Path]:
         parts = self._registry.entry(name).parts or {WHOLE: name}

@@ -142,7 +142,8 @@ def _models(before: Recipe, after: Recipe, knobs: Sequence[Change]) -> list[Chan
     for role in sorted(before.models.keys() | after.models.keys()):
         old, new = before.models.get(role, {}), after.models.get(role, {})
         section = SECTION_OF_ROLE.get(role.partition(".")[0], "")
-        if old.get("sha256") == new.get("sha256") or (old.get("name") != new.get("name") and section in chosen):
+        is_same = old.get("sha256") == new.get("sha256") and old.get("besides") == new.get("besides")
+        if is_same or (old.get("name") != new.get("name") and section in chosen):
             continue
         needs = Basis.FACES if section == "estimate" else Basis.VIDEO
         changes.append(Change(f"weights of {role}", _file(old), _file(new), needs))

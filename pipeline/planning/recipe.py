@@ -119,8 +119,10 @@ def _embedders(config: Config) -> dict[str, str]:
 
 
 def models(config: Config, registry: Registry) -> dict[str, dict[str, str | None]]:
-    """Return the models that a run reports. They are given by role, with name, sha256 and licence."""
+    """Return the models that a run reports. They are given by role, with name, sha256 and licence, and with a digest of
+    their options and package, if they have some."""
     return {
         role: {"name": name, "sha256": registry.sha256(name), "licence": registry.entry(name).licence}
+        | ({"besides": besides} if (besides := registry.besides(name)) else {})
         for role, name in registry.models_of(config).items()
     }

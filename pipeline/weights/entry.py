@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import UserError, nearest
-from pipeline.weights.kinds import KINDS
+from pipeline.weights.kinds import Kind, all_kinds
 
 LISTED = "`rollcall weights list` shows all, with their kinds"
 
@@ -19,7 +19,7 @@ LISTED = "`rollcall weights list` shows all, with their kinds"
 class Entry:
     """One entry of the registry: a file, or a composite of other entries.
 
-    kind: one of kinds.KINDS. It chooses the loader.
+    kind: one of kinds.all_kinds. It chooses the loader.
     uri: https://, s3://, a path on this machine, or package:NAME/PATH in an installed package. None for a composite.
     sha256: the published hash of the file. None if none is published (`note` says so): it is pinned at the first
         pull.
@@ -30,6 +30,7 @@ class Entry:
         cosine distance and the standard deviation of its natural logarithm. It is the prior of a video
         (cores.likeness).
     parts: role -> entry, for a composite.
+    options: what the loader of the kind must know besides the file, for kinds that need it.
     note: a remark for people.
     """
 
@@ -41,6 +42,7 @@ class Entry:
     embedding_space: str | None = None
     likeness: Mapping[str, Sequence[float]] | None = None
     parts: Mapping[str, str] | None = None
+    options: Mapping[str, Any] | None = None
     note: str | None = None
 
 
@@ -83,7 +85,7 @@ def _read_entry(raw: Any, where: str) -> Entry:
     for key, value in raw.items():
         if key not in known:
             raise UserError(f"{where}: unknown key {key}{nearest(key, known, among)}")
-        wanted, word = (Mapping, "a mapping") if key in ("parts", "likeness") else (str, "text")
+        wanted, word = (Mapping, "a mapping") if key in ("parts", "likeness", "options") else (str, "text")
         if value is not None and not isinstance(value, wanted):
             raise UserError(f"{where}: {key} must be {word} or null, got {value!r}")
     if not raw.get("kind"):
@@ -94,9 +96,11 @@ def _read_entry(raw: Any, where: str) -> Entry:
             f"{where}: likeness must hold same and other, each a cosine distance and the deviation of its logarithm, "
             f"as [0.1, 0.5], and same be the nearer one; got {dict(entry.likeness)!r}"
         )
-    if entry.kind not in KINDS:
-        raise UserError(f"{where}: unknown kind {entry.kind}{nearest(entry.kind, KINDS, LISTED)}")
-    if parts := KINDS[entry.kind].parts:
+    kinds = all_kinds()
+    if entry.kind not in kinds:
+        raise UserError(f"{where}: unknown kind {entry.kind}{nearest(entry.kind, kinds, LISTED)}")
+    _check_options(entry, kinds[entry.kind], where)
+    if parts := kinds[entry.kind].parts:
         if set(entry.parts or {}) != set(parts) or entry.uri:
             raise UserError(f"{where}: kind {entry.kind} must hold parts: {', '.join(parts)}, and no uri")
         return entry
@@ -107,6 +111,13 @@ def _read_entry(raw: Any, where: str) -> Entry:
     if entry.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise UserError(f"{where}: sha256 must be 64 hex digits, got {entry.sha256!r}")
     return entry
+
+
+def _check_options(entry: Entry, kind: Kind, where: str) -> None:
+    if kind.check_options is not None:
+        kind.check_options(entry.options or {}, f"{where}.options")
+    elif entry.options is not None and kind.package is None:
+        raise UserError(f"{where}: kind {entry.kind} must not have options, got {dict(entry.options)!r}")
 
 
 def _is_likeness(likeness: Mapping[str, Any]) -> bool:
@@ -126,7 +137,7 @@ def check_parts(name: str, entry: Entry, entries: Mapping[str, Entry]) -> None:
             raise UserError(
                 f"weights {name}: its part {role} names {part}, which is no entry{nearest(part, entries, LISTED)}"
             )
-        kinds = KINDS[entry.kind].parts[role]
+        kinds = all_kinds()[entry.kind].parts[role]
         kind = entries[part].kind
         if kind not in kinds:
             raise UserError(

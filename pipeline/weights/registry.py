@@ -5,11 +5,11 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.config import CONF, Config, resolve_uris
+from pipeline.config import CONF, Config, digest, resolve_uris
 from pipeline.errors import UserError, nearest
 from pipeline.weights.entry import LISTED, Entry, check_parts, local_path, read_entries
 from pipeline.weights.fetch import AbsentError, Fetch, Mirror, WeightFiles
-from pipeline.weights.kinds import kinds_of
+from pipeline.weights.kinds import all_kinds, kinds_of
 from pipeline.weights.licences import refuse_licences
 from pipeline.weights.roles import roles_of
 
@@ -102,13 +102,28 @@ class Registry:
                 raise UserError(
                     f"{role.knob} must be of kind {' or '.join(kinds)}, {role.entry} is of kind {entry.kind}{example}"
                 )
+            needed = all_kinds()[entry.kind].needs.get(name)
+            if needed and needed not in (entry.options or {}):
+                raise UserError(
+                    f"{role.knob} must be a model with {needed}, and the options of {role.entry} name none; "
+                    "name its output, or another model"
+                )
             parts = entry.parts or {}
             models |= {f"{name}.{part}": leaf for part, leaf in parts.items()} or {name: role.entry}
         return models
 
     def digests(self, config: Config) -> dict[str, str | None]:
-        """Return the sha256 for every role of `models_of`. None if only a pull can determine it."""
-        return {role: self.sha256(name) for role, name in self.models_of(config).items()}
+        """Return, for every role of `models_of`, what identifies the model: its sha256, and its options and package, if
+        it has some. None if only a pull can determine it."""
+        models = self.models_of(config).items()
+        return {role: (sha := self.sha256(name)) and sha + (self.besides(name) or "") for role, name in models}
+
+    def besides(self, name: str) -> str | None:
+        """Return a digest of what a model depends on besides its file: its options, and the installed package of its
+        kind. None for most."""
+        entry = self.entry(name)
+        package = all_kinds()[entry.kind].package
+        return digest(entry.options, package) if entry.options or package else None
 
     def refuse_licences(self, names: Iterable[str], allow: Iterable[str] | None) -> None:
         """Raise UserError if one of `names` has a licence that is not in `allow`. None allows every licence."""

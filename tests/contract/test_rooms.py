@@ -28,6 +28,8 @@ LIBRARIES = {
     "gfpgan": {"pipeline/models"},
     "basicsr": {"pipeline/models"},
     "h5py": {"pipeline/models"},
+    "onnxruntime": {"pipeline/models"},
+    "timm": {"pipeline/models"},
     "cv2": {
         "pipeline/media",
         "pipeline/models",

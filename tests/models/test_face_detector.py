@@ -26,6 +26,11 @@ PATHS = {
     "yunet": SHARED / "weights/yunet_n_640_640.onnx",
     "mtcnn": None,
 }
+SMALL: dict[str, Any] = KNOBS | {"input_px": 32}
+SSD = {
+    "layout": SHARED / "weights/opencv_face_detector.pbtxt",
+    "network": SHARED / "weights/opencv_face_detector_uint8.pb",
+}
 
 
 def files_of(path: Path | None) -> dict[str, Path]:
@@ -241,3 +246,90 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_face_detector("retinaface-r50", files_of(path), **KNOBS)
     with pytest.raises(UserError, match="has no weights file"):
         load_face_detector("retinaface-r50", {}, **KNOBS)
+
+
+@needs_shared
+def test_opencvs_ssd_finds_the_large_faces_of_news_pictures() -> None:
+    pictures = [
+        (picture, boxes[np.maximum(*(boxes[:, 2:] - boxes[:, :2]).T) > 0.2 * max(picture.shape)])
+        for picture, boxes in news_pictures(24)
+    ]
+    pictures = [(picture, boxes) for picture, boxes in pictures if len(boxes)]
+    detector = load_face_detector("ssd", SSD, **KNOBS)
+    faces = detector([picture for picture, _ in pictures])
+    assert recall(faces, pictures) > 0.9
+    assert all(np.isnan(found.landmarks).all() for found in faces)
+
+
+def test_a_caffe_model_is_read_by_its_layout_and_finds_boxes_in_the_pixels_of_the_crop(tmp_path: Path) -> None:
+    files = caffe_ssd(tmp_path)
+    (faces,) = load_face_detector("ssd", files, **SMALL)([np.full((64, 64, 3), 200, np.uint8)])
+    assert len(faces) == 1
+    assert faces.boxes[0].tolist() == pytest.approx([16, 16, 48, 48], abs=0.2)
+    assert faces.scores[0] > 0.9
+    (dark,) = load_face_detector("ssd", files, **SMALL)([np.zeros((64, 64, 3), np.uint8)])
+    assert not len(dark)
+
+
+def test_a_file_that_is_no_ssd_is_refused_in_one_line(tmp_path: Path) -> None:
+    files = caffe_ssd(tmp_path)
+    files["network"].write_bytes(b"weights")
+    with pytest.raises(UserError, match="are no SSD that OpenCV can run") as error:
+        load_face_detector("ssd", files, **SMALL)
+    assert "\n" not in str(error.value)
+
+
+LAYOUT = """
+name: "one prior"
+input: "data"
+input_shape { dim: 1 dim: 3 dim: 32 dim: 32 }
+layer { name: "scores" type: "Convolution" bottom: "data" top: "scores"
+  convolution_param { num_output: 2 kernel_size: 32 stride: 32 } }
+layer { name: "moves" type: "Convolution" bottom: "data" top: "moves"
+  convolution_param { num_output: 4 kernel_size: 32 stride: 32 } }
+layer { name: "flat_moves" type: "Flatten" bottom: "moves" top: "flat_moves" }
+layer { name: "sure" type: "Softmax" bottom: "scores" top: "sure" softmax_param { axis: 1 } }
+layer { name: "flat_sure" type: "Flatten" bottom: "sure" top: "flat_sure" }
+layer { name: "prior" type: "PriorBox" bottom: "scores" bottom: "data" top: "prior"
+  prior_box_param { min_size: 16 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 step: 32 offset: 0.5 } }
+layer { name: "found" type: "DetectionOutput" bottom: "flat_moves" bottom: "flat_sure" bottom: "prior" top: "found"
+  detection_output_param { num_classes: 2 share_location: true background_label_id: 0 keep_top_k: 9
+    confidence_threshold: 0.01 code_type: CENTER_SIZE nms_param { nms_threshold: 0.45 top_k: 9 } } }
+"""
+
+
+def caffe_ssd(folder: Path) -> dict[str, Path]:
+    """Write an SSD of one box in the middle of the picture, which is a face if the picture is bright."""
+    bright = np.zeros((2, 3, 32, 32), np.float32)
+    bright[1] = 1 / bright[1].size
+    layers = [
+        caffe_layer("scores", "Convolution", bright, np.array([0, -20], np.float32)),
+        caffe_layer("moves", "Convolution", np.zeros((4, 3, 32, 32), np.float32), np.zeros(4, np.float32)),
+    ]
+    files = {"layout": folder / "ssd.prototxt", "network": folder / "ssd.caffemodel"}
+    files["layout"].write_text(LAYOUT)
+    files["network"].write_bytes(b"".join(record(100, layer) for layer in layers))
+    return files
+
+
+def caffe_layer(name: str, kind: str, *blobs: np.ndarray) -> bytes:
+    """Return a LayerParameter in the format of protocol buffers: name 1, type 2, blobs 7."""
+    return record(1, name.encode()) + record(2, kind.encode()) + b"".join(record(7, caffe_blob(blob)) for blob in blobs)
+
+
+def caffe_blob(array: np.ndarray) -> bytes:
+    """Return a BlobProto: the shape in 7, the numbers in 5, both packed."""
+    shape = record(1, b"".join(varint(side) for side in array.shape))
+    return record(7, shape) + record(5, array.astype("<f4").tobytes())
+
+
+def record(field: int, content: bytes) -> bytes:
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    parts = []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])

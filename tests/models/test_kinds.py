@@ -28,7 +28,13 @@ def test_the_loader_of_a_kind_takes_its_files_and_the_settings_of_its_roles(name
     for role in KINDS[name].roles:
         files = dict.fromkeys(KINDS[name].parts or ["path"])
         settings = dict.fromkeys({"batch", "device", "half", *SETTINGS.get(role, set())})
+        if KINDS[name].check_options or any(KINDS[part].check_options for part in _parts(name)):
+            settings["options"] = None
         inspect.signature(loader).bind(**files, **settings)
+
+
+def _parts(name: str) -> list[str]:
+    return [kind for kinds in KINDS[name].parts.values() for kind in kinds]
 
 
 def test_every_kind_has_a_loader_or_is_a_part() -> None:
