@@ -27,8 +27,8 @@ from pipeline.weights import local_path
 FPS = 25
 KEYFRAME_EVERY = 2 * FPS
 STREET = "package:ultralytics/assets/bus.jpg"
-PEOPLE = ((48, 398, 246, 905), (222, 404, 345, 862), (668, 392, 810, 881))
-"""Boxes of the three whole people on STREET: left, top, right, bottom in px."""
+PEOPLE = ((48, 398, 246, 905), (222, 404, 345, 862))
+"""Boxes of the two whole people on STREET: left, top, right, bottom in px."""
 GRAIN = 4.0
 """Standard deviation of the grain, in grey values. Without it, a moving photograph needs hardly any bits."""
 

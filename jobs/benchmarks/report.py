@@ -22,7 +22,17 @@ from jobs.cli.console import console, say
 from pipeline.models.gpu import card
 from pipeline.version import rollcall_version
 
-PACKAGES = ("torch", "ray", "av", "opencv-contrib-python-headless", "numpy", "pyarrow", "ultralytics", "boxmot")
+PACKAGES = (
+    "torch",
+    "ray",
+    "av",
+    "opencv-contrib-python-headless",
+    "numpy",
+    "pyarrow",
+    "ultralytics",
+    "boxmot",
+    "torchcodec",
+)
 ROOT = Path(__file__).parents[2]
 BUSY_LOAD = 0.25
 """Load per core from which other work disturbs the times."""
