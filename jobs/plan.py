@@ -12,9 +12,10 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
-from jobs.shared.checks import check_tracking, decide_device, place_of_output
+from jobs.shared.checks import check_tracking, decide_device, machine_of, place_of_output
 from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.config import Config, load
+from pipeline.flow.pool_resources import in_words, resources_of
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans
 from pipeline.planning.catalog import Content, Failure, VideoStatus
@@ -234,7 +235,11 @@ def _comparable(index: OutputIndex, config_id: str) -> tuple[list[Row], str]:
 
 
 def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id: str) -> None:
-    """Print an estimate of the time and the cost of decoding `seconds` of video, from the speed of earlier runs."""
+    """Print the workers, and an estimate of the time and the cost of decoding `seconds` of video, from the speed of
+    earlier runs."""
+    machine = machine_of(config)
+    pools = resources_of(config, machine)
+    console.say(f"with Ray, {in_words(pools, machine)} (run.observe, run.enrich)")
     comparable, configuration = _comparable(index, config_id)
     seconds_of_video = sum(index.videos[run["video_id"]]["duration_s"] for run in comparable)
     if not seconds_of_video:
@@ -243,7 +248,7 @@ def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id
     work, gpu = (
         sum(run[name] for run in comparable) / seconds_of_video * seconds for name in ("seconds", "gpu_seconds")
     )
-    workers = config.run.observe.workers + config.run.enrich.workers
+    workers = sum(pool.min_workers for pool in pools.values())
     estimate = (
         f"estimate from {console.count(len(comparable), 'earlier video')} with {configuration}: "
         f"{console.duration(work)} of work, "

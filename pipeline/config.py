@@ -155,10 +155,15 @@ class Compute(Strict):
 
 
 class Pool(Strict):
-    workers: int = Field(ge=1)
-    max_workers: int = Field(ge=1)
-    cpus: float = Field(gt=0)
+    workers: Count
+    max_workers: Count
+    cpus: Annotated[float, Field(gt=0)] | Literal["auto"]
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"]
+
+    @property
+    def has_several(self) -> bool:
+        """Return whether the user asks for several workers. `auto` does not."""
+        return any(number != "auto" and number > 1 for number in (self.workers, self.max_workers))
 
 
 class ObservePool(Pool):
@@ -194,7 +199,7 @@ class Run(Strict):
             raise ValueError(f"engine=local is a process of this machine: leave out address, got {self.address!r}")
         pools = {"observe": self.observe, "enrich": self.enrich, "restore": self.restore}
         for name, pool in pools.items():
-            if pool and max(pool.workers, pool.max_workers) > 1:
+            if pool and pool.has_several:
                 raise ValueError(f"engine=local is one process: leave engine at auto, or {name}.workers at 1, got more")
         return self
 

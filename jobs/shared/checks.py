@@ -1,7 +1,10 @@
 """Checks that several commands make before they begin."""
 
+from types import ModuleType
+
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
+from pipeline.flow.machine import Machine, this_machine
 from pipeline.models.gpu import NO_CARD, card, has_gpu
 from pipeline.models.tracker_options import compares_appearances
 from pipeline.storage.blobs import fetch
@@ -52,15 +55,27 @@ def decide_device(config: Config) -> Config:
     device = config.compute.device
     if device == "cpu":
         return config.on_device("cpu")
-    if address := cluster_address(config):
-        from jobs.cli import console
-        from pipeline.flow import cluster  # Ray takes a few seconds to import
-
-        console.say(f"connecting to {address}")
-        cluster.start_ray(config, console.say)
+    if cluster_address(config):
+        cluster = _join_cluster(config)
         if not cluster.count_gpus():
             return config.on_device("cpu" if device == "auto" else device, NO_CARD)
         return config.on_device("cuda", cluster.card_of_a_worker())
     if device == "auto" and not has_gpu():
         return config.on_device("cpu")
     return config.on_device("cuda", card())
+
+
+def machine_of(config: Config) -> Machine:
+    """Return the machine or the cluster on which `config` runs."""
+    return _join_cluster(config).machine() if cluster_address(config) else this_machine()
+
+
+def _join_cluster(config: Config) -> ModuleType:
+    """Connect to the cluster that the configuration names, if this has not happened. Return pipeline.flow.cluster."""
+    from jobs.cli import console
+    from pipeline.flow import cluster  # Ray takes a few seconds to import
+
+    if not cluster.is_there():
+        console.say(f"connecting to {cluster_address(config)}")
+        cluster.start_ray(config, console.say)
+    return cluster

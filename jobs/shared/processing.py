@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from jobs.cli import console
-from jobs.shared.checks import check_tracking, decide_device
+from jobs.shared.checks import check_tracking, decide_device, machine_of
 from jobs.shared.cleanup import clear_work, prune_output
 from jobs.shared.copying import annotate_videos
 from jobs.shared.holding import holding
@@ -137,7 +137,8 @@ def _run(
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))
     record.tell_success()
-    maps = Maps.of(config, registry, Ledger(store, target.recipe.keys), record.run_id, events)
+    ledger = Ledger(store, target.recipe.keys)
+    maps = Maps.of(config, registry, ledger, record.run_id, events, machine_of(config))
     planner = Planner(index, work_names)
     ids: dict[str, str | Failure] = {}
     with (

@@ -30,8 +30,10 @@ from ray.data._internal.execution.backpressure_policy import DownstreamCapacityB
 from ray.data._internal.execution.operators import map_operator
 
 from pipeline import malloc
-from pipeline.config import Config, Pool, cluster_address
+from pipeline.config import Config, cluster_address
 from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.flow.machine import Machine, this_machine
+from pipeline.flow.pool_resources import resources_of
 from pipeline.flow.stage import PoolOfStages
 from pipeline.models.gpu import card
 
@@ -123,6 +125,11 @@ def stop_ray() -> None:
         ray.shutdown()
 
 
+def is_there() -> bool:
+    """Return whether Ray has been started or connected to."""
+    return ray.is_initialized()
+
+
 def count_gpus() -> float:
     """Return the number of GPUs of the cluster that `start_ray` connected to."""
     return ray.cluster_resources().get("GPU", 0.0)
@@ -131,6 +138,12 @@ def count_gpus() -> float:
 def card_of_a_worker() -> str:
     """Return the card of a machine of the cluster that has one. Workers with another card refuse to start."""
     return ray.get(ray.remote(num_cpus=0, num_gpus=0.01)(card).remote())
+
+
+def machine() -> Machine:
+    """Return the cluster that `start_ray` connected to, as one machine."""
+    resources = ray.cluster_resources()
+    return Machine(max(1.0, resources.get("CPU", 1.0)), resources.get("GPU", 0.0), resources.get("memory", math.inf))
 
 
 def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
@@ -235,7 +248,8 @@ def _check_answers(address: str, remedy: str) -> None:
 def _start_here(config: Config, say: Callable[[str], None]) -> None:
     # The pools and a reduce must fit side by side, also on one core. This is bookkeeping of Ray, not a limit on CPU
     # use.
-    num_cpus = max(os.cpu_count() or 1, math.ceil(_cpus_of_pools(config) + config.run.reduce_cpus))
+    machine = this_machine()
+    num_cpus = max(math.floor(machine.cpus), math.ceil(_cpus_of_pools(config, machine) + config.run.reduce_cpus))
     _check_files(num_cpus)
     folder = _folder()
     has_spans = config.run.observe.spans not in ("auto", 1)
@@ -354,7 +368,7 @@ def _native_silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _cpus_of_pools(config: Config) -> float:
-    run = config.run
-    pools: list[Pool] = [run.observe, run.enrich, *([run.restore, run.enrich] if run.restore else [])]
-    return sum(pool.workers * pool.cpus for pool in pools)
+def _cpus_of_pools(config: Config, machine: Machine) -> float:
+    of_pools = resources_of(config, machine)
+    names = ["observe", "enrich", *(["restore", "enrich"] if config.run.restore else [])]
+    return sum(of_pools[name].min_workers * of_pools[name].num_cpus for name in names)

@@ -17,6 +17,7 @@ from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work
 from pipeline.flow.local_engine import PublisherHere, WorkerProcess
+from pipeline.flow.pool_resources import in_words
 from pipeline.flow.pools import Maps
 from pipeline.flow.sequence_ends import LinkAll, SequenceEnd, link_here, link_in_rounds
 from pipeline.video.relink import RelinkJob
@@ -114,7 +115,8 @@ class Engines:
             return False
         if self._config.run.engine != "auto":
             return self._config.run.engine == "ray"
-        several = any(pool.resources.max_workers > 1 for pool in (*self._maps.whole, *self._maps.kept_faces))
+        run = self._config.run
+        several = any(pool is not None and pool.has_several for pool in (run.observe, run.enrich, run.restore))
         return is_large or (is_mapped and several) or cluster_address(self._config) is not None
 
     def _start_ray(self) -> None:
@@ -132,6 +134,8 @@ class Engines:
             return
         self._is_ray_there = True
         cluster.check_room(self._config, self._maps.whole)
+        pools = {pool.name: pool.resources for pool in self._maps.whole}
+        self._say(in_words(pools, cluster.machine()))
 
 
 def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:

@@ -11,23 +11,32 @@ from functools import partial
 from typing import Self
 
 from pipeline.chunk import commit, estimate, find_faces, observe, read_faces, restore_faces
-from pipeline.config import Config, ObservePool, Pool, fixed
-from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
+from pipeline.config import Config
+from pipeline.flow.machine import Machine, this_machine
+from pipeline.flow.pool_resources import resources_of
+from pipeline.flow.stage import Limits, PoolOfStages, Stage
 from pipeline.storage.event_log import EventTarget
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.source_files import opener
 from pipeline.weights import Registry
 
-GPU_SHARE = 0.5
-"""Value of `gpus: auto` on a machine with a GPU. Two pools share a card."""
-
 
 def pools_from_pixels(
-    config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+    config: Config,
+    registry: Registry,
+    ledger: Ledger,
+    run_id: str,
+    events: EventTarget | None = None,
+    machine: Machine | None = None,
 ) -> list[PoolOfStages]:
     """Return the pools of the whole map. Consecutive stages of a pool share an actor. Restoration has its own pool
     where the configuration asks for it."""
-    pool = partial(_pool, config, ledger, run_id, events)
+    resources = resources_of(config, machine or this_machine())
+    limits = _limits(config, ledger, run_id, events)
+
+    def pool(name: str, kind: str, *stages: Stage) -> PoolOfStages:
+        return PoolOfStages(name=name, stages=stages, resources=resources[kind], limits=limits)
+
     observe_stage = Stage(
         name="observe",
         build=partial(observe.build, config, registry, opener),
@@ -56,21 +65,26 @@ def pools_from_pixels(
         adds=commit.ADDS,
         drops=commit.DROPS,
     )
-    first = pool("observe", config.run.observe, observe_stage)
+    first = pool("observe", "observe", observe_stage)
     if config.restore.mode == "off":
-        return [first, pool("enrich", config.run.enrich, find_stage, estimate_stage, commit_stage)]
+        return [first, pool("enrich", "enrich", find_stage, estimate_stage, commit_stage)]
     if config.run.restore is None:
-        return [first, pool("enrich", config.run.enrich, find_stage, restore_stage, estimate_stage, commit_stage)]
+        return [first, pool("enrich", "enrich", find_stage, restore_stage, estimate_stage, commit_stage)]
     return [
         first,
-        pool("find_faces", config.run.enrich, find_stage),
-        pool("restore_faces", config.run.restore, restore_stage),
-        pool("estimate", config.run.enrich, estimate_stage, commit_stage),
+        pool("find_faces", "enrich", find_stage),
+        pool("restore_faces", "restore", restore_stage),
+        pool("estimate", "enrich", estimate_stage, commit_stage),
     ]
 
 
 def pools_from_kept_faces(
-    config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+    config: Config,
+    registry: Registry,
+    ledger: Ledger,
+    run_id: str,
+    events: EventTarget | None = None,
+    machine: Machine | None = None,
 ) -> list[PoolOfStages]:
     """Return the pools that make new enriched objects from the faces kept in older ones. They take rows of
     rows.KEPT_FACES."""
@@ -89,7 +103,9 @@ def pools_from_kept_faces(
         drops=commit.DROPS_ENRICHED,
     )
     stages = (read_stage, _estimate_stage(config, registry), commit_stage)
-    return [_pool(config, ledger, run_id, events, "estimate", config.run.enrich, *stages)]
+    resources = resources_of(config, machine or this_machine())["enrich"]
+    limits = _limits(config, ledger, run_id, events)
+    return [PoolOfStages(name="estimate", stages=stages, resources=resources, limits=limits)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +121,22 @@ class Maps:
 
     @classmethod
     def of(
-        cls, config: Config, registry: Registry, ledger: Ledger, run_id: str, events: EventTarget | None = None
+        cls,
+        config: Config,
+        registry: Registry,
+        ledger: Ledger,
+        run_id: str,
+        events: EventTarget | None = None,
+        machine: Machine | None = None,
     ) -> Self:
-        """Return the pools for a run. events: where its workers write what happens."""
+        """Return the pools for a run.
+
+        events: where its workers write what happens.
+        machine: where it runs. None for this machine.
+        """
         return cls(
-            whole=pools_from_pixels(config, registry, ledger, run_id, events),
-            kept_faces=pools_from_kept_faces(config, registry, ledger, run_id, events),
+            whole=pools_from_pixels(config, registry, ledger, run_id, events, machine),
+            kept_faces=pools_from_kept_faces(config, registry, ledger, run_id, events, machine),
         )
 
     @property
@@ -119,31 +145,14 @@ class Maps:
         return self.whole[0].limits.events
 
 
-def _pool(
-    config: Config,
-    ledger: Ledger,
-    run_id: str,
-    events: EventTarget | None,
-    name: str,
-    knobs: Pool,
-    *stages: Stage,
-) -> PoolOfStages:
-    auto = GPU_SHARE if config.compute.device == "cuda" else 0.0
-    resources = Resources(
-        num_cpus=knobs.cpus,
-        num_gpus=auto if knobs.gpus == "auto" else knobs.gpus,
-        min_workers=knobs.workers,
-        max_workers=max(knobs.workers, knobs.max_workers),
-        spans=fixed(knobs.spans) if isinstance(knobs, ObservePool) else 1,
-    )
-    limits = Limits(
+def _limits(config: Config, ledger: Ledger, run_id: str, events: EventTarget | None) -> Limits:
+    return Limits(
         ledger=ledger,
         run_id=run_id,
         max_attempts=config.run.max_attempts,
         deadline_s=config.run.chunk_deadline_s,
         events=events,
     )
-    return PoolOfStages(name=name, stages=stages, resources=resources, limits=limits)
 
 
 def _estimate_stage(config: Config, registry: Registry) -> Stage:

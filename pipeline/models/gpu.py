@@ -13,12 +13,17 @@ NO_CARD = "none"
 
 def has_gpu() -> bool:
     """Return whether torch can use a GPU here, within CUDA_VISIBLE_DEVICES."""
+    return count_gpus() > 0
+
+
+def count_gpus() -> int:
+    """Return the number of GPUs that torch can use here, within CUDA_VISIBLE_DEVICES."""
     build = _build()
     if build["hip"]:
         import torch  # the library below knows no AMD cards
 
-        return torch.cuda.is_available()
-    return bool(build["cuda"]) and _count_gpus(int(build["cuda"].split(".")[0])) > 0
+        return torch.cuda.device_count()
+    return _count_cuda_gpus(int(build["cuda"].split(".")[0])) if build["cuda"] else 0
 
 
 def card() -> str:
@@ -64,7 +69,7 @@ def _build() -> dict[str, str]:
     return {name: match[1] if match else "" for name, match in matches.items()}
 
 
-def _count_gpus(cuda: int) -> int:
+def _count_cuda_gpus(cuda: int) -> int:
     """Return the number of GPUs that this process may use. 0 if the driver is missing or older than this version of
     CUDA."""
     try:

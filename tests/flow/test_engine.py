@@ -1,7 +1,6 @@
 """The choice of the engine that carries out a run."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from pipeline.flow import cluster, engine, ray_engine
 from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
 from pipeline.flow.events import Work
 from pipeline.flow.local_engine import PublisherHere
-from pipeline.flow.pools import Maps
+from pipeline.flow.machine import Machine
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video.relink import RelinkJob
@@ -36,6 +35,7 @@ class Watched:
         monkeypatch.setattr(engine.local_engine, "run", self._run_locally)
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)
+        monkeypatch.setattr(cluster, "machine", lambda: Machine(2, 0, 8e9))
         monkeypatch.setattr(ray_engine, "run", lambda *_: self._carry_out("ray"))
         monkeypatch.setattr(ray_engine, "link_sequences", lambda *_, **__: self._carry_out("ray", "link"))
         monkeypatch.setattr(engine, "link_here", lambda *_: self._carry_out("local", "link"))
@@ -49,10 +49,9 @@ class Watched:
         return iter(())
 
     def engines(self, *settings: str, workers: int = 1) -> Engines:
-        first, second = misdeeds.maps(self.ledger, {}).whole
-        second = replace(second, resources=replace(second.resources, max_workers=workers))
-        config = load(settings=[f"observe.fps={FPS}", *settings]).on_device("cpu")
-        return Engines(config, Maps([first, second], []), lambda _: None)
+        chosen = [f"run.enrich.max_workers={workers}"] if workers > 1 else []
+        config = load(settings=[f"observe.fps={FPS}", *settings, *chosen]).on_device("cpu")
+        return Engines(config, misdeeds.maps(self.ledger, {}), lambda _: None)
 
     def work(self, engines: Engines, seconds: float, *, is_mapped: bool = True) -> list[Work]:
         job = job_of(Film(seconds, []), [], self.ledger, engines._config)

@@ -62,7 +62,7 @@ def test_a_driver_that_fails_or_is_too_old_is_none(
     driver: Driver, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: driver)
-    assert gpu._count_gpus(13) == expected
+    assert gpu._count_cuda_gpus(13) == expected
 
 
 def test_a_card_is_named_by_all_that_chooses_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+import pytest
+
+from pipeline.config import Config, load
+from pipeline.flow.machine import Machine
+from pipeline.flow.pool_resources import in_words, resources_of
+from pipeline.flow.stage import Resources
+
+LARGE = Machine(16, 1, 64e9)
+
+
+def configured(*settings: str, device: str = "cpu") -> Config:
+    config = load(settings=list(settings))
+    return config.on_device("cuda", "card") if device == "cuda" else config.on_device("cpu")
+
+
+def test_what_the_configuration_leaves_open_fits_the_machine() -> None:
+    resources = resources_of(configured(), LARGE)
+    assert resources == {
+        "observe": Resources(num_cpus=1, num_gpus=0, min_workers=13, max_workers=13),
+        "enrich": Resources(num_cpus=0.5, num_gpus=0, min_workers=2, max_workers=2),
+    }
+    assert in_words(resources, Machine(16, 0, 64e9)) == "workers for 16 CPUs: observe 13, enrich 2"
+
+
+def test_on_a_card_workers_have_several_spans_and_equal_shares() -> None:
+    resources = resources_of(configured(device="cuda"), LARGE)
+    assert (resources["observe"].min_workers, resources["observe"].spans) == (4, 6)
+    assert {each.num_gpus for each in resources.values()} == {0.166}
+    assert in_words(resources, LARGE) == "workers for 16 CPUs and 1 GPU: observe 4 (6 spans each), enrich 2"
+
+
+def test_every_number_can_be_chosen() -> None:
+    settings = [
+        "run.observe={workers: 3, max_workers: 5, cpus: 2, gpus: 0.25, spans: 2}",
+        "run.enrich={workers: 1, max_workers: auto, cpus: auto, gpus: auto}",
+        "run.restore={workers: 2, max_workers: 1, cpus: 0.25, gpus: 0.1}",
+    ]
+    resources = resources_of(configured(*settings, device="cuda"), LARGE)
+    assert resources["observe"] == Resources(num_cpus=2, num_gpus=0.25, min_workers=3, max_workers=5, spans=2)
+    assert resources["restore"] == Resources(num_cpus=0.25, num_gpus=0.1, min_workers=2, max_workers=2)
+    # observe, two pools like enrich, and restore
+    assert resources["enrich"] == Resources(num_cpus=0.5, num_gpus=0.142, min_workers=1, max_workers=1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_one_process_has_one_worker_of_each(device: str) -> None:
+    resources = resources_of(configured("run.engine=local", device=device), LARGE)
+    assert {each.min_workers for each in resources.values()} == {1}
