@@ -16,6 +16,7 @@ from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker
 from tests.jobs.test_process_leaves_no_trace import Attempt, Scene, Video, lasting, work_through_scene
+from tests.s3_proxy import Request, S3Proxy
 
 FILM = Film(2.0, [Walker(0, 2, x=20, look=1, age=30.0)])
 SETTINGS = ("identity.wrong_joins=0.01",)
@@ -78,6 +79,28 @@ def test_the_first_chunk_does_not_wait_for_the_second_page(
         "beginning with 2 sources; the others are listed and read meanwhile",
     ]
     assert "7 sources" in lines
+
+
+def test_the_work_on_a_bucket_begins_before_its_second_page_is_listed(
+    s3_proxy: S3Proxy, chunk_done: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_pages, "PAGE_KEYS", 3)
+    for name in "abcdefg":
+        Store(f"{s3_proxy.bucket}/in").put(f"{name}.mp4", f"film {name}".encode())
+    whole = list_sources([f"{s3_proxy.bucket}/in"], "/nowhere")
+    work_through_scene(scene_of(whole.sources), whole, SETTINGS, Store(str(tmp_path / "whole")))
+    chunk_done.clear()
+    waited = []
+
+    def wait_for_a_chunk(request: Request) -> None:
+        if request.verb == "LIST":
+            waited.append(chunk_done.wait(60))
+
+    listing = open_listing([f"{s3_proxy.bucket}/in"], "/nowhere")
+    s3_proxy.rule = wait_for_a_chunk
+    work_through_scene(scene_of(whole.sources), listing, SETTINGS, Store(str(tmp_path / "open")))
+    assert waited == [True, True]
+    assert lasting(tmp_path / "open") == lasting(tmp_path / "whole")
 
 
 def test_moved_replaced_and_removed_files_end_as_in_a_run_that_lists_first(tmp_path: Path) -> None:
