@@ -46,7 +46,9 @@ QUICK_S = 0.4
 def limit(
     clip: Clip = None,
     seconds: Length = None,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the calls that are repeated alone.")] = 0.25,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the calls that are repeated; below 1 for long clips.")
+    ] = 1,
     repeats: Repeats = 3,
     quick: Quick = False,
     config: ConfigFiles = None,
