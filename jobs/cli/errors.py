@@ -65,18 +65,20 @@ def _ending(error: Exception) -> tuple[str | None, int]:
         return describe(error), WRONG_USAGE
     if isinstance(error, PLACES) and error.filename is not None:
         place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-        return f"{place}: {error.strerror}; {_way_out(error)}", WRONG_USAGE
+        return _unusable(place, error), WRONG_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, and run the same command again", FAILED
     failure = shortage(error) if isinstance(error, OSError) else error
     return (str(failure) if isinstance(failure, MachineError) else None), FAILED
 
 
-def _way_out(error: OSError) -> str:
-    """Return the remedy for a place that cannot be used. Not every command lets the user name another one."""
+def _unusable(place: str, error: OSError) -> str:
+    """Return the message for a place that cannot be used. Not every command lets the user name another one."""
     if isinstance(error, PermissionError):
-        return "change its permissions, or name another place"
-    return "move away what is there, or name another place"
+        return f"{place}: {error.strerror}; change its permissions, or name another place"
+    if file := next((path for path in (Path(place), *Path(place).parents) if os.path.isfile(path)), None):
+        return f"{file} is a file where a folder is needed; move it away, or name another place"
+    return f"{place}: {error.strerror}; move away what is there, or name another place"
 
 
 def _have_home() -> None:

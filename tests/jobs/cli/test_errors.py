@@ -48,6 +48,14 @@ def test_a_folder_where_a_file_is_wanted_is_a_persons_mistake() -> None:
     )
 
 
+@pytest.mark.parametrize("below", ["export", "export/csv/a.csv"])
+def test_a_file_where_a_folder_is_needed_is_named(below: str, tmp_path: Path) -> None:
+    (tmp_path / "export").write_text("in the way")
+    ended = run("-c", program(f"app.command()(lambda: __import__('os').makedirs({str(tmp_path / below)!r}))"))
+    said = f"rollcall: {tmp_path}/export is a file where a folder is needed; move it away, or name another place\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
+
+
 @pytest.mark.parametrize(
     ("raised", "line"),
     [
