@@ -29,6 +29,8 @@ MOST_SHAPES = 4
 EAGER_BATCHES = 3
 """Batches of a shape before its graph is captured. They choose the kernels, which the graph then holds. A shape that is
 seldom used, such as that of a single picture, is not worth a graph."""
+_on_card = threading.Lock()
+"""Held while a batch is on the card, so that no other thread starts kernels while a graph is captured."""
 _executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
 
 
@@ -145,7 +147,8 @@ class _Batch:
         if not self._is_on_card:
             return [output[:count].numpy() for output in _plain(forward(staged))]
         try:
-            return self._run_on_card(forward, keep, staged, count, graphs=graphs)
+            with _on_card:
+                return self._run_on_card(forward, keep, staged, count, graphs=graphs)
         except RuntimeError as error:
             if "CUDA error" in str(error):
                 raise CardError(str(error).splitlines()[0]) from error

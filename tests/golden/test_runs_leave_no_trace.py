@@ -18,6 +18,7 @@ import pytest
 
 from tests import clips
 from tests.golden.by_hand import SHARED_WEIGHTS, contents
+from tests.observing_worker import kill_observing_worker
 from tests.shared import SHARED, needs_shared
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,19 @@ def test_engines_workers_and_chunks_leave_no_trace(
     others = [setting for setting in drawn(random) if ".workers=" not in setting]
     process(folder, tmp_path, *others, *engine)
     assert lasting(tmp_path) == reference
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_worker_that_dies_with_several_spans_loses_none_of_them_and_nobody_is_blamed(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, engine: str
+) -> None:
+    words = command(folder, tmp_path, f"run.engine={engine}", "run.observe.spans=4")
+    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(kill_observing_worker(run, folder, 2), "spans in flight")
+    said, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, said
+    assert lasting(tmp_path) == reference
+    assert pd.read_parquet(tmp_path / "runs").attempts.max() == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)

@@ -1,6 +1,9 @@
 """What the results on a card rest on: rows of a batch are independent, and a graph replays the same kernels."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import torch
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from pipeline.models.batches import EAGER_BATCHES
+from pipeline.models.batches import EAGER_BATCHES, run_by
+from pipeline.models.executor import Executor
 from tests.gpu.cases import CASES, Case, person_detector
 from tests.shared import SHARED, needs_shared
 
@@ -72,6 +76,40 @@ def test_a_sample_has_the_same_bits_in_every_place_and_among_all_neighbours(case
         mixed[place] = sample[0]
         outputs = case.run(mixed)
         assert differing([output[place : place + 1] for output in outputs], alone) == [], f"place {place}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_threads_that_fill_batches_together_get_the_bits_of_a_caller_alone(
+    name: str, made: Callable[[str], Path]
+) -> None:
+    """Parts of all sizes meet in the batches, in another order each time, while shapes become graphs."""
+    check_threads(name, made, device="cuda", half=True)
+    torch.cuda.empty_cache()
+
+
+def check_threads(name: str, made: Callable[[str], Path], **on: Any) -> None:
+    alone = CASES[name](made, **on)
+    executor = Executor(partial(torch.set_num_threads, 1), patience_s=0.004)
+    with run_by(executor):
+        together = CASES[name](made, **on)
+    size = alone.shape[0]
+    samples = np.concatenate([alone.samples(seed) for seed in (5, 6, 7)])
+    expected = [alone.run(samples[start : start + size]) for start in range(0, len(samples), size)]
+    places = np.random.default_rng(0).choice(np.arange(3, len(samples)), 12, replace=False)
+    parts = list(pairwise([0, 1, 2, *np.sort(places).tolist(), len(samples)]))
+
+    def bring(part: tuple[int, int]) -> list[list[NDArray[Any]]]:
+        with executor.working():
+            return [together.run(samples[start : start + size][: part[1] - start]) for start in range(*part, size)]
+
+    with ThreadPoolExecutor(6) as threads:
+        for _ in range(EAGER_BATCHES):
+            brought = [outputs for outputs_of_part in threads.map(bring, parts) for outputs in outputs_of_part]
+            assert differing(_joined(brought), _joined(expected)) == []
+
+
+def _joined(outputs: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+    return [np.concatenate(rows) for rows in zip(*outputs, strict=True)]
 
 
 def first_picture(name: str) -> NDArray[np.uint8]:

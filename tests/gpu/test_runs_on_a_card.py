@@ -1,9 +1,11 @@
-"""Chunks, workers and engines change no byte that a user reads, on a card as on a CPU."""
+"""Chunks, workers, spans and engines change no byte that a user reads, on a card as on a CPU. Nor does the death of a
+worker."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,19 +13,42 @@ import pytest
 
 from tests.commands import ROOT
 from tests.golden.by_hand import SHARED_WEIGHTS, contents
+from tests.observing_worker import kill_observing_worker
 from tests.shared import SHARED, needs_shared
 
 pytestmark = [needs_shared, pytest.mark.ray]
 
+ENRICH = "run.enrich={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1}"
+ALONE = "one process, one chunk, one span"
 RUNS = {
-    "one process, chunks of 3 s": ["run.engine=local", "chunk.max_seconds=3"],
-    "one process, one chunk": ["run.engine=local", "chunk.max_seconds=600"],
-    "four workers, chunks of 3 s": [
-        *("run.engine=ray", "chunk.max_seconds=3"),
-        *("run.observe={workers: 4, max_workers: 4, cpus: 1, gpus: 0.1}",),
-        *("run.enrich={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1}",),
+    ALONE: ["run.engine=local", "chunk.max_seconds=600", "run.observe.spans=1"],
+    "one process, chunks of 3 s, one span": ["run.engine=local", "chunk.max_seconds=3", "run.observe.spans=1"],
+    "one process, chunks of 3 s, six spans": ["run.engine=local", "chunk.max_seconds=3", "run.observe.spans=6"],
+    "four workers, chunks of 3 s, one span each": [
+        *("run.engine=ray", "chunk.max_seconds=3", ENRICH),
+        "run.observe={workers: 4, max_workers: 4, cpus: 1, gpus: 0.1, spans: 1}",
+    ],
+    "two workers, chunks of 1 s, six spans each": [
+        *("run.engine=ray", "chunk.max_seconds=1", ENRICH),
+        "run.observe={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1, spans: 6}",
     ],
 }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("in")
+    for name in ("plaza", "street-backlit", "talkshow"):
+        shutil.copy(SHARED / "clips" / f"{name}.mp4", place)
+    return place
+
+
+def start(folder: Path, place: Path, settings: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+    options = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "jobs.process", folder, "--output", place, "--config", SHARED_WEIGHTS, *options]
+    with log.open("w") as said:
+        environment = os.environ | {"COLUMNS": "200"}
+        return subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=said, stderr=said, env=environment)
 
 
 def lasting(place: Path) -> dict[str, bytes]:
@@ -34,41 +59,37 @@ def lasting(place: Path) -> dict[str, bytes]:
     }
 
 
-def test_chunks_workers_and_engines_change_no_byte(tmp_path: Path) -> None:
+def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> set[str]:
+    return {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+
+
+@pytest.fixture(scope="module")
+def outputs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """All runs share the card at the same time, so their kernels meet in every order."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in ("plaza", "street-backlit", "talkshow"):
-        shutil.copy(SHARED / "clips" / f"{name}.mp4", folder)
-    started = {}
-    for number, (name, settings) in enumerate(RUNS.items()):
-        options = [word for setting in settings for word in ("--set", setting)]
-        place = tmp_path / str(number)
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.process",
-            folder,
-            "--output",
-            place,
-            "--config",
-            SHARED_WEIGHTS,
-            *options,
-        ]
-        with (tmp_path / f"{number}.log").open("w") as log:
-            started[name] = (
-                place,
-                subprocess.Popen(
-                    list(map(str, command)), cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"}
-                ),
-            )
-    for number, (name, (_, run)) in enumerate(started.items()):
-        assert run.wait() == 0, (name, (tmp_path / f"{number}.log").read_text()[-3000:])
-    outputs = {name: lasting(place) for name, (place, _) in started.items()}
-    reference = outputs["one process, one chunk"]
-    place = started["one process, one chunk"][0]
-    print({name: len(pd.read_parquet(place / name)) for name in ("persons", "detections", "faces")})
-    assert len(pd.read_parquet(place / "persons")) > 3
-    for name, output in outputs.items():
-        assert output.keys() == reference.keys(), name
-        assert [path for path in output if output[path] != reference[path]] == [], name
+    place = tmp_path_factory.mktemp("out")
+    started = {
+        name: start(folder, place / str(number), settings, place / f"{number}.log")
+        for number, (name, settings) in enumerate(RUNS.items())
+    }
+    for number, (name, run) in enumerate(started.items()):
+        assert run.wait() == 0, (name, (place / f"{number}.log").read_text()[-3000:])
+    print({name: len(pd.read_parquet(place / "0" / name)) for name in ("persons", "detections", "faces")})
+    assert len(pd.read_parquet(place / "0" / "persons")) > 3
+    return {name: lasting(place / str(number)) for number, name in enumerate(RUNS)}
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name != ALONE])
+def test_chunks_workers_spans_and_engines_change_no_byte(outputs: dict[str, dict[str, bytes]], name: str) -> None:
+    assert differing(outputs[name], outputs[ALONE]) == set()
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_worker_that_dies_with_several_spans_loses_none_of_them_and_nobody_is_blamed(
+    folder: Path, outputs: dict[str, dict[str, bytes]], tmp_path: Path, engine: str
+) -> None:
+    settings = [f"run.engine={engine}", "run.observe.spans=6", "chunk.max_seconds=1"]
+    run = start(folder, tmp_path / "out", settings, tmp_path / "log")
+    print(kill_observing_worker(run, folder, 3), "spans in flight")
+    assert run.wait(300) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert differing(lasting(tmp_path / "out"), outputs[ALONE]) == set()
+    assert pd.read_parquet(tmp_path / "out" / "runs").attempts.max() == 1
