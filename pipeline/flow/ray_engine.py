@@ -42,6 +42,7 @@ from pipeline.flow.ray_feed import Rows, dataset_of
 from pipeline.flow.ray_nodes import RayNodes
 from pipeline.flow.sequence_ends import SequenceEnd, died, finish_sequence
 from pipeline.flow.stage import NODE_LOST, WORKER_DIED, PoolOfStages, Worker
+from pipeline.planning.spans import SpanRow
 from pipeline.storage.event_log import EventTarget
 from pipeline.video.blocks import TrackingResult
 from pipeline.video.job import VideoJob
@@ -231,8 +232,8 @@ def _map(rows: Rows, pools: Sequence[PoolOfStages], arrivals: "queue.Queue[Any]"
             object_store_memory=_rows_between_pools_bytes(pools)
         )
         dataset = dataset_of(rows)
-        for pool in pools:
-            dataset = _extend(dataset, pool)
+        for pool, most in zip(pools, most_workers(rows, pools), strict=True):
+            dataset = _extend(dataset, pool, most)
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in cast(Iterator[pa.Table], batches):
             for i in range(batch.num_rows):
@@ -249,8 +250,15 @@ def _rows_between_pools_bytes(pools: Sequence[PoolOfStages]) -> int:
     return max(ROWS_BETWEEN_POOLS_BYTES, min(ROWS_OF_MANY_SPANS_BYTES, half_bytes))
 
 
-def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
-    """Append the stages of `pool` to `dataset`, in actors of their own."""
+def most_workers(rows: Rows, pools: Sequence[PoolOfStages]) -> list[int]:
+    """Return how many workers of each pool `rows` can employ: the first pool takes rows, and the others take chunks.
+    Every other worker would load its models for nothing."""
+    num_chunks = sum(len(row.borders) - len(row.durable) if isinstance(row, SpanRow) else 1 for row in rows)
+    return [max(1, -(-len(rows) // pools[0].resources.spans)), *[max(1, num_chunks)] * (len(pools) - 1)]
+
+
+def _extend(dataset: ray.data.Dataset, pool: PoolOfStages, most: int) -> ray.data.Dataset:
+    """Append the stages of `pool` to `dataset`, in at most `most` actors of their own."""
     spans = pool.resources.spans
     # Ray runs the body of a generator in the thread of its call, so an actor works on several rows at the same time.
     # One row more waits in the actor. Others would be missing elsewhere at the end.
@@ -268,9 +276,9 @@ def _extend(dataset: ray.data.Dataset, pool: PoolOfStages) -> ray.data.Dataset:
         num_cpus=pool.resources.num_cpus,
         num_gpus=pool.resources.num_gpus,
         compute=ray.data.ActorPoolStrategy(
-            min_size=pool.resources.min_workers,
-            max_size=pool.resources.max_workers,
-            initial_size=pool.resources.min_workers,
+            min_size=min(most, pool.resources.min_workers),
+            max_size=min(most, pool.resources.max_workers),
+            initial_size=min(most, pool.resources.min_workers),
             **strategy,
         ),
         **remote,

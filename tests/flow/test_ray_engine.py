@@ -1,5 +1,7 @@
 """Workers that die during a run, without Ray."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +11,13 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, Worker
 from pipeline.flow import ray_engine
 from pipeline.flow.events import VideoFailed
 from pipeline.flow.sequence_ends import SequenceEnd
+from pipeline.planning.spans import SpanRow
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
 from pipeline.video.job import VideoJob
 from pipeline.video.sequences import SequenceJob
 from tests.builders import Film, Walker, configured, job
+from tests.flow import misdeeds
 
 JOB = cast(SequenceJob, SimpleNamespace(name="cam"))
 
@@ -89,3 +95,11 @@ def test_a_sequence_whose_linking_dies_is_linked_again_and_at_last_left_unlinked
     assert end.why == "its worker died 4 times (memory, or a crash)"
     die([lost()] * 15)
     assert list(ray_engine.link_sequences([JOB], configured())) == [SequenceEnd("cam")]
+
+
+def test_no_worker_loads_its_models_for_nothing(tmp_path: Path) -> None:
+    observe_pool, enrich = misdeeds.maps(Ledger(Store(str(tmp_path)), Keys("o", "e")), {}).whole
+    rows = [SpanRow("v", "/in/v.mp4", 0, -1, (0, 2, 4), (2,), "{}"), SpanRow("w", "/in/w.mp4", 0, -1, (0,), (), "{}")]
+    assert ray_engine.most_workers(rows, [observe_pool, enrich]) == [2, 3]
+    four_spans = replace(observe_pool, resources=replace(observe_pool.resources, spans=4))
+    assert ray_engine.most_workers(rows, [four_spans, enrich]) == [1, 3]
