@@ -47,7 +47,8 @@ REASONS = {
             "through others": "Joined, because both are joined with the same other tracklets.",
             "seen together": "Not joined: they, or tracklets joined with them, share a frame.",
             "too late": "Not joined: the gap is longer than `identity.max_gap_s`; or no faces can be compared, and "
-            "bodies are not compared over so long a time (`identity.shot_max_s`).",
+            "bodies are not compared over so long a time (`identity.max_absence_s` inside a shot, "
+            "`identity.shot_max_s` in different shots).",
             "other size": "Not joined: the heights on both sides of the gap differ too much.",
             "no appearance": "Not joined: there is no embedding to compare across the gap.",
             "other face": "Not joined: the faces are clear evidence of two people.",

@@ -67,7 +67,8 @@ def publish_clips(place: str, clips: Mapping[Path, Sequence[Passer]], uris: Mapp
 
 def _detections(video_id: str, passers: Sequence[Passer], times: Sequence[int]) -> list[dict[str, Any]]:
     return [
-        {"video_id": video_id, "frame_num": frame + 1, "time_s": time / 1e9, "person_id": number, "tracklet_id": number}
+        {"video_id": video_id, "frame_num": frame + 1, "time_s": time / 1e9, "shot": 1}
+        | {"person_id": number, "tracklet_id": number}
         | {"bb_xmin": passer.left(frame), "bb_ymin": passer.y, "bb_width": passer.width, "bb_height": passer.height}
         for frame, time in enumerate(times)
         for number, passer in enumerate(passers, start=1)

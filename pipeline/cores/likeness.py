@@ -26,6 +26,9 @@ PRIOR_TRACKLETS = 10
 PRIOR_SHARE, PRIOR_PAIRS = 0.1, 20
 """The prior of the share of pairs that are the same person, one in ten, and the number of pairs that it counts as."""
 SHARES = (1e-4, 0.5)
+MOST_FOUND = 0.75
+"""Largest chance that somebody is one of the people who are seen together elsewhere. .75 and .9 join the same over
+artificial cuts, and more than .5 (decision 33)."""
 EM_ROUNDS = 50
 
 
@@ -101,10 +104,15 @@ class Likeness:
         ratio = ((logs - other.mean) / other.std) ** 2 / 2 - ((logs - same.mean) / same.std) ** 2 / 2
         return np.round(ratio + np.log(other.std / same.std), 3)
 
-    @property
-    def prior_odds(self) -> float:
-        """Return the log odds that two tracklets of different shots are the same person, before they are compared."""
-        return round(float(np.log(self.share / (1 - self.share))), 3)
+    def odds_against(self, num_beside: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return (P,) log odds, before anything is compared, that somebody is neither a given tracklet nor one of
+        `num_beside` people seen beside it.
+
+        At most one of them is that person, so their chances add up. The odds for the given one alone would count the
+        others twice, because their similarity counts against it too.
+        """
+        chance: NDArray[np.float64] = np.minimum(self.share * (num_beside + 1.0), max(MOST_FOUND, self.share))
+        return np.log((1 - chance) / self.share).round(3)
 
     def with_share(self, similarities: NDArray[np.float64], counts: NDArray[np.int64]) -> "Likeness":
         """Return the calibration with the share that explains the similarities of all pairs best.

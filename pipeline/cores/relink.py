@@ -4,7 +4,8 @@ The number of links is bounded, because each tracklet has its nearest few (`scor
 so stored links allow any threshold. Fewer candidates, a shorter `max_gap_s` or a shorter `shot_max_s` choose from
 the same pairs in the same order, so `select` finds exactly the rows that they would choose. One thing can be
 missing. If the list of a tracklet's bodies was full, one that is now too far away in time may have displaced one
-that is not. `num_crowded_out` counts these tracklets.
+that is not. `num_crowded_out` counts these tracklets. Pairs inside a shot beyond `max_gap_s` are stored only as far as
+`max_absence_s` reached, so both limits must stay, or there must be no absences any more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,9 +45,10 @@ def select(links: Links, presence: Presence, params: IdentityParams) -> Links:
     gaps = np.zeros(len(links), np.bool_)
     gaps[rows[best_gaps(links.a[rows], links.b[rows], links.gap_s[rows], links.motion[rows], params.candidates)]] = True
 
-    bodies, faces = _comparable(links, presence, params)
+    bodies, absences, faces = _comparable(links, presence, params)
     chosen = gaps.copy()
-    for similarity, allowed in ((links.body_similarity, bodies), (links.face_similarity, faces)):
+    compared = ((links.body_similarity, bodies), (links.body_similarity, absences), (links.face_similarity, faces))
+    for similarity, allowed in compared:
         for _, nearest in _nearest(links, similarity, np.flatnonzero(allowed), params.candidates):
             chosen[nearest] = True
     kept = Links(**{field.name: getattr(links, field.name)[chosen] for field in fields(Links)})
@@ -68,7 +70,7 @@ def num_crowded_out(links: Links, presence: Presence, before: IdentityParams, af
     known = ~np.isnan(links.body_similarity)
     has_body = np.zeros(len(presence.shots), np.bool_)
     has_body[links.a[known]] = has_body[links.b[known]] = True
-    bodies, _ = _comparable(links, presence, before)
+    bodies, _, _ = _comparable(links, presence, before)
     near = _late_us(links.gap_s) <= as_microseconds(after.shot_max_s)
     lacking = 0
     for tracklet, rows in _nearest(links, links.body_similarity, np.flatnonzero(bodies), before.candidates):
@@ -84,13 +86,16 @@ def _late_us(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _comparable(
     links: Links, presence: Presence, params: IdentityParams
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return two (L,) bool arrays: the pairs whose bodies, and whose faces, `score` may compare to find the nearest."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return three (L,) bool arrays: the pairs whose bodies `score` may compare to find the nearest in other shots and
+    inside the shot, and those whose faces it may compare."""
     late_us = _late_us(links.gap_s)
     elsewhere = presence.shots[links.a] != presence.shots[links.b]
     near = late_us <= as_microseconds(params.shot_max_s)
-    bodies = ~np.isnan(links.body_similarity) & elsewhere & near
-    return bodies, ~np.isnan(links.face_similarity) & (elsewhere | (late_us > 0))
+    has_bodies = ~np.isnan(links.body_similarity)
+    away = (late_us > as_microseconds(params.max_gap_s)) & (late_us <= as_microseconds(params.max_absence_s))
+    bodies, absences = has_bodies & elsewhere & near, has_bodies & ~elsewhere & away
+    return bodies, absences, ~np.isnan(links.face_similarity) & (elsewhere | (late_us > 0))
 
 
 def _nearest(

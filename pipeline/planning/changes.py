@@ -11,6 +11,7 @@ from pipeline.cores.relink import LIMITS
 from pipeline.planning.recipe import SHAPED_BY, Recipe
 
 KEEP = "biometrics.keep"
+GAP, ABSENCE = "identity.max_gap_s", "identity.max_absence_s"
 SECTION_OF_ROLE = {
     "detector": "observe",
     "body": "observe",
@@ -130,7 +131,9 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
     # The knob may be of another version, whose tables may lack the data that it acts on.
     if key not in before or key not in after:
         return Basis.CHUNKS
-    if section == "identity" and name in LIMITS and after[key] > before[key]:
+    is_wider = section == "identity" and name in LIMITS and after[key] > before[key]
+    # These two limit which pairs inside a shot are compared by body.
+    if is_wider or (key in (GAP, ABSENCE) and after.get(ABSENCE)):
         return Basis.EMBEDDINGS
     return Basis.SCORES if section in ("identity", "person") else Basis.CHUNKS
 

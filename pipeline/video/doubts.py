@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.columns import integers, reals
 from pipeline.config import Config, restored
 from pipeline.cores.link.explaining import explain, most_doubtful
+from pipeline.cores.link.groups import num_beside
 from pipeline.cores.link.verdicts import judge
 from pipeline.errors import DataError
-from pipeline.planning.published import read_links
+from pipeline.planning.published import read_links, read_presence
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
 from pipeline.video.likenesses import read_likenesses
@@ -58,12 +59,12 @@ def read_pairs(
     doubtful: those nearest to the decision, nearest first, half of them joined; else in order of appearance.
     """
     with tables.damage_is_a_fault():
-        links = read_links(store, video_id)
+        links, presence = read_links(store, video_id), read_presence(store, video_id)
         likenesses = read_likenesses(tables.read_one(store, "likenesses", video_id))
         tracklets = tables.read_one(store, "tracklets", video_id)
     params = config.identity
-    shots, persons = integers(tracklets, "shot"), integers(tracklets, "person_id")
-    verdicts = judge(links, shots, params, likenesses)
+    shots, persons = presence.shots, integers(tracklets, "person_id")
+    verdicts = judge(links, shots, num_beside(presence.intervals), params, likenesses)
     margins = np.where(links.why == "seen together", np.nan, verdicts.margins)
     rows: Sequence[int] = (
         most_doubtful(links.joined, margins, limit).tolist() if doubtful else range(min(limit, len(links)))

@@ -39,7 +39,7 @@ from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.place import Scenes
 from tests.bench.footage import Footage, read_archive, summaries
 
-GAPS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
+GAPS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)
 POOLED_S = 5.0
 """Longest gap that counts in the pooled figures."""
 PLACEMENTS = ("uniform", "occlusion", "border", "legs", "fast")

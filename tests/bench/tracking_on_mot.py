@@ -13,8 +13,9 @@ Of BoxMOT's other trackers, StrongSORT and SAM2MOT need pictures, which are gone
 
 The truth of PETS09-S2L1 gives a new id to two people who leave the picture and come back within 5 s. Inspected by
 eye, they are the same woman in red and the same man in a leather jacket. We keep an id over such an absence by
-design. The figures are therefore given twice: against the truth as it is, and with these two pairs of ids put
-together ("returns").
+design. Seven people come back nine times altogether, mostly later (SAME_ID of identity_over_cuts). The figures are
+therefore given three times: against the truth as it is, with these two pairs of ids put together ("returns"), and with
+the ids of all seven put together ("all returns").
 """
 
 import argparse
@@ -55,6 +56,7 @@ from pipeline.video.reduce import publish_chunks
 from pipeline.video.timeline import read_timeline
 from pipeline.video.track import track_part
 from pipeline.weights import Registry
+from tests.bench.identity_over_cuts import SAME_ID
 from tests.shared import SHARED
 
 MOT = SHARED / "gt" / "mot"
@@ -258,15 +260,18 @@ def of_tracker_alone(config: Config) -> Config:
 
 def measure(seen: Mapping[str, Observed], config: Config, fps: float) -> dict[str, dict[str, Figures]]:
     """Return scores of the bare tracker and with our links, against the truth and against the truth with the
-    returns.
+    returns, and with all returns.
 
     The pooled scores of the bare tracker also have its `ms`.
     """
     truth = {name: counted(read_mot(MOT / name / "gt.txt")) for name in seen}  # as TrackEval reads MOT15
-    returned = {
-        name: replace(each, ids=np.array([RETURNS.get(name, {}).get(i, i) for i in each.ids.tolist()]))
-        for name, each in truth.items()
-    }
+    returned, all_returned = (
+        {
+            name: replace(each, ids=np.array([same.get(name, {}).get(i, i) for i in each.ids.tolist()]))
+            for name, each in truth.items()
+        }
+        for same in (RETURNS, SAME_ID)
+    )
     sizes = {name: size_of(MOT / name / f"{name}.mp4") for name in seen}
     alone = {name: follow(each, sizes[name], of_tracker_alone(config), fps) for name, each in seen.items()}
     results = {
@@ -275,7 +280,7 @@ def measure(seen: Mapping[str, Observed], config: Config, fps: float) -> dict[st
     }
     scores = {
         f"{kind}{suffix}": score({name: Pair.of_all_frames(each[name], there[name]) for name in seen})
-        for suffix, there in (("", truth), (", returns", returned))
+        for suffix, there in (("", truth), (", returns", returned), (", all returns", all_returned))
         for kind, each in results.items()
     }
     scores["bare"]["pooled"]["ms"] = round(float(np.mean([ms for *_, each in alone.values() for ms in each])), 2)

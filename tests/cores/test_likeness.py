@@ -47,6 +47,12 @@ def test_a_prior_counts_as_ten_tracklets(count: int, weight: float) -> None:
     assert drawn.count == count
 
 
+def test_the_others_who_are_seen_beside_somebody_are_not_counted_against_them_twice() -> None:
+    """With nine others who are seen together, one in ten pairs is the same person, so somebody is surely among them."""
+    against = KNOWN.odds_against(np.array([0, 4, 9, 99]))
+    assert np.exp(against) == pytest.approx([9.0, 5.0, 2.5, 2.5], rel=0.01)
+
+
 def test_the_share_is_that_of_the_pairs_that_are_alike() -> None:
     random = np.random.default_rng(1)
     logs = np.concatenate([random.normal(np.log(0.1), 0.4, 300), random.normal(np.log(0.4), 0.4, 1700)])

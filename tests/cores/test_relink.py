@@ -67,6 +67,17 @@ def test_what_narrower_limits_would_have_measured_is_found_to_the_last_row_or_mi
         assert {*zip(found.a.tolist(), found.b.tolist(), strict=True)} <= there
 
 
+@given(st.integers(0, 400), st.integers(1, 4), st.integers(1, 4), st.sampled_from([0.0, 12.0]))
+def test_fewer_candidates_and_no_absences_are_found_among_the_absences_that_were_measured(
+    seed: int, candidates: int, fewer: int, max_absence_s: float
+) -> None:
+    before = replace(PARAMS, candidates=candidates, max_gap_s=1.0, max_absence_s=12.0)
+    after = replace(before, candidates=min(fewer, candidates), max_absence_s=max_absence_s)
+    tracklets = [replace(tracklet, shot=0) for tracklet in crowd(seed, 25)]
+    written, _ = link(tracklets, before, KNOWN)
+    assert differing(select(written, when(tracklets), after), measure(tracklets, after)) == []
+
+
 def test_pairs_that_a_shorter_time_between_shots_lacks_are_told_of_and_only_then() -> None:
     told = missed = 0
     for seed in range(30):

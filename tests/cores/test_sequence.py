@@ -17,6 +17,7 @@ PARAMS = IdentityParams(
     gap_motion=0.3,
     gap_motion_per_s=0.3,
     shot_max_s=120,
+    max_absence_s=0,
     candidates=10,
     wrong_joins=0.05,
 )

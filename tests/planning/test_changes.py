@@ -28,6 +28,13 @@ def described(before: Recipe, after: Recipe) -> list[str]:
         ([], ["person.min_faces=3"], ["person.min_faces 2 -> 3: SCORES"]),
         ([], ["identity.max_gap_s=4"], ["identity.max_gap_s 5 -> 4: SCORES"]),
         ([], ["identity.max_gap_s=6"], ["identity.max_gap_s 5 -> 6: EMBEDDINGS"]),
+        ([], ["identity.max_absence_s=20"], ["identity.max_absence_s 0 -> 20: EMBEDDINGS"]),
+        (["identity.max_absence_s=20"], [], ["identity.max_absence_s 20 -> 0: SCORES"]),
+        (
+            ["identity.max_absence_s=20"],
+            ["identity.max_absence_s=20", "identity.max_gap_s=4"],
+            ["identity.max_gap_s 5 -> 4: EMBEDDINGS"],
+        ),
         ([], ["cuts.threshold=30"], ["cuts.threshold 27 -> 30: CHUNKS"]),
         ([], ["track.options.new_track_thresh=0.7"], ["track.options.new_track_thresh unset -> 0.7: CHUNKS"]),
         (

@@ -62,7 +62,12 @@ ON_SCORES = [
     ["person.min_faces=4", "person.correlation=0.1", "person.min_gender_prob=0.97"],
     ["person.min_weight=6"],
 ]
-ON_EMBEDDINGS = [["identity.max_gap_s=20"], ["identity.shot_max_s=500"], ["identity.candidates=20"]]
+ON_EMBEDDINGS = [
+    ["identity.max_gap_s=20"],
+    ["identity.shot_max_s=500"],
+    ["identity.candidates=20"],
+    ["identity.max_absence_s=30"],
+]
 ON_CHUNKS = [
     ["track.fill_gap_s=0.2", "track.min_frames=5"],
     ["track.tracker=bytetrack", "track.min_score=0.95"],

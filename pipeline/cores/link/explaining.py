@@ -33,12 +33,13 @@ def explain(links: Links, row: int, verdicts: Verdicts, params: IdentityParams, 
     gap_s, size = float(links.gap_s[row]), float(links.size[row])
     motion, reach = float(links.motion[row]), float(reach_of(links.gap_s, params)[row])
     similar = _similarities(links, row, likenesses)
-    odds = _odds(links, row, verdicts, params, likenesses)
+    odds = _odds(row, verdicts, params)
     returns = f"{motion:.1f} body heights from the predicted place after {gap_s:.1f} s, where {reach:.1f} are usual"
     taller = f"one is {size:.2f} times as tall as the other at the gap, at most {MAX_SIZE_RATIO:g} times"
     limit = (
-        f"{gap_s:.0f} s apart; at most {params.max_gap_s:g} s are bridged inside a shot (identity.max_gap_s), and "
-        f"bodies are compared over at most {params.shot_max_s:g} s (identity.shot_max_s)"
+        f"{gap_s:.0f} s apart; gaps are bridged up to {params.max_gap_s:g} s (identity.max_gap_s), and bodies are "
+        f"compared up to {params.max_absence_s:g} s inside a shot (identity.max_absence_s) and up to "
+        f"{params.shot_max_s:g} s in different shots (identity.shot_max_s)"
     )
     by_evidence = "; ".join([*similar, *([returns, taller] if verdicts.is_gap[row] else []), odds])
     reasons: Mapping[str, str] = {
@@ -70,16 +71,12 @@ def _usual(likeness: Likeness) -> str:
     return f"one person here is {same} and two are {other}"
 
 
-def _odds(links: Links, row: int, verdicts: Verdicts, params: IdentityParams, likenesses: Likenesses) -> str:
+def _odds(row: int, verdicts: Verdicts, params: IdentityParams) -> str:
     """Return the odds that the evidence gives for one person, and those that are needed."""
-    score = float(verdicts.scores[row])
-    if np.isnan(score):
+    odds = float(verdicts.odds[row])
+    if np.isnan(odds):
         return "nothing could be compared"
-    if not verdicts.is_gap[row]:
-        kind = "body" if np.isnan(links.face_similarity[row]) else "face"
-        score += likenesses[kind].prior_odds
-    needed = float(np.exp(params.surety))
-    return f"odds for one person {_ratio(float(np.exp(score)))}, needed {_ratio(needed)}"
+    return f"odds for one person {_ratio(float(np.exp(odds)))}, needed {_ratio(float(np.exp(params.surety)))}"
 
 
 def _ratio(odds: float) -> str:

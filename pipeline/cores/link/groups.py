@@ -8,13 +8,18 @@ from numpy.typing import NDArray
 
 
 class Groups:
-    """The groups of tracklets that are one person so far, and the frames of each group."""
+    """The groups of tracklets that are one person so far, and the frames of each group.
+
+    of: (N,) the group of each tracklet.
+    num_beside: (N,) how many tracklets share time with a tracklet of a group, at least.
+    """
 
     def __init__(self, intervals: Sequence[NDArray[np.int64]]) -> None:
         self.of = np.arange(len(intervals))
         self._borders: list[list[int]] = [runs.ravel().tolist() for runs in intervals]
         self._first = np.array([runs[0, 0] for runs in intervals], np.int64)
         self._end = np.array([runs[-1, 1] for runs in intervals], np.int64)
+        self.num_beside = num_beside(intervals)
         self._together: list[dict[int, bool]] = [{} for _ in intervals]
 
     def share_frames(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -47,7 +52,15 @@ class Groups:
 
         borders = self._borders[keep] = sorted(self._borders[keep] + self._borders[gone])
         self._first[keep], self._end[keep] = borders[0], borders[-1]
+        self.num_beside[keep] = min(self.num_beside[keep], self.num_beside[gone])
         self.of[self.of == gone] = keep
+
+
+def num_beside(intervals: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return (N,) int64: with how many others each tracklet shares time, from its first frame to its last."""
+    first = np.array([runs[0, 0] for runs in intervals], np.int64)
+    end = np.array([runs[-1, 1] for runs in intervals], np.int64)
+    return np.searchsorted(np.sort(first), end) - np.searchsorted(np.sort(end), first, side="right") - 1
 
 
 def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:

@@ -33,7 +33,7 @@ def join(
     in order of first appearance.
     """
     groups = Groups(intervals)
-    verdicts = judge(links, shots, params, likenesses)
+    verdicts = judge(links, shots, groups.num_beside, params, likenesses)
     scores, reasons = verdicts.scores, verdicts.reasons
 
     open_gaps = np.flatnonzero(verdicts.is_gap & (reasons == ""))
@@ -42,7 +42,7 @@ def join(
     _fill_bridges(links, open_gaps, scores, groups)
     face = Evidence(links, links.face_similarity, likenesses["face"], params)
     join_rounds(face, None, groups)
-    near = (shots[links.a] != shots[links.b]) & (links.gap_s <= params.shot_max_s)
+    near = params.compares_bodies(shots[links.a] != shots[links.b], links.gap_s)
     body = Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
     join_rounds(body, face, groups)
 

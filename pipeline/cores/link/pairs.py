@@ -54,9 +54,9 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
 
     A cut inside one place does not end a gap.
 
-    A tracklet has three kinds of candidates. The first are the `candidates` best successors inside the shot within
+    A tracklet has four kinds of candidates. The first are the `candidates` best successors inside the shot within
     max_gap_s or any shorter time (`best_gaps`). The second are the nearest ones by body within shot_max_s in other
-    shots. The third are the nearest ones by face.
+    shots, the third those within max_absence_s inside the shot. The fourth are the nearest ones by face.
     """
     shots = np.array([tracklet.shot for tracklet in tracklets], np.int64)
     first_us = microseconds(np.array([tracklet.head_ns[0] for tracklet in tracklets], np.int64) / 1e9)
@@ -71,6 +71,15 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
     def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
         return has_face[b] & ((shots[a] != shots[b]) | (apart_us(first_us, last_us, a, b) > 0))
 
+    def may_be_absent(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        late_us = apart_us(first_us, last_us, a, b)
+        return (
+            has_body[b]
+            & (shots[a] == shots[b])
+            & (late_us > as_microseconds(params.max_gap_s))
+            & (late_us <= as_microseconds(params.max_absence_s))
+        )
+
     ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
     places, lights = (scenes.places[ends], scenes.lights[ends]) if scenes else (ends, np.zeros_like(ends))
     gap_a, gap_b, motion, size = measure_gaps(tracklets, places, first_us, last_us, params)
@@ -78,8 +87,11 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = nearest_pairs(body, has_body, may_be_one_body, params.candidates)
+    no_keys = np.zeros(0, np.int64)
+    compares_absences = params.max_absence_s > params.max_gap_s
+    by_absence = nearest_pairs(body, has_body, may_be_absent, params.candidates) if compares_absences else no_keys
     by_face = nearest_pairs(face, has_face, may_be_one_face, params.candidates)
-    shot_keys = np.setdiff1d(np.concatenate([by_body, by_face]), gap_keys)
+    shot_keys = np.setdiff1d(np.concatenate([by_body, by_absence, by_face]), gap_keys)
 
     keys = np.concatenate([gap_keys, shot_keys])
     unknown = np.full(len(shot_keys), np.nan)

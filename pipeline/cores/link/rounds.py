@@ -19,9 +19,8 @@ class Evidence:
         self._a, self._b, self.similarity = links.a[known], links.b[known], similarity[known]
         self._compared = np.unique(np.concatenate([self._a, self._b]))
         self._candidates = params.candidates
-        self._likeness = likeness
+        self.likeness = likeness
         self.surety = params.surety
-        self.odds_against = -likeness.prior_odds
 
     def between(self, groups: Groups) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
         """Return for each pair of groups a < b with a known pair: a * N + b, rising; log-likelihood ratio; whether
@@ -41,7 +40,7 @@ class Evidence:
         low, high = np.divmod(keys, max(len(groups.of), 1))
         sizes = np.bincount(groups.of[self._compared], minlength=len(groups.of))
         enough = 2 * count >= np.minimum(np.minimum(sizes[low], sizes[high]), self._candidates)
-        return keys, self._likeness.ratio(means), enough
+        return keys, self.likeness.ratio(means), enough
 
 
 def join_rounds(evidence: Evidence, other: Evidence | None, groups: Groups) -> None:
@@ -80,8 +79,8 @@ def _partners(
 
     unlike: rising a * N + b of pairs that are two people by appearance.
 
-    The prior odds count against a pair. So do other groups that are similar too but are not the same person as the
-    nearest.
+    The prior odds count against a pair (`Likeness.odds_against`). So do other groups that are similar too but are not
+    the same person as the nearest.
     """
     count = len(groups.of)
     ends, others, worths = np.append(a, b), np.append(b, a), np.append(ratios, ratios)
@@ -95,13 +94,14 @@ def _partners(
     rivals = np.flatnonzero(mutual & (others != nearest[ends]))
     partner, rival = nearest[ends[rivals]], others[rivals]
     keys = np.minimum(partner, rival) * count + np.maximum(partner, rival)
+    odds_against = evidence.likeness.odds_against(groups.num_beside[nearest[ends]])
     is_other = np.isin(keys, unlike)
     is_other[~is_other] = groups.share_frames(partner[~is_other], rival[~is_other])
     rivals = rivals[is_other]
 
     def is_sure(place: int) -> bool:
         first, stop = np.searchsorted(rivals, (place, np.searchsorted(ends, ends[place], side="right")))
-        against = np.append(evidence.odds_against, worths[rivals[first:stop]])
+        against = np.append(odds_against[place], worths[rivals[first:stop]])
         return round(float(worths[place]) - float(np.logaddexp.reduce(against)), 3) >= evidence.surety
 
     sure = np.zeros(count, np.bool_)

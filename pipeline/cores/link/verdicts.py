@@ -29,6 +29,7 @@ class Verdicts:
     """The judgement of L pairs, each by itself.
 
     scores: (L,) natural log-likelihood ratios of one person to two, rounded to 0.001. nan if nothing could be compared.
+    odds: (L,) log odds of one person to two. They are the scores, and over shots the prior odds too.
     reasons: (L,) the first reason against a join, '' if there is none.
     is_gap: (L,) bool. Whether the pair is judged as a gap. A pair over a cut inside one place that fails as a gap is
         judged as over any other cut.
@@ -37,15 +38,26 @@ class Verdicts:
     """
 
     scores: NDArray[np.float64]
+    odds: NDArray[np.float64]
     reasons: NDArray[np.str_]
     is_gap: NDArray[np.bool_]
     margins: NDArray[np.float64]
 
 
-def judge(links: Links, shots: NDArray[np.int64], params: IdentityParams, likenesses: Likenesses) -> Verdicts:
-    """Return the judgement of every pair. shots: (N,). The shots of the tracklets."""
+def judge(
+    links: Links,
+    shots: NDArray[np.int64],
+    num_beside: NDArray[np.int64],
+    params: IdentityParams,
+    likenesses: Likenesses,
+) -> Verdicts:
+    """Return the judgement of every pair.
+
+    shots: (N,). The shots of the tracklets.
+    num_beside: (N,). From groups.num_beside.
+    """
     elsewhere = shots[links.a] != shots[links.b]
-    near = elsewhere & (links.gap_s <= params.shot_max_s)
+    near = params.compares_bodies(elsewhere, links.gap_s)
     by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
     face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
     body = np.where(by_body, likenesses["body"].ratio(links.body_similarity), 0.0)
@@ -73,9 +85,11 @@ def judge(links: Links, shots: NDArray[np.int64], params: IdentityParams, likene
     )
     appearance: NDArray[np.float64] = face + np.where(near, body, 0.0)
     blind = ~by_face & ~(by_body & near)
-    odds = np.where(by_face, likenesses["face"].prior_odds, likenesses["body"].prior_odds)
+    beside = np.minimum(num_beside[links.a], num_beside[links.b])
+    against = [likenesses[kind].odds_against(beside) for kind in ("face", "body")]
+    odds = appearance - np.where(by_face, *against)
     reasons = np.select(
-        [blind, by_face & (face < -params.surety), appearance < 0, appearance + odds < params.surety],
+        [blind, by_face & (face < -params.surety), appearance < 0, odds < params.surety],
         ["too late", "other face", "unlike", "unsure"],
         "",
     )
@@ -87,9 +101,10 @@ def judge(links: Links, shots: NDArray[np.int64], params: IdentityParams, likene
     face_left = np.where(by_face, face + params.surety, np.inf)
     size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
     gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_appearance), gap_total - params.surety))
-    left = np.minimum(np.minimum(face_left, appearance), appearance + odds - params.surety)
+    left = np.minimum(np.minimum(face_left, appearance), odds - params.surety)
     margins: NDArray[np.float64] = np.where(is_undecided, np.nan, np.where(is_gap, gap_left, left))
-    return Verdicts(np.round(total, 3), np.where(is_gap, gap_reasons, reasons), is_gap, np.round(margins, 3))
+    odds = np.where(is_gap, total, np.where(np.isnan(total), np.nan, odds))
+    return Verdicts(np.round(total, 3), odds, np.where(is_gap, gap_reasons, reasons), is_gap, np.round(margins, 3))
 
 
 def reach_of(gap_s: NDArray[np.float64], params: IdentityParams) -> NDArray[np.float64]:

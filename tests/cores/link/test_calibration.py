@@ -36,4 +36,6 @@ def test_a_hole_in_a_tracklet_is_not_seen_together() -> None:
 def test_the_more_strangers_the_surer_it_must_be() -> None:
     strangers = [person(50 * i, 50 * i + 40, shot=i, body=(80 * i) % 360) for i in range(2, 60)]
     pair = [person(0, 40, body=0), person(50, 90, shot=1, body=19)]
-    assert calibrate(pair, KNOWN)["body"].prior_odds > calibrate([*pair, *strangers], KNOWN)["body"].prior_odds
+    few, many = (calibrate(people, KNOWN)["body"] for people in (pair, [*pair, *strangers]))
+    alone = np.array([0])
+    assert few.odds_against(alone) < many.odds_against(alone)

@@ -1,19 +1,28 @@
 """Reasons that a person can check, and the pairs nearest to the decision."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from pipeline.cores.link.explaining import explain, most_doubtful
+from pipeline.cores.link.groups import num_beside
 from pipeline.cores.link.linking import link
+from pipeline.cores.link.pairs import Links
 from pipeline.cores.link.tracklets import Tracklet
-from pipeline.cores.link.verdicts import judge
+from pipeline.cores.link.verdicts import Verdicts, judge
 from tests.cores.link.people import KNOWN, PARAMS, crowd, person
+
+
+def judge_all(links: Links, tracklets: Sequence[Tracklet]) -> Verdicts:
+    shots = np.array([tracklet.shot for tracklet in tracklets])
+    return judge(links, shots, num_beside([tracklet.intervals for tracklet in tracklets]), PARAMS, KNOWN)
 
 
 def reasons(*tracklets: Tracklet) -> list[tuple[str, str]]:
     """Return why and reason of every link. The tracklets are in order of first appearance."""
     links, _ = link(tracklets, PARAMS, KNOWN)
-    verdicts = judge(links, np.array([tracklet.shot for tracklet in tracklets]), PARAMS, KNOWN)
+    verdicts = judge_all(links, tracklets)
     return [(str(links.why[row]), explain(links, row, verdicts, PARAMS, KNOWN)) for row in range(len(links))]
 
 
@@ -48,7 +57,7 @@ def test_a_pair_that_would_do_alone_says_that_others_fit() -> None:
 def test_a_margin_is_negative_where_a_pair_alone_is_not_joined() -> None:
     tracklets = crowd(3, 40)
     links, _ = link(tracklets, PARAMS, KNOWN)
-    verdicts = judge(links, np.array([tracklet.shot for tracklet in tracklets]), PARAMS, KNOWN)
+    verdicts = judge_all(links, tracklets)
     decided = ~np.isnan(verdicts.margins)
     assert decided.sum() > 20
     assert (verdicts.margins < 0)[decided].tolist() == (verdicts.reasons != "")[decided].tolist()

@@ -160,6 +160,33 @@ def test_a_face_identifies_at_any_time() -> None:
     ]
 
 
+def test_who_returns_after_a_longer_absence_is_known_by_the_body_only_if_that_is_asked_for() -> None:
+    away = [person(0, 50), person(500, 550, x=900)]
+    assert persons(*away) == [0, 1]
+    patient = replace(PARAMS, max_absence_s=20)
+    assert persons(*away, params=patient) == [0, 0]
+    assert link(away, patient, KNOWN)[0].why.tolist() == ["alike"]
+    assert persons(*away, params=replace(PARAMS, max_absence_s=17)) == [0, 1]
+    assert persons(person(0, 50), person(500, 550, body=45), params=patient) == [0, 1]
+
+
+def test_an_absence_is_no_way_round_the_rules_of_a_gap() -> None:
+    """Whoever comes back too far away within max_gap_s is not joined because absences are compared."""
+    far = [person(0, 50), person(60, 125, x=600)]
+    assert persons(*far, params=replace(PARAMS, max_absence_s=60)) == [0, 1]
+
+
+def test_being_one_of_several_who_are_seen_together_makes_a_pair_likelier() -> None:
+    pair = [person(0, 50, body=0), person(50, 100, shot=1, body=21.5)]
+    others = [
+        person(50 * shot, 50 * shot + 50, shot=shot, x=300 * n, body=60 + 40 * n + 20 * shot)
+        for n in range(1, 6)
+        for shot in (0, 1)
+    ]
+    assert persons(*pair) == [0, 1]
+    assert persons(*pair, *others)[:2] == [0, 0]
+
+
 def test_inside_a_shot_a_body_does_not_bridge_more_than_a_gap_but_a_face_does() -> None:
     assert persons(person(0, 50), person(500, 550)) == [0, 1]
     assert persons(person(0, 50, face=0), person(500, 550, face=20)) == [0, 0]
