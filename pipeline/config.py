@@ -114,6 +114,7 @@ class Restore(Strict):
 class Estimate(Strict):
     estimator: str | None
     face_embedding: str | None
+    uses: Literal["faces", "bodies", "both"]
     batch: int = Field(gt=0)
 
 

@@ -67,6 +67,15 @@ class FaceEmbedder(Protocol):
         ...
 
 
+class FaceAndBodyEstimator(Protocol):
+    """Estimates age and gender of faces, bodies, or a face and the body of the same person."""
+
+    def judge(self, faces: Sequence[Picture | None], bodies: Sequence[Picture | None]) -> Estimates:
+        """Return the estimates for N people by an aligned face (S, S, 3), a body (H, W, 3) in which others are black,
+        or both. One of them may be None."""
+        ...
+
+
 class AttributeEstimator(Protocol):
     """Estimates age and gender of aligned faces."""
 

@@ -100,6 +100,10 @@ CANDIDATE = pa.struct(
         ("x", pa.float32()),  # px of the displayed picture, upper left corner of the crop
         ("y", pa.float32()),
         ("scale", pa.float32()),  # crop px per picture px
+        ("body", pa.large_binary()),  # JPEG of the whole box; null unless estimate.uses asks for bodies
+        ("body_x", pa.float32()),
+        ("body_y", pa.float32()),
+        ("body_scale", pa.float32()),
     ]
 )
 FACE = pa.struct(
@@ -127,6 +131,17 @@ ALIGNED = pa.struct([("face", pa.int32()), ("picture", pa.large_binary())])
 A restored face has two: first the picture before restoration, which alone is used for identity, then the restored one.
 """
 
+BODY = pa.struct(
+    [
+        ("detection", pa.int32()),  # index into the detections of the chunk
+        ("frame", pa.int32()),  # index into the frames of the chunk
+        ("quality", pa.float32()),  # 0..1, the weight of its estimate
+        ("age", pa.float32()),  # estimated from the body alone; null if the body was judged together with its face
+        ("age_std", pa.float32()),
+        ("female_prob", pa.float32()),
+        ("picture", pa.large_binary()),  # JPEG in which other people and all faces are black
+    ]
+)
 FRAMES = pa.schema(
     [
         ("width", pa.int32()),
@@ -141,6 +156,9 @@ FACES = pa.schema([("faces", pa.list_(FACE))])
 ALIGNED_FACES = pa.schema([("aligned", pa.list_(ALIGNED))])  # JPEGs of 224 px for restoration and estimation
 
 
+BODIES = pa.schema([("bodies", pa.list_(BODY))])
+
+
 def join(*schemas: pa.Schema) -> pa.Schema:
     """Return the columns of all `schemas`, in order."""
     return pa.schema([field for schema in schemas for field in schema])
@@ -149,8 +167,9 @@ def join(*schemas: pa.Schema) -> pa.Schema:
 OBSERVED = join(pa.schema([("warning", pa.string())]), FRAMES, DETECTIONS)
 """The durable object of a chunk with its frames and detections: one row."""
 
-ENRICHED = join(FACES, ALIGNED_FACES)
-"""The durable object of a chunk with its faces and estimates: one row. `aligned` is filled if biometrics are kept."""
+ENRICHED = join(FACES, ALIGNED_FACES, BODIES)
+"""The durable object of a chunk with its faces, bodies and estimates: one row. Pictures are in it if biometrics are
+kept."""
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -169,6 +188,9 @@ def blank(schema: pa.Schema, num_rows: int) -> pa.Table:
 
 TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 REALS = pa.list_(REAL)
+BODY_ESTIMATES = pa.list_(
+    pa.struct([("frame_num", INT), ("quality", REAL), ("age", REAL), ("age_std", REAL), ("female_prob", REAL)])
+)
 TIME = pa.timestamp("us", tz="UTC")
 STAGES = pa.list_(pa.struct([("stage", TEXT), ("seconds", REAL), ("gpu_seconds", REAL), ("cost", REAL)]))
 """Working time, GPU time and cost of each stage."""
@@ -298,6 +320,13 @@ PUBLISHED: dict[str, Dataset] = {
         Column("end_s", REAL, "s", "End of its last frame."),
         Column("num_frames", INT, "", "Number of its rows in `detections`."),
         Column("num_faces", INT, "", "Number of its judged faces."),
+        Column(
+            "bodies",
+            BODY_ESTIMATES,
+            "",
+            "Estimates from its body alone, in order of frames.",
+            "no body was judged alone",
+        ),
     ),
     "faces": _dataset(
         "a face that was found in an analysed frame",
@@ -339,6 +368,7 @@ PUBLISHED: dict[str, Dataset] = {
         Column("gender_why_not", TEXT, "", "Why there is no gender: see below.", "gender is M or F"),
         Column("age_dist", REALS, "", _AGE_DIST, f"there is no age, or {_NO_AGE_DIST}"),
         Column("age_group", TEXT, "", "Group of the age: `person.age_groups`.", "there is no age, or no such group"),
+        Column("estimated_from", TEXT, "", "`face`, or `body` for bodies alone.", "there is neither age nor gender"),
     ),
     "links": _dataset(
         "a pair of tracklets that was compared",

@@ -50,7 +50,8 @@ class Walker:
         there is no embedding.
     hidden: spans of s in which the person is not seen.
     age: years, estimated for every face; None: no face. There is one face per second.
-    female_prob: 0..1, estimated for every face.
+    body_age: years, estimated for the body of every second without a face; None: bodies are not judged.
+    female_prob: 0..1, estimated for every face and body.
     face: number of the appearance for the face embedding, as in `look`.
     weak: spans of s in which the detector is unsure.
     sure: score of the detector otherwise.
@@ -64,6 +65,7 @@ class Walker:
     look: float | None = 0
     hidden: tuple[tuple[float, float], ...] = ()
     age: float | None = None
+    body_age: float | None = None
     female_prob: float = 0.9
     face: float | None = None
     weak: tuple[tuple[float, float], ...] = ()
@@ -279,6 +281,7 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tupl
     ]
     detections: list[dict[str, Any]] = []
     faces: list[dict[str, Any]] = []
+    bodies: list[dict[str, Any]] = []
     for place, i in enumerate(owned):
         if not frames[i]["analysed"]:
             continue
@@ -292,6 +295,9 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tupl
                 faces.append(_face(walker, len(detections), place, box))
                 if walker.face is not None:
                     faces[-1]["embedding"] = film.vector(500 + walker.face, i * 100 + number)
+            if walker.age is None and walker.body_age is not None and opens_cell:
+                judgement = {"age": walker.body_age, "age_std": 8.6, "female_prob": walker.female_prob}
+                bodies.append({"detection": len(detections), "frame": place, "quality": 0.7, **judgement})
             vector = None if walker.look is None else film.vector(walker.look, i * 100 + number)
             score = walker.score(time_s)
             detections.append({"frame": place, "box": box, "score": score, "bodiless": False, "embedding": vector})
@@ -303,7 +309,8 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tupl
         [head | {"thumbnail_pixels": PIXELS, "frames": [frames[i] for i in owned], "detections": detections}],
         schema=rows.OBSERVED,
     )
-    return observed, pa.Table.from_pylist([{"faces": faces, "aligned": None}], schema=rows.ENRICHED)
+    enriched = {"faces": faces, "aligned": None, "bodies": bodies}
+    return observed, pa.Table.from_pylist([enriched], schema=rows.ENRICHED)
 
 
 def _face(walker: Walker, detection: int | None, frame: int, box: list[float]) -> dict[str, Any]:

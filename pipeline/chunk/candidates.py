@@ -19,7 +19,8 @@ class CellCandidates:
     boxes: (4,) float32 xyxy px each.
     face_checks: score of the quick face check, nan where it was not made.
     qualities: quality of each crop.
-    crops: index in the lists -> (crop, body crop), for each person who may still be chosen.
+    crops: index in the lists -> (crop, crop for the body embedder, whole body), for each person who may still be
+        chosen.
     """
 
     number: int = -1
@@ -28,7 +29,7 @@ class CellCandidates:
     boxes: list[NDArray[np.float32]] = field(default_factory=list)
     face_checks: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
-    crops: dict[int, tuple[Crop, NDArray[np.uint8] | None]] = field(default_factory=dict)
+    crops: dict[int, tuple[Crop, NDArray[np.uint8] | None, Crop | None]] = field(default_factory=dict)
 
     def chains(self, params: CandidateParams) -> NDArray[np.int64]:
         """Return the (N,) numbers of the chains to which the people belong."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from pipeline import rows
+from pipeline.columns import as_list, items_of, with_columns
 from pipeline.storage.ledger import ChunkSpan, Ledger
 
 CHUNK = pa.schema([rows.CHUNK.field(name) for name in ("video_id", "first_cell", "end_cell")])
@@ -19,7 +20,7 @@ DROPS_ENRICHED = tuple(rows.ENRICHED.names)
 def build(ledger: Ledger, keep_biometrics: bool) -> Callable[[pa.Table], pa.Table]:
     """Return the core that commits the observed and the enriched object of a chunk.
 
-    keep_biometrics: whether the aligned pictures of faces are kept.
+    keep_biometrics: whether the aligned pictures of faces and those of bodies are kept.
     """
 
     def commit(row: pa.Table) -> pa.Table:
@@ -48,5 +49,8 @@ def _enriched(row: pa.Table, keep_biometrics: bool) -> pa.Table:
     enriched = row.select(rows.ENRICHED.names)
     if keep_biometrics:
         return enriched
+    bodies = items_of(enriched, "bodies")
+    without = as_list(with_columns(bodies, picture=pa.nulls(len(bodies), pa.large_binary())))
     blank = rows.blank(rows.ALIGNED_FACES, 1)
-    return enriched.set_column(enriched.column_names.index("aligned"), blank.schema[0], blank["aligned"])
+    bare = enriched.set_column(enriched.column_names.index("aligned"), blank.schema[0], blank["aligned"])
+    return bare.set_column(bare.column_names.index("bodies"), rows.BODIES[0], without)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.arrays import Picture
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, RESTORED_PX, aligned_items, blocks
+from pipeline.chunk.bodies import FrameFaces, cut_bodies, no_bodies
 from pipeline.chunk.restore_faces import wants_restoration
 from pipeline.columns import extend_each, integers, items_of, reals, structs, vector_column, vectors
 from pipeline.config import Config, fixed
@@ -24,7 +25,7 @@ from pipeline.media.pictures import decode_jpeg, encode_jpeg
 from pipeline.weights import Registry
 
 NEEDS = rows.join(rows.FRAMES, rows.DETECTIONS, rows.CANDIDATES)
-ADDS = rows.join(rows.FACES, rows.ALIGNED_FACES)
+ADDS = rows.join(rows.FACES, rows.ALIGNED_FACES, rows.BODIES)
 DROPS = tuple(rows.CANDIDATES.names)
 
 
@@ -99,7 +100,8 @@ class FindFaces:
 
     def _find(self, chunk: pa.Table) -> dict[str, pa.Array]:
         detections, frames = items_of(chunk, "detections"), items_of(chunk, "frames")
-        crops = _crops(items_of(chunk, "candidates"))
+        candidates = items_of(chunk, "candidates")
+        crops = _crops(candidates)
         frame_by_detection = integers(detections, "frame")
         people, person_scores = vectors(detections, "box", 4), reals(detections, "score")
 
@@ -153,6 +155,9 @@ class FindFaces:
         return {
             "faces": structs(rows.FACE, columns, len(order)),
             "aligned": _align(faces, crops, is_judged, np.where(restored, RESTORED_PX, ALIGNED_PX)),
+            "bodies": no_bodies()
+            if self._config.estimate.uses == "faces"
+            else cut_bodies(candidates, detections, FrameFaces(frame_by_face, faces.boxes)),
         }
 
     def _find_on_crops(self, crops: _Crops) -> tuple[_FacesOnCrops, NDArray[np.float32]]:

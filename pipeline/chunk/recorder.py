@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Detections, Faces, Picture, Quantised
-from pipeline.boxes import Boxes
+from pipeline.boxes import Boxes, clip
 from pipeline.chunk.candidates import CellCandidates
 from pipeline.chunk.embedding import EmbeddingQueue
 from pipeline.columns import embedding_column, structs
@@ -23,7 +23,7 @@ from pipeline.cores.candidates import CUT, crop_boxes, is_worth_a_crop, rate, vi
 from pipeline.cores.lone_people import EmbeddedPeople
 from pipeline.cores.plan import NS, exact
 from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
-from pipeline.media.crops import cut_small, sharpness
+from pipeline.media.crops import Crop, cut_small, sharpness
 from pipeline.media.decode import DecodedFrame
 from pipeline.media.pictures import encode_jpeg
 from pipeline.media.probe import Probe
@@ -65,7 +65,8 @@ class ChunkRecorder:
         self._step_cell = -1
         self._is_cut = False
         self._num_detections = 0
-        self._candidates: list[tuple[int, bytes, float, float, float]] = []
+        self._keeps_bodies = config.estimate.uses != "faces"
+        self._candidates: list[tuple[Any, ...]] = []
         self._embedding = EmbeddingQueue(models.embedder, self._alone)
         self._embedded = EmbeddedPeople.nobody()
         self._reuse_ns = int(exact(config.observe.body.reuse_s) * NS)
@@ -164,8 +165,13 @@ class ChunkRecorder:
         if self._models.embedder is not None and not self._embeds_all:
             bodies = list(self._models.embedder.crops(picture, people.boxes[worth]))
 
+        whole: Sequence[Crop | None] = [None] * len(crops)
+        if self._keeps_bodies:
+            inside = clip(people.boxes[worth].round(), width, height).astype(int).tolist()
+            whole = [cut_small(picture, box, self._params.max_px) for box in inside]
+
         cell = self._cell
-        cell.crops |= dict(enumerate(zip(crops, bodies, strict=True), start=len(cell.steps)))
+        cell.crops |= dict(enumerate(zip(crops, bodies, whole, strict=True), start=len(cell.steps)))
         cell.steps += [step] * len(crops)
         cell.detections += (worth + first).tolist()
         cell.boxes += list(people.boxes[worth])
@@ -182,13 +188,16 @@ class ChunkRecorder:
     def _close_cell(self) -> None:
         self._check_faces()
         for index in self._cell.chosen(self._params):
-            crop, body = self._cell.crops[index]
+            crop, body, whole = self._cell.crops[index]
             detection = self._cell.detections[index]
-            jpeg = encode_jpeg(crop.picture, self._params.jpeg_quality)
-            self._candidates.append((detection, jpeg, crop.x, crop.y, crop.scale))
+            shown = (None,) * 4 if whole is None else self._encoded(whole)
+            self._candidates.append((detection, *self._encoded(crop), *shown))
             if body is not None:
                 self._embedding.add(np.array([detection]), body[None])
         self._cell = CellCandidates()
+
+    def _encoded(self, crop: Crop) -> tuple[bytes, float, float, float]:
+        return encode_jpeg(crop.picture, self._params.jpeg_quality), crop.x, crop.y, crop.scale
 
 
 def _detection_items(

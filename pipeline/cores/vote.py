@@ -48,6 +48,8 @@ class PersonParams:
 
     min_faces: Count
     min_weight: Distance
+    min_bodies: Count
+    min_body_gender_prob: Annotated[float, Gt(0.5), Le(1)]
     huber_years: Annotated[float, Gt(0)]
     correlation: Share
     max_age_interval: Annotated[float, Gt(0)]
@@ -72,7 +74,13 @@ class PersonParams:
         """
         if num_analysed >= self.min_faces:
             return self
-        return replace(self, min_faces=max(1, num_analysed), min_weight=0.0)
+        fewest = max(1, num_analysed)
+        return replace(self, min_faces=fewest, min_weight=0.0, min_bodies=min(self.min_bodies, fewest))
+
+    @property
+    def of_bodies(self) -> "PersonParams":
+        """The parameters for bodies in place of faces."""
+        return replace(self, min_faces=self.min_bodies, min_weight=0.0, min_gender_prob=self.min_body_gender_prob)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +95,7 @@ class Vote:
     age_dist: probabilities of the groups of cores.age_dist, in steps of 0.001. None without an age, or if the estimator
         has none.
     age_group: the group of PersonParams.age_groups. None without an age, or if no group has it.
+    estimated_from: face, or body if there are bodies alone. None without an age and a gender.
     """
 
     age: float | None
@@ -98,6 +107,18 @@ class Vote:
     gender_why_not: WhyNot | None
     age_dist: tuple[float, ...] | None
     age_group: str | None
+    estimated_from: Literal["face", "body"] | None
+
+    def or_bodies(self, bodies: NDArray[np.floating], params: PersonParams) -> "Vote":
+        """Return this vote, or, if too few faces spoke for any, the vote of bodies alone where there is one.
+
+        bodies: (B, 4) quality, age, its standard error and probability of female of each body that was judged alone.
+        """
+        if self.estimated_from is not None or self.age_why_not == "unsure" or not len(bodies):
+            return self
+        qualities, ages, stds, probs = bodies.T.astype(np.float32)
+        of_bodies = vote(ages, stds, probs, qualities, params.of_bodies)
+        return self if of_bodies.estimated_from is None else replace(of_bodies, estimated_from="body")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +169,7 @@ def vote(
         gender_why_not=gender_why_not,
         age_dist=None if dists is None else pooled(dists, weights * _weights(stds, params)),
         age_group=None if middle is None else _group(middle, params.age_groups),
+        estimated_from=None if age is None and gender == "N" else "face",
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from argparse import Namespace
 from collections.abc import Mapping
 from itertools import pairwise
 from math import gcd
@@ -13,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy._core.multiarray import scalar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -32,6 +34,14 @@ With 16 samples or more, RetinaFace-R50 gives the last sample other numbers than
 4 GFPGAN does. The kernel of a large batch may sum its last rows in another order. 1, 2, 4, 8 and 1, 2 were equal in
 every place on one H200 (`python -m tests.bench.gpu_speed passes`). `make test-gpu` shows whether that is so on another
 card."""
+
+PLAIN_VALUES = [
+    Namespace,
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))),
+]
+"""Classes of plain values beside the tensors of some checkpoints, such as arguments of a training and numpy's numbers.
+They run no code of the file."""
 
 UNREADABLE = (
     OSError,
@@ -54,7 +64,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if is_safetensors(path):
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_VALUES):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
 

@@ -125,7 +125,8 @@ def _needed_by_knob(key: str, before: Mapping[str, Any], after: Mapping[str, Any
     if key == KEEP:
         return Basis.VIDEO if after.get(key) else Basis.SCORES  # kept biometrics can be removed at any time
     if section not in SHAPED_BY["reduced"]:
-        return Basis.FACES if section == "estimate" else Basis.VIDEO
+        # Pictures of bodies are kept only if they are used.
+        return Basis.FACES if section == "estimate" and name != "uses" else Basis.VIDEO
     if section == "crossings":  # they follow from the rows of `detections`, which every version has
         return Basis.SCORES
     # The knob may be of another version, whose tables may lack the data that it acts on.

@@ -13,6 +13,7 @@ from pipeline.arrays import unit_vector
 from pipeline.columns import flags, integers, items_of, reals, unit_vectors
 from pipeline.cores.purity import AppearanceLog
 from pipeline.video.blocks import BOX, BlockReader, TrackingResult
+from pipeline.video.bodies import VideoBodies, bodies_of
 from pipeline.video.job import VideoChunks
 from pipeline.video.timeline import Timeline
 
@@ -34,6 +35,7 @@ class VideoFaces:
     means: by tracklet, the (D,) mean of its face embeddings, weighted by quality. Only for tracklets whose faces
         reach MIN_FACE_WEIGHT.
     steadiness: by tracklet, the steadiness of those embeddings (cores.likeness).
+    bodies: the bodies that were judged alone.
     """
 
     table: pa.Table
@@ -42,6 +44,7 @@ class VideoFaces:
     tracklets: NDArray[np.int64]
     means: Mapping[int, NDArray[np.float32]]
     steadiness: Mapping[int, float]
+    bodies: VideoBodies
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -51,6 +54,7 @@ class VideoFaces:
 def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, boxes: BlockReader) -> VideoFaces:
     """Return all faces, each with the tracklet of its detection."""
     shown, frames, tracklets = [], [], []
+    bodies = [VideoBodies.none()]
     means: dict[int, NDArray[np.float32]] = {}
     steadiness: dict[int, float] = {}
     appearances: dict[int, AppearanceLog] = defaultdict(AppearanceLog)
@@ -67,6 +71,9 @@ def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, bo
         by_detection = np.full(2 + max(on.max(initial=-1), rows_of_boxes["detection"].max(initial=-1)), -1)
         by_detection[rows_of_boxes["detection"]] = tracked.tracklets(rows_of_boxes)
         tracklets.append(by_detection[on])
+        if job.config.estimate.uses != "faces":
+            first, last = timeline.first_frames[chunk : chunk + 2].tolist()
+            bodies.append(bodies_of(job, chunk, first, tracked, boxes.between(first, last)))
         vectors = unit_vectors(faces)
         if vectors is not None:
             judged = flags(faces, "judged")
@@ -90,6 +97,7 @@ def read_faces(job: VideoChunks, timeline: Timeline, tracked: TrackingResult, bo
         np.concatenate(tracklets).astype(np.int64),
         means,
         steadiness,
+        VideoBodies.joined(bodies),
     )
 
 

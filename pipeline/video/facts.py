@@ -145,6 +145,7 @@ def _tracklet_columns(
         "end_s": timeline.seconds(last[order]),
         "num_frames": num_frames[order],
         "num_faces": np.bincount(on, minlength=len(order))[order],
+        "bodies": faces.bodies.by_tracklet(order),
     }
     return columns, len(order)
 

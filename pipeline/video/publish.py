@@ -22,6 +22,7 @@ from pipeline.cores.vote import PersonParams, Vote, five_year_group, vote
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
 from pipeline.storage.tombstones import Forgotten
+from pipeline.video.bodies import VideoBodies
 from pipeline.video.crossings import SightingCollector, write_crossings
 from pipeline.video.facts import COPIED_TO_DETECTIONS, Facts
 from pipeline.video.left_out import NOBODY, LeftOut, recognise
@@ -64,11 +65,15 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
     columns = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
     dists = vectors_or_nan(facts.faces, "age_dist", GROUPS)
+    bodies = VideoBodies.of_column(facts.tracklets["bodies"])
+    person_of_body = person_ids[bodies.tracklets]
+    params = params.with_analysed(facts.num_analysed)
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
         ages, stds, probs, qualities, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
-        votes.append(vote(ages, stds, probs, qualities, params.with_analysed(facts.num_analysed), dists_of_person))
+        from_faces = vote(ages, stds, probs, qualities, params, dists_of_person)
+        votes.append(from_faces.or_bodies(bodies.values[person_of_body == person], params))
     return People(person_ids, links, votes, left_out)
 
 

@@ -28,6 +28,7 @@ class Kind:
     parts: for a composite, the parts of an entry and the kinds that each part may have.
     check_options: checks the `options` of an entry, which its loader gets. It takes them and their place, and raises
         UserError. None if entries of this kind have none.
+    reads_bodies: whether an estimator can read bodies: estimate.uses.
     needs: role -> option without which an entry cannot fill it.
     package: name and version of the installed package that brings the kind. None for our own. `loader` is then a place
         in that package, and gets `options` too.
@@ -39,6 +40,7 @@ class Kind:
     check_options: Callable[[Mapping[str, Any], str], object] | None = None
     needs: Mapping[str, str] = field(default_factory=dict[str, str])
     package: str | None = None
+    reads_bodies: bool = False
 
     @property
     def place(self) -> str | None:
@@ -96,6 +98,7 @@ KINDS: Mapping[str, Kind] = {
     "keras-heads": Kind(),
     "dense-heads": Kind(),
     "network": Kind(loader="estimator:NetworkEstimator", roles=("estimator",)),
+    "mivolo": Kind(loader="mivolo:MiVolo", roles=("estimator",), reads_bodies=True),
     "ssrnet": Kind(
         loader="estimator:SsrNetEstimator",
         roles=("estimator",),

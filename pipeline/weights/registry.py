@@ -102,6 +102,12 @@ class Registry:
                 raise UserError(
                     f"{role.knob} must be of kind {' or '.join(kinds)}, {role.entry} is of kind {entry.kind}{example}"
                 )
+            if name == "estimator" and config.estimate.uses != "faces" and not all_kinds()[entry.kind].reads_bodies:
+                readers = [kind for kind, each in all_kinds().items() if each.reads_bodies]
+                raise UserError(
+                    f"estimate.uses={config.estimate.uses} must have an estimator of kind {' or '.join(readers)}, "
+                    f"{role.entry} is of kind {entry.kind}"
+                )
             needed = all_kinds()[entry.kind].needs.get(name)
             if needed and needed not in (entry.options or {}):
                 raise UserError(

@@ -159,7 +159,8 @@ class Blue:
 def restore(table: pa.Table, config: Config, restorer: Blue | None) -> pa.Table:
     faces = find(table, config)
     together = pa.table([*table.columns, *faces.columns], schema=rows.join(table.schema, faces.schema))
-    return RestoreFaces(config, restorer)(together.select(restore_faces.NEEDS.names))
+    restored = RestoreFaces(config, restorer)(together.select(restore_faces.NEEDS.names))
+    return restored.append_column(faces.schema.field("bodies"), faces["bodies"])
 
 
 FAR_AND_NEAR = [(0, [Person(150, face_px=40), Person(480, face_px=90)]), (1, [Person(150, face_px=40)])]

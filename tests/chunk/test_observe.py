@@ -301,6 +301,20 @@ def test_a_cell_keeps_up_to_two_crops_that_show_a_face_for_each_person(decoders:
     )
 
 
+def test_bodies_are_kept_for_candidates_alone_and_only_where_they_are_used(decoders: list[ScriptedDecoder]) -> None:
+    without, kept = (whole(observed(observer(f"estimate.uses={uses}"), span(0))) for uses in ("faces", "both"))
+    assert {each["body"] for each in without["candidates"]} == {None}
+    assert len(kept["candidates"]) == len(without["candidates"])
+    for each in kept["candidates"]:
+        left, top, _, bottom = kept["detections"][each["detection"]]["box"]
+        body = decode_jpeg(each["body"])
+        assert (each["body_x"], each["body_y"]) == (max(0, round(left)), max(0, round(top)))
+        assert max(body.shape) <= 512
+        assert body.shape[0] == pytest.approx((bottom - max(0, top)) * each["body_scale"], abs=2)
+    strip = [{name: each[name] for name in ("detection", "crop")} for each in kept["candidates"]]
+    assert strip == [{name: each[name] for name in ("detection", "crop")} for each in without["candidates"]]
+
+
 def test_a_cut_inside_a_cell_breaks_the_chains(
     decoders: list[ScriptedDecoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

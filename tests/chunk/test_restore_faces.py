@@ -31,7 +31,7 @@ def test_auto_restores_small_faces_and_keeps_what_was_seen_before_it() -> None:
     ]
     assert {picture.shape for _, picture in pictures} == {(224, 224, 3)}
     assert restorer.calls == [(2, 512, 512, 3)]
-    assert restored.schema == restore_faces.ADDS
+    assert restored.select(restore_faces.ADDS.names).schema == restore_faces.ADDS
 
 
 def test_auto_restores_soft_faces() -> None:

@@ -102,6 +102,35 @@ def test_an_interval_stays_within_a_life() -> None:
     assert old.age_high == 110
 
 
+def bodies(count: int, age: float = 40.0, prob: float = 0.9) -> np.ndarray:
+    return np.tile([0.7, age, 8.6, prob], (count, 1))
+
+
+def test_bodies_speak_for_a_person_without_faces_and_say_so() -> None:
+    estimate = judge([]).or_bodies(bodies(6), PARAMS)
+    assert (estimate.age, estimate.gender, estimate.estimated_from) == (40.0, "F", "body")
+    faces = judge([40.0] * 6, stds=5.0)
+    assert faces.estimated_from == "face"
+    assert width(estimate) > width(faces) + 5
+
+
+def test_bodies_do_not_speak_against_faces_and_abstain_on_their_own_terms() -> None:
+    faces = judge([20.0, 20.0])
+    assert faces.or_bodies(bodies(50), PARAMS) == faces
+    unsure = judge([20.0, 70.0, 45.0], stds=20.0)
+    assert unsure.age_why_not == "unsure"
+    assert unsure.or_bodies(bodies(50), PARAMS) == unsure
+    assert judge([20.0]).or_bodies(bodies(50), PARAMS).estimated_from == "body"
+    assert judge([]).or_bodies(bodies(PARAMS.min_bodies - 1), PARAMS) == nothing("no face judged")
+    doubtful = judge([]).or_bodies(bodies(6, prob=0.72), replace(PARAMS, correlation=0.95))
+    assert (doubtful.gender, doubtful.gender_why_not, doubtful.age) == ("N", "unsure", 40.0)
+
+
+def test_in_a_picture_one_body_is_enough() -> None:
+    assert judge([]).or_bodies(bodies(1), PARAMS.with_analysed(1)).estimated_from == "body"
+    assert judge([]).or_bodies(bodies(1), PARAMS).estimated_from is None
+
+
 def nothing(why_not: str) -> Vote:
     return Vote(
         age=None,
@@ -113,6 +142,7 @@ def nothing(why_not: str) -> Vote:
         gender_why_not=why_not,  # pyright: ignore[reportArgumentType]
         age_dist=None,
         age_group=None,
+        estimated_from=None,
     )
 
 

@@ -191,6 +191,22 @@ def test_a_worker_that_dies_at_the_end_is_followed_by_one_that_ends_its_work(
     assert [row] == tables.read(Store(str(plain)), "videos").to_pylist()
 
 
+def test_people_who_are_known_by_their_bodies_alone_are_linked_again(tmp_path: Path) -> None:
+    film = Film(
+        9.0, [Walker(0, 9, x=20, look=1, body_age=61.2), Walker(0, 9, x=400, speed=2, look=2, age=30.0, body_age=70.0)]
+    )
+    settings = ["estimate.uses=both"]
+    publish(film, [4], str(tmp_path / "before"), *settings)
+    publish(film, [4], str(tmp_path / "wanted"), *settings, "person.min_bodies=20")
+    persons = pd.read_parquet(tmp_path / "before" / "persons")
+    assert persons[["age", "estimated_from"]].values.tolist() == [[61.2, "body"], [30.0, "face"]]
+    (bodies,) = pd.read_parquet(tmp_path / "before" / "tracklets").bodies.dropna()
+    assert [body["frame_num"] for body in bodies] == [1 + 25 * second for second in range(9)]
+    relink(str(tmp_path / "before"), ["person.min_bodies=20"])
+    assert differing(contents(tmp_path / "before"), contents(tmp_path / "wanted")) == []
+    assert pd.read_parquet(tmp_path / "before" / "persons").age.isna().tolist() == [True, False]
+
+
 @pytest.mark.parametrize("settings", [ON_SCORES[2], ON_EMBEDDINGS[0], ON_CHUNKS[0]], ids=" ".join)
 def test_a_camera_that_moves_is_taken_out_again(tmp_path: Path, settings: list[str]) -> None:
     film, keep = replace(CROWD, swing_px=15), ["biometrics.keep=true"]
