@@ -33,7 +33,7 @@ def scale(
     lengths: Annotated[str, typer.Option(help="Lengths in s, to which the clip is cut or repeated.")] = "15,60,180",
     people: Annotated[str, typer.Option(help="People in the frames of a made video of 4 s.")] = "0,5,20,50",
     videos: Annotated[str, typer.Option(help="Numbers of copies of the clip's first seconds, in one run.")] = "1,2,4",
-    workers: Annotated[str, typer.Option(help="Workers of each pool on Ray; empty to leave Ray out.")] = "1,2",
+    workers: Annotated[str, typer.Option(help="Workers of each pool on Ray. An empty list leaves it out.")] = "1,2",
     repeats: Repeats = 1,
     quick: Quick = False,
     config: ConfigFiles = None,
@@ -60,19 +60,20 @@ def scale(
         _add(report, "length", {name: _here(pipeline, files) for name, files in by_length.items()}, repeats)
         crowds = {f"{n:g} people": [_crowd(setting, round(n), quick=quick)] for n in each["--people"]}
         _add(report, "people", {name: _here(pipeline, files) for name, files in crowds.items()}, repeats)
-        short = each["--lengths"][0]
+        short = next(iter(each["--lengths"]), CROWD_S)
         copies = {
             f"{n:g} videos": [_cut(setting, short, number) for number in range(round(n))] for n in each["--videos"]
         }
         _add(report, "videos", {name: _here(pipeline, files) for name, files in copies.items()}, repeats)
-        ways = {f"{n:g} workers": _on_ray(setting, round(n), copies) for n in each["--workers"]}
-        if ways:
-            _add(report, "workers", ways, repeats)
+        ways = {f"{n:g} workers": _on_ray(setting, round(n), copies) for n in each["--workers"] if copies}
+        _add(report, "workers", ways, repeats)
         report.publish(json_file)
 
 
 def _add(report: Report, what: str, ways: Mapping[str, Callable[[], Measures]], repeats: int) -> None:
     """Measure cases in turns. Add a row for each, and the ratio of its cost for a second of video to the first's."""
+    if not ways:
+        return
     rounds = take_turns(ways, repeats, say)
     costs = {}
     for name in ways:
