@@ -5,7 +5,9 @@
 CLIP is encoded once in the wanted height and rate, so that it decodes fast, and repeated until the video is as long as
 wanted. Its packets are only copied, so each repetition decodes to the same frames. Each video is processed with the
 starter models in an empty output. A row has the greatest sum over all processes of the run, sampled twice a second, of
-the memory that a process uses (PSS: what several processes share is divided among them), and the processes that had it.
+the memory that a process uses, and the processes that had it. Memory that processes of the run share is divided among
+them. Pages of files, as those of libraries, count once, in the process that has most of them: other programs on the
+machine may share them, and come and go.
 The status is 1 if the last video needs over 15 % more than the first.
 """
 
@@ -89,14 +91,25 @@ def watch(command: list[str]) -> dict[str, Any]:
 
 
 def _used(pid: int) -> Counter[str]:
-    """Return the MB of each process of a run, by name."""
+    """Return the MB of each process of a run, by name, and of the pages of files."""
     used: Counter[str] = Counter()
+    most_of_files: Any = 0.0
     with suppress(psutil.Error):
         root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
-            with suppress(psutil.Error):
-                used[process.name()] += process.memory_full_info().pss / 1e6  # type: ignore[attr-defined]
+            with suppress(psutil.Error, OSError):
+                megabytes = _megabytes(process.pid)
+                used[process.name()] += megabytes["Pss_Anon"] + megabytes["Pss_Shmem"]
+                most_of_files = max(most_of_files, megabytes["RssFile"])
+    used["files"] += most_of_files
     return used
+
+
+def _megabytes(pid: int) -> dict[str, Any]:
+    """Return what Linux knows of the memory of a process, by its names, in MB."""
+    lines = "\n".join(Path(f"/proc/{pid}/{name}").read_text() for name in ("status", "smaps_rollup")).splitlines()
+    sizes = [line.split() for line in lines if line.endswith(" kB")]
+    return {name.rstrip(":"): int(kilobytes) * 1024 / 1e6 for name, kilobytes, _ in sizes}
 
 
 def main() -> None:
