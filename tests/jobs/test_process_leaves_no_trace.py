@@ -267,7 +267,8 @@ def _estimate(scene: Scene, row: pa.Table) -> pa.Table:
     for shown in chunk["aligned"]:
         picture = pickle.loads(shown["picture"])
         chunk["faces"][shown["face"]] |= picture | {"age": picture["age"] + scene.years}
-    return pa.Table.from_pylist([{"faces": chunk["faces"]}], schema=rows.FACES)
+    estimated = {"faces": chunk["faces"], "bodies": chunk["bodies"]}
+    return pa.Table.from_pylist([estimated], schema=rows.join(rows.FACES, rows.BODIES))
 
 
 def _is_rotten(video: Video, stage: str, first: int, end: int) -> bool:
