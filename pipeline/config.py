@@ -171,6 +171,15 @@ class ObservePool(Pool):
     spans: Count
 
 
+class EnrichPool(Pool):
+    workers: Annotated[int, Field(ge=0, strict=True)] | Literal["auto"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether the pool exists. Otherwise the workers of observe do its work."""
+        return self.workers != 0
+
+
 Price = Annotated[float, Field(ge=0)]
 
 
@@ -179,7 +188,7 @@ class Run(Strict):
     engine: Literal["auto", "ray", "local"]
     address: str | None
     observe: ObservePool
-    enrich: Pool
+    enrich: EnrichPool
     restore: Pool | None
     reduce_cpus: float = Field(gt=0)
     max_reduces: int = Field(ge=1)
@@ -191,6 +200,17 @@ class Run(Strict):
     log: Literal["none", "json"]
     events_ttl_days: float = Field(gt=0)
     work_ttl_days: float = Field(gt=0)
+
+    @property
+    def face_spans(self) -> Count:
+        """The number of chunks whose faces one worker may find and judge at the same time."""
+        return 1 if self.enrich.has_workers else self.observe.spans
+
+    @model_validator(mode="after")
+    def _has_workers_between(self) -> Self:
+        if self.restore is not None and not self.enrich.has_workers:
+            raise ValueError("restore must be null where enrich.workers is 0: one worker does all the work then")
+        return self
 
     @model_validator(mode="after")
     def _is_one_process(self) -> Self:

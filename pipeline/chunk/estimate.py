@@ -12,7 +12,7 @@ from pipeline import rows
 from pipeline.arrays import Estimates, Picture, Quantised
 from pipeline.chunk.aligned import blocks, decode_pictures
 from pipeline.columns import extend_each, integers, items_of, reals_or_null, vectors_or_null, with_columns
-from pipeline.config import Config
+from pipeline.config import Config, fixed
 from pipeline.cores.age_dist import GROUPS
 from pipeline.interfaces import AttributeEstimator, FaceAndBodyEstimator, FaceEmbedder
 from pipeline.weights import Registry
@@ -25,8 +25,8 @@ def build(config: Config, registry: Registry) -> "Estimate":
     """Return the core of the stage with its models."""
     from pipeline.models.loading import Loader
 
-    load = Loader(config, registry)
-    return Estimate(config, load.estimator(), load.face_embedder())
+    load = Loader(config, registry, fixed(config.run.face_spans))
+    return load.together(Estimate(config, load.estimator(), load.face_embedder()))
 
 
 @dataclass(slots=True)

@@ -33,7 +33,8 @@ def build(config: Config, registry: Registry) -> "FindFaces":
     """Return the core of the stage with its models."""
     from pipeline.models.loading import Loader
 
-    return FindFaces(config, Loader(config, registry).face_detector())
+    load = Loader(config, registry, fixed(config.run.face_spans))
+    return load.together(FindFaces(config, load.face_detector()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pipeline import rows
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, aligned_items, blocks, decode_pictures
 from pipeline.columns import extend_each, flags, integers, items_of, reals, vectors, with_columns
-from pipeline.config import Config
+from pipeline.config import Config, fixed
 from pipeline.cores import gate
 from pipeline.interfaces import FaceRestorer
 from pipeline.media.faces import resize_face
@@ -22,7 +22,8 @@ def build(config: Config, registry: Registry) -> "RestoreFaces":
     """Return the core of the stage with its model."""
     from pipeline.models.loading import Loader
 
-    return RestoreFaces(config, Loader(config, registry).restorer())
+    load = Loader(config, registry, fixed(config.run.face_spans))
+    return load.together(RestoreFaces(config, load.restorer()))
 
 
 class RestoreFaces:

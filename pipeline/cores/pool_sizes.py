@@ -55,7 +55,7 @@ def pool_sizes(
 
     cpus, gpus, memory_bytes: of the machine or of the whole cluster. gpus: 0 if none is used.
     spans: spans that an observe worker works on at the same time.
-    observe, enrich: numbers of workers if they are decided already.
+    observe, enrich: numbers of workers if they are decided already. enrich: 0 if observe workers do its work too.
     enrich_pools: number of pools of the size `enrich`: 2 if restoration has a pool between them.
     restore: number of workers that only restore faces.
     """
@@ -68,7 +68,7 @@ def pool_sizes(
             busy = min(cores // CORES_PER_SPANS_WORKER, floor(SPANS_WORKERS_PER_CARD * gpus))
             observe = max(ceil(gpus), busy)
         else:
-            observe = cores - 1 - cores // CORES_PER_ENRICH
+            observe = cores - 1 - (cores // CORES_PER_ENRICH if enrich else 0)
         in_memory = max(0.0, memory_bytes - OTHER_BYTES) / WORKER_BYTES - enrich * enrich_pools - restore
         observe = int(max(1, min(observe, in_memory)))
     free = cores - max(1, cores // CORES_PER_REDUCE) - (enrich * enrich_pools + restore) * ENRICH_CPUS

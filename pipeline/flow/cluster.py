@@ -370,5 +370,5 @@ def _native_silence() -> Iterator[None]:
 
 def _cpus_of_pools(config: Config, machine: Machine) -> float:
     of_pools = resources_of(config, machine)
-    names = ["observe", "enrich", *(["restore", "enrich"] if config.run.restore else [])]
+    names = [*of_pools, *(["enrich"] if config.run.restore else [])]
     return sum(of_pools[name].min_workers * of_pools[name].num_cpus for name in names)

@@ -9,7 +9,7 @@ from pipeline.flow.stage import Resources
 
 
 def resources_of(config: Config, machine: Machine) -> dict[str, Resources]:
-    """Return the resources of a worker of `observe`, `enrich` and, if it has a pool, `restore`, and their numbers.
+    """Return the resources of a worker of `observe` and, if they have pools, `enrich` and `restore`, and their numbers.
 
     What the configuration leaves open is chosen to fit `machine`.
     """
@@ -23,7 +23,7 @@ def resources_of(config: Config, machine: Machine) -> dict[str, Resources]:
         machine.memory_bytes,
         spans=spans,
         observe=1 if is_one_process else _chosen(run.observe.workers),
-        enrich=1 if is_one_process else _chosen(run.enrich.workers),
+        enrich=1 if is_one_process and run.enrich.has_workers else _chosen(run.enrich.workers),
         enrich_pools=1 if run.restore is None else 2,
         restore=restore,
     )
@@ -37,10 +37,9 @@ def resources_of(config: Config, machine: Machine) -> dict[str, Resources]:
             spans=spans,
         )
 
-    result = {
-        "observe": resources(run.observe, sizes.observe, sizes.observe_cpus, spans),
-        "enrich": resources(run.enrich, sizes.enrich, sizes.enrich_cpus),
-    }
+    result = {"observe": resources(run.observe, sizes.observe, sizes.observe_cpus, spans)}
+    if run.enrich.has_workers:
+        result["enrich"] = resources(run.enrich, sizes.enrich, sizes.enrich_cpus)
     if run.restore is not None:
         result["restore"] = resources(run.restore, restore, sizes.enrich_cpus)
     return result

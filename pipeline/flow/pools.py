@@ -30,7 +30,7 @@ def pools_from_pixels(
     machine: Machine | None = None,
 ) -> list[PoolOfStages]:
     """Return the pools of the whole map. Consecutive stages of a pool share an actor. Restoration has its own pool
-    where the configuration asks for it."""
+    where the configuration asks for it, and faces have none where it has none for them."""
     resources = resources_of(config, machine or this_machine())
     limits = _limits(config, ledger, run_id, events)
 
@@ -65,11 +65,13 @@ def pools_from_pixels(
         adds=commit.ADDS,
         drops=commit.DROPS,
     )
+    restoring = [] if config.restore.mode == "off" else [restore_stage]
+    face_stages = (find_stage, *restoring, estimate_stage, commit_stage)
+    if not config.run.enrich.has_workers:
+        return [pool("observe", "observe", observe_stage, *face_stages)]
     first = pool("observe", "observe", observe_stage)
-    if config.restore.mode == "off":
-        return [first, pool("enrich", "enrich", find_stage, estimate_stage, commit_stage)]
-    if config.run.restore is None:
-        return [first, pool("enrich", "enrich", find_stage, restore_stage, estimate_stage, commit_stage)]
+    if config.run.restore is None or not restoring:
+        return [first, pool("enrich", "enrich", *face_stages)]
     return [
         first,
         pool("find_faces", "enrich", find_stage),
@@ -103,9 +105,10 @@ def pools_from_kept_faces(
         drops=commit.DROPS_ENRICHED,
     )
     stages = (read_stage, _estimate_stage(config, registry), commit_stage)
-    resources = resources_of(config, machine or this_machine())["enrich"]
+    resources = resources_of(config, machine or this_machine())
     limits = _limits(config, ledger, run_id, events)
-    return [PoolOfStages(name="estimate", stages=stages, resources=resources, limits=limits)]
+    kind = "enrich" if config.run.enrich.has_workers else "observe"
+    return [PoolOfStages(name="estimate", stages=stages, resources=resources[kind], limits=limits)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ MOST_SHAPES = 4
 EAGER_BATCHES = 3
 """Batches of a shape before its graph is captured. They choose the kernels, which the graph then holds. A shape that is
 seldom used, such as that of a single picture, is not worth a graph."""
-_on_card = threading.Lock()
-"""Held while a batch is on the card, so that no other thread starts kernels while a graph is captured."""
+card_turn = threading.Lock()
+"""Held by the thread that uses the card, so that no other thread starts kernels while a graph is captured."""
 _executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
 
 
@@ -42,6 +42,26 @@ def run_by(executor: Executor | None) -> Iterator[None]:
         yield
     finally:
         _executor.reset(before)
+
+
+def is_shared() -> bool:
+    """Return whether several threads will call the models that are loaded now."""
+    return _executor.get() is not None
+
+
+class InTurns:
+    """A model of another package, which may expect a single caller. Threads take turns."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        with card_turn:
+            return self._model(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._model, name)
+        return InTurns(attribute) if callable(attribute) else attribute
 
 
 class Batches:
@@ -147,7 +167,7 @@ class _Batch:
         if not self._is_on_card:
             return [output[:count].numpy() for output in _plain(forward(staged))]
         try:
-            with _on_card:
+            with card_turn:
                 return self._run_on_card(forward, keep, staged, count, graphs=graphs)
         except RuntimeError as error:
             if "CUDA error" in str(error):

@@ -125,6 +125,7 @@ class Executor:
             num_written += num_rows
         with self._changed:
             if not request.answer.done():
+                self._check()
                 request.is_awaited = True
                 self._num_waiting += 1
                 self._changed.notify_all()

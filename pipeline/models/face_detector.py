@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
+from pipeline.models.batches import card_turn
 from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, for_inference, halve, read_checkpoint
 from pipeline.models.person_detector import STRIDE, PersonDetector
 
@@ -188,7 +189,6 @@ class Mtcnn:
     def __init__(self, *, input_px: int, min_score: float, device: str, **_: object) -> None:
         # The package loads its own files, which the registry has verified.
         self._network = MTCNN(thresholds=[0.6, 0.7, min_score], keep_all=True, device=torch.device(device)).eval()
-        self._turn = threading.Lock()
         self._input_px = input_px
         self._min_score = min_score
 
@@ -197,7 +197,7 @@ class Mtcnn:
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = fit(crop, self._input_px)
-        with self._turn:
+        with card_turn:
             raw = self._network.detect(canvas, landmarks=True)
         if raw[0] is None:
             return NO_FACES

@@ -1,10 +1,10 @@
 """Load the models that a configuration names onto the chosen device. Only verified bytes are loaded."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pipeline.models import lean  # noqa: F401  (before all that imports torchvision)
 
@@ -23,13 +23,14 @@ from pipeline.interfaces import (
     FaceRestorer,
     PersonDetector,
 )
-from pipeline.models.batches import run_by
+from pipeline.models.batches import InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
 from pipeline.weights import Registry
 from pipeline.weights.kinds import all_kinds, kinds_of
 
 Options = Mapping[str, Any]
+Core = TypeVar("Core", bound=Callable[[Any], Any])
 WHOLE = "path"
 """Part name of a model that is a single file."""
 PATIENCE_S = {"cpu": 1.0, "cuda": 0.004}
@@ -59,7 +60,8 @@ def load_model(kind: str, files: Mapping[str, Path], options: Options | None = N
         raise UserError(
             f"kind {kind}: {place} of {package} cannot be imported ({error}); install the package again"
         ) from None
-    return loader(**files, **settings)
+    model = loader(**files, **settings)
+    return InTurns(model) if package and is_shared() else model
 
 
 def load_estimator(
@@ -112,6 +114,13 @@ def load_face_detector(
     )
 
 
+@cache
+def _executor_of_process(device: str, num_threads: int) -> Executor:
+    """Return the executor of all stages of this process: one thread owns the card."""
+    # OpenMP keeps the number of threads for each thread that calls it.
+    return Executor(partial(torch.set_num_threads, num_threads), patience_s=PATIENCE_S[device])
+
+
 class Loader:
     """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda.
 
@@ -135,9 +144,19 @@ class Loader:
         self._registry = registry
         self._device = config.compute.device
         self._half = config.compute.precision != "float32" and self._device == "cuda"
-        # OpenMP keeps the number of threads for each thread that calls it.
-        begin = partial(torch.set_num_threads, config.compute.threads)
-        self.executor = Executor(begin, patience_s=PATIENCE_S[self._device]) if num_spans > 1 else None
+        self.executor = _executor_of_process(self._device, config.compute.threads) if num_spans > 1 else None
+
+    def together(self, core: Core) -> Core:
+        """Return the core of a stage that is called by several threads, so that the executor knows of each call."""
+        executor = self.executor
+        if executor is None:
+            return core
+
+        def work(chunks: Any) -> Any:
+            with executor.working():
+                return core(chunks)
+
+        return cast(Core, work)
 
     def person_detector(self) -> PersonDetector:
         """Load the detector of people."""

@@ -4,7 +4,7 @@ pictures is bounded."""
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -15,16 +15,17 @@ import pytest
 
 from pipeline import rows
 from pipeline.arrays import Detections, Picture
-from pipeline.chunk import observe
+from pipeline.chunk import estimate, find_faces, observe
 from pipeline.config import Config, load
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probing import probe
+from pipeline.rows import conform
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 from tests.shared import SHARED, needs_shared
 
 pytestmark = needs_shared
-CLIPS = ("plaza", "street-backlit")
+CLIPS = ("talkshow", "plaza")
 END = 2
 KNOBS = (
     "observe.fps=3",
@@ -39,14 +40,14 @@ def clip(name: str) -> str:
 
 
 def config(num_spans: int, *more: str) -> Config:
-    settings = [*KNOBS, f"run.observe.spans={num_spans}", *more]
+    settings = [*KNOBS, f"run.observe.spans={num_spans}", "run.enrich.workers=0", *more]
     return load(settings=settings, profile="starter").on_device("cpu")
 
 
-def spans(seconds: int) -> list[pa.Table]:
+def spans(seconds: int, clips: Sequence[str] = CLIPS) -> list[pa.Table]:
     """Return a row for each span. The spans of a clip are chunks of so many seconds, or one span with all chunks."""
     rows_of_spans = []
-    for name in CLIPS:
+    for name in clips:
         probed = probe(lambda name=name: clip(name)).to_json()
         borders = list(range(0, END, seconds))
         for first in borders:
@@ -59,39 +60,40 @@ def spans(seconds: int) -> list[pa.Table]:
 
 
 def observed(chosen: Config, todo: Sequence[pa.Table]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return the chunks of all spans, as many spans at a time as the configuration has."""
-    core = observe.build(chosen, Registry.of(chosen, fetch), lambda uri: lambda: uri)
+    """Return the chunks of all spans with their faces, as many spans at a time as the configuration has."""
+    registry = Registry.of(chosen, fetch)
+    core = observe.build(chosen, registry, lambda uri: lambda: uri)
+    find, judge = find_faces.build(chosen, registry), estimate.build(chosen, registry)
     num_spans = chosen.run.observe.spans
     assert num_spans != "auto"
 
-    def all_of(row: pa.Table) -> list[pa.Table]:
-        return list(core(row))
+    def all_of(row: pa.Table) -> list[dict[str, Any]]:
+        rows_of_chunks = []
+        for chunk in core(row):
+            faces = find(conform(chunk.select(find_faces.NEEDS.names), find_faces.NEEDS))
+            judged = judge(conform(faces.select(estimate.NEEDS.names), estimate.NEEDS))
+            rows_of_chunks.append(chunk.to_pylist()[0] | faces.to_pylist()[0] | judged.to_pylist()[0])
+        return rows_of_chunks
 
     with ThreadPoolExecutor(num_spans) as threads:
-        tables = [table for chunks in threads.map(all_of, todo) for table in chunks]
-    return {(row["video_id"], row["first_cell"]): row for table in tables for row in table.to_pylist()}
+        chunks = [chunk for chunks in threads.map(all_of, todo) for chunk in chunks]
+    return {(chunk["video_id"], chunk["first_cell"]): chunk for chunk in chunks}
 
 
-@pytest.fixture(scope="module")
-def alone() -> Callable[[int], dict[tuple[str, int], dict[str, Any]]]:
-    done: dict[int, dict[tuple[str, int], dict[str, Any]]] = {}
-
-    def of(seconds: int) -> dict[tuple[str, int], dict[str, Any]]:
-        if seconds not in done:
-            done[seconds] = observed(config(1), spans(seconds))
-        return done[seconds]
-
-    return of
-
-
-@pytest.mark.parametrize(("num_spans", "seconds"), [(2, 1), (4, 2)])
-def test_the_number_of_spans_in_one_worker_changes_no_byte(
-    alone: Callable[[int], dict[tuple[str, int], dict[str, Any]]], num_spans: int, seconds: int
-) -> None:
-    expected = alone(seconds)
+@pytest.mark.parametrize(
+    ("num_spans", "seconds", "clips"),
+    [
+        pytest.param(3, 1, CLIPS[:1]),
+        pytest.param(2, 1, CLIPS, marks=pytest.mark.slow),
+        pytest.param(4, 2, CLIPS, marks=pytest.mark.slow),
+    ],
+)
+def test_the_number_of_spans_in_one_worker_changes_no_byte(num_spans: int, seconds: int, clips: Sequence[str]) -> None:
+    expected = observed(config(1), spans(seconds, clips))
     assert sum(len(chunk["detections"]) for chunk in expected.values()) > 20
     assert sum(len(chunk["candidates"]) for chunk in expected.values()) > 5
-    assert observed(config(num_spans), spans(seconds)) == expected
+    assert sum(len(chunk["faces"]) for chunk in expected.values()) > 0
+    assert observed(config(num_spans), spans(seconds, clips)) == expected
 
 
 class Pictures:

@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +105,25 @@ def test_without_an_address_no_cluster_of_others_is_joined_and_nothing_is_writte
     assert call["address"] == "local"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert Path(call["_temp_dir"]).stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(("settings", "num_cpus"), [((), 23), (("run.enrich.workers=0",), 21)])
+def test_ray_gets_as_many_cpus_as_the_chosen_pools_and_a_reduce_want(
+    inits: Callable[..., Any], settings: Sequence[str], num_cpus: int
+) -> None:
+    calls = inits(None)
+    cluster.start_ray(configured("run.observe={workers: 20, cpus: 1}", "run.enrich={workers: 4, cpus: 0.5}", *settings))
+    assert calls[0]["num_cpus"] == max(num_cpus, os.cpu_count() or 1)
+
+
+def test_several_spans_in_a_worker_make_the_object_store_larger(
+    inits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = inits(None)
+    monkeypatch.setattr(cluster.shutil, "disk_usage", lambda _: SimpleNamespace(free=8 << 30))
+    for spans in (1, 4):
+        cluster.start_ray(configured(f"run.observe.spans={spans}"))
+    assert [call["object_store_memory"] for call in calls] == [1 << 30, 2 << 30]
 
 
 def test_workers_get_few_arenas_unless_the_user_has_set_a_limit(

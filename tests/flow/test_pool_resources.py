@@ -1,9 +1,17 @@
+from pathlib import Path
+
 import pytest
 
 from pipeline.config import Config, load
+from pipeline.errors import UserError
 from pipeline.flow.machine import Machine
 from pipeline.flow.pool_resources import in_words, resources_of
+from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Resources
+from pipeline.storage.blobs import fetch
+from pipeline.storage.ledger import Keys, Ledger
+from pipeline.storage.store import Store
+from pipeline.weights import Registry
 
 LARGE = Machine(16, 1, 64e9)
 
@@ -46,3 +54,22 @@ def test_every_number_can_be_chosen() -> None:
 def test_one_process_has_one_worker_of_each(device: str) -> None:
     resources = resources_of(configured("run.engine=local", device=device), LARGE)
     assert {each.min_workers for each in resources.values()} == {1}
+
+
+def test_without_workers_of_its_own_the_stages_of_enrich_belong_to_observe(tmp_path: Path) -> None:
+    config = configured("run.enrich.workers=0", "restore.mode=auto", device="cuda")
+    resources = resources_of(config, LARGE)
+    assert in_words(resources, LARGE) == "workers for 16 CPUs and 1 GPU: observe 4 (6 spans each)"
+    assert resources["observe"].num_gpus == 0.25
+    assert resources_of(configured("run.enrich.workers=0"), LARGE)["observe"].min_workers == 15
+    maps = Maps.of(config, Registry.of(config, fetch), Ledger(Store(str(tmp_path)), Keys("o", "e")), "run")
+    (pool,) = maps.whole
+    assert [stage.name for stage in pool.stages] == ["observe", "find_faces", "restore_faces", "estimate", "commit"]
+    assert maps.kept_faces[0].resources == pool.resources
+    assert config.run.face_spans == 6
+    assert configured(device="cuda").run.face_spans == 1
+
+
+def test_restoration_has_no_pool_between_stages_of_one_worker() -> None:
+    with pytest.raises(UserError, match=r"restore must be null where enrich.workers is 0"):
+        configured("run.enrich.workers=0", "run.restore={workers: 1, max_workers: 1, cpus: 1, gpus: 0}")

@@ -1,6 +1,7 @@
 """The local engine with several spans at a time: the same bytes, and a death that is blamed on one chunk only."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipeline.cores.plan import PlannedSpan
 from pipeline.flow import local_engine
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import ChunkDone, Event, VideoDone, VideoFailed, Work
-from pipeline.flow.local_engine import WorkerProcess, run
+from pipeline.flow.local_engine import LocalWorker, WorkerProcess, run
 from pipeline.flow.pools import Maps
 from pipeline.planning.spans import span_rows
 from pipeline.storage import tables
@@ -20,6 +21,7 @@ from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, chunk, configured, job_of
 from tests.flow import misdeeds
+from tests.flow.test_local_engine import WorkerHere
 from tests.interruptions import contents
 
 FILM = Film(3.0, [Walker(0, 3, x=20)])
@@ -34,7 +36,9 @@ def created(place: Path) -> Ledger:
     return Ledger(store, Keys("o", "e"))
 
 
-def carried_out(ledger: Ledger, spans: int, **how: Any) -> list[Event]:
+def carried_out(
+    ledger: Ledger, spans: int, make: Callable[[Maps], LocalWorker] = WorkerProcess, **how: Any
+) -> list[Event]:
     """Carry out the work on all videos, so many spans at a time."""
     made = misdeeds.maps(ledger, {span: chunk(FILM, FILM.frames(), span) for span in CHUNKS}, **how)
     observing, *others = made.whole
@@ -45,11 +49,12 @@ def carried_out(ledger: Ledger, spans: int, **how: Any) -> list[Event]:
         planned = [PlannedSpan(0, 2, (0, 1), ()), PlannedSpan(2, -1, (2,), ())]
         todo.append(Work(job=job, rows=span_rows(video_id, job.uri, job.probe, planned)))
     maps = Maps(pools, pools)
-    worker = WorkerProcess(maps)
+    worker = make(maps)
     try:
         return list(run(todo, maps, worker, Deferrals(())))
     finally:
-        worker.close()
+        if isinstance(worker, WorkerProcess):
+            worker.close()
 
 
 def lasting(ledger: Ledger) -> dict[str, bytes]:
@@ -62,8 +67,8 @@ def test_several_spans_at_a_time_overlap_and_change_no_byte(tmp_path: Path, monk
     times.mkdir()
     slow = {(video_id, first): partial(misdeeds.note_times, times, 0.1) for video_id in VIDEOS for first, _ in CHUNKS}
     one, several = created(tmp_path / "one"), created(tmp_path / "several")
-    expected = carried_out(one, 1)
-    events = carried_out(several, 3, observing=slow)
+    expected = carried_out(one, 1, WorkerHere)
+    events = carried_out(several, 3, WorkerHere, observing=slow)
     assert [len([e for e in each if isinstance(e, VideoDone)]) for each in (expected, events)] == [len(VIDEOS)] * 2
     assert len([event for event in events if isinstance(event, ChunkDone)]) == len(VIDEOS) * len(CHUNKS)
     assert lasting(several) == lasting(one)

@@ -102,6 +102,8 @@ ENGINES = [
     ["run.engine=ray", "run.observe.workers=2", "run.enrich.workers=2"],
     ["run.engine=local", "run.observe.spans=3"],
     ["run.engine=ray", "run.observe.spans=3"],
+    ["run.engine=local", "run.enrich.workers=0", "run.observe.spans=3"],
+    ["run.engine=ray", "run.enrich.workers=0", "run.observe.spans=3"],
 ]
 
 

@@ -28,6 +28,10 @@ RUNS = {
         *("run.engine=ray", "chunk.max_seconds=3", ENRICH),
         "run.observe={workers: 4, max_workers: 4, cpus: 1, gpus: 0.1, spans: 1}",
     ],
+    "two workers that also find faces, chunks of 1 s, six spans each": [
+        *("run.engine=ray", "chunk.max_seconds=1", "run.enrich.workers=0"),
+        "run.observe={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1, spans: 6}",
+    ],
     "two workers, chunks of 1 s, six spans each": [
         *("run.engine=ray", "chunk.max_seconds=1", ENRICH),
         "run.observe={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1, spans: 6}",

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from pipeline.errors import CardError
 from pipeline.models import batches
-from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches, run_by
+from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches, InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
 
 
@@ -144,3 +145,35 @@ def test_a_card_that_takes_no_more_work_is_named(card: list[str]) -> None:
 
     with pytest.raises(CardError, match=r"CUDA error: an illegal memory access was encountered$"):
         run(Batches(fail, device="cpu"), np.ones((1, 3), np.uint8))
+
+
+def test_a_model_of_another_package_is_called_by_one_thread_at_a_time() -> None:
+    class Plugin:
+        batch = 3
+
+        def __init__(self) -> None:
+            self.inside = self.most = 0
+
+        def __call__(self, value: int) -> int:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.001)
+            self.inside -= 1
+            return value + 1
+
+        def crops(self, value: int) -> int:
+            return self(value) * 2
+
+    plugin = Plugin()
+    model = InTurns(plugin)
+    with ThreadPoolExecutor(8) as threads:
+        called = list(threads.map(lambda value: (model(value), model.crops(value)), range(40)))
+    assert called == [(value + 1, 2 * value + 2) for value in range(40)]
+    assert (plugin.most, model.batch) == (1, 3)
+
+
+def test_models_are_shared_only_where_an_executor_has_several_callers() -> None:
+    assert not is_shared()
+    with run_by(Executor(patience_s=1)):
+        assert is_shared()
+    assert not is_shared()

@@ -1,6 +1,7 @@
 """Several spans share one executor: full batches of all of them, no dead ends, and failures where they belong."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -174,6 +175,23 @@ def test_an_executor_that_cannot_begin_says_so_to_everybody(network: Doubling) -
     for _ in range(2):
         with pytest.raises(OSError, match="no card"):
             bring(executor, network.lane, [1])
+
+
+def test_samples_that_are_written_while_the_executor_ends_are_not_waited_for(network: Doubling) -> None:
+    ended = threading.Event()
+
+    def begin() -> None:
+        ended.set()
+        raise OSError("no card")
+
+    executor = Executor(begin, patience_s=NEVER)
+
+    def write(rows: NDArray[Any], first: int) -> None:
+        assert ended.wait(20)
+        time.sleep(0.05)  # the executor notes its failure
+
+    with pytest.raises(OSError, match="no card"):
+        executor.run(network.lane, write, 1)
 
 
 def test_the_oldest_batch_runs_first_and_a_full_one_before_all_that_are_not(threads: ThreadPoolExecutor) -> None:
