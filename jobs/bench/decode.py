@@ -1,13 +1,13 @@
 """`rollcall bench decode`: how fast videos are decoded, here and by others."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
 from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, STEADY, torchcodec, ways_of
 from jobs.benchmarks.made_videos import FORMATS, FPS, encoder_of, scene, write_video
-from jobs.benchmarks.options import JsonFile, Quick, Repeats
+from jobs.benchmarks.options import JsonFile, Quick, Repeats, words_of
 from jobs.benchmarks.report import Report, Row, warn_of_load
 from jobs.benchmarks.setting import scratch_folder
 from jobs.benchmarks.side_by_side import (
@@ -24,7 +24,6 @@ from jobs.benchmarks.side_by_side import (
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.config import load
-from pipeline.errors import UserError
 from pipeline.media.probing import probe
 from pipeline.storage.source_files import opener
 
@@ -48,7 +47,7 @@ def decode(
     thumbnail of every frame and 8 pictures a second in RGB ("pictures"). For the second, `process` also compares the
     thumbnails and measures the motion of the camera, which the others do not.
     """
-    chosen_sizes, chosen_codecs = _among(sizes, SIZES, "--sizes"), _among(codecs, FORMATS, "--codecs")
+    chosen_sizes, chosen_codecs = words_of(sizes, SIZES, "--sizes"), words_of(codecs, FORMATS, "--codecs")
     if quick:
         chosen_sizes, seconds, repeats = ["360p"], min(seconds, 0.4), 1
     chosen = load(config or [], settings or [], profile)
@@ -100,11 +99,3 @@ def _note(report: Report, case: Mapping[str, str], rounds: Rounds, count: int) -
             best = min(others, key=lambda other: spread_of(rounds, other, measure).median)
             figures[f"{unit} of the best other over ours"] = ratio_of(rounds, measure, best, way)
         report.rows.append(Row(case, way, figures))
-
-
-def _among(text: str, known: Collection[str], option: str) -> list[str]:
-    chosen = [word.strip() for word in text.split(",") if word.strip()]
-    for word in chosen:
-        if word not in known:
-            raise UserError(f"{option} {word}: there are {', '.join(known)}")
-    return chosen

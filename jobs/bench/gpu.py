@@ -11,7 +11,7 @@ import typer
 
 from jobs.benchmarks.card import measure_process
 from jobs.benchmarks.made_videos import FPS, crowd, repeat_video, write_video
-from jobs.benchmarks.options import JsonFile, Quick, Repeats
+from jobs.benchmarks.options import JsonFile, Quick, Repeats, words_of
 from jobs.benchmarks.report import Report, Row, warn_of_load
 from jobs.benchmarks.setting import Knobs, scratch_folder
 from jobs.benchmarks.side_by_side import Measures, spreads_of, take_turns
@@ -65,7 +65,7 @@ def gpu(
             if given is not None:
                 cases = {f"{name} {given.name}": given}
             else:
-                cases = {f"{name} {size}": _made(folder, people, size) for size in _chosen(sizes)}
+                cases = {f"{name} {size}": _made(folder, people, size) for size in words_of(sizes, SIZES, "--sizes")}
             for case, video in cases.items():
                 sources = folder / f"{case.replace(' ', '-')}-sources"
                 sources.mkdir()
@@ -90,11 +90,3 @@ def _made(folder: Path, people: int, size: str) -> Path:
     say(f"making a video of {people} people, {size}")
     write_video(path, crowd(people, *SIZES[size], MADE_S * FPS))
     return path
-
-
-def _chosen(sizes: str) -> list[str]:
-    chosen = [size.strip() for size in sizes.split(",") if size.strip()]
-    for size in chosen:
-        if size not in SIZES:
-            raise UserError(f"--sizes {size}: there are {', '.join(SIZES)}")
-    return chosen

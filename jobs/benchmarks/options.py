@@ -1,9 +1,12 @@
 """Options that several benches share."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.errors import UserError
 
 Clip = Annotated[Path | None, typer.Option(help="A video; without it, the clip of the demo.", metavar="FILE")]
 Length = Annotated[
@@ -17,3 +20,12 @@ Repeats = Annotated[int, typer.Option(min=1, help="How often each way is gone. T
 Quick = Annotated[
     bool, typer.Option("--quick", help="Small sizes that take seconds, to try the command. The figures mean nothing.")
 ]
+
+
+def words_of(text: str, known: Collection[str], option: str) -> list[str]:
+    """Return the words of `text`, which has commas between them. Raises UserError for a word that is not in `known`."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UserError(f"{option}: {word} is not known; choose among {', '.join(known)}")
+    return words
