@@ -38,6 +38,7 @@ from pipeline.weights import Registry
 
 BATCH = 16
 POLL_S, READY = 0.05, "ready-*"
+NOBODY = -1
 NUM_POOLS = 2
 
 
@@ -88,7 +89,8 @@ def run_recipe(videos: Sequence[Path], fps: float, config: Config, registry: Reg
     watcher.join()
     spent = Spent(time.perf_counter() - started[0][0], clock() - started[0][1])
     persons = ray.data.read_parquet(str(folder / "tables")).to_pandas()
-    return RecipeRun(spent, int(persons.groupby("video")["num_frames"].first().sum()), len(persons))
+    num_frames = persons.groupby("video")["num_frames"].first().sum()
+    return RecipeRun(spent, int(num_frames), int((persons["id"] != NOBODY).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class _Judge:
 
 
 def _track(group: dict[str, Any], config: Config, fps: float) -> dict[str, Any]:
-    """Track the people of one video in order of time, and return a row for each ID."""
+    """Track the people of one video in order of time, and return a row for each ID, or one for NOBODY."""
     from pipeline.models.tracker import Tracker
 
     track = config.track
@@ -206,7 +208,7 @@ def _track(group: dict[str, Any], config: Config, fps: float) -> dict[str, Any]:
             if index in judged:
                 ages[number].append(judged[index][0])
                 probs[number].append(judged[index][1])
-    numbers = sorted(seen)
+    numbers = sorted(seen) or [NOBODY]  # Ray writes no file for a video without a row
     return {
         "video": np.array([group["video"][0]] * len(numbers)),
         "id": np.array(numbers, np.int64),
