@@ -375,7 +375,9 @@ PUBLISHED: dict[str, Dataset] = {
         _VIDEO_ID,
         Column("tracklet_a", INT, "", "tracklet_id of the one that appeared first."),
         Column("tracklet_b", INT, "", "tracklet_id of the other."),
-        Column("kind", TEXT, "", "`gap`: a short gap in one shot; `shot`: all other pairs."),
+        Column(
+            "kind", TEXT, "", "`gap`: a short gap in one place; `stay`: one over a change of light; `shot`: others."
+        ),
         Column("gap_s", REAL, "s", "Time from the end of one to the start of the other. 0 if they interleave."),
         Column("motion", REAL, "body heights", "Distance between the predicted and the true place.", "kind is `shot`"),
         Column(

@@ -3,8 +3,8 @@
 Each file has decided about its own persons, so two persons of one file are two people. The linker therefore treats
 each person as one long tracklet, and persons of one file as if they shared a frame. Shots are counted over all
 files, and a shot continues where the picture continues without a cut. The rules are those inside a video. Within a
-shot, people are linked over gaps and by the face. Over a cut, a missing file or a long pause they are also linked by
-the body.
+shot, people are linked over gaps, by the face, and up to `max_absence_s` by the body. Over a cut, a missing file or a
+long pause they are always linked by the body, too.
 
 If the summary of a file is gone, its persons keep their numbers. Persons that were joined with one of them stay
 joined. They count as one, and two of them are never joined.
