@@ -121,7 +121,9 @@ class MiVolo:
             ) from None
         self.reads_bodies = "patch_embed.conv1.0.weight" in tensors
         if self._outputs not in (1, 3):
-            raise UserError(f"weights {path}: a MiVOLO must have 1 or 3 outputs, got {self._outputs}")
+            raise UserError(
+                f"weights {path}: a MiVOLO has 1 or 3 outputs, got {self._outputs}; check the kind of this entry"
+            )
         network = build_mivolo(self.side_px, outputs=self._outputs, reads_bodies=self.reads_bodies)
         self._network = fill(network, tensors, path).to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (MEAN, STD))

@@ -105,8 +105,8 @@ class Registry:
             if name == "estimator" and config.estimate.uses != "faces" and not all_kinds()[entry.kind].reads_bodies:
                 readers = [kind for kind, each in all_kinds().items() if each.reads_bodies]
                 raise UserError(
-                    f"estimate.uses={config.estimate.uses} must have an estimator of kind {' or '.join(readers)}, "
-                    f"{role.entry} is of kind {entry.kind}"
+                    f"estimate.uses={config.estimate.uses} needs an estimator that reads bodies, {role.entry} is of "
+                    f"kind {entry.kind}; choose one of kind {' or '.join(readers)}, or estimate.uses=faces"
                 )
             needed = all_kinds()[entry.kind].needs.get(name)
             if needed and needed not in (entry.options or {}):
