@@ -62,6 +62,15 @@ class LeaseError(Exception):
     """Another run holds the output, or has taken it over. The message names the run."""
 
 
+BUG = "Bug"
+"""The kind of a failure that nobody foresaw."""
+
+
+def described_bug(bug: Exception) -> str:
+    """Return one line about an error that nobody foresaw, for the user."""
+    return f"a bug: {f'{type(bug).__name__}: {bug}'.splitlines()[0]}; please report it"
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """Return the end of a message about an unknown word: the nearest known one behind `prefix`, or else `otherwise`."""
     names = {name.casefold(): name for name in sorted(known)}

@@ -124,7 +124,7 @@ def state_of(run_id: str, lines: Sequence[Line], claim: Claim | None, now: datet
     status: Status = "running"
     if ended is not None:
         status = ended["kind"] if ended["kind"] in ENDS else "failed"
-    elif claim is not None and claim.run_id == run_id and claim.is_free():
+    elif claim is not None and (claim.run_id == run_id) == claim.is_free():  # nobody holds the output, or another run
         status = "died"
     elif silent_s > SILENT_S:
         status = "silent"

@@ -13,7 +13,17 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import ChangedError, DataError, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import (
+    BUG,
+    ChangedError,
+    DataError,
+    LeaseError,
+    MachineError,
+    PassingError,
+    UserError,
+    described_bug,
+    shortage,
+)
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
@@ -177,13 +187,12 @@ def _finish(
     except Exception as bug:
         if isinstance(bug, OSError) and (lack := shortage(bug)):  # the machine's, and the same for every video
             raise lack from bug
-        line = f"{type(bug).__name__}: {bug}".splitlines()[0]
         return VideoFailed(
             video_id=last.video_id,
             stage=stage,
-            reason=f"a bug: {line}; please report it",
+            reason=described_bug(bug),
             bug="".join(traceback.format_exception(bug)),
-            kind="Bug",
+            kind=BUG,
         )
     return VideoDone(published=published, stage=stage, seconds=time.perf_counter() - started)
 
@@ -279,10 +288,11 @@ def event_of(row: pa.Table) -> ChunkDone | VideoFailed | VideoDeferred:
     chunk = row.to_pylist()[0]
     error = chunk["error"]
     if error and error["kind"] != ALREADY_DURABLE:
-        failure = {"video_id": chunk["video_id"], "stage": error["stage"], "reason": error["message"]}
+        reason, _, details = error["message"].partition("\n" if error["kind"] == BUG else "\0")
+        failure = {"video_id": chunk["video_id"], "stage": error["stage"], "reason": reason}
         if error["kind"] in (PassingError.__name__, ChangedError.__name__):
             return VideoDeferred(**failure, has_changed=error["kind"] == ChangedError.__name__)
-        return VideoFailed(**failure, kind=error["kind"])
+        return VideoFailed(**failure, kind=error["kind"], bug=details or None)
     return ChunkDone(
         video_id=chunk["video_id"],
         span=(chunk["first_cell"], chunk["end_cell"]),

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import BUG, DataError, LeaseError, MachineError, PassingError, UserError, described_bug, shortage
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals, in_rounds
 from pipeline.flow.stage import WORKER_DIED
@@ -48,10 +48,9 @@ def finish_sequence(job: SequenceJob) -> SequenceEnd:
         except Exception as bug:
             if isinstance(bug, OSError) and (lack := shortage(bug)):
                 raise lack from bug
-            line = f"{type(bug).__name__}: {bug}".splitlines()[0]
             trace = "".join(traceback.format_exception(bug))
-            journal.note("sequence_failed", "error", kind="Bug", message=line, traceback=trace)
-            return SequenceEnd(job.name, f"a bug: {line}; please report it", "Bug")
+            journal.note("sequence_failed", "error", kind=BUG, message=described_bug(bug), traceback=trace)
+            return SequenceEnd(job.name, described_bug(bug), BUG)
     return SequenceEnd(job.name)
 
 

@@ -8,6 +8,7 @@ Consecutive stages of one pool share a worker.
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,7 +17,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import CardError, DataError, PassingError
+from pipeline.errors import (
+    BUG,
+    CardError,
+    DataError,
+    LeaseError,
+    MachineError,
+    PassingError,
+    UserError,
+    described_bug,
+    shortage,
+)
 from pipeline.flow import journal, loading, metrics
 from pipeline.flow.nodes import Attempt, Nodes, OneMachine
 from pipeline.flow.sharing import SharedClock, Turns, Watchdog
@@ -212,7 +223,7 @@ class Worker:
                 while (chunk := _next_of(chunks, split.name)) is not None:
                     yield self._extend(self._charge(chunk, split.name, started), stages)
                     started = self._clock.read()
-            except (DataError, PassingError) as fault:
+            except Exception as fault:
                 yield from self._refuse(row, _error(split.name, fault))
         else:
             yield self._extend(row, stages)
@@ -264,7 +275,7 @@ class Worker:
                     added = conform(added, stage.adds)
                     if added.num_rows != 1:
                         raise TypeError(f"stage {stage.name}: 1 row in, {added.num_rows} out")
-                except (DataError, PassingError) as fault:
+                except Exception as fault:
                     row = _with(row, "error", _error(stage.name, fault))
             row = row.drop_columns([name for name in row.column_names if name in {*stage.drops, *added.column_names}])
             for column in added.schema:
@@ -327,12 +338,24 @@ def _note_attempt(num_marks: int, attempt: Attempt) -> None:
     journal.note("chunk_began")
 
 
-def _error(stage: str, fault: DataError | PassingError) -> dict[str, str]:
-    """Return the value of the column `error`, and write the failure down."""
-    kind, message = type(fault).__name__, storable(str(fault))
+def _error(stage: str, fault: Exception) -> dict[str, str]:
+    """Return the value of the column `error`, and write the failure down. The message of a bug ends with its traceback.
+
+    Raises an error of the user, the machine or a card again, because it concerns all videos.
+    """
+    details = ""
+    if isinstance(fault, DataError | PassingError):
+        kind, message = type(fault).__name__, storable(str(fault))
+    elif isinstance(fault, UserError | MachineError | LeaseError | CardError | MemoryError):
+        raise fault
+    else:
+        if isinstance(fault, OSError) and (lack := shortage(fault)):
+            raise lack from fault
+        kind, message = BUG, storable(described_bug(fault))
+        details = "\n" + storable("".join(traceback.format_exception(fault)))
     journal.note("chunk_failed", "warning", stage=stage, kind=kind, message=message)
     metrics.count("rollcall_chunks_total", outcome="failed")
-    return {"stage": stage, "kind": kind, "message": message}
+    return {"stage": stage, "kind": kind, "message": message + details}
 
 
 def _with(row: pa.Table, name: str, value: Any) -> pa.Table:

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.cores.stamps import LOOK_AHEAD
-from pipeline.errors import DataError, blame_machine
+from pipeline.errors import ChangedError, DataError, blame_machine
 
 Opener = Callable[[], str | BinaryIO]
 """Returns a fresh path or a fresh seekable binary file at each call. The caller closes the file."""
@@ -29,12 +29,19 @@ END_FRAMES = 4 + LOOK_AHEAD
 come one or two frames later where time stamps are wrong, and the frames after it decide which stamps are wrong."""
 
 
+DELETED = "it was deleted after it had been listed"
+REPLACED = "it can no longer be opened ({}), so it was replaced after it had been listed; the next run takes it"
+
+
 @contextmanager
 def opened_file(open_source: Opener) -> Iterator[BinaryIO]:
-    """Yield the source as a binary file and close it at the end. Raises DataError where it cannot be opened."""
+    """Yield the source as a binary file and close it at the end. Raises DataError where it cannot be opened, and
+    ChangedError where it is gone, because it was there when it was listed."""
     try:
         source = open_source()
         file = open(source, "rb") if isinstance(source, str) else source  # noqa: SIM115
+    except FileNotFoundError:
+        raise ChangedError(DELETED) from None
     except OSError as error:  # the file is gone, or its store does not answer
         blame_machine(error)
         raise DataError(f"cannot be read: {error.strerror or error}") from None
@@ -49,12 +56,30 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
     Every source is read as a file. So FFmpeg never takes a name for a protocol or a pattern of pictures, and a
     playlist cannot make it read other files.
     """
-    options = {"protocol_whitelist": "none"}
-    with (
-        opened_file(open_source) as file,
-        av.open(file, "r", options=options, metadata_errors="replace") as container,
-    ):
+    with opened_file(open_source) as file, _container_in(file) as container:
         yield container
+
+
+@contextmanager
+def reopened(open_source: Opener) -> Iterator[InputContainer]:
+    """Yield the container in a source that was probed before, as `opened` does.
+
+    Raises ChangedError where it cannot be opened any more.
+    """
+    with opened_file(open_source) as file:
+        try:
+            container = _container_in(file)
+        except (FFmpegError, OSError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            blame_machine(error)
+            raise ChangedError(REPLACED.format(error.strerror or error)) from None
+        with container:
+            yield container
+
+
+def _container_in(file: BinaryIO) -> InputContainer:
+    return av.open(file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace")
 
 
 def fraction(value: Any) -> Fraction | None:

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.media.container import BadPacket, Opener, decode, demux, fraction, opened
+from pipeline.media.container import BadPacket, Opener, decode, demux, fraction, reopened
 from pipeline.media.sizes import DECODER_OPTIONS
 
 ENTRY_TRIES = 3
@@ -40,7 +40,7 @@ def decode_whole(
 
     strict: as in `decode_from`.
     """
-    with opened(open_source) as container:
+    with reopened(open_source) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
         yield from decode(_flushed(demux(container, stream)), stream, end_pts=end_pts)
 
@@ -139,7 +139,7 @@ def opened_at(
     """
     back_s = 0
     while True:
-        with opened(open_source) as container:
+        with reopened(open_source) as container:
             stream = _prepared(container, stream_index, threads, strict=strict)
             offset = target_pts - int(back_s / (fraction(stream.time_base) or 1))
             from_start = offset <= start_pts

@@ -142,6 +142,8 @@ def _probed(uri: str, pool: ProbePool) -> Probe:
     before = file_now(uri)
     try:
         return pool.probe(uri)
+    except ChangedError:
+        raise
     except DataError:
         now = file_now(uri)
         if now == before and now is not None:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.child import arrivals
-from pipeline.errors import ChangedError, DataError, MachineError, PassingError, UserError
+from pipeline.errors import ChangedError, DataError, MachineError, PassingError, UserError, described_bug
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.planning.probe_pool import Answer, ProbeBugError, Ready, Repeated
@@ -46,8 +46,7 @@ def _probed(uri: str) -> Probe | Exception:
     except MemoryError:
         return DataError(f"reading its header takes more memory than there is, or than {MEMORY_BYTES >> 30} GB")
     except Exception as bug:
-        line = f"{type(bug).__name__}: {bug}".splitlines()[0]
-        return ProbeBugError(f"a bug: {line}; please report it", "".join(traceback.format_exception(bug)))
+        return ProbeBugError(described_bug(bug), "".join(traceback.format_exception(bug)))
 
 
 def _limit_memory() -> None:

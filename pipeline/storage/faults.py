@@ -40,10 +40,11 @@ PASSING_CODES = frozenset(
     }
 )
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+RENEW = "renew them, and run the same command again: what is finished is kept"
 FOR_ALL = {
-    "ExpiredToken": ("its credentials have expired", "renew them"),
-    "ExpiredTokenException": ("its credentials have expired", "renew them"),
-    "TokenRefreshRequired": ("its credentials have expired", "renew them"),
+    "ExpiredToken": ("its credentials have expired", RENEW),
+    "ExpiredTokenException": ("its credentials have expired", RENEW),
+    "TokenRefreshRequired": ("its credentials have expired", RENEW),
     "InvalidToken": ("it does not accept these credentials", "correct them"),
     "InvalidAccessKeyId": ("it does not know the access key", "correct the credentials"),
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", "correct the credentials"),

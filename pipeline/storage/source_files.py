@@ -49,6 +49,7 @@ def opener(uri: str) -> Callable[[], str | BinaryIO]:
         try:
             return open_patiently(fs, path, uri, cache_type="readahead", block_size=READ_BYTES)
         except OSError as error:  # its text is the library's
-            raise OSError(plain_cause(error)) from error
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+            raise kind(plain_cause(error)) from error
 
     return open_remote

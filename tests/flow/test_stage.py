@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline import rows
-from pipeline.errors import CardError, DataError, MachineError, PassingError
+from pipeline.errors import CardError, DataError, MachineError, PassingError, UserError
 from pipeline.flow import loading
+from pipeline.flow import stage as stages
+from pipeline.flow.events import VideoFailed, event_of
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage, Worker
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
@@ -88,9 +90,35 @@ def test_a_failure_that_may_pass_stays_on_its_row_with_its_kind(make: Callable[.
     assert out["error"].to_pylist() == [{"stage": "first", "kind": "PassingError", "message": "the bucket is asleep"}]
 
 
-def test_a_bug_crashes(make: Callable[..., Worker]) -> None:
-    with pytest.raises(ZeroDivisionError):
-        list(make(stage("s", lambda table: 1 / 0, A, B))(chunk(a=1)))
+def test_a_bug_stays_on_its_row_with_its_traceback(make: Callable[..., Worker]) -> None:
+    (out,) = make(stage("s", lambda table: 1 / 0, A, B))(chunk(a=1))
+    failure = event_of(out)
+    assert isinstance(failure, VideoFailed)
+    assert (failure.stage, failure.kind) == ("s", "Bug")
+    assert failure.reason == "a bug: ZeroDivisionError: division by zero; please report it"
+    assert failure.bug is not None
+    assert "Traceback" in failure.bug
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (UserError("no credentials"), UserError),
+        (MachineError("the disk is full"), MachineError),
+        (CardError("an illegal access"), CardError),
+        (MemoryError(), MemoryError),
+        (OSError(errno.ENOSPC, "no space"), MachineError),
+    ],
+)
+def test_what_concerns_all_videos_ends_the_run(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[Exception]
+) -> None:
+    def fail(_: pa.Table) -> pa.Table:
+        raise fault
+
+    monkeypatch.setattr(stages, "_end_process", lambda *_: None)
+    with pytest.raises(kind):
+        list(make(stage("s", fail, A, B))(chunk(a=1)))
 
 
 def test_what_keeps_a_worker_from_loading_its_models_comes_out_with_the_first_row(make: Callable[..., Worker]) -> None:
@@ -103,8 +131,8 @@ def test_what_keeps_a_worker_from_loading_its_models_comes_out_with_the_first_ro
 
 
 def test_a_wrong_column_is_named(make: Callable[..., Worker]) -> None:
-    with pytest.raises(TypeError, match=r"expected columns \['b'\], got \['c'\]"):
-        list(make(stage("s", lambda table: pa.table({"c": [1]}), A, B))(chunk(a=1)))
+    (out,) = make(stage("s", lambda table: pa.table({"c": [1]}), A, B))(chunk(a=1))
+    assert "expected columns ['b'], got ['c']" in out["error"][0].as_py()["message"]
 
 
 SPAN = pa.schema([("video_id", pa.string()), ("first_cell", pa.int64())])

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from pipeline.errors import ChangedError, DataError
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Progress, VideoDeferred, VideoDone, event_of, finish_video
+from pipeline.media.decode import SpanDecoder
 from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
 from pipeline.planning import catalog
 from pipeline.planning.catalog import Content, Failure
 from pipeline.storage import tables
@@ -23,6 +26,7 @@ from pipeline.storage.store import Store
 from pipeline.storage.walk import entry_at
 from pipeline.video.job import VideoJob
 from pipeline.video.parts import track_here
+from tests import clips
 from tests.builders import Film, Walker, chunk, configured, job_of
 
 FILM = Film(4.0, [Walker(0, 4, x=20)])
@@ -143,3 +147,33 @@ def test_a_chunk_of_an_object_that_was_replaced_defers_its_video() -> None:
     error = {"stage": "observe", "kind": "ChangedError", "message": "it was replaced"}
     event = event_of(pa.Table.from_pylist([{"video_id": "v", "error": error}]))
     assert event == VideoDeferred(video_id="v", stage="observe", reason="it was replaced", has_changed=True)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("first_cell", [0, 2])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.write_bytes(b"replaced by something else"), "it can no longer be opened"),
+        (lambda path: path.write_bytes(b""), "it can no longer be opened"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "it can no longer be opened"),
+        (lambda path: path.unlink(), "it was deleted"),
+    ],
+    ids=["replaced", "emptied", "cut", "deleted"],
+)
+def test_a_video_that_is_no_video_any_more_is_left_to_the_next_run(
+    tmp_path: Path, change: Callable[[Path], Any], reason: str, first_cell: int, careful: bool
+) -> None:
+    path = clips.make_clip(tmp_path / "a.mp4", keyframe_every=25)
+    probed = probe(lambda: str(path))
+    change(path)
+    decoder = SpanDecoder(
+        lambda: str(path), probed, first_cell, -1, fps=5, cell_seconds=1, thumbnail_px=64, threads=1, careful=careful
+    )
+    with pytest.raises(ChangedError, match=reason):
+        list(decoder)
+
+
+def test_a_file_that_is_deleted_before_its_header_is_read_is_left_to_the_next_run(tmp_path: Path) -> None:
+    probes = catalog.probe_all([Content(video_id="v", uris=(str(tmp_path / "gone.mp4"),))])
+    assert probes["v"] == Failure("probe", "it was deleted after it had been listed", may_pass=True)

@@ -76,6 +76,11 @@ def test_a_run_whose_process_has_ended_without_a_word_died_at_once() -> None:
     assert state(progress(10, 100), at=12, claim=other).status == "running"
 
 
+def test_a_run_from_which_another_has_taken_the_output_over_died() -> None:
+    holder = Claim.of_this_process("process", "another", 90, 1)
+    assert state(progress(10, 100), at=12, claim=holder).status == "died"
+
+
 @pytest.mark.parametrize(
     ("kind", "message", "told"),
     [
