@@ -1,8 +1,8 @@
 """Labelled faces from a CSV with the columns path, age and gender, one row per picture.
 
 - path: absolute, or relative to the CSV's folder
-- age: years, or an inclusive range such as 25-32 or (25, 32). Empty: unknown.
-- gender: M or F, or male or female in any case. Empty or N: unknown.
+- age: years, or an inclusive range such as 25-32 or (25, 32). Empty or `unknown`: unknown.
+- gender: M or F, or male or female in any case. Empty, N or `unknown`: unknown.
 - group, person: optional columns.
 """
 
@@ -17,7 +17,7 @@ from pipeline.corpora import faces
 from pipeline.errors import UserError
 
 COLUMNS = ("path", "age", "gender")
-GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": None, "n": None}
+GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": None, "n": None, "unknown": None}
 
 _NUMBER = r"(\d{1,3}(?:\.\d+)?)"
 _EXACT = re.compile(_NUMBER, re.ASCII)
@@ -64,9 +64,12 @@ def load(path: Path | str, pictures: Path | None = None) -> pd.DataFrame:
 
 
 def read_age(text: str, where: str) -> tuple[float, float]:
-    """Return both ends of an age or age range, or (NaN, NaN) for empty text. Raises UserError that names `where`."""
+    """Return both ends of an age or age range, or (NaN, NaN) for `unknown` or empty text.
+
+    Raises UserError that names `where`.
+    """
     text = text.strip()
-    if not text:
+    if text.lower() in ("", "unknown"):
         return float("nan"), float("nan")
     if match := _EXACT.fullmatch(text):
         return float(match[1]), float(match[1])

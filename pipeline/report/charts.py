@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.cores.groups import AgeGroup
+from pipeline.cores.wilson import Share
 from pipeline.report.chart_parts import FROM_0, WHOLE, Spec, chart, quantity
-from pipeline.report.fairness import GroupFairness, Share
+from pipeline.report.fairness import GroupFairness
 from pipeline.report.summaries import HOURS, Breakdown, Day, Overview
 
 SHOWN_DAYS = 31

@@ -8,37 +8,20 @@ this module for a single person.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import sqrt
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.cores.groups import NEAREST_ADIENCE, AgeGroup, group_indices, hidden_counts
+from pipeline.cores.wilson import Share
 from pipeline.report.cards import Card, MeasuredErrors
 from pipeline.report.people import People
 from pipeline.report.values import flags, integers, places, reals
 
 FACES = ("video_id", "person_id", "quality", "judged", "age", "female_prob")
 """The columns of `faces` that a report reads."""
-Z_95 = 1.959964
 NO_FACE, FEMALE, MALE = "no judged face", "female", "male"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share with its 95 % interval (Wilson), each in 0..1."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, part: int, whole: int) -> "Share":
-        share, z2 = part / whole, Z_95**2 / whole
-        middle = (share + z2 / 2) / (1 + z2)
-        half = Z_95 / (1 + z2) * sqrt(share * (1 - share) / whole + z2 / (4 * whole))
-        return cls(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 @dataclass(frozen=True, slots=True)

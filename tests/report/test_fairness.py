@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.cores.wilson import Share
 from pipeline.report.cards import read_card
-from pipeline.report.fairness import Fairness, Share, fairness
+from pipeline.report.fairness import Fairness, fairness
 from pipeline.report.people import people_of
 from tests.archives import CARD_SHA256
 from tests.report.tables import Person, given, person

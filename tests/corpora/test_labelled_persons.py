@@ -1,0 +1,54 @@
+from math import isnan
+from pathlib import Path
+
+import pytest
+
+from pipeline.corpora.labelled_persons import COLUMNS, read_persons
+from pipeline.errors import UserError
+
+LIST = Path(__file__).parents[1] / "evaluation" / "persons_of_clips.csv"
+
+
+def write(folder: Path, *rows: str) -> Path:
+    path = folder / "persons.csv"
+    path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    return path
+
+
+def test_a_row_is_a_person_at_a_moment(tmp_path: Path) -> None:
+    first, second = read_persons(
+        write(tmp_path, "a.mp4,1.5,10,20,30,40,20-35,female,48", "b,0,0,0,1,1,unknown,Unknown,")
+    )
+    assert (first.video, first.time_s, first.box) == ("a.mp4", 1.5, (10, 20, 40, 60))
+    assert (first.age_low, first.age, first.age_high, first.gender, first.face_px) == (20, 27.5, 35, "F", 48)
+    assert isnan(second.age)
+    assert (second.gender, second.face_px) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (",0,0,0,1,1,,,", "line 2: video is empty"),
+        ("a,soon,0,0,1,1,,,", "line 2: time_s must be a number, got 'soon'"),
+        ("a,nan,0,0,1,1,,,", "time_s must be a number"),
+        ("a,0,0,0,0,1,,,", "the box has no area"),
+        ("a,0,0,0,1,1,old,,", "age must be years"),
+        ("a,0,0,0,1,1,,X,", "gender must be M"),
+        ("a,0,0,0,1,1,,,wide", "face_px must be a number"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_persons(write(tmp_path, row))
+
+
+def test_a_list_without_persons_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no row below its header"):
+        read_persons(write(tmp_path))
+
+
+def test_the_list_of_the_clips_has_every_person_once() -> None:
+    persons = read_persons(LIST)
+    assert len({(person.video, person.time_s, person.box) for person in persons}) == len(persons)
+    assert {person.gender for person in persons} == {"M", "F", None}
+    assert all(isnan(person.age_low) or person.age_high - person.age_low >= 4 for person in persons)
