@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from pipeline.config import load
+from pipeline.flow.machine import Machine
+from pipeline.flow.pool_resources import resources_of
 from tests.infra.manifests import (
     KUBERNETES,
     RAY_KINDS,
@@ -220,14 +223,15 @@ def test_the_pools_of_the_nightly_run_fit_the_nodes_that_it_starts_with(tmp_path
     cluster = ray_cluster(read("kubernetes/nightly/rayjob.yaml"))
     file = tmp_path / "rollcall.yaml"
     file.write_text(read("kubernetes/base/config.yaml")["data"]["rollcall.yaml"])
-    run = load([file], [], "full").run
+    config = load([file], [], "full").on_device("cuda", "card")
     have = {"cpu": 0.0, "nvidia.com/gpu": 0.0}
     for group in cluster["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         have = {key: total + group["minReplicas"] * float(limits[key]) for key, total in have.items()}
-    pools = (run.observe, run.enrich)
-    assert sum(pool.workers * float(pool.gpus) for pool in pools) <= have["nvidia.com/gpu"]
-    assert sum(pool.workers * pool.cpus for pool in pools) + run.max_reduces * run.reduce_cpus <= have["cpu"]
+    pools = resources_of(config, Machine(have["cpu"], have["nvidia.com/gpu"], inf)).values()
+    assert sum(pool.min_workers * pool.num_gpus for pool in pools) <= have["nvidia.com/gpu"]
+    reduce_cpus = config.run.max_reduces * config.run.reduce_cpus
+    assert sum(pool.min_workers * pool.num_cpus for pool in pools) + reduce_cpus <= have["cpu"]
 
 
 def test_what_the_files_name_is_there() -> None:
