@@ -71,7 +71,8 @@ def persons(
         _show(title, {**groups, "all": report["pooled"]})
     for person in people:
         if text := _fault(person):
-            say(f"{person.label.video}, {person.label.time_s:g} s: {text}")
+            left, top, *_ = person.label.box
+            say(f"{person.label.video}, {person.label.time_s:g} s, box at {left:g}, {top:g}: {text}")
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         rows = [_row(person) for person in people]
@@ -116,9 +117,12 @@ def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson])
 
 def _show(title: str, groups: Mapping[str, Figures]) -> None:
     table = Table(Column(f"by {title}", no_wrap=True), *groups, box=None, pad_edge=False)
-    table.add_row("persons", *(str(figures["persons"]) for figures in groups.values()))
+    for name in ("persons", "joined"):
+        table.add_row(name, *(str(figures[name]) for figures in groups.values()))
     for key, name in ROWS.items():
         table.add_row(name, *(_cell(figures[key]) for figures in groups.values()))
+    off = [figures["age_years_off"] for figures in groups.values()]
+    table.add_row("years outside", *("" if years is None else f"{years:.1f}" for years in off))
     console.print(table)
     console.print()
 

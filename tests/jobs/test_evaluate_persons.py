@@ -58,8 +58,8 @@ def test_people_are_counted_by_their_labels(tmp_path: Path, output: str) -> None
     assert (pooled["gender_wrong"]["count"], pooled["gender_none"]["count"], pooled["age_wrong"]["of"]) == (1, 1, 1)
     assert [row["person_id"] for row in report["persons"]] == [1, 2, None]
     assert report["by"]["face"]["32–95 px"]["age_years_off"] == 10
-    assert "film.mp4, 0 s: person 1: gender F, labelled M; age 30, labelled 40-50" in result.stdout
-    assert "a/film.mp4, 0 s: not found" in result.stdout
+    assert "film.mp4, 0 s, box at 0, 0: person 1: gender F, labelled M; age 30, labelled 40-50" in result.stdout
+    assert "a/film.mp4, 0 s, box at 99, 0: not found" in result.stdout
 
 
 def test_people_of_videos_that_the_output_lacks_are_left_out(tmp_path: Path, output: str) -> None:
