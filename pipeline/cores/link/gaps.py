@@ -79,7 +79,10 @@ def measure_gaps(
         backward = np.linalg.norm(step - heads.velocities[b] * reach_s, axis=1)
         heights = np.stack([tails.heights[a], heads.heights[b]])
         motion = np.round((forward + backward) / heights.sum(axis=0), 3)
-        size = np.round(np.exp(np.abs(log_heights[0, b] - log_heights[1, a])), 3)
+        log_size = log_heights[0, b] - log_heights[1, a]
+        log_tallest_size = log_size + heads.log_excesses[b] - tails.log_excesses[a]
+        # What hides somebody only makes boxes smaller, so the ratio that needs less of an explanation counts.
+        size = np.round(np.exp(np.minimum(np.abs(log_size), np.abs(log_tallest_size))), 3)
         best = best_gaps(a, b, gap_s, motion, params.candidates)
         columns.append((a[best], b[best], motion[best], size[best]))
     a, b, motion, size = (np.concatenate(column) for column in zip(*columns, strict=True))
@@ -145,35 +148,39 @@ class _Ends:
     places: (N, 2) px.
     velocities: (N, 2) px/s.
     heights: (N,) px.
+    log_excesses: (N,) logarithm of the tallest box over `heights`.
     """
 
     places: NDArray[np.float64]
     velocities: NDArray[np.float64]
     heights: NDArray[np.float64]
+    log_excesses: NDArray[np.float64]
 
     @classmethod
     def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
         """Return the ends from (times_ns, boxes, index of the outermost box) of each tracklet."""
         motions = [_motion(times_ns, boxes.astype(np.float64), outermost) for times_ns, boxes, outermost in ends]
-        places, velocities, heights = zip(*motions, strict=True) if motions else ((), (), ())
+        places, velocities = zip(*motions, strict=True) if motions else ((), ())
         shape = (len(motions), 2)
-        return cls(np.reshape(places, shape), np.reshape(velocities, shape), np.array(heights, np.float64))
+        sides = [np.maximum(boxes[:, 3] - boxes[:, 1], 1).astype(np.float64) for _, boxes, _ in ends]
+        heights = np.array([np.median(side) for side in sides], np.float64)
+        tallest = np.array([side.max() for side in sides], np.float64)
+        return cls(np.reshape(places, shape), np.reshape(velocities, shape), heights, np.log(tallest / heights))
 
 
 def _motion(
     times_ns: NDArray[np.int64], boxes: NDArray[np.float64], outermost: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the place and velocity of the box's upper edge at the outermost time, and its height.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the place and velocity of the box's upper edge at the outermost time.
 
     The upper edge stays where it is when something hides the legs. These are medians (the Theil-Sen line), so that a
     few boxes that shrink before an occlusion do not turn the path.
     """
     tops = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1]], axis=1)
     seconds = (times_ns - times_ns[outermost]) / 1e9
-    height = max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0)
     later, earlier = np.tril_indices(len(seconds), -1)
     if len(later) == 0:
-        return tops[0], np.zeros(2), height
+        return tops[0], np.zeros(2)
     slopes = (tops[later] - tops[earlier]) / (seconds[later] - seconds[earlier])[:, None]
     velocity = np.median(slopes, axis=0)
-    return np.median(tops - velocity * seconds[:, None], axis=0), velocity, height
+    return np.median(tops - velocity * seconds[:, None], axis=0), velocity

@@ -68,6 +68,15 @@ def test_who_was_seen_inside_a_bridged_gap_is_the_person_on_both_sides() -> None
     assert persons(person(0, 50), person(75, 90, body=19), person(110, 160)) == [0, 0, 0]
 
 
+def test_whoever_is_half_hidden_before_a_gap_has_not_shrunk() -> None:
+    before, after = person(0, 25), person(40, 90)
+    hidden = before.tail_boxes.copy()
+    hidden[8:, 3] -= 40  # from the ninth frame on somebody stands before the legs
+    assert persons(replace(before, tail_boxes=hidden), after) == [0, 0]
+    always_hidden = before.tail_boxes - np.array([0, 0, 0, 40], np.float32)
+    assert persons(replace(before, tail_boxes=always_hidden), after) == [0, 1]
+
+
 def test_whoever_walks_towards_the_camera_grows() -> None:
     """The others show how much taller people are further down in the picture."""
     street = [
