@@ -33,7 +33,7 @@ from pipeline import malloc
 from pipeline.config import Config, cluster_address
 from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
 from pipeline.flow.machine import Machine, this_machine
-from pipeline.flow.pool_resources import resources_of
+from pipeline.flow.pool_resources import in_words, resources_of
 from pipeline.flow.stage import PoolOfStages
 from pipeline.models.gpu import card
 
@@ -146,8 +146,12 @@ def machine() -> Machine:
     return Machine(max(1.0, resources.get("CPU", 1.0)), resources.get("GPU", 0.0), resources.get("memory", math.inf))
 
 
-def check_room(config: Config, pools: Sequence[PoolOfStages]) -> None:
-    """Raise UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message."""
+def check_room(config: Config, pools: Sequence[PoolOfStages], say: Callable[[str], None] = lambda _: None) -> None:
+    """Say how many workers there will be.
+
+    Raises UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message.
+    """
+    say(in_words({pool.name: pool.resources for pool in pools}, machine()))
     resources = ray.cluster_resources()
     for name, key, reduce in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
         wants = {

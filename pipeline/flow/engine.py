@@ -17,7 +17,6 @@ from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work
 from pipeline.flow.local_engine import PublisherHere, WorkerProcess
-from pipeline.flow.pool_resources import in_words
 from pipeline.flow.pools import Maps
 from pipeline.flow.sequence_ends import LinkAll, SequenceEnd, link_here, link_in_rounds
 from pipeline.video.relink import RelinkJob
@@ -133,9 +132,7 @@ class Engines:
             self._say(f"{str(error).splitlines()[0]}; going on in one process without Ray, which is slower")
             return
         self._is_ray_there = True
-        cluster.check_room(self._config, self._maps.whole)
-        pools = {pool.name: pool.resources for pool in self._maps.whole}
-        self._say(in_words(pools, cluster.machine()))
+        cluster.check_room(self._config, self._maps.whole, self._say)
 
 
 def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:

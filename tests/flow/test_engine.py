@@ -13,7 +13,6 @@ from pipeline.flow import cluster, engine, ray_engine
 from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
 from pipeline.flow.events import Work
 from pipeline.flow.local_engine import PublisherHere
-from pipeline.flow.machine import Machine
 from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from pipeline.video.relink import RelinkJob
@@ -35,7 +34,6 @@ class Watched:
         monkeypatch.setattr(engine.local_engine, "run", self._run_locally)
         monkeypatch.setattr(cluster, "start_ray", lambda *_: self.noted.append("ray start"))
         monkeypatch.setattr(cluster, "check_room", lambda *_: None)
-        monkeypatch.setattr(cluster, "machine", lambda: Machine(2, 0, 8e9))
         monkeypatch.setattr(ray_engine, "run", lambda *_: self._carry_out("ray"))
         monkeypatch.setattr(ray_engine, "link_sequences", lambda *_, **__: self._carry_out("ray", "link"))
         monkeypatch.setattr(engine, "link_here", lambda *_: self._carry_out("local", "link"))
