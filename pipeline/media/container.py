@@ -29,7 +29,7 @@ END_FRAMES = 4 + LOOK_AHEAD
 come one or two frames later where time stamps are wrong, and the frames after it decide which stamps are wrong."""
 
 
-DELETED = "it was deleted after it had been listed"
+DELETED = "it is not there any more"
 REPLACED = "it can no longer be opened ({}), so it was replaced after it had been listed; the next run takes it"
 
 

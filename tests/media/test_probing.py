@@ -145,7 +145,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "sound": (lambda folder: clips.sound_only(folder / "a.mp4"), "holds no video, only audio"),
     "2 px": (lambda folder: clips.make_clip(folder / "a.mp4", width=2, height=2), "too small .* 2 x 2 px"),
-    "missing": (lambda folder: folder / "nowhere.mp4", "cannot be read: No such file"),
+    "missing": (lambda folder: folder / "nowhere.mp4", "it is not there any more"),
     "folder": (lambda folder: folder, "cannot be read: Is a directory"),
     "cut picture": (
         lambda folder: clips.cut_off(clips.picture_file(folder / "a.jpg"), folder / "b.jpg"),
