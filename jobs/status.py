@@ -165,9 +165,11 @@ def _show(facts: dict[str, Any], index: OutputIndex, holder: Claim | None, run: 
     for name, title in _NOT_DONE.items():
         if facts[name]:
             table = Table(title, "stage", "reason", box=None, pad_edge=False, header_style="bold")
-            for row in facts[name]:
+            for row in facts[name][:SHOWN_ROWS]:
                 table.add_row(row["uri"], row["stage"], row["reason"])
             console.console.print(table)
+            if len(facts[name]) > SHOWN_ROWS:
+                console.say(f"… and {len(facts[name]) - SHOWN_ROWS} more; --json has all")
 
 
 def _show_faults(faults: Sequence[Fault]) -> None:

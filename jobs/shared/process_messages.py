@@ -99,18 +99,18 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
     """Print what a run has made, what it gave up and why, and the totals, which come last."""
     if record.published:
         _show_published(list(record.published.values()))
-    for uri, failure in sorted(record.unreadable.items()):
-        console.say(f"quarantined at {failure.stage}: {uri}: {failure.reason}")
-    for video_id, failure in record.quarantined.items():
-        row = record.index.videos[video_id]
-        stays = f"; its tables of configuration {row['config_id']} stay" if video_id in record.kept else ""
-        console.say(f"quarantined at {failure.stage}: {row['uri']}: {failure.reason}{stays}")
+    _say_some(
+        [
+            *(f"quarantined at {each.stage}: {uri}: {each.reason}" for uri, each in sorted(record.unreadable.items())),
+            *(_given_up(record, video_id) for video_id in record.quarantined),
+        ],
+        record,
+    )
     if record.unreadable or record.quarantined:
         console.say(QUARANTINE_REMEDY)
-    for uri, failure in sorted(record.deferred.items())[:SHOWN_VIDEOS]:
-        console.say(f"deferred at {failure.stage}: {uri}: {failure.reason}")
-    if len(record.deferred) > SHOWN_VIDEOS:
-        console.say(f"… and {len(record.deferred) - SHOWN_VIDEOS} more")
+    _say_some(
+        [f"deferred at {each.stage}: {uri}: {each.reason}" for uri, each in sorted(record.deferred.items())], record
+    )
     for status in record.sequence_statuses():
         console.say(f"sequence {status}")
     if hint := small_people(record.store, list(record.published.values()), record.config):
@@ -120,6 +120,20 @@ def say_results(record: RunRecord, contents: Sequence[Content]) -> None:
         console.say(f"all results as one page: rollcall report {record.store.uri}")
         console.say(f"tables for pandas and rollcall.read: {place}persons, {place}detections, …; CSV: {place}csv")
     _say_totals(record, contents)
+
+
+def _given_up(record: RunRecord, video_id: str) -> str:
+    row, failure = record.index.videos[video_id], record.quarantined[video_id]
+    stays = f"; its tables of configuration {row['config_id']} stay" if video_id in record.kept else ""
+    return f"quarantined at {failure.stage}: {row['uri']}: {failure.reason}{stays}"
+
+
+def _say_some(lines: Sequence[str], record: RunRecord) -> None:
+    """Print the first of the lines, and how many more there are. A nightly log must stay readable."""
+    for line in lines[:SHOWN_VIDEOS]:
+        console.say(line)
+    if len(lines) > SHOWN_VIDEOS:
+        console.say(f"… and {len(lines) - SHOWN_VIDEOS} more; rollcall status {record.store.uri} --json has all")
 
 
 def _show_published(rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline import rows
 from pipeline.columns import no_rows
-from pipeline.errors import UserError, absent
+from pipeline.errors import PassingError, UserError, absent
 from pipeline.storage import tables, video_rows
 from pipeline.storage.faults import plain_cause
 from pipeline.storage.names import Names, is_sound, same
@@ -87,7 +87,8 @@ class OutputIndex:
 
     @classmethod
     def open(cls, uri: str) -> "OutputIndex":
-        """Return the index of an existing output. Raises UserError if there is none or it cannot be read."""
+        """Return the index of an existing output. Raises UserError if there is none or it cannot be read, and
+        PassingError if that may pass."""
         store, stamps = _opened(uri)
         return cls.load(store, stamps=stamps)
 
@@ -290,6 +291,8 @@ def _opened(uri: str) -> tuple[Store, dict[str, Stamp]]:
     store = Store(uri)
     try:
         stamps = store.stamps("videos")
+    except PassingError:
+        raise
     except Exception as error:  # every kind of store has its own exceptions
         raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
     if not stamps and "://" not in uri and not os.path.isdir(store.uri):

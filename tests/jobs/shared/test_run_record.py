@@ -376,3 +376,17 @@ def test_an_output_of_an_earlier_version_in_which_a_csv_is_also_a_folder_is_mend
 def test_names_and_reasons_that_are_not_utf8_are_written_as_text(store: Store) -> None:
     run(store, {"a.mp4": Failure("catalog", "no file caf\udce9.mp4")})
     assert sources(store).reason.tolist() == ["no file caf%E9.mp4"]
+
+
+def test_a_log_names_some_of_many_bad_files_and_where_all_are(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_record, "models", lambda *_: {})
+    record, _ = run(store, {f"{n:02}.mp4": Failure("probe", "no video") for n in range(30)})
+    record.close("done")
+    say_results(record, [])
+    said = capsys.readouterr().out
+    assert said.count("quarantined at probe") == 25
+    assert f"… and 5 more; rollcall status {store.uri} --json has all" in " ".join(said.split())
+    status(store.uri)
+    assert "… and 5 more; --json has all" in capsys.readouterr().out
