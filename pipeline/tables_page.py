@@ -49,7 +49,9 @@ REASONS = {
             "too late": "Not joined: the gap is longer than `identity.max_gap_s`; or no faces can be compared, and "
             "bodies are not compared over so long a time (`identity.max_absence_s` inside a shot, "
             "`identity.shot_max_s` in different shots).",
-            "other size": "Not joined: the heights on both sides of the gap differ too much.",
+            "other size": (
+                "Not joined: the heights on both sides of the gap differ too much, also those of the tallest boxes."
+            ),
             "no appearance": "Not joined: there is no embedding to compare across the gap.",
             "other face": "Not joined: the faces are clear evidence of two people.",
             "unlike": "Not joined: the appearance is evidence of two people.",
