@@ -71,6 +71,14 @@ def described_bug(bug: Exception) -> str:
     return f"a bug: {f'{type(bug).__name__}: {bug}'.splitlines()[0]}; please report it"
 
 
+def raise_of_all(error: Exception) -> None:
+    """Raise an error that one video or sequence is not to blame for, because it concerns all of them."""
+    if isinstance(error, UserError | MachineError | LeaseError | CardError | MemoryError):
+        raise error
+    if isinstance(error, OSError) and (lack := shortage(error)):
+        raise lack from error
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """Return the end of a message about an unknown word: the nearest known one behind `prefix`, or else `otherwise`."""
     names = {name.casefold(): name for name in sorted(known)}

@@ -30,10 +30,14 @@ class CellCandidates:
     face_checks: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
     crops: dict[int, tuple[Crop, NDArray[np.uint8] | None, Crop | None]] = field(default_factory=dict)
+    _chains: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def chains(self, params: CandidateParams) -> NDArray[np.int64]:
-        """Return the (N,) numbers of the chains to which the people belong."""
-        return chain(np.array(self.steps, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
+        """Return the (N,) numbers of the chains to which the people belong. They are asked for several times between
+        two batches of pictures."""
+        if len(self._chains) != len(self.steps):
+            self._chains = chain(np.array(self.steps, np.int64), np.reshape(self.boxes, (-1, 4)), params.chain_iou)
+        return self._chains
 
     def open_checks(self, params: CandidateParams) -> list[int]:
         """Return the positions of the crops whose quick face check can change the choice."""

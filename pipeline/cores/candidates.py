@@ -135,8 +135,7 @@ def next_checks(
     worth = np.where(sure >= params.look_score, _steps(sure * qualities), -np.inf)
     unchecked = np.flatnonzero(np.isnan(face_checks))
     order = unchecked[np.lexsort((unchecked, -reach[unchecked], chains[unchecked]))]
-    starts = np.flatnonzero(np.diff(chains[order], prepend=-1))
-    ranks = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    ranks = _ranks(chains[order])
     # In each chain the rank counts the better crops whose checks are also open.
     is_better = (chains[order, None] == chains[None]) & (worth[None] > reach[order, None])
     return order[is_better.sum(axis=1) + ranks < params.max_per_chain]
@@ -160,8 +159,7 @@ def best_of_chains(
     shows = sure >= params.look_score
     worth = np.where(shows, _steps(sure * qualities), _steps(qualities))
     order = np.lexsort((np.arange(len(chains)), -worth, ~shows, chains))
-    starts = np.flatnonzero(np.diff(chains[order], prepend=-1))
-    ranks = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    ranks = _ranks(chains[order])
     keep = (ranks == 0) | (shows[order] & (ranks < params.max_per_chain))
     order, ranks = order[keep], ranks[keep]
     return order[np.lexsort((order, -worth[order], ~shows[order], ranks))]
@@ -175,6 +173,12 @@ def choose(
 ) -> NDArray[np.int64]:
     """Return the ascending indices of a whole cell's candidates: `best_of_chains`, at most max_per_cell."""
     return np.sort(best_of_chains(chains, face_checks, qualities, params)[: params.max_per_cell])
+
+
+def _ranks(chains: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the (N,) ranks of crops within their chains, from 0. `chains`: rising, each in order of choice."""
+    starts = np.flatnonzero(np.diff(chains, prepend=-1))
+    return np.arange(len(chains)) - np.repeat(starts, np.diff(starts, append=len(chains)))
 
 
 def _steps(values: NDArray[np.floating]) -> NDArray[np.float64]:

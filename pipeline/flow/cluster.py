@@ -151,7 +151,9 @@ def check_room(config: Config, pools: Sequence[PoolOfStages], say: Callable[[str
 
     Raises UserError if the pools and a reduce cannot run side by side. Ray would wait for ever without a message.
     """
-    say(in_words({pool.name: pool.resources for pool in pools}, machine()))
+    # A Ray that was started here may have more CPUs in its books than there are.
+    there = machine() if cluster_address(config) else this_machine()
+    say(in_words({pool.name: pool.resources for pool in pools}, there))
     resources = ray.cluster_resources()
     for name, key, reduce in (("CPUs", "CPU", config.run.reduce_cpus), ("GPUs", "GPU", 0.0)):
         wants = {

@@ -13,17 +13,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import (
-    BUG,
-    ChangedError,
-    DataError,
-    LeaseError,
-    MachineError,
-    PassingError,
-    UserError,
-    described_bug,
-    shortage,
-)
+from pipeline.errors import BUG, ChangedError, DataError, PassingError, described_bug, raise_of_all
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.stage import ALREADY_DURABLE, WORKER_DIED
@@ -182,11 +172,8 @@ def _finish(
         return VideoFailed(video_id=last.video_id, stage=stage, reason=str(fault))
     except PassingError as fault:
         return VideoDeferred(video_id=last.video_id, stage=stage, reason=str(fault))
-    except (UserError, MachineError, LeaseError, MemoryError):
-        raise
     except Exception as bug:
-        if isinstance(bug, OSError) and (lack := shortage(bug)):  # the machine's, and the same for every video
-            raise lack from bug
+        raise_of_all(bug)
         return VideoFailed(
             video_id=last.video_id,
             stage=stage,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+import psutil
+
 from pipeline.models.gpu import count_gpus
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -33,7 +35,7 @@ def this_machine() -> Machine:
     quota, _, period = _limit("cpu.max").partition(" ")
     limited = int(quota) / int(period) if quota.isdigit() and period.isdigit() else inf
     most_bytes = _limit("memory.max")
-    memory_bytes = min(_memory_bytes(), int(most_bytes) if most_bytes.isdigit() else inf)
+    memory_bytes = min(psutil.virtual_memory().total, int(most_bytes) if most_bytes.isdigit() else inf)
     return Machine(max(1.0, min(cores, limited)), count_gpus(), memory_bytes)
 
 
@@ -41,9 +43,3 @@ def _limit(name: str) -> str:
     with suppress(OSError):
         return (CGROUP / name).read_text().strip()
     return ""
-
-
-def _memory_bytes() -> float:
-    with suppress(ValueError, OSError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return inf

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import BUG, DataError, LeaseError, MachineError, PassingError, UserError, described_bug, shortage
+from pipeline.errors import BUG, DataError, PassingError, described_bug, raise_of_all
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals, in_rounds
 from pipeline.flow.stage import WORKER_DIED
@@ -43,11 +43,8 @@ def finish_sequence(job: SequenceJob) -> SequenceEnd:
             link_sequence(job)
         except (DataError, PassingError) as fault:
             return SequenceEnd(job.name, str(fault), type(fault).__name__)
-        except (UserError, MachineError, LeaseError, MemoryError):
-            raise
         except Exception as bug:
-            if isinstance(bug, OSError) and (lack := shortage(bug)):
-                raise lack from bug
+            raise_of_all(bug)
             trace = "".join(traceback.format_exception(bug))
             journal.note("sequence_failed", "error", kind=BUG, message=described_bug(bug), traceback=trace)
             return SequenceEnd(job.name, described_bug(bug), BUG)

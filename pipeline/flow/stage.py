@@ -17,17 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import (
-    BUG,
-    CardError,
-    DataError,
-    LeaseError,
-    MachineError,
-    PassingError,
-    UserError,
-    described_bug,
-    shortage,
-)
+from pipeline.errors import BUG, CardError, DataError, PassingError, described_bug, raise_of_all
 from pipeline.flow import journal, loading, metrics
 from pipeline.flow.nodes import Attempt, Nodes, OneMachine
 from pipeline.flow.sharing import SharedClock, Turns, Watchdog
@@ -341,16 +331,13 @@ def _note_attempt(num_marks: int, attempt: Attempt) -> None:
 def _error(stage: str, fault: Exception) -> dict[str, str]:
     """Return the value of the column `error`, and write the failure down. The message of a bug ends with its traceback.
 
-    Raises an error of the user, the machine or a card again, because it concerns all videos.
+    Raises an error that concerns all videos.
     """
     details = ""
     if isinstance(fault, DataError | PassingError):
         kind, message = type(fault).__name__, storable(str(fault))
-    elif isinstance(fault, UserError | MachineError | LeaseError | CardError | MemoryError):
-        raise fault
     else:
-        if isinstance(fault, OSError) and (lack := shortage(fault)):
-            raise lack from fault
+        raise_of_all(fault)
         kind, message = BUG, storable(described_bug(fault))
         details = "\n" + storable("".join(traceback.format_exception(fault)))
     journal.note("chunk_failed", "warning", stage=stage, kind=kind, message=message)

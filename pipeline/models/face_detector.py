@@ -5,7 +5,6 @@ the crop's pixels, best first. The result for a crop depends on that crop alone.
 border.
 """
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +25,7 @@ from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
 from pipeline.models.batches import card_turn
 from pipeline.models.networks import SAMPLES_A_PASS, Runner, fill, for_inference, halve, read_checkpoint
+from pipeline.models.per_thread import PerThread
 from pipeline.models.person_detector import STRIDE, PersonDetector
 
 MAX_UPSCALE = 4.0
@@ -215,9 +215,9 @@ class Yunet:
         self._path = path
         self._input_px = input_px
         self._min_score = min_score
-        self._of_thread = threading.local()
+        self._network = PerThread(self._load)
         try:
-            self._of_thread.network = self._load()
+            self._network()
         except cv2.error as error:
             raise UserError(
                 f"weights {path} are no YuNet that OpenCV can read ({error.err}); "
@@ -229,10 +229,7 @@ class Yunet:
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = fit(crop, self._input_px)
-        network = getattr(self._of_thread, "network", None)
-        if network is None:
-            network = self._of_thread.network = self._load()
-        _, rows = network.detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        _, rows = self._network().detect(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
         if rows is None:
             return NO_FACES
         faces = np.asarray(rows, np.float32)

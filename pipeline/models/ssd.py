@@ -4,7 +4,6 @@ It comes as a Caffe model or as a TensorFlow graph; the text of the layout tells
 nan. It takes one crop per call.
 """
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
 from pipeline.models.face_detector import NO_FACES, faces_of, fit
+from pipeline.models.per_thread import PerThread
 
 MEAN = (104.0, 177.0, 123.0)
 """BGR. The value of the samples of OpenCV that use this model."""
@@ -28,9 +28,8 @@ class SsdFace:
     def __init__(self, layout: Path, network: Path, *, input_px: int, min_score: float, **_: object) -> None:
         self._layout, self._network = layout, network
         self._input_px, self._min_score = input_px, min_score
-        self._of_thread = threading.local()
+        self._net = PerThread(self._load)
         try:
-            self._of_thread.network = self._load()
             self._run(np.zeros((input_px, input_px, 3), np.uint8))
         except (cv2.error, ValueError) as error:
             reason = (str(getattr(error, "err", "")) or str(error)).splitlines()[0]
@@ -53,9 +52,7 @@ class SsdFace:
 
     def _run(self, canvas: Picture) -> np.ndarray:
         """Return rows of picture, class, score, left, top, right, bottom, the last four as shares of the sides."""
-        network = getattr(self._of_thread, "network", None)
-        if network is None:
-            network = self._of_thread.network = self._load()
+        network = self._net()
         size = (self._input_px, self._input_px)
         network.setInput(cv2.dnn.blobFromImage(canvas, 1.0, size, MEAN, swapRB=True, crop=False))
         found = np.asarray(network.forward(), np.float32)

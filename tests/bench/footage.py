@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import items_of, unit_vectors
-from pipeline.config import Config, restored
+from pipeline.config import Config, digest, load, restored
 from pipeline.cores.camera import Steady
 from pipeline.cores.fill import Knots, ShotFrames, intervals
 from pipeline.cores.likeness import Likenesses
@@ -73,8 +73,9 @@ class Archive:
 
 
 def read_archive(output: Path, cache: Path | None = None) -> Archive:
-    """Return all videos of an output. `cache` keeps the result of the tracker, whatever the code says later."""
-    kept = cache / f"{output.name}.pickle" if cache else None
+    """Return all videos of an output. `cache` keeps the result of the tracker, whatever the code says later, as long as
+    the configuration has the same knobs."""
+    kept = cache / f"{output.name}-{digest(load().plain())}.pickle" if cache else None
     if kept and kept.exists():
         return pickle.loads(kept.read_bytes())
     store = Store(str(output))

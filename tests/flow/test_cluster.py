@@ -7,9 +7,10 @@ import resource
 import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
+from math import floor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -21,6 +22,8 @@ import ray.exceptions
 from pipeline import malloc
 from pipeline.errors import MachineError, UserError
 from pipeline.flow import cluster
+from pipeline.flow.machine import Machine, this_machine
+from pipeline.flow.stage import Resources
 from tests.builders import configured
 
 CONFIG = configured()
@@ -113,7 +116,21 @@ def test_ray_gets_as_many_cpus_as_the_chosen_pools_and_a_reduce_want(
 ) -> None:
     calls = inits(None)
     cluster.start_ray(configured("run.observe={workers: 20, cpus: 1}", "run.enrich={workers: 4, cpus: 0.5}", *settings))
-    assert calls[0]["num_cpus"] == max(num_cpus, os.cpu_count() or 1)
+    assert calls[0]["num_cpus"] == max(num_cpus, floor(this_machine().cpus))
+
+
+@pytest.mark.parametrize(("settings", "cpus"), [((), 2), (("run.address=10.0.0.1:6379",), 8)])
+def test_a_run_says_for_which_machine_its_workers_are_chosen(
+    monkeypatch: pytest.MonkeyPatch, settings: Sequence[str], cpus: int
+) -> None:
+    """Not for the CPUs in the books of a Ray that was started here, which must hold all pools and a reduce."""
+    monkeypatch.setattr(cluster, "this_machine", lambda: Machine(2, 0, 8e9))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "memory": 8e9})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    resources = Resources(num_cpus=1, num_gpus=0, min_workers=3, max_workers=3)
+    pool, said = SimpleNamespace(name="observe", resources=resources), []
+    cluster.check_room(configured(*settings), cast(Any, [pool]), said.append)
+    assert said == [f"workers for {cpus} CPUs: observe 3"]
 
 
 def test_several_spans_in_a_worker_make_the_object_store_larger(

@@ -1,0 +1,17 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from pipeline.models.per_thread import PerThread
+
+
+def test_each_thread_has_one_value_of_its_own() -> None:
+    values, both = PerThread(object), Barrier(2)
+
+    def ask() -> tuple[object, object]:
+        both.wait()
+        return values(), values()
+
+    with ThreadPoolExecutor(2) as threads:
+        (first, again), (second, _) = [answer.result() for answer in [threads.submit(ask) for _ in range(2)]]
+    assert first is again
+    assert first is not second
