@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from jobs.cli.console import console, count, say
 from jobs.cli.options import ConfigFiles
+from jobs.shared.labelled_videos import find_video, video_names
 from pipeline.config import load
 from pipeline.corpora.labelled_persons import LabelledPerson, read_persons
 from pipeline.errors import UserError
@@ -50,9 +51,10 @@ def persons(
     """Count who is found, who gets a gender and an age, and who a right one, with intervals.
 
     FILE.csv has the columns video, time_s, bb_xmin, bb_ymin, bb_width, bb_height, age (a range such as 20-35), gender
-    and face_px. `unknown` as age or gender means that nobody can tell; such labels count for nothing but `found`
-    and `judged`. A labelled person is found if a box of the result overlaps its box at that moment (IoU .5). The
-    figures are given for all, by the width of the face, by gender and by age. Intervals are Wilson's, 95 %.
+    and face_px; `rollcall review --result` makes it. `unknown` as age or gender means that nobody can tell; such labels
+    count for nothing but `found` and `judged`. A labelled person is found if a box of the result overlaps its box at
+    that moment (IoU .5). The figures are given for all, by the width of the face, by gender and by age. Intervals are
+    Wilson's, 95 %.
     """
     load(config or [])  # only checked here: every evaluation takes --config
     labels = read_persons(reference)
@@ -67,6 +69,8 @@ def persons(
         raise UserError(f"{result} holds no video of {reference}; process these videos, or correct the column video")
     people = [person for video_id, part in by_video.items() for person in _judged(index, video_id, part)]
     report = summary(people)
+    num_blind = sum(person.label.is_blind for person in people)
+    say(f"{num_blind:,} of {count(len(people), 'label')} given without seeing an estimate")
     for title, groups in report["by"].items():
         _show(title, {**groups, "all": report["pooled"]})
     for person in people:
@@ -82,19 +86,10 @@ def persons(
 
 def _of_videos(labels: Sequence[LabelledPerson], index: OutputIndex, place: str) -> dict[str, list[LabelledPerson]]:
     """Return the labels by video_id, of the finished videos that have some. Raises UserError for an ambiguous name."""
-    ids: dict[str, set[str]] = defaultdict(set)
-    for video_id in index.done():
-        for name in map(PurePosixPath, index.file_names(video_id)):
-            for form in (str(name), name.name, name.stem):
-                ids[form].add(video_id)
+    names = video_names(index)
     by_video: dict[str, list[LabelledPerson]] = defaultdict(list)
     for label in labels:
-        matching = ids.get(label.video, set())
-        if len(matching) > 1:
-            raise UserError(
-                f"{place} holds {len(matching)} videos named {label.video}; write their folders too in the column video"
-            )
-        for video_id in matching:
+        if (video_id := find_video(names, label.video, place)) is not None:
             by_video[video_id].append(label)
     return by_video
 
@@ -158,6 +153,7 @@ def _row(person: Judged) -> dict[str, Any]:
         "age_low": label.age_low if told else None,
         "age_high": label.age_high if told else None,
         "face_px": label.face_px,
+        "blind": label.is_blind,
         "found": estimate is not None,
         "joined": person.joined,
         "person_id": estimate and estimate.person_id,

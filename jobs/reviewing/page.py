@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-PAGE = Path(__file__).with_name("page.html")
+FOLDER = Path(__file__).parent
 MAX_POST_BYTES = 16_384
 
 
-def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
-    """Create the page and its requests, all below /KEY/.
+def sealed_page(template: str, key: str, hosts: list[str] | None) -> "Flask":
+    """Create a page below /KEY/ that nobody else can open and that loads nothing from elsewhere.
 
-    A post must carry the token that only the page knows. Pictures are named by their place in the queue, never by a
-    path.
+    A post must carry the token that only the page knows.
 
+    template: file of the page beside this module.
     hosts: accepted host names of the server (None: any), so that no other site can point its name here.
     """
-    from flask import Flask, Response, abort, jsonify, render_template_string, request, send_file
+    from flask import Flask, Response, abort, render_template_string, request
     from flask.json.provider import DefaultJSONProvider
 
     page = Flask(__name__, static_folder=None)
@@ -32,11 +32,6 @@ def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
     provider.sort_keys = False
     page.config.update(TRUSTED_HOSTS=hosts, MAX_CONTENT_LENGTH=MAX_POST_BYTES)
     token = secrets.token_urlsafe(16)
-
-    def place_of(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(queue.items):
-            abort(404)
-        return value
 
     @page.before_request
     def refuse_strangers() -> None:
@@ -64,13 +59,31 @@ def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
     @page.get("/<key>/")
     def index(key: str) -> Response:
         nonce = secrets.token_urlsafe(16)
-        text = render_template_string(PAGE.read_text(encoding="utf-8"), nonce=nonce, token=token)
-        response = Response(text, mimetype="text/html")
+        text, style = (FOLDER.joinpath(name).read_text(encoding="utf-8") for name in (template, "page.css"))
+        shown = render_template_string(text, nonce=nonce, token=token, style=style)
+        response = Response(shown, mimetype="text/html")
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; img-src 'self'; connect-src 'self'; style-src 'nonce-{nonce}'; "
             f"script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         return response
+
+    return page
+
+
+def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
+    """Create the page of a review of labels. Pictures are named by their place in the queue, never by a path.
+
+    key, hosts: as `sealed_page` takes them.
+    """
+    from flask import Response, abort, jsonify, request, send_file
+
+    page = sealed_page("page.html", key, hosts)
+
+    def place_of(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(queue.items):
+            abort(404)
+        return value
 
     @page.get("/<key>/item")
     def first(key: str) -> Response:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from pipeline.arrays import Picture
 from pipeline.cores.plan import OPEN_END
+from pipeline.errors import DataError
 from pipeline.media.container import Opener
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probe import Probe
@@ -39,6 +40,34 @@ def analysed_stills(
                 if is_careful:
                     raise
                 is_careful = True
+
+
+def still_at(open_source: Opener, probe: Probe, time_s: float) -> Picture:
+    """Return the frame that is displayed at a moment: the first one before the video begins, the last one after its
+    end. Raises DataError."""
+    end = max(0, int(time_s + ROUNDED_S)) + 1
+    # A frame that is displayed for long may have begun in an earlier second.
+    for first in (end - 1, 0) if probe.enterable else (0,):
+        try:
+            shown = _last_until(time_s, open_source, probe, first, end, is_careful=False)
+        except Damaged:
+            shown = _last_until(time_s, open_source, probe, first, end, is_careful=True)
+        if shown is not None:
+            return shown
+    raise DataError("no frame of it can be decoded")
+
+
+def _last_until(
+    time_s: float, open_source: Opener, probe: Probe, first: int, end: int, *, is_careful: bool
+) -> Picture | None:
+    """Return the last frame of the seconds [first, end) that begins by a moment. In a video's first second, this is
+    at least the first frame."""
+    shown: Picture | None = None
+    for begin_s, picture in _decode(open_source, probe, first, end, fps=0, cell_seconds=1, is_careful=is_careful):
+        if begin_s > time_s + ROUNDED_S and (shown is not None or first > 0):
+            break
+        shown = picture
+    return shown
 
 
 def _decode(

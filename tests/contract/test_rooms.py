@@ -43,7 +43,7 @@ LIBRARIES = {
     "imagehash": {"pipeline/corpora"},
     "matplotlib": {"pipeline/evaluation/plots.py", "rollcall"},
     "xlsxwriter": {"pipeline/exports"},
-    "flask": {"jobs/reviewing/page.py"},
+    "flask": {"jobs/reviewing"},
     "jinja2": {"pipeline/report/page.py"},
     "markupsafe": {"pipeline/report/page.py"},
     "vl_convert": {"pipeline/report/library.py"},
