@@ -52,26 +52,26 @@ def decode(
         chosen_sizes, seconds, repeats = ["360p"], min(seconds, 0.4), 1
     chosen = load(config or [], settings or [], profile)
     report = Report("decode", {"seconds": seconds, "repeats": repeats, "decode_threads": chosen.observe.decode_threads})
-    warn_of_load()
-    if torchcodec() is None:
-        say("torchcodec is not installed or finds no FFmpeg: it is left out")
-    with scratch_folder() as folder:
-        for codec in chosen_codecs:
-            encoder = encoder_of(codec)
-            if encoder is None:
-                say(f"no encoder for {codec} here: it is left out")
-                continue
-            for size in chosen_sizes:
-                say(f"{codec} {size}: making a video with {encoder}")
-                video = folder / f"{codec}-{size}{FORMATS[codec].suffix}"
-                count = write_video(video, scene(*SIZES[size], round(seconds * FPS)), codec)
-                probed = probe(opener(str(video)))
-                for work in (FRAMES, PICTURES):
-                    ways = ways_of(work, video, probed, chosen)
-                    rounds = take_turns({name: _timed(way, count) for name, way in ways.items()}, repeats)
-                    _note(report, {"codec": codec, "size": size, "work": work}, rounds, count)
-                video.unlink()
-    report.publish(json_file)
+    with report.published(json_file):
+        warn_of_load()
+        if torchcodec() is None:
+            say("torchcodec is not installed or finds no FFmpeg: it is left out")
+        with scratch_folder() as folder:
+            for codec in chosen_codecs:
+                encoder = encoder_of(codec)
+                if encoder is None:
+                    say(f"no encoder for {codec} here: it is left out")
+                    continue
+                for size in chosen_sizes:
+                    say(f"{codec} {size}: making a video with {encoder}")
+                    video = folder / f"{codec}-{size}{FORMATS[codec].suffix}"
+                    count = write_video(video, scene(*SIZES[size], round(seconds * FPS)), codec)
+                    probed = probe(opener(str(video)))
+                    for work in (FRAMES, PICTURES):
+                        ways = ways_of(work, video, probed, chosen)
+                        rounds = take_turns({name: _timed(way, count) for name, way in ways.items()}, repeats)
+                        _note(report, {"codec": codec, "size": size, "work": work}, rounds, count)
+                    video.unlink()
 
 
 def _timed(way: Callable[[], int], count: int) -> Callable[[], Measures]:

@@ -58,23 +58,25 @@ def gpu(
     knobs = Knobs.of(config, settings, profile)
     verified_models(knobs.config())
     report = Report("gpu", {"videos": videos, "seconds": seconds, "repeats": repeats, "many": many, "few": few})
-    warn_of_load()
-    with scratch_folder() as folder:
-        ways: dict[str, Callable[[], Measures]] = {}
-        for name, given, people in (("crowded", crowded, many), ("sparse", sparse, few)):
-            if given is not None:
-                cases = {f"{name} {given.name}": given}
-            else:
-                cases = {f"{name} {size}": _made(folder, people, size) for size in words_of(sizes, SIZES, "--sizes")}
-            for case, video in cases.items():
-                sources = folder / f"{case.replace(' ', '-')}-sources"
-                sources.mkdir()
-                for number in range(videos):
-                    repeat_video(video, sources / f"{number}{video.suffix}", seconds, number)
-                ways[case] = partial(_run, sources, knobs, most_s, count())
-        rounds = take_turns(ways, repeats, say)
-    report.rows = [Row({}, way, spreads_of(rounds, way)) for way in ways]
-    report.publish(json_file)
+    with report.published(json_file):
+        warn_of_load()
+        with scratch_folder() as folder:
+            ways: dict[str, Callable[[], Measures]] = {}
+            for name, given, people in (("crowded", crowded, many), ("sparse", sparse, few)):
+                if given is not None:
+                    cases = {f"{name} {given.name}": given}
+                else:
+                    cases = {
+                        f"{name} {size}": _made(folder, people, size) for size in words_of(sizes, SIZES, "--sizes")
+                    }
+                for case, video in cases.items():
+                    sources = folder / f"{case.replace(' ', '-')}-sources"
+                    sources.mkdir()
+                    for number in range(videos):
+                        repeat_video(video, sources / f"{number}{video.suffix}", seconds, number)
+                    ways[case] = partial(_run, sources, knobs, most_s, count())
+            rounds = take_turns(ways, repeats, say)
+        report.rows = [Row({}, way, spreads_of(rounds, way)) for way in ways]
 
 
 def _run(sources: Path, knobs: Knobs, most_s: float, numbers: "count[int]") -> Measures:

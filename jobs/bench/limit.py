@@ -68,9 +68,8 @@ def limit(
         length_s = probe(opener(str(setting.clip))).duration_s
         report = Report("limit", {"clip": str(clip or "demo"), "video_seconds": length_s, "share": share})
         report.settings |= {"repeats": repeats}
-        with metered_models() as meters:
+        with report.published(json_file), metered_models() as meters:
             _measure(setting, meters, share, repeats, report)
-        report.publish(json_file)
 
 
 def _measure(setting: Setting, meters: dict[str, MeteredModel], share: float, repeats: int, report: Report) -> None:

@@ -52,20 +52,20 @@ def naive(
         probed = probe(opener(str(setting.clip)))
         report = Report("naive", {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "videos": videos})
         report.settings |= {"repeats": repeats}
-        copies = [
-            repeat_video(setting.clip, setting.folder / f"{number}{setting.clip.suffix}", probed.duration_s, number)
-            for number in range(videos)
-        ]
-        last: dict[str, RecipeRun] = {}
-        ways = {HERE: _way_of_process(setting, copies), USUAL: _usual_way(setting, copies, float(probed.fps), last)}
-        rounds = take_turns(ways, repeats, say)
-        report.rows = [Row({}, way, spreads_of(rounds, way)) for way in ways]
-        report.ratios = {
-            f"{measure}: {USUAL} over {HERE}": ratio_of(rounds, measure, USUAL, HERE)
-            for measure in (SECONDS, CPU_SECONDS, PEAK_MB)
-        }
-        report.facts = {"analysed frames": last[USUAL].num_frames, "IDs of the recipe": last[USUAL].num_persons}
-        report.publish(json_file)
+        with report.published(json_file):
+            copies = [
+                repeat_video(setting.clip, setting.folder / f"{number}{setting.clip.suffix}", probed.duration_s, number)
+                for number in range(videos)
+            ]
+            last: dict[str, RecipeRun] = {}
+            ways = {HERE: _way_of_process(setting, copies), USUAL: _usual_way(setting, copies, float(probed.fps), last)}
+            rounds = take_turns(ways, repeats, say)
+            report.rows = [Row({}, way, spreads_of(rounds, way)) for way in ways]
+            report.ratios = {
+                f"{measure}: {USUAL} over {HERE}": ratio_of(rounds, measure, USUAL, HERE)
+                for measure in (SECONDS, CPU_SECONDS, PEAK_MB)
+            }
+            report.facts = {"analysed frames": last[USUAL].num_frames, "IDs of the recipe": last[USUAL].num_persons}
 
 
 def _way_of_process(setting: Setting, copies: list[Path]) -> Callable[[], Measures]:

@@ -43,8 +43,8 @@ def overhead(
     with prepared(clip, Knobs.of(config, settings, profile)) as setting:
         length_s = round(probe(opener(str(setting.clip))).duration_s, 3)
         report = Report("overhead", {"clip": str(clip or "demo"), "video_seconds": length_s, "repeats": repeats})
-        chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])
-        report.rows, report.ratios = loop_and_engines.measure(setting, repeats, chosen)
-        if not no_startup:
-            report.rows += timeline.measure(setting, repeats)
-        report.publish(json_file)
+        with report.published(json_file):
+            chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])
+            report.rows, report.ratios = loop_and_engines.measure(setting, repeats, chosen)
+            if not no_startup:
+                report.rows += timeline.measure(setting, repeats)

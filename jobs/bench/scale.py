@@ -53,21 +53,21 @@ def scale(
         each = {"--lengths": [0.4, 0.8], "--people": [0, 2], "--videos": [1, 2], "--workers": []}
     with prepared(clip, Knobs.of(config, settings, profile)) as setting:
         report = Report("scale", {"clip": str(clip or "demo"), "repeats": repeats} | each)
-        pipeline = WarmPipeline(setting.config, setting.registry, setting.folder / "output")
-        say("loading models")
-        pipeline.warm_up()
-        by_length = {f"{n:g} s": [_cut(setting, n)] for n in each["--lengths"]}
-        _add(report, "length", {name: _here(pipeline, files) for name, files in by_length.items()}, repeats)
-        crowds = {f"{n:g} people": [_crowd(setting, round(n), quick=quick)] for n in each["--people"]}
-        _add(report, "people", {name: _here(pipeline, files) for name, files in crowds.items()}, repeats)
-        short = next(iter(each["--lengths"]), CROWD_S)
-        copies = {
-            f"{n:g} videos": [_cut(setting, short, number) for number in range(round(n))] for n in each["--videos"]
-        }
-        _add(report, "videos", {name: _here(pipeline, files) for name, files in copies.items()}, repeats)
-        ways = {f"{n:g} workers": _on_ray(setting, round(n), copies) for n in each["--workers"] if copies}
-        _add(report, "workers", ways, repeats)
-        report.publish(json_file)
+        with report.published(json_file):
+            pipeline = WarmPipeline(setting.config, setting.registry, setting.folder / "output")
+            say("loading models")
+            pipeline.warm_up()
+            by_length = {f"{n:g} s": [_cut(setting, n)] for n in each["--lengths"]}
+            _add(report, "length", {name: _here(pipeline, files) for name, files in by_length.items()}, repeats)
+            crowds = {f"{n:g} people": [_crowd(setting, round(n), quick=quick)] for n in each["--people"]}
+            _add(report, "people", {name: _here(pipeline, files) for name, files in crowds.items()}, repeats)
+            short = next(iter(each["--lengths"]), CROWD_S)
+            copies = {
+                f"{n:g} videos": [_cut(setting, short, number) for number in range(round(n))] for n in each["--videos"]
+            }
+            _add(report, "videos", {name: _here(pipeline, files) for name, files in copies.items()}, repeats)
+            ways = {f"{n:g} workers": _on_ray(setting, round(n), copies) for n in each["--workers"] if copies}
+            _add(report, "workers", ways, repeats)
 
 
 def _add(report: Report, what: str, ways: Mapping[str, Callable[[], Measures]], repeats: int) -> None:

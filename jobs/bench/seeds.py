@@ -64,10 +64,10 @@ def seeds(
     with prepared(clip, Knobs.of(config, settings, profile), seconds) as setting:
         probed = probe(opener(str(setting.clip)))
         report = Report("seeds", {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "repeats": repeats})
-        for mode in ["off", *([restoration.value] if restoration is not Restoration.NONE else [])]:
-            say(f"restoration {mode}: loading models")
-            _compare(setting.variant(mode, f"restore.mode={mode}"), mode, repeats, report)
-        report.publish(json_file)
+        with report.published(json_file):
+            for mode in ["off", *([restoration.value] if restoration is not Restoration.NONE else [])]:
+                say(f"restoration {mode}: loading models")
+                _compare(setting.variant(mode, f"restore.mode={mode}"), mode, repeats, report)
 
 
 def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:

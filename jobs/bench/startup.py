@@ -21,5 +21,5 @@ def startup(
     """
     with prepared(clip, Knobs.of(config, settings, profile)) as setting:
         report = Report("startup", {"clip": str(clip or "demo"), "repeats": repeats})
-        report.rows += timeline.measure(setting, repeats)
-        report.publish(json_file)
+        with report.published(json_file):
+            report.rows += timeline.measure(setting, repeats)

@@ -27,7 +27,9 @@ def page(folder: Path = FOLDER) -> str:
 
 def _section(path: Path) -> Iterator[str]:
     report = json.loads(path.read_text())
-    yield from (f"## {path.stem}", "", f"`{report['command']}`", "", _circumstances(report["environment"]), "")
+    partial = " It was interrupted, so some rounds or cases are missing." if report.get("partial") else ""
+    circumstances = _circumstances(report["environment"]) + partial
+    yield from (f"## {path.stem}", "", f"`{report['command']}`", "", circumstances, "")
     for rows in _alike(report["rows"]):
         cases = [name for name in rows[0] if name not in ("way", "figures")]
         figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))

@@ -6,18 +6,18 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 from rich.table import Table
 
-from jobs.benchmarks.side_by_side import Spread
+from jobs.benchmarks.side_by_side import Spread, interrupted
 from jobs.cli.console import console, say
 from pipeline.models.gpu import card
 from pipeline.version import rollcall_version
@@ -34,6 +34,8 @@ PACKAGES = (
     "torchcodec",
 )
 ROOT = Path(__file__).parents[2]
+INTERRUPTED = "interrupted: these are the figures of the rounds that finished"
+NOTHING = "interrupted before a round finished: there are no figures"
 BUSY_LOAD = 0.25
 """Load per core from which other work disturbs the times."""
 
@@ -62,6 +64,7 @@ class Report:
     ratios: figures that compare two ways, by what they say.
     facts: other figures.
     load_before: load of the machine when the bench began.
+    partial: whether Ctrl-C ended the bench, so that rounds or cases are missing.
     """
 
     name: str
@@ -70,11 +73,13 @@ class Report:
     ratios: dict[str, Spread] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    partial: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return all figures for JSON, with the environment in which they were measured."""
         return {
             "benchmark": self.name,
+            **({"partial": True} if self.partial else {}),
             "command": command_line(),
             "settings": dict(self.settings),
             "environment": environment() | {"load_before": round(self.load_before, 2), "load_after": _load()},
@@ -85,6 +90,22 @@ class Report:
             "ratios": {name: ratio.plain() for name, ratio in self.ratios.items()},
             "facts": self.facts,
         }
+
+    @contextmanager
+    def published(self, json_file: Path | None) -> Iterator[Self]:
+        """Publish the report at the end of the block. At Ctrl-C, publish the figures of the rounds that finished, if
+        there are some, and raise KeyboardInterrupt."""
+        interrupted.clear()
+        try:
+            yield self
+        except KeyboardInterrupt:
+            interrupted.set()
+        self.partial = interrupted.is_set()
+        if self.rows or not self.partial:
+            self.publish(json_file)
+        if self.partial:
+            say(INTERRUPTED if self.rows else NOTHING)
+            raise KeyboardInterrupt
 
     def publish(self, json_file: Path | None) -> None:
         """Print the table, and write the JSON if a file is named."""

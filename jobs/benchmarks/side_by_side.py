@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from threading import Event
 from typing import Any
 
 Measures = Mapping[str, float]
@@ -17,6 +18,9 @@ Measures = Mapping[str, float]
 Rounds = Sequence[Mapping[str, Measures]]
 """The figures of each way in each round."""
 SECONDS, CPU_SECONDS = "seconds", "cpu_seconds"
+interrupted = Event()
+"""Set when Ctrl-C ended the turns after a whole round. The figures of the rounds that finished then count, and
+`Report.published` ends the bench."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +82,24 @@ def take_turns(
     ways: Mapping[str, Callable[[], Measures]], repeats: int, tell: Callable[[str], None] = lambda _: None
 ) -> Rounds:
     """Go every way once in each of `repeats` rounds, in one order and in the opposite one in turn. Return the figures
-    of all rounds.
+    of all rounds, or at Ctrl-C those of the rounds that finished. After that, no other turns begin.
 
     tell: gets a line before each repeat.
     """
+    if interrupted.is_set():
+        raise KeyboardInterrupt
     rounds: list[Mapping[str, Measures]] = []
-    for number in range(repeats):
-        measured: dict[str, Measures] = {}
-        for name in ways if number % 2 == 0 else reversed(list(ways)):
-            tell(f"round {number + 1} of {repeats}: {name}")
-            measured[name] = ways[name]()
-        rounds.append({name: measured[name] for name in ways})
+    try:
+        for number in range(repeats):
+            measured: dict[str, Measures] = {}
+            for name in ways if number % 2 == 0 else reversed(list(ways)):
+                tell(f"round {number + 1} of {repeats}: {name}")
+                measured[name] = ways[name]()
+            rounds.append({name: measured[name] for name in ways})
+    except KeyboardInterrupt:
+        if not rounds:
+            raise
+        interrupted.set()
     return rounds
 
 

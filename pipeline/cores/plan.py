@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Self
 
 from annotated_types import Gt
 
@@ -83,6 +83,49 @@ def slot_of(time_s: Fraction, cell_s: Fraction, fps: Fraction) -> int:
     """
     slots = -(-cell_s * fps // 1)
     return min(int((time_s % cell_s + STAMP_ERROR_S) * fps), int(slots) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """`cell_of` and `slot_of` for times in whole ticks, such as the time stamps of a video. They are asked for every
+    frame, and integers take a tenth of the time of fractions.
+
+    fps: slots per second. 0 stands for every frame, and then all slots are -1.
+    cells: ticks times the first over the second, rounded down, is the cell. The rest is the place in the cell.
+    slots: the place times the first, plus the second, over the third, rounded down, is the slot, at most the fourth.
+    ns: ticks times the first over the second are nanoseconds.
+    """
+
+    fps: Fraction
+    cells: tuple[int, int]
+    slots: tuple[int, int, int, int]
+    ns: tuple[int, int]
+
+    @classmethod
+    def of(cls, tick_s: Fraction, cell_s: Fraction, fps: Fraction) -> Self:
+        """Return the grid for ticks of `tick_s` seconds."""
+        cells, ns = tick_s / cell_s, tick_s * NS
+        slots, error = cell_s * fps / cells.denominator, STAMP_ERROR_S * fps
+        whole = slots.denominator * error.denominator
+        return cls(
+            fps,
+            (cells.numerator, cells.denominator),
+            (int(slots * whole), int(error * whole), whole, int(-(-cell_s * fps // 1)) - 1),
+            (ns.numerator, ns.denominator),
+        )
+
+    def cell_of(self, ticks: int) -> int:
+        """Return the cell of a frame."""
+        return ticks * self.cells[0] // self.cells[1]
+
+    def slot_of(self, ticks: int) -> int:
+        """Return the slot of a frame in its cell."""
+        factor, error, whole, last = self.slots
+        return min((ticks * self.cells[0] % self.cells[1] * factor + error) // whole, last)
+
+    def ns_of(self, ticks: int) -> int:
+        """Return ns from the first displayed frame, rounded down, so that they lie in the frame's cell."""
+        return ticks * self.ns[0] // self.ns[1]
 
 
 def analysed(times_s: Sequence[Fraction], cell_s: Fraction, fps: Fraction) -> list[int]:

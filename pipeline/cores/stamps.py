@@ -42,47 +42,43 @@ class Stamped(Generic[Item]):
     """A frame in the order of output.
 
     item: the frame itself.
-    time_s: its time stamp in seconds.
+    ticks: its time stamp.
     is_key: whether decoding may begin at this frame.
     """
 
     item: Item
-    time_s: Fraction
+    ticks: int
     is_key: bool
 
 
-def in_line(frames: Iterable[Stamped[Item]], *, entered: bool = False) -> Iterator[Stamped[Item]]:
+def in_line(frames: Iterable[Stamped[Item]], tick_s: Fraction, *, entered: bool = False) -> Iterator[Stamped[Item]]:
     """Yield the frames whose stamps are credible, with rising times. Raises FellBack.
 
+    tick_s: seconds of one tick of their stamps.
     entered: whether decoding began at the first of them, a keyframe that was found in the middle of the video by its
         stamp.
     """
-    last_s: Fraction | None = None
+    last: int | None = None
+    far = FALL_BACK_S // tick_s
     source = iter(frames)
     waiting = deque(islice(source, LOOK_AHEAD))
     while waiting or (waiting := deque(islice(source, 1))):
         waiting.extend(islice(source, LOOK_AHEAD + 1 - len(waiting)))
         head = waiting.popleft()
-        if last_s is not None and head.time_s <= last_s:
-            fallen = [
-                time_s
-                for time_s in (head.time_s, *(frame.time_s for frame in waiting))
-                if last_s - time_s > FALL_BACK_S
-            ]
-            if last_s - head.time_s > FALL_BACK_S and len(fallen) > LOOK_AHEAD // 2:
-                raise FellBack(last_s, last_s - head.time_s)
-        elif not _runs_ahead(head, last_s, waiting, trusted=entered and last_s is None):
-            last_s = head.time_s
+        if last is not None and head.ticks <= last:
+            fallen = [ticks for ticks in (head.ticks, *(frame.ticks for frame in waiting)) if last - ticks > far]
+            if last - head.ticks > far and len(fallen) > LOOK_AHEAD // 2:
+                raise FellBack(last * tick_s, (last - head.ticks) * tick_s)
+        elif not _runs_ahead(head, last, waiting, far, trusted=entered and last is None):
+            last = head.ticks
             yield head
 
 
 def _runs_ahead(
-    head: Stamped[Item], last_s: Fraction | None, following: Sequence[Stamped[Item]], *, trusted: bool
+    head: Stamped[Item], last: int | None, following: Sequence[Stamped[Item]], far: int, *, trusted: bool
 ) -> bool:
     """Return whether to drop a frame in favour of following frames that have earlier stamps."""
-    earlier = [
-        frame for frame in following if frame.time_s <= head.time_s and (last_s is None or frame.time_s > last_s)
-    ]
+    earlier = [frame for frame in following if frame.ticks <= head.ticks and (last is None or frame.ticks > last)]
     if not earlier or len(earlier) > 1:
         return bool(earlier)
     if trusted:
@@ -90,7 +86,7 @@ def _runs_ahead(
     if len(following) == 1:  # of the last two frames a keyframe is kept; otherwise the distance shows the wrong stamp
         if head.is_key != earlier[0].is_key:
             return earlier[0].is_key
-        return head.time_s - earlier[0].time_s > FALL_BACK_S
+        return head.ticks - earlier[0].ticks > far
     return following[0] is earlier[0] and following[0].is_key
 
 

@@ -7,18 +7,16 @@ Laws, beside those of `shown`:
 - The frames of a cell alone decide which of them are analysed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from cv2.typing import MatLike
 
 from pipeline.arrays import Picture
-from pipeline.cores.plan import NS, cell_of, exact, slot_of
+from pipeline.cores.plan import Grid, exact
 from pipeline.media.camera import camera_motion
 from pipeline.media.container import Opener
 from pipeline.media.pictures import read_picture
@@ -26,6 +24,7 @@ from pipeline.media.place import sketch
 from pipeline.media.probe import Probe
 from pipeline.media.screen import Screen
 from pipeline.media.shown import ShownFrames
+from pipeline.media.thumbnails import Thumbnails
 from pipeline.media.warnings import notes_to_json
 
 
@@ -80,20 +79,20 @@ class SpanDecoder:
         careful: bool = False,
     ) -> None:
         self._open_source, self._probe, self._first_cell = open_source, probe, first_cell
-        self._fps, self._cell_s = exact(fps), exact(cell_seconds)
+        cell_s = exact(cell_seconds)
         self._shown = ShownFrames(
-            open_source, probe, first_cell, end_cell, cell_s=self._cell_s, threads=threads, careful=careful
+            open_source, probe, first_cell, end_cell, cell_s=cell_s, threads=threads, careful=careful
         )
+        self._grid = Grid.of(self._shown.tick_s, cell_s, exact(fps))
         self._camera_motion = camera_motion
-        self._thumbnail_size = _fitted(probe.width, probe.height, thumbnail_px, turned=probe.rotation % 180 != 0)
+        self._thumbnails = Thumbnails(probe, thumbnail_px)
         turned = probe.rotation % 180 != 0
         self._picture_screen = Screen(probe, (probe.height, probe.width) if turned else (probe.width, probe.height))
-        self._thumbnail_screen = Screen(probe, self._thumbnail_size, Interpolation.AREA)
 
     @property
     def thumbnail_pixels(self) -> int:
         """Number of pixels by which PySceneDetect's score divides the sums of differences."""
-        return self._thumbnail_size[0] * self._thumbnail_size[1]
+        return self._thumbnails.size[0] * self._thumbnails.size[1]
 
     @property
     def warning(self) -> str | None:
@@ -106,14 +105,14 @@ class SpanDecoder:
                 yield DecodedFrame(0, 0, True, read_picture(self._open_source), None)
             return
         last_frame: DecodedFrame | None = None
-        planes: list[MatLike] = []
+        planes: Sequence[MatLike] = []
         analysed_plane: MatLike = np.empty((0, 0), np.uint8)
         slot = (-1, -1)
-        for frame, time_s in self._shown:
-            cell = cell_of(time_s, self._cell_s)
-            before, planes = planes, self._hue_saturation_lightness(frame)
-            before_slot, slot = slot, (cell, slot_of(time_s, self._cell_s, self._fps) if self._fps else -1)
-            analysed = not self._fps or slot != before_slot
+        for frame, ticks in self._shown:
+            cell = self._grid.cell_of(ticks)
+            before, planes = planes, self._thumbnails(frame)
+            before_slot, slot = slot, (cell, self._grid.slot_of(ticks))
+            analysed = not self._grid.fps or slot != before_slot
             if last_frame is not None:
                 motion = self._motion(analysed_plane, planes[2]) if self._camera_motion and analysed else None
                 yield replace(last_frame, differences=_difference(before, planes), motion=motion)
@@ -124,18 +123,13 @@ class SpanDecoder:
             analysed_plane = planes[2] if analysed else analysed_plane
             picture = self._picture(frame) if analysed else None
             place = sketch(self._as_displayed(planes)) if analysed else None
-            last_frame = DecodedFrame(int(time_s * NS), cell, analysed, picture, None, place=place)
+            last_frame = DecodedFrame(self._grid.ns_of(ticks), cell, analysed, picture, None, place=place)
         if last_frame is not None:
             yield last_frame
 
     def _picture(self, frame: VideoFrame) -> Picture:
         """Return the frame as displayed, (height, width, 3) RGB."""
         return self._probe.upright(self._picture_screen(frame, "rgb24"))
-
-    def _hue_saturation_lightness(self, frame: VideoFrame) -> list[MatLike]:
-        """Return the three planes that PySceneDetect compares, of the thumbnail as stored. Turning it would change
-        no sum."""
-        return list(cv2.split(cv2.cvtColor(self._thumbnail_screen(frame, "bgr24"), cv2.COLOR_BGR2HSV)))
 
     def _as_displayed(self, planes: Iterable[MatLike]) -> list[MatLike]:
         return [self._probe.upright(np.asarray(plane, np.uint8)) for plane in planes]
@@ -145,18 +139,10 @@ class SpanDecoder:
         if similarity is None:
             return None
         (real, _, x), (imaginary, _, y) = similarity.tolist()
-        px = max(self._probe.width, self._probe.height) / max(self._thumbnail_size)
+        px = max(self._probe.width, self._probe.height) / max(self._thumbnails.size)
         return round(real, 6), round(imaginary, 6), round(x * px, 3), round(y * px, 3)
 
 
-def _difference(a: list[MatLike], b: list[MatLike]) -> tuple[int, int, int]:
+def _difference(a: Sequence[MatLike], b: Sequence[MatLike]) -> tuple[int, int, int]:
     hue, saturation, lightness = (int(cv2.norm(x, y, cv2.NORM_L1)) for x, y in zip(a, b, strict=True))
     return hue, saturation, lightness
-
-
-def _fitted(width: int, height: int, long_side: int, *, turned: bool) -> tuple[int, int]:
-    """Return (width, height) of the thumbnail of a stored picture: in the displayed shape, at most `long_side` px."""
-    if turned:
-        width, height = height, width
-    scale = min(Fraction(1), Fraction(long_side, max(width, height)))
-    return max(1, round(width * scale)), max(1, round(height * scale))

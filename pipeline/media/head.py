@@ -63,11 +63,11 @@ def decode_head(container: InputContainer, stream: VideoStream) -> tuple[int, Vi
 
 def find_start(head: Sequence[FrameStamp], time_base: Fraction) -> tuple[int, bool]:
     """Return the time stamp of time zero, and whether too many of the first frames' stamps are wrong."""
-    stamped = [Stamped(frame.pts, frame.pts * time_base, frame.key_frame) for frame in head if frame.pts is not None]
+    stamped = [Stamped(frame.pts, frame.pts, frame.key_frame) for frame in head if frame.pts is not None]
     try:
-        good = list(in_line(stamped))
+        good = list(in_line(stamped, time_base))
     except FellBack:
         return head[0].pts or 0, True
     if not good or len(head) - len(good) > max(MAX_WRONG_STAMPS, MAX_WRONG_SHARE * len(head)):
         return head[0].pts or 0, True
-    return good[1 if is_lone_start([stamp.time_s for stamp in good]) else 0].item, False
+    return good[1 if is_lone_start([stamp.ticks * time_base for stamp in good]) else 0].item, False

@@ -74,10 +74,6 @@ class Probe:
         """Return a stored picture, (H, W) or (H, W, 3), in its displayed orientation."""
         return np.ascontiguousarray(np.rot90(picture[:, ::-1] if self.mirrored else picture, self.rotation // 90))
 
-    def time_of(self, pts: int) -> Fraction:
-        """Return exact seconds from the first displayed frame."""
-        return (pts - self.start_pts) * self.time_base
-
     def without_keyframes(self) -> Self:
         """Return a copy without the keyframes. Only planning needs them, and an hour of video has thousands."""
         return replace(self, keyframe_ns=())

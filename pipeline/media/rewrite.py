@@ -141,7 +141,8 @@ def _timed(source: ShownFrames, screen: PlanarScreen, probe: Probe) -> Iterator[
     base = copy_time_base(probe)
     last: tuple[VideoFrame, Fraction, int] | None = None
     last_lasts = 0
-    for frame, time_s in source:
+    for frame, ticks in source:
+        time_s = ticks * source.tick_s
         pts = round(time_s / base)
         if last is not None:
             yield *last, pts

@@ -32,6 +32,7 @@ class Screen:
     ) -> None:
         self._probe, self._size, self._interpolation = probe, size, interpolation
         self._aspects = PixelAspects()
+        self._shape_of_video = probe.stored[0] * probe.sample_aspect, probe.stored[1]
         self._scaler, self._from_deep, self._tone_mapper = VideoReformatter(), VideoReformatter(), ToneMapper()
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> Picture:
@@ -55,14 +56,11 @@ class Screen:
         across, down = round(shape[0]), shape[1]
         return f"{down}x{across}" if self._probe.rotation % 180 else f"{across}x{down}"
 
-    @property
-    def _shape_of_video(self) -> tuple[Fraction, int]:
-        width, height = self._probe.stored
-        return width * self._probe.sample_aspect, height
-
     def _shape(self, frame: VideoFrame) -> tuple[Fraction, int]:
         """Return width and height of the stored frame in square pixels."""
         aspect = self._probe.sample_aspect
+        if not self._probe.frames_say_aspect and (frame.width, frame.height) == self._probe.stored:
+            return self._shape_of_video
         if self._probe.frames_say_aspect and abs((frame_aspect := self._aspects(frame)) / aspect - 1) > TOLERANCE:
             aspect = frame_aspect
         return frame.width * aspect, frame.height

@@ -16,7 +16,7 @@ from itertools import chain
 
 from av.video.frame import VideoFrame
 
-from pipeline.cores.plan import OPEN_END, cell_of
+from pipeline.cores.plan import OPEN_END, Grid
 from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.container import BadPacket, Opener
@@ -31,7 +31,7 @@ class Damaged(Exception):  # noqa: N818 — a state of the file, not a mistake
 
 
 class ShownFrames:
-    """The frames of a video from cell `first_cell` on, as decoded, with their times in seconds from the first one.
+    """The frames of a video from cell `first_cell` on, as decoded, with their times in ticks from the first one.
 
     They go on behind `end_cell`, so that the caller learns how long the last frame inside is shown. The caller stops.
     Iterate once. Raises Damaged and DataError. It never raises Damaged if `careful` is set, or if careful decoding
@@ -39,6 +39,7 @@ class ShownFrames:
 
     end_cell: OPEN_END (-1) means the end of the video.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
+    tick_s: seconds of one tick.
     notes: the places of damage in the span, complete after the iteration.
     """
 
@@ -55,16 +56,18 @@ class ShownFrames:
     ) -> None:
         self._open_source, self._probe = joined(open_source, probe.packet_bytes, probe.packet_ids), probe
         self._first_cell, self._end_cell, self._cell_s = first_cell, end_cell, cell_s
+        self.tick_s = 1 / probe.fps if probe.times_are_counted else probe.time_base
+        self._grid = Grid.of(self.tick_s, cell_s, Fraction(0))
         # A single pass over a whole video has no neighbour to agree with, and is too expensive to repeat.
         self._careful = careful or not probe.enterable
         self._threads = 1 if self._careful else threads
         self.notes: set[Note] = set()
 
-    def __iter__(self) -> Iterator[tuple[VideoFrame, Fraction]]:
+    def __iter__(self) -> Iterator[tuple[VideoFrame, int]]:
         try:
             for frame in self._counted() if self._probe.times_are_counted else self._in_line():
-                if frame.time_s >= 0 and cell_of(frame.time_s, self._cell_s) >= self._first_cell:
-                    yield frame.item, frame.time_s
+                if frame.ticks >= 0 and self._grid.cell_of(frame.ticks) >= self._first_cell:
+                    yield frame.item, frame.ticks
         except FellBack as fall:
             raise DataError(
                 f"time stamps jump back by {float(fall.by_s):.1f} s at {float(fall.at_s):.1f} s: "
@@ -75,30 +78,29 @@ class ShownFrames:
         frames = self._stamped()
         first = next(frames, None)
         if first is not None:
-            entered = self._probe.enterable and 0 < first.time_s <= self._first_cell * self._cell_s
-            yield from in_line(chain([first], frames), entered=entered)
+            entered = self._probe.enterable and 0 < first.ticks * self.tick_s <= self._first_cell * self._cell_s
+            yield from in_line(chain([first], frames), self.tick_s, entered=entered)
 
     def _stamped(self) -> Iterator[Stamped[VideoFrame]]:
         """Yield frames with the times of their time stamps. Frames without one are left out."""
         for frame in self._decoded():
-            time_s = None if frame.pts is None else self._probe.time_of(frame.pts)
+            ticks = None if frame.pts is None else frame.pts - self._probe.start_pts
             if isinstance(frame, BadPacket):
-                self._note_damage(time_s)
-            elif time_s is not None:
+                self._note_damage(ticks)
+            elif ticks is not None:
                 if frame.is_corrupt:
-                    self._note_damage(time_s)
-                yield Stamped(frame, time_s, frame.key_frame and not frame.is_corrupt)
+                    self._note_damage(ticks)
+                yield Stamped(frame, ticks, frame.key_frame and not frame.is_corrupt)
 
     def _counted(self) -> Iterator[Stamped[VideoFrame]]:
         """Yield frames with times at a constant rate."""
         num_shown = 0
         for frame in self._decoded():
-            time_s = num_shown / self._probe.fps
             if isinstance(frame, BadPacket) or frame.is_corrupt:
-                self._note_damage(time_s)
+                self._note_damage(num_shown)
             if not isinstance(frame, BadPacket):
+                yield Stamped(frame, num_shown, frame.key_frame)
                 num_shown += 1
-                yield Stamped(frame, time_s, frame.key_frame)
 
     def _decoded(self) -> Iterator[VideoFrame | BadPacket]:
         probe = self._probe
@@ -123,11 +125,11 @@ class ShownFrames:
     def _pts_of(self, cell: int) -> Fraction:
         return self._probe.start_pts + cell * self._cell_s / self._probe.time_base
 
-    def _note_damage(self, time_s: Fraction | None) -> None:
+    def _note_damage(self, ticks: int | None) -> None:
         if not self._careful:
             raise Damaged
-        if time_s is not None and time_s >= 0:
-            self.note(cell_of(time_s, self._cell_s), DAMAGED)
+        if ticks is not None and ticks >= 0:
+            self.note(self._grid.cell_of(ticks), DAMAGED)
 
     def note(self, cell: int, what: str) -> None:
         """Note what is odd in a cell, if the span owns it."""

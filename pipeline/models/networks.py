@@ -123,7 +123,7 @@ def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:
 
 
 def for_inference(network: Network, device: str | torch.device) -> Network:
-    """Move `network` to `device` in the layout of pictures, and fold each batch norm into the convolution before it.
+    """Move `network` to `device` as `in_picture_layout` does, and fold each batch norm into the convolution before it.
 
     On one core OSNet x0.25 is a quarter faster with the norms folded, and RetinaFace MobileNet-0.25 twice as fast with
     both. Only for networks in which a norm that is registered right after a convolution takes that convolution's
@@ -134,7 +134,31 @@ def for_inference(network: Network, device: str | torch.device) -> Network:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, norm_name, nn.Identity())
+    return in_picture_layout(network, device)
+
+
+def in_picture_layout(network: Network, device: str | torch.device) -> Network:
+    """Move `network` to `device` in the layout of pictures, which is a quarter faster on a CPU, and let oneDNN compute
+    all of its convolutions there."""
+    if not is_card(torch.device(device)) and torch.backends.mkldnn.is_available():
+        for parent in list(network.modules()):
+            for name, layer in list(parent.named_children()):
+                if type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.padding == (0, 0):
+                    setattr(parent, name, _Pointwise(layer))
     return network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+class _Pointwise(nn.Module):
+    """A convolution of single pixels by oneDNN. With one thread and less than 16 samples, torch copies the pixels and
+    multiplies matrices instead, which made YOLOv8n a quarter slower."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self._stride, self._groups = layer.stride, layer.groups
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return torch.mkldnn_convolution(samples, self.weight, self.bias, (0, 0), self._stride, (1, 1), self._groups)
 
 
 def halve(network: Network, *heads: str) -> Network:

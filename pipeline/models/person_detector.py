@@ -21,7 +21,7 @@ from pipeline import boxes as geometry
 from pipeline.arrays import Detections, Picture
 from pipeline.errors import UserError
 from pipeline.models.batches import Batches
-from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models.networks import fill, in_picture_layout, read_checkpoint, read_facts, write_checkpoint
 
 STRIDE = 32
 GREY = 114
@@ -72,9 +72,7 @@ class PersonDetector:
         self._target, self._num_classes = _class_named(target, names, path), len(names)
         self._ends_without_nms = bool(getattr(self._network, "end2end", False))
         self.batches = Batches(self._forward, device=device, keep=self._anchors, padding=GREY)
-        self._network.to(
-            self._device, memory_format=torch.channels_last
-        )  # channels last is the layout of pictures, and a quarter faster on a CPU
+        in_picture_layout(self._network, self._device)
         if half:
             self._network.half()
             head = self._network.model[-1]

@@ -11,6 +11,7 @@ from pipeline.cores.plan import (
     NS,
     OPEN_END,
     ChunkParams,
+    Grid,
     PlannedSpan,
     analysed,
     cell_of,
@@ -67,6 +68,21 @@ def test_stamps_rounded_to_milliseconds_fall_into_the_slot_that_was_meant() -> N
 def test_the_last_half_millisecond_of_a_cell_opens_no_slot_beyond_the_grid() -> None:
     assert slot_of(Fraction(9999, 10000), Fraction(1), Fraction(8)) == 7
     assert slot_of(Fraction(9999, 10000), Fraction(1), Fraction(7, 2)) == 3
+
+
+@given(
+    st.integers(0, 10**9),
+    st.sampled_from([Fraction(1, 25), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1000), Fraction(7, 1)]),
+    st.sampled_from([Fraction(1), Fraction(1, 10), Fraction(5, 2), Fraction(1001, 1000)]),
+    st.sampled_from([Fraction(8), Fraction(15), Fraction(7, 2), Fraction(1, 8), Fraction(25)]),
+)
+def test_a_grid_of_ticks_is_the_grid_of_exact_seconds(
+    ticks: int, tick_s: Fraction, cell_s: Fraction, fps: Fraction
+) -> None:
+    grid, time_s = Grid.of(tick_s, cell_s, fps), ticks * tick_s
+    assert grid.cell_of(ticks) == cell_of(time_s, cell_s)
+    assert grid.slot_of(ticks) == slot_of(time_s, cell_s, fps)
+    assert grid.ns_of(ticks) == int(time_s * 1_000_000_000)
 
 
 def test_borders_are_the_first_cell_border_at_or_after_a_keyframe() -> None:

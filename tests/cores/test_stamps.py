@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 
 from pipeline.cores.stamps import FellBack, Stamped, in_line, is_lone_start
 
+TICK_S = Fraction(1, 3000)
+
 
 def line(times_s: list[Fraction], keys: set[int] = frozenset()) -> list[Stamped[int]]:  # type: ignore[assignment]
-    return [Stamped(number, time_s, number in keys) for number, time_s in enumerate(times_s)]
+    return [Stamped(number, int(time_s / TICK_S), number in keys) for number, time_s in enumerate(times_s)]
 
 
 def kept(times_s: list[Fraction], keys: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]
-    return [frame.item for frame in in_line(line(times_s, keys))]
+    return [frame.item for frame in in_line(line(times_s, keys), TICK_S)]
 
 
 ticks = st.integers(1, 180).map(lambda count: Fraction(count, 60))
@@ -40,9 +42,9 @@ def test_one_wrong_stamp_costs_at_most_one_frame_beside_its_own(
     times_s = rising(steps)
     number = data.draw(st.integers(1, len(times_s) - 3))
     wrong = [*times_s[:number], times_s[number] + shift_s, *times_s[number + 1 :]]
-    frames = list(in_line(line(wrong)))
-    assert all(a.time_s < b.time_s for a, b in pairwise(frames))
-    assert all(frame.time_s == times_s[frame.item] for frame in frames if frame.item != number)
+    frames = list(in_line(line(wrong), TICK_S))
+    assert all(a.ticks < b.ticks for a, b in pairwise(frames))
+    assert all(frame.ticks * TICK_S == times_s[frame.item] for frame in frames if frame.item != number)
     assert len(frames) >= len(times_s) - 1
 
 
@@ -55,12 +57,12 @@ def test_the_frames_from_a_keyframe_on_are_those_of_the_whole(
     number = data.draw(st.integers(1, len(times_s) - 1))
     times_s[number] += shift_s
     keys = set(range(0, len(times_s), every))
-    whole = list(in_line(line(times_s, keys)))
+    whole = list(in_line(line(times_s, keys), TICK_S))
     for key in keys:
         if key != number:  # decoding does not begin at a keyframe with a wrong stamp
-            entered = list(in_line(line(times_s, keys)[key:], entered=key > 0))
-            own = [frame for frame in whole if frame.time_s >= times_s[key] and frame.item >= key]
-            assert [frame for frame in entered if frame.time_s >= times_s[key]] == own
+            entered = list(in_line(line(times_s, keys)[key:], TICK_S, entered=key > 0))
+            own = [frame for frame in whole if frame.ticks * TICK_S >= times_s[key] and frame.item >= key]
+            assert [frame for frame in entered if frame.ticks * TICK_S >= times_s[key]] == own
 
 
 def test_two_frames_with_far_stamps_cost_those_two() -> None:

@@ -166,6 +166,48 @@ def test_ways_take_turns_and_ratios_are_those_within_a_round() -> None:
     assert spread_of(rounds, "b", "seconds").plain() == {"median": 1, "low": 1, "high": 10, "values": [1, 10, 1]}
 
 
+def interrupting(rounds: int) -> Callable[[], dict[str, float]]:
+    """Return a way that is interrupted after some rounds."""
+    left = iter(range(rounds))
+
+    def way() -> dict[str, float]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return {"seconds": 1.0}
+
+    return way
+
+
+def test_an_interrupted_bench_writes_the_rounds_that_finished(tmp_path: Path) -> None:
+    made = report.Report("decode", {})
+
+    def measure() -> None:
+        rounds = take_turns({"a": lambda: {"seconds": 2.0}, "b": interrupting(2)}, 3)
+        made.rows.append(report.Row({"codec": "h264"}, "a", {"seconds": spread_of(rounds, "a", "seconds")}))
+        take_turns({"a": lambda: pytest.fail("no other turns may begin")}, 1)
+
+    with pytest.raises(KeyboardInterrupt), made.published(tmp_path / "decode.json"):
+        measure()
+    written = json.loads((tmp_path / "decode.json").read_text())
+    assert written["partial"]
+    assert [row["figures"]["seconds"]["values"] for row in written["rows"]] == [[2, 2]]
+    assert "interrupted" in page.page(tmp_path)
+
+
+def test_a_bench_that_is_interrupted_before_a_round_finishes_writes_nothing(tmp_path: Path) -> None:
+    made = report.Report("decode", {})
+    with pytest.raises(KeyboardInterrupt), made.published(tmp_path / "decode.json"):
+        take_turns({"a": interrupting(0)}, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bench_that_ends_by_itself_is_not_partial(tmp_path: Path) -> None:
+    made = report.Report("decode", {})
+    with made.published(tmp_path / "decode.json"):
+        take_turns({"a": interrupting(3)}, 3)
+    assert "partial" not in json.loads((tmp_path / "decode.json").read_text())
+
+
 def test_an_unknown_benchmark_is_wrong_usage() -> None:
     assert CliRunner().invoke(app, ["overhaed"]).exit_code == 2
 
