@@ -3,6 +3,7 @@
 Pictures are (H, W, 3) uint8 RGB everywhere. A model that was trained on another order converts them itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +11,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Planes:
+    """A displayed picture as its decoder puts it out: 8-bit 4:2:0 planes.
+
+    y: (H, W) uint8. Brightness.
+    u, v: (ceil(H / 2), ceil(W / 2)) uint8. Colour. A value belongs to two by two pixels.
+    matrix: ITU-T H.273 code of the colours: 1 (BT.709), 6 (BT.601) or 9 (BT.2020).
+    is_full: brightness is coded as 0..255, not as 16..235.
+    to_rgb: returns the picture as (H, W, 3) uint8 RGB. Only one thread may call it.
+    """
+
+    y: NDArray[np.uint8]
+    u: NDArray[np.uint8]
+    v: NDArray[np.uint8]
+    matrix: int
+    is_full: bool
+    to_rgb: Callable[[], Picture]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape that the picture has as RGB."""
+        return (*self.y.shape, 3)
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of the three planes."""
+        return self.y.size + self.u.size + self.v.size
+
+    def write(self, memory: NDArray[np.uint8]) -> None:
+        """Write the planes one after the other, row after row, into (num_bytes,) memory."""
+        start = 0
+        for plane in (self.y, self.u, self.v):
+            memory[start : start + plane.size].reshape(plane.shape)[:] = plane
+            start += plane.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedPlanes:
+    """A picture whose planes lie in the memory of a device.
+
+    start: bytes of that memory before them.
+    """
+
+    planes: Planes
+    start: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ AUTO_BATCHES = {
     "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
 }
 """Device -> batch `auto` by knob. docs/decisions/0022-batches-on-a-card.md has the reasons."""
+AUTO_PIXELS = {"cpu": "rgb", "cuda": "planes"}
+"""Device -> `auto` of compute.pixels. docs/decisions/0040-pixels-on-a-card.md has the reasons."""
 AUTO_SPANS = {"cpu": 1, "cuda": 6}
 """Device -> `auto` of run.observe.spans. docs/decisions/0032-several-spans-in-one-worker.md has the reasons."""
 
@@ -151,6 +153,7 @@ class Weights(Strict):
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     card: str
+    pixels: Literal["auto", "rgb", "planes"]
     precision: Literal["auto", "half", "float32"]
     threads: int = Field(ge=1)
 
@@ -264,19 +267,22 @@ class Config(Strict):
                 "which is half where there is a GPU"
             )
         tree = self.plain()
-        tree["compute"] |= {"device": device} | ({"card": card} if tree["compute"]["card"] == "auto" else {})
-        for key, number in (*AUTO_BATCHES[device].items(), ("run.observe.spans", AUTO_SPANS[device])):
+        decided = {"compute.card": card, "compute.pixels": AUTO_PIXELS[device], "run.observe.spans": AUTO_SPANS[device]}
+        tree["compute"]["device"] = device
+        for key, value in (decided | AUTO_BATCHES[device]).items():
             *above, last = key.split(".")
             section = _value_at(tree, above, None)
-            section[last] = number if section[last] == "auto" else section[last]
+            section[last] = value if section[last] == "auto" else section[last]
         return Config.model_validate(tree)
 
     def result_knobs(self, *sections: str) -> dict[str, Any]:
         """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key.
 
-        compute.card is one only on the device cuda, and the section crossings only if there is anything to cross.
+        compute.card is one only on the device cuda, compute.pixels only if pictures stay planes, and the section
+        crossings only if there is anything to cross.
         """
         left_out = RUN_KNOBS if self.compute.device == "cuda" else RUN_KNOBS | {"compute.card"}
+        left_out = left_out if self.compute.pixels == "planes" else left_out | {"compute.pixels"}
         left_out = left_out if self.crossings.is_asked else left_out | {"crossings"}
         return {
             key: value
@@ -311,10 +317,11 @@ def restored(knobs: Mapping[str, Any], where: str, settings: Iterable[str] = ())
     where: the place of the knobs, for error messages.
     settings: override `knobs`.
 
-    All other knobs are as in conf/base.yaml. Raises UserError as `load` does.
+    All other knobs are as in conf/base.yaml, but compute.pixels is rgb, which result knobs leave out. Raises UserError
+    as `load` does.
     """
     base, *overrides = layers(settings=settings)
-    return _build([base, (where, _nest(knobs)), *overrides])
+    return _build([base, (where, _nest({"compute.pixels": "rgb", **knobs})), *overrides])
 
 
 def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:

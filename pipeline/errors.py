@@ -27,6 +27,10 @@ SHORTAGES = {
     errno.ESTALE: GONE,
 }
 """The remedy for each OSError that comes from the machine and not from a file or a name."""
+CARD_IS_FULL = (
+    "end other processes that use it, or give it less: lower run.observe.spans or run.observe.workers, then smaller "
+    "batches (observe.detector.batch, observe.body.batch, faces.batch). Run the command again: what is finished is kept"
+)
 OF_ANY_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """The errors that prevent every file from being opened, so that the file that was tried is not at fault."""
 
@@ -75,7 +79,7 @@ def raise_of_all(error: Exception) -> None:
     """Raise an error that one video or sequence is not to blame for, because it concerns all of them."""
     if isinstance(error, UserError | MachineError | LeaseError | CardError | MemoryError):
         raise error
-    if isinstance(error, OSError) and (lack := shortage(error)):
+    if lack := lack_of(error):
         raise lack from error
 
 
@@ -99,6 +103,26 @@ def absent(path: Path, kind: str = "file", otherwise: str = "correct the path") 
         names = []
     prefix = "" if path.parent == Path() else f"{str(path.parent).rstrip('/')}/"
     return UserError(f"there is no {kind} {path}{where}{nearest(path.name, names, otherwise, prefix)}")
+
+
+def lack_of(error: BaseException) -> MachineError | None:
+    """Return the MachineError for an error that comes from a full or broken machine, or None for others. Libraries of
+    networks have no class for memory that runs out."""
+    if isinstance(error, OSError):
+        return shortage(error)
+    if not isinstance(error, RuntimeError):
+        return None
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text or "_ALLOC_FAILED" in text:
+        return MachineError(f"the graphics card has too little memory ({_start_of(text)}); {CARD_IS_FULL}")
+    if "DefaultCPUAllocator: can't allocate memory" in text or "DefaultCPUAllocator: not enough memory" in text:
+        return MachineError(f"there is too little memory ({_start_of(text)}); {SHORTAGES[errno.ENOMEM]}")
+    return None
+
+
+def _start_of(text: str) -> str:
+    """Return the first sentences of a library's message. Advice for programmers follows them."""
+    return ". ".join((text.splitlines() or ["no message"])[0].split(". ")[:3]).rstrip(".")
 
 
 def shortage(error: OSError, place: str | None = None) -> MachineError | None:

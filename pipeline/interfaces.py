@@ -4,12 +4,13 @@ Pictures and faces are uint8 RGB. The result for one picture, crop or face depen
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.arrays import Detections, Estimates, Faces, Picture
+from pipeline.arrays import Detections, Estimates, Faces, Picture, PlacedPlanes, Planes
 from pipeline.boxes import Boxes
 
 
@@ -40,6 +41,33 @@ class BodyEmbedder(Protocol):
 
     def __call__(self, crops: NDArray[np.uint8], *, alone: bool = ...) -> NDArray[np.float32]:
         """Return (N, D) unit vectors for crops of `crops`. alone: use batches of one."""
+        ...
+
+
+class CardPixels(Protocol):
+    """Reads people out of pictures whose planes lie in the memory of a device.
+
+    embeds: whether it embeds bodies.
+    """
+
+    embeds: bool
+
+    def holding(self, pictures: Sequence[Planes]) -> AbstractContextManager[Sequence[PlacedPlanes]]:
+        """Keep pictures on the device during a block, which finds people in them."""
+        ...
+
+    def detect(self, pictures: Sequence[PlacedPlanes]) -> list[Detections]:
+        """Return the people of each picture, best first. The pictures have one size."""
+        ...
+
+    def embed(self, pictures: Sequence[PlacedPlanes], boxes: Sequence[Boxes]) -> NDArray[np.float32]:
+        """Return (N, D) unit vectors of the people in (N_i, 4) boxes of each picture, in this order."""
+        ...
+
+    def sharpness(
+        self, pictures: Sequence[PlacedPlanes], boxes: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.float64]]:
+        """Return the (N_i,) sharpness of (N_i, 4) boxes in whole pixels inside each picture."""
         ...
 
 

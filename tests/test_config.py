@@ -147,8 +147,9 @@ def test_result_knobs_leave_out_exactly_the_run_knobs() -> None:
     everything = {key for key, _ in flatten(config.plain())}
     results = {key for key in everything if not is_run_knob(key)}
     crossings = {key for key in results if key.startswith("crossings.")}
-    assert set(config.result_knobs()) == results - crossings - {"compute.card"}
-    assert set(load(settings=["crossings.sides=true"]).result_knobs()) == results - {"compute.card"}
+    of_cards = {"compute.card", "compute.pixels"}
+    assert set(config.result_knobs()) == results - crossings - of_cards
+    assert set(load(settings=["crossings.sides=true"]).result_knobs()) == results - of_cards
     assert set(config.on_device("cuda").result_knobs()) == results - crossings
     assert config.result_knobs("observe").keys() == {
         key for key in everything if key.startswith("observe.") and key != "observe.decode_threads"
@@ -213,8 +214,22 @@ def test_the_class_of_card_shapes_results_on_a_card_and_nowhere_else() -> None:
     assert stored.on_device("cuda", "sm_89 58").result_knobs() == here
 
 
+def test_pictures_stay_planes_on_a_card_and_only_that_shapes_keys() -> None:
+    here, there = load().on_device("cpu"), load().on_device("cuda", "sm_90")
+    assert (here.compute.pixels, there.compute.pixels) == ("rgb", "planes")
+    assert there.result_knobs()["compute.pixels"] == "planes"
+    converted = load(settings=["compute.pixels=rgb"]).on_device("cuda", "sm_90")
+    assert converted.result_knobs() | {"compute.pixels": "planes"} == there.result_knobs()
+    assert "compute.pixels" not in converted.result_knobs()
+    assert load(settings=["compute.pixels=planes"]).on_device("cpu").result_knobs()["compute.pixels"] == "planes"
+    for config in (converted, there):
+        again = restored(config.result_knobs(), "recipes/x.json").on_device("cuda", "sm_90")
+        assert again.result_knobs() == config.result_knobs()
+
+
 def test_the_keys_of_a_cpu_stay_those_of_outputs_that_are_there() -> None:
     knobs = load().on_device("cpu").result_knobs()
+    assert "compute.pixels" not in knobs
     names = ("observe.detector.batch", "observe.body.batch", "faces.batch", "compute.device")
     assert [knobs[name] for name in names] == [8, 32, 8, "cpu"]
     assert "compute.card" not in knobs

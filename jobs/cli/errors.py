@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.text import printable
 
 FAILED, WRONG_USAGE, DEFERRED, HELD, INTERRUPTED = 1, 2, 4, 5, 130
@@ -68,8 +68,8 @@ def _ending(error: Exception) -> tuple[str | None, int]:
         return _unusable(place, error), WRONG_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, and run the same command again", FAILED
-    failure = shortage(error) if isinstance(error, OSError) else error
-    return (str(failure) if isinstance(failure, MachineError) else None), FAILED
+    failure = error if isinstance(error, MachineError) else lack_of(error)
+    return (str(failure) if failure else None), FAILED
 
 
 def _unusable(place: str, error: OSError) -> str:

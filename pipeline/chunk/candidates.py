@@ -1,5 +1,6 @@
 """The people of one cell of whom a crop may be kept for finding faces."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,9 @@ from numpy.typing import NDArray
 
 from pipeline.cores.candidates import CandidateParams, best_of_chains, chain, choose, next_checks
 from pipeline.media.crops import Crop
+
+CropsOfPerson = tuple[Crop, NDArray[np.uint8] | None, Crop | None]
+"""The crop for the face search, the crop for the body embedder, the whole body."""
 
 
 @dataclass(slots=True)
@@ -19,8 +23,7 @@ class CellCandidates:
     boxes: (4,) float32 xyxy px each.
     face_checks: score of the quick face check, nan where it was not made.
     qualities: quality of each crop.
-    crops: index in the lists -> (crop, crop for the body embedder, whole body), for each person who may still be
-        chosen.
+    crops: index in the lists -> the crops of each person who may still be chosen, or a function that cuts them.
     """
 
     number: int = -1
@@ -29,7 +32,7 @@ class CellCandidates:
     boxes: list[NDArray[np.float32]] = field(default_factory=list)
     face_checks: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
-    crops: dict[int, tuple[Crop, NDArray[np.uint8] | None, Crop | None]] = field(default_factory=dict)
+    crops: dict[int, CropsOfPerson | Callable[[], CropsOfPerson]] = field(default_factory=dict)
     _chains: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def chains(self, params: CandidateParams) -> NDArray[np.int64]:
@@ -49,6 +52,18 @@ class CellCandidates:
             self.chains(params), np.array(self.face_checks), np.array(self.qualities), params
         ).tolist()
         self.crops = {index: self.crops[index] for index in sorted(keep)}
+
+    def crops_of(self, index: int) -> CropsOfPerson:
+        """Return the crops of a person. They are cut at the first call."""
+        crops = self.crops[index]
+        if callable(crops):
+            crops = self.crops[index] = crops()
+        return crops
+
+    def cut(self) -> None:
+        """Cut the crops that may still be chosen, in order of time. The pictures are needed no longer then."""
+        for index in sorted(self.crops):
+            self.crops_of(index)
 
     def chosen(self, params: CandidateParams) -> list[int]:
         """Return the positions of the crops to keep when the cell is complete."""

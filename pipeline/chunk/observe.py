@@ -18,10 +18,11 @@ from pipeline.chunk.recorder import ChunkRecorder, ObserverModels
 from pipeline.columns import as_list
 from pipeline.config import Config, fixed
 from pipeline.cores.plan import OPEN_END
-from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
+from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDetector
 from pipeline.media.ahead import ahead
 from pipeline.media.container import Opener
 from pipeline.media.decode import SpanDecoder
+from pipeline.media.frame_planes import MOST_PIXELS
 from pipeline.media.probe import Probe
 from pipeline.media.shown import Damaged
 from pipeline.media.warnings import read_notes
@@ -45,13 +46,15 @@ def build(
 
     num_spans = fixed(config.run.observe.spans)
     load = Loader(config, registry, num_spans)
+    detector, embedder = load.person_detector(), load.body_embedder()
     observer = SpanObserver(
         config,
-        load.person_detector(),
-        load.body_embedder(),
+        detector,
+        embedder,
         load.face_check(),
         load.whole_frame_face_detector(),
         num_spans,
+        load.card_pixels(detector, embedder, num_spans, bytes_of_planes(num_spans)),
     )
     working = load.executor.working if load.executor else contextlib.nullcontext
 
@@ -75,6 +78,12 @@ def build(
     return observe
 
 
+def bytes_of_planes(num_spans: int) -> int:
+    """Return the memory of a card for the pictures of one of several spans. A picture as planes has half the bytes of
+    one as RGB."""
+    return max(BYTES_OF_PICTURES // (4 * num_spans), 2 * MOST_PIXELS)
+
+
 class SpanObserver:
     """Observes spans with the same models, up to `num_spans` at the same time. `ObserverModels` says which of the
     models may be None."""
@@ -87,9 +96,10 @@ class SpanObserver:
         face_check: FaceDetector | None,
         whole_frame_face_detector: FaceDetector | None,
         num_spans: int = 1,
+        card_pixels: CardPixels | None = None,
     ) -> None:
         self._config, self._num_spans = config, num_spans
-        self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector)
+        self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector, card_pixels)
 
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a rows.SPAN that are not durable yet, each as soon as its last frame is decoded.
@@ -128,6 +138,7 @@ class SpanObserver:
             threads=observe.decode_threads,
             camera_motion=observe.camera_motion,
             careful=is_careful,
+            keep_planes=self._models.card_pixels is not None,
         )
         portion = self._portion(probe)
         with contextlib.closing(ahead(decoder, portion)) as frames:  # pyright: ignore[reportArgumentType]
@@ -145,13 +156,15 @@ class SpanObserver:
         """Return the number of pictures of a span that wait for the models, and of frames that are decoded ahead.
 
         A single span fills whole batches by itself. Of several, each has its share of the memory, so that none can keep
-        another from going on. Their samples meet in the same batches.
+        another from going on. Their samples meet in the same batches. Memory of a card has a bound for every span.
         """
-        batch = self._models.detector.batch
-        if self._num_spans == 1:
-            return batch
-        in_memory = BYTES_OF_PICTURES // (3 * probe.width * probe.height)
-        return max(1, min(batch, in_memory // (2 * self._num_spans)))
+        batch, pixels = self._models.detector.batch, probe.width * probe.height
+        if self._models.card_pixels is not None:
+            colours = ((probe.width + 1) // 2) * ((probe.height + 1) // 2)
+            batch = min(batch, bytes_of_planes(self._num_spans) // (pixels + 2 * colours))
+        if self._num_spans > 1:
+            batch = min(batch, BYTES_OF_PICTURES // (3 * pixels) // (2 * self._num_spans))
+        return max(1, batch)
 
 
 def _warning(of_span: str | None, first_cell: int, end_cell: int) -> str | None:

@@ -3,8 +3,10 @@
 The recorder never holds more full pictures than one portion, nor more crops than those of one cell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
-from pipeline.arrays import Detections, Faces, Picture, Quantised
+from pipeline.arrays import Detections, Faces, Picture, PlacedPlanes, Planes, Quantised
 from pipeline.boxes import Boxes, clip
-from pipeline.chunk.candidates import CellCandidates
+from pipeline.chunk.candidates import CellCandidates, CropsOfPerson
 from pipeline.chunk.embedding import EmbeddingQueue
 from pipeline.columns import embedding_column, structs
 from pipeline.config import Config
@@ -22,7 +24,7 @@ from pipeline.cores.bodiless import bodiless, head_and_shoulders
 from pipeline.cores.candidates import CUT, crop_boxes, is_worth_a_crop, rate, visibility
 from pipeline.cores.lone_people import EmbeddedPeople
 from pipeline.cores.plan import NS, exact
-from pipeline.interfaces import BodyEmbedder, FaceDetector, PersonDetector
+from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDetector
 from pipeline.media.crops import Crop, cut_small, sharpness
 from pipeline.media.decode import DecodedFrame
 from pipeline.media.pictures import encode_jpeg
@@ -37,12 +39,41 @@ class ObserverModels:
     embedder: embeds bodies. None if the profile uses no appearance.
     face_check: the quick face check on crops. None if quality alone decides.
     whole_frame: finds faces in whole frames. None unless observe.whole_frame_faces is set.
+    card_pixels: reads pictures that the decoder leaves as planes. None if all of them become RGB.
     """
 
     detector: PersonDetector
     embedder: BodyEmbedder | None
     face_check: FaceDetector | None
     whole_frame: FaceDetector | None
+    card_pixels: CardPixels | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """An analysed picture and the people in it.
+
+    frame: number in the chunk.
+    cell, step: number of the cell, and of the frame within it.
+    picture: as the decoder left it.
+    placed: its planes on a card, if it has some.
+    people: bodies, and after them faces without a body.
+    num_bodies: number of bodies.
+    crop_boxes: (N, 4) float32 xyxy px. The part of each person that is searched for faces.
+    worth: (K,) int64. The people who are worth a crop.
+    sharpness: (K,) of their crops. None if the crops are still to be cut.
+    """
+
+    frame: int
+    cell: int
+    step: int
+    picture: Picture | Planes
+    placed: PlacedPlanes | None
+    people: Detections
+    num_bodies: int
+    crop_boxes: Boxes
+    worth: NDArray[np.int64]
+    sharpness: NDArray[np.float64] | None
 
 
 class ChunkRecorder:
@@ -58,7 +89,8 @@ class ChunkRecorder:
         self._alone = probe.kind == "image"
         self._embeds_all = models.embedder is not None and config.observe.body.embed == "all"
         self._frames: list[tuple[Any, ...]] = []
-        self._pending: list[tuple[int, int, int, Picture]] = []  # frame, cell, step in the cell, picture
+        # frame, cell, step in the cell, picture
+        self._pending: list[tuple[int, int, int, Picture | Planes]] = []
         self._people: list[tuple[int, Detections, int]] = []  # frame, people, number of people with bodies
         self._cell = CellCandidates()
         self._cell_step = 0
@@ -71,15 +103,18 @@ class ChunkRecorder:
         self._embedded = EmbeddedPeople.nobody()
         self._reuse_ns = int(exact(config.observe.body.reuse_s) * NS)
         self._sources: list[NDArray[np.int64]] = []
+        self._to_embed: list[tuple[PlacedPlanes, Boxes, NDArray[np.int64]]] = []  # their detections come last
+        self._converted: tuple[Planes, Picture] | None = None
 
     def add(self, frame: DecodedFrame) -> None:
         """Take the next frame. The models process the pictures when a portion is complete."""
-        if frame.analysed and frame.picture is not None:
+        picture = frame.picture if frame.planes is None else frame.planes
+        if frame.analysed and picture is not None:
             if frame.cell != self._step_cell:
                 self._step_cell, self._cell_step, self._is_cut = frame.cell, 0, False
             self._cell_step += 2 if self._is_cut else 1  # chains join only consecutive numbers
             self._is_cut = False
-            self._pending.append((len(self._frames), frame.cell, self._cell_step, frame.picture))
+            self._pending.append((len(self._frames), frame.cell, self._cell_step, picture))
         differences = frame.differences or (None, None, None)
         self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion, frame.place))
         if frame.differences is not None:
@@ -111,20 +146,51 @@ class ChunkRecorder:
     def _process(self) -> None:
         if not self._pending:
             return
-        pictures = [picture for *_, picture in self._pending]
-        detections = self._models.detector(pictures, alone=self._alone)
-        faces_by_picture = self._models.whole_frame(pictures) if self._models.whole_frame else [None] * len(pictures)
-        for (frame, cell, step, picture), bodies, faces in zip(
-            self._pending, detections, faces_by_picture, strict=True
-        ):
-            if cell != self._cell.number:
-                self._close_cell()
-                self._cell = CellCandidates(cell)
-            people = bodies if faces is None else self._with_bodiless(bodies, faces)
-            self._note(frame, step, picture, people, len(bodies))
+        with self._views() as views:
+            for view in views:
+                if view.cell != self._cell.number:
+                    self._close_cell()
+                    self._cell = CellCandidates(view.cell)
+                self._note(view)
+            self._embed_on_card()
         self._pending.clear()
         self._check_faces()
         self._cell.forget(self._params)
+        self._cell.cut()
+        self._converted = None
+
+    @contextmanager
+    def _views(self) -> Iterator[list[_View]]:
+        """Find the people in the pictures that wait. Planes stay on the card during the block."""
+        pictures = [picture for *_, picture in self._pending]
+        planes = [picture for picture in pictures if isinstance(picture, Planes)]
+        if self._models.card_pixels is None or not planes:
+            yield self._found(pictures, [None] * len(pictures))
+            return
+        with self._models.card_pixels.holding(planes) as placed:
+            places = iter(placed)
+            yield self._found(pictures, [next(places) if isinstance(each, Planes) else None for each in pictures])
+
+    def _found(self, pictures: Sequence[Picture | Planes], placed: Sequence[PlacedPlanes | None]) -> list[_View]:
+        card, whole_frame = self._models.card_pixels, self._models.whole_frame
+        on_card = [place for place in placed if place is not None]
+        others = [picture for picture in pictures if not isinstance(picture, Planes)]
+        bodies_of_others = iter(self._models.detector(others, alone=self._alone) if others else ())
+        bodies_on_card = iter(card.detect(on_card) if card else ())
+        people, num_bodies, crops, worth = [], [], [], []
+        faces = iter(whole_frame([self._rgb(picture) for picture in pictures]) if whole_frame else ())
+        for picture, place in zip(pictures, placed, strict=True):
+            bodies = next(bodies_of_others if place is None else bodies_on_card)
+            people.append(self._with_bodiless(bodies, next(faces)) if whole_frame else bodies)
+            num_bodies.append(len(bodies))
+            height, width = picture.shape[:2]
+            crops.append(crop_boxes(people[-1].boxes, width, height, self._params))
+            worth.append(np.flatnonzero(is_worth_a_crop(people[-1].boxes, people[-1].scores, self._params)))
+        boxes = [c[w].astype(np.int64) for c, w, place in zip(crops, worth, placed, strict=True) if place is not None]
+        measured = iter(card.sharpness(on_card, boxes) if card else ())
+        sharpness = [None if place is None else next(measured) for place in placed]
+        columns = zip(placed, people, num_bodies, crops, worth, sharpness, strict=True)
+        return [_View(*pending, *rest) for pending, rest in zip(self._pending, columns, strict=True)]
 
     def _with_bodiless(self, people: Detections, faces: Faces) -> Detections:
         sure = people[np.round(people.scores, 3) >= np.float32(self._params.min_score)]
@@ -134,61 +200,84 @@ class ChunkRecorder:
         scores = np.round(alone.scores, 3).astype(np.float32)
         return Detections(np.concatenate([people.boxes, boxes[keep]]), np.concatenate([people.scores, scores[keep]]))
 
-    def _note(self, frame: int, step: int, picture: Picture, people: Detections, num_bodies: int) -> None:
+    def _note(self, view: _View) -> None:
         first = self._num_detections
-        self._people.append((frame, people, num_bodies))
-        self._num_detections += len(people)
+        self._people.append((view.frame, view.people, view.num_bodies))
+        self._num_detections += len(view.people)
         if self._embeds_all:
-            self._embed(frame, step, picture, people.boxes, first)
-        self._note_crops(step, picture, people, first)
+            self._embed(view, first)
+        if len(view.worth):
+            self._note_crops(view, first)
 
-    def _embed(self, frame: int, step: int, picture: Picture, boxes: Boxes, first: int) -> None:
+    def _embed(self, view: _View, first: int) -> None:
         assert self._models.embedder is not None
-        time_ns, cell = self._frames[frame][:2]
-        self._embedded = self._embedded.followed_by(cell, step, time_ns, boxes, first, self._reuse_ns)
+        (time_ns, cell), boxes = self._frames[view.frame][:2], view.people.boxes
+        self._embedded = self._embedded.followed_by(cell, view.step, time_ns, boxes, first, self._reuse_ns)
         sources = self._embedded.sources
         self._sources.append(sources)
         is_new = sources == np.arange(first, first + len(boxes))
-        self._embedding.add(sources[is_new], self._models.embedder.crops(picture, boxes[is_new]))
+        if view.placed is not None and self._models.card_pixels and self._models.card_pixels.embeds:
+            self._to_embed.append((view.placed, boxes[is_new], sources[is_new]))
+        else:
+            self._embedding.add(sources[is_new], self._models.embedder.crops(self._rgb(view.picture), boxes[is_new]))
 
-    def _note_crops(self, step: int, picture: Picture, people: Detections, first: int) -> None:
-        """Cut out the people that are worth a crop, and keep the crops in the cell."""
-        height, width = picture.shape[:2]
-        places = crop_boxes(people.boxes, width, height, self._params)
+    def _embed_on_card(self) -> None:
+        if self._to_embed and self._models.card_pixels:
+            placed, boxes, detections = zip(*self._to_embed, strict=True)
+            self._embedding.add_vectors(np.concatenate(detections), self._models.card_pixels.embed(placed, boxes))
+            self._to_embed.clear()
+
+    def _note_crops(self, view: _View, first: int) -> None:
+        """Keep the crops of the people who are worth one in the cell."""
+        people, worth, places = view.people, view.worth, view.crop_boxes
+        height, width = view.picture.shape[:2]
         visible = visibility(people.boxes, places, people.scores, width, height)
-        (worth,) = np.nonzero(is_worth_a_crop(people.boxes, people.scores, self._params))
-        if not len(worth):
-            return
-        crops = [cut_small(picture, tuple(place), self._params.max_px) for place in places[worth].astype(int).tolist()]
-        sharp = np.array([sharpness(crop.picture) for crop in crops])
-        bodies: Sequence[NDArray[np.uint8] | None] = [None] * len(crops)
-        if self._models.embedder is not None and not self._embeds_all:
-            bodies = list(self._models.embedder.crops(picture, people.boxes[worth]))
-
-        whole: Sequence[Crop | None] = [None] * len(crops)
-        if self._keeps_bodies:
-            inside = clip(people.boxes[worth].round(), width, height).astype(int).tolist()
-            whole = [cut_small(picture, box, self._params.max_px) for box in inside]
+        people_and_places = list(zip(people.boxes[worth], places[worth].astype(int).tolist(), strict=True))
+        cuts = [partial(self._cut, view.picture, box, tuple(place)) for box, place in people_and_places]
+        crops: Iterable[CropsOfPerson | Callable[[], CropsOfPerson]] = cuts
+        sharp = view.sharpness
+        if sharp is None:
+            cut = [cut() for cut in cuts]
+            crops, sharp = cut, np.array([sharpness(crop.picture) for crop, *_ in cut])
 
         cell = self._cell
-        cell.crops |= dict(enumerate(zip(crops, bodies, whole, strict=True), start=len(cell.steps)))
-        cell.steps += [step] * len(crops)
+        cell.crops |= dict(enumerate(crops, start=len(cell.steps)))
+        cell.steps += [view.step] * len(worth)
         cell.detections += (worth + first).tolist()
         cell.boxes += list(people.boxes[worth])
-        cell.face_checks += [np.nan] * len(crops)
+        cell.face_checks += [np.nan] * len(worth)
         cell.qualities += rate(people.scores[worth], places[worth], sharp, visible[worth]).tolist()
+
+    def _cut(self, picture: Picture | Planes, box: NDArray[np.float32], place: Sequence[float]) -> CropsOfPerson:
+        """Cut out one person. box: (4,) of the person. place: of the crop for the face search."""
+        picture, embedder, whole = self._rgb(picture), self._models.embedder, None
+        cuts_body = embedder is not None and not self._embeds_all
+        if self._keeps_bodies:
+            (inside,) = clip(box[None].round(), picture.shape[1], picture.shape[0]).astype(int).tolist()
+            whole = cut_small(picture, inside, self._params.max_px)
+        body = embedder.crops(picture, box[None])[0] if embedder and cuts_body else None
+        return cut_small(picture, place, self._params.max_px), body, whole
+
+    def _rgb(self, picture: Picture | Planes) -> Picture:
+        """Return a picture as RGB. The last one that was converted is kept, because several people may be cut out."""
+        if not isinstance(picture, Planes):
+            return picture
+        if self._converted is None or self._converted[0] is not picture:
+            self._converted = picture, picture.to_rgb()
+        return self._converted[1]
 
     def _check_faces(self) -> None:
         if self._models.face_check:
             while len(open_checks := self._cell.open_checks(self._params)):
-                crops = [self._cell.crops[index][0].picture for index in open_checks]
+                cut = {index: self._cell.crops_of(index)[0].picture for index in sorted(open_checks)}
+                crops = [cut[index] for index in open_checks]
                 for index, faces in zip(open_checks, self._models.face_check(crops), strict=True):
                     self._cell.face_checks[index] = max(faces.scores.tolist(), default=0.0)
 
     def _close_cell(self) -> None:
         self._check_faces()
         for index in self._cell.chosen(self._params):
-            crop, body, whole = self._cell.crops[index]
+            crop, body, whole = self._cell.crops_of(index)
             detection = self._cell.detections[index]
             shown = (None,) * 4 if whole is None else self._encoded(whole)
             self._candidates.append((detection, *self._encoded(crop), *shown))

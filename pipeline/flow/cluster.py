@@ -31,7 +31,7 @@ from ray.data._internal.execution.operators import map_operator
 
 from pipeline import malloc
 from pipeline.config import Config, cluster_address
-from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import FULL, LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.flow.machine import Machine, this_machine
 from pipeline.flow.pool_resources import in_words, resources_of
 from pipeline.flow.stage import PoolOfStages
@@ -186,7 +186,7 @@ def _plain(error: BaseException) -> Exception | None:
     for cause in causes:
         if isinstance(cause, UserError | MachineError | LeaseError | PassingError):
             return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
-        if isinstance(cause, OSError) and (fault := shortage(cause)):
+        if fault := lack_of(cause):
             return fault
     if any(isinstance(cause, MemoryError) for cause in causes):
         return MachineError(f"a worker does not get the memory that it needs; {FEWER}")

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.flow.tasks import Tasks
 from pipeline.video.copies import CopyJob, CopyPlan, finish_copy, make_piece, plan_copy
 
@@ -123,7 +123,7 @@ class _Copying:
 
 def _failure(job: CopyJob, error: Exception) -> CopyFailed:
     """Return the failure of a copy. An error that nobody foresaw ends this copy and no other."""
-    if isinstance(error, OSError) and (fault := shortage(error)):
+    if fault := lack_of(error):
         raise fault from error
     if isinstance(error, DataError | PassingError):
         return CopyFailed(job, str(error), may_pass=isinstance(error, PassingError))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pipeline.errors import LeaseError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.flow import journal
 from pipeline.flow.nodes import Attempt, Nodes
 from pipeline.storage.ledger import LOADING, Ledger
@@ -71,7 +71,7 @@ def end_loading(ledger: Ledger, run_id: str, pool: str, nodes: Nodes, number: in
 def _plain(error: Exception, pool: str) -> Exception:
     if isinstance(error, MachineError | PassingError):
         return error
-    if isinstance(error, OSError) and (lack := shortage(error)):
+    if lack := lack_of(error):
         return lack
     return MachineError(
         f"the models of the pool {pool} cannot be loaded: {type(error).__name__}: {_first_line(error)}\n{REMEDY}"

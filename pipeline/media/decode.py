@@ -15,10 +15,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from cv2.typing import MatLike
 
-from pipeline.arrays import Picture
+from pipeline.arrays import Picture, Planes
 from pipeline.cores.plan import Grid, exact
 from pipeline.media.camera import camera_motion
 from pipeline.media.container import Opener
+from pipeline.media.frame_planes import FramePlanes
 from pipeline.media.pictures import read_picture
 from pipeline.media.place import sketch
 from pipeline.media.probe import Probe
@@ -35,13 +36,14 @@ class DecodedFrame:
     time_ns: from the first displayed frame, rounded down so that it lies in `cell`.
     cell: index of the cell that owns the frame.
     analysed: the models see this frame.
-    picture: (H, W, 3) RGB as displayed. None unless analysed.
+    picture: (H, W, 3) RGB as displayed. None unless analysed, and where there are `planes`.
     differences: PySceneDetect's sums of absolute differences of hue, saturation and lightness to the next frame of
         the video, over `SpanDecoder.thumbnail_pixels` pixels. None for the last frame of the video.
     motion: of the camera from the last analysed frame to the next frame. In complex px x + iy as displayed, it is
         the real and imaginary parts of a and b in z -> a * z + b. None if it was not asked for, if the next frame is
         not analysed, if the camera stands still or if its motion cannot be measured.
     place: media.place.sketch of an analysed frame of a video, else None.
+    planes: those of the picture of an analysed frame, if the decoder keeps them.
     """
 
     time_ns: int
@@ -51,6 +53,7 @@ class DecodedFrame:
     differences: tuple[int, int, int] | None
     motion: tuple[float, float, float, float] | None = None
     place: bytes | None = None
+    planes: Planes | None = None
 
 
 class SpanDecoder:
@@ -61,6 +64,7 @@ class SpanDecoder:
     end_cell: OPEN_END (-1) means the end of the video.
     fps: analysed frames a second; 0: all.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
+    keep_planes: pictures stay planes where `frame_planes` lets them.
     warning: after the iteration the notes of the span as JSON (`warnings.notes_to_json`), None if there are none.
     """
 
@@ -77,6 +81,7 @@ class SpanDecoder:
         threads: int,
         camera_motion: bool = False,
         careful: bool = False,
+        keep_planes: bool = False,
     ) -> None:
         self._open_source, self._probe, self._first_cell = open_source, probe, first_cell
         cell_s = exact(cell_seconds)
@@ -88,6 +93,7 @@ class SpanDecoder:
         self._thumbnails = Thumbnails(probe, thumbnail_px)
         turned = probe.rotation % 180 != 0
         self._picture_screen = Screen(probe, (probe.height, probe.width) if turned else (probe.width, probe.height))
+        self._planes = FramePlanes(probe, self._picture_screen) if keep_planes and probe.kind == "video" else None
 
     @property
     def thumbnail_pixels(self) -> int:
@@ -121,9 +127,10 @@ class SpanDecoder:
             if (resized := self._picture_screen.other_size(frame)) is not None:
                 self._shown.note(cell, resized)
             analysed_plane = planes[2] if analysed else analysed_plane
-            picture = self._picture(frame) if analysed else None
+            kept = self._planes(frame) if analysed and self._planes else None
+            picture = self._picture(frame) if analysed and kept is None else None
             place = sketch(self._as_displayed(planes)) if analysed else None
-            last_frame = DecodedFrame(self._grid.ns_of(ticks), cell, analysed, picture, None, place=place)
+            last_frame = DecodedFrame(self._grid.ns_of(ticks), cell, analysed, picture, None, place=place, planes=kept)
         if last_frame is not None:
             yield last_frame
 

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from pipeline.errors import CardError
+from pipeline.errors import CardError, lack_of
 from pipeline.models.executor import Executor, Lane, Write
 
-Forward = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+Forward = Callable[..., Tensor | tuple[Tensor, ...]]
 
 MOST_SHAPES = 4
 """Shapes that keep their memory and graph. The one that was not used for the longest time goes first."""
@@ -42,6 +42,21 @@ def run_by(executor: Executor | None) -> Iterator[None]:
         yield
     finally:
         _executor.reset(before)
+
+
+@contextmanager
+def on_card() -> Iterator[None]:
+    """Let the caller alone use the card in the block. Raises MachineError if its memory is full, and CardError after a
+    failure that it does not survive."""
+    try:
+        with card_turn:
+            yield
+    except RuntimeError as error:
+        if lack := lack_of(error):
+            raise lack from error
+        if "CUDA error" in str(error):
+            raise CardError(str(error).splitlines()[0]) from error
+        raise
 
 
 def is_shared() -> bool:
@@ -68,6 +83,7 @@ class Batches:
     """Runs `forward` on batches of fixed shapes.
 
     forward: maps a batch on `device` to one or several tensors, a row for each sample. It must not wait for the card.
+        It may take numbers besides, which shape its kernels.
     keep: returns the tensors besides weights and inputs that the last forward pass read, for example anchors. A graph
         reads them where they were, so they must stay.
     graphs: whether to capture graphs on a card. Without them the bits are the same, and small networks are slower.
@@ -92,15 +108,18 @@ class Batches:
         self._executor = _executor.get()
         self.graphs = graphs
 
-    def run(self, shape: Sequence[int], dtype: DTypeLike, write: Write, count: int) -> list[NDArray[Any]]:
+    def run(
+        self, shape: Sequence[int], dtype: DTypeLike, write: Write, count: int, *numbers: int
+    ) -> list[NDArray[Any]]:
         """Run up to a batch of samples. Return `count` rows of each output, floats as float32.
 
         shape: of a batch.
         write: writes samples into the given rows of a batch, which hold older ones. An executor may call it several
             times, for rows of several batches.
         count: number of samples, at most shape[0].
+        numbers: what `forward` takes besides the batch.
         """
-        batch, lane = self._of_shape(shape, dtype)
+        batch, lane = self._of_shape(shape, dtype, numbers)
         if self._executor is not None:
             return self._executor.run(lane, write, count)
         write(batch.memory[:count], 0)
@@ -111,22 +130,23 @@ class Batches:
         """Return the number of shapes that run as graphs."""
         return sum(batch.has_graph for batch, _ in self._shapes.values())
 
-    def _of_shape(self, shape: Sequence[int], dtype: DTypeLike) -> "tuple[_Batch, Lane]":
-        key = (*shape, np.dtype(dtype))
+    def _of_shape(self, shape: Sequence[int], dtype: DTypeLike, numbers: tuple[int, ...]) -> "tuple[_Batch, Lane]":
+        key = (*shape, np.dtype(dtype), numbers)
         with self._shapes_lock:
             both = self._shapes.pop(key, None)
             if both is None:
                 batch = _Batch(shape, dtype, self._device)
-                both = batch, Lane(shape[0], batch.new_memory, partial(self._run, batch))
+                both = batch, Lane(shape[0], batch.new_memory, partial(self._run, batch, numbers))
             self._shapes[key] = both
             if len(self._shapes) > MOST_SHAPES:
                 self._shapes.popitem(last=False)
         return both
 
-    def _run(self, batch: "_Batch", memory: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    def _run(self, batch: "_Batch", numbers: tuple[int, ...], memory: NDArray[Any], count: int) -> list[NDArray[Any]]:
         memory[count:] = self._padding
+        forward = (lambda samples: self._forward(samples, *numbers)) if numbers else self._forward
         with torch.inference_mode():
-            return batch.run(self._forward, self._keep, memory, count, graphs=self.graphs)
+            return batch.run(forward, self._keep, memory, count, graphs=self.graphs)
 
 
 class _Batch:
@@ -154,7 +174,7 @@ class _Batch:
 
     def new_memory(self) -> NDArray[Any]:
         """Return memory of the host for a batch."""
-        tensor = (_staged if self._is_on_card else torch.empty)(self._shape, dtype=self._kind)
+        tensor = host_memory(self._shape, self._kind, self._device)
         memory = tensor.numpy()
         self._tensors[memory.ctypes.data] = tensor
         return memory
@@ -166,13 +186,8 @@ class _Batch:
         staged = self._tensors[memory.ctypes.data]
         if not self._is_on_card:
             return [output[:count].numpy() for output in _plain(forward(staged))]
-        try:
-            with card_turn:
-                return self._run_on_card(forward, keep, staged, count, graphs=graphs)
-        except RuntimeError as error:
-            if "CUDA error" in str(error):
-                raise CardError(str(error).splitlines()[0]) from error
-            raise
+        with on_card():
+            return self._run_on_card(forward, keep, staged, count, graphs=graphs)
 
     def _run_on_card(
         self, forward: Forward, keep: Callable[[], Any] | None, staged: Tensor, count: int, *, graphs: bool
@@ -188,7 +203,7 @@ class _Batch:
         else:
             self._num_eager += 1
             outputs = _plain(forward(self._inputs))
-        self._down = self._down or [_staged(each.shape, each.dtype) for each in outputs]
+        self._down = self._down or [host_memory(each.shape, each.dtype, self._device) for each in outputs]
         for host, output in zip(self._down, outputs, strict=True):
             host.copy_(output, non_blocking=True)
         torch.cuda.current_stream().synchronize()
@@ -214,9 +229,9 @@ def is_card(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _staged(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return pinned memory, which a card reads and writes without a further copy."""
-    return torch.empty(shape, dtype=dtype, pin_memory=True)
+def host_memory(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory of the host. A card reads and writes it without a further copy, because it is pinned."""
+    return torch.empty(shape, dtype=dtype, pin_memory=is_card(device))
 
 
 def _plain(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -43,8 +43,8 @@ class BodyEmbedder:
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         if half:
             halve(self._network, "fc")
-        self._run = Runner(self._forward, batch=batch, device=device, half=False)
-        self._run_alone = Runner(self._forward, batch=1, device=device, half=False)
+        self._run = Runner(self.vectors, batch=batch, device=device, half=False)
+        self._run_alone = Runner(self.vectors, batch=1, device=device, half=False)
 
     def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
         """Cut (N, 4) `boxes` out of `picture` and squash them to the network's input: (N, 256, 128, 3) uint8 RGB."""
@@ -55,10 +55,10 @@ class BodyEmbedder:
         if not len(crops):
             return np.zeros((0, DIMENSIONS), np.float32)
         (vectors,) = (self._run_alone if alone else self._run)(crops)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+        return unit_vectors(vectors)
 
-    def _forward(self, crops: torch.Tensor) -> torch.Tensor:
+    def vectors(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return (N, D) vectors of (N, 256, 128, 3) uint8 RGB crops on the device."""
         samples = crops.permute(0, 3, 1, 2).to(torch.float32)
         return self._network(samples.div_(255.0).sub_(self._mean).div_(self._std))
 
@@ -69,11 +69,22 @@ def cut_bodies(picture: Picture, boxes: Boxes, height: int, width: int) -> NDArr
     Boxes are cut to whole pixels, as BoxMOT's ReID does. A box outside the picture gives black.
     """
     crops = np.zeros((len(boxes), height, width, 3), np.uint8)
-    corners = boxes.round().astype(np.int64).clip(0, [picture.shape[1], picture.shape[0]] * 2)
+    corners = whole_pixels(boxes, picture.shape[1], picture.shape[0])
     for crop, (left, top, right, bottom) in zip(crops, corners, strict=True):
         if right > left and bottom > top:
             cv2.resize(picture[top:bottom, left:right], (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
     return crops
+
+
+def whole_pixels(boxes: Boxes, width: int, height: int) -> NDArray[np.int64]:
+    """Return (N, 4) boxes in whole pixels inside a picture."""
+    return boxes.round().astype(np.int64).clip(0, [width, height] * 2)
+
+
+def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, D) vectors with length one. A zero vector stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def load_osnet(path: Path) -> tuple[torch.nn.Module, str]:

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.interfaces import (
     AttributeEstimator,
     BodyEmbedder,
+    CardPixels,
     FaceDetector,
     FaceEmbedder,
     FaceRestorer,
@@ -174,6 +175,24 @@ class Loader:
         """Load the embedder of bodies, or return None if there is none."""
         chosen = self._config.observe.body
         return None if chosen.weights is None else self._load(chosen.weights, batch=fixed(chosen.batch))
+
+    def card_pixels(
+        self, detector: PersonDetector, embedder: BodyEmbedder | None, num_spans: int, span_bytes: int
+    ) -> CardPixels | None:
+        """Let these models read pictures that decoders leave as planes. Return None where all pictures become RGB.
+
+        span_bytes: memory of the device for the pictures of a span.
+        """
+        if self._config.compute.pixels != "planes":
+            return None
+        from pipeline.models import body_embedder, card_pixels, person_detector, plane_memory
+
+        if not isinstance(detector, person_detector.PersonDetector):
+            return None  # a detector of another package takes RGB
+        ours = embedder if isinstance(embedder, body_embedder.BodyEmbedder) else None
+        memory = plane_memory.PlaneMemory(num_spans, span_bytes, torch.device(self._device))
+        with run_by(self.executor):
+            return card_pixels.CardPixels(memory, detector, ours)
 
     def face_check(self) -> FaceDetector | None:
         """Load the detector for the quick face check of a crop, or return None if the check is off."""

@@ -71,7 +71,7 @@ class PersonDetector:
         self._network, names = _load(path)
         self._target, self._num_classes = _class_named(target, names, path), len(names)
         self._ends_without_nms = bool(getattr(self._network, "end2end", False))
-        self.batches = Batches(self._forward, device=device, keep=self._anchors, padding=GREY)
+        self.batches = Batches(self.candidates, device=device, keep=self.anchors, padding=GREY)
         in_picture_layout(self._network, self._device)
         if half:
             self._network.half()
@@ -106,7 +106,7 @@ class PersonDetector:
 
     def _find(self, pictures: Sequence[Picture], batch: int) -> list[Detections]:
         height, width = pictures[0].shape[:2]
-        fit = Fit.of(width, height, self._image_size)
+        fit = self.fit(width, height)
 
         def write(samples: NDArray[np.uint8], first: int) -> None:
             for sample, picture in zip(samples, pictures[first : first + len(samples)], strict=True):
@@ -114,9 +114,13 @@ class PersonDetector:
 
         shape = (batch, fit.out_height, fit.out_width, 3)
         (candidates,) = self.batches.run(shape, np.uint8, write, len(pictures))
-        return [self._detections(self._suppressed(each), fit) for each in candidates]
+        return [self.detections(each, fit) for each in candidates]
 
-    def _forward(self, samples: Tensor) -> Tensor:
+    def fit(self, width: int, height: int) -> "Fit":
+        """Return the layout of pictures of one size in the network's input."""
+        return Fit.of(width, height, self._image_size)
+
+    def candidates(self, samples: Tensor) -> Tensor:
         """Return the candidates of (B, H, W, 3) uint8 samples: all of them, so that the shape is fixed and one copy
         brings them to the host. (B, N, 6) x1, y1, x2, y2, score, class of networks without NMS, and (B, 5, N) x, y,
         width, height, score of others."""
@@ -133,12 +137,14 @@ class PersonDetector:
             candidates, least, self._nms_iou, self._max_per_frame, offset=CLASS_OFFSET * np.float32(self._target)
         )
 
-    def _anchors(self) -> Any:
+    def anchors(self) -> Any:
         """Return the tensors that Ultralytics' head makes anew for each shape of its input."""
         head = self._network.model[-1]
         return head.anchors, head.strides
 
-    def _detections(self, rows: NDArray[np.float32], fit: "Fit") -> Detections:
+    def detections(self, candidates: NDArray[np.float32], fit: "Fit") -> Detections:
+        """Return the people among one sample's row of `candidates`."""
+        rows = self._suppressed(candidates)
         boxes = np.round(geometry.clip(fit.back(rows[:, :4]), fit.width, fit.height), 1).astype(np.float32)
         scores = np.round(rows[:, 4], 3).astype(np.float32)
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & (scores >= np.float32(self._min_score))
@@ -181,14 +187,20 @@ def suppress(
 
 
 class Fit:
-    """The layout of pictures of one size in the network's input: scaled, and centred between grey borders."""
+    """The layout of pictures of one size in the network's input: scaled, and centred between grey borders.
+
+    inner, outer: (width, height) in px of the scaled picture and of the input.
+    corner: left and upper border of the scaled picture, px.
+    """
 
     def __init__(self, width: int, height: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
         self.width, self.height = width, height
+        self.inner, self.outer = inner, outer
         self._inner_width, self._inner_height = inner
         self.out_width, self.out_height = outer
         self._left = (self.out_width - self._inner_width) // 2
         self._top = (self.out_height - self._inner_height) // 2
+        self.corner = self._left, self._top
 
     @classmethod
     def of(cls, width: int, height: int, image_size: int) -> "Fit":

@@ -320,6 +320,11 @@ FROM_RAY_DATA = "\nFailed to apply UDF transform after 1/1 attempts"
             MachineError,
             "Too many open files; raise the limit (`ulimit",
         ),
+        (
+            task_error(RuntimeError("CUDA error: out of memory")),
+            MachineError,
+            "the graphics card has too little memory (CUDA error: out of memory); end other processes",
+        ),
         (task_error(MemoryError()), MachineError, "a worker does not get the memory that it needs; close other"),
         (ray.exceptions.GetTimeoutError("x"), MachineError, "the workers have not loaded their models within 600 s"),
         (ray.exceptions.OutOfDiskError(), MachineError, "Ray's object store is full"),

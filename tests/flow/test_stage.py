@@ -108,6 +108,7 @@ def test_a_bug_stays_on_its_row_with_its_traceback(make: Callable[..., Worker]) 
         (CardError("an illegal access"), CardError),
         (MemoryError(), MemoryError),
         (OSError(errno.ENOSPC, "no space"), MachineError),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), MachineError),
     ],
 )
 def test_what_concerns_all_videos_ends_the_run(
@@ -242,6 +243,18 @@ def test_models_that_do_not_load_are_two_lines_with_a_remedy(make: Callable[...,
     first, second = str(ended.value).splitlines()
     assert first == "the models of the pool pool cannot be loaded: RuntimeError: unexpected end of file"
     assert "run the same command again" in second
+
+
+def test_a_card_that_has_no_room_for_the_models_is_named(make: Callable[..., Worker]) -> None:
+    def build() -> Any:
+        raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 1.2 GiB.\nmore")
+
+    with pytest.raises(MachineError) as ended:
+        list(make(Stage(name="s", build=build, needs=A, adds=B))(chunk(a=1)))
+    words = (
+        "the graphics card has too little memory (CUDA out of memory. Tried to allocate 1.2 GiB); end other processes"
+    )
+    assert str(ended.value).startswith(words)
 
 
 def test_a_worker_that_dies_of_loading_again_and_again_says_so(make: Callable[..., Worker]) -> None:

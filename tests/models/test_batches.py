@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import CardError
+from pipeline.errors import CardError, MachineError
 from pipeline.models import batches
 from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches, InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
@@ -51,7 +51,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append("wait")
 
     monkeypatch.setattr(batches, "is_card", lambda device: True)
-    monkeypatch.setattr(batches, "_staged", lambda shape, dtype: torch.empty(tuple(shape), dtype=dtype))
+    monkeypatch.setattr(batches, "host_memory", lambda shape, dtype, device: torch.empty(tuple(shape), dtype=dtype))
     monkeypatch.setattr(batches.torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(batches.torch.cuda, "graph", graph)
     monkeypatch.setattr(batches.torch.cuda, "current_stream", Stream)
@@ -144,6 +144,39 @@ def test_a_card_that_takes_no_more_work_is_named(card: list[str]) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
 
     with pytest.raises(CardError, match=r"CUDA error: an illegal memory access was encountered$"):
+        run(Batches(fail, device="cpu"), np.ones((1, 3), np.uint8))
+
+
+CARD_IS_FULL = (
+    "CUDA out of memory. Tried to allocate 20.00 MiB. "
+    "GPU 0 has a total capacity of 79.11 GiB of which 9.12 MiB is free. "
+    "Process 7 has 70.00 GiB memory in use. If reserved memory is large, try setting PYTORCH_CUDA_ALLOC_CONF"
+)
+
+
+def test_a_card_that_is_full_is_no_bug_and_the_remedy_is_said(card: list[str]) -> None:
+    def fail(inputs: Tensor) -> Tensor:
+        raise torch.cuda.OutOfMemoryError(CARD_IS_FULL)
+
+    with pytest.raises(MachineError) as raised:
+        run(Batches(fail, device="cpu"), np.ones((1, 3), np.uint8))
+    words = str(raised.value)
+    assert words.startswith(
+        "the graphics card has too little memory (CUDA out of memory. Tried to allocate 20.00 MiB. "
+        "GPU 0 has a total capacity of 79.11 GiB of which 9.12 MiB is free); end other processes"
+    )
+    assert "run.observe.spans" in words
+    assert "observe.detector.batch" in words
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory\nmore", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"]
+)
+def test_other_words_for_a_full_card_are_understood(card: list[str], text: str) -> None:
+    def fail(inputs: Tensor) -> Tensor:
+        raise RuntimeError(text)
+
+    with pytest.raises(MachineError, match="the graphics card has too little memory"):
         run(Batches(fail, device="cpu"), np.ones((1, 3), np.uint8))
 
 

@@ -64,6 +64,11 @@ def test_a_file_where_a_folder_is_needed_is_named(below: str, tmp_path: Path) ->
             "OSError(28, 'x', '/tmp/a')",
             "/tmp/a: No space left on device; free some, and run the same command again: what is finished is kept",
         ),
+        (
+            'RuntimeError("[enforce fail] DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 9 B.")',
+            "there is too little memory ([enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 9 B); close other programs, and run the same command again: what is finished is kept",
+        ),
         ("MemoryError()", "there is not enough memory; close other programs, and run the same command again"),
     ],
 )
