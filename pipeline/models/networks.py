@@ -158,6 +158,8 @@ class _Pointwise(nn.Module):
         self._stride, self._groups = layer.stride, layer.groups
 
     def forward(self, samples: Tensor) -> Tensor:
+        if samples.dtype is torch.float16:  # oneDNN has it for few CPUs
+            return nn.functional.conv2d(samples, self.weight, self.bias, self._stride, groups=self._groups)
         return torch.mkldnn_convolution(samples, self.weight, self.bias, (0, 0), self._stride, (1, 1), self._groups)
 
 

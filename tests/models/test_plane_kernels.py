@@ -2,6 +2,7 @@
 place of a batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ from av.video.frame import VideoFrame
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.arrays import Picture, Planes
 from pipeline.media.canvas import planes_of
@@ -152,6 +155,35 @@ def test_the_detail_of_a_large_part_is_near_that_of_its_crop() -> None:
     expected = np.array([sharpness(crop_of(picture.to_rgb(), box)) for box in boxes])
     ratios = variances(picture, boxes) / expected
     assert ((ratios > 0.7) & (ratios < 1.45)).all(), ratios
+
+
+class Devices(TorchDispatchMode):
+    """Notes on which devices tensors come out. found: their kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for each in output if isinstance(output, list | tuple) else (output,):
+            if isinstance(each, Tensor):
+                self.found.add(each.device.type)
+        return output
+
+
+def test_nothing_leaves_the_card_and_nothing_waits_for_it() -> None:
+    """The card is imagined: no values exist, so an operation that needs one on the host raises. A graph needs this."""
+    with FakeTensorMode(), torch.inference_mode():
+        memory = torch.empty(1 << 20, dtype=torch.uint8, device="cuda")
+        factors = torch.empty(6, 6, dtype=torch.int32, device="cuda")
+        rows = torch.empty(100, 8, dtype=torch.int64, device="cuda")
+        with Devices() as devices:
+            bodies = cut(memory, factors, rows, 256, 128)
+            inputs = letterbox(memory, factors, rows, (640, 360), (640, 384), (0, 12), 114)
+            sums = detail_sums(memory, factors, rows)
+    assert devices.found == {"cuda"}
+    assert [each.shape for each in (bodies, inputs, sums)] == [(100, 256, 128, 3), (100, 384, 640, 3), (100, 3)]
 
 
 def crop_of(picture: Picture, box: Sequence[int]) -> Picture:
