@@ -52,13 +52,22 @@ class Steady:
         place = np.searchsorted(self.frames, frames, side="right") - 1
         return _moved(boxes, self.turns[place], self.shifts[place])
 
+    def shown(self, frames: NDArray[np.int64] | int, boxes: NDArray[np.floating]) -> Boxes:
+        """Move the centres of (N, 4) boxes from the first frame to their `frames`, the reverse of `boxes`."""
+        place = np.searchsorted(self.frames, frames, side="right") - 1
+        back = np.conj(self.turns[place])
+        return _moved(boxes, back, -back * self.shifts[place])
+
     def at_end(self, boxes: Boxes) -> Boxes:
         """Move (N, 4) boxes from the first frame to the last one. A following file begins there."""
-        back = np.conj(self.turns[-1])
-        return _moved(boxes, back, -back * self.shifts[-1])
+        return self.shown(int(self.frames[-1]), boxes)
 
 
-def _moved(boxes: Boxes, turns: NDArray[np.complex128] | complex, shifts: NDArray[np.complex128] | complex) -> Boxes:
+def _moved(
+    boxes: NDArray[np.floating],
+    turns: NDArray[np.complex128] | complex,
+    shifts: NDArray[np.complex128] | complex,
+) -> Boxes:
     centres = (boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2
     moved = turns * (centres[:, 0] + 1j * centres[:, 1]) + shifts
     step = np.stack([moved.real, moved.imag], axis=1) - centres

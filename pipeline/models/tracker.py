@@ -95,6 +95,18 @@ class Tracker:
         """Return whether `update` needs an embedding with every box."""
         return self._tracker.requirements.embeddings
 
+    @property
+    def tentative(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (track_ids, detection_indices) as `update` does, of the tracks that the last update did not yet show
+        because they must first prove themselves. Only OccluBoost has them."""
+        waiting = [
+            (track.id, track.det_ind)
+            for track in (self._tracker.trackers if self._name == "occluboost" else ())
+            if not track.is_activated and track.time_since_update < 1
+        ]
+        ids, indices = np.array(waiting, np.int64).reshape(-1, 2).T
+        return ids, indices
+
     def update(
         self,
         time_s: float,

@@ -51,6 +51,7 @@ class Part:
     step_s: usual time between analysed frames, in seconds.
     first_frames: (C + 1,) int64. Chunk c holds the frames [first_frames[c], first_frames[c + 1]).
     pieces: the frames to track, each piece with a new tracker.
+    size: width and height of the picture in px.
     """
 
     job: VideoChunks
@@ -58,6 +59,7 @@ class Part:
     step_s: float
     first_frames: NDArray[np.int64]
     pieces: tuple[PartOfShot, ...]
+    size: tuple[int, int]
 
 
 RunParts = Callable[[Sequence[Part]], Iterable[TrackingResult]]
@@ -76,6 +78,7 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
     step_s = float(np.median(np.diff(times_ns))) / 1e9 if len(frames) > 1 else 1 / NOMINAL_FPS
     updates = memory_updates(track.memory_s, step_s)
     memory = TRACKERS[track.tracker].memory(resolve(track.tracker, track.min_score, updates, track.options))
+    size = timeline.width, timeline.height
     parts: list[Part] = []
     waiting: list[PartOfShot] = []
     work_ms = 0.0
@@ -98,10 +101,10 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
             work_ms += MS_PER_FRAME * (segment.end - segment.start)
             work_ms += MS_PER_DETECTION * int(num_detections[segment.start : segment.end].sum())
             if work_ms >= MS_PER_PART:
-                parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting)))
+                parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting), size))
                 waiting, work_ms = [], 0.0
     if waiting:
-        parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting)))
+        parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting), size))
     return parts
 
 

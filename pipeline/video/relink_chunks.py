@@ -1,6 +1,6 @@
 """Link a published video again from its kept chunks, with the published tracks or with new ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
+from pipeline.boxes import pairwise_iou
 from pipeline.columns import boxes as boxes_of
 from pipeline.columns import flags, integers, items_of, reals
 from pipeline.cores.fill import Knots
@@ -56,11 +57,13 @@ def read_tracked(chunks: VideoChunks, timeline: Timeline) -> TrackingResult:
         first, end = timeline.first_frames[chunk : chunk + 2]
         in_chunk = np.flatnonzero((knots.frames >= first) & (knots.frames < end))
         detections = items_of(chunks.ledger.observed(video_id, span, rows.DETECTIONS.names), "detections")
-        keys = list(_keys(integers(detections, "frame") + first, boxes_of(detections), reals(detections, "score")))
-        # `suppress` keeps the first of equal detections.
-        place_by_key = {key: place for place, key in reversed([*enumerate(keys)])}
+        boxes = boxes_of(detections)
+        by_key: dict[tuple[int, int], list[int]] = {}
+        for place, key in enumerate(_keys(integers(detections, "frame") + first, reals(detections, "score"))):
+            by_key.setdefault(key, []).append(place)
         numbers = [
-            place_by_key[key] for key in _keys(knots.frames[in_chunk], knots.boxes[in_chunk], knots.scores[in_chunk])
+            _nearest(boxes, by_key[key], knots.boxes[row])
+            for row, key in zip(in_chunk, _keys(knots.frames[in_chunk], knots.scores[in_chunk]), strict=True)
         ]
         places[0, in_chunk], places[1, in_chunk] = chunk, numbers
     shots = integers(tables.read_one(store, "tracklets", video_id, ["shot"]), "shot") - 1
@@ -99,7 +102,14 @@ def _read_bodies(store: Store, video_id: str, count: int) -> NDArray[np.float32]
     return bodies
 
 
-def _keys(frames: NDArray[np.int64], boxes: NDArray[np.float32], scores: NDArray[Any]) -> Iterator[tuple[int, ...]]:
-    """Yield a key for each of N detections: frame, box in steps of 0.1 px, score in steps of 0.001."""
-    tenths, thousandths = np.rint(boxes.astype(np.float64) * 10), np.rint(scores.astype(np.float64) * 1000)
-    yield from map(tuple, np.column_stack([frames, tenths, thousandths]).astype(np.int64).tolist())
+def _keys(frames: NDArray[np.int64], scores: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield a key for each of N detections: frame, and score in steps of 0.001."""
+    thousandths = np.rint(scores.astype(np.float64) * 1000).astype(np.int64)
+    yield from zip(frames.tolist(), thousandths.tolist(), strict=True)
+
+
+def _nearest(boxes: NDArray[np.float32], places: Sequence[int], smoothed: NDArray[np.float32]) -> int:
+    """Return the place among `places` whose box overlaps a smoothed one most. `suppress` keeps the first of equals."""
+    if len(places) == 1:
+        return places[0]
+    return places[int(np.argmax(pairwise_iou(smoothed[None], boxes[places])[0]))]

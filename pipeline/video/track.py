@@ -17,9 +17,10 @@ from pipeline.cores.likeness import Likeness
 from pipeline.cores.purity import AppearanceLog
 from pipeline.cores.suppress import suppress
 from pipeline.models.tracker import Tracker
-from pipeline.video.blocks import BlockWriter, TrackingResult
+from pipeline.video.blocks import BOX, BlockWriter, TrackingResult
 from pipeline.video.job import VideoChunks
 from pipeline.video.parts import Part, PartOfShot
+from pipeline.video.smoothing import SmoothingWriter
 from pipeline.video.timeline import NOMINAL_FPS
 
 TRACKS_PER_PART = 1 << 32
@@ -37,7 +38,8 @@ def track_part(part: Part) -> TrackingResult:
     blocks = BlockWriter(partial(job.ledger.put_tracked, job.video_id, part.number))
     tracks = _Tracks(part.number * TRACKS_PER_PART, job.priors["body"] if job.config.track.split else None)
     for piece in part.pieces:
-        _track_piece(piece, _tracker(job.config, part.step_s, piece), chunks, blocks, tracks)
+        writer = SmoothingWriter(blocks, piece.steady, part.size)
+        _track_piece(piece, _tracker(job.config, part.step_s, piece), chunks, writer, tracks)
     return tracks.tracked(blocks)
 
 
@@ -55,7 +57,7 @@ def _tracker(config: Config, step_s: float, piece: PartOfShot | None = None) -> 
 
 
 def _track_piece(
-    piece: PartOfShot, tracker: Tracker, chunks: "_ChunkReader", blocks: BlockWriter, tracks: "_Tracks"
+    piece: PartOfShot, tracker: Tracker, chunks: "_ChunkReader", writer: SmoothingWriter, tracks: "_Tracks"
 ) -> None:
     duplicate_iou = chunks.job.config.track.duplicate_iou
     tracks.begin(piece.shot, piece.min_frames)
@@ -64,19 +66,19 @@ def _track_piece(
         keep = suppress(detections, duplicate_iou)
         embeddings = vectors[keep] if vectors is not None else None
         boxes = piece.steady.boxes(frame, detections.boxes[keep])
-        ids, kept = tracker.update(time_ns / 1e9, boxes, detections.scores[keep], embeddings)
+        sure, tentative = tracker.update(time_ns / 1e9, boxes, detections.scores[keep], embeddings), tracker.tentative
+        ids, kept = (np.concatenate(pair) for pair in zip(sure, tentative, strict=True))
         at = keep[kept]
-        track_numbers = tracks.see(ids, frame, time_ns, update, vectors[at] if vectors is not None else None)
-        blocks.add(
-            track=track_numbers,
-            frame=frame,
-            box=detections.boxes[at],
-            score=detections.scores[at],
-            chunk=chunk,
-            detection=numbers[at],
+        box_rows = np.zeros(len(at), BOX)
+        box_rows["track"] = tracks.see(
+            ids, len(sure[0]), frame, time_ns, update, vectors[at] if vectors is not None else None
         )
+        box_rows["box"], box_rows["score"] = detections.boxes[at], detections.scores[at]
+        box_rows["frame"], box_rows["chunk"], box_rows["detection"] = frame, chunk, numbers[at]
+        writer.add(time_ns, box_rows)
         if update % tracker.memory == 0:
             tracks.finish(before=update - tracker.memory)
+    writer.finish()
     tracks.finish()
 
 
@@ -87,23 +89,24 @@ class _Track:
     first_frame: index in the video.
     last_frame: index in the video, -1 before the first box.
     last_update: update of the tracker at the last box, -1 before the first box.
-    num_frames: number of boxes.
+    num_sure: number of boxes of which the tracker was sure.
     appearances: of the person, from the body embeddings.
     """
 
     first_frame: int
     last_frame: int = -1
     last_update: int = -1
-    num_frames: int = 0
+    num_sure: int = 0
     appearances: AppearanceLog = field(default_factory=AppearanceLog)
 
-    def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None) -> None:
+    def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None, *, is_sure: bool) -> None:
         """Take one box.
 
         vector: (D,) unit embedding, zero if the box has none.
+        is_sure: whether the tracker had confirmed the track by then.
         """
         self.last_frame, self.last_update = frame, update
-        self.num_frames += 1
+        self.num_sure += is_sure
         if vector is not None and vector.any():
             self.appearances.add(frame, time_ns, vector)
 
@@ -148,14 +151,22 @@ class _Tracks:
         self._first = self._next
 
     def see(
-        self, ids: NDArray[np.int64], frame: int, time_ns: int, update: int, vectors: NDArray[np.float32] | None
+        self,
+        ids: NDArray[np.int64],
+        num_sure: int,
+        frame: int,
+        time_ns: int,
+        update: int,
+        vectors: NDArray[np.float32] | None,
     ) -> NDArray[np.int64]:
-        """Take the (K,) tracker ids of one frame. Return (K,) numbers that no other track of the video has."""
+        """Take the (K,) tracker ids of one frame, of which the first `num_sure` are of confirmed tracks. Return (K,)
+        numbers that no other track of the video has."""
         numbers_ = self._first + ids
         for i, number in enumerate(numbers_.tolist()):
             if number not in self._live:
                 self._live[number] = _Track(frame)
-            self._live[number].see(frame, time_ns, update, vectors[i] if vectors is not None else None)
+            vector = vectors[i] if vectors is not None else None
+            self._live[number].see(frame, time_ns, update, vector, is_sure=i < num_sure)
             self._next = max(self._next, number + 1)
         return numbers_
 
@@ -164,7 +175,7 @@ class _Tracks:
         over = [number for number, track in self._live.items() if before is None or track.last_update < before]
         for number in over:
             track = self._live.pop(number)
-            if track.num_frames >= self._min_frames:
+            if track.num_sure >= self._min_frames:
                 self._finished += self._tracklets(number, track)
 
     def _tracklets(self, number: int, track: _Track) -> Iterator[_Tracklet]:

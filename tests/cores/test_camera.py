@@ -61,3 +61,12 @@ def test_the_last_frame_sees_a_place_where_it_saw_it() -> None:
     assert steady.at_end(steady.boxes(12, boxes)) == pytest.approx(boxes, abs=0.01)
     still = Steady.of(np.zeros(0, np.int64), np.zeros((0, 4)), 640, 480)
     assert still.at_end(boxes).tobytes() == boxes.tobytes()
+
+
+def test_boxes_go_back_to_where_they_were_shown() -> None:
+    rng = np.random.default_rng(1)
+    motions = np.array([[np.cos(a), np.sin(a), 20 * x, 20 * y] for a, x, y in rng.uniform(-0.1, 0.1, (50, 3))])
+    steady = Steady.of(np.arange(50), motions, WIDTH, HEIGHT)
+    frames = rng.integers(0, 51, 30)
+    boxes = np.array([box(x, y) for x, y in rng.uniform(60, 400, (30, 2))], np.float32)
+    np.testing.assert_allclose(steady.shown(frames, steady.boxes(frames, boxes)), boxes, atol=0.01)

@@ -258,3 +258,32 @@ def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog:
 def test_which_trackers_compare_appearances_is_known_without_making_one(name: str, use_embeddings: bool | None) -> None:
     options = {} if use_embeddings is None or not TRACKERS[name].compares else {"use_embeddings": use_embeddings}
     assert compares_appearances(name, options) == tracker(name, **options).uses_embeddings
+
+
+def test_occluboost_names_the_boxes_of_a_track_before_it_has_proved_itself() -> None:
+    track = tracker("occluboost")
+    shown: list[list[int]] = []
+    waiting: list[list[int]] = []
+    for number in range(8):
+        unsure = number > 2
+        people = [2, 3] if unsure else [2]
+        boxes = np.array([place(person, number * STEP_S) for person in people], np.float32)
+        scores = np.array([0.9, 0.6], np.float32)[: len(people)]
+        ids, _ = track.update(number * STEP_S, boxes, scores, APPEARANCES[people])
+        shown.append(ids.tolist())
+        ids, indices = track.tentative
+        assert indices.tolist() == [1] * len(ids)
+        waiting.append(ids.tolist())
+    assert waiting[:3] == [[], [], []]
+    first = waiting[3]
+    assert len(first) == 1
+    assert first[0] not in shown[3]
+    assert first[0] in shown[-1]
+    assert not waiting[-1]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "occluboost"])
+def test_other_trackers_name_none(name: str) -> None:
+    track = tracker(name)
+    follow(track, [(0.0, [2])])
+    assert [len(column) for column in track.tentative] == [0, 0]
