@@ -1,8 +1,10 @@
 """The distribution of an age over twelve groups of ten years. The last group holds everybody from 110 years on.
 
-Seed B's networks have these groups as an output of their own. A network with a class for each year is brought to the
-same groups here.
+Seed B's networks have these groups as an output of their own. A network with a class for each year, or for groups of
+years of its own, is brought to the same groups here.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,19 @@ GROUPS = 12
 GROUP_YEARS = 10
 SMALLEST_SPREAD = 0.1
 """Years. Smaller spreads of a network's distribution count as this."""
+
+
+def over_years(shares: NDArray[np.floating], classes: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    """Return the distributions over the years 0 to 119, (N, 120), of (N, K) distributions over classes of years. The
+    share of a class is spread evenly over its years.
+
+    classes: (K,) first and last year of each.
+    """
+    years = np.zeros((len(shares), GROUPS * GROUP_YEARS))
+    for share, (first, last) in zip(shares.T.astype(np.float64), classes, strict=True):
+        inside = np.arange(int(first), max(int(last), int(first)) + 1).clip(0, years.shape[1] - 1)
+        np.add.at(years.T, inside, share[None] / len(inside))
+    return years
 
 
 def grouped(

@@ -8,6 +8,7 @@
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +41,10 @@ class Classic(nn.Module, ABC):
 
     side_px: side of its square input.
     stored_px: side of the pictures that `forward` takes.
+    classes: first and last year of each class of age. None if the age is a single number.
     """
+
+    classes: Sequence[tuple[float, float]] | None = None
 
     def __init__(self, side_px: int) -> None:
         super().__init__()
@@ -55,9 +59,16 @@ class Classic(nn.Module, ABC):
         """Convert `outputs` to (B,) years, their spreads in years, and logits of being female."""
         return *moments(ages), (genders[:, 1] - genders[:, 0]).float()
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge the central crop of (B, stored_px, stored_px, 3) uint8 RGB pictures. The result is that of `raw`."""
-        return self.raw(*self.outputs(self.middle(pictures)))
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """Judge (B, stored_px, stored_px, 3) uint8 RGB pictures. The result is that of `raw`, and the (B, K)
+        probabilities of `classes`, if there are some."""
+        ages, genders = self.judge(pictures)
+        shares = () if self.classes is None else (torch.softmax(ages.float(), dim=1),)
+        return *self.raw(ages, genders), *shares
+
+    def judge(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs for the central crop of each picture."""
+        return self.outputs(self.middle(pictures))
 
     def middle(self, pictures: Tensor) -> Tensor:
         """Return the central crops of pictures as `outputs` takes them."""
@@ -71,6 +82,7 @@ class Torchvision(Classic):
 
     mean: Tensor
     std: Tensor
+    classes = tuple((float(year), float(year)) for year in range(YEARS))
 
     def __init__(self, name: str) -> None:
         super().__init__({"inceptionv3": 140, "mobilenetv2": 96}[name])
@@ -94,7 +106,11 @@ class Torchvision(Classic):
 
 
 class SsrNets(Classic):
-    """Two SSR-Nets. They give no distribution, so the spread of an age is 1."""
+    """Two SSR-Nets. They give no distribution, so the spread of an age is 1.
+
+    What the paper calls the probabilities of a stage are no distribution either: in the authors' files they are nearly
+    the same numbers for every face, and do not sum to 1 (tests/models/test_ssrnet.py).
+    """
 
     def __init__(self) -> None:
         super().__init__(64)
@@ -116,6 +132,7 @@ class LeviHassner(Classic):
 
     mean: Tensor
     middles: Tensor
+    classes = ADIENCE
 
     def __init__(self, crops: int = 10) -> None:
         super().__init__(227)
@@ -136,11 +153,11 @@ class LeviHassner(Classic):
         spreads = (shares * (self.middles - means[:, None]) ** 2).sum(1).sqrt()
         return means, spreads, (genders[:, 1] - genders[:, 0]).float()
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge like Classic. With ten crops (four corners, the middle, and their mirror images) average the
-        probabilities."""
+    def judge(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs as Classic does. With ten crops (four corners, the middle, and their mirror images) average
+        the probabilities."""
         if self.crops == 1:
-            return super().forward(pictures)
+            return super().judge(pictures)
         far, middle = self.stored_px - self.side_px, (self.stored_px - self.side_px) // 2
         shares: list[tuple[Tensor, Tensor]] = []
         for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
@@ -149,7 +166,7 @@ class LeviHassner(Classic):
                 ages, genders = self.outputs(view)
                 shares.append((torch.softmax(ages.float(), dim=1), torch.softmax(genders.float(), dim=1)))
         ages, genders = (torch.stack(parts).mean(0).clamp_min(1e-12).log() for parts in zip(*shares, strict=True))
-        return self.raw(ages, genders)
+        return ages, genders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

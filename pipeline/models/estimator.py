@@ -14,12 +14,11 @@ from scipy.special import expit, softmax
 from torch import Tensor, nn
 
 from pipeline.arrays import Estimates
-from pipeline.cores.age_dist import GROUPS, grouped
+from pipeline.cores.age_dist import GROUPS, grouped, over_years
 from pipeline.errors import UserError
 from pipeline.models.aligned import UTKFACE, Window
 from pipeline.models.attributes import Calibration, age_and_gender_logits, load_attributes, moments
-from pipeline.models.batches import Forward
-from pipeline.models.classics import Classic, Torchvision, load_classic
+from pipeline.models.classics import load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.heads import read_heads_file
 from pipeline.models.networks import Runner, fill, halve, is_safetensors, read_checkpoint
@@ -171,14 +170,15 @@ class NetworkEstimator:
     def __init__(self, path: Path, *, batch: int, device: str, half: bool) -> None:
         network, self._file = load_classic(path)
         network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._run = Runner(_with_years(network), batch=batch, device=device, half=half)
-        self._stored_px = network.stored_px
+        self._run = Runner(network, batch=batch, device=device, half=half)
+        self._stored_px, self._classes = network.stored_px, network.classes
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
             return NO_ESTIMATES
-        means, spreads, logits, *years = self._run(UTKFACE.cut(faces, self._stored_px))
-        return _calibrated(self._file.calibration, means, spreads, logits, years=years[0] if years else None)
+        means, spreads, logits, *shares = self._run(UTKFACE.cut(faces, self._stored_px))
+        years = None if self._classes is None else over_years(shares[0], self._classes)
+        return _calibrated(self._file.calibration, means, spreads, logits, years=years)
 
     def raw(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Return (N,) raw ages, their spreads and logits of being female for calibration.
@@ -187,19 +187,6 @@ class NetworkEstimator:
         """
         means, spreads, logits = self._run(UTKFACE.cut(faces, self._stored_px))[:3]
         return means, spreads, logits
-
-
-def _with_years(network: Classic) -> Forward:
-    """Return the forward pass of a network. If it has a class for each year, their probabilities are a fourth
-    output."""
-    if not isinstance(network, Torchvision):
-        return network
-
-    def forward(pictures: Tensor) -> tuple[Tensor, ...]:
-        ages, genders = network.outputs(network.middle(pictures))
-        return *network.raw(ages, genders), torch.softmax(ages.float(), dim=1)
-
-    return forward
 
 
 SSRNET_WINDOW = Window(left=-0.1, top=-0.05, right=1.1, bottom=1.15)

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 
 from pipeline.arrays import Estimates, Faces, Picture
 from pipeline.boxes import Boxes
-from pipeline.cores.age_dist import GROUPS, grouped
+from pipeline.cores.age_dist import grouped, over_years
 from pipeline.errors import UserError
 from pipeline.models.aligned import Window
 from pipeline.models.attributes import STD_YEARS
@@ -253,10 +253,7 @@ def _ages(
         softmax(chosen, axis=1) if values.form == "logits" else chosen / np.maximum(chosen.sum(1, keepdims=True), 1e-9)
     )
     classes = values.classes or tuple((float(year), float(year)) for year in range(shares.shape[1]))
-    years = np.zeros((len(shares), GROUPS * 10))
-    for share, (first, last) in zip(shares.T, classes, strict=True):
-        inside = np.arange(int(first), max(int(last), int(first)) + 1).clip(0, years.shape[1] - 1)
-        np.add.at(years.T, inside, share[None] / len(inside))
+    years = over_years(shares, classes)
     middles = np.array([(first + last) / 2 for first, last in classes])
     ages = shares @ middles
     spreads = np.sqrt(np.maximum(years @ np.arange(years.shape[1]) ** 2 - (years @ np.arange(years.shape[1])) ** 2, 0))

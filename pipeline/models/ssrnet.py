@@ -3,6 +3,7 @@
 The layers are as published (github.com/shamangary/SSR-Net, demo/SSRNET_model.py, stages [3, 3, 3], lambda 1 and 1).
 The age network regresses onto 0..101 years, and the gender network onto 0 (woman) to 1 (man), as IMDB-WIKI counts.
 The input is BGR in 0..255 without normalisation, because it was trained on the output of cv2.imread.
+It has no distribution of ages: the authors' files give nearly the same "probabilities" of the stages for every face.
 """
 
 from itertools import pairwise

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.cores.age_dist import GROUPS, grouped, pooled
+from pipeline.cores.age_dist import GROUPS, grouped, over_years, pooled
 
 
 def around(age: int) -> np.ndarray:
@@ -45,3 +45,11 @@ def test_better_faces_count_more_and_faces_without_a_distribution_do_not_count()
     assert_array_equal(pooled_dist[2:4], [0.75, 0.25])
     assert pooled(dists[2:], np.array([5.0])) is None
     assert pooled(dists[:1], np.array([0.0])) is None
+
+
+def test_the_share_of_a_class_is_spread_over_its_years() -> None:
+    (years,) = over_years(np.array([[0.5, 0.3, 0.2]]), [(4, 7), (30, 30), (100, 200)])
+    assert_allclose(years[4:8], 0.125)
+    assert years[30] == pytest.approx(0.3)
+    assert years.sum() == pytest.approx(1)
+    assert years[100:].sum() == pytest.approx(0.2)

@@ -37,6 +37,23 @@ def test_the_torch_module_says_what_keras_layers_in_numpy_say(name: str, span: f
     assert np.ptp(ours) > 0.02 * span
 
 
+@needs_shared
+@pytest.mark.parametrize("name", ["ssrnet_imdb.h5", "ssrnet_wiki.h5"])
+def test_the_stages_say_the_same_of_every_face_so_that_there_is_no_distribution(name: str) -> None:
+    network = load_ssrnet(SHARED / "weights" / name, YEARS)
+    given: list[torch.Tensor] = []
+    for layer in network.probabilities:
+        layer.register_forward_hook(lambda _, __, output: given.append(output.relu()))
+    faces = sorted((SHARED / "datasets/UTKFace").glob("*.jpg"))[::500]
+    pictures = UTKFACE.fill(np.stack([decode_jpeg(face.read_bytes()) for face in faces]), SIDE_PX)[..., ::-1].copy()
+    with torch.inference_mode():
+        ages = network(torch.from_numpy(pictures).float().permute(0, 3, 1, 2))
+    assert float(ages.std()) > 8
+    for stage in given:
+        assert float(stage.std(dim=0).max()) < 0.03
+        assert float(stage.sum(dim=1).max()) < 0.7
+
+
 def test_a_file_that_is_no_ssrnet_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "other.h5"
     path.write_bytes(b"nothing")

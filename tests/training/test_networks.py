@@ -101,11 +101,18 @@ def test_what_is_written_loads_as_an_estimator_that_says_the_same(name: str, cro
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     stored = torch.from_numpy(UTKFACE.cut(pictures, network.stored_px))
     with torch.inference_mode():
-        means, spreads, logits = (output.numpy() for output in network(stored))
+        means, spreads, logits, *shares = (output.numpy() for output in network(stored))
     estimates = load_estimator("network", {"path": path}, batch=2, device="cpu", half=False)(pictures)
     assert_allclose(estimates.ages, CALIBRATION.age(means), atol=0.2)
     assert_allclose(estimates.age_stds, CALIBRATION.age_std(means, spreads), atol=0.2)
     assert_allclose(estimates.female_probs, CALIBRATION.female_prob(logits), atol=5e-3)
+    if name == "ssrnet":  # a single number
+        assert (shares, estimates.age_dists) == ([], None)
+        return
+    assert estimates.age_dists is not None
+    assert_allclose(estimates.age_dists.sum(axis=1), 1, atol=0.01)
+    middles = np.arange(5, 125, 10)
+    assert_allclose(estimates.age_dists @ middles, estimates.ages, atol=6)
 
 
 def test_the_middle_is_judged_and_ages_are_expectations() -> None:
@@ -114,8 +121,9 @@ def test_the_middle_is_judged_and_ages_are_expectations() -> None:
     cut = pictures[:, 6:102, 6:102].permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         ages, genders = network.outputs(cut)
-        means, _, logits = network(pictures)
-    shares = functional.softmax(ages, 1).numpy()
+        means, _, logits, shares = network(pictures)
+    assert_allclose(shares, functional.softmax(ages, 1), rtol=1e-5)
+    shares = shares.numpy()
     assert_allclose(means, shares @ np.arange(101), rtol=1e-4)
     assert_allclose(logits, (genders[:, 1] - genders[:, 0]).numpy(), rtol=1e-4, atol=1e-6)
 
@@ -127,14 +135,16 @@ def test_ten_crops_are_four_corners_the_middle_and_their_mirror_images() -> None
     picture = faces(1, 256).pictures
     pictures = np.concatenate([picture, picture[:, ::-1], picture[:, :, ::-1]])
     with torch.inference_mode():
-        means, _, logits = network(torch.from_numpy(pictures.copy()))
-        views = []
+        means, _, logits, shares = network(torch.from_numpy(pictures.copy()))
+        views, ages = [], []
         for top, left in ((0, 0), (0, 29), (29, 0), (29, 29), (14, 14)):
             crop = torch.from_numpy(picture[:, top : top + 227, left : left + 227].copy()).permute(0, 3, 1, 2).float()
             for view in (crop, crop.flip(3)):
                 views.append(functional.softmax(network.outputs(view)[1], 1).numpy())
+                ages.append(functional.softmax(network.outputs(view)[0], 1).numpy())
     mean = np.mean(views, axis=0)[0]
     assert logits[0].item() == pytest.approx(np.log(mean[1] / mean[0]), abs=1e-3)
+    assert_allclose(shares[0], np.mean(ages, axis=0)[0], atol=1e-4)
     assert means[2].item() == pytest.approx(means[0].item(), abs=0.1)  # the middle crop is half a pixel off
 
 
