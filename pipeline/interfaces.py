@@ -96,7 +96,12 @@ class FaceEmbedder(Protocol):
 
 
 class FaceAndBodyEstimator(Protocol):
-    """Estimates age and gender of faces, bodies, or a face and the body of the same person."""
+    """Estimates age and gender of faces, bodies, or a face and the body of the same person.
+
+    reads_bodies: True. Without this attribute, or with False, an estimator reads faces alone.
+    """
+
+    reads_bodies: bool
 
     def judge(self, faces: Sequence[Picture | None], bodies: Sequence[Picture | None]) -> Estimates:
         """Return the estimates for N people by an aligned face (S, S, 3), a body (H, W, 3) in which others are black,

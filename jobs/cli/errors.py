@@ -1,7 +1,7 @@
 """The end of every command.
 
 - A mistake of the user: status 2, and a line or two on stderr.
-- A fault of the machine: status 1, and a line or two on stderr.
+- A fault of the machine, or an input that the command cannot do without: status 1, and a line or two on stderr.
 - A storage place that sleeps: status 4, and a line on stderr. The same command goes on later.
 - Another run holds the output: status 5, and a line that names it.
 - A bug: status 1, and a traceback.
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import LeaseError, MachineError, PassingError, UserError, lack_of
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.text import printable
 
 FAILED, WRONG_USAGE, DEFERRED, HELD, INTERRUPTED = 1, 2, 4, 5, 130
@@ -68,7 +68,7 @@ def _ending(error: Exception) -> tuple[str | None, int]:
         return _unusable(place, error), WRONG_USAGE
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, and run the same command again", FAILED
-    failure = error if isinstance(error, MachineError) else lack_of(error)
+    failure = error if isinstance(error, MachineError | DataError) else lack_of(error)
     return (str(failure) if failure else None), FAILED
 
 

@@ -27,6 +27,7 @@ from pipeline.interfaces import (
 from pipeline.models.batches import InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
+from pipeline.models.packaged import load_packaged
 from pipeline.weights import Registry
 from pipeline.weights.kinds import all_kinds, kinds_of
 
@@ -46,9 +47,9 @@ def load_model(kind: str, files: Mapping[str, Path], options: Options | None = N
     options: those of the registry entry, or of its parts, for kinds that have some.
     settings: those of its role: batch, device, half, and more for detectors.
 
-    Raises UserError if the package of a kind cannot be imported.
+    Raises UserError if the package of a kind cannot be imported, or its model does not work.
     """
-    package, place = all_kinds()[kind].package, all_kinds()[kind].place
+    package, place, roles = all_kinds()[kind].package, all_kinds()[kind].place, all_kinds()[kind].roles
     if place is None:
         raise ValueError(f"kind {kind} is only a part of others")
     if options is not None or package:
@@ -61,8 +62,10 @@ def load_model(kind: str, files: Mapping[str, Path], options: Options | None = N
         raise UserError(
             f"kind {kind}: {place} of {package} cannot be imported ({error}); install the package again"
         ) from None
-    model = loader(**files, **settings)
-    return InTurns(model) if package and is_shared() else model
+    if package is None:
+        return loader(**files, **settings)
+    model = load_packaged(f"kind {kind} of {package}", roles[0], lambda: loader(**files, **settings))
+    return InTurns(model) if is_shared() else model
 
 
 def load_estimator(
@@ -229,7 +232,7 @@ class Loader:
         kind = self._registry.entry(chosen.estimator).kind
         files = self._files(chosen.estimator)
         with run_by(self.executor):
-            return load_estimator(
+            estimator = load_estimator(
                 kind,
                 files,
                 batch=chosen.batch,
@@ -237,6 +240,12 @@ class Loader:
                 half=self._half,
                 options=self._options(chosen.estimator),
             )
+        if chosen.uses != "faces" and not getattr(estimator, "reads_bodies", False):
+            raise UserError(
+                f"estimate.uses={chosen.uses} needs an estimator that reads bodies, and the file of {chosen.estimator} "
+                "reads faces alone; name another one, or estimate.uses=faces"
+            )
+        return estimator
 
     def face_embedder(self) -> FaceEmbedder | None:
         """Load the embedder of faces, or return None if there is none."""

@@ -95,11 +95,20 @@ class OnnxNetwork:
                 f"weights {self.path} cannot run on pictures of {self.size[0]}x{self.size[1]} px "
                 f"({_first_line(error)}); check the input of this registry entry"
             ) from None
-        arrays = [np.asarray(output, np.float32) for output in outputs]
-        for name, array in zip(self.outputs, arrays, strict=True):
-            if not np.isfinite(array).all():
-                raise DataError(f"weights {self.path} give numbers that are not finite in the output {name}")
-        return arrays
+        return [self._numbers(name, output) for name, output in zip(self.outputs, outputs, strict=True)]
+
+    def _numbers(self, name: str, output: Any) -> NDArray[np.float32]:
+        """Return an output as numbers. Raises DataError if one is not finite."""
+        try:
+            array = np.asarray(output, np.float32)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"weights {self.path} give {type(output).__name__} in the output {name}, and not numbers in one array; "
+                "name another output, or export the network without what follows it"
+            ) from None
+        if not np.isfinite(array).all():
+            raise DataError(f"weights {self.path} give numbers that are not finite in the output {name}")
+        return array
 
     def _rows(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         if output.ndim < 1 or len(output) != self.batch:
@@ -128,6 +137,11 @@ class OnnxNetwork:
             raise UserError(
                 f"weights {self.path} take {found.type} of {shape}, and the entry gives {self._spec.layout} of "
                 f"{'x'.join(map(str, wanted))}; correct size and layout of its input"
+            )
+        if TYPES[found.type] is np.uint8 and (any(self._spec.mean) or set(self._spec.std) != {1.0}):
+            raise UserError(
+                f"weights {self.path} take whole numbers from 0 to 255, so that mean and std cannot be applied; leave "
+                "them out of the input of this registry entry"
             )
         return found, found.shape
 

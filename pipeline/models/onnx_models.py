@@ -30,6 +30,8 @@ from pipeline.weights.onnx_options import (
 
 WHOLE = Window(left=0.0, top=0.0, right=1.0, bottom=1.0)
 ENTRY = "options"
+LEAST_PROB = 1e-3
+"""Probabilities below 0 by no more than this are rounded."""
 
 
 class OnnxEstimator:
@@ -43,6 +45,11 @@ class OnnxEstimator:
         outputs = self._network.check(lambda picture: self._outputs(self._network(picture[None])))
         for values, output in zip(asked, outputs, strict=True):
             _check_columns(path, values, output.shape[1], is_gender=values is self._spec.gender)
+            if values.form == "probabilities" and _chosen(output, values).min() < -LEAST_PROB:
+                raise UserError(
+                    f"weights {path} give numbers below 0 in {values.output}, and these are no probabilities; "
+                    "the form may be logits"
+                )
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
@@ -232,6 +239,11 @@ def _check_columns(path: Path, values: OnnxValues, columns: int, *, is_gender: b
             f"weights {path} give {chosen} columns in {values.output}, and the entry has {len(values.classes)} "
             "classes; state one class per column"
         )
+    if not is_gender and values.form != "years" and chosen < 2:
+        raise UserError(
+            f"weights {path}: an age as {values.form} needs a column for each class, got one column of "
+            f"{values.output}; the form may be years"
+        )
     if is_gender and chosen not in (1, 2):
         raise UserError(f"weights {path}: a gender must be one or two columns of {values.output}, got {chosen}")
 
@@ -241,17 +253,24 @@ def _chosen(output: NDArray[np.float32], values: OnnxValues) -> NDArray[np.float
     return output[:, start:end].astype(np.float64)
 
 
+def _probabilities(output: NDArray[np.float32], values: OnnxValues) -> NDArray[np.float64]:
+    """Return (N, K) probabilities of K > 1 columns, which sum to 1."""
+    chosen = _chosen(output, values)
+    if values.form == "logits":
+        return softmax(chosen, axis=1)
+    chosen = chosen.clip(0)
+    sums = chosen.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, chosen / np.where(sums > 0, sums, 1), 1 / chosen.shape[1])
+
+
 def _ages(
     output: NDArray[np.float32], values: OnnxValues
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
     """Return (N,) ages, their standard errors, and (N, 12) distributions, None for an age in years."""
-    chosen = _chosen(output, values)
     if values.form == "years":
-        ages = chosen[:, 0] * values.scale + values.offset
+        ages = _chosen(output, values)[:, 0] * values.scale + values.offset
         return ages, np.full(len(ages), values.std), None
-    shares = (
-        softmax(chosen, axis=1) if values.form == "logits" else chosen / np.maximum(chosen.sum(1, keepdims=True), 1e-9)
-    )
+    shares = _probabilities(output, values)
     classes = values.classes or tuple((float(year), float(year)) for year in range(shares.shape[1]))
     years = over_years(shares, classes)
     middles = np.array([(first + last) / 2 for first, last in classes])
@@ -263,12 +282,10 @@ def _ages(
 
 def _female_probs(output: NDArray[np.float32], values: OnnxValues) -> NDArray[np.float64]:
     chosen = _chosen(output, values)
-    if chosen.shape[1] == 1:
-        probs = expit(chosen[:, 0]) if values.form == "logits" else chosen[:, 0].clip(0, 1)
-        return probs if values.female == 0 else 1 - probs
-    if values.form == "logits":
-        return softmax(chosen, axis=1)[:, values.female]
-    return chosen[:, values.female] / np.maximum(chosen.sum(axis=1), 1e-9)
+    if chosen.shape[1] > 1:
+        return _probabilities(output, values)[:, values.female]
+    probs = expit(chosen[:, 0]) if values.form == "logits" else chosen[:, 0].clip(0, 1)
+    return probs if values.female == 0 else 1 - probs
 
 
 def _corners(boxes: NDArray[np.float32], form: str) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from pipeline.errors import UserError, nearest
 from pipeline.weights.kinds import Kind, all_kinds
 
 LISTED = "`rollcall weights list` shows all, with their kinds"
+OF_PACKAGE = f"{LISTED}, and a package that brings one must be installed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def _read_entry(raw: Any, where: str) -> Entry:
         )
     kinds = all_kinds()
     if entry.kind not in kinds:
-        raise UserError(f"{where}: unknown kind {entry.kind}{nearest(entry.kind, kinds, LISTED)}")
+        raise UserError(f"{where}: unknown kind {entry.kind}{nearest(entry.kind, kinds, OF_PACKAGE)}")
     _check_options(entry, kinds[entry.kind], where)
     if parts := kinds[entry.kind].parts:
         if set(entry.parts or {}) != set(parts) or entry.uri:

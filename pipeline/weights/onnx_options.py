@@ -3,6 +3,7 @@
 docs/models.md explains them with examples. They are checked when the registry is read, before any work.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,8 +103,8 @@ class DetectorOptions:
 def read_estimator(options: Options, where: str) -> EstimatorOptions:
     """Check the options of kind onnx-estimator. Raises UserError."""
     keys = _Keys(options, where, ("input", "window", "age", "gender"))
-    age = _age(keys.below("age", _AGE)) if "age" in options else None
-    gender = _gender(keys.below("gender", _GENDER)) if "gender" in options else None
+    age = _age(keys.below("age", _AGE)) if keys.options.get("age") is not None else None
+    gender = _gender(keys.below("gender", _GENDER)) if keys.options.get("gender") is not None else None
     if age is None and gender is None:
         raise UserError(f"{where} must hold age or gender; for example gender: {{output: prob, form: logits}}")
     return EstimatorOptions(input=_input(keys), window=_window(keys), age=age, gender=gender)
@@ -126,9 +127,16 @@ def read_face_detector(options: Options, where: str) -> DetectorOptions:
     keys = _Keys(options, where, ("input", "boxes", "scores", "landmarks", "strides", "anchors"))
     boxes = keys.below("boxes", ("output", "form", "unit"))
     scores = keys.below("scores", ("output", "form", "column"))
-    landmarks = keys.below("landmarks", ("output",)).names("output") if "landmarks" in options else ()
+    landmarks = (
+        keys.below("landmarks", ("output",)).names("output") if keys.options.get("landmarks") is not None else ()
+    )
     form = boxes.choice("form", ("xyxy", "xywh", "centre", "distances"), "xyxy")
-    strides = tuple(int(stride) for stride in keys.numbers("strides", ())) if form == "distances" else ()
+    if form == "distances":
+        boxes.refuse("unit", "distances are in strides")
+    else:
+        for name in ("strides", "anchors"):
+            keys.refuse(name, "it belongs to boxes of the form distances")
+    strides = keys.whole("strides", (), least=1)
     names = (boxes.names("output"), scores.names("output"), landmarks)
     if any(len(outputs) != max(1, len(strides)) for outputs in names if outputs):
         raise UserError(
@@ -145,9 +153,9 @@ def read_face_detector(options: Options, where: str) -> DetectorOptions:
         box_form=form,
         unit=boxes.choice("unit", ("px", "share"), "px"),
         score_form=scores.choice("form", ("probabilities", "logits"), "probabilities"),
-        score_column=int(scores.number("column", 0)),
+        score_column=scores.whole_number("column", 0, least=0),
         strides=strides,
-        anchors=int(keys.number("anchors", 1)),
+        anchors=keys.whole_number("anchors", 1, least=1),
     )
 
 
@@ -158,11 +166,20 @@ _GENDER = ("output", "columns", "form", "female")
 def _age(keys: "_Keys") -> OnnxValues:
     form = keys.choice("form", ("years", "probabilities", "logits"), None)
     std = keys.number("std", None)
-    if form == "years" and std is None:
-        raise UserError(f"{keys.where}: std is missing; state the standard error of the age in years, as std: 7")
+    if std is not None and std <= 0:
+        raise UserError(f"{keys.where}: std must be above 0 years, got {std:g}; state the standard error of the age")
+    if form == "years":
+        keys.refuse("classes", "an age in years has none")
+        if std is None:
+            raise UserError(f"{keys.where}: std is missing; state the standard error of the age in years, as std: 7")
+    else:
+        for name in ("scale", "offset"):
+            keys.refuse(name, "it belongs to an age in years; classes state the years of each column")
     classes = keys.options.get("classes")
     if classes is not None and not _are_classes(classes):
-        raise UserError(f"{keys.where}: classes must be first and last years, as [[0, 2], [4, 6]], got {classes!r}")
+        raise UserError(
+            f"{keys.where}: classes must be first and last years from 0 on, as [[0, 2], [4, 6]], got {classes!r}"
+        )
     return OnnxValues(
         output=keys.text("output", None, is_needed=True),
         columns=_columns(keys),
@@ -176,35 +193,39 @@ def _age(keys: "_Keys") -> OnnxValues:
 
 def _gender(keys: "_Keys") -> OnnxValues:
     form = keys.choice("form", ("probabilities", "logits"), None)
-    female = keys.number("female", 0)
-    if female not in (0, 1):
+    female = keys.whole_number("female", 0, least=0)
+    if female > 1:
         raise UserError(f"{keys.where}: female must be the number of the column of women, 0 or 1, got {female}")
     output = keys.text("output", None, is_needed=True)
-    return OnnxValues(output=output, columns=_columns(keys), form=form, female=int(female))
+    return OnnxValues(output=output, columns=_columns(keys), form=form, female=female)
 
 
 def _columns(keys: "_Keys") -> tuple[int, int] | None:
-    if "columns" not in keys.options:
+    if keys.options.get("columns") is None:
         return None
-    columns = keys.numbers("columns", ())
-    if len(columns) != 2 or not 0 <= columns[0] < columns[1]:
+    columns = keys.whole("columns", (), least=0)
+    if len(columns) != 2 or not columns[0] < columns[1]:
         raise UserError(
             f"{keys.where}: columns must be the first column and the one after the last, as [0, 2], got {list(columns)}"
         )
-    return int(columns[0]), int(columns[1])
+    return columns[0], columns[1]
 
 
 def _are_classes(classes: Any) -> bool:
     return isinstance(classes, Sequence) and all(
-        isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(year, NUMBER) for year in pair)
+        isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_number, pair)) and 0 <= pair[0] <= pair[1]
         for pair in classes
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _input(keys: "_Keys", *, is_sized: bool = True) -> OnnxInput:
     inner = keys.below("input", ("name", "size", "layout", "colours", "mean", "std"))
-    size = tuple(int(side) for side in inner.numbers("size", ()))
-    if (size or is_sized) and (len(size) not in (1, 2) or min(size) < 1):
+    size = inner.whole("size", (), least=1)
+    if (size or is_sized) and len(size) not in (1, 2):
         raise UserError(f"{inner.where}: size must be a side, or height and width in px, as [256, 128], got {size}")
     mean, std = inner.numbers("mean", (0.0,)), inner.numbers("std", (1.0,))
     for name, values in (("mean", mean), ("std", std)):
@@ -221,7 +242,7 @@ def _input(keys: "_Keys", *, is_sized: bool = True) -> OnnxInput:
 
 
 def _window(keys: "_Keys") -> tuple[float, float, float, float] | None:
-    if "window" not in keys.options:
+    if keys.options.get("window") is None:
         return None
     window = keys.numbers("window", ())
     if len(window) != 4 or not (window[0] < window[2] and window[1] < window[3]):
@@ -250,7 +271,7 @@ class _Keys:
         return _Keys(self.options[name], f"{self.where}.{name}", known)
 
     def text(self, name: str, otherwise: Any, *, is_needed: bool = False) -> Any:
-        value = self.options.get(name, otherwise)
+        value = self.options.get(name) or otherwise
         if (value is None and is_needed) or (value is not None and not isinstance(value, str)):
             raise UserError(f"{self.where}: {name} must be the name of an output or input, got {value!r}; name one")
         return value
@@ -263,20 +284,40 @@ class _Keys:
         return tuple(names)
 
     def choice(self, name: str, among: Sequence[str], otherwise: str | None) -> str:
-        value = self.options.get(name, otherwise)
+        value: Any = otherwise if self.options.get(name) is None else self.options[name]
         if value not in among:
             raise UserError(f"{self.where}: {name} must be one of {', '.join(among)}, got {value!r}; choose one")
         return value
 
+    def refuse(self, name: str, why: str) -> None:
+        """Raise UserError if a key is given that would have no effect."""
+        if self.options.get(name) is not None:
+            raise UserError(f"{self.where}: {name} has no effect here, because {why}; leave it out")
+
     def number(self, name: str, otherwise: Any) -> Any:
-        value = self.options.get(name, otherwise)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, NUMBER)):
+        value = self.options.get(name)
+        if value is None:
+            return otherwise
+        if not _is_number(value):
             raise UserError(f"{self.where}: {name} must be a number, got {value!r}; write one")
         return value
 
     def numbers(self, name: str, otherwise: Sequence[float]) -> tuple[float, ...]:
-        value = self.options.get(name, otherwise)
+        value = self.options.get(name)
+        if value is None:
+            return tuple(otherwise)
         values = [value] if isinstance(value, NUMBER) else value
-        if not isinstance(values, Sequence) or not all(isinstance(each, NUMBER) for each in values):
+        if not isinstance(values, Sequence) or not all(map(_is_number, values)):
             raise UserError(f"{self.where}: {name} must be a number or a list of numbers, got {value!r}; write numbers")
         return tuple(float(each) for each in values)
+
+    def whole_number(self, name: str, otherwise: int, *, least: int) -> int:
+        return self.whole(name, (self.number(name, otherwise),), least=least)[0]
+
+    def whole(self, name: str, otherwise: Sequence[int], *, least: int) -> tuple[int, ...]:
+        values = self.numbers(name, otherwise)
+        if any(value != int(value) or value < least for value in values):
+            raise UserError(
+                f"{self.where}: {name} takes whole numbers from {least} on, got {self.options[name]!r}; correct it"
+            )
+        return tuple(int(value) for value in values)

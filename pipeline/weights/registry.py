@@ -102,14 +102,17 @@ class Registry:
                 raise UserError(
                     f"{role.knob} must be of kind {' or '.join(kinds)}, {role.entry} is of kind {entry.kind}{example}"
                 )
-            if name == "estimator" and config.estimate.uses != "faces" and not all_kinds()[entry.kind].reads_bodies:
+            kind = all_kinds()[entry.kind]
+            # Of the kinds of packages, the model itself says so when it is loaded.
+            reads_bodies = kind.reads_bodies or kind.package
+            if name == "estimator" and config.estimate.uses != "faces" and not reads_bodies:
                 readers = [kind for kind, each in all_kinds().items() if each.reads_bodies]
                 raise UserError(
                     f"estimate.uses={config.estimate.uses} needs an estimator that reads bodies, {role.entry} is of "
                     f"kind {entry.kind}; choose one of kind {' or '.join(readers)}, or estimate.uses=faces"
                 )
-            needed = all_kinds()[entry.kind].needs.get(name)
-            if needed and needed not in (entry.options or {}):
+            needed = kind.needs.get(name)
+            if needed and (entry.options or {}).get(needed) is None:
                 raise UserError(
                     f"{role.knob} must be a model with {needed}, and the options of {role.entry} name none; "
                     "name its output, or another model"

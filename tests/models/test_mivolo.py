@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.config import load as config_of
 from pipeline.errors import UserError
-from pipeline.models.loading import load_estimator
+from pipeline.models.loading import Loader, load_estimator
 from pipeline.models.mivolo import BODY_STD, BODY_SUREST, FACE_STD, MiVolo, build_mivolo
+from pipeline.storage.blobs import fetch
+from pipeline.weights import Registry, sha256_of
 
 SIDE = 64
 """A small picture, so that the tests are quick. The layout is the same at 224 and 384 px."""
@@ -173,6 +176,16 @@ def test_checkpoints_of_faces_alone_are_read_with_and_without_gender(tmp_path: P
         estimates = estimator(noise(2))
         assert np.isfinite(estimates.ages).all()
         assert np.isnan(estimates.female_probs).all() == (outputs == 1)
+
+
+def test_a_checkpoint_of_faces_alone_is_refused_where_bodies_are_asked_for(tmp_path: Path) -> None:
+    tensors = build_mivolo(SIDE, reads_bodies=False).state_dict()
+    entry = {"kind": "mivolo", "uri": str(version_1(tmp_path, tensors)), "licence": "MIT"}
+    config = config_of(settings=["estimate.estimator=mine", "estimate.uses=both"]).on_device("cpu")
+    entry |= {"sha256": sha256_of(Path(entry["uri"]))}
+    config = config.model_copy(update={"weights": config.weights.model_copy(update={"extra": {"mine": entry}})})
+    with pytest.raises(UserError, match=r"estimate\.uses=both needs .* the file of mine reads faces alone"):
+        Loader(config, Registry.of(config, fetch)).estimator()
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,17 @@ def test_two_files_for_age_and_gender_are_one_estimator(tmp_path: Path) -> None:
         ({"input": INPUT | {"name": "image"}}, "have the inputs picture, and the entry uses image alone"),
         ({"age": AGE | {"output": "sex"}}, "an age in years must be one column of sex, got 2"),
         ({"age": AGE | {"columns": [3, 4]}}, "give 1 columns in age, and the entry uses columns 3 to 4"),
-        ({"age": AGE | {"form": "logits", "classes": [[0, 2], [3, 5]]}}, "the entry has 2 classes"),
+        ({"age": {"output": "age", "form": "logits", "classes": [[0, 2], [3, 5]]}}, "the entry has 2 classes"),
         ({"gender": GENDER | {"columns": [0, 3]}}, "uses columns 0 to 3"),
+        ({"age": {"output": "age", "form": "logits"}}, "needs a column for each class, got one column of age"),
+        ({"gender": {"output": "down", "form": "probabilities"}}, "numbers below 0 in down.*the form may be logits"),
     ],
 )
 def test_an_entry_that_does_not_fit_its_file_is_refused_when_it_is_loaded(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    path = write_means(tmp_path / "n.onnx", {"sex": BLUE_IS_FEMALE, "age": RED_IS_OLD})
+    outputs = {"sex": BLUE_IS_FEMALE, "age": RED_IS_OLD, "down": ([[-1, 1], [0, 0], [0, 0]], [0, 0])}
+    path = write_means(tmp_path / "n.onnx", outputs)
     with pytest.raises(UserError, match=message):
         estimator(path, **({"input": INPUT, "age": AGE, "gender": GENDER} | options))
 

@@ -23,6 +23,9 @@ from tests.models.onnx_files import write_means
 
 ENTRY = {"input": {"size": 8}, "age": {"output": "age", "form": "years", "std": 6}}
 
+YEARS = ENTRY["age"]
+SHARES = {"output": "age", "form": "probabilities"}
+
 
 class Constant:
     """An estimator of a package: everybody is of one age."""
@@ -129,12 +132,60 @@ def test_other_options_of_the_same_file_are_another_model(tmp_path: Path) -> Non
         (ENTRY | {"age": {"output": "age", "form": "years"}}, "std is missing"),
         (ENTRY | {"gender": {"output": "sex", "form": "logits", "female": 2}}, "0 or 1, got 2"),
         (ENTRY | {"window": [0.8, 0, 0.2, 1]}, "window must be left, top, right and bottom"),
+        (ENTRY | {"input": {"size": 8.5}}, r"size takes whole numbers from 1 on, got 8\.5"),
+        (ENTRY | {"input": {"size": True}}, "size must be a number or a list of numbers, got True"),
+        (ENTRY | {"input": {"size": 8, "mean": float("nan")}}, "mean must be a number or a list of numbers, got nan"),
+        (ENTRY | {"age": YEARS | {"std": -6}}, "std must be above 0 years, got -6"),
+        (ENTRY | {"age": YEARS | {"columns": [0, 1.5]}}, "columns takes whole numbers from 0 on"),
+        (
+            ENTRY | {"age": YEARS | {"classes": [[0, 2]]}},
+            "classes has no effect here",
+        ),
+        (ENTRY | {"age": SHARES | {"scale": 100}}, "scale has no effect here"),
+        (ENTRY | {"age": SHARES | {"classes": [[5, 2], [6, 8]]}}, "classes must be first and last years"),
+        (ENTRY | {"age": SHARES | {"classes": [[-5, 2], [6, 8]]}}, "classes must be first and last years from 0 on"),
     ],
 )
 def test_options_are_checked_before_any_work(options: dict[str, Any] | None, message: str, tmp_path: Path) -> None:
     path = write_means(tmp_path / "n.onnx", {"age": ([[1], [0], [0]], [0])})
     with pytest.raises(UserError, match=message):
         Registry.of(config_of(path, "onnx-estimator", options), fetch)
+
+
+def test_an_option_without_a_value_is_as_good_as_none(tmp_path: Path) -> None:
+    path = write_means(tmp_path / "n.onnx", {"age": ([[1], [0], [0]], [0])})
+    empty = {"window": None, "gender": None, "age": YEARS | {"scale": None, "columns": None}}
+    config = config_of(path, "onnx-estimator", ENTRY | empty)
+    estimator = Loader(config, Registry.of(config, fetch)).estimator()
+    assert estimator is not None
+    assert estimator(np.full((1, 8, 8, 3), 7, np.uint8)).ages.tolist() == [7]
+
+
+DISTANCES = {
+    "input": {"size": 64},
+    "boxes": {"output": ["a", "b"], "form": "distances"},
+    "scores": {"output": ["c", "d"]},
+    "strides": [8, 16],
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (DISTANCES | {"strides": [0, 8]}, r"strides takes whole numbers from 1 on, got \[0, 8\]"),
+        (DISTANCES | {"anchors": 0}, "anchors takes whole numbers from 1 on"),
+        (DISTANCES | {"scores": {"output": ["c", "d"], "column": -1}}, "column takes whole numbers from 0 on"),
+        (DISTANCES | {"boxes": DISTANCES["boxes"] | {"unit": "px"}}, "unit has no effect here"),
+        (DISTANCES | {"strides": None}, "must each name 1 outputs"),
+        ({"input": {}, "boxes": {"output": "a"}, "scores": {"output": "c"}, "strides": [8]}, "strides has no effect"),
+    ],
+)
+def test_options_of_a_face_detector_are_checked_before_any_work(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = write_means(tmp_path / "n.onnx", {"age": ([[1], [0], [0]], [0])})
+    with pytest.raises(UserError, match=message):
+        Registry.of(config_of(path, "onnx-face-detector", options, knob="candidates.look"), fetch)
 
 
 def test_options_of_a_kind_that_has_none_are_refused(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_model_that_is_switched_off_is_not_listed() -> None:
             "observe.detector.weights: there are no weights named yolo11z; did you mean yolo11x",
         ),
         ("faces.detector=yolo11m", "faces.detector must be of kind retinaface-r50 or "),
+        ("estimate.uses=both", "estimate.uses=both needs an estimator that reads bodies.* choose one of kind mivolo"),
     ],
 )
 def test_a_model_that_cannot_fill_its_role_is_refused_with_its_knob(setting: str, message: str) -> None:

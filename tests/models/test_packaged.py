@@ -1,0 +1,128 @@
+"""Models of installed packages are tried when they are loaded, and checked at every call."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from pipeline.arrays import Detections, Estimates, Faces
+from pipeline.errors import DataError, UserError
+from pipeline.models.packaged import MODELS, load_packaged
+from pipeline.weights.kinds import GROUPS
+
+NAME = "kind mine of my-package 1.0"
+FACES = np.zeros((3, 8, 8, 3), np.uint8)
+
+
+def estimates(count: int, **changes: Any) -> Estimates:
+    values = {"ages": np.full(count, 30.0), "age_stds": np.full(count, 5.0), "female_probs": np.full(count, 0.9)}
+    return Estimates(**(values | changes))
+
+
+def loaded(model: Any, role: str = "estimator") -> Any:
+    return load_packaged(NAME, role, lambda: model)
+
+
+class Batched:
+    """Any model that is called with pictures and has a batch."""
+
+    batch = 4
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def crops(self, picture: Any, boxes: Any) -> Any:
+        return np.zeros((len(boxes), 4, 4, 3), np.uint8)
+
+    def __call__(self, pictures: Any, *, alone: bool = False) -> Any:
+        return self.answer(len(pictures))
+
+
+NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+NO_FACE = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+
+
+def test_every_role_of_packages_has_a_check() -> None:
+    assert {role for roles in GROUPS.values() for role in roles} == MODELS.keys()
+
+
+def test_an_estimator_may_answer_with_lists_and_without_ages() -> None:
+    answer = loaded(lambda faces: estimates(len(faces), ages=[float("nan")] * len(faces)))(FACES)
+    assert (answer.ages.dtype, answer.female_probs.dtype) == (np.float32, np.float32)
+    assert_allclose(answer.female_probs, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda n: [(30, 5, 0.9)] * n, "estimates are list and not Estimates"),
+        (lambda n: estimates(1), "ages have the shape 1 and not 2"),
+        (lambda n: estimates(n, ages=["old"] * n), "ages are no numbers"),
+        (lambda n: estimates(n, ages=np.full(n, np.inf)), "ages are not all years from 0 on, or nan"),
+        (lambda n: estimates(n, ages=np.full(n, -1.0)), "ages are not all years from 0 on, or nan"),
+        (lambda n: estimates(n, age_stds=np.full(n, np.nan)), "age_stds are not all above 0"),
+        (lambda n: estimates(n, female_probs=np.full(n, 1.2)), "female_probs are not all from 0 to 1"),
+        (lambda n: estimates(n, age_dists=np.full((n, 8), 0.1)), "age_dists have the shape 2x8 and not 2x12"),
+        (lambda n: 1 / 0, "failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_estimator_that_does_not_fit_is_refused_before_any_work(answer: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"{NAME}.*{message}.*; mend the package") as error:
+        loaded(lambda faces: answer(len(faces)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "answer", "message"),
+    [
+        ("face_embedding", lambda n: np.zeros((n, 3, 3)), "vectors have the shape 2x3x3 and not 2xN"),
+        ("body", lambda n: np.full((n, 3), np.nan), "vectors have numbers that are not finite"),
+        ("face_detector", lambda n: [NO_FACE], "results are no list of 2 Faces"),
+        ("look", lambda n: [NOBODY] * n, "results are no list of 2 Faces"),
+        ("detector", lambda n: NOBODY, "results are no list of 2 Detections"),
+        ("restorer", lambda n: np.zeros((n, 8, 8, 3)), "faces have the shape 2x8x8x3 and not 2x512x512x3"),
+    ],
+)
+def test_models_of_every_role_are_tried(role: str, answer: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        loaded(Batched(answer), role)
+
+
+def test_a_detector_needs_a_batch() -> None:
+    with pytest.raises(UserError, match=r"failed: AttributeError.*batch"):
+        loaded(lambda pictures, **_: [NOBODY] * len(pictures), "detector")
+    assert loaded(Batched(lambda n: [NOBODY] * n), "detector").batch == 4
+
+
+def test_vectors_are_brought_to_length_one() -> None:
+    embed = loaded(Batched(lambda n: np.tile([3.0, 4.0], (n, 1))), "face_embedding")
+    assert_allclose(embed(FACES), [[0.6, 0.8]] * 3)
+
+
+def test_a_failure_at_one_picture_is_that_videos_own() -> None:
+    class Moody:
+        def __call__(self, faces: Any) -> Estimates:
+            if len(faces) == 3:
+                raise RuntimeError("no\nidea")
+            return estimates(len(faces))
+
+    model = loaded(Moody())
+    with pytest.raises(DataError, match=r"failed: RuntimeError: no$"):
+        model(FACES)
+
+
+def test_an_estimator_of_a_package_can_read_bodies() -> None:
+    class Both(Batched):
+        reads_bodies = True
+
+        def judge(self, faces: Any, bodies: Any) -> Any:
+            return self.answer(len(faces))
+
+    model = loaded(Both(estimates))
+    assert model.reads_bodies
+    assert len(model.judge([None], [FACES[0]]).ages) == 1
+    assert not loaded(Batched(estimates)).reads_bodies
+    Both.judge = None  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match="failed: TypeError"):
+        loaded(Both(estimates))
