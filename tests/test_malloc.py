@@ -71,3 +71,34 @@ def test_a_process_that_limits_its_arenas_has_few_and_the_users_own_limit_comes_
     child = Child("tests.test_malloc")
     assert child.receive(60) == malloc.MOST_ARENAS
     child.close()
+
+
+def faults_after(call: str, **environment: str) -> int:
+    """Return how often the system had to give a new process pages while it used a large block again and again."""
+    program = f"""
+import resource, numpy
+from pipeline import malloc
+{call}
+numpy.ones(40 << 20, numpy.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    numpy.ones(40 << 20, numpy.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    inherited = {name: value for name, value in os.environ.items() if name not in malloc.KEEPING}
+    path = os.pathsep.join(filter(None, sys.path))
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | {"PYTHONPATH": path} | environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(not IS_GLIBC, reason="counts the pages that glibc's malloc asks for")
+def test_a_process_that_keeps_what_it_frees_uses_its_memory_again_and_the_users_own_settings_come_first() -> None:
+    every_time = faults_after("None")
+    assert faults_after("malloc.keep_freed()") < every_time / 5
+    assert faults_after("malloc.keep_freed()", MALLOC_TRIM_THRESHOLD_="131072") > every_time / 2

@@ -12,6 +12,7 @@ from pipeline.models import lean  # noqa: F401  (before all that imports torchvi
 import cv2
 import torch
 
+from pipeline import malloc
 from pipeline.arrays import Picture
 from pipeline.config import Config, fixed
 from pipeline.errors import UserError
@@ -140,6 +141,7 @@ class Loader:
                 f"compute.card must be the card of every machine, {card()} on this one, got {config.compute.card}; "
                 "process with cards of one class and one version of torch, because others give other bits"
             )
+        malloc.keep_freed()
         torch.set_num_threads(config.compute.threads)
         cv2.setNumThreads(config.compute.threads)  # the last bits of its networks depend on the number of threads
         torch.backends.cudnn.benchmark = False  # the fastest kernel differs from run to run
