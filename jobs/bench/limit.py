@@ -41,6 +41,8 @@ STAGE_OF = {
     "face embedder": "estimate",
 }
 QUICK_S = 0.4
+READABLE = "compute.pixels=rgb"
+"""The setting with which models get their inputs as arrays."""
 
 
 def limit(
@@ -60,11 +62,12 @@ def limit(
 
     Together, one after the other, they are the CPU seconds that nothing can save without other models. All at once, a
     thread for each, they are the least time in which one worker could be done. The report has the shares of both that
-    `process` reaches, and for each stage the time in which it works, is in its models, and waits.
+    `process` reaches, and for each stage the time in which it works, is in its models, and waits. On a card too,
+    pictures become RGB on the CPU, so that the models can be given their inputs again.
     """
     if quick:
         seconds, share, repeats = min(seconds or QUICK_S, QUICK_S), 1, 1
-    with prepared(clip, Knobs.of(config, settings, profile), seconds) as setting:
+    with prepared(clip, Knobs.of(config, [READABLE, *(settings or [])], profile), seconds) as setting:
         length_s = probe(opener(str(setting.clip))).duration_s
         report = Report("limit", {"clip": str(clip or "demo"), "video_seconds": length_s, "share": share})
         report.settings |= {"repeats": repeats}

@@ -61,7 +61,12 @@ def on_card() -> Iterator[None]:
 
 def is_shared() -> bool:
     """Return whether several threads will call the models that are loaded now."""
-    return _executor.get() is not None
+    return executor_of_models() is not None
+
+
+def executor_of_models() -> Executor | None:
+    """Return the executor that runs the batches of the models that are loaded now."""
+    return _executor.get()
 
 
 class InTurns:

@@ -16,12 +16,22 @@ from pipeline.boxes import Boxes
 from pipeline.models.batches import Batches, is_card
 from pipeline.models.body_embedder import DIMENSIONS, BodyEmbedder, unit_vectors, whole_pixels
 from pipeline.models.person_detector import GREY, PersonDetector
-from pipeline.models.plane_kernels import CODINGS, PART_COLUMNS, cut, detail_sums, letterbox
+from pipeline.models.plane_kernels import (
+    CODINGS,
+    DETAIL_PX,
+    DETAIL_SAMPLES,
+    PART_COLUMNS,
+    cut,
+    detail_sums,
+    letterbox,
+)
 from pipeline.models.plane_memory import PlaneMemory
 
-DETAIL_BATCH = {False: 8, True: 128}
-"""Whether the device is a card -> crops in a batch whose detail is measured. Sums of whole numbers do not depend on
-it."""
+READ_AT_ONCE = {False: 1 << 18, True: 1 << 25}
+"""Whether the device is a card -> samples that a batch of crops takes whose detail is measured. Sums of whole numbers
+do not depend on it."""
+MOST_CROPS = 256
+"""Most crops in such a batch."""
 
 
 class CardPixels:
@@ -37,7 +47,7 @@ class CardPixels:
         self._finding = Batches(self._candidates, device=device, keep=detector.anchors)
         self._embedding = Batches(self._vectors, device=device)
         self._measuring = Batches(self._sums, device=device)
-        self._detail_batch = DETAIL_BATCH[is_card(device)]
+        self._read_at_once = READ_AT_ONCE[is_card(device)]
 
     def holding(self, pictures: Sequence[Planes]) -> AbstractContextManager[list[PlacedPlanes]]:
         """Keep pictures on the device during a block."""
@@ -75,9 +85,18 @@ class CardPixels:
         parts = _parts(pictures, boxes)
         if not len(parts):
             return [np.zeros(0)] * len(pictures)
-        (sums,) = _run(self._measuring, self._detail_batch, parts)
-        variances = [(count * square - total * total) / (count * count) for count, total, square in sums.tolist()]
-        measured = np.round(np.array(variances, np.float64), 1)
+        variances = np.zeros(len(parts))
+        longest, measured_px = parts[:, 6:].max(axis=1), 0
+        for most_px, num_samples in DETAIL_SAMPLES:
+            places = np.flatnonzero((longest > measured_px) & (longest <= (most_px or longest.max())))
+            measured_px = most_px or 0
+            if len(places):
+                size = min(MOST_CROPS, max(1, self._read_at_once // (DETAIL_PX * num_samples) ** 2))
+                (sums,) = _run(self._measuring, size, parts[places], num_samples)
+                variances[places] = [
+                    (count * square - total * total) / (count * count) for count, total, square in sums.tolist()
+                ]
+        measured = np.round(variances, 1)
         return np.split(measured, np.cumsum([len(some) for some in boxes])[:-1])
 
     def _candidates(self, parts: Tensor, inner_x: int, inner_y: int, x: int, y: int, left: int, top: int) -> Tensor:
@@ -90,8 +109,8 @@ class CardPixels:
         size = self._embedder.height, self._embedder.width
         return self._embedder.vectors(cut(self._memory.planes, self._memory.factors, parts, *size))
 
-    def _sums(self, parts: Tensor) -> Tensor:
-        return detail_sums(self._memory.planes, self._memory.factors, parts)
+    def _sums(self, parts: Tensor, num_samples: int) -> Tensor:
+        return detail_sums(self._memory.planes, self._memory.factors, parts, num_samples)
 
 
 def _parts(pictures: Sequence[PlacedPlanes], boxes: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

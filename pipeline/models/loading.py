@@ -195,8 +195,8 @@ class Loader:
         if not isinstance(detector, person_detector.PersonDetector):
             return None  # a detector of another package takes RGB
         ours = embedder if isinstance(embedder, body_embedder.BodyEmbedder) else None
-        memory = plane_memory.PlaneMemory(num_spans, span_bytes, torch.device(self._device))
         with run_by(self.executor):
+            memory = plane_memory.PlaneMemory(num_spans, span_bytes, torch.device(self._device))
             return card_pixels.CardPixels(memory, detector, ours)
 
     def face_check(self) -> FaceDetector | None:

@@ -31,8 +31,9 @@ PIXELS_A_STEP = 1 << 21
 """Pixels that are computed at once. It bounds the memory for what lies between."""
 DETAIL_PX = 160
 """Longest side of the picture whose detail is measured, as media.crops.SHARPNESS_PX."""
-SAMPLES_A_SIDE = 8
-"""A pixel of that picture is the mean of so many samples in each direction."""
+DETAIL_SAMPLES = ((DETAIL_PX, 1), (2 * DETAIL_PX, 4), (None, 8))
+"""Longest side of a part, and the number of samples in each direction of which a pixel of that picture is the mean. A
+part that is not scaled down needs one."""
 
 
 def coding_factors() -> Tensor:
@@ -82,11 +83,14 @@ def letterbox(
     return pad(scaled, (0, 0, corner[0], right, corner[1], bottom), value=grey)
 
 
-def detail_sums(memory: Tensor, factors: Tensor, parts: Tensor) -> Tensor:
+def detail_sums(memory: Tensor, factors: Tensor, parts: Tensor, num_samples: int) -> Tensor:
     """Return (N, 3) int64 of (N, 8) parts: the number of pixels, and the sums of the Laplacian of their brightness and
-    of its square, at no more than DETAIL_PX on the long side."""
+    of its square, at no more than DETAIL_PX on the long side.
+
+    num_samples: from DETAIL_SAMPLES, for the size of the parts.
+    """
     step = max(1, PIXELS_A_STEP // (DETAIL_PX * DETAIL_PX))
-    return torch.cat([_detail_sums(memory, factors, some) for some in parts.split(step)])
+    return torch.cat([_detail_sums(memory, factors, some, num_samples) for some in parts.split(step)])
 
 
 def _cut(memory: Tensor, factors: Tensor, parts: Tensor, height: int, width: int) -> Tensor:
@@ -119,21 +123,21 @@ def _cut(memory: Tensor, factors: Tensor, parts: Tensor, height: int, width: int
     return torch.stack(colours, dim=3).to(torch.uint8) * _is_there(across, down)[:, :, None, None]
 
 
-def _detail_sums(memory: Tensor, factors: Tensor, parts: Tensor) -> Tensor:
+def _detail_sums(memory: Tensor, factors: Tensor, parts: Tensor, num_samples: int) -> Tensor:
     start, coding, picture_width, _, left, top, across, down = parts.T[:, :, None]
     longest = torch.maximum(across, down).clamp(min=1)
     width, height = (
         torch.where(longest > DETAIL_PX, (2 * DETAIL_PX * side + longest) // (2 * longest), side).clamp(1, DETAIL_PX)
         for side in (across, down)
     )
-    rows, columns = _samples(down, height), _samples(across, width)
+    rows, columns = _samples(down, height, num_samples), _samples(across, width, num_samples)
     luma = torch.zeros(len(parts), DETAIL_PX, DETAIL_PX, dtype=torch.int32, device=memory.device)
-    for i in range(SAMPLES_A_SIDE):
-        row = (start + (top + rows[i]) * picture_width)[:, :, None]
-        for j in range(SAMPLES_A_SIDE):
-            luma += memory[row + (left + columns[j])[:, None, :]]
+    for row in rows:
+        place = (start + (top + row) * picture_width)[:, :, None]
+        for column in columns:
+            luma += memory[place + (left + column)[:, None, :]]
     black, of_luma = factors[coding[:, 0]].T[:2, :, None, None]
-    count = SAMPLES_A_SIDE * SAMPLES_A_SIDE
+    count = num_samples * num_samples
     rounded = luma.sub_(black * count).mul_(of_luma).add_((count << COLOUR_BITS) // 2)
     grey = torch.div(rounded, count << COLOUR_BITS, rounding_mode="floor").clamp_(0, 255)
 
@@ -162,13 +166,13 @@ def _neighbours(side: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return _inside(first, side), _inside(first + 1, side), weight
 
 
-def _samples(side: Tensor, count: Tensor) -> list[Tensor]:
-    """Return the pixels under SAMPLES_A_SIDE samples of each of (N, 1) counts of positions along (N, 1) sides: (N,
+def _samples(side: Tensor, count: Tensor, num_samples: int) -> list[Tensor]:
+    """Return the pixels under the samples of each of (N, 1) counts of positions along (N, 1) sides: (N,
     DETAIL_PX) each."""
     place = torch.arange(DETAIL_PX, device=side.device)[None]
     return [
-        _inside(((place * SAMPLES_A_SIDE + sample) * 2 + 1) * side // (2 * SAMPLES_A_SIDE * count), side)
-        for sample in range(SAMPLES_A_SIDE)
+        _inside(((place * num_samples + sample) * 2 + 1) * side // (2 * num_samples * count), side)
+        for sample in range(num_samples)
     ]
 
 

@@ -65,7 +65,7 @@ def random_parts(pictures: Sequence[Planes], count: int) -> tuple[NDArray[np.uin
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "bodies": lambda memory, factors, parts: cut(memory, factors, parts, 256, 128),
     "pictures": lambda memory, factors, parts: letterbox(memory, factors, parts, (640, 360), (640, 384), (0, 12), 114),
-    "detail": detail_sums,
+    "detail": lambda memory, factors, parts: detail_sums(memory, factors, parts, 8),
 }
 
 

@@ -1,6 +1,7 @@
 """Pictures that lie in the memory of a device, and the models that read them there."""
 
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.arrays import Detections, Planes
+from pipeline.media.crops import sharpness
 from pipeline.models import plane_memory
 from pipeline.models.batches import run_by
 from pipeline.models.card_pixels import CardPixels
@@ -122,19 +124,36 @@ def test_spans_read_beside_each_other_what_they_would_read_alone() -> None:
         assert_array_equal(vectors, vectors_alone)
 
 
-def test_on_a_card_a_portion_travels_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The card is a fake one. Its memory is another one than that of the host."""
+def test_crops_of_all_sizes_have_the_sharpness_that_is_measured_on_rgb() -> None:
+    """Small crops are not scaled, and larger ones are read with more samples. The order of the crops stays."""
+    picture = planes(960, 720)
+    boxes = np.array([[0, 0, 700, 700], [5, 9, 90, 150], [100, 100, 390, 400], [7, 7, 7, 7], [300, 200, 460, 300]])
+    reader = card_pixels(room_bytes=2 << 20)
+    with reader.holding([picture]) as placed:
+        (measured,) = reader.sharpness(placed, [boxes])
+    expected = [sharpness(picture.to_rgb()[top:bottom, left:right]) for left, top, right, bottom in boxes[[0, 1, 2, 4]]]
+    ratios = measured[[0, 1, 2, 4]] / expected
+    assert measured[3] == 0
+    assert ((ratios > 0.8) & (ratios < 1.25)).all(), ratios
+    assert max(expected) / min(expected) > 1.5
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_on_a_card_a_portion_travels_in_one_copy(monkeypatch: pytest.MonkeyPatch, is_shared: bool) -> None:
+    """The card is a fake one. Its memory is another one than that of the host. Where spans share it, the thread that
+    owns the card sends the pictures."""
     turns: list[str] = []
 
     @contextlib.contextmanager
     def on_card() -> Any:
-        turns.append("copy")
+        turns.append(threading.current_thread().name)
         yield
 
     monkeypatch.setattr(plane_memory, "is_card", lambda device: True)
     monkeypatch.setattr(plane_memory, "host_memory", lambda shape, dtype, device: torch.zeros(shape, dtype=dtype))
     monkeypatch.setattr(plane_memory, "on_card", on_card)
-    memory = PlaneMemory(2, 1 << 16, CPU)
+    with run_by(Executor(patience_s=1) if is_shared else None):
+        memory = PlaneMemory(2, 1 << 16, CPU)
     some = pictures(3)
     for _ in range(3):  # the third time, the first room again
         with memory.holding(some) as placed:
@@ -142,4 +161,4 @@ def test_on_a_card_a_portion_travels_in_one_copy(monkeypatch: pytest.MonkeyPatch
                 there = memory.planes[each.start : each.start + picture.num_bytes].numpy()
                 assert_array_equal(there[: picture.y.size], picture.y.ravel())
                 assert_array_equal(there[-picture.v.size :], picture.v.ravel())
-    assert turns == ["copy"] * 3
+    assert turns == ["executor" if is_shared else threading.current_thread().name] * 3

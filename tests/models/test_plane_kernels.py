@@ -111,7 +111,7 @@ def test_a_part_has_the_same_bits_in_every_place_and_among_all_neighbours() -> N
     memory, starts = in_memory(first, second)
     rows = torch.cat([parts(first, BOXES, starts[0]), parts(second, BOXES[2:3] // 2, starts[1])])
     order = torch.tensor([6, 3, 0, 4, 1, 5, 2, 6, 6, 0])
-    for kernel in (lambda some: cut(memory, FACTORS, some, 64, 32), lambda some: detail_sums(memory, FACTORS, some)):
+    for kernel in (lambda some: cut(memory, FACTORS, some, 64, 32), lambda some: detail_sums(memory, FACTORS, some, 4)):
         alone = torch.cat([kernel(row[None]) for row in rows])
         assert torch.equal(kernel(rows), alone)
         assert torch.equal(kernel(rows[order]), alone[order])
@@ -121,10 +121,10 @@ def test_the_steps_of_a_batch_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     picture = planes()
     memory, _ = in_memory(picture)
     rows = parts(picture, BOXES)
-    together = cut(memory, FACTORS, rows, 64, 32), detail_sums(memory, FACTORS, rows)
+    together = cut(memory, FACTORS, rows, 64, 32), detail_sums(memory, FACTORS, rows, 4)
     monkeypatch.setattr("pipeline.models.plane_kernels.PIXELS_A_STEP", 2 * 64 * 32)
     assert torch.equal(cut(memory, FACTORS, rows, 64, 32), together[0])
-    assert torch.equal(detail_sums(memory, FACTORS, rows), together[1])
+    assert torch.equal(detail_sums(memory, FACTORS, rows, 4), together[1])
 
 
 def test_empty_rows_that_fill_a_batch_up_read_nothing_outside() -> None:
@@ -132,12 +132,12 @@ def test_empty_rows_that_fill_a_batch_up_read_nothing_outside() -> None:
     memory, _ = in_memory(picture)
     padding = torch.zeros(3, 8, dtype=torch.int64)
     assert not cut(memory, FACTORS, padding, 64, 32).any()
-    assert detail_sums(memory, FACTORS, padding)[:, 1:].any().item() is False
+    assert detail_sums(memory, FACTORS, padding, 4)[:, 1:].any().item() is False
 
 
-def variances(picture: Planes, boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+def variances(picture: Planes, boxes: NDArray[np.int64], num_samples: int) -> NDArray[np.float64]:
     memory, _ = in_memory(picture)
-    count, total, square = detail_sums(memory, FACTORS, parts(picture, boxes)).numpy().astype(float).T
+    count, total, square = detail_sums(memory, FACTORS, parts(picture, boxes), num_samples).numpy().astype(float).T
     return (count * square - total * total) / count**2
 
 
@@ -146,14 +146,15 @@ def test_the_detail_of_a_small_part_is_opencvs_to_the_last_digit() -> None:
     picture = planes(160, 96, (6, True))
     boxes = np.array([[0, 0, 160, 96], [11, 20, 60, 90], [5, 5, 6, 9], [8, 3, 9, 4]])
     expected = [float(cv2.Laplacian(picture.y[t:b, l:r], cv2.CV_64F).var()) for l, t, r, b in boxes]  # noqa: E741
-    np.testing.assert_allclose(variances(picture, boxes), expected, rtol=1e-9, atol=1e-6)
+    for num_samples in (1, 4, 8):
+        np.testing.assert_allclose(variances(picture, boxes, num_samples), expected, rtol=1e-9, atol=1e-6)
 
 
 def test_the_detail_of_a_large_part_is_near_that_of_its_crop() -> None:
     picture = planes(1280, 720)
     boxes = np.array([[0, 0, 1280, 720], [100, 50, 300, 650], [640, 100, 840, 300], [20, 400, 500, 700]])
     expected = np.array([sharpness(crop_of(picture.to_rgb(), box)) for box in boxes])
-    ratios = variances(picture, boxes) / expected
+    ratios = variances(picture, boxes, 8) / expected
     assert ((ratios > 0.7) & (ratios < 1.45)).all(), ratios
 
 
@@ -181,7 +182,7 @@ def test_nothing_leaves_the_card_and_nothing_waits_for_it() -> None:
         with Devices() as devices:
             bodies = cut(memory, factors, rows, 256, 128)
             inputs = letterbox(memory, factors, rows, (640, 360), (640, 384), (0, 12), 114)
-            sums = detail_sums(memory, factors, rows)
+            sums = detail_sums(memory, factors, rows, 4)
     assert devices.found == {"cuda"}
     assert [each.shape for each in (bodies, inputs, sums)] == [(100, 256, 128, 3), (100, 384, 640, 3), (100, 3)]
 
