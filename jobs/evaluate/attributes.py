@@ -31,7 +31,8 @@ def attributes(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder of pictures named as in UTKFace, or a CSV with path, age, gender.", show_default=False
+            help="A data set; see `rollcall datasets list`: a folder of UTKFace or FG-NET, Adience's folds, or a CSV.",
+            show_default=False,
         ),
     ],
     estimator: Annotated[
@@ -50,9 +51,13 @@ def attributes(
     sizes: Annotated[
         str, typer.Option(help="Sides in px, such as 16,32. Copies scaled down to them are judged too.")
     ] = "",
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures if they do not lie beside the labels.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most faces to judge, drawn with --seed.", min=1)] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap; 0: no intervals.", min=0)] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of --limit.")] = 0,
     config: ConfigFiles = None,
     settings: Settings = None,
     profile: Profile = STARTER,
@@ -63,7 +68,7 @@ def attributes(
     if not names:
         raise UserError("--estimator is empty; give a registry entry, such as starter")
     copies_px = parse_sizes(sizes)
-    faces = read_faces(data, split)
+    faces = read_faces(data, split, pictures=pictures, limit=limit, seed=seed)
     opened = []
     for name in names:
         chosen = load(config or [], [*(settings or []), f"estimate.estimator={name}"], profile)
@@ -82,7 +87,7 @@ def attributes(
     plot_speed(pooled, output.with_suffix(".png"))
     if json_file:
         first = summaries[names[0]]
-        report = {"data": str(data), "split": split.value, "pooled": first["pooled"], "by": first["by"]}
+        report = {"data": str(data), "split": split.value, "limit": limit, "pooled": first["pooled"], "by": first["by"]}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps({**report, "estimators": summaries}, indent=1) + "\n")
 

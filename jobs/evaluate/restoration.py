@@ -43,6 +43,9 @@ def restoration(
     estimator: Annotated[str, typer.Option(help="A registry entry, or starter.")] = "starter",
     sizes: Annotated[str, typer.Option(help="Sides in px to which the pictures are scaled down.")] = "16,24,32,48,64",
     split: Annotated[Side, typer.Option(help="A side of the split with which the starter was trained.")] = Side.ALL,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures if they do not lie beside the labels.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Most faces to judge, drawn with --seed.", min=1)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -65,9 +68,7 @@ def restoration(
         knobs += ["restore.mode=always", f"restore.weights={restorer}"]
     chosen = load(config or [], knobs, profile)
     opened = open_estimator(name, chosen)
-    faces = read_faces(data, split)
-    if limit is not None and limit < len(faces):
-        faces = faces.sample(limit, random_state=seed)
+    faces = read_faces(data, split, pictures=pictures, limit=limit, seed=seed)
     restore = _restorer(restorer, chosen) if is_network else None
     parts = compare(
         faces,

@@ -9,10 +9,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cli.console import say
+from jobs.cli.console import count, say
 from jobs.shared.checks import decide_device
 from pipeline.config import Config
 from pipeline.corpora import splits
+from pipeline.corpora.clean import NO_PICTURE, clean
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
@@ -56,19 +57,32 @@ def estimator_entry(name: str) -> str:
     return STARTER_ENTRY if name == "starter" else name
 
 
-def read_faces(data: Path, split: Side) -> pd.DataFrame:
-    """Return the labelled faces of a folder or a CSV on one side of the split. Raises UserError if a face has no
-    label."""
-    faces = load_faces(data)
-    unlabelled = faces["age"].isna() & faces["gender"].isna()
-    if unlabelled.any():
-        raise UserError(f"{faces['path'][unlabelled.idxmax()]} has neither an age nor a gender; label it or remove it")
+def read_faces(
+    data: Path, split: Side, *, pictures: Path | None = None, limit: int | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Return the labelled faces of a corpus on one side of the split. Those without a picture, and those with neither
+    an age nor a gender, are left out. Raises UserError if no face is left.
+
+    pictures: their folder, if they do not lie beside the labels.
+    limit: most faces, drawn with `seed`; None: all.
+    """
+    faces, removed = clean(load_faces(data, pictures=pictures), [NO_PICTURE])
+    if removed[NO_PICTURE]:
+        say(f"{count(removed[NO_PICTURE], 'face')} left out: their pictures are missing")
+    if faces.empty:
+        raise UserError(f"{data} has no picture that is there; give their folder with --pictures")
+    labelled = faces["age"].notna() | faces["gender"].notna()
+    if not labelled.all():
+        say(f"{count(int((~labelled).sum()), 'face')} left out: they have neither an age nor a gender")
+        faces = faces[labelled]
+    if faces.empty:
+        raise UserError(f"no picture of {data} has an age or a gender; label them first")
     if split != Side.ALL:
         say("searching for copies of pictures; they decide the split")
         faces = faces[splits.split_faces(faces) == split.value]
         if faces.empty:
             raise UserError(f"no picture of {data} is on the side {split.value}; give a larger data set")
-    return faces
+    return faces if limit is None or limit >= len(faces) else faces.sample(limit, random_state=seed)
 
 
 def parse_sizes(text: str) -> list[int]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from timm.layers.bottleneck_attn import PosEmbedRel
 from timm.layers.mlp import Mlp
 from timm.models.volo import VOLO
@@ -150,7 +151,7 @@ class MiVolo:
         probs = np.full(len(faces), np.nan)
         if self._outputs > 1:
             surest = np.where(has_face, FACE_SUREST, BODY_SUREST)
-            probs = np.clip(1 / (1 + np.exp(outputs[:, 0] - outputs[:, 1])), 1 - surest, surest)
+            probs = np.clip(expit(outputs[:, 1] - outputs[:, 0]), 1 - surest, surest)
         return estimates_of(years.clip(0, OLDEST_YEARS), np.where(has_face, FACE_STD, BODY_STD), probs)
 
     def _forward(self, pairs: Tensor) -> Tensor:

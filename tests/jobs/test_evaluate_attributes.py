@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,35 @@ def test_a_picture_that_cannot_be_read_is_named(config: Path, pictures: Path, tm
         evaluate(config, pictures, "--estimator", "starter", "--output", str(tmp_path / "o.csv"))
 
 
-def test_a_picture_without_a_label_is_named(config: Path, pictures: Path, tmp_path: Path) -> None:
+def test_pictures_without_a_label_are_left_out(config: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "holiday.jpg").write_bytes((pictures / NAMES[0]).read_bytes())
-    with pytest.raises(UserError, match=r"holiday\.jpg has neither an age nor a gender"):
-        evaluate(config, pictures, "--estimator", "starter", "--output", str(tmp_path / "o.csv"))
+    out = tmp_path / "o.csv"
+    result = evaluate(config, pictures, "--estimator", "starter", "--output", str(out))
+    assert "1 face left out: they have neither an age nor a gender" in result.stdout
+    assert len(pd.read_csv(out)) == len(NAMES)
+
+
+def test_a_list_is_judged_as_far_as_its_pictures_are_there(config: Path, pictures: Path, tmp_path: Path) -> None:
+    folds, out = tmp_path / "folds", tmp_path / "o.csv"
+    (folds / "aligned" / "album").mkdir(parents=True)
+    columns = "user_id\toriginal_image\tface_id\tage\tgender\n"
+    rows = ("a.jpg\t1\t(25, 32)\tf", "b.jpg\t2\tNone\tu", "c.jpg\t3\t(4, 6)\tm")
+    (folds / "fold_0_data.txt").write_text(columns + "".join(f"album\t{row}\n" for row in rows))
+    for number, name in ((1, "a"), (2, "b")):
+        shutil.copy(pictures / NAMES[0], folds / f"aligned/album/landmark_aligned_face.{number}.{name}.jpg")
+    result = evaluate(config, folds, "--estimator", "starter", "--output", str(out))
+    assert "1 face left out: their pictures are missing" in result.stdout
+    assert "1 face left out: they have neither" in result.stdout
+    assert pd.read_csv(out)[["age", "gender"]].to_numpy().tolist() == [[28.5, "F"]]
+    with pytest.raises(UserError, match="has no picture that is there; give their folder with --pictures"):
+        evaluate(config, folds, "--estimator", "starter", "--output", str(out), "--pictures", str(tmp_path / "folds"))
+
+
+def test_a_limit_judges_a_part_that_the_seed_draws(config: Path, pictures: Path, tmp_path: Path) -> None:
+    parts = []
+    for seed in ("1", "1", "2", "3", "4"):
+        options = ("--output", str(tmp_path / "o.csv"), "--limit", "1", "--seed", seed)
+        evaluate(config, pictures, "--estimator", "starter", *options)
+        parts.append(pd.read_csv(tmp_path / "o.csv")["path"].tolist())
+    assert parts[0] == parts[1]
+    assert len({path for part in parts for path in part}) > 1
