@@ -244,7 +244,7 @@ def test_half_precision_is_refused_where_the_models_run_on_a_cpu() -> None:
 
 def test_age_groups_are_checked_before_any_work() -> None:
     assert load(settings=["person.age_groups=adience"]).person.age_groups == "adience"
-    with pytest.raises(UserError, match=r"person\.age_groups age groups must be rising years"):
+    with pytest.raises(UserError, match=r"person\.age_groups must be adience, or rising years"):
         load(settings=["person.age_groups=17-0"])
 
 

@@ -32,10 +32,14 @@ def no_bodies() -> pa.StructArray:
     return structs(rows.BODY, {}, 0)
 
 
-def cut_bodies(candidates: pa.StructArray, detections: pa.StructArray, faces: FrameFaces) -> pa.StructArray:
+def cut_bodies(
+    candidates: pa.StructArray, detections: pa.StructArray, faces: FrameFaces, min_score: float
+) -> pa.StructArray:
     """Return items of rows.BODY for the candidates that have a picture of the body, ordered by detection.
 
     The values of a body depend on its frame alone.
+
+    min_score: lowest score of a box that hides others.
     """
     shown = integers(candidates, "detection")
     has_body = candidates.field("body").is_valid().to_numpy(zero_copy_only=False)
@@ -61,6 +65,7 @@ def cut_bodies(candidates: pa.StructArray, detections: pa.StructArray, faces: Fr
             corners[place],
             float(scales[place]),
             (picture.shape[1], picture.shape[0]),
+            min_score,
         )
         if cut is None:
             continue

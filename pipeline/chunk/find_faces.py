@@ -153,12 +153,14 @@ class FindFaces:
             "why_not": pa.array(why_not, pa.string(), mask=is_judged),
             "restored": pa.array(np.zeros(len(order), bool)),
         }
+        bodies = no_bodies()
+        if self._config.estimate.uses != "faces":
+            all_faces = FrameFaces(frame_by_face, faces.boxes)
+            bodies = cut_bodies(candidates, detections, all_faces, self._config.candidates.min_score)
         return {
             "faces": structs(rows.FACE, columns, len(order)),
             "aligned": _align(faces, crops, is_judged, np.where(restored, RESTORED_PX, ALIGNED_PX)),
-            "bodies": no_bodies()
-            if self._config.estimate.uses == "faces"
-            else cut_bodies(candidates, detections, FrameFaces(frame_by_face, faces.boxes)),
+            "bodies": bodies,
         }
 
     def _find_on_crops(self, crops: _Crops) -> tuple[_FacesOnCrops, NDArray[np.float32]]:

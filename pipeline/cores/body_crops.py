@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import Boxes, pairwise_intersection, pairwise_iou
 
-MIN_SCORE = 0.4
-"""Weaker boxes hide nobody, because many are parts or duplicates of others."""
 SAME_IOU = 0.7
 """Boxes that overlap more are the same person."""
 MIN_SIDE_PX = 50
@@ -46,6 +44,7 @@ def cut_body(
     corner: NDArray[np.floating],
     scale: float,
     size: tuple[int, int],
+    min_score: float,
 ) -> BodyCut | None:
     """Return how to cut the body with this `index` among a frame's (N, 4) boxes out of its crop, or None if too little
     of it shows.
@@ -54,12 +53,13 @@ def cut_body(
     faces: (F, 4). All faces of the frame.
     corner, scale: a point p of the picture is at (p - corner) * scale in the crop.
     size: width and height of the crop in px.
+    min_score: weaker boxes hide nobody, because many are parts or duplicates of others.
     """
     box = boxes[index]
     if np.round(box[2:] - box[:2], 1).min() < MIN_SIDE_PX:
         return None
     iou = np.round(pairwise_iou(box[None], boxes)[0], 3)
-    is_other = (np.round(scores, 3) >= np.float32(MIN_SCORE)) & (iou < SAME_IOU) & (iou > 0)
+    is_other = (np.round(scores, 3) >= np.float32(min_score)) & (iou < SAME_IOU) & (iou > 0)
     is_other[index] = False
     touches = pairwise_intersection(box[None], faces)[0] > 0
     black = np.concatenate(

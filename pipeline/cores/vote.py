@@ -62,8 +62,10 @@ class PersonParams:
         if self.age_groups is not None:
             try:
                 read_age_groups(self.age_groups)
-            except UserError as error:
-                raise ValueError(f"age_groups {error}") from None
+            except UserError:
+                raise ValueError(
+                    f"age_groups must be adience, or rising years such as 0-12,13-17,18-64,65+, got {self.age_groups!r}"
+                ) from None
 
     def with_analysed(self, num_analysed: int) -> "PersonParams":
         """Return the parameters for a video of `num_analysed` analysed frames, in which no person can have more faces

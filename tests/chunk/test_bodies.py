@@ -115,6 +115,6 @@ def test_a_guess_of_head_and_shoulders_is_no_body() -> None:
     table = with_bodies([(0, [Person(150, face_px=0)])])
     detections = items_of(table, "detections")
     nothing = FrameFaces(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-    assert len(cut_bodies(items_of(table, "candidates"), detections, nothing)) == 1
+    assert len(cut_bodies(items_of(table, "candidates"), detections, nothing, 0.4)) == 1
     bodiless = with_columns(detections, bodiless=pa.array([True]))
-    assert len(cut_bodies(items_of(table, "candidates"), bodiless, nothing)) == 0
+    assert len(cut_bodies(items_of(table, "candidates"), bodiless, nothing, 0.4)) == 0
