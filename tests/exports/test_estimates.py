@@ -43,6 +43,20 @@ def test_a_face_that_says_something_else_shows_in_its_minute_alone(place: str) -
     assert (second["lowest_female_prob"], second["highest_female_prob"]) == ("0.1", "0.9")
 
 
+def test_a_person_known_by_bodies_alone_has_lines_too(tmp_path: Path) -> None:
+    walkers = [
+        Walker(0, 70, x=20, speed=5, look=1, body_age=61),
+        Walker(0, 70, x=20, y=300, speed=5, look=2, age=30, body_age=70),
+    ]
+    folder = publish(str(tmp_path), {"long.mp4": Film(70.0, walkers)}, "estimate.uses=both")
+    assert run_export(folder, "estimates").exit_code == 0
+    by_person = {(line["person_id"], line["from"]): line for line in lines(folder)}
+    of_body, of_face = by_person["1", "0:01:00.0"], by_person["2", "0:01:00.0"]
+    assert (of_body["num_faces"], of_body["num_bodies"], of_body["estimated_from"]) == ("0", "10", "body")
+    assert (of_body["age"], of_body["lowest_age"], of_body["highest_age"]) == ("61.0", "61.0", "61.0")
+    assert (of_face["age"], of_face["highest_age"], of_face["estimated_from"]) == ("30.0", "30.0", "face")
+
+
 def test_a_damaged_video_is_left_out_and_named(place: str) -> None:
     (video_id,) = OutputIndex.open(place).done()
     Path(place, f"faces/{video_id}.parquet").write_bytes(b"damaged")
