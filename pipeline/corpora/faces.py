@@ -45,7 +45,7 @@ def pictures(root: Path) -> list[str]:
 
 
 def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.DataFrame:
-    """Return the rows of a text table, with all values as text.
+    """Return the rows of a text table, with all values as text, without empty lines at its end.
 
     Raises UserError if the file cannot be read or lacks one of `columns`.
     """
@@ -55,6 +55,8 @@ def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.Da
         raise absent(file) from error
     except (ValueError, OSError) as error:  # errors of pandas and of Unicode are ValueErrors
         raise UserError(f"{file} cannot be read as a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
+    filled = rows.fillna("").ne("").any(axis=1).to_numpy()
+    rows = rows.iloc[: len(rows) - int(np.argmax(filled[::-1])) if filled.any() else 0]
     if missing := [name for name in columns if name not in rows]:
         raise UserError(f"{file} must have the columns {', '.join(columns)}; there is no {', '.join(missing)}")
     return rows

@@ -90,6 +90,11 @@ class Registry:
         models: dict[str, str] = {}
         for name, role in roles_of(config).items():
             if role.entry is None:
+                if name == "estimator" and config.estimate.uses != "faces":
+                    raise UserError(
+                        f"estimate.uses={config.estimate.uses} needs an estimator, and estimate.estimator is null; "
+                        "name one, or estimate.uses=faces"
+                    )
                 continue
             try:
                 entry = self.entry(role.entry)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpora.labelled_persons import COLUMNS, read_persons
+from pipeline.corpora.labelled_persons import COLUMNS, put_row, read_persons, read_rows
 from pipeline.errors import UserError
 
 LIST = Path(__file__).parents[1] / "evaluation" / "persons_of_clips.csv"
@@ -40,6 +40,36 @@ def test_a_row_is_a_person_at_a_moment(tmp_path: Path) -> None:
 def test_a_value_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_persons(write(tmp_path, row))
+
+
+def test_a_list_as_a_spreadsheet_saves_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.mp4,1.5,10,20,30,40,20–35,F,", "b,0,0,0,1,1,,", "", "")
+    path.write_text(path.read_text().replace("\n", "\r\n"), encoding="utf-8-sig")
+    first, _ = read_persons(path)
+    assert (first.video, first.age_high, first.face_px) == ("a.mp4", 35, 0)
+
+
+def test_a_row_that_is_dropped_counts_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "persons.csv"
+    rows = ("a,0,0,0,1,1,,,,1,", "a,0,5,0,1,1,,,,,1", "a,0,9,0,1,1,,,,0,0")
+    path.write_text("\n".join([",".join((*COLUMNS, "drop", "blind")), *rows]) + "\n")
+    assert [(person.box[0], person.is_blind) for person in read_persons(path)] == [(5, True), (9, False)]
+    path.write_text("\n".join([",".join((*COLUMNS, "drop", "blind")), rows[0]]) + "\n")
+    with pytest.raises(UserError, match="drop is 1 in all of its rows"):
+        read_persons(path)
+
+
+def test_a_row_takes_the_place_of_the_one_it_stands_for(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "persons.csv"
+    first = dict(zip(COLUMNS, ("a", "1", "0", "0", "5", "5", "20-30", "F", "9"), strict=True))
+    put_row(path, first)
+    put_row(path, first | {"bb_xmin": "40"})
+    put_row(path, first | {"time_s": "2", "note": "moved"}, instead_of=first)
+    assert [(row["time_s"], row["bb_xmin"], row["note"]) for row in read_rows(path)] == [
+        ("2", "0", "moved"),
+        ("1", "40", ""),
+    ]
+    assert [file.name for file in path.parent.iterdir()] == ["persons.csv"]
 
 
 def test_a_list_without_persons_is_refused(tmp_path: Path) -> None:

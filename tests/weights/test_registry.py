@@ -91,3 +91,9 @@ def test_weights_inside_an_installed_package_are_verified_where_they_lie(tmp_pat
         "face_detector.rnet",
         "face_detector.onet",
     }
+
+
+def test_bodies_without_an_estimator_are_refused() -> None:
+    config = load(settings=["estimate.estimator=null", "estimate.uses=bodies"])
+    with pytest.raises(UserError, match=r"needs an estimator, and estimate\.estimator is null"):
+        Registry.of(config, fetch).models_of(config)
