@@ -7,6 +7,7 @@ version 2 a safetensors file of transformers. Checkpoints for faces alone are re
 RGB, ImageNet mean and deviation, 224 or 384 px. Pictures keep their shape, on black. A missing picture is black.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,8 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Ages]:
         return {name.removeprefix(V2_PREFIX): tensor for name, tensor in checkpoint.items()}, Ages(**V2_AGES)
     try:
         ages = Ages(**{name: float(checkpoint[name]) for name in V2_AGES})
+        if not 0 <= ages.min_age < ages.max_age <= 1000 or not math.isfinite(ages.avg_age):
+            raise ValueError(f"from {ages.min_age:g} to {ages.max_age:g} years")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"weights {path} do not state the scale of their ages ({error!r}); get the file of the authors"

@@ -193,6 +193,7 @@ def test_a_checkpoint_of_faces_alone_is_refused_where_bodies_are_asked_for(tmp_p
     [
         ({"state_dict": {}}, "hold no VOLO"),
         ({"max_age": None}, "do not state the scale of their ages"),
+        ({"max_age": -5}, "do not state the scale of their ages.*from 1 to -5 years"),
     ],
 )
 def test_a_file_of_another_network_is_refused_in_one_line(
