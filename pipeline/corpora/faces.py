@@ -55,7 +55,7 @@ def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.Da
         raise absent(file) from error
     except (ValueError, OSError) as error:  # errors of pandas and of Unicode are ValueErrors
         raise UserError(f"{file} cannot be read as a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
-    filled = rows.fillna("").ne("").any(axis=1).to_numpy()
+    filled = (rows.fillna("") != "").any(axis=1).to_numpy()
     rows = rows.iloc[: len(rows) - int(np.argmax(filled[::-1])) if filled.any() else 0]
     if missing := [name for name in columns if name not in rows]:
         raise UserError(f"{file} must have the columns {', '.join(columns)}; there is no {', '.join(missing)}")

@@ -61,7 +61,7 @@ def test_a_row_that_is_dropped_counts_for_nothing(tmp_path: Path) -> None:
 
 def test_a_row_takes_the_place_of_the_one_it_stands_for(tmp_path: Path) -> None:
     path = tmp_path / "new" / "persons.csv"
-    first = dict(zip(COLUMNS, ("a", "1", "0", "0", "5", "5", "20-30", "F", "9"), strict=True))
+    first: dict[str, str] = dict(zip(COLUMNS, ("a", "1", "0", "0", "5", "5", "20-30", "F", "9"), strict=True))
     put_row(path, first)
     put_row(path, first | {"bb_xmin": "40"})
     put_row(path, first | {"time_s": "2", "note": "moved"}, instead_of=first)
