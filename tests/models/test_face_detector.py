@@ -17,6 +17,7 @@ from pipeline.arrays import Faces, Picture
 from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
 from pipeline.interfaces import FaceDetector
+from pipeline.models.face_detector import resample
 from pipeline.models.loading import WHOLE, load_face_detector
 from tests.shared import SHARED, needs_shared
 
@@ -333,3 +334,12 @@ def varint(number: int) -> bytes:
         parts.append(number & 127 | 128)
         number >>= 7
     return bytes([*parts, number])
+
+
+@pytest.mark.parametrize("size", [(24, 24), (48, 48), (7, 30), (60, 90)])
+@pytest.mark.parametrize("shape", [(1, 3, 37, 51), (2, 3, 100, 24), (1, 3, 9, 12)])
+def test_mtcnn_gets_the_means_that_torch_computes(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    pictures = 255 * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for laid_out in (pictures, pictures.contiguous(memory_format=torch.channels_last)):
+        expected = torch.nn.functional.interpolate(pictures, size=size, mode="area")
+        torch.testing.assert_close(resample(laid_out, size), expected, rtol=0, atol=1e-3)
