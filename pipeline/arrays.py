@@ -120,12 +120,15 @@ class Estimates:
     female_probs: (N,) float32 in [0, 1], rounded to 0.001. nan where there is none.
     age_dists: (N, 12) float32, rounded to 0.001. Probabilities of the groups of cores.age_dist. None if the estimator
         has no distribution.
+    age_leans: (N,) float32, rounded to 0.01. How far the 80 % interval of each age leans to older ages, in -1..1:
+        cores.vote.age_interval. None if the intervals are symmetric.
     """
 
     ages: NDArray[np.float32]
     age_stds: NDArray[np.float32]
     female_probs: NDArray[np.float32]
     age_dists: NDArray[np.float32] | None = None
+    age_leans: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ FACE = pa.struct(
         ("restored", pa.bool_()),
         ("age", pa.float32()),
         ("age_std", pa.float32()),
+        ("age_lean", pa.float32()),  # null if the interval is symmetric
         ("female_prob", pa.float32()),
         ("age_dist", AGE_DIST),
         ("embedding", VECTOR),
@@ -342,6 +343,14 @@ PUBLISHED: dict[str, Dataset] = {
         Column("restored", FLAG, "", "True if the estimate used a restored picture."),
         Column("age", REAL, "years", "Estimated age.", "not judged, or no estimator"),
         Column("age_std", REAL, "years", "Standard error of the age.", "not judged, or no estimator"),
+        Column(
+            "age_lean",
+            REAL,
+            "",
+            "How far the 80 % interval leans to older ages, -1 to 1. It reaches from "
+            "age - 1.28 * age_std * (1 - age_lean) to age + 1.28 * age_std * (1 + age_lean).",
+            "not judged, or the estimator's intervals are symmetric",
+        ),
         Column("female_prob", REAL, "", "Probability of female, 0 to 1.", "not judged, or no estimator"),
         Column("age_dist", REALS, "", _AGE_DIST, f"not judged, or {_NO_AGE_DIST}"),
     ),

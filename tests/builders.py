@@ -50,6 +50,7 @@ class Walker:
         there is no embedding.
     hidden: spans of s in which the person is not seen.
     age: years, estimated for every face; None: no face. There is one face per second.
+    age_lean: of the interval of every face.
     body_age: years, estimated for the body of every second without a face; None: bodies are not judged.
     female_prob: 0..1, estimated for every face and body.
     face: number of the appearance for the face embedding, as in `look`.
@@ -65,6 +66,7 @@ class Walker:
     look: float | None = 0
     hidden: tuple[tuple[float, float], ...] = ()
     age: float | None = None
+    age_lean: float | None = None
     body_age: float | None = None
     female_prob: float = 0.9
     face: float | None = None
@@ -327,5 +329,6 @@ def _face(walker: Walker, detection: int | None, frame: int, box: list[float]) -
         "restored": False,
         "age": walker.age,
         "age_std": 6.0,
+        "age_lean": walker.age_lean,
         "female_prob": walker.female_prob,
     }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,16 @@ def attributes(
     width: Annotated[
         float, typer.Option(help="Factor of the network's channels. The time per face grows with its square.", min=0.25)
     ] = AttributeTrainingParams().width,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Start from weights that this command wrote, at --side from the beginning.", dir_okay=False),
+    ] = None,
+    side: Annotated[
+        int, typer.Option(help="Side of the network's pictures in px. The time per face grows with its square.", min=32)
+    ] = AttributeTrainingParams().side_px,
+    mixed: Annotated[
+        float, typer.Option(help="Share of the batches that are mixed (mixup).", min=0, max=1)
+    ] = AttributeTrainingParams().mixed,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,8 +90,22 @@ def attributes(
     use_threads(threads)
     chosen = decided(device)
     params = AttributeTrainingParams(
-        epochs=epochs, passes=passes, minutes=minutes, batch=batch, learning_rate=learning_rate, seed=seed, width=width
+        epochs=epochs,
+        passes=passes,
+        minutes=minutes,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        width=width,
+        side_px=side,
+        mixed=mixed,
     )
+    first = None
+    if start:
+        params = replace(params, small_share=0.0)
+        first, file = load_attributes(start)
+        if file.width != width:
+            raise UserError(f"--start {start} has a network of width {file.width:g}; give --width {file.width:g}")
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -90,8 +115,9 @@ def attributes(
         )
     if calibrate is None:
         settings = settings_of(params) | ({"teachers": [sha256_of(file) for file in teacher]} if teacher else {})
+        settings |= {"start": sha256_of(start)} if start else {}
         teachers = [load_attributes(file)[0] for file in teacher or []]
-        network = _train(sides, params, Run(output, settings), chosen, workers, teachers, mirrored)
+        network = _train(sides, params, Run(output, settings), chosen, workers, first, teachers, mirrored)
         side_px, made = params.side_px, f"Trained by `rollcall train attributes` on {len(sides['train'])}"
     else:
         network, file = load_attributes(calibrate)
@@ -130,6 +156,7 @@ def _train(
     run: Run,
     device: str,
     workers: int,
+    start: AttributeNet | None,
     teachers: Sequence[AttributeNet],
     mirrored: bool,
 ) -> AttributeNet:
@@ -144,4 +171,15 @@ def _train(
         file.write(run.folder / UNCALIBRATED, average)
 
     with watching(steps_per_epoch(len(training), params) * params.epochs) as advance:
-        return train(training, validation, params, run, advance, device, workers=workers, teachers=teachers, keep=keep)
+        return train(
+            training,
+            validation,
+            params,
+            run,
+            advance,
+            device,
+            start=start,
+            workers=workers,
+            teachers=teachers,
+            keep=keep,
+        )

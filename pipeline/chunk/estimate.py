@@ -35,15 +35,18 @@ class _Estimated:
 
     values: (3, N) float64. Ages and their standard errors in steps of 0.1 year, probabilities in steps of 0.001.
     dists: (N, 12) float32.
+    leans: (N,) float64, in steps of 0.01.
     """
 
     count: int
     values: NDArray[np.float64] = field(init=False)
     dists: NDArray[np.float32] = field(init=False)
+    leans: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.values = np.full((3, self.count), np.nan, np.float64)
         self.dists = np.full((self.count, GROUPS), np.nan, np.float32)
+        self.leans = np.full(self.count, np.nan)
 
     def put(self, places: NDArray[np.int64], estimates: Estimates) -> None:
         parts = (estimates.ages, 1), (estimates.age_stds, 1), (estimates.female_probs, 3)
@@ -51,6 +54,8 @@ class _Estimated:
             row[places] = np.round(values.astype(np.float64), digits)
         if estimates.age_dists is not None:
             self.dists[places] = estimates.age_dists
+        if estimates.age_leans is not None:
+            self.leans[places] = np.round(estimates.age_leans.astype(np.float64), 2)
 
     def columns(self) -> dict[str, pa.Array]:
         names = ("age", "age_std", "female_prob")
@@ -58,7 +63,9 @@ class _Estimated:
 
 
 class Estimate:
-    """Fills age, age_std, female_prob, age_dist and embedding of the judged faces. They stay null for all others.
+    """Fills age, age_std, age_lean, female_prob, age_dist and embedding of the judged faces.
+
+    They stay null for all others.
 
     Where estimate.uses asks for bodies, a face is judged together with its body, and a body without a judged face
     alone.
@@ -98,6 +105,7 @@ class Estimate:
                 for face, codes, scale in zip(judged[block], quantised.codes, quantised.scales.tolist(), strict=True):
                     vectors[face] = {"codes": codes.tobytes(), "scale": scale}
         columns = of_faces.columns() | {
+            "age_lean": reals_or_null(of_faces.leans, pa.float32()),
             "age_dist": vectors_or_null(of_faces.dists, rows.AGE_DIST),
             "embedding": pa.array(vectors, rows.VECTOR),
         }

@@ -7,7 +7,7 @@ light and camera. So many faces make an estimate little surer than one good face
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -143,6 +143,7 @@ def vote(
     qualities: NDArray[np.float32],
     params: PersonParams,
     age_dists: NDArray[np.float32] | None = None,
+    age_leans: NDArray[np.float32] | None = None,
 ) -> Vote:
     """Return the estimate from the judged faces of one person.
 
@@ -150,14 +151,16 @@ def vote(
     female_probs: (N,) in [0, 1]. nan for a face without a gender.
     qualities: (N,) in [0, 1]. The weights. A face of quality 1 counts as one whole face, of 0.5 as half a face.
     age_dists: (N, 12) probabilities of the groups of cores.age_dist. nan for a face without them.
+    age_leans: (N,) leans of the faces' intervals (age_interval). nan for a symmetric one.
 
     The order of the faces does not matter, to the last bit.
     """
-    canonical = np.lexsort([female_probs, age_stds, ages, qualities])
-    years, stds, probs, weights = (
-        values[canonical].astype(np.float64) for values in (ages, age_stds, female_probs, qualities)
+    leans = np.zeros(len(ages)) if age_leans is None else np.nan_to_num(age_leans)
+    canonical = np.lexsort([leans, female_probs, age_stds, ages, qualities])
+    years, stds, leans, probs, weights = (
+        values[canonical].astype(np.float64) for values in (ages, age_stds, leans, female_probs, qualities)
     )
-    age, age_why_not = _vote_age(years, stds, weights, params)
+    age, age_why_not = _vote_age(years, stds, leans, weights, params)
     gender, female_prob, gender_why_not = _vote_gender(probs, stds, weights, params)
     middle, low, high = age or (None, None, None)
     dists = None if age is None or age_dists is None else age_dists[canonical]
@@ -210,12 +213,16 @@ def huber_location(values: NDArray[np.float64], weights: NDArray[np.float64], to
 
 
 def _vote_age(
-    ages: NDArray[np.float64], stds: NDArray[np.float64], qualities: NDArray[np.float64], params: PersonParams
+    ages: NDArray[np.float64],
+    stds: NDArray[np.float64],
+    leans: NDArray[np.float64],
+    qualities: NDArray[np.float64],
+    params: PersonParams,
 ) -> tuple[tuple[float, float, float] | None, WhyNot | None]:
     estimated = np.isfinite(ages) & np.isfinite(stds)
     if why_not := _too_little(estimated, qualities, params):
         return None, why_not
-    ages, stds, qualities = ages[estimated], stds[estimated], qualities[estimated]
+    ages, stds, leans, qualities = (values[estimated] for values in (ages, stds, leans, qualities))
     weights = qualities * _weights(stds, params)
     age = huber_location(ages, weights, params.huber_years)
 
@@ -232,8 +239,21 @@ def _vote_age(
     if round(2 * float(margin), 1) > params.max_age_interval:
         return None, "unsure"
 
-    low, middle, high = np.round(np.clip([age - margin, age, age + margin], 0, OLDEST_YEARS), 1).tolist()
+    # Rounding comes before the interval, so that the order of the faces decides nothing.
+    low, high = age_interval(age, margin, round(float(weights @ leans / weights.sum()), 6))
+    low, middle, high = np.round([low, np.clip(age, 0, OLDEST_YEARS), high], 1).tolist()
     return (middle, low, high), None
+
+
+def age_interval(age: Any, margin: Any, lean: Any) -> tuple[Any, Any]:
+    """Return the lower and the upper end of an 80 % interval, in years.
+
+    margin: half its width.
+    lean: -1..1. The interval reaches (1 - lean) margins down and (1 + lean) margins up, as far as ages go. Estimates
+        tend towards the middle, so errors to the far side are larger.
+    """
+    low, high = np.clip([age - margin * (1 - lean), age + margin * (1 + lean)], 0, OLDEST_YEARS)
+    return low, high
 
 
 def _vote_gender(

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.arrays import Picture
-from pipeline.cores.vote import OLDEST_YEARS, Z_80
+from pipeline.cores.vote import Z_80, age_interval
 from pipeline.interfaces import AttributeEstimator
 from pipeline.models.aligned import UTKFACE
 
@@ -54,11 +54,12 @@ def judge(
         estimates = estimator(pictures)
         seconds = (time.perf_counter() - started) / len(rows)
         ages = estimates.ages.astype(np.float64)
-        margins = Z_80 * estimates.age_stds.astype(np.float64)
+        leans = 0.0 if estimates.age_leans is None else estimates.age_leans.astype(np.float64)
+        lows, highs = age_interval(ages, Z_80 * estimates.age_stds.astype(np.float64), leans)
         yield rows.assign(
             predicted_age=ages.round(1),
-            age_low=(ages - margins).clip(0, OLDEST_YEARS).round(1),
-            age_high=(ages + margins).clip(0, OLDEST_YEARS).round(1),
+            age_low=lows.round(1),
+            age_high=highs.round(1),
             female_prob=estimates.female_probs.astype(np.float64).round(3),
             seconds=seconds,
         )

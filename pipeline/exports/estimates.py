@@ -27,7 +27,8 @@ COLUMNS = (
     *("gender", "female_prob", "lowest_female_prob", "highest_female_prob", "estimated_from"),
 )
 VALUES = ("quality", "age", "age_std", "female_prob")
-FACES = ("frame_num", "tracklet_id", "judged", *VALUES)
+OF_FACES = (*VALUES, "age_lean")
+FACES = ("frame_num", "tracklet_id", "judged", *OF_FACES)
 
 
 def write_estimates_csv(index: OutputIndex, name: str, people: People) -> None:
@@ -42,7 +43,7 @@ def write_estimates_csv(index: OutputIndex, name: str, people: People) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """N faces or bodies that were judged. tracklets, frames: (N,) int64. values: (N, 4) float32, VALUES."""
+    """N faces or bodies that were judged. tracklets, frames: (N,) int64. values: (N, V) float32, OF_FACES or VALUES."""
 
     tracklets: NDArray[np.int64]
     frames: NDArray[np.int64]
@@ -63,8 +64,8 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
         faces, bodies = (
             part.values[(key == (minute, tracklet)).all(axis=1)] for part, key in zip(both, keys, strict=True)
         )
-        qualities, ages, stds, probs = faces.T
-        estimate = vote(ages, stds, probs, qualities, params).or_bodies(bodies, params)
+        qualities, ages, stds, probs, leans = faces.T
+        estimate = vote(ages, stds, probs, qualities, params, age_leans=leans).or_bodies(bodies, params)
         shown = bodies if estimate.estimated_from == "body" or not len(faces) else faces
         start_s = minute * MINUTE_S
         yield (
@@ -78,7 +79,7 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
 def _faces(faces: pa.Table) -> _Judged:
     tracklets = integers(faces, "tracklet_id", null=0)
     usable = flags(faces, "judged") & (tracklets > 0)
-    values = np.stack([reals(faces, name) for name in VALUES], axis=1).astype(np.float32)
+    values = np.stack([reals(faces, name) for name in OF_FACES], axis=1).astype(np.float32)
     return _Judged(tracklets[usable], integers(faces, "frame_num")[usable], values[usable])
 
 

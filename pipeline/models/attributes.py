@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
+from pipeline.cores.vote import Z_80
 from pipeline.errors import UserError
 from pipeline.models.networks import fill, read_checkpoint, read_facts, write_checkpoint
 
@@ -24,6 +25,10 @@ WIDTHS, DEPTHS, STEM, FEATURES = (48, 96, 192, 256), (2, 2, 2, 1), 32, 384
 SE_SHARE = 4
 STD_YEARS = (0.2, 30.0)
 """Smallest and largest standard error of an age, in years."""
+SMALLEST_SPREAD = 0.1
+"""Years. Smaller raw spreads count as this."""
+FAR_YEARS = 1000.0
+"""Reach of the scale of intervals beyond its ends."""
 MEAN, STD = 127.5, 64.0
 """Mean and deviation of pixel values, 0..255. They bring the input close to a standard normal distribution."""
 
@@ -100,52 +105,68 @@ class AttributeNet(nn.Module):
 class Calibration:
     """The meaning of the network's raw outputs. pipeline.training.calibration fits it.
 
-    knots: (K,) ages in years, between which everything is interpolated linearly.
+    knots: (K,) raw ages in years, between which `shifts` are interpolated linearly.
     shifts: (K,) years to add to the raw age.
-    scales, exponents: (K,). The standard error is exp(scale) * spread ** exponent years, within STD_YEARS.
+    years, marks: (M,) ages in years and their places on a scale, which is linear between them and beyond them. The
+        80 % interval of an age reaches Z_80 raw spreads to either side on this scale, and in years further to the side
+        on which the marks are closer. It changes smoothly with the age.
     slope, offset: the logit of being female is slope * raw + offset.
     """
 
     knots: tuple[float, ...]
     shifts: tuple[float, ...]
-    scales: tuple[float, ...]
-    exponents: tuple[float, ...]
+    years: tuple[float, ...]
+    marks: tuple[float, ...]
     slope: float
     offset: float
 
     @classmethod
     def neutral(cls) -> Self:
         """Return a calibration that changes nothing."""
-        return cls(knots=(0.0,), shifts=(0.0,), scales=(0.0,), exponents=(1.0,), slope=1.0, offset=0.0)
+        return cls(knots=(0.0,), shifts=(0.0,), years=(0.0, 1.0), marks=(0.0, 1.0), slope=1.0, offset=0.0)
 
     def age(self, means: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return (N,) years, 0 to 100, for (N,) raw ages."""
         return np.clip(means + np.interp(means, self.knots, self.shifts), 0, YEARS - 1)
 
-    def age_std(self, means: NDArray[np.floating], spreads: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return (N,) expected standard errors in years for (N,) raw ages and spreads."""
-        scales, exponents = (np.interp(means, self.knots, values) for values in (self.scales, self.exponents))
-        return np.exp(scales + exponents * log_spread(spreads)).clip(*STD_YEARS)
+    def age_error(
+        self, means: NDArray[np.floating], spreads: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (N,) expected standard errors in years and (N,) leans of the intervals for (N,) raw ages and spreads.
+
+        cores.vote.age_interval makes an interval of both.
+        """
+        ages, margins = self.age(means), Z_80 * np.maximum(spreads, SMALLEST_SPREAD).astype(np.float64)
+        years, marks = _extended(self.years, self.marks)
+        places = np.interp(ages, years, marks)
+        lows, highs = (np.interp(places + margin, marks, years) for margin in (-margins, margins))
+        stds = ((highs - lows) / (2 * Z_80)).clip(*STD_YEARS)
+        return stds, (highs + lows - 2 * ages) / (highs - lows)
 
     def female_prob(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return (N,) probabilities for (N,) raw logits."""
         return expit(self.slope * logits + self.offset)
 
 
-def log_spread(spreads: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the logarithm of raw spreads in years. Spreads below 0.1 years count as 0.1."""
-    return np.log(np.maximum(spreads, 0.1), dtype=np.float64)
+def _extended(years: tuple[float, ...], marks: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scale with one more place far beyond each end, in line with the places at that end."""
+    x, y = np.array(years), np.array(marks)
+    first, last = FAR_YEARS * (y[1] - y[0]) / (x[1] - x[0]), FAR_YEARS * (y[-1] - y[-2]) / (x[-1] - x[-2])
+    return (
+        np.concatenate([[x[0] - FAR_YEARS], x, [x[-1] + FAR_YEARS]]),
+        np.concatenate([[y[0] - first], y, [y[-1] + last]]),
+    )
 
 
 def read_calibration(fields: Mapping[str, Any]) -> Calibration:
     """Return a Calibration from JSON. Raises KeyError, TypeError or ValueError."""
-    knots, shifts, scales, exponents = (
-        tuple(map(float, fields[name])) for name in ("knots", "shifts", "scales", "exponents")
-    )
-    if not len(knots) == len(shifts) == len(scales) == len(exponents):
-        raise ValueError("knots, shifts, scales and exponents must be of one length")
+    knots, shifts, years, marks = (tuple(map(float, fields[name])) for name in ("knots", "shifts", "years", "marks"))
+    if len(knots) != len(shifts):
+        raise ValueError("knots and shifts must be of one length")
+    if not len(years) == len(marks) > 1 or not all((np.diff(values) > 0).all() for values in (years, marks)):
+        raise ValueError("years and marks must be of one length, at least 2, and rise")
     slope, offset = (float(fields[name]) for name in ("slope", "offset"))
-    return Calibration(knots=knots, shifts=shifts, scales=scales, exponents=exponents, slope=slope, offset=offset)
+    return Calibration(knots=knots, shifts=shifts, years=years, marks=marks, slope=slope, offset=offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -242,9 +242,9 @@ def _calibrated(
     years: (N, Y) raw probabilities of whole years, if the network has them.
     dists: (N, 12) probabilities of the groups, if the network has them.
     """
-    ages, stds = calibration.age(means), calibration.age_std(means, spreads)
+    ages, (stds, leans) = calibration.age(means), calibration.age_error(means, spreads)
     dists = dists if years is None else grouped(years, ages, stds)
-    return estimates_of(ages, stds, calibration.female_prob(logits), dists)
+    return estimates_of(ages, stds, calibration.female_prob(logits), dists, leans)
 
 
 def estimates_of(
@@ -252,13 +252,15 @@ def estimates_of(
     stds: NDArray[np.floating],
     female_probs: NDArray[np.floating],
     dists: NDArray[np.floating] | None = None,
+    leans: NDArray[np.floating] | None = None,
 ) -> Estimates:
-    """Round ages and their errors to 0.1 year and probabilities to 0.001."""
+    """Round ages and their errors to 0.1 year, probabilities to 0.001 and leans to 0.01."""
     return Estimates(
         np.round(years, 1).astype(np.float32),
         np.round(stds, 1).astype(np.float32),
         np.round(female_probs, 3).astype(np.float32),
         None if dists is None else np.round(dists, 3).astype(np.float32),
+        None if leans is None else np.round(leans, 2).astype(np.float32),
     )
 
 

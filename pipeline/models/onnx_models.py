@@ -76,7 +76,7 @@ class OnnxEstimators:
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         ages, genders = self._age(faces), self._gender(faces)
-        return Estimates(ages.ages, ages.age_stds, genders.female_probs, ages.age_dists)
+        return Estimates(ages.ages, ages.age_stds, genders.female_probs, ages.age_dists, ages.age_leans)
 
 
 class OnnxFaceEmbedder:

@@ -15,8 +15,10 @@ from pipeline.models.attributes import YEARS
 from pipeline.training.degrade import Degradation, degrade
 from pipeline.training.loop import Schedule, ahead
 
+READ_PX = 160
+"""Side at which faces are read: that of UTKFace's pictures."""
 STORED = 4 / 3
-"""Side of the pictures that augmentation cuts from, relative to the network's side."""
+"""Side of the pictures that augmentation cuts from, relative to the network's side. It is READ_PX at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,11 @@ def steps_per_epoch(num_pictures: int, params: AttributeTrainingParams) -> int:
     return params.passes * num_pictures // params.batch
 
 
+def sides(params: AttributeTrainingParams) -> set[int]:
+    """Return the sides of the pictures of a training, in px."""
+    return {params.side_px} | ({params.small_px} if params.small_share else set())
+
+
 def side_of(done: float, params: AttributeTrainingParams) -> int:
     """Return the side of the pictures, in px, when the share `done` of the training is done."""
     return params.small_px if done < params.small_share else params.side_px
@@ -172,7 +179,7 @@ def batches(
     pinned: bool = False,
 ) -> Iterator[Inputs]:
     """Yield the inputs of all steps from `first_epoch` to the end of the training, every epoch in random order."""
-    stored = {side: training.resized(round(STORED * side)).pictures for side in (params.small_px, params.side_px)}
+    stored = {side: training.resized(min(READ_PX, round(STORED * side))).pictures for side in sides(params)}
     steps = steps_per_epoch(len(training), params)
 
     def tasks() -> Iterator[Task]:

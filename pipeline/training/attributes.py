@@ -23,6 +23,7 @@ from pipeline.evaluation.attributes import AGE_GROUPS, COPIES_PX, aligned
 from pipeline.models.attributes import YEARS, AttributeFile, AttributeNet, Calibration
 from pipeline.models.estimator import StarterEstimator
 from pipeline.training.attribute_inputs import (
+    READ_PX,
     AttributeTrainingParams,
     Inputs,
     LabelledFaces,
@@ -37,7 +38,6 @@ from pipeline.training.attribute_inputs import (
 from pipeline.training.calibration import Raw, calibrate
 from pipeline.training.loop import Run, Schedule, averaged, cosine, decayed, device_of, seed, set_rate
 
-READ_PX = 128
 VALIDATED_EVERY = 4
 """Number of epochs between two validations."""
 KNOTS = (0.0, 2.0, 6.0, 12.0, 18.0, 23.0, 27.0, 32.0, 40.0, 52.0, 65.0, 80.0)
@@ -99,6 +99,7 @@ def train(
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, figures: None,
     device: str = "cpu",
     *,
+    start: AttributeNet | None = None,
     workers: int = 0,
     teachers: Sequence[AttributeNet] = (),
     keep: Callable[[AttributeNet], None] = lambda average: None,
@@ -107,14 +108,17 @@ def train(
 
     The training continues from the checkpoint of `run`.
 
-    training: pictures that show UTKFACE's window, at least 4/3 of `params.side_px` wide.
+    training: pictures that show UTKFACE's window.
     validation: faces for the history only.
+    start: a network of `params.width` whose weights the training begins with, instead of random ones.
     advance: called after each step with the number of steps done and the latest figures.
     workers: number of processes that augment pictures ahead of their use.
     keep: called with the averaged network after each epoch, so that a run that is stopped leaves weights.
     """
     seed(params.seed)
     network = AttributeNet(params.dropout, params.width)
+    if start:
+        network.load_state_dict(start.state_dict())
     network = network.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     known = [teacher.to(torch.device(device)).eval() for teacher in teachers]
     average = averaged(network, params.ema)

@@ -9,21 +9,21 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from pipeline.cores.vote import Z_80
-from pipeline.models.attributes import Calibration, log_spread
+from pipeline.models.attributes import SMALLEST_SPREAD, Calibration
 
 COVERAGE = 0.80
 """The coverage to aim at, over all faces and within each age group."""
 SOFTNESSES = (0.5, 0.2, 0.1)
 """Softness of an interval's edge while coverage is fitted, as a share of its half width. It shrinks step by step,
 because a hard edge has no gradient."""
-GROUP_WEIGHT, WHOLE_WEIGHT = 60.0, 2000.0
-"""Estimates tend towards the middle, so the people who are 15 or 75 are covered less often than the people who are
-estimated at 15 or 75. GROUP_WEIGHT is a compromise between the two. A weight of several hundred covers the true age
-groups equally, but only with standard errors that jump between neighbouring ages (1.3 years at 27, 30 at 23), and
-intervals that cost a third more (Winkler score on UTKFace's test faces: 34.5 instead of 26.8)."""
-SCALE_RIDGE, SHIFT_RIDGE = 1e-3, 2e-3
+GROUP_WEIGHT, WHOLE_WEIGHT = 60.0, 500.0
+SCALE_RIDGE, SHIFT_RIDGE, SIZE_RIDGE = 1e-4, 2e-3, 1e-5
+YEARS = (0.0, 2.0, 4.5, 8.0, 12.0, 16.0, 20.0, 24.0, 28.0, 32.0, 37.0, 43.0, 50.0, 58.0, 66.0, 76.0, 100.0)
+"""Ages between which the scale of the intervals is linear."""
 YOUNG = 5.0
-"""Years added to an age before its logarithm is taken. On that axis the standard error bends little."""
+"""Years added to an age before its logarithm is taken. On that axis the scale bends little."""
+SMALLEST_ERROR = 0.02
+"""Smaller errors on the scale count as this."""
 OPTIONS = {"maxiter": 500}
 
 
@@ -48,20 +48,21 @@ class Raw:
 def calibrate(raw: Raw, knots: tuple[float, ...], starts: tuple[int, ...]) -> Calibration:
     """Fit all constants of a Calibration.
 
-    Ages are shifted to the least absolute error. Their standard errors are the spread times a factor that is smooth in
-    the age, fitted so that COVERAGE of the labels lie within Z_80 of them. The loss is the pinball loss of that
-    quantile of the relative error (Koenker and Bassett 1978), plus the squared distance of each age group's coverage.
+    Ages are shifted to the least absolute error. Their intervals are symmetric on a scale of years that is fitted so
+    that COVERAGE of the labels lie within them, in each age group. Estimates tend towards the middle, so a symmetric
+    interval in years covers the people at 15 or 55 less often than those at 26, of whom there are most. On the scale
+    it reaches further to the side where the errors are larger. The loss is the pinball loss of that quantile of the
+    relative error (Koenker and Bassett 1978), in which each age group has the same weight, plus the squared distance
+    of each group's coverage.
     The logit is scaled and shifted by maximum likelihood (Platt 1999).
 
     knots: see Calibration.
     starts: first years of the age groups that should be covered equally.
     """
     shifts = fit_shifts(raw, knots)
-    scales = fit_scales(raw, knots, shifts, starts)
+    marks = fit_marks(raw, knots, shifts, starts)
     slope, offset = fit_logits(raw)
-    return Calibration(
-        knots=knots, shifts=shifts, scales=scales, exponents=(1.0,) * len(knots), slope=slope, offset=offset
-    )
+    return Calibration(knots=knots, shifts=shifts, years=YEARS, marks=marks, slope=slope, offset=offset)
 
 
 def fit_shifts(raw: Raw, knots: tuple[float, ...]) -> tuple[float, ...]:
@@ -76,40 +77,45 @@ def fit_shifts(raw: Raw, knots: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(np.round(minimize(loss, np.zeros(len(knots)), method="L-BFGS-B").x, 3).tolist())
 
 
-def fit_scales(
+def fit_marks(
     raw: Raw, knots: tuple[float, ...], shifts: tuple[float, ...], starts: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Return the logarithm of the factor at each knot."""
-    basis = hat_functions(raw.means, knots)
-    errors = np.abs(raw.means + basis @ np.array(shifts) - raw.ages)
-    # The logarithm of the factor at which the error is just covered.
-    wanted = np.log(np.maximum(errors, 0.05) / Z_80) - log_spread(raw.spreads)
+    """Return the places of YEARS on the scale of the intervals."""
+    ages = np.clip(raw.means + hat_functions(raw.means, knots) @ np.array(shifts), 0, YEARS[-1])
+    errors = _segments(raw.ages) - _segments(ages)
+    spreads = np.log(Z_80 * np.maximum(raw.spreads, SMALLEST_SPREAD))
     share = raw.weights / raw.weights.sum()
     group = np.searchsorted(starts, raw.ages, side="right") - 1
     members = np.stack([np.where(group == number, raw.weights, 0) for number in np.unique(group)])
     members /= members.sum(axis=1, keepdims=True)
-    bends = _bends(np.log(np.array(knots) + YOUNG))
+    balanced = members.mean(axis=0)
+    bends = _bends(np.log(np.add(YEARS[:-1], YEARS[1:]) / 2 + YOUNG))
 
-    def loss(scales: NDArray[np.float64], softness: float | None) -> tuple[float, NDArray[np.float64]]:
-        beyond = wanted - basis @ scales
-        value = share @ np.maximum(COVERAGE * beyond, (COVERAGE - 1) * beyond)
-        slope = -(share * np.where(beyond > 0, COVERAGE, COVERAGE - 1)) @ basis
+    def loss(widths: NDArray[np.float64], softness: float | None) -> tuple[float, NDArray[np.float64]]:
+        parts = errors * np.exp(-widths)
+        on_scale = parts.sum(axis=1)
+        beyond = np.log(np.maximum(np.abs(on_scale), SMALLEST_ERROR)) - spreads
+        seen = np.abs(on_scale) > SMALLEST_ERROR
+        by_width = np.where(seen, -1 / np.where(seen, on_scale, 1), 0)[:, None] * parts
+        value = balanced @ np.maximum(COVERAGE * beyond, (COVERAGE - 1) * beyond)
+        slope = (balanced * np.where(beyond > 0, COVERAGE, COVERAGE - 1)) @ by_width
         if softness is not None:
             inside = expit(-beyond / softness)
-            steep = inside * (1 - inside) / softness
+            steep = -inside * (1 - inside) / softness
             uneven, off = members @ inside - COVERAGE, share @ inside - COVERAGE
             value += GROUP_WEIGHT * np.mean(uneven**2) + WHOLE_WEIGHT * off**2
-            slope += 2 * GROUP_WEIGHT / len(members) * uneven @ ((members * steep) @ basis)
-            slope += 2 * WHOLE_WEIGHT * off * ((share * steep) @ basis)
-        bent = bends @ scales
-        return float(value + SCALE_RIDGE * bent @ bent), slope + 2 * SCALE_RIDGE * bent @ bends
+            slope += 2 * GROUP_WEIGHT / len(members) * uneven @ ((members * steep) @ by_width)
+            slope += 2 * WHOLE_WEIGHT * off * ((share * steep) @ by_width)
+        bent = bends @ widths
+        value += SCALE_RIDGE * bent @ bent + SIZE_RIDGE * widths @ widths
+        return float(value), slope + 2 * SCALE_RIDGE * bent @ bends + 2 * SIZE_RIDGE * widths
 
-    fitted = np.zeros(len(knots))
-    for softness in (None, *SOFTNESSES):  # start from the pinball loss alone, which is convex
+    fitted = np.zeros(len(YEARS) - 1)
+    for softness in (None, *SOFTNESSES):  # start from the pinball loss alone
         fitted = minimize(
-            loss, fitted, (softness,), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0)] * len(knots), options=OPTIONS
+            loss, fitted, (softness,), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0)] * len(fitted), options=OPTIONS
         ).x
-    return tuple(np.round(fitted, 4).tolist())
+    return tuple(np.round(np.append(0, np.cumsum(np.diff(YEARS) * np.exp(-fitted))), 4).tolist())
 
 
 def fit_logits(raw: Raw) -> tuple[float, float]:
@@ -127,6 +133,12 @@ def fit_logits(raw: Raw) -> tuple[float, float]:
 def hat_functions(values: NDArray[np.float64], knots: tuple[float, ...]) -> NDArray[np.float64]:
     """Return (N, K) weights of each knot in the linear interpolation at `values`."""
     return np.stack([np.interp(values, knots, row) for row in np.eye(len(knots))], axis=1)
+
+
+def _segments(ages: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (N, M - 1): how many of an age's years lie between each of YEARS and the next one."""
+    years = np.array(YEARS)
+    return np.clip(ages[:, None], years[:-1], years[1:]) - years[:-1]
 
 
 def _bends(places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ COPIED_TO_DETECTIONS = ("age_low", "age_high", "age_why_not", "gender_why_not")
 """The columns that `detections` copies unchanged from `persons`, besides gender and those of five_year_group."""
 PERSON_COLUMNS = ("person_id", "age_min", "age_max", "age_actual", "gender", *COPIED_TO_DETECTIONS)
 """The columns of `detections`, `tracklets` and `faces` that identify or describe a person."""
+FACE_DIGITS = {"score": 3, "quality": 3, "age": 1, "age_std": 1, "age_lean": 2, "female_prob": 3}
+"""Digits behind the point of the columns of `faces`."""
 
 
 def facts_schema(dataset: str) -> pa.Schema:
@@ -158,7 +160,7 @@ def _face_columns(faces: VideoFaces, ids: NDArray[np.int64]) -> tuple[dict[str, 
         "tracklet_id": ids_or_null(np.append(ids, 0)[faces.tracklets[order]]),
     }
     columns |= _box_columns(boxes[order])
-    for name, digits in (("score", 3), ("quality", 3), ("age", 1), ("age_std", 1), ("female_prob", 3)):
+    for name, digits in FACE_DIGITS.items():
         columns[name] = reals_or_null(np.round(reals(faces.table, name)[order], digits))
     dists = vectors_or_nan(faces.table, "age_dist", GROUPS)[order]
     columns["age_dist"] = vectors_or_null(np.round(dists.astype(np.float64), 3), rows.REALS)

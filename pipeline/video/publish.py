@@ -63,7 +63,8 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     left_out = LeftOut(frozenset(np.setdiff1d(np.arange(1, person_ids.max(initial=0) + 1), person_ids).tolist()))
     judged, on = flags(facts.faces, "judged"), _tracklets_of_faces(facts)
     person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
-    columns = [reals(facts.faces, name).astype(np.float32) for name in ("age", "age_std", "female_prob", "quality")]
+    names = ("age", "age_std", "female_prob", "quality", "age_lean")
+    columns = [reals(facts.faces, name).astype(np.float32) for name in names]
     dists = vectors_or_nan(facts.faces, "age_dist", GROUPS)
     bodies = VideoBodies.of_column(facts.tracklets["bodies"])
     person_of_body = person_ids[bodies.tracklets]
@@ -71,8 +72,8 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
-        ages, stds, probs, qualities, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
-        from_faces = vote(ages, stds, probs, qualities, params, dists_of_person)
+        ages, stds, probs, qualities, leans, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
+        from_faces = vote(ages, stds, probs, qualities, params, dists_of_person, leans)
         votes.append(from_faces.or_bodies(bodies.values[person_of_body == person], params))
     return People(person_ids, links, votes, left_out)
 

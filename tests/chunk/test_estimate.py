@@ -1,6 +1,6 @@
 """Estimating the faces of a chunk."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,17 @@ def test_a_face_has_the_distribution_of_its_estimator_or_none() -> None:
     assert first["age_dist"] == [0, 0, 1, *[0] * 9]
     assert second["age_dist"] is None
     assert judged(load(), table, estimator=Painter())[0]["age_dist"] is None
+
+
+def test_a_face_has_the_lean_of_its_interval_or_none() -> None:
+    def leaning(faces: NDArray[np.uint8]) -> Estimates:
+        return replace(Painter()(faces), age_leans=np.full(len(faces), 0.257, np.float32))
+
+    table = chunk([(0, [Person(150), Person(480, face_px=16)])])
+    first, second = judged(load(), table, estimator=leaning)
+    assert first["age_lean"] == pytest.approx(0.26)
+    assert second["age_lean"] is None
+    assert judged(load(), table, estimator=Painter())[0]["age_lean"] is None
 
 
 def test_ages_come_from_restored_faces_and_identity_never_does() -> None:

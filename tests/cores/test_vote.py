@@ -146,6 +146,17 @@ def nothing(why_not: str) -> Vote:
     )
 
 
+def test_an_interval_leans_as_those_of_the_faces_do() -> None:
+    ages, stds, probs, qualities = (np.full(3, value, np.float32) for value in (40.0, 5.0, 0.9, 0.8))
+    even = vote(ages, stds, probs, qualities, PARAMS)
+    leaning = vote(ages, stds, probs, qualities, PARAMS, age_leans=np.array([0.5, 0.5, 0.5], np.float32))
+    assert (leaning.age, width(leaning)) == (even.age, pytest.approx(width(even), abs=0.11))
+    assert leaning.age_high is not None
+    assert leaning.age_high - 40 == pytest.approx(0.75 * width(even), abs=0.06)
+    some = vote(ages, stds, probs, qualities, PARAMS, age_leans=np.array([1.0, np.nan, 0.5], np.float32))
+    assert some == leaning  # a face without a lean has a symmetric interval
+
+
 def test_the_distribution_of_a_person_is_that_of_its_faces_by_weight() -> None:
     dists = np.zeros((3, 12), np.float32)
     dists[[0, 1, 2], [3, 3, 4]] = 1

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,15 @@ def test_every_picture_is_judged_once_as_an_aligned_face() -> None:
     shown = np.concatenate(estimator.shown[1:])  # the first call is for warming up
     assert shown.shape == (5, ALIGNED_PX, ALIGNED_PX, 3)
     assert_array_equal(shown[:, 112, 112, 0], [0, 10, 20, 30, 40])
+
+
+def test_an_interval_may_lean_to_older_ages() -> None:
+    def leaning(pictures: NDArray[np.uint8]) -> Estimates:
+        return replace(Judge()(pictures), age_leans=np.full(len(pictures), 0.5, np.float32))
+
+    judged = pd.concat(judge(faces(), read, leaning, batch=2))
+    assert (judged["age_low"] == 23.6).all()
+    assert (judged["age_high"] == 49.2).all()
 
 
 def test_copies_are_smaller_than_their_pictures() -> None:

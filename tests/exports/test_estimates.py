@@ -21,7 +21,7 @@ def lines(place: str) -> list[dict[str, str]]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return an output of a person who stays for 70 s, and who looks older in one face of the second minute."""
     folder = str(tmp_path_factory.mktemp("output"))
-    publish(folder, {"long.mp4": Film(70.0, [Walker(0, 70, x=20, speed=5, look=1, age=30)])})
+    publish(folder, {"long.mp4": Film(70.0, [Walker(0, 70, x=20, speed=5, look=1, age=30, age_lean=0.5)])})
     (video_id,) = OutputIndex.open(folder).done()
     num_faces = tables.read_one(Store(folder), "faces", video_id).num_rows
     set_columns(folder, "faces", video_id, [{}] * (num_faces - 1) + [{"age": 44.0, "female_prob": 0.1}])
@@ -34,6 +34,13 @@ def test_each_minute_of_a_tracklet_has_its_estimate(place: str) -> None:
     assert (first["from"], first["to"], second["from"]) == ("0:00:00.0", "0:01:00.0", "0:01:00.0")
     assert (first["tracklet_id"], first["person_id"], first["age"], first["gender"]) == ("1", "1", "30.0", "F")
     assert int(first["num_faces"]) > int(second["num_faces"]) > 1
+
+
+def test_intervals_lean_as_those_of_the_faces_do(place: str) -> None:
+    (first, _), (person,) = lines(place), tables.read(Store(place), "persons").to_pylist()
+    for row in (first, person):
+        down, up = 30 - float(row["age_low"]), float(row["age_high"]) - 30
+        assert up == pytest.approx(3 * down, rel=0.3)
 
 
 def test_a_face_that_says_something_else_shows_in_its_minute_alone(place: str) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from jobs.train import app
 from pipeline.errors import UserError
 from pipeline.media.pictures import encode_jpeg
-from pipeline.models.attributes import load_attributes
+from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,11 @@ def test_too_few_pictures_are_refused_with_a_reason(pictures: Path, tmp_path: Pa
     (alone / picture.name).write_bytes(picture.read_bytes())
     with pytest.raises(UserError, match="has too few pictures: no picture falls to"):
         train(alone, tmp_path / "other")
+
+
+def test_a_start_of_another_width_is_refused(pictures: Path, tmp_path: Path) -> None:
+    start = tmp_path / "narrow.safetensors"
+    file = AttributeFile(side_px=48, mirrored=False, calibration=Calibration.neutral(), width=0.5)
+    file.write(start, AttributeNet(width=0.5))
+    with pytest.raises(UserError, match=r"has a network of width 0\.5; give --width 0\.5"):
+        train(pictures, tmp_path / "run", "--start", str(start))

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from pipeline.cores.vote import Z_80
 from pipeline.errors import UserError
 from pipeline.models.aligned import UTKFACE
 from pipeline.models.attributes import (
@@ -27,8 +28,8 @@ SIDE_PX = 48
 CALIBRATION = Calibration(
     knots=(0.0, 40.0, 80.0),
     shifts=(0.0, 2.0, 6.0),
-    scales=(0.0, 0.5, 0.5),
-    exponents=(1.0, 0.8, 0.5),
+    years=(0.0, 30.0, 60.0),
+    marks=(0.0, 60.0, 90.0),
     slope=0.5,
     offset=0.1,
 )
@@ -79,7 +80,10 @@ def test_estimates_are_the_calibrated_moments_of_the_distribution(path: Path) ->
     found = estimator(crops)
     assert np.ptp(found.ages) > 5
     assert_allclose(found.ages, CALIBRATION.age(means.numpy()), atol=0.051)
-    assert_allclose(found.age_stds, CALIBRATION.age_std(means.numpy(), spreads.numpy()), atol=0.051)
+    stds, leans = CALIBRATION.age_error(means.numpy(), spreads.numpy())
+    assert_allclose(found.age_stds, stds, atol=0.051)
+    assert found.age_leans is not None
+    assert_allclose(found.age_leans, leans, atol=0.0051)
     assert_allclose(found.female_probs, CALIBRATION.female_prob(logits.numpy()), atol=0.00051)
     assert_array_equal(found.ages, np.round(found.ages, 1))
 
@@ -127,7 +131,13 @@ def test_calibration_interpolates_and_ends_at_its_ends() -> None:
     assert_allclose(CALIBRATION.age(np.array([0.0, 20.0, 40.0, 60.0, 100.0])), [0, 21, 42, 64, 100])
     neutral = Calibration.neutral()
     assert_allclose(neutral.age(np.array([3.0, 70.0])), [3, 70])
-    assert_allclose(neutral.age_std(np.array([3.0, 70.0]), np.array([2.0, 0.0])), [2, 0.2])
+    stds, leans = neutral.age_error(np.array([3.0, 70.0]), np.array([2.0, 0.0]))
+    assert_allclose(stds, [2, 0.2])
+    assert_allclose(leans, 0, atol=1e-9)
+    # On CALIBRATION's scale a year up to 30 is as long as two later ones.
+    stds, leans = CALIBRATION.age_error(np.array([10.0, 28.5714286, 57.0]), np.array([4.0, 4.0, 4.0]) / Z_80)
+    assert_allclose(stds * Z_80, [2, 3, 4], atol=0.01)
+    assert_allclose(leans, [0, 1 / 3, 0], atol=0.01)
     assert_allclose(replace(neutral, slope=2.0, offset=-1.0).female_prob(np.array([0.5])), 0.5)
 
 
@@ -140,7 +150,7 @@ def test_another_file_is_refused(tmp_path: Path, network: AttributeNet) -> None:
 
 @pytest.mark.parametrize(
     "calibration",
-    [{}, {"knots": [0]}, {"knots": [0, 1], "shifts": [0], "scales": [0], "exponents": [1], "slope": 1, "offset": 0}],
+    [{}, {"knots": [0]}, {"knots": [0, 1], "shifts": [0], "years": [0, 1], "marks": [0, 1], "slope": 1, "offset": 0}],
 )
 def test_metadata_that_say_nothing_useful_are_refused(
     tmp_path: Path, network: AttributeNet, calibration: dict[str, object]

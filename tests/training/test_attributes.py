@@ -126,6 +126,18 @@ def test_a_student_learns_what_its_teachers_say(tmp_path: Path) -> None:
     assert validate(student, faces(64), 32)["gender_accuracy"] == 1
 
 
+def test_a_training_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
+    still = replace(TINY, epochs=1, learning_rate=0.0, small_share=0.0)
+    start = AttributeNet()
+    ours, others = (
+        train(faces(16), faces(4), still, Run(tmp_path / n, {}), start=s) for n, s in (("a", start), ("b", None))
+    )
+    assert_allclose(ours.heads.weight.detach(), start.heads.weight.detach(), atol=1e-6)
+    assert (others.heads.weight != start.heads.weight).any()
+    shown = {inputs.crops.shape[1] for inputs in batches(faces(16), still, Schedule(1), 0)}
+    assert shown == {still.side_px}
+
+
 def test_mixing_keeps_most_of_a_picture() -> None:
     rng = np.random.default_rng(0)
     shares = np.array([mixing(AttributeTrainingParams(mixed=0.5), rng) for _ in range(400)])
@@ -147,7 +159,7 @@ def test_faces_without_a_class_or_a_label_are_left_out(tmp_path: Path) -> None:
     table.loc[0, "gender"] = None
     known = read_faces(table, read)
     assert len(known) == (table["age"][1:] <= 100).sum() < 39
-    assert known.pictures.shape[1:] == (128, 128, 3)
+    assert known.pictures.shape[1:] == (160, 160, 3)
 
 
 def test_what_is_written_is_calibrated_and_can_be_loaded(tmp_path: Path) -> None:

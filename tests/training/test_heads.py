@@ -116,7 +116,7 @@ def test_vectors_are_computed_once_and_of_the_mirror_image_too(tmp_path: Path, m
 
 
 CALIBRATION = Calibration(
-    knots=(20.0, 60.0), shifts=(1.0, -2.0), scales=(1.0, 2.0), exponents=(1.0, 1.0), slope=0.5, offset=0.25
+    knots=(20.0, 60.0), shifts=(1.0, -2.0), years=(20.0, 60.0, 80.0), marks=(0.0, 10.0, 20.0), slope=0.5, offset=0.25
 )
 
 
@@ -132,5 +132,5 @@ def test_what_is_written_loads_as_an_estimator_that_says_the_same(tmp_path: Path
         years, logits, _ = (output.numpy() for output in network.logits(torch.from_numpy(embedder(pictures))))
     estimates = estimator(pictures)
     assert_allclose(estimates.ages, CALIBRATION.age(years), atol=0.06)
-    assert_allclose(estimates.age_stds, CALIBRATION.age_std(years, np.ones(3)), atol=0.06)
+    assert_allclose(estimates.age_stds, CALIBRATION.age_error(years, np.ones(3))[0], atol=0.06)
     assert_allclose(estimates.female_probs, CALIBRATION.female_prob(logits), atol=6e-4)
