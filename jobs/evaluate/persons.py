@@ -15,10 +15,10 @@ from jobs.cli.options import ConfigFiles
 from jobs.shared.labelled_videos import find_video, video_names
 from pipeline.config import load
 from pipeline.corpora.labelled_persons import LabelledPerson, read_persons
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.evaluation.persons import WRONG, Estimate, Figures, Judged, judge, match, summary
 from pipeline.storage.output_index import OutputIndex
-from pipeline.storage.tables import read_one
+from pipeline.storage.tables import damage_is_a_fault, read_one
 
 BOXES = ("time_s", "person_id", "bb_xmin", "bb_ymin", "bb_width", "bb_height")
 ESTIMATES = ("person_id", "num_faces", "age", "gender", "estimated_from")
@@ -67,7 +67,14 @@ def persons(
         )
     if not by_video:
         raise UserError(f"{result} holds no video of {reference}; process these videos, or correct the column video")
-    people = [person for video_id, part in by_video.items() for person in _judged(index, video_id, part)]
+    people: list[Judged] = []
+    for video_id, part in by_video.items():
+        try:
+            people += _judged(index, video_id, part)
+        except DataError as error:
+            say(f"left out: {part[0].video}: {error}")
+    if not people:
+        raise UserError(f"{result} holds no readable tables of the videos of {reference}; process them again")
     report = summary(people)
     num_blind = sum(person.label.is_blind for person in people)
     say(f"{num_blind:,} of {count(len(people), 'label')} given without seeing an estimate")
@@ -95,7 +102,9 @@ def _of_videos(labels: Sequence[LabelledPerson], index: OutputIndex, place: str)
 
 
 def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson]) -> list[Judged]:
-    table = read_one(index.store, "detections", video_id, BOXES)
+    with damage_is_a_fault():
+        table = read_one(index.store, "detections", video_id, BOXES)
+        persons = read_one(index.store, "persons", video_id, ESTIMATES).to_pylist()
     left, top, width, height = (table[name].to_numpy() for name in BOXES[2:])
     boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
     estimates = {
@@ -105,7 +114,7 @@ def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson])
             row["age"],
             row["gender"],
         )
-        for row in read_one(index.store, "persons", video_id, ESTIMATES).to_pylist()
+        for row in persons
     }
     return judge(labels, match(labels, table["time_s"].to_numpy(), boxes, table["person_id"].to_numpy()), estimates)
 

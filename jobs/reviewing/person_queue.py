@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.cli.console import say
 from jobs.reviewing.frames import Frames
 from jobs.reviewing.person_views import Moment, PersonView, moment_of_label, read_people
 from jobs.shared.labelled_videos import find_video, name_of, video_names
@@ -17,7 +18,7 @@ from pipeline.columns import integers, reals
 from pipeline.corpora import csv_labels
 from pipeline.corpora import labelled_persons as lists
 from pipeline.corpora.labelled_persons import UNKNOWN, LabelledPerson
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.evaluation.persons import WITHIN_S, match
 from pipeline.storage import tables
 from pipeline.storage.output_index import OutputIndex
@@ -197,7 +198,7 @@ def open_person_queue(
     video_ids: of finished videos.
     again: rows that are not marked as blind are asked for again, and what they say is not shown.
 
-    Raises UserError, and DataError if a table is damaged.
+    A video whose tables are damaged is left out. Raises UserError.
     """
     names = video_names(index)
     rows_of: dict[str, list[tuple[dict[str, str], LabelledPerson]]] = defaultdict(list)
@@ -208,9 +209,13 @@ def open_person_queue(
             rows_of[video_id].append((row, label))
     items: list[Item] = []
     for video_id in sorted(video_ids, key=index.file_names):
-        items += _items_of(index, video_id, name_of(index, names, video_id), rows_of[video_id], again=again)
+        name = name_of(index, names, video_id)
+        try:
+            items += _items_of(index, video_id, name, rows_of[video_id], again=again)
+        except DataError as error:
+            say(f"left out: {name}: {error}")
     if not items:
-        raise UserError(f"{place} holds no finished video; run `rollcall process` first")
+        raise UserError(f"{place} holds no finished video whose tables can be read; run `rollcall process` first")
     return PersonQueue(index, items, output, is_blind, Frames(index))
 
 

@@ -69,6 +69,22 @@ def test_people_of_videos_that_the_output_lacks_are_left_out(tmp_path: Path, out
     assert report["pooled"]["persons"] == report["pooled"]["gender_right"]["count"] == 1
 
 
+def test_a_video_with_damaged_tables_is_left_out_and_named(tmp_path: Path, output: str) -> None:
+    store = write_output(Store(output), ["w"])
+    sources = [
+        {"uri": f"/in/{name}.mp4", "video_id": video, "csv": f"csv/{name}.mp4.csv", "status": "done", "current": True}
+        for name, video in (("film", "v"), ("bad", "w"))
+    ]
+    write_rows(store, SOURCES_FILE, DATASETS["sources"], sources)
+    store.put("persons/w.parquet", b"damaged")
+    rows = ("film.mp4,0,0,0,10,20,25-35,F,60", "bad.mp4,0,0,0,10,20,25-35,F,60")
+    result, report = run(tmp_path, output, *rows)
+    assert "left out: bad.mp4: " in result.stdout
+    assert report["pooled"]["persons"] == 1
+    with pytest.raises(UserError, match="no readable tables"):
+        run(tmp_path, output, rows[1])
+
+
 def test_an_output_without_any_of_the_videos_is_refused(tmp_path: Path, output: str) -> None:
     with pytest.raises(UserError, match="holds no video of"):
         run(tmp_path, output, "other.mp4,0,0,0,10,20,,F,60")

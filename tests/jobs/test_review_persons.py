@@ -171,6 +171,14 @@ def test_a_video_in_which_nobody_was_found_is_shown_too(client: FlaskClient, out
     assert queue_of(output, labels).num_done == 1
 
 
+def test_a_video_with_damaged_tables_is_left_out(output: str, labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = OutputIndex.open(output)
+    video_id = next(name for name in index.done() if index.file_names(name) == ["a.mp4"])
+    Path(output, f"detections/{video_id}.parquet").write_bytes(b"damaged")
+    assert [item.video for item in queue_of(output, labels).items] == ["b.mp4"]
+    assert "left out: a.mp4: " in capsys.readouterr().out
+
+
 def test_another_moment_takes_the_place_of_the_first(client: FlaskClient, labels: Path) -> None:
     moments = client.get(f"/{KEY}/item/0").get_json()["moments"]
     assert len(moments) > 1
