@@ -29,12 +29,16 @@ ADDS = rows.join(rows.FACES, rows.ALIGNED_FACES, rows.BODIES)
 DROPS = tuple(rows.CANDIDATES.names)
 
 
-def build(config: Config, registry: Registry) -> "FindFaces":
-    """Return the core of the stage with its models."""
+def build(config: Config, registry: Registry, threads: int = 0) -> "FindFaces":
+    """Return the core of the stage with its models.
+
+    threads: number of threads that may run models at the same time on a CPU. 0: none but the caller's.
+    """
     from pipeline.models.loading import Loader
 
-    load = Loader(config, registry, fixed(config.run.face_spans))
-    return load.together(FindFaces(config, load.face_detector()))
+    load = Loader(config, registry, fixed(config.run.face_spans), threads)
+    at_once = fixed(config.faces.batch) * (load.threads.number if load.threads else 1)
+    return load.together(FindFaces(config, load.face_detector(), at_once))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,11 @@ class _Crops:
 class FindFaces:
     """Finds the faces on the crops, assigns each to the person whose head it is, and decides which may be judged."""
 
-    def __init__(self, config: Config, detector: FaceDetector) -> None:
+    def __init__(self, config: Config, detector: FaceDetector, at_once: int | None = None) -> None:
+        """at_once: number of crops that the detector gets in a call. None: a batch."""
         self._config = config
         self._detector = detector
+        self._at_once = at_once or fixed(config.faces.batch)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         return extend_each(chunks, self._find, ADDS)
@@ -167,7 +173,7 @@ class FindFaces:
         """Return every face on every crop, even the same face twice, and the area of each face's crop as (N, 4)
         boxes."""
         parts, areas = [], []
-        for indices in blocks(len(crops), fixed(self._config.faces.batch)):
+        for indices in blocks(len(crops), self._at_once):
             pictures = [crops.picture(index) for index in indices]
             for index, picture, faces in zip(indices, pictures, self._detector(pictures), strict=True):
                 count = len(faces)

@@ -1,31 +1,34 @@
 """Stage observe: turn a span of one video into the frames, people, embeddings and candidates of each of its chunks.
 
 Its output holds only facts of single frames and single cells, so the borders of a chunk change none of them. It
-streams: besides the frames that wait in the decoder it never holds more full pictures than one batch. Several spans
-may be observed at the same time, each in a thread of its own. They share the models and the memory for pictures.
+streams: besides the frames that wait in the decoder it holds the full pictures of one batch, or of a few on a CPU,
+where threads find people ahead. Several spans may be observed at the same time, each in a thread of its own. They
+share the models and the memory for pictures.
 """
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline import rows
-from pipeline.chunk.recorder import ChunkRecorder, ObserverModels
+from pipeline.chunk.portions import ObserverModels, Portions
+from pipeline.chunk.recorder import ChunkRecorder
 from pipeline.columns import as_list
 from pipeline.config import Config, fixed
 from pipeline.cores.plan import OPEN_END
 from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDetector
-from pipeline.media.ahead import ahead
 from pipeline.media.container import Opener
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.frame_planes import MOST_PIXELS
 from pipeline.media.probe import Probe
 from pipeline.media.shown import Damaged
 from pipeline.media.warnings import read_notes
+from pipeline.models.threads import ModelThreads
 from pipeline.weights import Registry
 
 NEEDS = rows.SPAN
@@ -36,16 +39,17 @@ BYTES_OF_PICTURES = 1 << 30
 
 
 def build(
-    config: Config, registry: Registry, opener: Callable[[str], Opener]
+    config: Config, registry: Registry, opener: Callable[[str], Opener], threads: int = 0
 ) -> Callable[[pa.Table], Iterator[pa.Table]]:
     """Return the core of the stage with its models. It makes one row per chunk from a row of one span.
 
     opener: returns the function that opens the source at a URI.
+    threads: number of threads that may run models at the same time on a CPU. 0: none but the caller's.
     """
     from pipeline.models.loading import Loader
 
     num_spans = fixed(config.run.observe.spans)
-    load = Loader(config, registry, num_spans)
+    load = Loader(config, registry, num_spans, threads)
     detector, embedder = load.person_detector(), load.body_embedder()
     observer = SpanObserver(
         config,
@@ -55,6 +59,7 @@ def build(
         load.whole_frame_face_detector(),
         num_spans,
         load.card_pixels(detector, embedder, num_spans, bytes_of_planes(num_spans)),
+        load.threads,
     )
     working = load.executor.working if load.executor else contextlib.nullcontext
 
@@ -86,7 +91,11 @@ def bytes_of_planes(num_spans: int) -> int:
 
 class SpanObserver:
     """Observes spans with the same models, up to `num_spans` at the same time. `ObserverModels` says which of the
-    models may be None."""
+    models may be None.
+
+    threads: in which people are found and embedded, so that a single span keeps several cores busy. None if the
+        caller's thread runs all models.
+    """
 
     def __init__(
         self,
@@ -97,8 +106,9 @@ class SpanObserver:
         whole_frame_face_detector: FaceDetector | None,
         num_spans: int = 1,
         card_pixels: CardPixels | None = None,
+        threads: ModelThreads | None = None,
     ) -> None:
-        self._config, self._num_spans = config, num_spans
+        self._config, self._num_spans, self._threads = config, num_spans, threads
         self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector, card_pixels)
 
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:
@@ -140,17 +150,25 @@ class SpanObserver:
             careful=is_careful,
             keep_planes=self._models.card_pixels is not None,
         )
-        portion = self._portion(probe)
-        with contextlib.closing(ahead(decoder, portion)) as frames:  # pyright: ignore[reportArgumentType]
-            frame = next(frames, None)
+        size = self._portion(probe)
+        portions = Portions(
+            self._models, self._threads, size=size, waiting=self._waiting(probe, size), alone=probe.kind == "image"
+        )
+        with portions.of(decoder, chunks) as ready:
             for first_cell, end_cell in chunks:
-                recorder = ChunkRecorder(self._config, self._models, probe, decoder.thumbnail_pixels, portion)
-                while frame is not None and (end_cell == OPEN_END or frame.cell < end_cell):
-                    if frame.cell >= first_cell:
-                        recorder.add(frame)
-                    frame = next(frames, None)
+                recorder = ChunkRecorder(self._config, self._models, probe, decoder.thumbnail_pixels, self._threads)
+                for portion in iter(partial(next, ready), None):
+                    recorder.add(portion)
                 warning = _warning(decoder.warning, first_cell, end_cell)
                 yield {"first_cell": first_cell, "end_cell": end_cell, "warning": warning, **recorder.close()}
+
+    def _waiting(self, probe: Probe, size: int) -> int:
+        """Return the number of portions in which people are found ahead, as many at a time as there are threads.
+
+        The pictures of two more portions are in memory: of the one that is recorded, and of one that is decoded.
+        """
+        in_memory = BYTES_OF_PICTURES // (3 * probe.width * probe.height * size)
+        return max(1, min(self._threads.number, in_memory - 2)) if self._threads else 0
 
     def _portion(self, probe: Probe) -> int:
         """Return the number of pictures of a span that wait for the models, and of frames that are decoded ahead.

@@ -1,6 +1,6 @@
 """Record the people of one chunk, frame by frame: detections, embeddings and candidates.
 
-The recorder never holds more full pictures than one portion, nor more crops than those of one cell.
+The recorder never holds more crops than those of one cell, and lets go of the pictures of each portion.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,35 +18,17 @@ from pipeline.arrays import Detections, Faces, Picture, PlacedPlanes, Planes, Qu
 from pipeline.boxes import Boxes, clip
 from pipeline.chunk.candidates import CellCandidates, CropsOfPerson
 from pipeline.chunk.embedding import EmbeddingQueue
+from pipeline.chunk.portions import ObserverModels, People, Portion, picture_of
 from pipeline.columns import embedding_column, structs
 from pipeline.config import Config
 from pipeline.cores.bodiless import bodiless, head_and_shoulders
 from pipeline.cores.candidates import CUT, crop_boxes, is_worth_a_crop, rate, visibility
 from pipeline.cores.lone_people import EmbeddedPeople
 from pipeline.cores.plan import NS, exact
-from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDetector
 from pipeline.media.crops import Crop, cut_small, sharpness
-from pipeline.media.decode import DecodedFrame
 from pipeline.media.pictures import encode_jpeg
 from pipeline.media.probe import Probe
-
-
-@dataclass(frozen=True, slots=True)
-class ObserverModels:
-    """The models that process pictures.
-
-    detector: finds people.
-    embedder: embeds bodies. None if the profile uses no appearance.
-    face_check: the quick face check on crops. None if quality alone decides.
-    whole_frame: finds faces in whole frames. None unless observe.whole_frame_faces is set.
-    card_pixels: reads pictures that the decoder leaves as planes. None if all of them become RGB.
-    """
-
-    detector: PersonDetector
-    embedder: BodyEmbedder | None
-    face_check: FaceDetector | None
-    whole_frame: FaceDetector | None
-    card_pixels: CardPixels | None = None
+from pipeline.models.threads import ModelThreads
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +59,21 @@ class _View:
 
 
 class ChunkRecorder:
-    """Takes the frames of one chunk in order and records the people and candidates in them."""
+    """Takes the frames of one chunk in order and records the people and candidates in them.
+
+    thumbnail_pixels: number of pixels of a thumbnail.
+    threads: run the body embedder. None if the caller's thread does.
+    """
 
     def __init__(
-        self, config: Config, models: ObserverModels, probe: Probe, thumbnail_pixels: int, portion: int
+        self,
+        config: Config,
+        models: ObserverModels,
+        probe: Probe,
+        thumbnail_pixels: int,
+        threads: ModelThreads | None = None,
     ) -> None:
-        """portion: number of pictures that wait before the models process them."""
-        self._params, self._portion = config.candidates, portion
+        self._params = config.candidates
         self._models, self._probe, self._thumbnail_pixels = models, probe, thumbnail_pixels
         # The content decides, so that the numbers of a picture do not depend on where it is found.
         self._alone = probe.kind == "image"
@@ -99,32 +89,32 @@ class ChunkRecorder:
         self._num_detections = 0
         self._keeps_bodies = config.estimate.uses != "faces"
         self._candidates: list[tuple[Any, ...]] = []
-        self._embedding = EmbeddingQueue(models.embedder, self._alone)
+        self._embedding = EmbeddingQueue(models.embedder, self._alone, threads)
         self._embedded = EmbeddedPeople.nobody()
         self._reuse_ns = int(exact(config.observe.body.reuse_s) * NS)
         self._sources: list[NDArray[np.int64]] = []
         self._to_embed: list[tuple[PlacedPlanes, Boxes, NDArray[np.int64]]] = []  # their detections come last
         self._converted: tuple[Planes, Picture] | None = None
 
-    def add(self, frame: DecodedFrame) -> None:
-        """Take the next frame. The models process the pictures when a portion is complete."""
-        picture = frame.picture if frame.planes is None else frame.planes
-        if frame.analysed and picture is not None:
-            if frame.cell != self._step_cell:
-                self._step_cell, self._cell_step, self._is_cut = frame.cell, 0, False
-            self._cell_step += 2 if self._is_cut else 1  # chains join only consecutive numbers
-            self._is_cut = False
-            self._pending.append((len(self._frames), frame.cell, self._cell_step, picture))
-        differences = frame.differences or (None, None, None)
-        self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion, frame.place))
-        if frame.differences is not None:
-            self._is_cut |= sum(frame.differences) >= 3 * CUT * self._thumbnail_pixels
-        if len(self._pending) == self._portion:
-            self._process()
+    def add(self, portion: Portion) -> None:
+        """Take the next frames, and let go of their pictures."""
+        for frame in portion.frames:
+            picture = picture_of(frame)
+            if picture is not None:
+                if frame.cell != self._step_cell:
+                    self._step_cell, self._cell_step, self._is_cut = frame.cell, 0, False
+                self._cell_step += 2 if self._is_cut else 1  # chains join only consecutive numbers
+                self._is_cut = False
+                self._pending.append((len(self._frames), frame.cell, self._cell_step, picture))
+            differences = frame.differences or (None, None, None)
+            self._frames.append((frame.time_ns, frame.cell, frame.analysed, *differences, frame.motion, frame.place))
+            if frame.differences is not None:
+                self._is_cut |= sum(frame.differences) >= 3 * CUT * self._thumbnail_pixels
+        portion.frames.clear()
+        self._process(portion.people())
 
     def close(self) -> dict[str, Any]:
-        """Process the remaining pictures after the last frame. Return the columns of observe.ADDS."""
-        self._process()
+        """End the last cell after the last frame. Return the columns of observe.ADDS."""
         self._close_cell()
         return {
             "width": self._probe.width,
@@ -143,10 +133,10 @@ class ChunkRecorder:
         places = np.searchsorted(embedded, np.concatenate(self._sources))
         return np.arange(len(places)), Quantised(vectors.codes[places], vectors.scales[places])
 
-    def _process(self) -> None:
+    def _process(self, people: People | None) -> None:
         if not self._pending:
             return
-        with self._views() as views:
+        with self._views(people) as views:
             for view in views:
                 if view.cell != self._cell.number:
                     self._close_cell()
@@ -160,28 +150,28 @@ class ChunkRecorder:
         self._converted = None
 
     @contextmanager
-    def _views(self) -> Iterator[list[_View]]:
-        """Find the people in the pictures that wait. Planes stay on the card during the block."""
+    def _views(self, people: People | None) -> Iterator[list[_View]]:
+        """Find the people in the pictures that wait, if they are not found yet. Planes stay on the card during the
+        block."""
         pictures = [picture for *_, picture in self._pending]
         planes = [picture for picture in pictures if isinstance(picture, Planes)]
         if self._models.card_pixels is None or not planes:
-            yield self._found(pictures, [None] * len(pictures))
+            yield self._seen(pictures, [None] * len(pictures), people)
             return
-        with self._models.card_pixels.holding(planes) as placed:
-            places = iter(placed)
-            yield self._found(pictures, [next(places) if isinstance(each, Planes) else None for each in pictures])
+        with self._models.card_pixels.holding(planes) as on_card:
+            places = iter(on_card)
+            placed = [next(places) if isinstance(each, Planes) else None for each in pictures]
+            yield self._seen(pictures, placed, people)
 
-    def _found(self, pictures: Sequence[Picture | Planes], placed: Sequence[PlacedPlanes | None]) -> list[_View]:
-        card, whole_frame = self._models.card_pixels, self._models.whole_frame
+    def _seen(
+        self, pictures: Sequence[Picture | Planes], placed: Sequence[PlacedPlanes | None], found: People | None
+    ) -> list[_View]:
+        """Return the views of the pictures. found: the people in them. None to find them now."""
+        card = self._models.card_pixels
         on_card = [place for place in placed if place is not None]
-        others = [picture for picture in pictures if not isinstance(picture, Planes)]
-        bodies_of_others = iter(self._models.detector(others, alone=self._alone) if others else ())
-        bodies_on_card = iter(card.detect(on_card) if card else ())
         people, num_bodies, crops, worth = [], [], [], []
-        faces = iter(whole_frame([self._rgb(picture) for picture in pictures]) if whole_frame else ())
-        for picture, place in zip(pictures, placed, strict=True):
-            bodies = next(bodies_of_others if place is None else bodies_on_card)
-            people.append(self._with_bodiless(bodies, next(faces)) if whole_frame else bodies)
+        for picture, (bodies, faces) in zip(pictures, found or self._find(pictures, placed), strict=True):
+            people.append(bodies if faces is None else self._with_bodiless(bodies, faces))
             num_bodies.append(len(bodies))
             height, width = picture.shape[:2]
             crops.append(crop_boxes(people[-1].boxes, width, height, self._params))
@@ -191,6 +181,16 @@ class ChunkRecorder:
         sharpness = [None if place is None else next(measured) for place in placed]
         columns = zip(placed, people, num_bodies, crops, worth, sharpness, strict=True)
         return [_View(*pending, *rest) for pending, rest in zip(self._pending, columns, strict=True)]
+
+    def _find(self, pictures: Sequence[Picture | Planes], placed: Sequence[PlacedPlanes | None]) -> People:
+        """Return the people and faces of each picture, wherever its pixels are."""
+        card, whole_frame = self._models.card_pixels, self._models.whole_frame
+        others = [picture for picture in pictures if not isinstance(picture, Planes)]
+        elsewhere = iter(self._models.detector(others, alone=self._alone) if others else ())
+        on_card = iter(card.detect([place for place in placed if place is not None]) if card else ())
+        bodies = [next(elsewhere if place is None else on_card) for place in placed]
+        faces = whole_frame([self._rgb(each) for each in pictures]) if whole_frame else [None] * len(pictures)
+        return list(zip(bodies, faces, strict=True))
 
     def _with_bodiless(self, people: Detections, faces: Faces) -> Detections:
         sure = people[np.round(people.scores, 3) >= np.float32(self._params.min_score)]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline.child import arrivals
 from pipeline.flow import journal
 from pipeline.flow.events import Event, event_of, finish_video
+from pipeline.flow.machine import this_machine
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
 from pipeline.planning.spans import FacesRow, SpanRow
@@ -111,7 +112,8 @@ class TaskRunner:
         of_faces = isinstance(task, Map) and task.of_faces
         pools = self._maps.kept_faces if of_faces else self._maps.whole
         if of_faces not in self._workers:
-            self._workers[of_faces] = [Worker(pool) for pool in pools]
+            threads = int(this_machine().cpus)  # nobody else works
+            self._workers[of_faces] = [Worker(pool, threads=threads) for pool in pools]
         if isinstance(task, Map):
             yield from _through(self._workers[of_faces], 0, task.row.table())
         elif isinstance(task, MapTogether):

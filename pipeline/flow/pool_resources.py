@@ -1,6 +1,7 @@
 """The workers of each pool: what the configuration says, and where it says `auto`, what fits the machine."""
 
 from collections.abc import Mapping
+from math import ceil
 
 from pipeline.config import Config, Count, Pool
 from pipeline.cores.pool_sizes import pool_sizes
@@ -35,6 +36,7 @@ def resources_of(config: Config, machine: Machine) -> dict[str, Resources]:
             min_workers=workers,
             max_workers=max(workers, _chosen(pool.max_workers) or 1),
             spans=spans,
+            threads=0 if has_gpu else ceil(machine.cpus / max(1, sizes.observe)),
         )
 
     result = {"observe": resources(run.observe, sizes.observe, sizes.observe_cpus, spans)}

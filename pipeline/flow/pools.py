@@ -43,6 +43,7 @@ def pools_from_pixels(
         needs=observe.NEEDS,
         adds=observe.ADDS,
         splits=True,
+        takes_threads=True,
     )
     find_stage = Stage(
         name="find_faces",
@@ -50,6 +51,7 @@ def pools_from_pixels(
         needs=find_faces.NEEDS,
         adds=find_faces.ADDS,
         drops=find_faces.DROPS,
+        takes_threads=True,
     )
     restore_stage = Stage(
         name="restore_faces",

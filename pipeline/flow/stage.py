@@ -48,14 +48,20 @@ class Stage:
     drops: names of the columns that are removed after the stage.
     splits: whether the core is a generator that makes rows of CHUNK + `adds` from one row of another kind. Only the
         first stage of a pool can split.
+    takes_threads: whether `build` takes the number of threads that may run models at the same time on a CPU.
     """
 
     name: str
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     needs: pa.Schema
     adds: pa.Schema
     drops: tuple[str, ...] = ()
     splits: bool = False
+    takes_threads: bool = False
+
+    def built(self, threads: int) -> Any:
+        """Return the core."""
+        return self.build(threads=threads) if self.takes_threads else self.build()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,7 @@ class Resources:
     min_workers: least number of workers of the pool.
     max_workers: greatest number of workers of the pool.
     spans: greatest number of rows that a worker works on at the same time, each in a thread.
+    threads: number of threads in which a row may run models at the same time on a CPU. 0: in none but its own.
     """
 
     num_cpus: float
@@ -74,6 +81,7 @@ class Resources:
     min_workers: int
     max_workers: int
     spans: int = 1
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,18 +124,21 @@ class Worker:
 
     If a worker dies, all of its rows are repeated, and nobody knows which of them is at fault. So a row is repeated
     alone, and only the death of a row alone is fully charged to it.
+
+    threads: number of threads in which a row may run models at the same time on a CPU. None: that of the pool.
     """
 
-    def __init__(self, pool: PoolOfStages, nodes: Nodes | None = None) -> None:
+    def __init__(self, pool: PoolOfStages, nodes: Nodes | None = None, threads: int | None = None) -> None:
         self._pool, self._nodes = pool, nodes or OneMachine()
         self._cores: list[Any] = []
+        num_threads = pool.resources.threads if threads is None else threads
         self._failure: Exception | None = None
         if pool.limits.events is not None:
             journal.open_journal(pool.limits.events)
         started, ledger, run_id = time.perf_counter(), pool.limits.ledger, pool.limits.run_id
         try:
             number = loading.check_deaths(ledger, run_id, pool.name, self._nodes)
-            self._cores = loading.load(lambda: [stage.build() for stage in pool.stages], pool.name)
+            self._cores = loading.load(lambda: [stage.built(num_threads) for stage in pool.stages], pool.name)
             loading.end_loading(ledger, run_id, pool.name, self._nodes, number)
             journal.note("worker_began", pool=pool.name, seconds=round(time.perf_counter() - started, 3))
         except Exception as error:

@@ -3,13 +3,13 @@
 import contextvars
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def ahead(items: Iterable[Item], depth: int) -> Generator[Item]:
     """Pull `items` in a thread, up to `depth` ahead of the consumer. An error that they raise is raised here, in its
     place. The thread has the caller's context variables.
 

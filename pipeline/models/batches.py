@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.errors import CardError, lack_of
 from pipeline.models.executor import Executor, Lane, Write
+from pipeline.models.per_thread import PerThread
 
 Forward = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -32,16 +33,21 @@ seldom used, such as that of a single picture, is not worth a graph."""
 card_turn = threading.Lock()
 """Held by the thread that uses the card, so that no other thread starts kernels while a graph is captured."""
 _executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
+_has_threads: ContextVar[bool] = ContextVar("has_threads", default=False)
 
 
 @contextmanager
-def run_by(executor: Executor | None) -> Iterator[None]:
-    """Let `executor` run the batches of every network that is loaded in the block. None: each caller runs its own."""
-    before = _executor.set(executor)
+def run_by(executor: Executor | None, *, has_threads: bool = False) -> Iterator[None]:
+    """Let `executor` run the batches of every network that is loaded in the block. None: each caller runs its own.
+
+    has_threads: whether several threads will call the models even without an executor.
+    """
+    before, had_threads = _executor.set(executor), _has_threads.set(has_threads)
     try:
         yield
     finally:
         _executor.reset(before)
+        _has_threads.reset(had_threads)
 
 
 @contextmanager
@@ -61,7 +67,7 @@ def on_card() -> Iterator[None]:
 
 def is_shared() -> bool:
     """Return whether several threads will call the models that are loaded now."""
-    return executor_of_models() is not None
+    return _executor.get() is not None or _has_threads.get()
 
 
 def executor_of_models() -> Executor | None:
@@ -167,11 +173,12 @@ class _Batch:
         self._kept: Any = None
         self._down: list[Tensor] = []
         self._num_eager = 0
+        self._memory = PerThread(self.new_memory)
 
-    @cached_property
+    @property
     def memory(self) -> NDArray[Any]:
-        """A batch in memory of the host, for a caller that runs one after the other."""
-        return self.new_memory()
+        """A batch in memory of the host, for a thread that runs one after the other."""
+        return self._memory()
 
     @property
     def has_graph(self) -> bool:

@@ -6,6 +6,7 @@ border.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
-from pipeline.models.batches import card_turn
+from pipeline.models.batches import card_turn, is_card
 from pipeline.models.networks import (
     SAMPLES_A_PASS,
     Runner,
@@ -193,7 +194,7 @@ def load_retinaface_mobile(
 class Mtcnn:
     """MTCNN (Zhang et al., 2016) of facenet-pytorch. RGB; the package normalises.
 
-    It takes one crop per call, because its later networks pool the proposals of a batch. Threads take turns.
+    It takes one crop per call, because its later networks pool the proposals of a batch. Threads take turns on a card.
     """
 
     def __init__(self, *, input_px: int, min_score: float, device: str, **_: object) -> None:
@@ -203,6 +204,7 @@ class Mtcnn:
             for network in (self._network.pnet, self._network.rnet, self._network.onet):
                 in_picture_layout(network, device)
             detect_face.imresample = resample
+        self._turn = card_turn if is_card(torch.device(device)) else nullcontext()
         self._input_px = input_px
         self._min_score = min_score
 
@@ -211,7 +213,7 @@ class Mtcnn:
 
     def _find(self, crop: Picture) -> Faces:
         canvas, scale = fit(crop, self._input_px)
-        with card_turn:
+        with self._turn:
             raw = self._network.detect(canvas, landmarks=True)
         if raw[0] is None:
             return NO_FACES

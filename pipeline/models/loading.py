@@ -29,6 +29,7 @@ from pipeline.models.batches import InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
 from pipeline.models.packaged import load_packaged
+from pipeline.models.threads import DividedFaceDetector, ModelThreads
 from pipeline.weights import Registry
 from pipeline.weights.kinds import all_kinds, kinds_of
 
@@ -122,18 +123,31 @@ def load_face_detector(
 @cache
 def _executor_of_process(device: str, num_threads: int) -> Executor:
     """Return the executor of all stages of this process: one thread owns the card."""
-    # OpenMP keeps the number of threads for each thread that calls it.
-    return Executor(partial(torch.set_num_threads, num_threads), patience_s=PATIENCE_S[device])
+    return Executor(_thread_of_models(num_threads), patience_s=PATIENCE_S[device])
+
+
+@cache
+def _threads_of_process(number: int, num_threads: int) -> ModelThreads:
+    """Return the threads of all stages of this process."""
+    return ModelThreads(number, _thread_of_models(num_threads))
+
+
+def _thread_of_models(num_threads: int) -> Callable[[], object]:
+    """Return the function that prepares a thread for models. OpenMP keeps the number of its threads for each thread
+    that calls it."""
+    return partial(torch.set_num_threads, num_threads)
 
 
 class Loader:
     """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda.
 
-    num_spans: greatest number of threads that call the models at the same time.
-    executor: fills the batches of the models from several threads. None if there is only one.
+    num_spans: greatest number of spans, each in a thread, that call the models at the same time.
+    num_threads: number of threads in which one span may run models at the same time on a CPU. 0: in none but its own.
+    executor: fills the batches of the models from several spans. None if there is only one.
+    threads: in which models may run. None with an executor or a card, whose work one thread starts.
     """
 
-    def __init__(self, config: Config, registry: Registry, num_spans: int = 1) -> None:
+    def __init__(self, config: Config, registry: Registry, num_spans: int = 1, num_threads: int = 0) -> None:
         if config.compute.device == "auto":
             raise ValueError("compute.device must be decided before models are loaded")
         if config.compute.device == "cuda" and config.compute.card != card():
@@ -151,6 +165,8 @@ class Loader:
         self._device = config.compute.device
         self._half = config.compute.precision != "float32" and self._device == "cuda"
         self.executor = _executor_of_process(self._device, config.compute.threads) if num_spans > 1 else None
+        has_threads = num_threads > 0 and self.executor is None and self._device == "cpu"
+        self.threads = _threads_of_process(num_threads, config.compute.threads) if has_threads else None
 
     def together(self, core: Core) -> Core:
         """Return the core of a stage that is called by several threads, so that the executor knows of each call."""
@@ -233,7 +249,7 @@ class Loader:
             return None
         kind = self._registry.entry(chosen.estimator).kind
         files = self._files(chosen.estimator)
-        with run_by(self.executor):
+        with run_by(self.executor, has_threads=self.threads is not None):
             estimator = load_estimator(
                 kind,
                 files,
@@ -255,8 +271,8 @@ class Loader:
         return None if chosen.face_embedding is None else self._load(chosen.face_embedding, batch=chosen.batch)
 
     def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
-        with run_by(self.executor):
-            return load_face_detector(
+        with run_by(self.executor, has_threads=self.threads is not None):
+            detector = load_face_detector(
                 self._registry.entry(name).kind,
                 self._files(name),
                 input_px=input_px,
@@ -266,10 +282,11 @@ class Loader:
                 half=self._half,
                 options=self._options(name),
             )
+        return DividedFaceDetector(detector, batch, self.threads) if self.threads else detector
 
     def _load(self, name: str, **settings: Any) -> Any:
         kind = self._registry.entry(name).kind
-        with run_by(self.executor):
+        with run_by(self.executor, has_threads=self.threads is not None):
             return load_model(
                 kind, self._files(name), self._options(name), device=self._device, half=self._half, **settings
             )

@@ -24,8 +24,8 @@ def configured(*settings: str, device: str = "cpu") -> Config:
 def test_what_the_configuration_leaves_open_fits_the_machine() -> None:
     resources = resources_of(configured(), LARGE)
     assert resources == {
-        "observe": Resources(num_cpus=1, num_gpus=0, min_workers=13, max_workers=13),
-        "enrich": Resources(num_cpus=0.5, num_gpus=0, min_workers=2, max_workers=2),
+        "observe": Resources(num_cpus=1, num_gpus=0, min_workers=13, max_workers=13, threads=2),
+        "enrich": Resources(num_cpus=0.5, num_gpus=0, min_workers=2, max_workers=2, threads=2),
     }
     assert in_words(resources, Machine(16, 0, 64e9)) == "workers for 16 CPUs: observe 13, enrich 2"
 
@@ -48,6 +48,17 @@ def test_every_number_can_be_chosen() -> None:
     assert resources["restore"] == Resources(num_cpus=0.25, num_gpus=0.1, min_workers=2, max_workers=2)
     # observe, two pools like enrich, and restore
     assert resources["enrich"] == Resources(num_cpus=0.5, num_gpus=0.142, min_workers=1, max_workers=1)
+
+
+def test_the_workers_of_observe_share_the_cores_for_their_threads_and_a_card_has_none() -> None:
+    def threads(machine: Machine, *settings: str, device: str = "cpu") -> set[int]:
+        return {each.threads for each in resources_of(configured(*settings, device=device), machine).values()}
+
+    assert threads(LARGE, "run.observe.workers=4") == {4}
+    assert threads(LARGE, "run.engine=local") == {16}
+    assert threads(Machine(2, 0, LARGE.memory_bytes)) == {2}
+    assert threads(Machine(1, 0, LARGE.memory_bytes)) == {1}
+    assert threads(LARGE, device="cuda") == {0}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
