@@ -225,8 +225,8 @@ def _waiting(pools: Sequence[PoolOfStages], warm_up: Work, go: Path) -> list[Poo
     return [replace(first, stages=(observe, *others)), *rest]
 
 
-def _build_waiting(build: Callable[[], Splitter], warm_up: SpanRow, go: Path) -> Splitter:
-    observe = build()
+def _build_waiting(build: Callable[..., Splitter], warm_up: SpanRow, go: Path, threads: int = 0) -> Splitter:
+    observe = build(threads=threads)
     is_warm = False
 
     def wait_and_observe(row: pa.Table) -> Iterator[pa.Table]:

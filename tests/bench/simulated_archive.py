@@ -91,7 +91,7 @@ class Simulation:
             core = partial(_commit, ledger)
         else:
             core = partial(_blank, stage.adds)
-        return replace(stage, build=partial(_build, core))
+        return replace(stage, takes_threads=False, build=partial(_build, core))
 
 
 def write_sources(folder: Path, count: int) -> None:

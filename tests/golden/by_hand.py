@@ -98,7 +98,7 @@ def _remembered(stage: Stage, settings: Sequence[str]) -> Stage:
     if stage.name == "commit":
         return stage
     shaping = tuple(setting for setting in settings if not setting.startswith("chunk."))
-    return replace(stage, build=lambda: _core(stage.name, shaping, _Builder(stage.build)))
+    return replace(stage, takes_threads=False, build=lambda: _core(stage.name, shaping, _Builder(stage.build)))
 
 
 class _Builder:

@@ -206,8 +206,8 @@ def fake_pools(scene: Scene, made: Sequence[PoolOfStages]) -> list[PoolOfStages]
         if stage.name == "read_faces":
             return stage
         if stage.name == "commit":
-            return replace(stage, build=lambda: _called(scene, stage.build()))
-        return replace(stage, build=lambda: partial(fakes[stage.name], scene))
+            return replace(stage, takes_threads=False, build=lambda: _called(scene, stage.build()))
+        return replace(stage, takes_threads=False, build=lambda: partial(fakes[stage.name], scene))
 
     return [replace(pool, stages=tuple(fake(stage) for stage in pool.stages)) for pool in made]
 
