@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +27,11 @@ from jobs.benchmarks.side_by_side import (
 from jobs.benchmarks.warm_pipeline import PipelineRun, WarmPipeline
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from pipeline.flow.machine import this_machine
 from pipeline.media.probing import probe
 from pipeline.storage.source_files import opener
 
-EARLIER, HERE, EVERY_FRAME = "one at a time", "process", "process, every frame"
+EARLIER, ALL_CORES, HERE, EVERY_FRAME = "one at a time", "one at a time, all cores", "process", "process, every frame"
 QUICK_S = 0.4
 
 
@@ -56,8 +59,8 @@ def seeds(
     """Process a clip, and go through it in the way of the earlier systems with the same models: one at a time.
 
     That way detects and tracks in every frame, decodes again, and in every 5th frame finds, restores, embeds and judges
-    the face of every person. `process` is measured as it is, and with every frame analysed. Loading models does not
-    count. The report says how well the estimates agree.
+    the face of every person. It has one core for each network, and then all of them. `process` is measured as it is,
+    and with every frame analysed. Loading models does not count. The report says how well the estimates agree.
     """
     if quick:
         seconds, repeats = min(seconds or QUICK_S, QUICK_S), 1
@@ -82,9 +85,15 @@ def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
     runs: dict[str, PipelineRun] = {}
     followed: list[Followed] = []
 
-    def go_earlier() -> Measures:
-        with stopwatch() as spent:
-            followed.append(earlier(setting.clip, probed, setting.folder / "earlier.csv"))
+    def go_earlier(num_cores: int) -> Measures:
+        from pipeline.models.loading import set_threads
+
+        set_threads(num_cores)
+        try:
+            with stopwatch() as spent:
+                followed.append(earlier(setting.clip, probed, setting.folder / "earlier.csv"))
+        finally:
+            set_threads(single.config.compute.threads)
         return spent.measures()
 
     def go_here(name: str, pipeline: WarmPipeline) -> Callable[[], Measures]:
@@ -97,13 +106,20 @@ def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
     for pipeline in (here, every_frame):
         pipeline.warm_up()
     earlier(_first_frames(setting), probed, setting.folder / "earlier.csv")
-    ways = {EARLIER: go_earlier, HERE: go_here(HERE, here), EVERY_FRAME: go_here(EVERY_FRAME, every_frame)}
+    num_threads = single.config.compute.threads
+    all_cores = partial(go_earlier, max(num_threads, int(this_machine().cpus)))
+    ways = {
+        EARLIER: partial(go_earlier, num_threads),
+        ALL_CORES: all_cores,
+        HERE: go_here(HERE, here),
+        EVERY_FRAME: go_here(EVERY_FRAME, every_frame),
+    }
     rounds = take_turns(ways, repeats, say)
     report.rows += [Row({"restoration": mode}, way, spreads_of(rounds, way)) for way in ways]
     for way in (HERE, EVERY_FRAME):
-        for measure in (SECONDS, CPU_SECONDS):
-            report.ratios[f"restoration {mode}, {measure}: {EARLIER} over {way}"] = ratio_of(
-                rounds, measure, EARLIER, way
+        for measure, before in product((SECONDS, CPU_SECONDS), (EARLIER, ALL_CORES)):
+            report.ratios[f"restoration {mode}, {measure}: {before} over {way}"] = ratio_of(
+                rounds, measure, before, way
             )
         pipeline = here if way == HERE else every_frame
         report.facts[f"agreement of {way}, restoration {mode}"] = agreement(

@@ -138,6 +138,12 @@ def _thread_of_models(num_threads: int) -> Callable[[], object]:
     return partial(torch.set_num_threads, num_threads)
 
 
+def set_threads(number: int) -> None:
+    """Let each network use so many CPU cores when this thread calls it. The last bits of results depend on it."""
+    torch.set_num_threads(number)
+    cv2.setNumThreads(number)
+
+
 class Loader:
     """Loads the models that a configuration names. `config.compute.device` must be decided: cpu or cuda.
 
@@ -156,8 +162,7 @@ class Loader:
                 "process with cards of one class and one version of torch, because others give other bits"
             )
         malloc.keep_freed()
-        torch.set_num_threads(config.compute.threads)
-        cv2.setNumThreads(config.compute.threads)  # the last bits of its networks depend on the number of threads
+        set_threads(config.compute.threads)
         torch.backends.cudnn.benchmark = False  # the fastest kernel differs from run to run
         torch.backends.cudnn.deterministic = True
         self._config = config

@@ -121,7 +121,7 @@ def test_seeds_compares_the_ways_with_and_without_restoration(fake_models: None,
     ]
     report = measured(words, tmp_path / "seeds.json")
     rows = Counter((row["restoration"], row["way"]) for row in report["rows"])
-    ways = ("one at a time", "process", "process, every frame")
+    ways = ("one at a time", "one at a time, all cores", "process", "process, every frame")
     assert rows == Counter((mode, way) for mode in ("off", "always") for way in ways)
     for mode in ("off", "always"):
         compared = report["facts"][f"agreement of process, restoration {mode}"]
