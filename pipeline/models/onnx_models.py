@@ -35,16 +35,19 @@ LEAST_PROB = 1e-3
 
 
 class OnnxEstimator:
-    """An estimator of age, gender or both (kind onnx-estimator). What the network does not say is nan."""
+    """An estimator of age, gender or both (kind onnx-estimator). What the network does not say is nan.
+
+    spec: the options of its entry.
+    """
 
     def __init__(self, path: Path, *, options: Options, batch: int, device: str, **_: object) -> None:
-        self._spec = read_estimator(options, ENTRY)
-        self._window = _window(self._spec.window)
-        asked = [values for values in (self._spec.age, self._spec.gender) if values]
-        self._network = _sized(path, self._spec.input, [values.output for values in asked], batch, device)
+        self.spec = read_estimator(options, ENTRY)
+        self._window = _window(self.spec.window)
+        asked = [values for values in (self.spec.age, self.spec.gender) if values]
+        self._network = _sized(path, self.spec.input, [values.output for values in asked], batch, device)
         outputs = self._network.check(lambda picture: self._outputs(self._network(picture[None])))
         for values, output in zip(asked, outputs, strict=True):
-            _check_columns(path, values, output.shape[1], is_gender=values is self._spec.gender)
+            _check_columns(path, values, output.shape[1], is_gender=values is self.spec.gender)
             if values.form == "probabilities" and _chosen(output, values).min() < -LEAST_PROB:
                 raise UserError(
                     f"weights {path} give numbers below 0 in {values.output}, and these are no probabilities; "
@@ -57,14 +60,14 @@ class OnnxEstimator:
         height, width = self._network.size
         outputs = iter(self._outputs(self._network(self._window.cut(faces, width, height))))
         nothing = np.full(len(faces), np.nan)
-        ages, stds, dists = (nothing, nothing, None) if self._spec.age is None else _ages(next(outputs), self._spec.age)
-        probs = nothing if self._spec.gender is None else _female_probs(next(outputs), self._spec.gender)
+        ages, stds, dists = (nothing, nothing, None) if self.spec.age is None else _ages(next(outputs), self.spec.age)
+        probs = nothing if self.spec.gender is None else _female_probs(next(outputs), self.spec.gender)
         return estimates_of(ages, stds, probs, dists)
 
     def _outputs(self, outputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the output of age, then that of gender, as far as they are asked for."""
         by_name = dict(zip(self._network.outputs, outputs, strict=True))
-        return [by_name[values.output] for values in (self._spec.age, self._spec.gender) if values]
+        return [by_name[values.output] for values in (self.spec.age, self.spec.gender) if values]
 
 
 class OnnxEstimators:
@@ -73,6 +76,12 @@ class OnnxEstimators:
     def __init__(self, age: Path, gender: Path, *, options: Mapping[str, Options], **settings: Any) -> None:
         self._age = OnnxEstimator(age, options=options["age"], **settings)
         self._gender = OnnxEstimator(gender, options=options["gender"], **settings)
+        for part, given in (("age", self._age.spec.age), ("gender", self._gender.spec.gender)):
+            if given is None:
+                raise UserError(
+                    f"weights {age if part == 'age' else gender}: the entry of the part {part} has options that "
+                    f"name no {part}; state its output there, or name another entry as this part"
+                )
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         ages, genders = self._age(faces), self._gender(faces)

@@ -78,6 +78,9 @@ def test_two_files_for_age_and_gender_are_one_estimator(tmp_path: Path) -> None:
     judge = load_estimator("onnx-estimators", files, batch=2, device="cpu", half=False, options=options)
     estimates = judge(faces((51, 0, 255)))
     assert (estimates.ages[0], estimates.female_probs[0]) == (20, pytest.approx(0.982))
+    swapped = {"age": files["gender"], "gender": files["age"]}, {"age": options["gender"], "gender": options["age"]}
+    with pytest.raises(UserError, match="the part age has options that name no age"):
+        load_estimator("onnx-estimators", swapped[0], batch=2, device="cpu", half=False, options=swapped[1])
 
 
 @pytest.mark.parametrize(
