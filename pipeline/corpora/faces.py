@@ -57,6 +57,8 @@ def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.Da
         raise UserError(f"{file} cannot be read as a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
     filled = (rows.fillna("") != "").any(axis=1).to_numpy()
     rows = rows.iloc[: len(rows) - int(np.argmax(filled[::-1])) if filled.any() else 0]
+    if separator == "," and columns and len(rows.columns) == 1 and ";" in str(rows.columns[0]):
+        raise UserError(f"{file} has semicolons between its columns; save it with commas")
     if missing := [name for name in columns if name not in rows]:
         raise UserError(f"{file} must have the columns {', '.join(columns)}; there is no {', '.join(missing)}")
     return rows

@@ -49,6 +49,17 @@ def test_a_list_as_a_spreadsheet_saves_it_is_read(tmp_path: Path) -> None:
     assert (first.video, first.age_high, first.face_px) == ("a.mp4", 35, 0)
 
 
+def test_semicolons_between_columns_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.mp4,1.5,10,20,30,40,20-35,F,")
+    path.write_text(path.read_text().replace(",", ";"))
+    with pytest.raises(UserError, match="semicolons between its columns; save it with commas"):
+        read_persons(path)
+
+
+def test_a_list_without_rows_is_one_to_begin_with(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path)) == []
+
+
 def test_a_row_that_is_dropped_counts_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "persons.csv"
     rows = ("a,0,0,0,1,1,,,,1,", "a,0,5,0,1,1,,,,,1", "a,0,9,0,1,1,,,,0,0")
