@@ -124,7 +124,12 @@ class PackagedEstimator(_Packaged):
         dists = estimates.age_dists
         if dists is not None:
             dists = self._numbers("age_dists", dists, (count, GROUPS))
-        return Estimates(ages, stds, probs, dists)
+        leans = estimates.age_leans
+        if leans is not None:
+            leans = self._numbers("age_leans", leans, (count,))
+            if (np.abs(leans) > 1).any():
+                raise self._fault("age_leans are not all from -1 to 1, or nan")
+        return Estimates(ages, stds, probs, dists, leans)
 
 
 class PackagedFaceEmbedder(_Packaged):

@@ -48,7 +48,11 @@ def test_every_role_of_packages_has_a_check() -> None:
 
 
 def test_an_estimator_may_answer_with_lists_and_without_ages() -> None:
-    answer = loaded(lambda faces: estimates(len(faces), ages=[float("nan")] * len(faces)))(FACES)
+    values = {"ages": [float("nan")] * 3, "age_dists": [[0.25] * 4 + [0.0] * 8] * 3, "age_leans": [0.5] * 3}
+    cut = lambda count: {name: given[:count] for name, given in values.items()}  # noqa: E731
+    answer = loaded(lambda faces: estimates(len(faces), **cut(len(faces))))(FACES)
+    assert answer.age_dists.shape == (3, 12)
+    assert_allclose(answer.age_leans, 0.5)
     assert (answer.ages.dtype, answer.female_probs.dtype) == (np.float32, np.float32)
     assert_allclose(answer.female_probs, 0.9)
 
@@ -64,6 +68,7 @@ def test_an_estimator_may_answer_with_lists_and_without_ages() -> None:
         (lambda n: estimates(n, age_stds=np.full(n, np.nan)), "age_stds are not all above 0"),
         (lambda n: estimates(n, female_probs=np.full(n, 1.2)), "female_probs are not all from 0 to 1"),
         (lambda n: estimates(n, age_dists=np.full((n, 8), 0.1)), "age_dists have the shape 2x8 and not 2x12"),
+        (lambda n: estimates(n, age_leans=np.full(n, 2.0)), "age_leans are not all from -1 to 1"),
         (lambda n: 1 / 0, "failed: ZeroDivisionError: division by zero"),
     ],
 )
