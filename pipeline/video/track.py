@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Detections, unit_vector
+from pipeline.boxes import Boxes, area, pairwise_intersection
 from pipeline.columns import boxes, integers, items_of, reals, unit_vectors
 from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
-from pipeline.cores.purity import AppearanceLog
+from pipeline.cores.purity import CONTACT, AppearanceLog
 from pipeline.cores.suppress import suppress
 from pipeline.models.tracker import Tracker
 from pipeline.video.blocks import BOX, BlockWriter, TrackingResult
@@ -70,9 +71,9 @@ def _track_piece(
         ids, kept = (np.concatenate(pair) for pair in zip(sure, tentative, strict=True))
         at = keep[kept]
         box_rows = np.zeros(len(at), BOX)
-        box_rows["track"] = tracks.see(
-            ids, len(sure[0]), frame, time_ns, update, vectors[at] if vectors is not None else None
-        )
+        vectors_at = vectors[at] if vectors is not None else None
+        touching = touching_boxes(boxes[kept])
+        box_rows["track"] = tracks.see(ids, len(sure[0]), frame, time_ns, update, vectors_at, touching)
         box_rows["box"], box_rows["score"] = detections.boxes[at], detections.scores[at]
         box_rows["frame"], box_rows["chunk"], box_rows["detection"] = frame, chunk, numbers[at]
         writer.add(time_ns, box_rows)
@@ -80,6 +81,14 @@ def _track_piece(
             tracks.finish(before=update - tracker.memory)
     writer.finish()
     tracks.finish()
+
+
+def touching_boxes(boxes: Boxes) -> NDArray[np.bool_]:
+    """Return (N,) bool: whether each box touches another one."""
+    areas = area(boxes)
+    touching = pairwise_intersection(boxes, boxes) >= CONTACT * np.minimum(areas[:, None], areas[None, :])
+    np.fill_diagonal(touching, False)
+    return np.any(touching, axis=1)
 
 
 @dataclass(slots=True)
@@ -99,16 +108,26 @@ class _Track:
     num_sure: int = 0
     appearances: AppearanceLog = field(default_factory=AppearanceLog)
 
-    def see(self, frame: int, time_ns: int, update: int, vector: NDArray[np.float32] | None, *, is_sure: bool) -> None:
+    def see(
+        self,
+        frame: int,
+        time_ns: int,
+        update: int,
+        vector: NDArray[np.float32] | None,
+        *,
+        is_sure: bool,
+        touches: bool,
+    ) -> None:
         """Take one box.
 
         vector: (D,) unit embedding, zero if the box has none.
         is_sure: whether the tracker had confirmed the track by then.
+        touches: whether the person touches another one.
         """
         self.last_frame, self.last_update = frame, update
         self.num_sure += is_sure
         if vector is not None and vector.any():
-            self.appearances.add(frame, time_ns, vector)
+            self.appearances.add(frame, time_ns, vector, touches=touches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +177,19 @@ class _Tracks:
         time_ns: int,
         update: int,
         vectors: NDArray[np.float32] | None,
+        touching: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
         """Take the (K,) tracker ids of one frame, of which the first `num_sure` are of confirmed tracks. Return (K,)
-        numbers that no other track of the video has."""
+        numbers that no other track of the video has.
+
+        touching: (K,). Whether each person touches another one.
+        """
         numbers_ = self._first + ids
         for i, number in enumerate(numbers_.tolist()):
             if number not in self._live:
                 self._live[number] = _Track(frame)
             vector = vectors[i] if vectors is not None else None
-            self._live[number].see(frame, time_ns, update, vector, is_sure=i < num_sure)
+            self._live[number].see(frame, time_ns, update, vector, is_sure=i < num_sure, touches=bool(touching[i]))
             self._next = max(self._next, number + 1)
         return numbers_
 

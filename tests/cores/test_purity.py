@@ -7,6 +7,8 @@ from pipeline.cores.purity import Appearance, AppearanceLog
 
 LIKENESS = Likeness.from_distances((0.1, 0.5), (0.4, 0.3))
 STEP_NS = 125_000_000
+DOUBTFUL_DEGREES = 48
+"""The ratio of this angle lies between the odds near a contact and elsewhere."""
 
 
 def tracklet(*parts: tuple[float, float], seed: int = 0, noise: float = 0.1, step_ns: int = STEP_NS) -> AppearanceLog:
@@ -83,3 +85,23 @@ def test_hours_cost_no_more_memory_and_lose_no_look(monkeypatch: pytest.MonkeyPa
 
 def _angle(look: Appearance) -> float:
     return float(np.degrees(np.arctan2(look.total[1], look.total[0])))
+
+
+def half_sure(touched_s: float | None) -> AppearanceLog:
+    """Return a tracklet that looks somewhat different from its fifth second on and touches somebody at a time."""
+    random = np.random.default_rng(0)
+    appearances = AppearanceLog()
+    for i in range(80):
+        degrees = np.radians(0 if i < 40 else DOUBTFUL_DEGREES)
+        vector = np.array([np.cos(degrees), np.sin(degrees), *random.normal(size=2) * 0.02])
+        touches = touched_s is not None and abs(i * STEP_NS / 1e9 - touched_s) < 0.2
+        appearances.add(3 * i, i * STEP_NS, (vector / np.linalg.norm(vector)).astype(np.float32), touches=touches)
+    return appearances
+
+
+def test_a_contact_makes_a_change_of_person_more_likely_there_and_only_there() -> None:
+    assert len(starts(half_sure(None))) == 1
+    assert starts(half_sure(5)) == [0, 5]
+    assert starts(half_sure(4.3)) == [0, 5]
+    assert len(starts(half_sure(2))) == 1
+    assert len(starts(half_sure(8))) == 1
