@@ -385,7 +385,11 @@ PUBLISHED: dict[str, Dataset] = {
         Column("tracklet_a", INT, "", "tracklet_id of the one that appeared first."),
         Column("tracklet_b", INT, "", "tracklet_id of the other."),
         Column(
-            "kind", TEXT, "", "`gap`: a short gap in one place; `stay`: one over a change of light; `shot`: others."
+            "kind",
+            TEXT,
+            "",
+            "`gap`: a short gap in one place; `stay`: one over a change of light; `seat`: two who keep still over a "
+            "jump in time; `shot`: others.",
         ),
         Column("gap_s", REAL, "s", "Time from the end of one to the start of the other. 0 if they interleave."),
         Column("motion", REAL, "body heights", "Distance between the predicted and the true place.", "kind is `shot`"),

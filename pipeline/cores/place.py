@@ -28,6 +28,9 @@ NOBODY_MOVED = 0.7
 with walkers. A second apart, people who move have half of it."""
 MIN_CELLS = 4
 """Least number of cells of people for that decision."""
+GREY = 5.0
+"""Greatest saturation, of 255, of three quarters of a picture without colours. Infrared has 0 to 1, and the palest of
+13 clips has 32. For a few frames after a switch, compression leaves colours in the other quarter."""
 RELIT = 20.0
 """Least median change of saturation or lightness, of 255, at which the appearance of bodies cannot be compared."""
 
@@ -37,18 +40,24 @@ class Scenes:
     """For each of S shots, which place it shows, and in which light.
 
     places: (S,) int64. Neighbouring shots with the same number show one place.
-    lights: (S,) int64. The number rises at a cut inside one place where the light changed and nobody moved.
+    lights: (S,) int64. The number rises at a cut inside one place where bodies cannot be compared.
+    moments: (S,) int64. The number rises at a cut inside one place where people moved, so that time has passed.
+    is_grey: (S,) bool. Whether the picture has no colours, as in infrared.
     """
 
     places: NDArray[np.int64]
     lights: NDArray[np.int64]
+    moments: NDArray[np.int64]
+    is_grey: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, seams: Sequence["Seam"]) -> "Scenes":
-        """Return the scenes from the cut after each shot but the last."""
-        changes = np.array([[not seam.is_one_place, seam.hides_looks] for seam in seams], np.int64).reshape(-1, 2)
-        places, lights = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(changes, axis=0)]).T
-        return cls(places, lights)
+    def of(cls, seams: Sequence["Seam"], is_grey: Sequence[bool] | None = None) -> "Scenes":
+        """Return the scenes from the cut after each shot but the last. is_grey: S values, by default False."""
+        changes = [[not seam.is_one_place, seam.hides_looks, seam.is_jump] for seam in seams]
+        numbers = np.cumsum(np.array([[0, 0, 0], *changes], np.int64), axis=0)
+        greys = np.zeros(len(numbers), np.bool_) if is_grey is None else np.array(is_grey, np.bool_)
+        places, lights, moments = numbers.T
+        return cls(places, lights, moments, greys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +65,13 @@ class Seam:
     """A cut between two shots.
 
     is_one_place: whether both sides show one place.
-    hides_looks: whether the light changed and nobody moved in between.
+    hides_looks: whether bodies cannot be compared: the light changed and nobody moved, or colours came or went.
+    is_jump: whether people moved, so that time has passed.
     """
 
     is_one_place: bool = False
     hides_looks: bool = False
+    is_jump: bool = False
 
 
 def closest(before: Sequence[bytes], after: Sequence[bytes]) -> tuple[int, int]:
@@ -74,8 +85,16 @@ def seam(before: bytes, after: bytes, people: NDArray[np.bool_]) -> Seam:
     """Compare the sketches before and after a cut. people: (GRID, GRID) bool, from `cells`."""
     if round(similarity(before, after), 3) < SAME_PLACE:
         return Seam()
-    stays = people.sum() >= MIN_CELLS and round(_correlation(*_at(people, before, after)), 3) >= NOBODY_MOVED
-    return Seam(is_one_place=True, hides_looks=bool(stays and _is_relit(before, after)))
+    if people.sum() < MIN_CELLS:
+        return Seam(is_one_place=True)
+    is_jump = round(_correlation(*_at(people, before, after)), 3) < NOBODY_MOVED
+    hides_looks = is_grey(before) != is_grey(after) if is_jump else _is_relit(before, after)
+    return Seam(is_one_place=True, hides_looks=hides_looks, is_jump=is_jump)
+
+
+def is_grey(sketch: bytes) -> bool:
+    """Return whether a picture has no colours, as in infrared."""
+    return bool(np.quantile(_light(sketch)[0], 0.75) <= GREY)
 
 
 def cells(boxes: Boxes, width: int, height: int) -> NDArray[np.bool_]:

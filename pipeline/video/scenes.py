@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.columns import items_of
-from pipeline.cores.place import Scenes, Seam, cells, closest, seam
+from pipeline.cores.place import Scenes, Seam, cells, closest, is_grey, seam
 from pipeline.video.blocks import BlockReader
 from pipeline.video.job import VideoChunks
 from pipeline.video.timeline import Timeline
@@ -25,6 +25,8 @@ def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int,
         around.append((before[-SEAM_FRAMES[0] :].tolist(), after[: SEAM_FRAMES[1]].tolist()))
     sketches = _read_sketches(job, timeline, sorted({frame for sides in around for side in sides for frame in side}))
     seams = []
+    shown = [[frame for side in sides for frame in side if frame in sketches] for sides in _of_shots(around)]
+    greys = [2 * sum(is_grey(sketches[frame]) for frame in frames) > len(frames) for frames in shown]
     for sides in around:
         before, after = ([frame for frame in side if frame in sketches] for side in sides)
         if not before or not after:
@@ -34,7 +36,16 @@ def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int,
         pair = (before[i], after[j])
         people = np.concatenate([boxes.between(frame, frame + 1)["box"] for frame in pair])
         seams.append(seam(sketches[pair[0]], sketches[pair[1]], cells(people, timeline.width, timeline.height)))
-    return Scenes.of(seams)
+    return Scenes.of(seams, greys)
+
+
+def _of_shots(around: Sequence[tuple[list[int], list[int]]]) -> list[list[list[int]]]:
+    """Return the frames at the cuts on either side of each shot."""
+    sides: list[list[list[int]]] = [[] for _ in range(len(around) + 1)]
+    for shot, (before, after) in enumerate(around):
+        sides[shot].append(before)
+        sides[shot + 1].append(after)
+    return sides
 
 
 def _read_sketches(job: VideoChunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:

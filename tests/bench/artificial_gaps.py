@@ -1,6 +1,7 @@
 """Measure the linker on gaps that are made: recall and precision without a single label.
 
     python -m tests.bench.artificial_gaps OUTPUT [--cache DIR] [--set identity.KEY=VALUE …] [--repeats N] [--json FILE]
+        [--only PLACEMENT …] [--folds NAME=VALUE,VALUE,…]
 
 OUTPUT is an output that kept its working area (`rollcall process … --set biometrics.keep=true`). Tracklets of its
 videos are cut in two: the boxes of a gap are removed, and the halves are linked among all other tracklets. The halves
@@ -16,7 +17,11 @@ round a third of the tracklets that are long enough are cut at once, so halves m
 one half for good: whoever is joined with what is left of them and was seen beside them is a wrong join too.
 
 "cut" divides a whole video at one time, as an edit of one place does: every tracklet over it becomes two, in
-different shots, a second apart. Only appearance links them.
+different shots, a second apart. Only appearance links them. "jump" leaves out 1, 5 or 20 s, as a camera does that
+records now and then: both shots show one place. "infrared" is a jump after which bodies cannot be compared.
+
+--folds tries the values of a knob or constant, chooses one on all clips but one, and reports it on that one
+(tests.bench.folds).
 """
 
 import argparse
@@ -37,7 +42,8 @@ from pipeline.cores.link.linking import link
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.place import Scenes
-from tests.bench.footage import Footage, read_archive, summaries
+from tests.bench import folds
+from tests.bench.footage import Archive, Footage, read_archive, summaries
 
 GAPS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)
 POOLED_S = 5.0
@@ -53,7 +59,9 @@ HIDING_S, HIDDEN = 0.6, 0.5
 """The time before and after a gap in which legs are hidden, and the largest hidden share of the height."""
 SHARE = 3
 """One in so many tracklets is cut in a round."""
-CUT_S = 1.0
+CUT_S, JUMPS_S = 1.0, (1.0, 5.0, 20.0)
+OVER_CUTS = ("cut", "jump", "infrared")
+LEAST_PRECISION = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Case:
 
     video: name of the clip.
     leaves: whether one half was removed, so that nothing can be joined rightly.
-    placement: of PLACEMENTS, or "cut".
+    placement: of PLACEMENTS or OVER_CUTS.
     gap_s: length of the gap.
     joined: whether the halves are one person in the end.
     num_wrong: number of the two halves that are one person with somebody who was seen beside them.
@@ -210,16 +218,18 @@ def _without_legs(
     return replace(knots, boxes=boxes)
 
 
-def cut_of(cutter: Cutter, params: IdentityParams, priors: Likenesses, seed: int) -> list[Case]:
+def cut_of(
+    cutter: Cutter, params: IdentityParams, priors: Likenesses, seed: int, placement: str = "cut", gap_s: float = CUT_S
+) -> list[Case]:
     """Divide a whole video by a cut, link it, and return what became of every tracklet over the cut."""
     footage = cutter.footage
     generator = np.random.default_rng([seed, 1])
     first_s, last_s = cutter.times_s.min(), cutter.times_s.max()
-    if last_s - first_s < 2 * SIDE_S + CUT_S:
+    if last_s - first_s < 2 * SIDE_S + gap_s:
         return []
-    cut_s = float(generator.uniform(first_s + SIDE_S, last_s - SIDE_S - CUT_S))
+    cut_s = float(generator.uniform(first_s + SIDE_S, last_s - SIDE_S - gap_s))
     labels = footage.knots.tracklets.copy()
-    is_after = cutter.times_s >= cut_s + CUT_S
+    is_after = cutter.times_s >= cut_s + gap_s
     labels[(cutter.times_s > cut_s) & ~is_after] = -1
     original = list(range(cutter.count))
     shots = dict(enumerate(footage.shot_of.tolist()))
@@ -237,12 +247,24 @@ def cut_of(cutter: Cutter, params: IdentityParams, priors: Likenesses, seed: int
         labels[after] = len(original)
         original.append(index)
         if min(len(before), len(after)) >= SIDE_BOXES:
-            cuts.append((index, CUT_S, before, after))
-    places_of = np.concatenate([footage.scenes.places, footage.scenes.places + footage.scenes.places.max() + 1])
-    lights = np.concatenate([footage.scenes.lights] * 2)
+            cuts.append((index, gap_s, before, after))
     kept = {label: shots[label] for label in np.unique(labels[labels >= 0]).tolist()}
-    footage = replace(footage, scenes=Scenes(places_of, lights))
-    return _judge(cutter, footage, "cut", labels, original, cuts, kept, params, priors)
+    if placement != "cut":
+        # In the file the shots follow each other. The frames in between carry no box.
+        times_ns, left_ns = footage.times_ns, round(gap_s * 1e9)
+        times_ns = np.where(times_ns >= (cut_s + gap_s) * 1e9, times_ns - left_ns, np.minimum(times_ns, cut_s * 1e9))
+        footage = replace(footage, times_ns=times_ns.astype(np.int64))
+    footage = replace(footage, scenes=_divided(footage.scenes, placement))
+    return _judge(cutter, footage, placement, labels, original, cuts, kept, params, priors)
+
+
+def _divided(scenes: Scenes, placement: str) -> Scenes:
+    """Return the scenes of a video whose shots are counted twice, before and after a cut."""
+    places, zeros = scenes.places, np.zeros_like(scenes.places)
+    later = places.max() + 1 if placement == "cut" else 0
+    is_grey = np.repeat([False, placement == "infrared"], len(places))
+    before_and_after = np.concatenate([zeros, zeros + (placement != "cut")])
+    return Scenes(np.concatenate([places, places + later]), np.concatenate([zeros, zeros]), before_and_after, is_grey)
 
 
 def _judge(
@@ -290,18 +312,6 @@ def _judge(
     return cases
 
 
-def figures(cases: Sequence[Case]) -> dict[str, float]:
-    """Return the number of gaps, the share of them that is joined, and the share of the joins of halves that is
-    right."""
-    joined, wrong = sum(case.joined for case in cases), sum(case.num_wrong for case in cases)
-    gaps = sum(not case.leaves for case in cases)
-    return {
-        "gaps": gaps,
-        "recall": round(joined / max(gaps, 1), 3),
-        "precision": round(joined / max(joined + wrong, 1), 3),
-    }
-
-
 def main() -> None:
     """Print the tables, and write them as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,26 +320,45 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="+", choices=(*PLACEMENTS, *OVER_CUTS), default=(*PLACEMENTS, *OVER_CUTS))
+    parser.add_argument("--folds", type=folds.values_of)
     arguments = parser.parse_args()
     archive = read_archive(arguments.output, arguments.cache)
     config = restored(archive.config.result_knobs(), str(arguments.output), arguments.settings)
-    cases: list[Case] = []
-    for footage in archive.videos:
-        cutter, fast = Cutter(footage), Cutter(replace(footage, times_ns=footage.times_ns // 2))
-        for seed in range(arguments.repeats):
-            for placement in PLACEMENTS:
-                for gap_s in GAPS_S:
-                    played = fast if placement == "fast" else cutter
-                    cases += round_of(played, placement, gap_s, config.identity, archive.priors, seed)
-            cases += cut_of(cutter, config.identity, archive.priors, seed)
+    if arguments.folds:
+        name, values = arguments.folds
+        results = {
+            value: all_cases(archive, params, arguments.repeats, arguments.only)
+            for value, params in folds.tried(name, values, config.identity)
+        }
+        print(folds.table(name, results, LEAST_PRECISION))
+        return
+    cases = all_cases(archive, config.identity, arguments.repeats, arguments.only)
     report(cases)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(case) for case in cases]))
 
 
+def all_cases(archive: Archive, params: IdentityParams, repeats: int, placements: Sequence[str]) -> list[Case]:
+    """Return the outcome of all gaps and cuts of the videos of an archive."""
+    cases: list[Case] = []
+    for footage in archive.videos:
+        cutter, fast = Cutter(footage), Cutter(replace(footage, times_ns=footage.times_ns // 2))
+        for seed in range(repeats):
+            for placement in placements:
+                played = fast if placement == "fast" else cutter
+                of_cuts = (CUT_S,) if placement == "cut" else JUMPS_S
+                for gap_s in of_cuts if placement in OVER_CUTS else GAPS_S:
+                    if placement in OVER_CUTS:
+                        cases += cut_of(cutter, params, archive.priors, seed, placement, gap_s)
+                    else:
+                        cases += round_of(played, placement, gap_s, params, archive.priors, seed)
+    return cases
+
+
 def report(cases: Sequence[Case]) -> None:
     """Print the figures by video, placement, gap, speed, change of size and crowd, and why halves stayed apart."""
-    gaps = [case for case in cases if case.placement != "cut" and case.gap_s <= POOLED_S + 0.5]
+    gaps = [case for case in cases if case.placement in PLACEMENTS and case.gap_s <= POOLED_S + 0.5]
     cuts = [case for case in cases if case.placement == "cut"]
     groups: dict[str, list[Case]] = defaultdict(list)
     groups["pooled, gaps to 5 s"] = gaps
@@ -341,14 +370,16 @@ def report(cases: Sequence[Case]) -> None:
         groups[f"size {_bin(case.size, (1.05, 1.2, 1.5))}"].append(case)
         groups[f"crowd {_bin(case.crowd, (1, 4, 10))}"].append(case)
     for case in cases:
-        if case.placement != "cut":
+        if case.placement in OVER_CUTS[1:]:
+            groups[f"{case.placement} {case.gap_s:g} s"].append(case)
+        elif case.placement != "cut":
             groups[f"gap {min(GAPS_S, key=lambda gap_s: abs(gap_s - case.gap_s)):4g} s"].append(case)
     for case in cuts:
         groups[f"cut in {case.video}"].append(case)
     print(f"{'':32s} gaps  recall precision")
     for name in [*list(groups)[:2], *sorted(list(groups)[2:])]:
-        numbers = figures(groups[name])
-        print(f"{name:32s} {numbers['gaps']:4.0f}   {numbers['recall']:.3f}  {numbers['precision']:.3f}")
+        recall, precision, halves = folds.rates(groups[name])
+        print(f"{name:32s} {halves:4.0f}   {recall:.3f}  {precision:.3f}")
     reasons: dict[str, int] = defaultdict(int)
     for case in gaps:
         if not case.joined and not case.leaves:

@@ -31,12 +31,16 @@ def test_a_camera_that_goes_over_to_infrared_shows_one_place_in_another_light() 
 
 
 def test_a_jump_in_time_in_one_light_leaves_looks_comparable() -> None:
-    assert seam(sketch(1, people=7), sketch(1, people=8), HERE) == Seam(is_one_place=True, hides_looks=False)
+    jump = Seam(is_one_place=True, is_jump=True)
+    assert seam(sketch(1, people=7), sketch(1, people=8), HERE) == jump
+    assert seam(sketch(1, people=7), sketch(1, people=8, saturation=80, lightness=180), HERE) == jump
 
 
-def test_looks_count_where_the_light_changed_and_people_moved_as_well() -> None:
+def test_after_a_jump_in_time_looks_cannot_be_compared_with_infrared() -> None:
     day, night = sketch(1, people=7), sketch(1, people=8, saturation=0)
-    assert seam(day, night, HERE) == Seam(is_one_place=True, hides_looks=False)
+    for before, after in ((day, night), (night, day)):
+        assert seam(before, after, HERE) == Seam(is_one_place=True, hides_looks=True, is_jump=True)
+    assert seam(night, sketch(1, people=9, saturation=2), HERE) == Seam(is_one_place=True, is_jump=True)
 
 
 def test_too_few_cells_of_people_say_nothing() -> None:
@@ -78,13 +82,15 @@ def test_boxes_become_the_cells_that_they_touch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seams", "places", "lights"),
+    ("seams", "places", "lights", "moments"),
     [
-        ([], [0], [0]),
-        ([Seam(), Seam(True), Seam(True, True)], [0, 1, 1, 1], [0, 0, 0, 1]),
-        ([Seam(True, True), Seam(True, True), Seam()], [0, 0, 0, 1], [0, 1, 2, 2]),
+        ([], [0], [0], [0]),
+        ([Seam(), Seam(True), Seam(True, True)], [0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]),
+        ([Seam(True, True, True), Seam(True, True), Seam()], [0, 0, 0, 1], [0, 1, 2, 2], [0, 1, 1, 1]),
     ],
 )
-def test_places_and_lights_are_numbered_through(seams: list[Seam], places: list[int], lights: list[int]) -> None:
+def test_places_lights_and_moments_are_numbered_through(
+    seams: list[Seam], places: list[int], lights: list[int], moments: list[int]
+) -> None:
     scenes = Scenes.of(seams)
-    assert (scenes.places.tolist(), scenes.lights.tolist()) == (places, lights)
+    assert (scenes.places.tolist(), scenes.lights.tolist(), scenes.moments.tolist()) == (places, lights, moments)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likeness, Likenesses
-from pipeline.cores.link.pairs import Links
+from pipeline.cores.link.pairs import SEAT, Links
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.verdicts import MAX_SIZE_RATIO, Verdicts, reach_of
 
@@ -34,7 +34,11 @@ def explain(links: Links, row: int, verdicts: Verdicts, params: IdentityParams, 
     motion, reach = float(links.motion[row]), float(reach_of(links.gap_s, params)[row])
     similar = _similarities(links, row, likenesses)
     odds = _odds(row, verdicts, params)
-    returns = f"{motion:.1f} body heights from the predicted place after {gap_s:.1f} s, where {reach:.1f} are usual"
+    returns = (
+        f"still {motion:.2f} body heights from where somebody kept still before a jump in time"
+        if links.kind[row] == SEAT
+        else f"{motion:.1f} body heights from the predicted place after {gap_s:.1f} s, where {reach:.1f} are usual"
+    )
     taller = f"one is {size:.2f} times as tall as the other at the gap, at most {MAX_SIZE_RATIO:g} times"
     limit = (
         f"{gap_s:.0f} s apart; gaps are bridged up to {params.max_gap_s:g} s (identity.max_gap_s), and bodies are "

@@ -14,6 +14,8 @@ from pipeline.cores.link.tracklets import Tracklet
 
 MOTION_MEMORY_S = 4.0
 """Time constant, in seconds, with which a predicted path comes to rest exponentially, because people turn and stop."""
+STILL = 0.15
+"""Greatest speed of the head, in body heights per second, of somebody who keeps still. Walkers have .3 and more."""
 PERSPECTIVE_TRACKLETS = 10
 """The number of tracklets as which the assumption counts that a person has one height everywhere in the picture."""
 PAIRS_AT_ONCE = 1_000_000
@@ -56,6 +58,7 @@ def _is_among_best(worths: NDArray[np.float64], names: NDArray[np.int64], candid
 def measure_gaps(
     tracklets: Sequence[Tracklet],
     places: NDArray[np.int64],
+    moments: NDArray[np.int64],
     first_us: NDArray[np.int64],
     last_us: NDArray[np.int64],
     params: IdentityParams,
@@ -63,6 +66,7 @@ def measure_gaps(
     """Return the best pairs (a, b) of each a where b begins in the place in which a ends, at most max_gap_s later.
 
     places: (N, 2). The places in which each begins and ends.
+    moments: (N, 2). Between two moments time has jumped, and only those who keep still on either side are measured.
 
     The result also holds motion and size, rounded to 0.001.
     """
@@ -71,13 +75,18 @@ def measure_gaps(
     log_heights = np.stack(_level_heights((heads, tails), places.T))
     columns: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     max_gap_us = as_microseconds(params.max_gap_s)
-    for a, b in _successions(places[:, 0], places[:, 1], first_us, last_us, max_gap_us):
+    keeps_still = [np.linalg.norm(end.velocities, axis=1) <= STILL * end.heights for end in (heads, tails)]
+    for before, after in _successions(places[:, 0], places[:, 1], first_us, last_us, max_gap_us):
+        comparable = (moments[before, 1] == moments[after, 0]) | (keeps_still[1][before] & keeps_still[0][after])
+        a, b = before[comparable], after[comparable]
+        is_jump = moments[a, 1] != moments[b, 0]
         gap_s = np.round((first_us[b] - last_us[a]) / 1e6, 6)
         reach_s = (MOTION_MEMORY_S * (1 - np.exp(-gap_s / MOTION_MEMORY_S)))[:, None]
         step = heads.places[b] - tails.places[a]
         forward = np.linalg.norm(step - tails.velocities[a] * reach_s, axis=1)
         backward = np.linalg.norm(step - heads.velocities[b] * reach_s, axis=1)
         heights = np.stack([tails.heights[a], heads.heights[b]])
+        forward, backward = (np.where(is_jump, np.linalg.norm(step, axis=1), way) for way in (forward, backward))
         motion = np.round((forward + backward) / heights.sum(axis=0), 3)
         log_size = log_heights[0, b] - log_heights[1, a]
         log_tallest_size = log_size + heads.log_excesses[b] - tails.log_excesses[a]

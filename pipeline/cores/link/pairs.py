@@ -13,7 +13,7 @@ from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.link.vectors import nearest_pairs, similarity, stack
 from pipeline.cores.place import Scenes
 
-GAP, SHOT, STAY = "gap", "shot", "stay"
+GAP, SHOT, STAY, SEAT = "gap", "shot", "stay", "seat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,12 @@ class Links:
 
     a, b: (L,) int64. Indices of the tracklets. `a` appeared first.
     kind: (L,) 'gap' (in one shot, or in shots of one place, at most max_gap_s apart), 'stay' (a gap over a cut at
-        which the light changed and nobody moved, so that bodies say nothing) or 'shot' (all others).
+        which the light changed and nobody moved, so that bodies say nothing), 'seat' (over a jump in time inside one
+        place, on either side of which both keep still) or 'shot' (all others).
     gap_s: (L,) seconds from the end of one to the beginning of the other. 0 if they interleave.
     motion: (L,) body heights between the predicted and the true place of the head. nan if kind is 'shot'.
     size: (L,) ratio of heights freed from perspective, at least 1. nan if kind is 'shot'.
-    body_similarity, face_similarity: (L,) cosines. nan if one has no embedding.
+    body_similarity, face_similarity: (L,) cosines. nan if one has no embedding, or if only one body has colours.
     score: (L,) natural log-likelihood ratio of being one person, from all evidence. nan if nothing could be
         compared.
     joined: (L,) bool. Whether both are one person in the end.
@@ -66,7 +67,7 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
 
     def may_be_one_body(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
         near = apart_us(first_us, last_us, a, b) <= as_microseconds(params.shot_max_s)
-        return has_body[b] & (shots[a] != shots[b]) & near
+        return has_body[b] & (shots[a] != shots[b]) & near & (is_grey[a] == is_grey[b])
 
     def may_be_one_face(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
         return has_face[b] & ((shots[a] != shots[b]) | (apart_us(first_us, last_us, a, b) > 0))
@@ -81,9 +82,14 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
         )
 
     ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
-    places, lights = (scenes.places[ends], scenes.lights[ends]) if scenes else (ends, np.zeros_like(ends))
-    gap_a, gap_b, motion, size = measure_gaps(tracklets, places, first_us, last_us, params)
-    gap_kinds = np.where(lights[gap_a, 1] == lights[gap_b, 0], GAP, STAY)
+    same = np.zeros_like(ends)
+    places, lights, moments = (
+        (scenes.places[ends], scenes.lights[ends], scenes.moments[ends]) if scenes else (ends, same, same)
+    )
+    is_grey = scenes.is_grey[ends[:, 0]] if scenes else np.zeros(len(ends), np.bool_)
+    gap_a, gap_b, motion, size = measure_gaps(tracklets, places, moments, first_us, last_us, params)
+    is_jump = moments[gap_a, 1] != moments[gap_b, 0]
+    gap_kinds = np.select([is_jump, lights[gap_a, 1] == lights[gap_b, 0]], [SEAT, GAP], STAY)
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = nearest_pairs(body, has_body, may_be_one_body, params.candidates)
@@ -97,6 +103,7 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
     unknown = np.full(len(shot_keys), np.nan)
     order = np.argsort(keys)
     a, b = np.divmod(keys[order], max(count, 1))
+    body_similarity = np.where(is_grey[a] == is_grey[b], similarity(body, has_body, a, b), np.nan)
     return Links(
         a=a,
         b=b,
@@ -104,7 +111,7 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
         gap_s=np.round(apart_us(first_us, last_us, a, b) / 1e6, 6),
         motion=np.concatenate([motion, unknown])[order],
         size=np.concatenate([size, unknown])[order],
-        body_similarity=similarity(body, has_body, a, b),
+        body_similarity=body_similarity,
         face_similarity=similarity(face, has_face, a, b),
         score=np.full(len(keys), np.nan),
         joined=np.zeros(len(keys), np.bool_),

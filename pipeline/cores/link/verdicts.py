@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.likeness import Likenesses
-from pipeline.cores.link.pairs import SHOT, STAY, Links
+from pipeline.cores.link.pairs import SEAT, SHOT, STAY, Links
 from pipeline.cores.link.params import IdentityParams
+from pipeline.cores.link.seats import seat_ratios
 
 MAX_SIZE_RATIO = 1.5
 """Largest ratio of the heights on either side of a gap. Occlusion of the legs explains about this much."""
@@ -61,15 +62,16 @@ def judge(
     by_face, by_body = ~np.isnan(links.face_similarity), ~np.isnan(links.body_similarity)
     face = np.where(by_face, likenesses["face"].ratio(links.face_similarity), 0.0)
     body = np.where(by_body, likenesses["body"].ratio(links.body_similarity), 0.0)
-    gap, stay = links.kind != SHOT, links.kind == STAY
+    gap, stay, seat = links.kind != SHOT, links.kind == STAY, links.kind == SEAT
 
     gap_appearance = face + np.where(stay, 0.0, body)
     reach = reach_of(links.gap_s, params)
-    gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, _motion_ratio(links.motion, reach), 0.0)
+    place = np.where(seat, seat_ratios(links, shots), _motion_ratio(links.motion, reach))
+    gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, place, 0.0)
     # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
     # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
-    gap_blind = ~by_face & ~by_body & ~stay
-    gap_late = links.gap_s > np.where(stay, min(MAX_STAY_S, params.max_gap_s), params.max_gap_s)
+    gap_blind = ~by_face & ~by_body & ~stay & ~seat
+    gap_late = links.gap_s > np.where(stay | seat, min(MAX_STAY_S, params.max_gap_s), params.max_gap_s)
     gap_reasons = np.select(
         [
             gap_late,
@@ -93,7 +95,8 @@ def judge(
         ["too late", "other face", "unlike", "unsure"],
         "",
     )
-    is_gap = gap & (~elsewhere | (gap_reasons == ""))
+    # Where appearance says nothing about a cut, the reason is what the place says.
+    is_gap = gap & (~elsewhere | (gap_reasons == "") | blind)
     total: NDArray[np.float64] = np.where(is_gap, gap_total, appearance)
     is_undecided = np.where(is_gap, gap_blind | gap_late, blind)
     total[np.where(is_gap, gap_blind, blind)] = np.nan

@@ -95,7 +95,9 @@ def test_nobody_has_two_successors() -> None:
     assert labels[1] != labels[2]
 
 
-NIGHT, JUMP, ELSEWHERE = (Scenes.of([seam]) for seam in (Seam(True, True), Seam(True), Seam()))
+NIGHT, FLASH, ELSEWHERE = (Scenes.of([seam]) for seam in (Seam(True, True), Seam(True), Seam()))
+JUMP = Scenes.of([Seam(True, False, True)])
+INFRARED_LATER = Scenes.of([Seam(True, True, True)], [False, True])
 
 
 def sitters(*, look_after: float | None = 80, x_after: float = 100, late: int = 0) -> list[Tracklet]:
@@ -130,9 +132,45 @@ def test_at_a_cut_to_another_place_where_somebody_sat_says_nothing() -> None:
 
 
 def test_after_a_jump_in_time_whoever_looks_otherwise_is_somebody_else() -> None:
-    assert in_place(JUMP, *sitters()) == [0, 1, 2, 3]
-    assert in_place(JUMP, *sitters(look_after=-25))[:3] == [0, 1, 0]  # an angle of 25 degrees alone is not sure
+    for scenes in (FLASH, JUMP):
+        assert in_place(scenes, *sitters()) == [0, 1, 2, 3]
+        assert in_place(scenes, *sitters(look_after=-25))[:3] == [0, 1, 0]  # an angle of 25 degrees alone is not sure
     assert in_place(None, *sitters(look_after=-25))[:3] == [0, 1, 2]
+
+
+def test_two_who_are_both_in_their_places_after_a_jump_to_infrared_are_who_they_were() -> None:
+    assert in_place(INFRARED_LATER, *sitters()) == [0, 1, 0, 1]
+    links, _ = link(sitters(), PARAMS, KNOWN, INFRARED_LATER)
+    assert set(links.kind.tolist()) == {"seat"}
+    assert np.isnan(links.body_similarity).all()  # bodies in infrared are compared with none in colours
+
+
+def test_one_who_keeps_still_where_somebody_stood_before_a_jump_to_infrared_may_be_anybody() -> None:
+    first, _, later, _ = sitters()
+    assert in_place(INFRARED_LATER, first, later) == [0, 1]
+    assert link([first, later], PARAMS, KNOWN, INFRARED_LATER)[0].why.tolist() == ["unsure"]
+
+
+def test_whoever_is_gone_after_a_jump_speaks_against_those_who_are_in_their_places() -> None:
+    gone = person(0, 50, x=700, body=20), person(0, 50, x=1000, body=20)
+    new = person(50, 100, x=1400, shot=1), person(50, 100, x=1800, shot=1)
+    assert in_place(INFRARED_LATER, *sitters(), *gone, *new)[:4] == [0, 1, 4, 5]
+
+
+def test_the_place_of_those_who_walk_means_nothing_after_a_jump() -> None:
+    walkers = [
+        person(0, 50, x=100, speed=-100),
+        person(0, 50, x=900, speed=100),
+        person(50, 100, x=-100, speed=-100, shot=1),
+        person(50, 100, x=1100, speed=100, shot=1),
+    ]
+    assert in_place(INFRARED_LATER, *walkers) == [0, 1, 2, 3]
+    assert len(link(walkers, PARAMS, KNOWN, INFRARED_LATER)[0]) == 0
+
+
+def test_in_a_crowd_a_place_means_less() -> None:
+    crowded = [person(50, 100, x=400 + x, shot=1) for x in (-60, -40, 40, 60)]
+    assert in_place(INFRARED_LATER, *sitters(), *crowded)[2] != 0
 
 
 def test_who_is_elsewhere_or_comes_later_after_the_light_has_changed_is_not_taken_for_a_sitter() -> None:
@@ -147,7 +185,7 @@ def test_a_face_that_is_another_one_keeps_sitters_apart() -> None:
 
 def test_looks_still_join_over_a_cut_in_one_place_whoever_moved() -> None:
     before, after = person(0, 50, x=100), person(50, 100, x=900, shot=1)
-    for scenes in (JUMP, NIGHT, ELSEWHERE):
+    for scenes in (FLASH, JUMP, NIGHT, ELSEWHERE):
         assert in_place(scenes, before, after) == persons(before, after)
 
 
