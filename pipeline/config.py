@@ -54,8 +54,6 @@ AUTO_BATCHES = {
     "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
 }
 """Device -> batch `auto` by knob. docs/decisions/0022-batches-on-a-card.md has the reasons."""
-AUTO_PIXELS = {"cpu": "rgb", "cuda": "planes"}
-"""Device -> `auto` of compute.pixels. docs/decisions/0040-pixels-on-a-card.md has the reasons."""
 AUTO_SPANS = {"cpu": 1, "cuda": 6}
 """Device -> `auto` of run.observe.spans. docs/decisions/0032-several-spans-in-one-worker.md has the reasons."""
 
@@ -153,7 +151,7 @@ class Weights(Strict):
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     card: str
-    pixels: Literal["auto", "rgb", "planes"]
+    pixels: Literal["rgb", "planes"]
     precision: Literal["auto", "half", "float32"]
     threads: int = Field(ge=1)
 
@@ -267,7 +265,7 @@ class Config(Strict):
                 "which is half where there is a GPU"
             )
         tree = self.plain()
-        decided = {"compute.card": card, "compute.pixels": AUTO_PIXELS[device], "run.observe.spans": AUTO_SPANS[device]}
+        decided = {"compute.card": card, "run.observe.spans": AUTO_SPANS[device]}
         tree["compute"]["device"] = device
         for key, value in (decided | AUTO_BATCHES[device]).items():
             *above, last = key.split(".")

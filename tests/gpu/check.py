@@ -1,6 +1,6 @@
 """Test and measure on a machine with a card, in one command that ends in time: tests/gpu/README.md says how to read it.
 
-python -m tests.gpu.check OUT [--most SECONDS] [--only tests|bench] [--ways planes,rgb,alone,pool] [OPTION …]
+python -m tests.gpu.check OUT [--most SECONDS] [--only tests|bench] [--ways rgb,planes,alone,pool] [OPTION …]
     OPTION: options of `rollcall bench gpu`, for example --videos 10 --seconds 30 --sizes 720p --set KEY=VALUE
 """
 
@@ -23,10 +23,9 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 """Groups of tests that run side by side. Those of whole runs take longest."""
 WAYS: Mapping[str, Sequence[str]] = {
-    "planes": (),
-    "rgb": ("compute.pixels=rgb",),
+    "rgb": (),
+    "planes": ("compute.pixels=planes",),
     "alone": (
-        "compute.pixels=rgb",
         "run.observe={workers: 10, max_workers: 10, cpus: 1, gpus: 0.07, spans: 1}",
         "run.enrich={workers: 3, max_workers: 3, cpus: 1, gpus: 0.1}",
     ),
