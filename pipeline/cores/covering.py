@@ -10,6 +10,9 @@ MARGIN = 0.15
 HEAD_OF_HEIGHT, HEAD_OF_WIDTH = 0.28, 0.7
 """The head's part of a body, from the top: the larger one of a share of the height and a share of the width. A standing
 adult is seven to eight heads high. Shoulders are two to three heads wide, and are all that a close-up shows."""
+HEAD_TO_COVER = np.array([-MARGIN, -0.25, MARGIN, MARGIN])
+"""Added to a head on each side, in its widths and heights. Boxes are smoothed over time. Of 11,656
+boxes, 99.7 % lost less than this at the top (decision 37)."""
 FACE_TO_HEAD = np.array([-0.35, -0.55, 0.35, 0.25])
 """Added to a face box on each side, in face widths and heights. Detectors stop at the brows and the chin."""
 FACE_TO_BODY = np.array([-1.3, -0.8, 1.3, 6.5])

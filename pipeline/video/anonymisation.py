@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, digest
 from pipeline.cores.boxes_over_time import BoxesOverTime
-from pipeline.cores.covering import FACE_TO_BODY, FACE_TO_HEAD, Cover, Style, centres, grown, heads_of, not_inside
+from pipeline.cores.covering import (
+    FACE_TO_BODY,
+    FACE_TO_HEAD,
+    HEAD_TO_COVER,
+    Cover,
+    Style,
+    centres,
+    grown,
+    heads_of,
+    not_inside,
+)
 from pipeline.cores.plan import NS, OPEN_END
 from pipeline.interfaces import FaceDetector
 from pipeline.media.canvas import Canvas
@@ -123,7 +133,7 @@ class Anonymisation:
         _, loose = faces.at(time_ns)
         loose = loose[not_inside(centres(loose), heads_of(kept))]
         if self.part is Cover.HEAD:
-            return np.concatenate([grown(heads_of(covered)), grown(loose, FACE_TO_HEAD)])
+            return np.concatenate([grown(heads_of(covered), HEAD_TO_COVER), grown(loose, FACE_TO_HEAD)])
         return np.concatenate([grown(covered), grown(loose, FACE_TO_BODY)])
 
 

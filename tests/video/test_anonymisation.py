@@ -13,7 +13,7 @@ from jobs import anonymise
 from jobs.forget import forget
 from pipeline.arrays import Faces, Picture
 from pipeline.cores.boxes_over_time import BoxesOverTime
-from pipeline.cores.covering import Cover, Style
+from pipeline.cores.covering import HEAD_TO_COVER, Cover, Style, grown, heads_of
 from pipeline.cores.plan import NS, OPEN_END
 from pipeline.media.canvas import BT709, Canvas
 from pipeline.media.container import opened
@@ -222,3 +222,9 @@ def test_a_wrong_name_to_keep_is_an_error(filmed: Path) -> None:
     for name in ("nobody", "aaa:1"):
         with pytest.raises(UserError, match="--keep"):
             run(filmed, "--keep", name)
+
+
+def test_a_head_is_covered_though_the_smoothed_box_begins_a_little_lower() -> None:
+    body = np.array([[100.0, 100.0, 150.0, 300.0]])
+    cover = grown(heads_of(body), HEAD_TO_COVER)[0]
+    assert cover[1] <= 100 - 0.07 * 200
