@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import attributes as evaluation
 from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
 from pipeline.models.estimator import StarterEstimator
-from pipeline.training.attribute_inputs import AttributeTrainingParams, steps_per_epoch
+from pipeline.training.attribute_inputs import AttributeTrainingParams, Augmentation, steps_per_epoch
 from pipeline.training.attributes import finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 from pipeline.weights import sha256_of
@@ -64,6 +64,9 @@ def attributes(
     mixed: Annotated[
         float, typer.Option(help="Share of the batches that are mixed (mixup).", min=0, max=1)
     ] = AttributeTrainingParams().mixed,
+    degraded: Annotated[
+        float, typer.Option(help="Share of the pictures that are degraded as in surveillance video.", min=0, max=1)
+    ] = Augmentation().degraded,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -99,6 +102,7 @@ def attributes(
         width=width,
         side_px=side,
         mixed=mixed,
+        augmentation=Augmentation(degraded=degraded),
     )
     first = None
     if start:
