@@ -31,33 +31,62 @@ MIN_CELLS = 4
 GREY = 5.0
 """Greatest saturation, of 255, of three quarters of a picture without colours. Infrared has 0 to 1, and the palest of
 13 clips has 32. For a few frames after a switch, compression leaves colours in the other quarter."""
+LIVELY, FADE_S = 3.0, 1.0
+"""Least change of the mean saturation or lightness, of 255, between two analysed frames while the light changes, and
+the longest time that this may take."""
 RELIT = 20.0
 """Least median change of saturation or lightness, of 255, at which the appearance of bodies cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """For each of S shots, which place it shows, and in which light.
+    """For each of S shots, or parts of shots, which place it shows, and in which light.
 
     places: (S,) int64. Neighbouring shots with the same number show one place.
     lights: (S,) int64. The number rises at a cut inside one place where bodies cannot be compared.
     moments: (S,) int64. The number rises at a cut inside one place where people moved, so that time has passed.
     is_grey: (S,) bool. Whether the picture has no colours, as in infrared.
+    opens, settles: (S - 1,) int64 or None. Frames: who begins after `opens` is in the next part, and who ends at or
+        after `settles`. They differ where the light changes in several frames. None: every shot is one part.
     """
 
     places: NDArray[np.int64]
     lights: NDArray[np.int64]
     moments: NDArray[np.int64]
     is_grey: NDArray[np.bool_]
+    opens: NDArray[np.int64] | None = None
+    settles: NDArray[np.int64] | None = None
+
+    def parts(self, spans: NDArray[np.int64], shots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (N, 2) in which part each tracklet begins and ends.
+
+        spans: (N, 2) half-open ranges of frames.
+        shots: (N, 2) the shots in which they begin and end.
+        """
+        if self.opens is None or self.settles is None:
+            return shots
+        begins = np.searchsorted(self.opens, spans[:, 0])
+        ends = np.searchsorted(self.settles, spans[:, 1] - 1, side="right")
+        return np.stack([begins, np.maximum(begins, ends)], axis=1)
 
     @classmethod
-    def of(cls, seams: Sequence["Seam"], is_grey: Sequence[bool] | None = None) -> "Scenes":
-        """Return the scenes from the cut after each shot but the last. is_grey: S values, by default False."""
+    def of(
+        cls,
+        seams: Sequence["Seam"],
+        is_grey: Sequence[bool] | None = None,
+        borders: Sequence[tuple[int, int]] | None = None,
+    ) -> "Scenes":
+        """Return the scenes from the border after each part but the last.
+
+        is_grey: S values, by default False.
+        borders: S - 1 pairs of `opens` and `settles`.
+        """
         changes = [[not seam.is_one_place, seam.hides_looks, seam.is_jump] for seam in seams]
         numbers = np.cumsum(np.array([[0, 0, 0], *changes], np.int64), axis=0)
         greys = np.zeros(len(numbers), np.bool_) if is_grey is None else np.array(is_grey, np.bool_)
         places, lights, moments = numbers.T
-        return cls(places, lights, moments, greys)
+        sides = (None, None) if borders is None else np.array(borders, np.int64).reshape(-1, 2).T
+        return cls(places, lights, moments, greys, *sides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +119,30 @@ def seam(before: bytes, after: bytes, people: NDArray[np.bool_]) -> Seam:
     is_jump = round(_correlation(*_at(people, before, after)), 3) < NOBODY_MOVED
     hides_looks = is_grey(before) != is_grey(after) if is_jump else _is_relit(before, after)
     return Seam(is_one_place=True, hides_looks=hides_looks, is_jump=is_jump)
+
+
+def level(sketch: bytes | None) -> tuple[float, float]:
+    """Return the mean saturation and lightness of a picture, 0..255. nan without a sketch."""
+    if sketch is None:
+        return float("nan"), float("nan")
+    saturation, lightness = _light(sketch).mean(axis=1).round(2).tolist()
+    return saturation, lightness
+
+
+def fades(times_ns: NDArray[np.int64], levels: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the indices of the last frame before each quick change of light and the first one after it.
+
+    times_ns: (A,) of the analysed frames of a shot.
+    levels: (A, 2) their mean saturation and lightness. A camera that turns changes them for longer.
+    """
+    found = set()
+    for kind in np.abs(np.diff(levels, axis=0)).T:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], kind >= LIVELY, [False]]).astype(np.int8)))
+        for first, last in edges.reshape(-1, 2).tolist():
+            if kind[first:last].sum() >= RELIT and times_ns[last] - times_ns[first] <= FADE_S * 1e9:
+                found.add((first, last))
+    fades = sorted(found)
+    return [fade for place, fade in enumerate(fades) if place == 0 or fade[0] >= fades[place - 1][1]]
 
 
 def is_grey(sketch: bytes) -> bool:

@@ -2,7 +2,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.cores.place import GRID, LIGHT_GRID, MIN_CELLS, SIZE, Scenes, Seam, cells, closest, seam, similarity
+from pipeline.cores.place import (
+    GRID,
+    LIGHT_GRID,
+    MIN_CELLS,
+    SIZE,
+    Scenes,
+    Seam,
+    cells,
+    closest,
+    fades,
+    level,
+    seam,
+    similarity,
+)
 
 EVERYWHERE = np.ones((GRID, GRID), np.bool_)
 HERE = np.zeros((GRID, GRID), np.bool_)
@@ -94,3 +107,22 @@ def test_places_lights_and_moments_are_numbered_through(
 ) -> None:
     scenes = Scenes.of(seams)
     assert (scenes.places.tolist(), scenes.lights.tolist(), scenes.moments.tolist()) == (places, lights, moments)
+
+
+def test_a_fade_to_infrared_inside_a_shot_is_a_change_of_light_and_a_camera_that_turns_is_none() -> None:
+    times_ns = np.arange(12) * 125_000_000
+    saturation = np.array([115, 114, 115, 75, 0, 0, 0, 1, 0, 0, 0, 0], np.float64)
+    levels = np.stack([saturation, np.full(12, 100.0)], axis=1)
+    assert fades(times_ns, levels) == [(2, 4)]
+    assert fades(times_ns * 8, levels) == []  # it takes two seconds
+    turning = np.stack([np.full(12, 80.0), np.arange(12) * 5.0], axis=1)
+    assert fades(times_ns, turning) == []
+    assert fades(times_ns, np.full((12, 2), np.nan)) == fades(times_ns[:1], levels[:1]) == []
+    assert level(sketch(1, saturation=30, lightness=90)) == (30, 90)
+
+
+def test_who_ends_or_begins_within_a_fade_is_on_its_own_side_of_it() -> None:
+    scenes = Scenes.of([Seam(True, True)], [False, True], [(60, 78)])
+    spans = np.array([[0, 73], [75, 150], [0, 150], [60, 61]])
+    assert scenes.parts(spans, np.zeros_like(spans)).tolist() == [[0, 0], [1, 1], [0, 1], [0, 0]]
+    assert Scenes.of([Seam()]).parts(spans[:1], np.array([[3, 4]])).tolist() == [[3, 4]]

@@ -50,6 +50,11 @@ class Links:
         return len(self.a)
 
 
+def spans_of(intervals: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the (N, 2) half-open ranges of frames from the first to the last of each tracklet."""
+    return np.array([(runs[0, 0], runs[-1, 1]) for runs in intervals], np.int64).reshape(-1, 2)
+
+
 def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scenes | None = None) -> Links:
     """Measure the candidate pairs. Nothing is decided yet. `tracklets` are in order of first appearance.
 
@@ -82,11 +87,12 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
         )
 
     ends = np.array([tracklet.ends or (tracklet.shot,) * 2 for tracklet in tracklets], np.int64).reshape(-1, 2)
-    same = np.zeros_like(ends)
-    places, lights, moments = (
-        (scenes.places[ends], scenes.lights[ends], scenes.moments[ends]) if scenes else (ends, same, same)
-    )
-    is_grey = scenes.is_grey[ends[:, 0]] if scenes else np.zeros(len(ends), np.bool_)
+    places, lights = ends, np.zeros_like(ends)
+    moments, is_grey = lights, lights[:, 0] > 0
+    if scenes:
+        parts = scenes.parts(spans_of([tracklet.intervals for tracklet in tracklets]), ends)
+        places, lights, moments = scenes.places[parts], scenes.lights[parts], scenes.moments[parts]
+        is_grey = scenes.is_grey[parts[:, 0]]
     gap_a, gap_b, motion, size = measure_gaps(tracklets, places, moments, first_us, last_us, params)
     is_jump = moments[gap_a, 1] != moments[gap_b, 0]
     gap_kinds = np.select([is_jump, lights[gap_a, 1] == lights[gap_b, 0]], [SEAT, GAP], STAY)
