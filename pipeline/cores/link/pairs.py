@@ -95,7 +95,9 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
         is_grey = scenes.is_grey[parts[:, 0]]
     gap_a, gap_b, motion, size = measure_gaps(tracklets, places, moments, first_us, last_us, params)
     is_jump = moments[gap_a, 1] != moments[gap_b, 0]
-    gap_kinds = np.select([is_jump, lights[gap_a, 1] == lights[gap_b, 0]], [SEAT, GAP], STAY)
+    # A track may outlive a change of light by some boxes. Its embedding still shows it in the light before.
+    is_one_light = (lights[gap_a, 1] == lights[gap_b, 0]) & (is_grey[gap_a] == is_grey[gap_b])
+    gap_kinds = np.select([is_jump, is_one_light], [SEAT, GAP], STAY)
     count = len(tracklets)
     gap_keys = gap_a * count + gap_b
     by_body = nearest_pairs(body, has_body, may_be_one_body, params.candidates)

@@ -138,6 +138,12 @@ def test_after_a_jump_in_time_whoever_looks_otherwise_is_somebody_else() -> None
     assert in_place(None, *sitters(look_after=-25))[:3] == [0, 1, 2]
 
 
+def test_a_track_that_outlives_a_change_of_light_by_some_boxes_goes_on_in_the_next() -> None:
+    fade = Scenes.of([Seam(True, True)], [False, True], [(48, 50)])
+    assert in_place(fade, person(0, 54), person(57, 100, body=80)) == [0, 0]
+    assert in_place(fade, person(0, 54), person(57, 100, body=80, x=150)) == [0, 1]
+
+
 def test_two_who_are_both_in_their_places_after_a_jump_to_infrared_are_who_they_were() -> None:
     assert in_place(INFRARED_LATER, *sitters()) == [0, 1, 0, 1]
     links, _ = link(sitters(), PARAMS, KNOWN, INFRARED_LATER)
