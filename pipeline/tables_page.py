@@ -32,7 +32,8 @@ REASONS = {
     "persons": (
         "`age_why_not` and `gender_why_not` are the first of these reasons that applies:",
         {
-            "no face judged": "No face of the person was judged. `faces` has the reason for each face.",
+            "no face judged": "No face of the person was judged, and where an estimator reads bodies, fewer "
+            "than `person.min_bodies`. `faces` has the reason for each face.",
             "not asked": "There is no estimator: `estimate.estimator` is null.",
             "too few faces": "There are fewer judged faces than `person.min_faces`, or their summed quality is below "
             "`person.min_weight`.",

@@ -176,6 +176,7 @@ class PersonQueue:
         } | fixed
         if not 0 <= label.time_s <= (video["duration_s"] or 0) + 1:
             raise UserError(f"{FORM}: the video has no moment at {label.time_s:g} s; choose another frame")
+        csv_labels.read_age(row["age"], FORM)
         for name, remedy in LEFT_OPEN.items():
             if not row[name]:
                 raise UserError(f"{FORM}: {name} is open; {remedy}, or say that nobody can tell")

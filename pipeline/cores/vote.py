@@ -22,7 +22,8 @@ Gender = Literal["M", "F", "N"]
 WhyNot = Literal["no face judged", "not asked", "too few faces", "unsure"]
 
 WHY_NOT: dict[WhyNot, str] = {
-    "no face judged": "nobody looked at a face of this person that could be judged; `faces` says of each why not",
+    "no face judged": "nobody looked at a face of this person that could be judged; `faces` says of each why not. Nor "
+    "were there person.min_bodies bodies that an estimator could judge",
     "not asked": "faces were judged without an estimator: estimate.estimator is null",
     "too few faces": "fewer than person.min_faces, or of less quality altogether than person.min_weight",
     "unsure": "the interval of the age is wider than person.max_age_interval, or neither gender is as probable as "

@@ -20,6 +20,8 @@ COLUMNS = ("path", "age", "gender")
 GENDERS = {"m": "M", "male": "M", "f": "F", "female": "F", "": None, "n": None, "unknown": None}
 
 _NUMBER = r"(\d{1,3}(?:\.\d+)?)"
+OLDEST = 125
+"""Years. Nobody is known to have become older."""
 _EXACT = re.compile(_NUMBER, re.ASCII)
 _RANGE = re.compile(rf"\(?{_NUMBER}\s*[-–,]\s*{_NUMBER}\)?", re.ASCII)
 
@@ -71,12 +73,11 @@ def read_age(text: str, where: str) -> tuple[float, float]:
     text = text.strip()
     if text.lower() in ("", "unknown"):
         return float("nan"), float("nan")
-    if match := _EXACT.fullmatch(text):
-        return float(match[1]), float(match[1])
-    match = _RANGE.fullmatch(text)
-    if match is None or float(match[1]) > float(match[2]):
-        raise UserError(f"{where}: age must be years, a range as 25-32, or empty, got {text!r}")
-    return float(match[1]), float(match[2])
+    match = _EXACT.fullmatch(text) or _RANGE.fullmatch(text)
+    low, high = (float(match[1]), float(match[match.lastindex or 1])) if match else (1.0, 0.0)
+    if not low <= high <= OLDEST:
+        raise UserError(f"{where}: age must be years up to {OLDEST}, a range as 25-32, or unknown, got {text!r}")
+    return low, high
 
 
 def read_gender(text: str, where: str) -> str | None:

@@ -67,7 +67,8 @@ def _track_piece(
         keep = suppress(detections, duplicate_iou)
         embeddings = vectors[keep] if vectors is not None else None
         boxes = piece.steady.boxes(frame, detections.boxes[keep])
-        sure, tentative = tracker.update(time_ns / 1e9, boxes, detections.scores[keep], embeddings), tracker.tentative
+        sure = tracker.update(time_ns / 1e9, boxes, detections.scores[keep], embeddings)
+        tentative = apart_from(boxes[sure[1]], tracker.tentative, boxes)
         ids, kept = (np.concatenate(pair) for pair in zip(sure, tentative, strict=True))
         at = keep[kept]
         box_rows = np.zeros(len(at), BOX)
@@ -83,12 +84,31 @@ def _track_piece(
     tracks.finish()
 
 
+def apart_from(
+    sure: Boxes, tentative: tuple[NDArray[np.int64], NDArray[np.int64]], boxes: Boxes
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tentative track ids and their detections, without those that touch a sure box.
+
+    A track often begins on somebody whom another track is about to lose. Both would show one person at the same time,
+    and could then not be joined.
+
+    sure: (K, 4) boxes of the sure tracks. tentative: (N,) ids and (N,) indices in `boxes`, which are all detections.
+    """
+    ids, indices = tentative
+    alone = ~np.any(_touch(boxes[indices], sure), axis=1)
+    return ids[alone], indices[alone]
+
+
 def touching_boxes(boxes: Boxes) -> NDArray[np.bool_]:
     """Return (N,) bool: whether each box touches another one."""
-    areas = area(boxes)
-    touching = pairwise_intersection(boxes, boxes) >= CONTACT * np.minimum(areas[:, None], areas[None, :])
+    touching = _touch(boxes, boxes)
     np.fill_diagonal(touching, False)
     return np.any(touching, axis=1)
+
+
+def _touch(some: Boxes, others: Boxes) -> NDArray[np.bool_]:
+    """Return (N, M) bool: which of (N, 4) and (M, 4) boxes share enough of the smaller one."""
+    return pairwise_intersection(some, others) >= CONTACT * np.minimum(area(some)[:, None], area(others)[None, :])
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from tests.shared import SHARED, needs_shared
 
 LABELS = SHARED / "labels"
 FOLD = "user_id\toriginal_image\tface_id\tage\tgender\tx\ty\tdx\tdy\ttilt_ang\tfiducial_yaw_angle\tfiducial_score\n"
+AGE = "age must be years up to 125, a range as 25-32, or unknown"
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -230,7 +231,18 @@ def test_a_csv_of_path_age_gender(tmp_path: Path) -> None:
         ("path,age\na.jpg,3\n", "must have the columns path, age, gender; there is no gender"),
         ("path,age,gender\na.jpg,3,M\na.jpg,3,M\n", "line 3: a.jpg is named a second time"),
         ("path,age,gender\na.jpg,3,M\nb.jpg,3,M\n", "line 3: there is no picture"),
-        ("path,age,gender\na.jpg,young,M\n", "line 2: age must be years, a range as 25-32, or empty, got 'young'"),
+        (
+            "path,age,gender\na.jpg,young,M\n",
+            f"line 2: {AGE}, got 'young'",
+        ),
+        (
+            "path,age,gender\na.jpg,200,M\n",
+            f"line 2: {AGE}, got '200'",
+        ),
+        (
+            "path,age,gender\na.jpg,40-20,M\n",
+            f"line 2: {AGE}, got '40-20'",
+        ),
         ("path,age,gender\na.jpg,32-25,M\n", "line 2: age must be"),
         ("path,age,gender\na.jpg,-3,M\n", "line 2: age must be"),
         ("path,age,gender\na.jpg,3,0\n", "line 2: gender must be M, F, male, female, or empty, got '0'"),

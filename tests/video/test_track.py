@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.video.track import touching_boxes
+from pipeline.video.track import apart_from, touching_boxes
 
 
 def test_people_touch_from_a_tenth_of_the_smaller_box_on() -> None:
@@ -12,3 +12,13 @@ def test_people_touch_from_a_tenth_of_the_smaller_box_on() -> None:
 
 def test_nobody_touches_nobody() -> None:
     assert touching_boxes(np.zeros((0, 4), np.float32)).tolist() == []
+
+
+def test_a_track_that_has_not_proved_itself_shows_no_box_that_touches_one_of_a_sure_track() -> None:
+    boxes = np.array([[0, 0, 10, 20], [2, 0, 12, 20], [9.5, 0, 19.5, 20], [50, 0, 60, 20]], np.float32)
+    tentative = np.array([7, 8, 9]), np.array([1, 2, 3])
+    ids, indices = apart_from(boxes[:1], tentative, boxes)
+    assert (ids.tolist(), indices.tolist()) == ([8, 9], [2, 3])
+    assert [column.tolist() for column in apart_from(boxes[:0], tentative, boxes)] == [[7, 8, 9], [1, 2, 3]]
+    nobody = np.zeros(0, np.int64)
+    assert [len(column) for column in apart_from(boxes, (nobody, nobody), boxes)] == [0, 0]
