@@ -12,6 +12,7 @@ Each row is a picture of a face. Unknown values are None or NaN. Columns (`COLUM
 - source: str. The corpus.
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,9 +51,22 @@ def read_rows(file: Path, columns: Sequence[str], separator: str = ",") -> pd.Da
     Raises UserError if the file cannot be read or lacks one of `columns`.
     """
     try:
-        rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # By default the first cells of rows that are longer than the header become an index, and all values slide.
+            rows = pd.read_csv(
+                file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
+            )
     except FileNotFoundError as error:
         raise absent(file) from error
+    except IsADirectoryError as error:
+        raise UserError(f"{file} is a folder; name a table in it") from error
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{file} is empty; name a table with a header") from error
+    except pd.errors.ParserWarning as error:
+        raise UserError(
+            f"{file} has rows with more cells than its header; put cells that hold commas between quotes"
+        ) from error
     except (ValueError, OSError) as error:  # errors of pandas and of Unicode are ValueErrors
         raise UserError(f"{file} cannot be read as a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
     filled = (rows.fillna("") != "").any(axis=1).to_numpy()

@@ -70,6 +70,10 @@ def read_persons(path: Path) -> list[LabelledPerson]:
     rows = read_rows(path)
     if not rows:
         raise UserError(f"{path} has no row below its header; give it a row for each person")
+    first_lines: dict[tuple[str, ...], int] = {}
+    for line, row in enumerate(rows, 2):
+        if (first := first_lines.setdefault(place_of(row), line)) != line:
+            raise UserError(f"{path}, line {line}: the person of line {first} is here again; delete one of them")
     labelled = [(parse(row, f"{path}, line {line}"), row) for line, row in enumerate(rows, 2)]
     persons = [person for person, row in labelled if row["drop"] != "1"]
     if not persons:

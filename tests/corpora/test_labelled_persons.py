@@ -93,3 +93,28 @@ def test_the_list_of_the_clips_has_every_person_once() -> None:
     assert len({(person.video, person.time_s, person.box) for person in persons}) == len(persons)
     assert {person.gender for person in persons} == {"M", "F", None}
     assert all(isnan(person.age_low) or person.age_high - person.age_low >= 4 for person in persons)
+
+
+def test_rows_with_more_cells_than_the_header_are_no_other_labels(tmp_path: Path) -> None:
+    """Of such rows pandas would make an index of the first cells, and each value would stand below another name."""
+    path = write(tmp_path, "a.mp4,1.5,10,20,30,40,20,35,F,48,")
+    with pytest.raises(UserError, match="rows with more cells than its header; put cells"):
+        read_persons(path)
+    path = write(tmp_path, "a.mp4,1.5,10,20,30,40,20,F,48", "a.mp4,2.5,10,20,30,40,20,35,F,48")
+    with pytest.raises(UserError, match="line 3"):
+        read_persons(path)
+    assert len(read_persons(write(tmp_path, "a.mp4,1.5,10,20,30,40,20,F,48,"))) == 1  # an empty cell at the end
+
+
+def test_the_same_person_twice_is_named_with_both_lines(tmp_path: Path) -> None:
+    row = "a.mp4,1.5,10,20,30,40,20,F,48"
+    with pytest.raises(UserError, match="line 4: the person of line 2 is here again"):
+        read_persons(write(tmp_path, row, "a.mp4,2.5,10,20,30,40,20,F,48", row))
+
+
+def test_an_empty_file_and_a_folder_are_named_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(UserError, match=r"empty\.csv is empty; name"):
+        read_persons(tmp_path / "empty.csv")
+    with pytest.raises(UserError, match="is a folder; name a table in it"):
+        read_persons(tmp_path)

@@ -248,7 +248,7 @@ def test_a_csv_of_path_age_gender(tmp_path: Path) -> None:
         ("path,age,gender\na.jpg,3,0\n", "line 2: gender must be M, F, male, female, or empty, got '0'"),
         ("path,age,gender\n\na.jpg,3,M\n", "line 2: there is no picture"),
         ("path,age,gender\n", "has no row"),
-        ("", "cannot be read as a table"),
+        ("", "x.csv is empty"),
     ],
 )
 def test_a_faulty_csv_says_what_is_wrong_and_where(tmp_path: Path, text: str, message: str) -> None:
