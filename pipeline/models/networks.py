@@ -155,6 +155,7 @@ class _Pointwise(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
+        self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
         self._stride, self._groups = layer.stride, layer.groups
 
     def forward(self, samples: Tensor) -> Tensor:

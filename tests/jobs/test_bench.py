@@ -270,7 +270,7 @@ def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_pat
         arrived.append((table["video_id"][0].as_py(), go.exists()))
         yield table
 
-    worker = _build_waiting(lambda: observe, row["picture"], go)
+    worker = _build_waiting(lambda threads: observe, row["picture"], go)
     word = threading.Timer(0.3, go.touch)
     word.start()
     for name in order:
