@@ -12,6 +12,7 @@ from pipeline.child import Child
 
 IS_GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version") and "LD_PRELOAD" not in os.environ
 THREADS = 12
+PR_SET_THP_DISABLE = 41
 
 
 def count_arenas() -> int:
@@ -76,8 +77,9 @@ def test_a_process_that_limits_its_arenas_has_few_and_the_users_own_limit_comes_
 def faults_after(call: str, **environment: str) -> int:
     """Return how often the system had to give a new process pages while it used a large block again and again."""
     program = f"""
-import resource, numpy
+import ctypes, resource, numpy
 from pipeline import malloc
+ctypes.CDLL(None).prctl({PR_SET_THP_DISABLE}, 1, 0, 0, 0)  # how many huge pages are free differs from run to run
 {call}
 numpy.ones(40 << 20, numpy.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
