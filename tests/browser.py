@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+PATIENCE_S = 30
 OFFLINE = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),
@@ -35,3 +36,18 @@ def chromium(width: int = 1280, height: int = 860, *, dark: bool = False) -> Ite
         yield window
     finally:
         window.quit()
+
+
+def wait_for(window: Any, text: str) -> None:
+    """Wait until the page shows `text`."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(window, PATIENCE_S).until(lambda _: text in window.find_element(By.TAG_NAME, "body").text)
+
+
+def press(window: Any, *keys: str) -> None:
+    """Press keys, wherever the focus is."""
+    from selenium import webdriver
+
+    webdriver.ActionChains(window).send_keys(*keys).perform()

@@ -49,11 +49,15 @@ def serve(connection: object) -> None:
 def arenas_after(call: str, **environment: str) -> int:
     """Return the number of arenas of a new process that calls a function first."""
     program = f"from pipeline import malloc; {call}; from tests.test_malloc import count_arenas; print(count_arenas())"
-    path = os.pathsep.join(filter(None, sys.path))
-    inherited = {name: value for name, value in os.environ.items() if name != malloc.VARIABLE}
+    return number_of(program, environment)
+
+
+def number_of(program: str, environment: dict[str, str]) -> int:
+    """Return the number that a new process prints. Of the settings of malloc it has only those of `environment`."""
+    inherited = {name: value for name, value in os.environ.items() if name not in (malloc.VARIABLE, *malloc.KEEPING)}
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        env=inherited | {"PYTHONPATH": path} | environment,
+        env=inherited | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -87,16 +91,7 @@ for _ in range(10):
     numpy.ones(40 << 20, numpy.uint8)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    inherited = {name: value for name, value in os.environ.items() if name not in malloc.KEEPING}
-    path = os.pathsep.join(filter(None, sys.path))
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env=inherited | {"PYTHONPATH": path} | environment,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    return int(ended.stdout)
+    return number_of(program, environment)
 
 
 @pytest.mark.skipif(not IS_GLIBC, reason="counts the pages that glibc's malloc asks for")

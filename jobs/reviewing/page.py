@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from jobs.reviewing.person_queue import PersonQueue
 
 
 FOLDER = Path(__file__).parent
@@ -59,8 +62,10 @@ def sealed_page(template: str, key: str, hosts: list[str] | None) -> "Flask":
     @page.get("/<key>/")
     def index(key: str) -> Response:
         nonce = secrets.token_urlsafe(16)
-        text, style = (FOLDER.joinpath(name).read_text(encoding="utf-8") for name in (template, "page.css"))
-        shown = render_template_string(text, nonce=nonce, token=token, style=style)
+        text, style, script = (
+            FOLDER.joinpath(name).read_text(encoding="utf-8") for name in (template, "page.css", "page.js")
+        )
+        shown = render_template_string(text, nonce=nonce, token=token, style=style, script=script)
         response = Response(shown, mimetype="text/html")
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; img-src 'self'; connect-src 'self'; style-src 'nonce-{nonce}'; "
@@ -71,14 +76,10 @@ def sealed_page(template: str, key: str, hosts: list[str] | None) -> "Flask":
     return page
 
 
-def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
-    """Create the page of a review of labels. Pictures are named by their place in the queue, never by a path.
-
-    key, hosts: as `sealed_page` takes them.
-    """
-    from flask import Response, abort, jsonify, request, send_file
-
-    page = sealed_page("page.html", key, hosts)
+def serve_items(page: "Flask", queue: "Queue | PersonQueue") -> Callable[[Any], int]:
+    """Let a page ask for the items of a queue. Return the function that checks the place of an item: it answers 404 to
+    any other value."""
+    from flask import Response, abort, jsonify
 
     def place_of(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(queue.items):
@@ -92,6 +93,19 @@ def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
     @page.get("/<key>/item/<int:place>")
     def item(key: str, place: int) -> Response:
         return jsonify(queue.shown(place_of(place)))
+
+    return place_of
+
+
+def create_app(queue: Queue, key: str, hosts: list[str] | None) -> "Flask":
+    """Create the page of a review of labels. Pictures are named by their place in the queue, never by a path.
+
+    key, hosts: as `sealed_page` takes them.
+    """
+    from flask import Response, abort, jsonify, request, send_file
+
+    page = sealed_page("page.html", key, hosts)
+    place_of = serve_items(page, queue)
 
     @page.get("/<key>/picture/<int:place>")
     def picture(key: str, place: int) -> Response:

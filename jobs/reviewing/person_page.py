@@ -1,8 +1,8 @@
 """The web page on which the persons of an output are labelled, and the requests that it makes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobs.reviewing.page import sealed_page
+from jobs.reviewing.page import sealed_page, serve_items
 from jobs.reviewing.person_queue import FORM, Label, PersonQueue, is_label
 from pipeline.errors import DataError, PassingError, UserError
 
@@ -18,11 +18,7 @@ def create_person_app(queue: PersonQueue, key: str, hosts: list[str] | None) -> 
     from flask import Response, abort, jsonify, request
 
     page = sealed_page("persons.html", key, hosts)
-
-    def place_of(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(queue.items):
-            abort(404)
-        return value
+    place_of = serve_items(page, queue)
 
     def time_of_request() -> float:
         time_s = request.args.get("t", type=float)
@@ -35,14 +31,6 @@ def create_person_app(queue: PersonQueue, key: str, hosts: list[str] | None) -> 
     @page.errorhandler(UserError)
     def unreadable(error: Exception) -> tuple["Response", int]:
         return jsonify(error=str(error)), 500
-
-    @page.get("/<key>/item")
-    def first(key: str) -> Response:
-        return jsonify(queue.shown(queue.first_open()))
-
-    @page.get("/<key>/item/<int:place>")
-    def item(key: str, place: int) -> Response:
-        return jsonify(queue.shown(place_of(place)))
 
     @page.get("/<key>/frame/<int:place>")
     def frame(key: str, place: int) -> Response:

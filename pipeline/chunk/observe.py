@@ -94,7 +94,7 @@ class SpanObserver:
     models may be None.
 
     threads: in which people are found and embedded, so that a single span keeps several cores busy. None if the
-        caller's thread runs all models.
+        caller's thread runs all models, as it does where pictures stay planes.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class SpanObserver:
         card_pixels: CardPixels | None = None,
         threads: ModelThreads | None = None,
     ) -> None:
-        self._config, self._num_spans, self._threads = config, num_spans, threads
+        self._config, self._num_spans = config, num_spans
+        self._threads = threads if card_pixels is None else None
         self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector, card_pixels)
 
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.arrays import Detections, Faces, Picture, Planes
 from pipeline.cores.plan import OPEN_END
 from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDetector
@@ -52,7 +54,7 @@ class Portion:
 
     def detect(self, models: ObserverModels, threads: ModelThreads, *, alone: bool) -> None:
         """Begin to find the people in the pictures in one of `threads`. alone: use batches of one."""
-        pictures = [frame.picture for frame in self.frames if frame.picture is not None]
+        pictures = [picture for frame in self.frames if isinstance(picture := picture_of(frame), np.ndarray)]
         self._people = threads.submit(lambda: _find(models, pictures, alone=alone))
 
     def people(self) -> People | None:

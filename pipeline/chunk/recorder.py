@@ -168,9 +168,10 @@ class ChunkRecorder:
     ) -> list[_View]:
         """Return the views of the pictures. found: the people in them. None to find them now."""
         card = self._models.card_pixels
+        found = self._find(pictures, placed) if found is None else found
         on_card = [place for place in placed if place is not None]
         people, num_bodies, crops, worth = [], [], [], []
-        for picture, (bodies, faces) in zip(pictures, found or self._find(pictures, placed), strict=True):
+        for picture, (bodies, faces) in zip(pictures, found, strict=True):
             people.append(bodies if faces is None else self._with_bodiless(bodies, faces))
             num_bodies.append(len(bodies))
             height, width = picture.shape[:2]

@@ -166,7 +166,7 @@ class _Batch:
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> None:
         self._shape, self._kind = tuple(shape), torch.from_numpy(np.empty(0, dtype)).dtype
         self._device, self._is_on_card = device, is_card(device)
-        self._tensors: dict[int, Tensor] = {}
+        self._pinned: dict[int, Tensor] = {}
         self._inputs: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[Tensor, ...] = ()
@@ -188,18 +188,18 @@ class _Batch:
         """Return memory of the host for a batch."""
         tensor = host_memory(self._shape, self._kind, self._device)
         memory = tensor.numpy()
-        self._tensors[memory.ctypes.data] = tensor
+        if self._is_on_card:
+            self._pinned[memory.ctypes.data] = tensor
         return memory
 
     def run(
         self, forward: Forward, keep: Callable[[], Any] | None, memory: NDArray[Any], count: int, *, graphs: bool
     ) -> list[NDArray[Any]]:
         """Run the batch in `memory`, which `new_memory` returned."""
-        staged = self._tensors[memory.ctypes.data]
         if not self._is_on_card:
-            return [output[:count].numpy() for output in _plain(forward(staged))]
+            return [output[:count].numpy() for output in _plain(forward(torch.from_numpy(memory)))]
         with on_card():
-            return self._run_on_card(forward, keep, staged, count, graphs=graphs)
+            return self._run_on_card(forward, keep, self._pinned[memory.ctypes.data], count, graphs=graphs)
 
     def _run_on_card(
         self, forward: Forward, keep: Callable[[], Any] | None, staged: Tensor, count: int, *, graphs: bool

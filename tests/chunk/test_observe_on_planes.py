@@ -20,6 +20,7 @@ from pipeline.media.crops import cut_small, sharpness
 from pipeline.media.decode import DecodedFrame
 from pipeline.media.frame_planes import FramePlanes
 from pipeline.media.probing import probe
+from pipeline.models.threads import ModelThreads
 from tests.chunk import test_observe_together as together
 from tests.chunk.test_observe import (
     CELLS,
@@ -118,9 +119,11 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return PlanesDecoder.converted
 
 
-def observer(*settings: str, card: ScriptedCard | None, face_check: bool = True) -> SpanObserver:
+def observer(
+    *settings: str, card: ScriptedCard | None, face_check: bool = True, threads: ModelThreads | None = None
+) -> SpanObserver:
     models = ScriptedDetector(), ScriptedEmbedder(), check_faces if face_check else None, None
-    return SpanObserver(config(*settings), *models, card_pixels=card)
+    return SpanObserver(config(*settings), *models, card_pixels=card, threads=threads)
 
 
 @pytest.mark.parametrize("embeds", [True, False])
@@ -142,6 +145,13 @@ def test_the_rows_are_those_of_rgb_pictures(
     monkeypatch.setattr(observe, "SpanDecoder", ScriptedDecoder)
     assert rows == whole(observed(observer(*knobs, card=None), span(0)))
     assert len(rows["candidates"]) > CELLS
+
+
+def test_the_threads_of_a_worker_leave_pictures_that_stay_planes_to_its_own_thread(converted: list[int]) -> None:
+    """Some pictures of a portion are RGB, too."""
+    rows = whole(observed(observer(card=ScriptedCard()), span(0, 4)))
+    converted.clear()
+    assert whole(observed(observer(card=ScriptedCard(), threads=ModelThreads(2)), span(0, 4))) == rows
 
 
 def test_only_pictures_with_a_chosen_crop_become_rgb_and_each_of_them_once(converted: list[int]) -> None:

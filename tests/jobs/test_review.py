@@ -25,7 +25,7 @@ from pipeline.corpora import corrections
 from pipeline.corpora.corrections import Correction
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
-from tests.browser import chromium
+from tests.browser import chromium, press, wait_for
 
 KEY = "secret"
 NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8_1_0_20170101.jpg"]
@@ -66,7 +66,7 @@ def client(queue: Queue) -> FlaskClient:
 
 
 def token_of(client: FlaskClient) -> str:
-    match = re.search(r'"X-Token": "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
+    match = re.search(r'TOKEN = "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
     assert match is not None
     return match[1]
 
@@ -268,7 +268,7 @@ def test_a_real_server_on_a_free_port(url: str, faces: Path) -> None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
 
-    match = re.search(r'"X-Token": "([^"]+)"', ask("").decode())
+    match = re.search(r'TOKEN = "([^"]+)"', ask("").decode())
     assert match is not None
     assert ask("picture/0") == (faces / NAMES[0]).read_bytes()
     body = {"index": 0, "what": "save", "age": "12", "gender": "M", "note": ""}
@@ -293,41 +293,34 @@ def test_a_package_that_is_not_there_is_named_with_the_remedy(faces: Path, monke
 
 def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> None:
     with chromium() as window:
-        from selenium import webdriver
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
         from selenium.webdriver.support.ui import WebDriverWait
 
         window.get(url)
 
-        def wait(text: str) -> None:
-            WebDriverWait(window, 30).until(lambda _: text in window.find_element(By.TAG_NAME, "body").text)
-
-        def press(*keys: str) -> None:
-            webdriver.ActionChains(window).send_keys(*keys).perform()
-
-        wait("0 of 4 reviewed")
-        wait("2 aged 0 to 20 left")
+        wait_for(window, "0 of 4 reviewed")
+        wait_for(window, "2 aged 0 to 20 left")
         picture = window.find_element(By.ID, "picture")
         WebDriverWait(window, 30).until(lambda _: picture.get_property("naturalWidth") == 48)
-        press("1", "2", Keys.ENTER)
-        wait("1 of 4 reviewed")
-        press("m", Keys.ENTER)
-        wait("2 of 4 reviewed")
-        press("d")
-        wait("3 of 4 reviewed")
-        press(Keys.ARROW_LEFT)
-        wait(NAMES[1])
-        wait("drop")
-        press("k")
-        wait("Kept.")
-        wait(NAMES[2])
-        press("9", "9", "9", "9", Keys.ENTER)
-        wait("age must be years")
-        press(Keys.ESCAPE, "k")
-        wait("All pictures are reviewed.")
+        press(window, "1", "2", Keys.ENTER)
+        wait_for(window, "1 of 4 reviewed")
+        press(window, "m", Keys.ENTER)
+        wait_for(window, "2 of 4 reviewed")
+        press(window, "d")
+        wait_for(window, "3 of 4 reviewed")
+        press(window, Keys.ARROW_LEFT)
+        wait_for(window, NAMES[1])
+        wait_for(window, "drop")
+        press(window, "k")
+        wait_for(window, "Kept.")
+        wait_for(window, NAMES[2])
+        press(window, "9", "9", "9", "9", Keys.ENTER)
+        wait_for(window, "age must be years")
+        press(window, Keys.ESCAPE, "k")
+        wait_for(window, "All pictures are reviewed.")
         window.refresh()
-        wait("4 of 4 reviewed")
+        wait_for(window, "4 of 4 reviewed")
         assert [
             entry
             for entry in window.get_log("browser")

@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.storage import tombstones
 from pipeline.storage.output_index import OutputIndex
 from tests import clips
-from tests.browser import chromium
+from tests.browser import chromium, press, wait_for
 from tests.filmed_outputs import Passer, publish_clips
 
 KEY = "secret"
@@ -66,7 +66,7 @@ def client(output: str, labels: Path) -> FlaskClient:
 
 
 def decide(client: FlaskClient, index: int, what: str = "save", **changes: Any) -> Any:
-    match = re.search(r'"X-Token": "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
+    match = re.search(r'TOKEN = "([^"]+)"', client.get(f"/{KEY}/").get_data(as_text=True))
     assert match is not None
     moment = client.get(f"/{KEY}/item/{index}").get_json()["moments"][0]
     body = {"index": index, "what": what, **moment, "age": "30-40", "gender": "F", "face_px": "12"}
@@ -282,32 +282,26 @@ def test_persons_are_labelled_with_the_keyboard_and_missed_ones_drawn(url: str, 
 
         window.get(url)
 
-        def wait(text: str) -> None:
-            WebDriverWait(window, 30).until(lambda _: text in window.find_element(By.TAG_NAME, "body").text)
-
-        def press(*keys: str) -> None:
-            webdriver.ActionChains(window).send_keys(*keys).perform()
-
-        wait("a.mp4, person 1")
+        wait_for(window, "a.mp4, person 1")
         frame = window.find_element(By.ID, "picture")
         WebDriverWait(window, 30).until(lambda _: frame.get_property("naturalWidth") == 160)
         WebDriverWait(window, 30).until(lambda _: len(window.find_elements(By.CSS_SELECTOR, "#boxes rect")) == 3)
-        press("3", "0", "-", "4", "0", Keys.ENTER)
-        wait("choose a gender")
-        press("f", Keys.ENTER)
-        wait("1 of 3 labelled")
-        press("u", "c", Keys.ENTER)
-        wait("2 of 3 labelled")
-        wait("nobody found")
-        press("a", Keys.ENTER)
-        wait("Draw a box")
+        press(window, "3", "0", "-", "4", "0", Keys.ENTER)
+        wait_for(window, "choose a gender")
+        press(window, "f", Keys.ENTER)
+        wait_for(window, "1 of 3 labelled")
+        press(window, "u", "c", Keys.ENTER)
+        wait_for(window, "2 of 3 labelled")
+        wait_for(window, "nobody found")
+        press(window, "a", Keys.ENTER)
+        wait_for(window, "Draw a box")
         width, height = frame.size["width"], frame.size["height"]
         drag = webdriver.ActionChains(window).move_to_element_with_offset(frame, -width // 4, -height // 4)
         drag.click_and_hold().move_by_offset(width // 2, height // 2).release().perform()
-        press("7", "m", Keys.ENTER)
-        wait("3 of 4 labelled")
-        press("d")
-        wait("All persons are labelled.")
+        press(window, "7", "m", Keys.ENTER)
+        wait_for(window, "3 of 4 labelled")
+        press(window, "d")
+        wait_for(window, "All persons are labelled.")
         assert [entry for entry in window.get_log("browser") if not re.search("favicon|400", entry["message"])] == []
     first, second, added = read_persons(labels)
     assert (first.age_low, first.age_high, first.gender) == (30, 40, "F")
