@@ -121,7 +121,7 @@ def seam(before: bytes, after: bytes, people: NDArray[np.bool_]) -> Seam:
     return Seam(is_one_place=True, hides_looks=hides_looks, is_jump=is_jump)
 
 
-def level(sketch: bytes | None) -> tuple[float, float]:
+def light_of(sketch: bytes | None) -> tuple[float, float]:
     """Return the mean saturation and lightness of a picture, 0..255. nan without a sketch."""
     if sketch is None:
         return float("nan"), float("nan")
@@ -129,14 +129,14 @@ def level(sketch: bytes | None) -> tuple[float, float]:
     return saturation, lightness
 
 
-def fades(times_ns: NDArray[np.int64], levels: NDArray[np.float64]) -> list[tuple[int, int]]:
+def fades(times_ns: NDArray[np.int64], light: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return the indices of the last frame before each quick change of light and the first one after it.
 
     times_ns: (A,) of the analysed frames of a shot.
-    levels: (A, 2) their mean saturation and lightness. A camera that turns changes them for longer.
+    light: (A, 2) their mean saturation and lightness. A camera that turns changes them for longer.
     """
     found = set()
-    for kind in np.abs(np.diff(levels, axis=0)).T:
+    for kind in np.abs(np.diff(light, axis=0)).T:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], kind >= LIVELY, [False]]).astype(np.int8)))
         for first, last in edges.reshape(-1, 2).tolist():
             if kind[first:last].sum() >= RELIT and times_ns[last] - times_ns[first] <= FADE_S * 1e9:

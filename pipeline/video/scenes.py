@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.columns import items_of
-from pipeline.cores.place import Scenes, Seam, cells, closest, fades, is_grey, level, seam
+from pipeline.cores.place import Scenes, Seam, cells, closest, fades, is_grey, seam
 from pipeline.video.blocks import BlockReader
 from pipeline.video.job import VideoChunks
 from pipeline.video.timeline import Timeline
@@ -40,8 +39,7 @@ class _Border:
 def find_scenes(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, int]], boxes: BlockReader) -> Scenes:
     """Return the nature of the cuts between the shots and of quick changes of light inside them, from the sketches of
     the frames around them."""
-    levels = _read_levels(job, timeline)
-    borders = _cuts(timeline, shots) + [border for shot in shots for border in _fades(timeline, levels, *shot)]
+    borders = _cuts(timeline, shots) + [border for shot in shots for border in _fades(timeline, *shot)]
     borders.sort(key=lambda border: border.settles)
     sketches = _read_sketches(job, timeline, sorted({frame for border in borders for frame in border.frames}))
     kept, seams = [], []
@@ -67,12 +65,12 @@ def _cuts(timeline: Timeline, shots: Sequence[tuple[int, int]]) -> list[_Border]
     return cuts
 
 
-def _fades(timeline: Timeline, levels: NDArray[np.float64], first: int, end: int) -> list[_Border]:
-    """Return the quick changes of light inside a shot. levels: (F, 2), from `_read_levels`."""
+def _fades(timeline: Timeline, first: int, end: int) -> list[_Border]:
+    """Return the quick changes of light inside a shot."""
     frames = first + np.flatnonzero(timeline.analysed[first:end])
     return [
         _Border([int(frames[last])], [int(frames[next_])], int(frames[last]), int(frames[next_]), is_cut=False)
-        for last, next_ in fades(timeline.times_ns[frames], levels[frames])
+        for last, next_ in fades(timeline.times_ns[frames], timeline.light[frames])
     ]
 
 
@@ -93,17 +91,6 @@ def _of_shots(around: Sequence[Sequence[Sequence[int]]]) -> list[list[Sequence[i
         sides[shot].append(before)
         sides[shot + 1].append(after)
     return sides
-
-
-def _read_levels(job: VideoChunks, timeline: Timeline) -> NDArray[np.float64]:
-    """Return the (F, 2) mean saturation and lightness of each frame, nan if it has no sketch."""
-    levels = np.full((len(timeline), 2), np.nan)
-    for chunk, span in enumerate(job.chunks):
-        first, end = timeline.first_frames[chunk : chunk + 2].tolist()
-        table = job.ledger.observed(job.video_id, span, ["frames.list.element.place"])
-        if end > first and "frames" in table.column_names:
-            levels[first:end] = [level(sketch) for sketch in items_of(table, "frames").field("place").to_pylist()]
-    return levels
 
 
 def _read_sketches(job: VideoChunks, timeline: Timeline, frames: Sequence[int]) -> dict[int, bytes]:

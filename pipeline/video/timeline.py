@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.columns import flags, integers, items_of
 from pipeline.cores.camera import Steady
+from pipeline.cores.place import light_of
 from pipeline.errors import DataError
 from pipeline.media.warnings import Note, read_notes
 from pipeline.storage.ledger import is_whole
@@ -15,9 +17,9 @@ from pipeline.video.job import VideoChunks
 
 FRAME_COLUMNS = [
     *(name for name in rows.FRAMES.names if name != "frames"),
-    *(f"frames.list.element.{field.name}" for field in rows.FRAME if field.name != "place"),
+    *(f"frames.list.element.{field.name}" for field in rows.FRAME),
 ]
-"""The columns of frames that are read for every chunk. Sketches of places are read only around cuts."""
+"""The columns of frames that are read for every chunk. Sketches of places leave only their light in memory."""
 NOMINAL_FPS = 25
 
 
@@ -29,6 +31,7 @@ class Timeline:
     analysed: (F,) bool. Whether the detector processed the frame.
     num_detections: (F,) int32.
     differences: (F, 3) int64. Sums of absolute differences of hue, saturation and lightness to the next frame.
+    light: (F, 2) mean saturation and lightness, 0..255, nan for frames that were not analysed.
     steady: the camera motion.
     first_frames: (C + 1,) int64. Chunk c holds the frames [first_frames[c], first_frames[c + 1]).
     width, height: px of the displayed picture.
@@ -41,6 +44,7 @@ class Timeline:
     analysed: NDArray[np.bool_]
     num_detections: NDArray[np.int32]
     differences: NDArray[np.int64]
+    light: NDArray[np.float64]
     steady: Steady
     first_frames: NDArray[np.int64]
     width: int
@@ -62,7 +66,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
     """Return all frames of a video, the last of which lasts `frame_ns`. Raises DataError if there is none."""
     if not is_whole(job.chunks):
         raise ValueError(f"video {job.video_id} is reduced before all of its chunks are durable: {job.chunks}")
-    times_ns, analysed, num_detections, differences, moved, motions, counts = [], [], [], [], [], [], []
+    times_ns, analysed, num_detections, differences, light, moved, motions, counts = [], [], [], [], [], [], [], []
     warnings: list[str | None] = []
     size, pixels = (0, 0), 1
     for span in job.chunks:
@@ -72,6 +76,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
         analysed.append(flags(frames, "analysed"))
         columns = [integers(frames, name, null=0) for name in ("hue", "saturation", "lightness")]
         differences.append(np.stack(columns, axis=1))
+        light.append(_light(frames))
         motion = frames.field("motion")
         moved.append(np.flatnonzero(motion.is_valid()) + sum(counts))
         motions.append(motion.drop_null().flatten().to_numpy().reshape(-1, 4))
@@ -88,6 +93,7 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
         np.concatenate(analysed),
         np.concatenate(num_detections).astype(np.int32),
         np.concatenate(differences).astype(np.int64),
+        np.concatenate(light).astype(np.float64),
         Steady.of(np.concatenate(moved), np.concatenate(motions), *size),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         *size,
@@ -95,3 +101,10 @@ def read_timeline(job: VideoChunks, frame_ns: int) -> Timeline:
         tuple(read_notes(warnings)),
         frame_ns,
     )
+
+
+def _light(frames: pa.StructArray) -> NDArray[np.float64]:
+    """Return (N, 2) `Timeline.light` of N frames. Chunks of an earlier version have no sketches."""
+    if frames.type.get_field_index("place") < 0:
+        return np.full((len(frames), 2), np.nan)
+    return np.reshape([light_of(sketch) for sketch in frames.field("place").to_pylist()], (-1, 2))

@@ -12,7 +12,7 @@ from pipeline.cores.place import (
     cells,
     closest,
     fades,
-    level,
+    light_of,
     seam,
     similarity,
 )
@@ -118,7 +118,7 @@ def test_a_fade_to_infrared_inside_a_shot_is_a_change_of_light_and_a_camera_that
     turning = np.stack([np.full(12, 80.0), np.arange(12) * 5.0], axis=1)
     assert fades(times_ns, turning) == []
     assert fades(times_ns, np.full((12, 2), np.nan)) == fades(times_ns[:1], levels[:1]) == []
-    assert level(sketch(1, saturation=30, lightness=90)) == (30, 90)
+    assert light_of(sketch(1, saturation=30, lightness=90)) == (30, 90)
 
 
 def test_who_ends_or_begins_within_a_fade_is_on_its_own_side_of_it() -> None:
