@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from jobs.shared.run_costs import StageSeconds, VideoCost, rounded
 from jobs.shared.run_json import run_facts
 from jobs.shared.withdrawal import has_older_tables, withdraw_tables
 from pipeline.config import Config
@@ -28,29 +28,7 @@ from pipeline.video import sequences
 from pipeline.weights import Registry
 
 SAVE_EVERY_S = 10
-OBSERVE, RELINK = "observe", "relink"
-
-
-@dataclass(slots=True)
-class VideoCost:
-    """The cost of one video in this run.
-
-    started_at: UTC time at which its work began.
-    reused: number of chunks that were durable already, or of which only the faces were estimated again.
-    done: number of chunks that were observed in this run.
-    attempts: the most attempts that any of its chunks needed.
-    seconds: s of work, added up over all workers.
-    gpu_seconds: s of work on GPUs, added up over all workers.
-    stages: [s of work, s on GPUs] by stage.
-    """
-
-    started_at: datetime
-    reused: int
-    done: int = 0
-    attempts: int = 0
-    seconds: float = 0.0
-    gpu_seconds: float = 0.0
-    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+RELINK = "relink"
 
 
 @dataclass(slots=True)
@@ -68,7 +46,7 @@ class RunRecord:
     deferred: failures by uri, of sources that could not be reached in this run and keep their state.
     published: rows of `videos` by video_id, of videos that were published in this run.
     costs: by video_id, the cost of each video that this run works on.
-    stage_seconds: [s of work, s on GPUs] by stage.
+    stage_seconds: the work of all videos by stage.
     run_rows: rows of `runs`, one per finished video.
     not_relinked: reasons by video_id. Says why the published data of a video was not enough to relink it.
     linked: names of the sequences that were linked in this run.
@@ -94,7 +72,7 @@ class RunRecord:
     deferred: dict[str, Failure] = field(default_factory=dict)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     costs: dict[str, VideoCost] = field(default_factory=dict)
-    stage_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    stage_seconds: StageSeconds = field(default_factory=StageSeconds)
     run_rows: list[dict[str, Any]] = field(default_factory=list)
     not_relinked: dict[str, str] = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
@@ -229,13 +207,9 @@ class RunRecord:
 
     def _note_chunk(self, event: ChunkDone) -> None:
         cost = self.costs[event.video_id]
-        if OBSERVE in event.timings:
-            cost.done += 1
-        else:  # only its faces were estimated again
-            cost.reused += 1
-        cost.attempts = max(cost.attempts, event.attempts)
+        cost.count(event)
         self.frames_done += event.num_frames or 0
-        stages = _rounded(event.timings)
+        stages = rounded(event.timings)
         fields = {"video": event.video_id, "chunk": event.span[0], "attempt": event.attempts}
         journal.note("chunk_done", **fields, frames=event.num_frames, stages=stages)
         metrics.count("rollcall_chunks_total", outcome="done")
@@ -271,10 +245,7 @@ class RunRecord:
                 "done": sum(cost.done for cost in self.costs.values()),
                 "reused": sum(cost.reused for cost in self.costs.values()),
             },
-            "stages": {
-                stage: {name: value for name, value in self._stage(stage, *spent).items() if name != "stage"}
-                for stage, spent in sorted(self.stage_seconds.items())
-            },
+            "stages": self.stage_seconds.costs(self.config.run),
         }
         if self.linked:
             facts["sequences"] = [asdict(sequence) for sequence in self.sequence_statuses()]
@@ -348,48 +319,19 @@ class RunRecord:
             seconds=row["seconds"],
             gpu_seconds=row["gpu_seconds"],
             cost=row["cost"],
-            stages=_rounded(cost.stages),
+            stages=rounded(cost.stages),
             chunks=event.published.num_chunks,
             persons=event.published.row["num_persons"],
         )
 
     def _spend(self, cost: VideoCost, stage: str, seconds: float, gpu_seconds: float) -> None:
-        cost.seconds += seconds
-        cost.gpu_seconds += gpu_seconds
+        cost.spend(stage, seconds, gpu_seconds)
+        self.stage_seconds.spend(stage, seconds, gpu_seconds)
         metrics.observe("rollcall_stage_seconds", seconds, stage=stage)
         metrics.count("rollcall_gpu_seconds_total", gpu_seconds, stage=stage)
-        for spent in (cost.stages[stage], self.stage_seconds[stage]):
-            spent[0] += seconds
-            spent[1] += gpu_seconds
 
     def _add_run_row(self, video_id: str) -> None:
-        cost = self.costs[video_id]
-        row = records.run_row(
-            self.run_id,
-            video_id,
-            cost.started_at,
-            seconds=round(cost.seconds, 3),
-            gpu_seconds=round(cost.gpu_seconds, 3),
-            cost=self._price(cost.seconds, cost.gpu_seconds),
-            attempts=max(cost.attempts, 1),
-            num_chunks=cost.done + cost.reused,
-            chunks_reused=cost.reused,
-            stages=[self._stage(stage, *spent) for stage, spent in sorted(cost.stages.items())],
-        )
-        self.run_rows.append(row)
-
-    def _stage(self, stage: str, seconds: float, gpu_seconds: float) -> dict[str, Any]:
-        """Return the work and the cost of a stage, as `runs` and run.json hold them."""
-        spent = {"seconds": round(seconds, 3), "gpu_seconds": round(gpu_seconds, 3)}
-        return {"stage": stage, **spent, "cost": self._price(seconds, gpu_seconds)}
-
-    def _price(self, seconds: float, gpu_seconds: float) -> float | None:
-        """Return the cost of so many seconds of work, or None if no price is known."""
-        prices = self.config.run
-        if prices.cpu_hour_price is None and prices.gpu_hour_price is None:
-            return None
-        price = seconds * (prices.cpu_hour_price or 0) + gpu_seconds * (prices.gpu_hour_price or 0)
-        return round(price / 3600, 6)
+        self.run_rows.append(self.costs[video_id].run_row(self.run_id, video_id, self.config.run))
 
 
 def _note_failure(
@@ -407,8 +349,3 @@ def _note_failure(
         metrics.count("rollcall_videos_total", outcome=outcome)
     named = {"video": video_id, "stage": failure.stage, "kind": kind, "message": failure.reason, "hidden": uri}
     journal.note(event, level, **named, **fields)
-
-
-def _rounded(timings: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    """Return [s, s on GPUs] by stage, to the ms."""
-    return {stage: [round(seconds, 3) for seconds in spent] for stage, spent in timings.items()}

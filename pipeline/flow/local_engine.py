@@ -176,20 +176,24 @@ def _map_together(
 
 def _map(task: Map, video: Work, progress: Progress, maps: Maps, worker: LocalWorker) -> Iterator[Event]:
     pools = maps.kept_faces if task.of_faces else maps.whole
-    loads = 0
-    while True:
+    loads, has_died = 0, False
+    while progress.is_wanted(video.job.video_id):
         at: int | None = None
-        row = task.row.without_durable(video.durable) if isinstance(task.row, SpanRow) else task.row
-        if row is None:  # it died after its last chunk had become durable
+        left = task.row.without_durable(video.durable) if isinstance(task.row, SpanRow) else task.row
+        if left is None:
             return
+        # While a chunk is in a later pool, threads already work on the next one. After a death, nothing works ahead.
+        row = left.first_chunk() if has_died and isinstance(left, SpanRow) else left
         try:
             for message in worker.do(Map(row), _patience_s(pools)):
                 if isinstance(message, At):
                     at = message.pool
                 else:
                     yield from progress.take(message)
-            return
+            if row == left:
+                return
         except WorkerDiedError:
+            has_died = has_died or at is not None
             if at is None:
                 loads += 1
                 journal.note("worker_died", "warning", attempt=loads, kind=WORKER_DIED, message="it loaded the models")

@@ -37,6 +37,11 @@ class SpanRow:
         made = tuple(first for first, end in chunks if first in self.durable or (first, end) in durable)
         return None if len(made) == len(chunks) else replace(self, durable=made)
 
+    def first_chunk(self) -> Self:
+        """Return the row that leaves only the first chunk that needs work."""
+        left = [border for border in self.borders if border not in self.durable]
+        return replace(self, durable=tuple(border for border in self.borders if border != left[0]))
+
 
 @dataclass(frozen=True, slots=True)
 class FacesRow:

@@ -126,6 +126,21 @@ def test_a_chunk_that_kills_its_worker_is_given_up_by_the_pool_that_died_of_it(
     assert events[2:] == [(kind, "w") for kind, _ in DONE]
 
 
+def test_a_death_in_a_chunk_that_was_observed_ahead_is_not_blamed_on_the_pool_at_work(ledger: Ledger) -> None:
+    """Threads of the first pool work on chunk 2 while the second pool works on chunk 0, unless nothing works ahead."""
+
+    def vanish_if_2_is_observed_ahead() -> None:
+        task = worker.given[-1]
+        if isinstance(task, Map) and isinstance(task.row, SpanRow) and 2 not in task.row.durable:
+            misdeeds.vanish()
+
+    made = maps(ledger, observing={("v", 2): misdeeds.vanish}, committing={("v", 0): vanish_if_2_is_observed_ahead})
+    worker = WorkerHere(made)
+    events = told(list(run([work(ledger), work(ledger, "w")], made, worker, Deferrals(()))))
+    assert [event[:3] for event in events[:2]] == [("chunk", "v"), ("failed", "v", "observe")]
+    assert events[2:] == [(kind, "w") for kind, _ in DONE]
+
+
 def test_a_fault_of_the_data_gives_up_its_video_and_nothing_is_tried_again(ledger: Ledger) -> None:
     made = maps(ledger, observing={("v", 0): misdeeds.rot})
     worker = WorkerHere(made)

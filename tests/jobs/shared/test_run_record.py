@@ -12,7 +12,8 @@ import pytest
 from jobs.shared import run_record
 from jobs.shared.cleanup import clear_work, prune_output
 from jobs.shared.process_messages import say_pruned, say_results, say_vanished
-from jobs.shared.run_record import RunRecord, VideoCost
+from jobs.shared.run_costs import VideoCost
+from jobs.shared.run_record import RunRecord
 from jobs.shared.work_list import select_contents
 from jobs.status import status
 from pipeline.flow.events import ChunkDone, VideoDone, VideoFailed
