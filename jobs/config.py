@@ -10,8 +10,8 @@ import typer
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.shared.checks import check_tracking
-from pipeline.config import CONF, Config, flatten, layers, load
+from jobs.shared.checks import check_tracking, decide_device
+from pipeline.config import CONF, Config, cluster_address, flatten, layers, load
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 
@@ -32,7 +32,8 @@ def show(config: ConfigFiles = None, settings: Settings = None, profile: Profile
 
 @app.command()
 def validate(config: ConfigFiles = None, settings: Settings = None, profile: Profile = STARTER) -> None:
-    """Check a configuration as `process` would: keys, values, models and licences. Loads and fetches nothing."""
+    """Check a configuration as `process` would: keys, values, models, licences, and the device if no cluster has it.
+    Loads and fetches nothing."""
     checked = load(config or [], settings or [], profile)
     registry = Registry.of(checked, fetch)
     models = registry.models_of(checked)
@@ -40,6 +41,8 @@ def validate(config: ConfigFiles = None, settings: Settings = None, profile: Pro
     for role, name in models.items():
         typer.echo(f"{role}: {name} ({registry.entry(name).licence})")
     check_tracking(checked)
+    if not cluster_address(checked):
+        typer.echo(f"device: {decide_device(checked).compute.device}")
     typer.echo("the configuration is valid")
 
 

@@ -23,7 +23,7 @@ from pipeline.evaluation import reid as evaluation
 from pipeline.interfaces import BodyEmbedder
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probing import probe
-from pipeline.models.loading import WHOLE, load_model
+from pipeline.models.loading import WHOLE, load_model, naming
 from pipeline.storage.blobs import fetch
 from pipeline.training.loop import use_threads
 from pipeline.weights import LISTED, Registry
@@ -72,7 +72,8 @@ def reid(
             kinds = " or ".join(kinds_of("body"))
             raise UserError(f"--weights must be of kind {kinds}, {name} is of kind {entry.kind}; {LISTED}")
         files = {WHOLE: registry.path(name)}
-        embedder = load_model(entry.kind, files, entry.options, batch=BATCH, device="cpu", half=False)
+        with naming(name):
+            embedder = load_model(entry.kind, files, entry.options, batch=BATCH, device="cpu", half=False)
         rng = np.random.default_rng(seed)
         figures: dict[str, Any] = {"sha256": registry.sha256(name), "pooled": {}}
         if people is not None:

@@ -51,7 +51,10 @@ def check_tracking(config: Config) -> None:
 
 def decide_device(config: Config) -> Config:
     """Return the configuration with `compute.device` set to cpu or cuda, and with what depends on it: `compute.card`
-    and the batches that are `auto`. Asks the cluster if there is one, else checks this machine."""
+    and the batches that are `auto`. Asks the cluster if there is one, else checks this machine.
+
+    Raises UserError for a device or a precision that is not to be had there.
+    """
     device = config.compute.device
     if device == "cpu":
         return config.on_device("cpu")
@@ -60,7 +63,12 @@ def decide_device(config: Config) -> Config:
         if not cluster.count_gpus():
             return config.on_device("cpu" if device == "auto" else device, NO_CARD)
         return config.on_device("cuda", cluster.card_of_a_worker())
-    if device == "auto" and not has_gpu():
+    if not has_gpu():
+        if device == "cuda":
+            raise UserError(
+                "compute.device=cuda needs a GPU, and torch can use none on this machine; use compute.device=auto, "
+                "which is a GPU where there is one"
+            )
         return config.on_device("cpu")
     return config.on_device("cuda", card())
 

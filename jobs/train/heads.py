@@ -26,6 +26,7 @@ from pipeline.models.attributes import Calibration
 from pipeline.models.estimator import BOSCH_YEARS, HeadsEstimator
 from pipeline.models.face_embedder import FaceEmbedder, View
 from pipeline.models.heads import HeadsFile
+from pipeline.models.loading import naming
 from pipeline.storage.blobs import fetch
 from pipeline.training import heads as training
 from pipeline.training.loop import Run, use_threads
@@ -80,7 +81,8 @@ def heads(
             f"--embedder must be of kind {' or '.join(FACE_EMBEDDERS)}, {embedder} is of kind {entry.kind}; {LISTED}"
         )
     path = registry.path(embedder)
-    network = FaceEmbedder(path, batch=64, device=chosen, half=False)
+    with naming(embedder):
+        network = FaceEmbedder(path, batch=64, device=chosen, half=False)
     if shown == Shown.FACE:
         view = View(UTKFACE, network.view.half_range)
         network = FaceEmbedder(path, batch=64, device=chosen, half=False, view=view)

@@ -21,7 +21,7 @@ from pipeline.models.attributes import Calibration, age_and_gender_logits, load_
 from pipeline.models.classics import load_classic
 from pipeline.models.face_embedder import DIMENSIONS, FaceEmbedder, View
 from pipeline.models.heads import read_heads_file
-from pipeline.models.networks import Runner, fill, halve, is_safetensors, read_checkpoint
+from pipeline.models.networks import REPLACE, Runner, fill, halve, is_safetensors, read_checkpoint
 from pipeline.models.ssrnet import SIDE_PX, YEARS, load_ssrnet
 
 BOSCH_VIEW = View(Window(left=0.06, top=0.0, right=0.92, bottom=1.0), half_range=127.5)
@@ -285,7 +285,4 @@ def _read_heads(path: Path) -> dict[str, Tensor]:
                     state[f"{stack}.{2 * position}.bias"] = torch.from_numpy(bias)
             return state
     except (OSError, KeyError) as error:
-        raise UserError(
-            f"weights {path} are no heads in the layout of data-huber.h5 ({error}); "
-            "fetch them again with `rollcall weights pull`"
-        ) from None
+        raise UserError(f"weights {path} are no heads in the layout of data-huber.h5 ({error}); {REPLACE}") from None

@@ -28,6 +28,7 @@ from pipeline.arrays import Faces, Picture
 from pipeline.errors import UserError
 from pipeline.models.batches import card_turn, is_card
 from pipeline.models.networks import (
+    REPLACE,
     SAMPLES_A_PASS,
     Runner,
     fill,
@@ -266,10 +267,7 @@ class Yunet:
         try:
             self._network()
         except cv2.error as error:
-            raise UserError(
-                f"weights {path} are no YuNet that OpenCV can read ({error.err}); "
-                "fetch them again with `rollcall weights pull`"
-            ) from None
+            raise UserError(f"weights {path} are no YuNet that OpenCV can read ({error.err}); {REPLACE}") from None
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
         return [self._find(crop) for crop in crops]

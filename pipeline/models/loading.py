@@ -1,6 +1,7 @@
 """Load the models that a configuration names onto the chosen device. Only verified bytes are loaded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -40,6 +41,15 @@ WHOLE = "path"
 PATIENCE_S = {"cpu": 1.0, "cuda": 0.004}
 """Device -> seconds that a batch waits for more samples. On a CPU a batch that is not full costs as much as a full one.
 A card that has nothing else to do loses nothing."""
+
+
+@contextmanager
+def naming(entry: str) -> Iterator[None]:
+    """Name a registry entry in the UserErrors of the block, because the loaders of the kinds know only files."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"registry entry {entry}: {error}") from error.__cause__
 
 
 def load_model(kind: str, files: Mapping[str, Path], options: Options | None = None, **settings: Any) -> Any:
@@ -252,20 +262,20 @@ class Loader:
         chosen = self._config.estimate
         if chosen.estimator is None:
             return None
-        kind = self._registry.entry(chosen.estimator).kind
-        files = self._files(chosen.estimator)
-        with run_by(self.executor, has_threads=self.threads is not None):
+        name = chosen.estimator
+        kind, files = self._registry.entry(name).kind, self._files(name)
+        with self._loading(name):
             estimator = load_estimator(
                 kind,
                 files,
                 batch=chosen.batch,
                 device=self._device,
                 half=self._half,
-                options=self._options(chosen.estimator),
+                options=self._options(name),
             )
         if chosen.uses != "faces" and not getattr(estimator, "reads_bodies", False):
             raise UserError(
-                f"estimate.uses={chosen.uses} needs an estimator that reads bodies, and the file of {chosen.estimator} "
+                f"estimate.uses={chosen.uses} needs an estimator that reads bodies, and the file of {name} "
                 "reads faces alone; name another one, or estimate.uses=faces"
             )
         return estimator
@@ -276,10 +286,11 @@ class Loader:
         return None if chosen.face_embedding is None else self._load(chosen.face_embedding, batch=chosen.batch)
 
     def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
-        with run_by(self.executor, has_threads=self.threads is not None):
+        kind, files = self._registry.entry(name).kind, self._files(name)
+        with self._loading(name):
             detector = load_face_detector(
-                self._registry.entry(name).kind,
-                self._files(name),
+                kind,
+                files,
                 input_px=input_px,
                 batch=batch,
                 min_score=min_score,
@@ -290,11 +301,16 @@ class Loader:
         return DividedFaceDetector(detector, batch, self.threads) if self.threads else detector
 
     def _load(self, name: str, **settings: Any) -> Any:
-        kind = self._registry.entry(name).kind
-        with run_by(self.executor, has_threads=self.threads is not None):
-            return load_model(
-                kind, self._files(name), self._options(name), device=self._device, half=self._half, **settings
-            )
+        kind, files = self._registry.entry(name).kind, self._files(name)
+        with self._loading(name):
+            return load_model(kind, files, self._options(name), device=self._device, half=self._half, **settings)
+
+    @contextmanager
+    def _loading(self, name: str) -> Iterator[None]:
+        """Let the models that are loaded in the block run where those of this loader do, and name their entry in
+        errors."""
+        with naming(name), run_by(self.executor, has_threads=self.threads is not None):
+            yield
 
     def _options(self, name: str) -> Options | None:
         """Return the options of an entry, or those of its parts by part. None if there are none."""

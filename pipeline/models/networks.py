@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import struct
 from argparse import Namespace
 from collections.abc import Mapping
 from itertools import pairwise
@@ -50,9 +51,12 @@ UNREADABLE = (
     LookupError,
     ValueError,
     pickle.UnpicklingError,
+    struct.error,
     safetensors.SafetensorError,
 )
 """The exceptions that the libraries raise for files of other kinds. Torch's unpickler also fails on text."""
+REPLACE = "get the file again, or check the kind of its registry entry"
+"""What to do about a file that is no model of its kind."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -101,11 +105,15 @@ def is_safetensors(path: Path) -> bool:
     return len(start) == 9 and start[8:] == b"{" and start[:2] != b"PK"
 
 
+def why_unreadable(error: Exception) -> str:
+    """Return one of UNREADABLE in words."""
+    if isinstance(error, (pickle.UnpicklingError, LookupError, struct.error)):  # torch's own advice is to allow code
+        return "it is no checkpoint of this kind, or one that wants to run code"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, pickle.UnpicklingError):  # torch's own advice is to allow code
-        reason = "it is no checkpoint of torch, or one that wants to run code"
-    return UserError(f"weights {path} cannot be read ({reason}); fetch them again with `rollcall weights pull`")
+    return UserError(f"weights {path} cannot be read ({why_unreadable(error)}); {REPLACE}")
 
 
 def fill(network: Network, state: Mapping[str, Any], path: Path) -> Network:

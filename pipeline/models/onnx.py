@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, UserError, nearest
+from pipeline.models.networks import REPLACE
 from pipeline.weights.onnx_options import OnnxInput
 
 ON_CARD = "CUDAExecutionProvider"
@@ -48,8 +49,7 @@ class OnnxNetwork:
             )
         except Exception as error:  # its exceptions have no class of their own in common
             raise UserError(
-                f"weights {path} are no network that ONNX Runtime can read ({_first_line(error)}); "
-                "get the file again, or check the kind of this registry entry"
+                f"weights {path} are no network that ONNX Runtime can read ({_first_line(error)}); {REPLACE}"
             ) from None
         self._input, shape = self._find_input()
         self.batch = shape[0] if isinstance(shape[0], int) else batch

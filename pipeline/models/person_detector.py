@@ -21,7 +21,16 @@ from pipeline import boxes as geometry
 from pipeline.arrays import Detections, Picture
 from pipeline.errors import UserError
 from pipeline.models.batches import Batches
-from pipeline.models.networks import fill, in_picture_layout, read_checkpoint, read_facts, write_checkpoint
+from pipeline.models.networks import (
+    REPLACE,
+    UNREADABLE,
+    fill,
+    in_picture_layout,
+    read_checkpoint,
+    read_facts,
+    why_unreadable,
+    write_checkpoint,
+)
 
 STRIDE = 32
 GREY = 114
@@ -272,8 +281,7 @@ def _load_written(path: Path, facts: Mapping[str, Any]) -> tuple[Any, dict[int, 
         network: Any = new_model(facts["architecture"], len(names))
     except (KeyError, ValueError, AttributeError, TypeError, FileNotFoundError) as error:
         raise UserError(
-            f"{path} is not a detector that `rollcall train detector` wrote ({error!r}); "
-            "check the kind and the file of this registry entry"
+            f"weights {path} are no detector that `rollcall train detector` wrote ({error!r}); {REPLACE}"
         ) from None
     return fill(network, read_checkpoint(path), path).fuse(verbose=False).eval(), names
 
@@ -287,13 +295,12 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[int, str]]:
         named.symlink_to(Path(path).resolve())
         try:
             network, _ = tasks.load_checkpoint(str(named))
-        except (TypeError, RuntimeError, ModuleNotFoundError, FileNotFoundError) as error:
-            raise UserError(
-                f"{path} is not a detector of Ultralytics: {str(error).splitlines()[0]}; get the file again"
-            ) from None
+        except (*UNREADABLE, TypeError, AttributeError, ImportError) as error:
+            why = why_unreadable(error)
+            raise UserError(f"weights {path} are no detector of Ultralytics ({why}); {REPLACE}") from None
     if network.task != "detect":
         raise UserError(
-            f"{path} is a model for the task {network.task!r}; observe.detector.weights must name one for 'detect'"
+            f"weights {path} are a model for the task {network.task!r}; observe.detector.weights must be for 'detect'"
         )
     fused: Any = network
     return fused.fuse(verbose=False).eval(), fused.names
@@ -303,6 +310,5 @@ def _class_named(target: str, names: dict[int, str], path: Path) -> int:
     for index, name in names.items():
         if name == target:
             return index
-    raise UserError(
-        f"{path} does not know the class {target}, only {', '.join(list(names.values())[:5])}, …; name another detector"
-    )
+    known = ", ".join(list(names.values())[:5])
+    raise UserError(f"weights {path} do not know the class {target}, only {known}, …; name another detector")

@@ -35,7 +35,7 @@ class SsdFace:
             reason = (str(getattr(error, "err", "")) or str(error)).splitlines()[0]
             raise UserError(
                 f"weights {layout} and {network} are no SSD that OpenCV can run ({reason[:160]}); "
-                "fetch them again with `rollcall weights pull`"
+                "get the files again, or check the kind of their registry entries"
             ) from None
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from pipeline.models.networks import fill
+from pipeline.models.networks import REPLACE, fill
 
 SIDE_PX = 64
 YEARS = 101
@@ -94,9 +94,7 @@ def load_ssrnet(path: Path, span: float) -> SsrNet:
                 for name, tensor in _layer(file, theirs if theirs in file else theirs.replace("_age", "")).items()
             }
     except (OSError, KeyError) as error:
-        raise UserError(
-            f"weights {path} are no SSR-Net in Keras's layout ({error}); fetch them again with `rollcall weights pull`"
-        ) from None
+        raise UserError(f"weights {path} are no SSR-Net in Keras's layout ({error}); {REPLACE}") from None
     return fill(SsrNet(span), state, path)
 
 

@@ -129,6 +129,7 @@ def _judged(
         {
             "age": said.ages,
             "age_std": said.age_stds,
+            "age_lean": np.nan if said.age_leans is None else said.age_leans,
             "female_prob": said.female_probs,
             "quality": gate.weigh(scores, sharpness, pose),
             "why_not": gate.judge(
@@ -150,7 +151,7 @@ def people_of(side: str) -> pd.DataFrame:
 
 
 def filmed(folder: Path, side: str, num_people: int, num_frames: int) -> pd.DataFrame:
-    path = folder / f"{side}-{num_people}-{num_frames}.parquet"
+    path = folder / f"leaning-{side}-{num_people}-{num_frames}.parquet"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         judge(people_of(side).iloc[:num_people], num_frames, seed=len(side)).to_parquet(path)
@@ -162,13 +163,13 @@ def intervals(judged: pd.DataFrame, params: PersonParams, num_faces: int) -> dic
     give."""
     told: list[tuple[float, float, bool]] = []
     abstained = genders = right = 0
-    columns = ["age", "age_std", "female_prob", "quality"]
+    columns = ["age", "age_std", "female_prob", "quality", "age_lean"]
     for person, rows in judged[judged["why_not"] == gate.JUDGED].groupby("person"):
         if len(rows) < num_faces * ENOUGH:
             continue
         own = rows.sample(min(num_faces, len(rows)), random_state=int(str(person)))
-        ages, stds, probs, qualities = own[columns].to_numpy(np.float32).T
-        found = vote(ages, stds, probs, qualities, replace(params, min_faces=1, min_weight=0.0))
+        ages, stds, probs, qualities, leans = own[columns].to_numpy(np.float32).T
+        found = vote(ages, stds, probs, qualities, replace(params, min_faces=1, min_weight=0.0), age_leans=leans)
         truth, is_female = rows["truth"].iloc[0], rows["is_female"].iloc[0]
         if found.gender != "N":
             genders += 1

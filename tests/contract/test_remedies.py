@@ -14,6 +14,7 @@ WRITERS = {"nearest", "absent"}
 """Functions that end a message with a remedy."""
 PASSED_ON = {
     ("jobs/relink.py", "lacking[0]"),
+    ("pipeline/models/loading.py", "error"),
     ("pipeline/planning/relink.py", "lacking"),
     ("pipeline/weights/registry.py", "error"),
     ("pipeline/weights/registry.py", "self._files.describe(absent)"),

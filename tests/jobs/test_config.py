@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
 from jobs.config import app
+from jobs.shared import checks
 from pipeline.config import load
 from pipeline.errors import UserError
 
@@ -35,6 +37,18 @@ def test_validate_refuses_a_licence_that_is_not_allowed() -> None:
     result = CliRunner().invoke(app, ["validate", "--set", "licences.allow=[MIT]"])
     assert isinstance(result.exception, UserError)
     assert "starter-person is under AGPL-3.0" in str(result.exception)
+
+
+@pytest.mark.parametrize("knob", ["compute.precision=half", "compute.device=cuda"])
+def test_validate_refuses_what_needs_a_card_where_there_is_none(knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "has_gpu", lambda: False)
+    result = CliRunner().invoke(app, ["validate", "--set", knob])
+    assert f"{knob} needs a GPU" in str(result.exception)
+
+
+def test_validate_asks_no_cluster_for_its_cards() -> None:
+    knobs = ["--set", "compute.precision=half", "--set", "run.address=ray://nowhere:10001"]
+    assert "is valid" in CliRunner().invoke(app, ["validate", *knobs]).stdout
 
 
 def test_schema_is_json() -> None:

@@ -235,7 +235,7 @@ def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
 def test_a_file_that_is_no_model_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
     path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(UserError, match=r"weights\.bin.*weights pull") as caught:
+    with pytest.raises(UserError, match=r"weights\.bin.*check the kind of its registry entry") as caught:
         load_face_detector(kind, files_of(path), **KNOBS)
     assert "\n" not in str(caught.value)
 

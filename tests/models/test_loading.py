@@ -1,5 +1,16 @@
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import load
+from pipeline.errors import UserError
+from pipeline.models.loading import Loader
+from pipeline.weights import Registry
 
 CODE = """
 import sys
@@ -33,3 +44,34 @@ def test_workers_do_not_load_what_they_have_no_use_for() -> None:
 def test_the_compiler_is_there_when_it_is_asked() -> None:
     code = "from pipeline.models import lean; print(lean._is_compile_supported('cpu'))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "True"
+
+
+SQUARE = {"input": {"size": 8}}
+
+
+@pytest.mark.parametrize(
+    ("knob", "kind", "options", "loading"),
+    [
+        ("observe.detector.weights", "yolo", None, "person_detector"),
+        ("observe.body.weights", "onnx-body-embedder", SQUARE, "body_embedder"),
+        ("candidates.look", "retinaface-mobile0.25", None, "face_check"),
+        ("faces.detector", "yunet", None, "face_detector"),
+        ("restore.weights", "gfpgan", None, "restorer"),
+        ("estimate.estimator", "onnx-estimator", SQUARE | {"gender": {"output": "g", "form": "logits"}}, "estimator"),
+        ("estimate.face_embedding", "onnx-face-embedder", SQUARE, "face_embedder"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_with_the_name_of_its_entry(
+    knob: str, kind: str, options: Any, loading: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.bin"
+    path.write_text("hello, this is no model")
+    entry = {"kind": kind, "uri": str(path), "licence": "MIT", "note": "Made here.", "options": options}
+    extra = json.dumps({"mine": entry})
+    knobs = [f"{knob}=mine", "restore.mode=always", f"weights.extra={extra}", f"weights.cache={tmp_path}"]
+    config = load(settings=knobs, profile="starter").on_device("cpu")
+    loader = Loader(config, Registry.of(config, lambda _: iter(())))
+    with pytest.raises(UserError, match=rf"^registry entry mine: weights {re.escape(str(path))} .*; ") as refusal:
+        getattr(loader, loading)()
+    assert "weights pull" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -57,7 +57,7 @@ def test_the_stages_say_the_same_of_every_face_so_that_there_is_no_distribution(
 def test_a_file_that_is_no_ssrnet_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "other.h5"
     path.write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"other\.h5.*weights pull"):
+    with pytest.raises(UserError, match=r"other\.h5.*get the file again"):
         load_ssrnet(path, YEARS)
     with h5py.File(path, "w") as file:
         file["dense_1/dense_1/kernel:0"] = np.zeros((160, 3))

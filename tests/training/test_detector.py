@@ -275,7 +275,7 @@ def test_a_detector_of_faces_serves_for_the_look(tmp_path: Path) -> None:
     (faces,) = look([white_box(0).picture])
     assert len(faces) >= 1
     assert np.isnan(faces.landmarks).all()
-    with pytest.raises(UserError, match="does not know the class person, only face"):
+    with pytest.raises(UserError, match="do not know the class person, only face"):
         PersonDetector(run / "detector.safetensors", image_size=64, **KNOBS)
 
 
