@@ -58,7 +58,8 @@ def publish_clips(place: str, clips: Mapping[Path, Sequence[Passer]], uris: Mapp
             tables.write_rows(store, f"{name}/{video_id}.parquet", rows.DATASETS[name], content.get(name, []))
         size = {"width": probed.width, "height": probed.height, "num_frames": len(times)}
         fps = None if probed.kind == "image" else float(probed.fps)
-        records.write_video(store, video_row(video_id, uri=str(path), fps=fps, **size))
+        duration_s = len(times) / fps if fps else None
+        records.write_video(store, video_row(video_id, uri=str(path), fps=fps, duration_s=duration_s, **size))
         source = {"uri": (uris or {}).get(path, str(path)), "video_id": video_id, "status": "done", "current": True}
         sources.append(source | {"csv": f"csv/{path.name}.csv", "named_by": str(path.parent)})
     tables.write_rows(store, SOURCES_FILE, rows.DATASETS["sources"], sources)

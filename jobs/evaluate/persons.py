@@ -16,7 +16,7 @@ from jobs.shared.labelled_videos import find_video, video_names
 from pipeline.config import load
 from pipeline.corpora.labelled_persons import LabelledPerson, read_persons
 from pipeline.errors import DataError, UserError
-from pipeline.evaluation.persons import WRONG, Estimate, Figures, Judged, judge, match, summary
+from pipeline.evaluation.persons import WITHIN_S, WRONG, Estimate, Figures, Judged, judge, match, summary
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.tables import damage_is_a_fault, read_one
 
@@ -25,6 +25,7 @@ ESTIMATES = ("person_id", "num_faces", "age", "gender", "estimated_from")
 ROWS = {
     "found": "found",
     "judged": "judged",
+    "split": "several ids",
     "gender_right": "gender right",
     "gender_wrong": "gender wrong",
     "gender_none": "no gender",
@@ -53,8 +54,9 @@ def persons(
     FILE.csv has the columns video, time_s, bb_xmin, bb_ymin, bb_width, bb_height, age (a range such as 20-35), gender
     and face_px; `rollcall review --result` makes it. `unknown` as age or gender means that nobody can tell; such labels
     count for nothing but `found` and `judged`. A labelled person is found if a box of the result overlaps its box at
-    that moment (IoU .5). The figures are given for all, by the width of the face, by gender and by age. Intervals are
-    Wilson's, 95 %.
+    that moment (IoU .5). Rows with the same text in the column `person` are one person at several moments: `several
+    ids` counts those that the result takes for several persons, and `joined` those that share a person of the result.
+    The figures are given for all, by the width of the face, by gender and by age. Intervals are Wilson's, 95 %.
     """
     load(config or [])  # only checked here: every evaluation takes --config
     labels = read_persons(reference)
@@ -68,16 +70,26 @@ def persons(
     if not by_video:
         raise UserError(f"{result} holds no video of {reference}; process these videos, or correct the column video")
     people: list[Judged] = []
+    num_others = num_persons = 0
     for video_id, part in by_video.items():
+        _check_places(part, index.videos[video_id], reference)
         try:
-            people += _judged(index, video_id, part)
+            judged, num = _judged(index, video_id, part)
         except DataError as error:
             say(f"left out: {part[0].video}: {error}")
+            continue
+        people += judged
+        num_persons += num
+        num_others += num - len({name for person in judged for name in person.person_ids})
     if not people:
         raise UserError(f"{result} holds no readable tables of the videos of {reference}; process them again")
     report = summary(people)
     num_blind = sum(person.label.is_blind for person in people)
     say(f"{num_blind:,} of {count(len(people), 'label')} given without seeing an estimate")
+    say(
+        f"{num_others:,} of {count(num_persons, 'person')} of the result stand at no labelled moment: second ids of "
+        "somebody, things, or people without a row"
+    )
     for title, groups in report["by"].items():
         _show(title, {**groups, "all": report["pooled"]})
     for person in people:
@@ -88,7 +100,8 @@ def persons(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         rows = [_row(person) for person in people]
         places = {"result": result, "reference": str(reference)}
-        json_file.write_text(json.dumps({**places, **report, "persons": rows}, indent=1) + "\n")
+        counts = {"result_persons": num_persons, "result_persons_without_label": num_others}
+        json_file.write_text(json.dumps({**places, **counts, **report, "persons": rows}, indent=1) + "\n")
 
 
 def _of_videos(labels: Sequence[LabelledPerson], index: OutputIndex, place: str) -> dict[str, list[LabelledPerson]]:
@@ -101,7 +114,24 @@ def _of_videos(labels: Sequence[LabelledPerson], index: OutputIndex, place: str)
     return by_video
 
 
-def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson]) -> list[Judged]:
+def _check_places(labels: Sequence[LabelledPerson], video: Mapping[str, Any], reference: Path) -> None:
+    """Raise UserError for a moment or a box that the video does not have: nobody could be found there."""
+    end_s, width, height = video["duration_s"] or 0.0, video["width"], video["height"]
+    for label in labels:
+        for row in label.boxes:
+            where, (left, top, right, bottom) = f"{reference}, line {row.line}", row.box
+            if row.time_s > end_s + WITHIN_S:
+                raise UserError(
+                    f"{where}: {label.video} ends at {end_s:g} s, before time_s {row.time_s:g}; correct time_s"
+                )
+            if left >= width or top >= height or right <= 0 or bottom <= 0:
+                raise UserError(
+                    f"{where}: the box lies outside of the picture of {label.video}, {width}x{height} px; correct it"
+                )
+
+
+def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson]) -> tuple[list[Judged], int]:
+    """Return the labelled persons of a video, and the number of persons of the result."""
     with damage_is_a_fault():
         table = read_one(index.store, "detections", video_id, BOXES)
         persons = read_one(index.store, "persons", video_id, ESTIMATES).to_pylist()
@@ -116,7 +146,9 @@ def _judged(index: OutputIndex, video_id: str, labels: Sequence[LabelledPerson])
         )
         for row in persons
     }
-    return judge(labels, match(labels, table["time_s"].to_numpy(), boxes, table["person_id"].to_numpy()), estimates)
+    rows = [row for label in labels for row in label.boxes]
+    matches = match(rows, table["time_s"].to_numpy(), boxes, table["person_id"].to_numpy())
+    return judge(labels, matches, estimates), len(persons)
 
 
 def _show(title: str, groups: Mapping[str, Figures]) -> None:
@@ -149,6 +181,8 @@ def _fault(person: Judged) -> str:
         faults.append(f"age {estimate.age:.0f}, labelled {label.age_low:g}-{label.age_high:g}")
     if person.joined:
         faults.append("one person with another labelled one")
+    if person.is_split:
+        faults.append(f"several persons: {', '.join(map(str, sorted(set(person.person_ids))))}")
     return f"person {estimate.person_id}: {'; '.join(faults)}" if faults else ""
 
 
@@ -165,6 +199,7 @@ def _row(person: Judged) -> dict[str, Any]:
         "blind": label.is_blind,
         "found": estimate is not None,
         "joined": person.joined,
+        "person_ids": list(person.person_ids),
         "person_id": estimate and estimate.person_id,
         "judged": estimate and estimate.judged,
         "estimated_gender": estimate and estimate.gender,

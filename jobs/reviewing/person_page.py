@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jobs.reviewing.page import sealed_page, serve_items
-from jobs.reviewing.person_queue import FORM, Label, PersonQueue, is_label
+from jobs.reviewing.person_queue import FORM, TEXTS, Label, PersonQueue, is_label
 from pipeline.errors import DataError, PassingError, UserError
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def create_person_app(queue: PersonQueue, key: str, hosts: list[str] | None) -> 
         posted = request.get_json()
         acts = {"save": queue.save, "drop": queue.drop, "add": queue.add}
         if not isinstance(posted, dict) or posted.get("what") not in acts or not is_label(posted):
-            return jsonify(error="a post has what (save, drop or add), time_s, box, age, gender, face_px and note"), 400
+            return jsonify(error=f"a post has what (save, drop or add), time_s, box, {', '.join(TEXTS)}"), 400
         place = place_of(posted.get("index"))
         left, top, width, height = posted["box"]
         label = Label(
             posted["time_s"],
             (left, top, left + width, top + height),
-            **{name: posted[name] for name in ("age", "gender", "face_px", "note")},
+            **{name: posted[name] for name in TEXTS},
         )
         try:
             acts[posted["what"]](place, label)

@@ -27,6 +27,8 @@ from pipeline.video.left_out import boxes_of
 FORM = "the form"
 ROUNDED_S = 1e-3
 """Seconds. The page rounds moments to this."""
+TEXTS = ("age", "gender", "face_px", "person", "note")
+"""The texts of a label that the page sends."""
 LEFT_OPEN = {"age": "give an age or a range such as 20-35", "gender": "choose a gender"}
 
 
@@ -60,6 +62,7 @@ class Label:
     time_s, box: a moment, and the person's box then: xyxy px.
     age, gender: as text. UNKNOWN: nobody can tell.
     face_px: width of the face as text, empty or 0 without one.
+    person: a name that joins several rows of one person. Empty for none.
     note: free text.
     """
 
@@ -68,6 +71,7 @@ class Label:
     age: str
     gender: str
     face_px: str
+    person: str
     note: str
 
 
@@ -116,7 +120,7 @@ class PersonQueue:
             "duration_s": video["duration_s"] or 0.0,
             "moments": [{"time_s": moment.time_s, "box": _xywh(moment.box)} for moment in item.moments],
             "facts": facts,
-            **{name: row.get(name, "") for name in ("age", "gender", "note")},
+            **{name: row.get(name, "") for name in ("age", "gender", "person", "note")},
             "face_px": face_px,
         }
 
@@ -170,11 +174,12 @@ class PersonQueue:
             "age": label.age.strip(),
             "gender": label.gender.strip(),
             "face_px": label.face_px.strip() or "0",
+            "person": " ".join(label.person.split()),
             "drop": "",
             "blind": "1" if self.is_blind else "0",
             "note": " ".join(label.note.split()),
         } | fixed
-        if not 0 <= label.time_s <= (video["duration_s"] or 0) + 1:
+        if not 0 <= label.time_s <= (video["duration_s"] or 0) + WITHIN_S:
             raise UserError(f"{FORM}: the video has no moment at {label.time_s:g} s; choose another frame")
         csv_labels.read_age(row["age"], FORM)
         for name, remedy in LEFT_OPEN.items():
@@ -232,7 +237,9 @@ def _items_of(
     with tables.damage_is_a_fault():
         table = tables.read_one(index.store, "detections", video_id)
     boxes = boxes_of(table).astype(np.float32)
-    matches = match([label for _, label in labelled], reals(table, "time_s"), boxes, integers(table, "person_id"))
+    matches = match(
+        [label.boxes[0] for _, label in labelled], reals(table, "time_s"), boxes, integers(table, "person_id")
+    )
     row_of: dict[int, tuple[dict[str, str], LabelledPerson]] = {}
     missed: list[tuple[dict[str, str], LabelledPerson]] = []
     for number, pair in zip(matches, labelled, strict=True):
@@ -280,7 +287,7 @@ def _text(number: float) -> str:
 def is_label(posted: Mapping[str, Any]) -> bool:
     """Return whether a post of the page has all parts of a `Label`, each of its type."""
     numbers = [posted.get("time_s"), *(posted["box"] if isinstance(posted.get("box"), list) else [None])]
-    texts = [posted.get(name) for name in ("age", "gender", "face_px", "note")]
+    texts = [posted.get(name) for name in TEXTS]
     return (
         len(numbers) == 5
         and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

@@ -3,6 +3,7 @@
 A person counts once, however many faces or pictures the video has of it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.boxes import pairwise_iou
 from pipeline.cores.groups import group_indices, parse_age_groups
 from pipeline.cores.wilson import Share
-from pipeline.corpora.labelled_persons import LabelledPerson
+from pipeline.corpora.labelled_persons import LabelledBox, LabelledPerson
 from pipeline.evaluation.tracking import MIN_IOU
 
 WITHIN_S = 0.1
@@ -48,15 +49,22 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled person and the person of the result that was found for it.
+    """A labelled person and the persons of the result that were found for it.
 
-    estimate: None if it was not found.
-    joined: whether the same person of the result was found for another labelled person too.
+    estimate: of the person that was found at most of its labelled moments, the first of equals. None if nobody was.
+    joined: whether a person of the result that was found for it was found for another labelled person too.
+    person_ids: all that were found for it, in the order of its moments.
     """
 
     label: LabelledPerson
     estimate: Estimate | None
     joined: bool = False
+    person_ids: tuple[int, ...] = ()
+
+    @property
+    def is_split(self) -> bool | None:
+        """Whether it is several persons of the result. None if it was found at fewer than two moments."""
+        return len(set(self.person_ids)) > 1 if len(self.person_ids) > 1 else None
 
     @property
     def gender(self) -> str | None:
@@ -84,14 +92,14 @@ class Judged:
 
 
 def match(
-    labels: Sequence[LabelledPerson],
+    labels: Sequence[LabelledBox],
     times_s: NDArray[np.float64],
     boxes: NDArray[np.float32],
     person_ids: NDArray[np.int64],
 ) -> list[int | None]:
-    """Return the person_id in the result of each labelled person of one video, or None.
+    """Return the person_id in the result of each labelled box of one video, or None.
 
-    Labels of one moment get different persons, so that the sum of their IoUs is largest. An IoU counts from MIN_IOU.
+    Boxes of one moment get different persons, so that the sum of their IoUs is largest. An IoU counts from MIN_IOU.
 
     times_s, boxes, person_ids: (N,), (N, 4) xyxy px and (N,). The result's boxes in this video.
     """
@@ -113,11 +121,18 @@ def match(
 def judge(
     labels: Sequence[LabelledPerson], matches: Sequence[int | None], estimates: Mapping[int, Estimate]
 ) -> list[Judged]:
-    """Return each labelled person of one video with what the result says of it."""
-    return [
-        Judged(label, None if name is None else estimates[name], name is not None and matches.count(name) > 1)
-        for label, name in zip(labels, matches, strict=True)
-    ]
+    """Return each labelled person of one video with what the result says of it.
+
+    matches: of all boxes of the labels, in their order.
+    """
+    rest = iter(matches)
+    found = [tuple(name for name in (next(rest) for _ in label.boxes) if name is not None) for label in labels]
+    num_labels = Counter(name for names in found for name in set(names))
+    people: list[Judged] = []
+    for label, names in zip(labels, found, strict=True):
+        estimate = estimates[Counter(names).most_common(1)[0][0]] if names else None
+        people.append(Judged(label, estimate, any(num_labels[name] > 1 for name in names), names))
+    return people
 
 
 def summary(people: Sequence[Judged]) -> dict[str, Any]:
@@ -143,7 +158,7 @@ def figures(people: Sequence[Judged]) -> Figures:
 
     - persons: labelled ones
     - joined: number that share a person of the result with another labelled one
-    - found: of all; judged: of those found
+    - found: of all; judged: of those found; split: of those found at two labelled moments or more
     - gender_right, gender_wrong, gender_none, and the same of age: of those found whose label tells it
     - age_years_off: mean years to the labelled range of those with an estimate. None without any.
 
@@ -156,6 +171,8 @@ def figures(people: Sequence[Judged]) -> Figures:
         "found": _share(len(found), len(people)),
         "judged": _share(sum(person.estimate is not None and person.estimate.judged for person in found), len(found)),
     }
+    splits = [person.is_split for person in found if person.is_split is not None]
+    values["split"] = _share(sum(splits), len(splits))
     verdicts = {"gender": [person.gender for person in found], "age": [person.age for person in found]}
     for name, given in verdicts.items():
         told = sum(verdict is not None for verdict in given)

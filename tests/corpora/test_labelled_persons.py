@@ -31,6 +31,7 @@ def test_a_row_is_a_person_at_a_moment(tmp_path: Path) -> None:
         (",0,0,0,1,1,,,", "line 2: video is empty"),
         ("a,soon,0,0,1,1,,,", "line 2: time_s must be a number, got 'soon'"),
         ("a,nan,0,0,1,1,,,", "time_s must be a number"),
+        ("a,-1,0,0,1,1,,,", "time_s must not be below 0"),
         ("a,0,0,0,0,1,,,", "the box has no area"),
         ("a,0,0,0,1,1,old,,", "age must be years"),
         ("a,0,0,0,1,1,,X,", "gender must be M"),
@@ -68,6 +69,32 @@ def test_a_row_that_is_dropped_counts_for_nothing(tmp_path: Path) -> None:
     path.write_text("\n".join([",".join((*COLUMNS, "drop", "blind")), rows[0]]) + "\n")
     with pytest.raises(UserError, match="drop is 1 in all of its rows"):
         read_persons(path)
+
+
+def with_names(folder: Path, *rows: str) -> Path:
+    path = folder / "persons.csv"
+    path.write_text("\n".join([",".join((*COLUMNS, "person")), *rows]) + "\n")
+    return path
+
+
+def test_rows_with_one_name_are_one_person_at_several_moments(tmp_path: Path) -> None:
+    rows = ("a,1,0,0,5,5,20-30,F,9,Ann", "a,2,9,0,5,5,,,,Ann", "b,1,0,0,5,5,,,,Ann", "a,1,50,0,5,5,,,,")
+    first, *others = read_persons(with_names(tmp_path, *rows))
+    assert [(box.time_s, box.box[0], box.line) for box in first.boxes] == [(1, 0, 2), (2, 9, 3)]
+    assert (first.age, first.gender, first.face_px) == (25, "F", 9)
+    assert [(person.video, len(person.boxes)) for person in others] == [("b", 1), ("a", 1)]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,2,0,0,5,5,,M,,Ann", "line 3: the gender is another one than in line 2"),
+        ("a,1,9,0,5,5,,,,Ann", "line 3: the person of line 2 has another box at this moment"),
+    ],
+)
+def test_rows_of_one_person_that_contradict_each_other_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_persons(with_names(tmp_path, "a,1,0,0,5,5,20-30,F,9,Ann", row))
 
 
 def test_a_row_takes_the_place_of_the_one_it_stands_for(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.corpora.labelled_persons import LabelledPerson
+from pipeline.corpora.labelled_persons import LabelledBox, LabelledPerson
 from pipeline.evaluation.persons import NONE, RIGHT, WRONG, Estimate, Judged, figures, judge, match, summary
 
 NAN = float("nan")
@@ -14,14 +16,20 @@ def label(
     gender: str | None = "F",
     face_px: float = 50,
 ) -> LabelledPerson:
-    return LabelledPerson("v", time_s, (left, 0, left + 10, 20), *age, gender, face_px)
+    return LabelledPerson("v", (box(left, time_s),), *age, gender, face_px)
+
+
+def box(left: float, time_s: float) -> LabelledBox:
+    return LabelledBox(time_s, (left, 0, left + 10, 20))
 
 
 def matches(labels: list[LabelledPerson], *rows: tuple[float, float, int]) -> list[int | None]:
     """Match with rows of (time_s, left, person_id)."""
     times_s, lefts, ids = (np.array(values) for values in zip(*rows, strict=True)) if rows else (np.empty(0),) * 3
     boxes = np.stack([lefts, 0 * lefts, lefts + 10, 0 * lefts + 20], axis=1).astype(np.float32)
-    return match(labels, times_s.astype(np.float64), boxes, ids.astype(np.int64))
+    return match(
+        [box for label in labels for box in label.boxes], times_s.astype(np.float64), boxes, ids.astype(np.int64)
+    )
 
 
 def judged(age: float | None, gender: str, person: LabelledPerson | None = None) -> Judged:
@@ -45,6 +53,21 @@ def test_people_under_one_id_count_as_joined() -> None:
     labels = [label(0, time_s=1), label(50, time_s=2)]
     people = judge(labels, matches(labels, (1, 0, 7), (2, 50, 7)), {7: Estimate(7, True, 30, "F")})
     assert figures(people)["joined"] == 2
+
+
+def test_a_person_of_several_moments_counts_once_and_is_split_if_it_has_several_ids() -> None:
+    labels = [
+        replace(label(age=(30, 40)), boxes=(box(0, 1), box(0, 2), box(0, 3))),
+        replace(label(), boxes=(box(50, 1), box(50, 2))),
+        replace(label(), boxes=(box(90, 1), box(90, 2))),
+    ]
+    found = matches(labels, (1, 0, 7), (2, 0, 8), (3, 0, 8), (1, 50, 9), (2, 50, 9), (1, 90, 4))
+    people = judge(labels, found, {name: Estimate(name, True, 4.0 * name, "F") for name in (4, 7, 8, 9)})
+    assert [person.is_split for person in people] == [True, False, None]
+    assert [person.person_ids for person in people] == [(7, 8, 8), (9, 9), (4,)]
+    assert people[0].age == RIGHT  # by 8, at most of its moments
+    values = figures(people)
+    assert (values["found"]["count"], values["split"]["count"], values["split"]["of"], values["joined"]) == (3, 1, 2, 0)
 
 
 @pytest.mark.parametrize(("age", "verdict"), [(19.9, WRONG), (20, RIGHT), (35.9, RIGHT), (36, WRONG), (None, NONE)])

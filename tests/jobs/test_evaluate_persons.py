@@ -51,7 +51,7 @@ def run(tmp_path: Path, output: str, *rows: str) -> tuple[Result, dict[str, Any]
 
 
 def test_people_are_counted_by_their_labels(tmp_path: Path, output: str) -> None:
-    rows = ("film.mp4,0,0,0,10,20,40-50,M,60", "film,0,50,0,10,20,unknown,M,0", "a/film.mp4,0,99,0,10,20,,,")
+    rows = ("film.mp4,0,0,0,10,20,40-50,M,60", "film,0,50,0,10,20,unknown,M,0", "a/film.mp4,0,30,0,10,20,,,")
     result, report = run(tmp_path, output, *rows)
     pooled = report["pooled"]
     assert (pooled["found"]["count"], pooled["found"]["of"], pooled["judged"]["count"]) == (2, 3, 1)
@@ -59,7 +59,27 @@ def test_people_are_counted_by_their_labels(tmp_path: Path, output: str) -> None
     assert [row["person_id"] for row in report["persons"]] == [1, 2, None]
     assert report["by"]["face"]["32–95 px"]["age_years_off"] == 10
     assert "film.mp4, 0 s, box at 0, 0: person 1: gender F, labelled M; age 30, labelled 40-50" in result.stdout
-    assert "a/film.mp4, 0 s, box at 99, 0: not found" in result.stdout
+    assert "a/film.mp4, 0 s, box at 30, 0: not found" in result.stdout
+
+
+def test_persons_of_the_output_without_a_label_are_counted(tmp_path: Path, output: str) -> None:
+    result, report = run(tmp_path, output, "film.mp4,0,0,0,10,20,40-50,M,60")
+    assert "1 of 2 persons of the result stand at no labelled moment" in result.stdout
+    assert (report["result_persons"], report["result_persons_without_label"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("film.mp4,3,0,0,10,20,,F,60", r"line 3: film\.mp4 ends at 0 s, before time_s 3; correct"),
+        ("film.mp4,0,64,0,10,20,,F,60", r"line 3: the box lies outside of the picture of film\.mp4, 64x48 px"),
+    ],
+)
+def test_a_moment_or_a_box_that_the_video_does_not_have_is_refused(
+    tmp_path: Path, output: str, row: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, output, "film.mp4,0,0,0,10,20,40-50,M,60", row)
 
 
 def test_people_of_videos_that_the_output_lacks_are_left_out(tmp_path: Path, output: str) -> None:

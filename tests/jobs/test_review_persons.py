@@ -70,7 +70,9 @@ def decide(client: FlaskClient, index: int, what: str = "save", **changes: Any) 
     assert match is not None
     moment = client.get(f"/{KEY}/item/{index}").get_json()["moments"][0]
     body = {"index": index, "what": what, **moment, "age": "30-40", "gender": "F", "face_px": "12"}
-    return client.post(f"/{KEY}/decide", json=body | {"note": ""} | changes, headers={"X-Token": match[1]})
+    return client.post(
+        f"/{KEY}/decide", json=body | {"person": "", "note": ""} | changes, headers={"X-Token": match[1]}
+    )
 
 
 # --- blind ------------------------------------------------------------------------------------------------------------
@@ -162,6 +164,14 @@ def test_somebody_whom_the_output_misses_is_added_with_a_drawn_box(
     assert (item["name"], item["age"]) == ("a.mp4, of the list alone", "5-9")
     boxes = again.get(f"/{KEY}/boxes/0?t=0.5").get_json()
     assert [box["name"] for box in boxes] == ["person 1", "person 2", "labelled"]
+
+
+def test_rows_with_one_name_are_one_person_of_the_list(client: FlaskClient, output: str, labels: Path) -> None:
+    decide(client, 0, time_s=0.2, person=" Ann ")
+    decide(client, 1, time_s=0.6, person="Ann", age="unknown", gender="unknown")
+    (person,) = read_persons(labels)
+    assert [box.time_s for box in person.boxes] == [0.2, 0.6]
+    assert client_of(queue_of(output, labels)).get(f"/{KEY}/item/1").get_json()["person"] == "Ann"
 
 
 def test_a_video_in_which_nobody_was_found_is_shown_too(client: FlaskClient, output: str, labels: Path) -> None:
