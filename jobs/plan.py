@@ -14,6 +14,7 @@ from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
 from jobs.shared.checks import check_tracking, decide_device, machine_of, place_of_output
 from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
+from pipeline.chunk.decoder import decoder_in_words
 from pipeline.config import Config, load
 from pipeline.flow.pool_resources import in_words, resources_of
 from pipeline.media.probe import Probe
@@ -240,6 +241,8 @@ def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id
     machine = machine_of(config)
     pools = resources_of(config, machine)
     console.say(f"with Ray, {in_words(pools, machine)} (run.observe, run.enrich)")
+    if words := decoder_in_words(config):
+        console.say(words)
     comparable, configuration = _comparable(index, config_id)
     seconds_of_video = sum(index.videos[run["video_id"]]["duration_s"] for run in comparable)
     if not seconds_of_video:

@@ -48,6 +48,8 @@ EXAMPLES = {
 """Example values for error messages, for knobs whose default in conf/base.yaml is no example."""
 RUN_KNOBS = frozenset({"chunk.max_seconds", "observe.decode_threads", "licences", "weights", "run", "annotate"})
 """Knobs that change no row. All others are result knobs. conf/base.yaml marks each knob accordingly."""
+LEFT_OUT = {"observe.decoder": "cpu", "compute.pixels": "rgb"}
+"""Knobs that result knobs leave out where they have these values."""
 Count = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
 AUTO_BATCHES = {
     "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8},
@@ -83,6 +85,7 @@ class Body(Strict):
 class Observe(Strict):
     fps: float = Field(ge=0)
     thumbnail_px: int = Field(ge=16)
+    decoder: Literal["cpu", "auto"]
     decode_threads: int = Field(ge=1)
     camera_motion: bool
     whole_frame_faces: bool
@@ -273,13 +276,19 @@ class Config(Strict):
             section[last] = value if section[last] == "auto" else section[last]
         return Config.model_validate(tree)
 
+    @property
+    def may_decode_on_card(self) -> bool:
+        """Return whether a card may decode. docs/decisions/0043-nvdec.md has the limits."""
+        return self.observe.decoder == "auto" and self.compute.device == "cuda"
+
     def result_knobs(self, *sections: str) -> dict[str, Any]:
         """Return the result knobs in `sections` (dotted prefixes; all if there are none), by dotted key.
 
-        compute.card is one only on the device cuda, compute.pixels only if pictures stay planes, and the section
-        crossings only if there is anything to cross.
+        compute.card is one only on the device cuda, observe.decoder only there and only if it is auto, compute.pixels
+        only if pictures stay planes, and the section crossings only if there is anything to cross.
         """
         left_out = RUN_KNOBS if self.compute.device == "cuda" else RUN_KNOBS | {"compute.card"}
+        left_out = left_out if self.may_decode_on_card else left_out | {"observe.decoder"}
         left_out = left_out if self.compute.pixels == "planes" else left_out | {"compute.pixels"}
         left_out = left_out if self.crossings.is_asked else left_out | {"crossings"}
         return {
@@ -315,11 +324,11 @@ def restored(knobs: Mapping[str, Any], where: str, settings: Iterable[str] = ())
     where: the place of the knobs, for error messages.
     settings: override `knobs`.
 
-    All other knobs are as in conf/base.yaml, but compute.pixels is rgb, which result knobs leave out. Raises UserError
-    as `load` does.
+    All other knobs are as in conf/base.yaml, but observe.decoder is cpu and compute.pixels is rgb, which result knobs
+    leave out. Raises UserError as `load` does.
     """
     base, *overrides = layers(settings=settings)
-    return _build([base, (where, _nest({"compute.pixels": "rgb", **knobs})), *overrides])
+    return _build([base, (where, _nest(LEFT_OUT | dict(knobs))), *overrides])
 
 
 def _build(layers: Iterable[tuple[str, dict[str, Any]]]) -> Config:

@@ -147,13 +147,15 @@ def test_result_knobs_leave_out_exactly_the_run_knobs() -> None:
     everything = {key for key, _ in flatten(config.plain())}
     results = {key for key in everything if not is_run_knob(key)}
     crossings = {key for key in results if key.startswith("crossings.")}
-    of_cards = {"compute.card", "compute.pixels"}
+    of_cards = {"compute.card", "compute.pixels", "observe.decoder"}
     assert set(config.result_knobs()) == results - crossings - of_cards
     assert set(load(settings=["crossings.sides=true"]).result_knobs()) == results - of_cards
-    on_card = load(settings=["compute.pixels=planes"]).on_device("cuda")
+    on_card = load(settings=["compute.pixels=planes", "observe.decoder=auto"]).on_device("cuda")
     assert set(on_card.result_knobs()) == results - crossings
     assert config.result_knobs("observe").keys() == {
-        key for key in everything if key.startswith("observe.") and key != "observe.decode_threads"
+        key
+        for key in everything
+        if key.startswith("observe.") and key not in ("observe.decode_threads", "observe.decoder")
     }
     assert config.result_knobs() == load(settings=["chunk.max_seconds=7", "run.observe.workers=3"]).result_knobs()
     assert config.result_knobs() != load(settings=["observe.fps=7"]).result_knobs()
@@ -223,6 +225,16 @@ def test_only_pictures_that_stay_planes_shape_keys() -> None:
     assert "compute.pixels" not in converted.result_knobs()
     assert load(settings=["compute.pixels=planes"]).on_device("cpu").result_knobs()["compute.pixels"] == "planes"
     for config in (converted, there):
+        again = restored(config.result_knobs(), "recipes/x.json").on_device("cuda", "sm_90")
+        assert again.result_knobs() == config.result_knobs()
+
+
+def test_only_a_card_that_may_decode_shapes_keys() -> None:
+    chosen = load(settings=["observe.decoder=auto"])
+    there = chosen.on_device("cuda", "sm_90")
+    assert there.result_knobs() == load().on_device("cuda", "sm_90").result_knobs() | {"observe.decoder": "auto"}
+    assert chosen.on_device("cpu").result_knobs() == load().on_device("cpu").result_knobs()
+    for config in (there, load().on_device("cuda", "sm_90")):
         again = restored(config.result_knobs(), "recipes/x.json").on_device("cuda", "sm_90")
         assert again.result_knobs() == config.result_knobs()
 

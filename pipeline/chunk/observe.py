@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import rows
+from pipeline.chunk.decoder import card_decoder, decoder_of_span, say_once
 from pipeline.chunk.portions import ObserverModels, Portions
 from pipeline.chunk.recorder import ChunkRecorder
 from pipeline.columns import as_list
@@ -25,6 +26,7 @@ from pipeline.interfaces import BodyEmbedder, CardPixels, FaceDetector, PersonDe
 from pipeline.media.container import Opener
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.frame_planes import MOST_PIXELS
+from pipeline.media.nvdec import CardDecoder, NotOnCard
 from pipeline.media.probe import Probe
 from pipeline.media.shown import Damaged
 from pipeline.media.warnings import read_notes
@@ -60,6 +62,7 @@ def build(
         num_spans,
         load.card_pixels(detector, embedder, num_spans, bytes_of_planes(num_spans)),
         load.threads,
+        card_decoder(config),
     )
     working = load.executor.working if load.executor else contextlib.nullcontext
 
@@ -95,6 +98,7 @@ class SpanObserver:
 
     threads: in which people are found and embedded, so that a single span keeps several cores busy. None if the
         caller's thread runs all models, as it does where pictures stay planes.
+    card: decodes what it can. None if the CPU decodes everything.
     """
 
     def __init__(
@@ -107,34 +111,43 @@ class SpanObserver:
         num_spans: int = 1,
         card_pixels: CardPixels | None = None,
         threads: ModelThreads | None = None,
+        card: CardDecoder | None = None,
     ) -> None:
-        self._config, self._num_spans = config, num_spans
+        self._config, self._num_spans, self._card = config, num_spans, card
         self._threads = threads if card_pixels is None else None
         self._models = ObserverModels(detector, embedder, face_check, whole_frame_face_detector, card_pixels)
 
     def observe(self, span: Mapping[str, Any], open_source: Opener) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a rows.SPAN that are not durable yet, each as soon as its last frame is decoded.
 
-        Each chunk is a dict of first_cell, end_cell, warning, and the columns of ADDS for `as_row`. If the
-        source is damaged, the rest of the span is decoded again in the careful mode. The chunks yielded before stay
-        valid. Raises DataError if the source cannot be decoded.
+        Each chunk is a dict of first_cell, end_cell, warning, and the columns of ADDS for `as_row`. If a card cannot
+        decode the source, the rest of the span is decoded again on the CPU, and if the source is damaged, in the
+        careful mode. The chunks yielded before stay valid. Raises DataError if the source cannot be decoded.
         """
         probe = Probe.from_json(span["probe"])
         borders = [*span["borders"], span["end_cell"]]
         chunks = [pair for pair in pairwise(borders) if pair[0] not in set(span["durable"])]
-        is_careful = False
+        card, is_careful = decoder_of_span(self._card, probe, self._seconds(probe, chunks)), False
         while chunks:
             try:
-                for chunk in self._decode(probe, chunks, open_source, is_careful):
+                for chunk in self._decode(probe, chunks, open_source, card, is_careful):
                     chunks = chunks[1:]
                     yield chunk
+            except NotOnCard as limit:
+                say_once(str(limit))
+                card = None
             except Damaged:
                 if is_careful:
                     raise
                 is_careful = True
 
     def _decode(
-        self, probe: Probe, chunks: Sequence[tuple[int, int]], open_source: Opener, is_careful: bool
+        self,
+        probe: Probe,
+        chunks: Sequence[tuple[int, int]],
+        open_source: Opener,
+        card: CardDecoder | None,
+        is_careful: bool,
     ) -> Iterator[dict[str, Any]]:
         """Decode once from the first to the last of `chunks`. Frames between the chunks are decoded but not used."""
         observe = self._config.observe
@@ -150,6 +163,7 @@ class SpanObserver:
             camera_motion=observe.camera_motion,
             careful=is_careful,
             keep_planes=self._models.card_pixels is not None,
+            card=card,
         )
         size = self._portion(probe)
         portions = Portions(
@@ -162,6 +176,12 @@ class SpanObserver:
                     recorder.add(portion)
                 warning = _warning(decoder.warning, first_cell, end_cell)
                 yield {"first_cell": first_cell, "end_cell": end_cell, "warning": warning, **recorder.close()}
+
+    def _seconds(self, probe: Probe, chunks: Sequence[tuple[int, int]]) -> float:
+        """Return the approximate length of consecutive chunks of a video."""
+        cell_s = self._config.chunk.cell_seconds
+        ends = [probe.duration_s if end == OPEN_END else end * cell_s for _, end in chunks[-1:]]
+        return sum(ends) - sum(first * cell_s for first, _ in chunks[:1])
 
     def _waiting(self, probe: Probe, size: int) -> int:
         """Return the number of portions in which people are found ahead, as many at a time as there are threads.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Self
 
+from pipeline.chunk.decoder import decoder_in_words
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
 from pipeline.flow import local_engine, metrics
@@ -42,6 +43,7 @@ class Engines:
         self._worker = WorkerProcess(maps)
         self._is_ray_there = False
         self._can_ray_start = True
+        self._has_said_decoder = False
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +58,10 @@ class Engines:
         num_videos: infinity if it is not known yet.
         with_pixels: whether some of the videos must be decoded.
         """
+        if with_pixels and not self._has_said_decoder:
+            self._has_said_decoder = True
+            if words := decoder_in_words(self._config):
+                self._say(words)
         if self._is_ray_there:
             return
         if self._wants_ray(is_mapped=True, is_large=num_videos > SMALL_FRAMES):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from pipeline.cores.stamps import LOOK_AHEAD
 from pipeline.errors import ChangedError, DataError, blame_machine
+from pipeline.media.nvdec import CardDecoder, NotOnCard
 
 Opener = Callable[[], str | BinaryIO]
 """Returns a fresh path or a fresh seekable binary file at each call. The caller closes the file."""
@@ -61,15 +63,19 @@ def opened(open_source: Opener) -> Iterator[InputContainer]:
 
 
 @contextmanager
-def reopened(open_source: Opener) -> Iterator[InputContainer]:
+def reopened(open_source: Opener, card: CardDecoder | None = None) -> Iterator[InputContainer]:
     """Yield the container in a source that was probed before, as `opened` does.
 
-    Raises ChangedError where it cannot be opened any more.
+    card: decodes its video. None for the CPU.
+
+    Raises ChangedError where it cannot be opened any more, and NotOnCard where the card may be at fault.
     """
     with opened_file(open_source) as file:
         try:
-            container = _container_in(file)
+            container = _container_in(file, card and card.hwaccel())
         except (FFmpegError, OSError) as error:
+            if card is not None:
+                raise NotOnCard(f"FFmpeg cannot begin on the card ({error.strerror or error})") from None
             if isinstance(error, MemoryError):
                 raise
             blame_machine(error)
@@ -78,8 +84,9 @@ def reopened(open_source: Opener) -> Iterator[InputContainer]:
             yield container
 
 
-def _container_in(file: BinaryIO) -> InputContainer:
-    return av.open(file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace")
+def _container_in(file: BinaryIO, hwaccel: HWAccel | None = None) -> InputContainer:
+    options = {"protocol_whitelist": "none"}
+    return av.open(file, "r", options=options, metadata_errors="replace", hwaccel=hwaccel)
 
 
 def fraction(value: Any) -> Fraction | None:

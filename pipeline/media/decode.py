@@ -20,6 +20,7 @@ from pipeline.cores.plan import Grid, exact
 from pipeline.media.camera import camera_motion
 from pipeline.media.container import Opener
 from pipeline.media.frame_planes import FramePlanes
+from pipeline.media.nvdec import CardDecoder
 from pipeline.media.pictures import read_picture
 from pipeline.media.place import sketch
 from pipeline.media.probe import Probe
@@ -59,12 +60,14 @@ class DecodedFrame:
 class SpanDecoder:
     """The frames of cells [first_cell, end_cell) in order of time. Iterate it once. Raises Damaged and DataError.
 
-    It never raises Damaged if `careful` is set, or if careful decoding would give the same.
+    It never raises Damaged if `careful` is set, or if careful decoding would give the same. With a `card` it raises
+    NotOnCard instead.
 
     end_cell: OPEN_END (-1) means the end of the video.
     fps: analysed frames a second; 0: all.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
     keep_planes: pictures stay planes where `frame_planes` lets them.
+    card: decodes instead of the CPU, as `nvdec.why_not_on_card` allows. Everything else is the same.
     warning: after the iteration the notes of the span as JSON (`warnings.notes_to_json`), None if there are none.
     """
 
@@ -82,11 +85,12 @@ class SpanDecoder:
         camera_motion: bool = False,
         careful: bool = False,
         keep_planes: bool = False,
+        card: CardDecoder | None = None,
     ) -> None:
         self._open_source, self._probe, self._first_cell = open_source, probe, first_cell
         cell_s = exact(cell_seconds)
         self._shown = ShownFrames(
-            open_source, probe, first_cell, end_cell, cell_s=cell_s, threads=threads, careful=careful
+            open_source, probe, first_cell, end_cell, cell_s=cell_s, threads=threads, careful=careful, card=card
         )
         self._grid = Grid.of(self._shown.tick_s, cell_s, exact(fps))
         self._camera_motion = camera_motion

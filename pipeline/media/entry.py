@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.media.container import BadPacket, Opener, decode, demux, fraction, reopened
+from pipeline.media.nvdec import CardDecoder
 from pipeline.media.sizes import DECODER_OPTIONS
 
 ENTRY_TRIES = 3
@@ -34,13 +35,19 @@ errors."""
 
 
 def decode_whole(
-    open_source: Opener, stream_index: int, *, threads: int, strict: bool, end_pts: int | None = None
+    open_source: Opener,
+    stream_index: int,
+    *,
+    threads: int,
+    strict: bool,
+    end_pts: int | None = None,
+    card: CardDecoder | None = None,
 ) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames from the start of the file to the first ones at or after `end_pts`, or all frames for None.
 
-    strict: as in `decode_from`.
+    strict, card: as in `decode_from`.
     """
-    with reopened(open_source) as container:
+    with reopened(open_source, card) as container:
         stream = _prepared(container, stream_index, threads, strict=strict)
         yield from decode(_flushed(demux(container, stream)), stream, end_pts=end_pts)
 
@@ -54,15 +61,19 @@ def decode_from(
     threads: int,
     strict: bool,
     end_pts: int | None = None,
+    card: CardDecoder | None = None,
 ) -> Iterator[VideoFrame | BadPacket]:
     """Yield the frames from the last undamaged keyframe at or before `target_pts` on, without its leading frames.
 
     start_pts: pts of the first displayed frame.
     strict: report every decoding error, even where it may be harmless.
     end_pts: stop there, as `decode` does; None: at the end.
+    card: decodes instead of the CPU. It raises NotOnCard.
     """
     for _ in range(MAX_ENTRIES):
-        with opened_at(open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict) as entry:
+        with opened_at(
+            open_source, stream_index, target_pts, start_pts, threads=threads, strict=strict, card=card
+        ) as entry:
             if entry is None:
                 break
             key_pts, packets, stream = entry
@@ -73,7 +84,7 @@ def decode_from(
                 yield from frames
                 return
         target_pts = key_pts - 1
-    yield from decode_whole(open_source, stream_index, threads=threads, strict=strict, end_pts=end_pts)
+    yield from decode_whole(open_source, stream_index, threads=threads, strict=strict, end_pts=end_pts, card=card)
 
 
 def decode_carefully(
@@ -130,7 +141,14 @@ def find_entry(open_source: Opener, stream_index: int, start_pts: int, targets: 
 
 @contextmanager
 def opened_at(
-    open_source: Opener, stream_index: int, target_pts: int, start_pts: int, *, threads: int, strict: bool
+    open_source: Opener,
+    stream_index: int,
+    target_pts: int,
+    start_pts: int,
+    *,
+    threads: int,
+    strict: bool,
+    card: CardDecoder | None = None,
 ) -> Iterator[tuple[int, Iterator[Packet | BadPacket], VideoStream] | None]:
     """Open a fresh container at the last keyframe at or before `target_pts`.
 
@@ -139,7 +157,7 @@ def opened_at(
     """
     back_s = 0
     while True:
-        with reopened(open_source) as container:
+        with reopened(open_source, card) as container:
             stream = _prepared(container, stream_index, threads, strict=strict)
             offset = target_pts - int(back_s / (fraction(stream.time_base) or 1))
             from_start = offset <= start_pts

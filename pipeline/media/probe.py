@@ -29,6 +29,9 @@ class Probe:
     frames_say_aspect: the frames state the pixel aspect, not the container. It may change from frame to frame.
     transfer: transfer function (ITU-T H.273 code) for frames that state none.
     codec: FFmpeg's name of it.
+    profile: FFmpeg's name of the codec's profile. Empty if there is none.
+    pixel_format: FFmpeg's name of the one of the first frame.
+    interlaced: the first frame shows two moments in its lines.
     fps: average frames a second.
     time_base: seconds of one unit of pts.
     start_pts: pts of time zero, in time_base.
@@ -56,6 +59,9 @@ class Probe:
     frames_say_aspect: bool
     transfer: int
     codec: str
+    profile: str
+    pixel_format: str
+    interlaced: bool
     fps: Fraction
     time_base: Fraction
     start_pts: int

@@ -21,6 +21,7 @@ from pipeline.cores.stamps import FellBack, Stamped, in_line
 from pipeline.errors import DataError
 from pipeline.media.container import BadPacket, Opener
 from pipeline.media.entry import decode_carefully, decode_from, decode_whole
+from pipeline.media.nvdec import CardDecoder, HostFrames, NotOnCard
 from pipeline.media.probe import Probe
 from pipeline.media.transport import joined
 from pipeline.media.warnings import DAMAGED, Note
@@ -35,10 +36,11 @@ class ShownFrames:
 
     They go on behind `end_cell`, so that the caller learns how long the last frame inside is shown. The caller stops.
     Iterate once. Raises Damaged and DataError. It never raises Damaged if `careful` is set, or if careful decoding
-    would give the same.
+    would give the same. With a `card` it raises NotOnCard in place of both, and where the CPU might decode otherwise.
 
     end_cell: OPEN_END (-1) means the end of the video.
     threads: of the decoder. Careful decoding, and a video that cannot be entered midway, use one.
+    card: decodes instead of the CPU. Not with `careful`.
     tick_s: seconds of one tick.
     notes: the places of damage in the span, complete after the iteration.
     """
@@ -53,6 +55,7 @@ class ShownFrames:
         cell_s: Fraction,
         threads: int,
         careful: bool = False,
+        card: CardDecoder | None = None,
     ) -> None:
         self._open_source, self._probe = joined(open_source, probe.packet_bytes, probe.packet_ids), probe
         self._first_cell, self._end_cell, self._cell_s = first_cell, end_cell, cell_s
@@ -61,14 +64,18 @@ class ShownFrames:
         # A single pass over a whole video has no neighbour to agree with, and is too expensive to repeat.
         self._careful = careful or not probe.enterable
         self._threads = 1 if self._careful else threads
+        self._card = None if self._careful else card
+        self._on_host = HostFrames(probe.stored) if self._card else None
         self.notes: set[Note] = set()
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, int]]:
         try:
             for frame in self._counted() if self._probe.times_are_counted else self._in_line():
                 if frame.ticks >= 0 and self._grid.cell_of(frame.ticks) >= self._first_cell:
-                    yield frame.item, frame.ticks
+                    yield self._on_host(frame.item) if self._on_host else frame.item, frame.ticks
         except FellBack as fall:
+            if self._card is not None:
+                raise NotOnCard("its time stamps jump back") from None
             raise DataError(
                 f"time stamps jump back by {float(fall.by_s):.1f} s at {float(fall.at_s):.1f} s: "
                 "these seem to be several recordings in one file; split it, or copy it into another container"
@@ -111,7 +118,14 @@ class ShownFrames:
             return decode_carefully(self._open_source, probe.stream, target_pts, probe.start_pts)
         end_pts = None if self._end_cell == OPEN_END else math.ceil(self._pts_of(self._end_cell))
         if target_pts is None:
-            return decode_whole(self._open_source, probe.stream, threads=self._threads, strict=True, end_pts=end_pts)
+            return decode_whole(
+                self._open_source,
+                probe.stream,
+                threads=self._threads,
+                strict=True,
+                end_pts=end_pts,
+                card=self._card,
+            )
         return decode_from(
             self._open_source,
             probe.stream,
@@ -120,12 +134,15 @@ class ShownFrames:
             threads=self._threads,
             strict=True,
             end_pts=end_pts,
+            card=self._card,
         )
 
     def _pts_of(self, cell: int) -> Fraction:
         return self._probe.start_pts + cell * self._cell_s / self._probe.time_base
 
     def _note_damage(self, ticks: int | None) -> None:
+        if self._card is not None:
+            raise NotOnCard("it is damaged, or the card has failed")
         if not self._careful:
             raise Damaged
         if ticks is not None and ticks >= 0:

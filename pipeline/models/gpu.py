@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,37 @@ def card() -> str:
     for value, attribute in ((major, MAJOR), (minor, MINOR), (count, MULTIPROCESSORS)):
         driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
     return f"sm_{major.value}{minor.value} {count.value} torch {build['version']} cudnn {_cudnn(build['cuda'])}"
+
+
+def why_no_nvdec() -> str | None:
+    """Return why the first GPU cannot decode videos here, or None if its driver says nothing against it."""
+    if not has_gpu():
+        return "there is no GPU"
+    if _build()["hip"]:
+        return "only NVIDIA's GPUs can"
+    try:
+        ctypes.CDLL("libnvcuvid.so.1")
+    except OSError:
+        return "the driver's libnvcuvid is missing; in a container, NVIDIA_DRIVER_CAPABILITIES must have video"
+    return None
+
+
+def enter_context() -> bool:
+    """Make the context of the first GPU, which torch uses too, current in this thread. Return whether there is one."""
+    context = _context()
+    return context is not None and not ctypes.CDLL("libcuda.so.1").cuCtxSetCurrent(context)
+
+
+@cache
+def _context() -> ctypes.c_void_p | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    return None if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) else context
 
 
 def _cudnn(cuda: str) -> str:

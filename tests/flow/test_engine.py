@@ -113,6 +113,18 @@ def test_what_is_only_tracked_and_linked_is_sooner_done_than_what_is_looked_at(w
     assert watched.noted == ["local run"]
 
 
+def test_who_decodes_is_said_once_and_only_if_there_is_something_to_decode(watched: Watched) -> None:
+    said: list[str] = []
+    for settings in ([], ["observe.decoder=auto"]):
+        config = load(settings=settings).on_device("cpu")
+        engines = Engines(config, misdeeds.maps(watched.ledger, {}), said.append)
+        engines.begin(1, with_pixels=False)
+        assert said == []
+        engines.begin(1, with_pixels=True)
+        engines.begin(1, with_pixels=True)
+    assert said == ["the CPU decodes: the models run on the CPU (observe.decoder=auto)"]
+
+
 def test_models_are_not_loaded_where_no_pixels_are_needed(watched: Watched) -> None:
     watched.engines().begin(1, with_pixels=False)
     assert not watched.noted

@@ -48,6 +48,11 @@ def test_the_image_is_not_root_and_has_every_package_by_its_hash() -> None:
     assert all("--no-deps" in words for words in installs)
 
 
+def test_the_image_asks_for_the_part_of_the_driver_that_decodes_videos() -> None:
+    (asked,) = re.findall(r"NVIDIA_DRIVER_CAPABILITIES=(\S+)", (INFRA / "Dockerfile").read_text())
+    assert {"compute", "video"} <= set(asked.split(","))
+
+
 def test_the_compose_file_keeps_the_schema() -> None:
     command = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", INFRA / "compose.yaml"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
