@@ -2,5 +2,5 @@
 
 from jobs.cli.lazy_commands import group
 
-COMMANDS = ("attributes", "detector", "persons", "reid", "restoration", "tracking")
+COMMANDS = ("attributes", "detector", "faces", "persons", "reid", "restoration", "tracking")
 app = group(__name__, COMMANDS, "Measure models and outputs.")

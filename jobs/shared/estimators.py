@@ -66,11 +66,7 @@ def read_faces(
     pictures: their folder, if they do not lie beside the labels.
     limit: most faces, drawn with `seed`; None: all.
     """
-    faces, removed = clean(load_faces(data, pictures=pictures), [NO_PICTURE])
-    if removed[NO_PICTURE]:
-        say(f"{count(removed[NO_PICTURE], 'face')} left out: their pictures are missing")
-    if faces.empty:
-        raise UserError(f"{data} has no picture that is there; give their folder with --pictures")
+    faces = faces_with_pictures(data, pictures)
     labelled = faces["age"].notna() | faces["gender"].notna()
     if not labelled.all():
         say(f"{count(int((~labelled).sum()), 'face')} left out: they have neither an age nor a gender")
@@ -83,6 +79,19 @@ def read_faces(
         if faces.empty:
             raise UserError(f"no picture of {data} is on the side {split.value}; give a larger data set")
     return faces if limit is None or limit >= len(faces) else faces.sample(limit, random_state=seed)
+
+
+def faces_with_pictures(data: Path, pictures: Path | None = None) -> pd.DataFrame:
+    """Return the labelled faces of a corpus whose pictures are there. Raises UserError if there is none.
+
+    pictures: as in `read_faces`.
+    """
+    faces, removed = clean(load_faces(data, pictures=pictures), [NO_PICTURE])
+    if removed[NO_PICTURE]:
+        say(f"{count(removed[NO_PICTURE], 'face')} left out: their pictures are missing")
+    if faces.empty:
+        raise UserError(f"{data} has no picture that is there; give their folder with --pictures")
+    return faces
 
 
 def parse_sizes(text: str) -> list[int]:

@@ -125,10 +125,13 @@ def auc_figures(videos: Mapping[str, Pairs], *, resamples: int, rng: np.random.G
     for name, chosen in [*((name, [name]) for name in videos), ("pooled", list(videos))]:
         parts = [videos[video] for video in chosen]
         same, other = sum((_weighed(part, None) for part in parts), np.zeros((2, BINS)))
-        drawn = [_auc(*sum((_weighed(part, rng) for part in parts), np.zeros((2, BINS)))) for _ in range(resamples)]
+        drawn = [
+            area_under_curve(*sum((_weighed(part, rng) for part in parts), np.zeros((2, BINS))))
+            for _ in range(resamples)
+        ]
         sound = [value for value in drawn if value is not None]
         figures[name] = {
-            "auc": _auc(same, other),
+            "auc": area_under_curve(same, other),
             "auc_interval": tuple(float(q) for q in np.quantile(sound, QUANTILES)) if sound else None,
             "tracks": sum(len(part.counts) for part in parts),
             "same_pairs": int(np.sum(same)),
@@ -147,7 +150,11 @@ def _weighed(pairs: Pairs, rng: np.random.Generator | None) -> NDArray[np.float6
     return np.stack([same, np.tensordot(upper, pairs.counts, axes=([0, 1], [0, 1]))])
 
 
-def _auc(same: NDArray[np.floating], other: NDArray[np.floating]) -> float | None:
+def area_under_curve(same: NDArray[np.floating], other: NDArray[np.floating]) -> float | None:
+    """Return the probability that a pair of `same` is more similar than one of `other`, or None without pairs of both.
+
+    same, other: (B,) numbers of pairs by ascending similarity.
+    """
     if not np.sum(same) or not np.sum(other):
         return None
     below = np.cumsum(other) - other / 2
