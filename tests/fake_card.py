@@ -47,5 +47,7 @@ class FakeCard(CardDecoder):
             if isinstance(frame, BadPacket):
                 yield frame
                 continue
-            yield self._change(self.num_frames, frame.reformat(format=FROM_CARD, threads=1))
+            there = frame.reformat(format=FROM_CARD, threads=1)
+            there.colorspace = frame.colorspace  # PyAV exchanges two names of BT.601
+            yield self._change(self.num_frames, there)
             self.num_frames += 1

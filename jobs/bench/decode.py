@@ -23,6 +23,7 @@ from jobs.benchmarks.side_by_side import (
 )
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
+from jobs.shared.checks import decide_device
 from pipeline.config import load
 from pipeline.media.probing import probe
 from pipeline.storage.source_files import opener
@@ -50,8 +51,9 @@ def decode(
     chosen_sizes, chosen_codecs = words_of(sizes, SIZES, "--sizes"), words_of(codecs, FORMATS, "--codecs")
     if quick:
         chosen_sizes, seconds, repeats = ["360p"], min(seconds, 0.4), 1
-    chosen = load(config or [], settings or [], profile)
+    chosen = decide_device(load(config or [], settings or [], profile))
     report = Report("decode", {"seconds": seconds, "repeats": repeats, "decode_threads": chosen.observe.decode_threads})
+    report.settings |= {"decoder": chosen.observe.decoder}
     with report.published(json_file):
         warn_of_load()
         if torchcodec() is None:

@@ -6,7 +6,7 @@ of the camera.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,12 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import Picture
+from pipeline.chunk.decoder import card_decoder, decoder_of_span
 from pipeline.config import Config
 from pipeline.cores.plan import OPEN_END
+from pipeline.errors import MachineError
 from pipeline.media.decode import DecodedFrame, SpanDecoder
+from pipeline.media.nvdec import CardDecoder, NotOnCard
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
 from pipeline.media.shown import ShownFrames
@@ -57,18 +60,19 @@ def torchcodec() -> Any | None:
 
 def _shown(path: str, probed: Probe, config: Config) -> int:
     cell_s = Fraction(str(config.chunk.cell_seconds))
-    return _count(
-        ShownFrames(opener(path), probed, 0, OPEN_END, cell_s=cell_s, threads=config.observe.decode_threads).__iter__()
-    )
+    threads, card = config.observe.decode_threads, _card(config, probed)
+    with _no_limits():
+        return _count(iter(ShownFrames(opener(path), probed, 0, OPEN_END, cell_s=cell_s, threads=threads, card=card)))
 
 
 def observe_frames(path: str, config: Config, probed: Probe | None = None) -> Iterator[DecodedFrame]:
     """Yield the frames of a whole video as the stage `observe` gets them."""
     observe = config.observe
     cv2.setNumThreads(config.compute.threads)  # as the worker does
+    probed = probed or probe(opener(path))
     decoder = SpanDecoder(
         opener(path),
-        probed or probe(opener(path)),
+        probed,
         0,
         OPEN_END,
         fps=observe.fps,
@@ -76,8 +80,23 @@ def observe_frames(path: str, config: Config, probed: Probe | None = None) -> It
         thumbnail_px=observe.thumbnail_px,
         threads=observe.decode_threads,
         camera_motion=observe.camera_motion,
+        card=_card(config, probed),
     )
-    yield from decoder
+    with _no_limits():
+        yield from decoder
+
+
+def _card(config: Config, probed: Probe) -> CardDecoder | None:
+    return decoder_of_span(card_decoder(config), probed, probed.duration_s)
+
+
+@contextmanager
+def _no_limits() -> Iterator[None]:
+    """Raise MachineError where the card gives a video up, because the CPU would be measured from there on."""
+    try:
+        yield
+    except NotOnCard as limit:
+        raise MachineError(f"the card does not decode this video: {limit}; use --set observe.decoder=cpu") from None
 
 
 def _observed(path: str, probed: Probe, config: Config) -> int:

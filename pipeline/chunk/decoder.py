@@ -1,6 +1,6 @@
 """The choice of the decoder: the CPU, or a card where observe.decoder allows it and the machine can."""
 
-import logging
+from collections.abc import Callable
 from functools import cache
 
 from pipeline.config import Config, cluster_address
@@ -10,6 +10,8 @@ from pipeline.models import gpu
 
 ON_CARD = "H.264 and HEVC are decoded on the GPU where that is exact, all else on the CPU"
 NO_FFMPEG = "the FFmpeg of PyAV is built without it"
+refusal_listeners: list[Callable[[str], None]] = []
+"""Called with each reason why the CPU decodes what a card might have decoded, once in a process."""
 
 
 def card_decoder(config: Config) -> CardDecoder | None:
@@ -46,5 +48,6 @@ def _why_not_here() -> str | None:
 
 @cache
 def say_once(why: str) -> None:
-    """Log why the CPU decodes something that a card might have decoded. Each reason is logged once in a process."""
-    logging.getLogger(__name__).warning("decoded on the CPU, not on the GPU: %s", why)
+    """Tell `refusal_listeners` why the CPU decodes something that a card might have decoded, if it is a new reason."""
+    for listener in refusal_listeners:
+        listener(why)

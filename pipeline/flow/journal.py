@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.chunk import decoder
 from pipeline.flow import metrics
 from pipeline.storage import faults, remote
 from pipeline.storage.event_log import DRIVER, FLUSH_EVERY_S, EventLog, EventTarget
@@ -143,6 +144,10 @@ def _note_retry(kind: str, message: str, wait_s: float) -> None:
     metrics.count("rollcall_retries_total", kind=kind)
 
 
+def _note_refusal(why: str) -> None:
+    note("decoded_on_cpu", "warning", message=why)
+
+
 def _count_read(num_bytes: int) -> None:
     metrics.count("rollcall_bytes_read_total", num_bytes)
 
@@ -155,3 +160,4 @@ def _flush_often(log: EventLog) -> None:
 
 faults.retry_listeners.append(_note_retry)
 remote.read_listeners.append(_count_read)
+decoder.refusal_listeners.append(_note_refusal)

@@ -4,9 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from pipeline.config import load
+from pipeline.storage.blobs import fetch
+from pipeline.weights import Registry
 from tests.commands import ROOT
-from tests.gpu import check
+from tests.gpu import check, random_models
 
 
 class Told(check.Check):
@@ -31,26 +35,54 @@ def test_one_command_runs_every_test_of_cards_and_every_way(tmp_path: Path) -> N
     assert all((ROOT / name).is_file() for name in named)
     benches = [command for command in Told.commands if command[1] == "jobs.bench"]
     assert [name for name, *_ in benches] == [f"bench-{way}" for way in check.WAYS]
-    assert all(command[-6:-2] == ["--videos", "3", "--set", "observe.fps=4"] for command in benches)
+    ours = [command for command in benches if command[2] == "gpu"]
+    assert len(ours) == len(benches) - 1
+    assert all(command[-6:-2] == ["--videos", "3", "--set", "observe.fps=4"] for command in ours)
     summary = (tmp_path / "summary.txt").read_text()
     assert "pool: crowded 720p: analysed frames per s 123.5" in summary
     assert "runs: 1 failed, 3 passed in 2 s" in summary
 
 
 def test_the_ways_are_configurations_of_a_card() -> None:
-    ways = {way: load(settings=settings).on_device("cuda", "card") for way, settings in check.WAYS.items()}
-    assert {way: config.compute.pixels for way, config in ways.items()} == {
-        "rgb": "rgb",
-        "planes": "planes",
-        "alone": "rgb",
-        "pool": "rgb",
+    ways = {
+        way: load(settings=chosen.knobs).on_device("cuda", "card")
+        for way, chosen in check.WAYS.items()
+        if not chosen.is_random
     }
-    assert {way: config.run.observe.spans for way, config in ways.items()} == {
-        "rgb": 6,
-        "planes": 6,
-        "alone": 1,
-        "pool": 6,
+    chosen = {
+        way: (config.observe.decoder, config.compute.pixels, config.run.observe.spans) for way, config in ways.items()
     }
+    assert chosen == {
+        "rgb": ("cpu", "rgb", 6),
+        "planes": ("cpu", "planes", 6),
+        "nvdec": ("auto", "rgb", 6),
+        "nvdec-planes": ("auto", "planes", 6),
+        "alone": ("cpu", "rgb", 1),
+        "pool": ("cpu", "rgb", 6),
+    }
+
+
+def test_the_production_networks_are_measured_with_random_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {name: lambda path, name=name: path.write_text(name) for name in random_models.MADE}
+    monkeypatch.setattr(random_models, "MADE", made)
+    file = random_models.write_models(tmp_path, list(random_models.NETWORKS))
+    assert file.name == random_models.FILE
+    for way in ("production", "limit"):
+        chosen = check.WAYS[way]
+        assert chosen.is_random
+        config = load([ROOT / check.WEIGHTS, file], chosen.knobs)
+        models = Registry.of(config, fetch).models_of(config)
+        names = {role: name for role, name in models.items() if name.startswith("random-")}
+        assert names == {
+            "detector": "random-yolo11x",
+            "body": "random-osnet-x1-0",
+            "face_detector": "random-retinaface-r50",
+            "restorer": "random-gfpgan",
+            "face_embedding": "random-facenet",
+        }
+    assert load([ROOT / check.WEIGHTS, file]).observe.detector.weights == "random-yolo11m"
 
 
 def test_a_part_that_takes_too_long_is_interrupted_and_one_without_time_does_not_begin(tmp_path: Path) -> None:

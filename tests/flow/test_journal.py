@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.chunk import decoder
 from pipeline.flow import journal
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.local_engine import WorkerProcess, run
@@ -89,6 +91,17 @@ def test_a_request_that_is_repeated_is_written_down_with_the_chunk_that_waits_fo
         ("observe", "observe", 0, "PassingError", "s3://bucket/…: SlowDown"),
         ("enrich", "commit", 2, "PassingError", "s3://bucket/…: SlowDown"),
     ]
+
+
+def test_a_reason_to_decode_on_the_cpu_is_written_down_once_with_the_chunk(
+    ledger: Ledger, events: EventTarget, lines: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    decoder.say_once.cache_clear()
+    refuse = partial(decoder.say_once, "it is odd")
+    carry_out(maps(ledger, events, observing={("v", 0): refuse, ("v", 2): refuse}), ledger)
+    fields = ("event", "level", "pool", "chunk", "message")
+    refused = [line[1:] for line in lines(*fields) if line[0] == "decoded_on_cpu"]
+    assert refused == [("warning", "observe", 0, "it is odd")]
 
 
 def test_the_next_worker_writes_down_the_death_of_the_last_one(

@@ -97,6 +97,7 @@ def of_restorer(weights: Path, **on: Any) -> Case:
 
 MADE: Mapping[str, Callable[[Path], None]] = {
     "yolo11m": checkpoints.yolo("yolo11m.yaml"),
+    "yolo11x": checkpoints.yolo("yolo11x.yaml"),
     "osnet-x1-0": checkpoints.osnet("osnet_x1_0"),
     "osnet-ain-x1-0": checkpoints.osnet("osnet_ain_x1_0"),
     "retinaface-r50": checkpoints.retinaface_r50,
@@ -116,6 +117,7 @@ CASES: Mapping[str, Callable[..., Case]] = {
     "starter-attributes": lambda made, **on: of_attributes(OURS / "starter-attributes.safetensors", **on),
     "ssrnet": lambda made, **on: of_ssrnet(WEIGHTS / "ssrnet_wiki.h5", WEIGHTS / "ssrnet_wiki_gender_models.h5", **on),
     "yolo11m": lambda made, **on: of_detector(made("yolo11m"), (384, 640), **on),
+    "yolo11x": lambda made, **on: of_detector(made("yolo11x"), (384, 640), **on),
     "osnet-x1-0": lambda made, **on: of_embedder(made("osnet-x1-0"), **on),
     "osnet-ain-x1-0": lambda made, **on: of_embedder(made("osnet-ain-x1-0"), **on),
     "retinaface-r50": lambda made, **on: of_face_detector("retinaface-r50", made("retinaface-r50"), **on),

@@ -1,6 +1,7 @@
 """Test and measure on a machine with a card, in one command that ends in time: tests/gpu/README.md says how to read it.
 
-python -m tests.gpu.check OUT [--most SECONDS] [--only tests|bench] [--ways rgb,planes,alone,pool] [OPTION …]
+python -m tests.gpu.check OUT [--most SECONDS] [--only tests|bench] [--ways WAY,…] [OPTION …]
+    WAY: of WAYS, for example rgb,nvdec
     OPTION: options of `rollcall bench gpu`, for example --videos 10 --seconds 30 --sizes 720p --set KEY=VALUE
 """
 
@@ -15,26 +16,63 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.gpu.random_models import FILE
+
 GROUPS: Mapping[str, Sequence[str]] = {
     "pixels": ("tests/gpu/test_pixels_on_a_card.py",),
+    "decoder": ("tests/gpu/test_nvdec_on_a_card.py",),
     "networks": ("tests/gpu/test_networks_on_a_card.py", "tests/models/test_gpu.py"),
     "agreement": ("tests/gpu/test_agreement_with_the_cpu.py",),
     "runs": ("tests/gpu/test_runs_on_a_card.py",),
 }
 """Groups of tests that run side by side. Those of whole runs take longest."""
-WAYS: Mapping[str, Sequence[str]] = {
-    "rgb": (),
-    "planes": ("compute.pixels=planes",),
-    "alone": (
-        "run.observe={workers: 10, max_workers: 10, cpus: 1, gpus: 0.07, spans: 1}",
-        "run.enrich={workers: 3, max_workers: 3, cpus: 1, gpus: 0.1}",
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of processing that is measured.
+
+    knobs: those that it changes.
+    is_random: it has the production networks with random values.
+    bench: name of the bench.
+    options: of the bench. None: those of the command line.
+    """
+
+    knobs: Sequence[str] = ()
+    is_random: bool = False
+    bench: str = "gpu"
+    options: Sequence[str] | None = None
+
+
+PLANES, NVDEC = "compute.pixels=planes", "observe.decoder=auto"
+RESTORED = ("restore.mode=auto", "observe.detector.weights=random-yolo11x")
+WAYS: Mapping[str, Way] = {
+    "rgb": Way(),
+    "planes": Way((PLANES,)),
+    "nvdec": Way((NVDEC,)),
+    "nvdec-planes": Way((NVDEC, PLANES)),
+    "alone": Way(
+        (
+            "run.observe={workers: 10, max_workers: 10, cpus: 1, gpus: 0.07, spans: 1}",
+            "run.enrich={workers: 3, max_workers: 3, cpus: 1, gpus: 0.1}",
+        )
     ),
-    "pool": ("run.enrich.workers=0",),
+    "pool": Way(("run.enrich.workers=0",)),
+    "production": Way(RESTORED, is_random=True),
+    "limit": Way(RESTORED, is_random=True, bench="limit", options=("--seconds", "6", "--repeats", "1")),
 }
-"""Ways of processing the same videos -> the knobs that they change."""
+"""Ways of processing videos. All but `limit` have the same videos."""
+WEIGHTS = "tests/conf/shared-weights.yaml"
 LEAST_S = 20
 """A part for which less time is left does not begin."""
-SHOWN = ("analysed frames per s", "decoded frames per s", "multiprocessors busy, %", "cores busy, %", "memory, GB")
+SHOWN = (
+    "analysed frames per s",
+    "decoded frames per s",
+    "multiprocessors busy, %",
+    "decoder busy, %",
+    "cores busy, %",
+    "memory, GB",
+)
 
 
 @dataclass
@@ -100,20 +138,27 @@ def run_benches(check: Check, ways: Sequence[str], options: Sequence[str]) -> No
     for number, way in enumerate(ways):
         share_s = check.left_s() / (len(ways) - number)
         target = check.out / f"bench-{way}.json"
-        settings = [word for setting in WAYS[way] for word in ("--set", setting)]
-        words = ["jobs.bench", "gpu", "--most", f"{max(1, share_s - 15):.0f}", *settings, *options]
-        check.run(f"bench-{way}", [*words, "--json", str(target)], share_s)
+        chosen, models = WAYS[way], check.out / "models"
+        words = [word for setting in chosen.knobs for word in ("--set", setting)]
+        if chosen.is_random:
+            if not (models / FILE).exists():
+                check.run("models", ["tests.gpu.random_models", str(models)], share_s)
+            words += ["--config", WEIGHTS, "--config", str(models / FILE)]
+        most = ["--most", f"{max(1, share_s - 15):.0f}"] if chosen.bench == "gpu" else []
+        words = ["jobs.bench", chosen.bench, *most, *words, *(options if chosen.options is None else chosen.options)]
+        check.run(f"bench-{way}", [*words, "--json", str(target)], check.left_s() / (len(ways) - number))
         if target.is_file():
             check.lines += [f"    {way}: {line}" for line in figures(json.loads(target.read_text()))]
 
 
 def figures(report: Mapping[str, Any]) -> list[str]:
-    """Return a line for each row of a report, with the medians that count."""
-    return [
-        f"{row['way']}: "
-        + ", ".join(f"{name} {row['figures'][name]['median']:.4g}" for name in SHOWN if name in row["figures"])
-        for row in report["rows"]
-    ]
+    """Return a line for each row of a report, with the medians that count, or with all if none of them is there."""
+    lines = []
+    for row in report["rows"]:
+        shown = [name for name in SHOWN if name in row["figures"]] or list(row["figures"])
+        medians = (f"{name} {row['figures'][name]['median']:.4g}" for name in shown)
+        lines.append(f"{row['way']}: {', '.join(medians)}")
+    return lines
 
 
 def main(words: Sequence[str] | None = None, begin: Callable[[Path, float], Check] = Check) -> int:

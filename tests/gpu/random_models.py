@@ -1,7 +1,8 @@
 """Write the production networks with random weights, and a configuration file that uses them, for benches of speed.
 
 python -m tests.gpu.random_models FOLDER [NAME …]
-    FOLDER/random.yaml goes to --config, behind the files that it changes. Names: those of NETWORKS; none is all.
+    FOLDER/random.yaml goes to --config, behind tests/conf/shared-weights.yaml, which has all other models.
+    Names: those of NETWORKS; none is all. Of several for one knob, the last one counts.
 
 Speed does not depend on the values, as far as the numbers of people and faces do not. The random detectors find people
 and faces anywhere, so they are for the time of a call and not for the time of a whole run.
@@ -17,6 +18,7 @@ from pipeline.weights import sha256_of
 from tests.gpu.cases import MADE
 
 NETWORKS = {
+    "yolo11x": ("yolo", ("observe", "detector", "weights")),
     "yolo11m": ("yolo", ("observe", "detector", "weights")),
     "osnet-x1-0": ("reid", ("observe", "body", "weights")),
     "retinaface-r50": ("retinaface-r50", ("faces", "detector")),
@@ -24,6 +26,7 @@ NETWORKS = {
     "gfpgan": ("gfpgan", ("restore", "weights")),
 }
 """The kind of each network in the registry, and the knob that names it."""
+FILE = "random.yaml"
 
 
 def write_models(folder: Path, names: list[str]) -> Path:
@@ -41,7 +44,7 @@ def write_models(folder: Path, names: list[str]) -> Path:
         for key in knob[:-1]:
             section = section.setdefault(key, {})
         section[knob[-1]] = f"random-{name}"
-    target = folder / "random.yaml"
+    target = folder / FILE
     target.write_text(yaml.safe_dump(config, sort_keys=False))
     return target
 

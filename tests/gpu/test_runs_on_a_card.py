@@ -1,6 +1,7 @@
 """Chunks, workers, spans and engines change no byte that a user reads, on a card as on a CPU. Nor does the death of a
-worker."""
+worker, and where NVDEC decodes, only the recipe differs."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.chunk.decoder import ON_CARD
+from pipeline.models import gpu
 from tests.commands import ROOT
 from tests.golden.by_hand import SHARED_WEIGHTS, contents
 from tests.observing_worker import kill_observing_worker
@@ -37,6 +40,14 @@ RUNS = {
         "run.observe={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1, spans: 6}",
     ],
 }
+DECODING = {
+    "NVDEC, one process, one chunk, one span": [*RUNS[ALONE], "observe.decoder=auto"],
+    "NVDEC, two workers, chunks of 10 s, six spans each": [
+        *("run.engine=ray", "chunk.max_seconds=10", ENRICH, "observe.decoder=auto"),
+        "run.observe={workers: 2, max_workers: 2, cpus: 1, gpus: 0.1, spans: 6}",
+    ],
+}
+"""Runs in which a card decodes what is as long as 10 s: plaza."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +74,12 @@ def lasting(place: Path) -> dict[str, bytes]:
     }
 
 
+def without_recipes(output: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files of an output that do not name the recipe of the tables."""
+    naming = ("videos/", "recipes/", "sources/", "_state/")
+    return {name: content for name, content in output.items() if not name.startswith(naming)}
+
+
 def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> set[str]:
     return {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
 
@@ -85,6 +102,23 @@ def outputs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.mark.parametrize("name", [name for name in RUNS if name != ALONE])
 def test_chunks_workers_spans_and_engines_change_no_byte(outputs: dict[str, dict[str, bytes]], name: str) -> None:
     assert differing(outputs[name], outputs[ALONE]) == set()
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_a_card_that_decodes_changes_no_byte_of_a_sound_video(
+    folder: Path, outputs: dict[str, dict[str, bytes]], tmp_path: Path, name: str
+) -> None:
+    if why := gpu.why_no_nvdec():
+        pytest.skip(f"needs NVDEC: {why}")
+    run = start(folder, tmp_path / "out", DECODING[name], tmp_path / "log")
+    assert run.wait(300) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert ON_CARD in (tmp_path / "log").read_text().replace("\n", " ")
+    place = tmp_path / "out"
+    written = [json.loads(line) for file in (place / "_events").rglob("*.jsonl") for line in file.open()]
+    assert [line["message"] for line in written if line["event"] == "decoded_on_cpu"] == []
+    expected = without_recipes(outputs[ALONE])
+    assert len(expected) > 20
+    assert differing(without_recipes(lasting(place)), expected) == set()
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])

@@ -29,6 +29,7 @@ from tests import builders, clips
 from tests.builders import Film
 from tests.fake_card import FakeCard
 from tests.media.test_decode import FrameFacts, facts_of
+from tests.odd_streams import with_film_grain
 
 FIT = replace(builders.probe(Film(30.0, ())), stored=(1280, 720))
 UNFIT: dict[str, tuple[dict[str, Any], float]] = {
@@ -130,22 +131,6 @@ def test_a_frame_that_may_differ_from_that_of_the_cpu_is_refused(tmp_path: Path)
     path = clips.make_clip(tmp_path / "a.mkv", seconds=1, options={"x264-params": "tff=1"})
     with av.open(str(path)) as container, pytest.raises(NotOnCard, match="interlaced"):
         HostFrames((160, 96))(next(container.decode(video=0)).reformat(format=FROM_CARD))
-
-
-def with_film_grain(path: Path) -> Path:
-    """Write an H.264 video of which the CPU's decoder adds film grain to the first picture."""
-    plain = clips.make_clip(path.with_suffix(".plain.h264"), seconds=1, container="h264").read_bytes()
-    bits = "0" + "00" + "0" + "00" + "0010" + "100" + "0" * 8 + "010" + "0" * 8 + "1" * 8
-    # Three values as signed Exp-Golomb codes, 100, 8 and 8, then a period of one picture and the end.
-    bits += f"{200:015b}" + f"{16:09b}" * 2 + "010" + "1"
-    bits += "0" * (-len(bits) % 8)
-    message = int(bits, 2).to_bytes(len(bits) // 8)
-    unit = bytes([6, 19, len(message)]) + message + b"\x80"
-    for zeros in (b"\0\0\0", b"\0\0\1", b"\0\0\2", b"\0\0\3"):
-        assert zeros not in unit
-    first = plain.index(b"\0\0\1\x65")
-    path.write_bytes(plain[:first] + b"\0\0\1" + unit + plain[first:])
-    return path
 
 
 def test_film_grain_that_only_the_cpu_adds_is_left_to_it(tmp_path: Path) -> None:
