@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.config import load
@@ -11,6 +12,7 @@ from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
 from tests.commands import ROOT
 from tests.gpu import check, random_models
+from tests.gpu.agreement import agreement
 
 
 class Told(check.Check):
@@ -83,6 +85,29 @@ def test_the_production_networks_are_measured_with_random_values(
             "face_embedding": "random-facenet",
         }
     assert load([ROOT / check.WEIGHTS, file]).observe.detector.weights == "random-yolo11m"
+
+
+def people(*rows: tuple[int, int, float, float]) -> pd.DataFrame:
+    """Return rows of `detections` from (frame, person, x, score)."""
+    frames, persons, left, scores = map(list, zip(*rows, strict=True))
+    table = pd.DataFrame({"frame_num": frames, "person_id": persons, "bb_xmin": left, "score": scores})
+    return table.assign(video_id="v", bb_ymin=0.0, bb_height=100.0, bb_width=40.0, interpolated=False)
+
+
+def test_card_and_cpu_are_compared_by_boxes_identities_and_ages() -> None:
+    walk = [(frame, person, 100.0 * person + frame, 0.9) for frame in range(1, 11) for person in (1, 2)]
+    truth = people(*walk, (10, 3, 500, 0.4)), people((1, 1, 110, 0.9), (5, 2, 210, 0.9)).assign(age=[30.0, 50.0])
+    same = agreement(truth, truth, ["v"])
+    assert (same.idf1, same.num_ages, same.years) == (1.0, 2, (0.0, 0.0))
+    assert same.ap50 > 0.99
+    moved = people(*[(frame, person, x + 30, score) for frame, person, x, score in walk])
+    swapped = people(*[(frame, 3 - person if frame > 5 else person, x, score) for frame, person, x, score in walk])
+    older = truth[1].assign(age=[31.0, 53.0])
+    assert agreement((moved, older), truth, ["v"]).ap50 == 0
+    other = agreement((swapped, older), truth, ["v"])
+    assert other.idf1 < 0.6
+    assert other.ap50 > 0.99
+    assert other.years[0] == 2
 
 
 def test_a_part_that_takes_too_long_is_interrupted_and_one_without_time_does_not_begin(tmp_path: Path) -> None:
