@@ -36,13 +36,21 @@ def test_one_command_runs_every_test_of_cards_and_every_way(tmp_path: Path) -> N
     assert {f"tests/gpu/{path.name}" for path in (ROOT / "tests/gpu").glob("test_*.py")} <= named
     assert all((ROOT / name).is_file() for name in named)
     benches = [command for command in Told.commands if command[1] == "jobs.bench"]
-    assert [name for name, *_ in benches] == [f"bench-{way}" for way in check.WAYS]
-    ours = [command for command in benches if command[2] == "gpu"]
-    assert len(ours) == len(benches) - 1
-    assert all(command[-6:-2] == ["--videos", "3", "--set", "observe.fps=4"] for command in ours)
+    assert [name for name, *_ in benches] == [f"bench-{way}" for way in check.USUAL]
+    assert all(command[-6:-2] == ["--videos", "3", "--set", "observe.fps=4"] for command in benches)
     summary = (tmp_path / "summary.txt").read_text()
-    assert "pool: crowded 720p: analysed frames per s 123.5" in summary
+    assert "nvdec: crowded 720p: analysed frames per s 123.5" in summary
     assert "runs: 1 failed, 3 passed in 2 s" in summary
+
+
+def test_every_other_way_is_run_by_its_name(tmp_path: Path) -> None:
+    Told.commands = []
+    assert check.main([str(tmp_path), "--only", "bench", "--ways", ",".join(check.WAYS), "--videos", "3"], Told) == 0
+    benches = {command[0]: command[1:] for command in Told.commands if command[1] == "jobs.bench"}
+    assert list(benches) == [f"bench-{way}" for way in check.WAYS]
+    assert benches["bench-limit"][1] == "limit"
+    assert "--videos" not in benches["bench-limit"]
+    assert "tests/conf/shared-weights.yaml" in benches["bench-production"]
 
 
 def test_the_ways_are_configurations_of_a_card() -> None:
@@ -59,6 +67,7 @@ def test_the_ways_are_configurations_of_a_card() -> None:
         "planes": ("cpu", "planes", 6),
         "nvdec": ("auto", "rgb", 6),
         "nvdec-planes": ("auto", "planes", 6),
+        "nvdec-many": ("auto", "planes", 3),
         "alone": ("cpu", "rgb", 1),
         "pool": ("cpu", "rgb", 6),
     }
