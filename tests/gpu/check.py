@@ -51,6 +51,7 @@ WAYS: Mapping[str, Way] = {
     "planes": Way((PLANES,)),
     "nvdec": Way((NVDEC,)),
     "nvdec-planes": Way((NVDEC, PLANES)),
+    "nvdec-many": Way((NVDEC, PLANES, "run.observe={workers: 8, max_workers: 8, cpus: 1.5, gpus: 0.1, spans: 3}")),
     "alone": Way(
         (
             "run.observe={workers: 10, max_workers: 10, cpus: 1, gpus: 0.07, spans: 1}",
@@ -62,6 +63,8 @@ WAYS: Mapping[str, Way] = {
     "limit": Way(RESTORED, is_random=True, bench="limit", options=("--seconds", "6", "--repeats", "1")),
 }
 """Ways of processing videos. All but `limit` have the same videos."""
+USUAL = ("rgb", "planes", "nvdec", "nvdec-planes")
+"""Ways for which one command has the time."""
 WEIGHTS = "tests/conf/shared-weights.yaml"
 LEAST_S = 20
 """A part for which less time is left does not begin."""
@@ -167,7 +170,7 @@ def main(words: Sequence[str] | None = None, begin: Callable[[Path, float], Chec
     parser.add_argument("out", type=Path)
     parser.add_argument("--most", type=float, default=560, help="s; everything ends within it")
     parser.add_argument("--only", choices=["tests", "bench"])
-    parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--ways", default=",".join(USUAL), help=f"of {', '.join(WAYS)}")
     asked, options = parser.parse_known_args(words)
     asked.out.mkdir(parents=True, exist_ok=True)
     check = begin(asked.out, asked.most)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ class Driver:
             if name == "cuDeviceGetAttribute":
                 attributes = {gpu.MAJOR: 9, gpu.MINOR: 0, gpu.MULTIPROCESSORS: 132}
                 arguments[0]._obj.value = attributes[arguments[1]]  # type: ignore[attr-defined,index]
-            elif name != "cuInit":
+            elif name not in ("cuInit", "cuCtxSetCurrent"):
                 arguments[0]._obj.value = self._version if name == "cuDriverGetVersion" else 1  # type: ignore[attr-defined]
             return int(name == self._failing)
 
@@ -75,3 +76,42 @@ def test_a_card_is_named_by_all_that_chooses_its_kernels(monkeypatch: pytest.Mon
 def test_without_a_card_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: Driver(12080))
     assert gpu.card() == gpu.NO_CARD
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return a function that gives this machine a driver and libraries of it that are missing."""
+    gpu._context.cache_clear()
+
+    def give(driver: Driver, *, missing: str = "", hip: str = "") -> None:
+        def library(name: str) -> Driver:
+            if name == missing:
+                raise OSError(f"{name}: cannot open shared object file")
+            return driver
+
+        monkeypatch.setattr(gpu.ctypes, "CDLL", library)
+        monkeypatch.setattr(gpu, "_build", lambda: {"version": "2.11.0", "cuda": "" if hip else "13.0", "hip": hip})
+        monkeypatch.setattr(gpu, "count_gpus", lambda: 1)
+
+    yield give
+    gpu._context.cache_clear()
+
+
+def test_a_driver_without_its_part_for_video_is_named_with_the_remedy(machine: Callable[..., None]) -> None:
+    machine(Driver(13020))
+    assert gpu.why_no_nvdec() is None
+    machine(Driver(13020), missing="libnvcuvid.so.1")
+    assert "NVIDIA_DRIVER_CAPABILITIES must have video" in (gpu.why_no_nvdec() or "")
+    machine(Driver(13020), hip="6.4")
+    assert gpu.why_no_nvdec() == "only NVIDIA's GPUs can"
+
+
+@pytest.mark.parametrize("failing", ["", "cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"])
+def test_a_context_that_cannot_be_entered_is_none(machine: Callable[..., None], failing: str) -> None:
+    machine(Driver(13020, failing))
+    assert gpu.enter_context() == (not failing)
+
+
+def test_without_a_driver_there_is_no_context(machine: Callable[..., None]) -> None:
+    machine(Driver(13020), missing="libcuda.so.1")
+    assert not gpu.enter_context()

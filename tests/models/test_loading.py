@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.config import load
 from pipeline.errors import UserError
+from pipeline.models import loading
 from pipeline.models.loading import Loader
 from pipeline.weights import Registry
 
@@ -75,3 +76,10 @@ def test_a_file_that_is_no_model_is_refused_with_the_name_of_its_entry(
         getattr(loader, loading)()
     assert "weights pull" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_worker_with_another_card_than_that_of_the_keys_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "card", lambda: "sm_89 58 torch 2.11.0 cudnn 9.19")
+    config = load(profile="starter").on_device("cuda", "sm_90 132 torch 2.11.0 cudnn 9.19")
+    with pytest.raises(UserError, match=r"must be the card of every machine, sm_89 .* on this one, got sm_90 132"):
+        Loader(config, Registry.of(config, lambda uri: iter(())))
