@@ -9,11 +9,8 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources, WaitLease
-from jobs.shared.checks import place_of_output, verified_models
-from jobs.shared.processing import work_through
-from jobs.shared.sources import open_aloud
 from pipeline.config import load
-from pipeline.storage.store import Store
+from pipeline.flow.local_child import started_early
 from pipeline.version import rollcall_version
 
 app = typer.Typer(**PLAIN)
@@ -47,19 +44,26 @@ def process(
     named = {"run.address": address, "run.log": log}
     settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
     chosen = load(config or [], settings, profile)
-    store = Store(place_of_output(output, chosen))
-    listing = open_aloud(sources, store.uri, sequence)
-    registry = verified_models(chosen)
-    outcome = work_through(
-        listing,
-        chosen,
-        registry,
-        store,
-        retry_quarantined=retry_quarantined,
-        prune=prune,
-        close_sequences=close_sequences,
-        wait_lease_s=wait_lease,
-    )
+    with started_early(chosen, output or chosen.run.output) as early:
+        # These are imported while that process imports torch.
+        from jobs.shared.checks import place_of_output, verified_models
+        from jobs.shared.processing import work_through
+        from jobs.shared.sources import open_aloud
+        from pipeline.storage.store import Store
+
+        store = Store(place_of_output(output, chosen))
+        listing = open_aloud(sources, store.uri, sequence)
+        outcome = work_through(
+            listing,
+            chosen,
+            verified_models(chosen),
+            store,
+            retry_quarantined=retry_quarantined,
+            prune=prune,
+            close_sequences=close_sequences,
+            wait_lease_s=wait_lease,
+            early=early,
+        )
     if status := outcome.status(allow_quarantined=allow_quarantined):
         sys.exit(status)
 

@@ -21,7 +21,10 @@ PROGRAM = """
 import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
-import_module(sys.argv[1]).serve(Connection(int(sys.argv[2])), *map(int, sys.argv[3:]))
+from pipeline.garbage import no_search
+with no_search():
+    module = import_module(sys.argv[1])
+module.serve(Connection(int(sys.argv[2])), *map(int, sys.argv[3:]))
 """
 DEATH_S = 2.0
 """Seconds in which a process whose connection has ended may end itself."""
@@ -100,7 +103,7 @@ class Child:
 
 def arrivals(connection: Connection, before_death: Callable[[], None] = lambda: None) -> Iterator[Any]:
     """Yield the messages that arrive, in the process itself. The process ends when the other side does, even during
-    its work. `before_death` is called then."""
+    its work. It watches the other side from this call on. `before_death` is called then."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def receive() -> None:
@@ -112,5 +115,4 @@ def arrivals(connection: Connection, before_death: Callable[[], None] = lambda: 
             os._exit(1)
 
     threading.Thread(target=receive, daemon=True).start()
-    while True:
-        yield waiting.get()
+    return iter(waiting.get, object())

@@ -50,6 +50,7 @@ class Walker:
         there is no embedding.
     hidden: spans of s in which the person is not seen.
     age: years, estimated for every face; None: no face. There is one face per second.
+    restored_age: years, estimated for the face of every second cell, which is restored; None: no face is restored.
     age_lean: of the interval of every face.
     body_age: years, estimated for the body of every second without a face; None: bodies are not judged.
     female_prob: 0..1, estimated for every face and body.
@@ -66,6 +67,7 @@ class Walker:
     look: float | None = 0
     hidden: tuple[tuple[float, float], ...] = ()
     age: float | None = None
+    restored_age: float | None = None
     age_lean: float | None = None
     body_age: float | None = None
     female_prob: float = 0.9
@@ -298,6 +300,8 @@ def chunk(film: Film, frames: Sequence[dict[str, Any]], span: ChunkSpan) -> tupl
                 continue
             if walker.age is not None and opens_cell:
                 faces.append(_face(walker, len(detections), place, box))
+                if walker.restored_age is not None and frames[i]["cell"] % 2 == 0:
+                    faces[-1] |= {"restored": True, "age": walker.restored_age}
                 if walker.face is not None:
                     faces[-1]["embedding"] = film.vector(500 + walker.face, i * 100 + number)
             if walker.age is None and walker.body_age is not None and opens_cell:

@@ -27,7 +27,7 @@ def is_run_knob(dotted: str) -> bool:
 
 def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
     files = write(tmp_path, "observe: {fps: 5, thumbnail_px: 128}", "observe: {fps: 6}")
-    config = load(files, ["cuts.threshold=30"], profile="full")
+    config = load(files, ["cuts.threshold=30"], profile="crowd")
     assert (config.observe.fps, config.observe.thumbnail_px, config.cuts.threshold) == (6, 128, 30)
     assert config.observe.detector.weights == "yolo11x"
     assert load(files, ["observe.fps=7"]).observe.fps == 7

@@ -1,13 +1,12 @@
 """`rollcall bench overhead`: the price of the engines."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from jobs.benchmarks import overhead as loop_and_engines
 from jobs.benchmarks import startup as timeline
-from jobs.benchmarks.options import Clip, JsonFile, Repeats
+from jobs.benchmarks.options import ChosenEngine, Clip, Engine, JsonFile, Repeats
 from jobs.benchmarks.report import Report
 from jobs.benchmarks.setting import Knobs, prepared
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
@@ -15,17 +14,9 @@ from pipeline.media.probing import probe
 from pipeline.storage.source_files import opener
 
 
-class Engine(StrEnum):
-    """The engines that are compared with the plain loop."""
-
-    LOCAL = "local"
-    RAY = "ray"
-    BOTH = "both"
-
-
 def overhead(
     clip: Clip = None,
-    engine: Annotated[Engine, typer.Option(help="The engine to measure.")] = Engine.BOTH,
+    engine: ChosenEngine = Engine.BOTH,
     repeats: Repeats = 1,
     no_startup: Annotated[bool, typer.Option("--no-startup", help="Leave out the start-up.")] = False,
     config: ConfigFiles = None,
@@ -47,4 +38,4 @@ def overhead(
             chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])
             report.rows, report.ratios = loop_and_engines.measure(setting, repeats, chosen)
             if not no_startup:
-                report.rows += timeline.measure(setting, repeats)
+                report.rows += timeline.measure(setting, repeats, engine)

@@ -1,6 +1,7 @@
 """Options that several benches share."""
 
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,16 @@ import typer
 
 from pipeline.errors import UserError
 
+
+class Engine(StrEnum):
+    """The engines that a bench measures."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    BOTH = "both"
+
+
+ChosenEngine = Annotated[Engine, typer.Option("--engine", help="The engine to measure.")]
 Clip = Annotated[Path | None, typer.Option(help="A video; without it, the clip of the demo.", metavar="FILE")]
 Length = Annotated[
     float | None, typer.Option("--seconds", min=0.1, help="Cut or repeat the clip to this length.", metavar="NUMBER")

@@ -14,30 +14,31 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from jobs.benchmarks.cpu_clock import family_clock
+from jobs.benchmarks.options import Engine
 from jobs.benchmarks.report import Row
 from jobs.benchmarks.setting import Setting
 from jobs.benchmarks.side_by_side import CPU_SECONDS, SECONDS, Measures, Spread, take_turns
 from jobs.cli.console import say
 from pipeline.errors import UserError
 
-ENGINES = ("local", "ray")
 SAID = {"rollcall": "first line", "starting Ray": "starting Ray", "processing": "loading models"}
 """The part of a run that begins with a printed line, by the first words of the line."""
 LOADED, FIRST_CHUNK, END = "models loaded", "first chunk", "end"
 PARTS = (*SAID.values(), LOADED, FIRST_CHUNK, END)
 CHUNKS = "_work/*/enriched-*/*.parquet"
+IMPORTS_OF_RAY = {"imports of Ray": "import ray, ray.data"}
 IMPORTS = {
-    "imports of the driver": "import jobs.process, pipeline.flow.engine",
-    "imports of Ray": "import ray, ray.data",
+    "imports of the driver": "import jobs.process, jobs.shared.processing",
     "imports of a worker": "import pipeline.models.loading, pipeline.video.track, ultralytics.nn.tasks",
 }
 POLL_S = 0.05
 CPU = f" {CPU_SECONDS}"
 
 
-def measure(setting: Setting, repeats: int) -> list[Row]:
+def measure(setting: Setting, repeats: int, engine: Engine = Engine.BOTH) -> list[Row]:
     """Process the clip under each engine in turn, and import what the parts of a run import. Return when each part
     began, and the CPU seconds until then."""
+    engines = (Engine.LOCAL, Engine.RAY) if engine is Engine.BOTH else (engine,)
     outputs = iter(range(10**6))
 
     def run(engine: str) -> Measures:
@@ -45,8 +46,9 @@ def measure(setting: Setting, repeats: int) -> list[Row]:
         command = [sys.executable, "-m", "jobs.process", str(setting.clip), "--output", str(output)]
         return watch([*command, *setting.knobs.words(), "--log", "json", "--set", f"run.engine={engine}"], output)
 
-    ways = {engine: partial(run, engine) for engine in ENGINES}
-    ways |= {name: partial(_imported, code) for name, code in IMPORTS.items()}
+    ways = {str(engine): partial(run, engine) for engine in engines}
+    imports = IMPORTS | (IMPORTS_OF_RAY if Engine.RAY in engines else {})
+    ways |= {name: partial(_imported, code) for name, code in imports.items()}
     rounds = take_turns(ways, repeats, say)
     rows = []
     for way in ways:

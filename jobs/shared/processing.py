@@ -28,6 +28,7 @@ from jobs.shared.run_json import last_success, new_run_id
 from jobs.shared.run_record import RunRecord
 from jobs.shared.sources import portions_aloud, probe_aloud
 from jobs.shared.work_list import list_work, select_contents
+from pipeline.child import Child
 from pipeline.config import Config
 from pipeline.errors import MachineError, PassingError
 from pipeline.flow.engine import Engines, stop_ray
@@ -83,8 +84,11 @@ def work_through(
     prune: bool = False,
     close_sequences: bool = False,
     wait_lease_s: float = 0.0,
+    early: Child | None = None,
 ) -> Outcome:
     """Process the listed sources. Return which of them are not done.
+
+    early: the process of the local engine, if it has started already.
 
     Raises LeaseError if another run holds the output and goes on to do so for `wait_lease_s`.
     """
@@ -107,6 +111,7 @@ def work_through(
                     retry_quarantined=retry_quarantined,
                     prune=prune,
                     close_sequences=close_sequences,
+                    early=early,
                 )
                 if config.annotate:
                     outcome = _annotate(outcome, config, held, listing.so_far())
@@ -128,11 +133,12 @@ def _run(
     retry_quarantined: bool,
     prune: bool,
     close_sequences: bool,
+    early: Child | None,
 ) -> Outcome:
     """Carry out the steps of a run. Return which sources are not done."""
-    config = decide_device(config)
     index, work_names = _open_output(store)
     tables.create(store, config.biometrics.keep)
+    config = decide_device(config)
     target = WantedTables.of(config, registry)
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))
@@ -144,7 +150,7 @@ def _run(
     with (
         Pages(listing, index) as pages,
         telling_progress(record.progress),
-        Engines(config, maps, console.say) as engines,
+        Engines(config, maps, console.say, early) as engines,
     ):
         try:
             for portion in portions_aloud(pages, listing):

@@ -41,6 +41,9 @@ GENDER_STD_YEARS = 12.0
 proportion. On filmed faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 to 16, .64 to 20, and
 .47 beyond."""
 MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
+RESTORED_WEIGHT = 4.0
+"""Summed quality of a person's restored faces from which they speak for the others. Eight faces, which weigh so much,
+give an age that is .3 years from the age of all faces in the median (docs/decisions/0045-restored-faces.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +180,20 @@ def vote(
         age_group=None if middle is None else _group(middle, params.age_groups),
         estimated_from=None if age is None and gender == "N" else "face",
     )
+
+
+def speaking(qualities: NDArray[np.floating], restored: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which judged faces of one person vote, as (N,) bool.
+
+    Where a person's restored faces weigh RESTORED_WEIGHT, the others that are no better than the best of them have no
+    vote, because they would count for most of it: only those of some cells are restored.
+
+    qualities: (N,) in [0, 1], in steps of 0.001.
+    restored: (N,).
+    """
+    if round(float(qualities[restored].sum(dtype=np.float64)), 3) < RESTORED_WEIGHT:
+        return np.ones(len(qualities), np.bool_)
+    return restored | (qualities > qualities[restored].max())
 
 
 def _group(age: float, groups: str | None) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.columns import flags, integers, reals
 from pipeline.config import restored
-from pipeline.cores.vote import PersonParams, vote
+from pipeline.cores.vote import PersonParams, speaking, vote
 from pipeline.exports.clock import video_time
 from pipeline.exports.people import FinishedVideo, People
 from pipeline.exports.people_csv import BYTE_ORDER_MARK, csv_lines, plain_cell
@@ -28,7 +28,7 @@ COLUMNS = (
 )
 VALUES = ("quality", "age", "age_std", "female_prob")
 OF_FACES = (*VALUES, "age_lean")
-FACES = ("frame_num", "tracklet_id", "judged", *OF_FACES)
+FACES = ("frame_num", "tracklet_id", "judged", "restored", *OF_FACES)
 
 
 def write_estimates_csv(index: OutputIndex, name: str, people: People) -> None:
@@ -43,7 +43,11 @@ def write_estimates_csv(index: OutputIndex, name: str, people: People) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """N faces or bodies that were judged. tracklets, frames: (N,) int64. values: (N, V) float32, OF_FACES or VALUES."""
+    """N faces or bodies that were judged.
+
+    tracklets, frames: (N,) int64.
+    values: (N, V) float32, OF_FACES and 1 for a restored face, or VALUES.
+    """
 
     tracklets: NDArray[np.int64]
     frames: NDArray[np.int64]
@@ -64,7 +68,8 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
         faces, bodies = (
             part.values[(key == (minute, tracklet)).all(axis=1)] for part, key in zip(both, keys, strict=True)
         )
-        qualities, ages, stds, probs, leans = faces.T
+        qualities, ages, stds, probs, leans, restored = faces.T
+        qualities, ages, stds, probs, leans, _ = faces[speaking(qualities, restored > 0)].T
         estimate = vote(ages, stds, probs, qualities, params, age_leans=leans).or_bodies(bodies, params)
         shown = bodies if estimate.estimated_from == "body" or not len(faces) else faces
         start_s = minute * MINUTE_S
@@ -79,7 +84,7 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
 def _faces(faces: pa.Table) -> _Judged:
     tracklets = integers(faces, "tracklet_id", null=0)
     usable = flags(faces, "judged") & (tracklets > 0)
-    values = np.stack([reals(faces, name) for name in OF_FACES], axis=1).astype(np.float32)
+    values = np.stack([*(reals(faces, name) for name in OF_FACES), flags(faces, "restored")], axis=1).astype(np.float32)
     return _Judged(tracklets[usable], integers(faces, "frame_num")[usable], values[usable])
 
 

@@ -11,12 +11,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Self
 
+from pipeline.child import Child
 from pipeline.chunk.decoder import decoder_in_words
 from pipeline.config import Config, cluster_address
 from pipeline.errors import UserError
 from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work
+from pipeline.flow.local_child import asks_for_several
 from pipeline.flow.local_engine import PublisherHere, WorkerProcess
 from pipeline.flow.pools import Maps
 from pipeline.flow.sequence_ends import LinkAll, SequenceEnd, link_here, link_in_rounds
@@ -36,11 +38,14 @@ SMALL_SEQUENCES = 100
 
 class Engines:
     """Both engines. The one that suits the work is started as soon as it is known to be needed. `say` reports the
-    start of Ray."""
+    start of Ray.
 
-    def __init__(self, config: Config, maps: Maps, say: Callable[[str], None]) -> None:
+    early: the process of the local engine, if it has started already (local_child).
+    """
+
+    def __init__(self, config: Config, maps: Maps, say: Callable[[str], None], early: Child | None = None) -> None:
         self._config, self._maps, self._say = config, maps, say
-        self._worker = WorkerProcess(maps)
+        self._worker, self._early = WorkerProcess(maps, early), early
         self._is_ray_there = False
         self._can_ray_start = True
         self._has_said_decoder = False
@@ -120,8 +125,7 @@ class Engines:
             return False
         if self._config.run.engine != "auto":
             return self._config.run.engine == "ray"
-        run = self._config.run
-        several = any(pool is not None and pool.has_several for pool in (run.observe, run.enrich, run.restore))
+        several = asks_for_several(self._config)
         return is_large or (is_mapped and several) or cluster_address(self._config) is not None
 
     def _start_ray(self) -> None:
@@ -138,6 +142,8 @@ class Engines:
             self._say(f"{str(error).splitlines()[0]}; going on in one process without Ray, which is slower")
             return
         self._is_ray_there = True
+        if self._early is not None:
+            self._early.close()
         cluster.check_room(self._config, self._maps.whole, self._say)
 
 

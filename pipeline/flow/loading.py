@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.errors import LeaseError, MachineError, PassingError, UserError, lack_of
 from pipeline.flow import journal
 from pipeline.flow.nodes import Attempt, Nodes
+from pipeline.garbage import no_search
 from pipeline.storage.ledger import LOADING, Ledger
 
 LOADS = 3
@@ -29,7 +30,8 @@ def load(build: Callable[[], list[Any]], pool: str, sleep: Callable[[float], Non
     """
     for number in range(1, LOADS + 1):
         try:
-            return build()
+            with no_search():
+                return build()
         except (UserError, LeaseError):
             raise
         except Exception as error:

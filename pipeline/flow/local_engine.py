@@ -4,8 +4,6 @@ The work has its own process so that a crash of native code, a hang or a lack of
 run then goes on in a new one. Attempts, deadlines and durable chunks are the same as with Ray's workers.
 """
 
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +11,7 @@ from typing import Protocol
 
 from pipeline.child import Child, ChildDiedError
 from pipeline.errors import UserError
-from pipeline.flow import journal, metrics
+from pipeline.flow import journal, local_child, metrics
 from pipeline.flow.deferrals import POLL_S, Deferrals
 from pipeline.flow.events import PUBLISH_RETRIES, Event, Progress, Work, again, finish_video, given_up
 from pipeline.flow.local_process import At, Failed, Load, Map, MapTogether, Message, Publish, Task
@@ -59,10 +57,13 @@ class PublisherHere:
 
 
 class WorkerProcess:
-    """A process that does tasks. It starts with the first task, and `close` ends it."""
+    """A process that does tasks. It starts with the first task, and `close` ends it.
 
-    def __init__(self, maps: Maps) -> None:
-        self._maps = maps
+    early: a process that has started already (local_child), which is the first one.
+    """
+
+    def __init__(self, maps: Maps, early: Child | None = None) -> None:
+        self._maps, self._early = maps, early
         self._child: Child | None = None
         self._is_loading = False
 
@@ -113,10 +114,7 @@ class WorkerProcess:
             raise WorkerDiedError from None
 
     def _start(self) -> Child:
-        # Libraries write to stderr what is nobody's business. The lines of the journal get a way of their own.
-        stderr = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
-        with os.fdopen(stderr, "wb"):
-            self._child = Child("pipeline.flow.local_process", [stderr])
+        self._child, self._early = self._early or local_child.start(), None
         self._child.send(self._maps)
         return self._child
 

@@ -6,11 +6,14 @@ One process does all the work of a run. It loads models and trackers once, for e
 import os
 import pickle
 import queue
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 
 import pyarrow as pa
@@ -18,9 +21,11 @@ import pyarrow as pa
 from pipeline.child import arrivals
 from pipeline.flow import journal
 from pipeline.flow.events import Event, event_of, finish_video
+from pipeline.flow.local_child import Prepare
 from pipeline.flow.machine import this_machine
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
+from pipeline.garbage import no_search
 from pipeline.planning.spans import FacesRow, SpanRow
 from pipeline.storage import event_log
 from pipeline.video.job import VideoJob
@@ -114,6 +119,8 @@ class TaskRunner:
         if of_faces not in self._workers:
             threads = int(this_machine().cpus)  # nobody else works
             self._workers[of_faces] = [Worker(pool, threads=threads) for pool in pools]
+            if "torch" in sys.modules:
+                threading.Thread(target=_import_ahead, daemon=True).start()
         if isinstance(task, Map):
             yield from _through(self._workers[of_faces], 0, task.row.table())
         elif isinstance(task, MapTogether):
@@ -121,6 +128,13 @@ class TaskRunner:
             workers = self._workers[of_faces]
             for chunk in _at_the_same_time(workers[0], task.rows, pools[0].resources.spans):
                 yield from _onward(workers, 0, chunk)
+
+
+def _import_ahead() -> None:
+    """Import what later steps need, while the models are at work, which lets other threads run."""
+    for name in ("scipy.optimize", "pipeline.video.track"):
+        with suppress(Exception):  # it will be reported where it is needed
+            import_module(name)
 
 
 def _through(workers: Sequence[Worker], pool: int, row: pa.Table) -> Iterator[At | Event]:
@@ -173,14 +187,19 @@ def _next_of(rows: "deque[SpanRow]") -> SpanRow | None:
 
 
 def serve(connection: Connection, stderr: int) -> None:
-    """Receive the pools, then do every task that arrives. The process ends when the other side does, even during a
-    task.
+    """Receive the pools, perhaps after Prepare, then do every task that arrives. The process ends when the other side
+    does, even during a task.
 
     stderr: number of the open file for the lines of the journal, if they are wanted there.
     """
     event_log.stderr = os.fdopen(stderr, "w")
     messages = arrivals(connection, journal.flush_before_death)
-    runner = TaskRunner(next(messages))
+    first = next(messages)
+    if isinstance(first, Prepare):
+        with suppress(Exception), no_search():  # a failure will be reported when models are loaded
+            import_module("pipeline.models.loading")
+        first = next(messages)
+    runner = TaskRunner(first)
     for task in messages:
         try:
             for message in runner.do(task):

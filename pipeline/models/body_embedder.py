@@ -20,6 +20,8 @@ from pipeline.errors import UserError
 from pipeline.models.networks import Runner, fill, for_inference, halve, read_checkpoint
 
 FAMILY = "osnet_"
+FIRST = "conv1.conv.weight"
+"""The tensor of the first layer."""
 DIMENSIONS = 512
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -90,8 +92,15 @@ def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def load_osnet(path: Path) -> tuple[torch.nn.Module, str]:
     """Return the OSNet in a torch or safetensors file, ready to run, and its name in BoxMOT. Raises UserError."""
     tensors = _tensors(path)
-    architecture = _architecture(tensors, path)
-    return fill(build_osnet(architecture), tensors, path), architecture
+    shapes = _shapes(tensors)
+    names = [name for name in registered_backbone_names() if name.startswith(FAMILY)]
+    channels = next(iter(shapes.get(FIRST) or ()), None)
+    # Those of this width come first, so that most of the others need not be built.
+    for name in sorted(names, key=lambda name: _first_channels(name) != channels):
+        network = build_osnet(name)
+        if _shapes(network.state_dict()) == shapes:
+            return fill(network, tensors, path), name
+    raise UserError(f"weights {path} are none of {', '.join(names)}; observe.body.weights must name one of them")
 
 
 def build_osnet(architecture: str) -> torch.nn.Module:
@@ -109,11 +118,10 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in named if not name.startswith("classifier.")}
 
 
-def _architecture(tensors: Mapping[str, Any], path: Path) -> str:
-    """Return the OSNet whose tensors have these names and shapes."""
-    shapes = {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
-    names = [name for name in registered_backbone_names() if name.startswith(FAMILY)]
-    for name in names:
-        if {key: tensor.shape for key, tensor in build_osnet(name).state_dict().items()} == shapes:
-            return name
-    raise UserError(f"weights {path} are none of {', '.join(names)}; observe.body.weights must name one of them")
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
+
+
+def _first_channels(name: str) -> float:
+    """Return the number of channels of the first layer, by the width in the name of an OSNet, as osnet_x0_25."""
+    return 64 * float(name.rpartition("x")[2].replace("_", "."))

@@ -6,7 +6,6 @@ Each estimator knows its own window, input size, colour order, normalisation, an
 from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -274,6 +273,8 @@ def _dense_stack(*sizes: int, dropout: float) -> nn.Sequential:
 
 def _read_heads(path: Path) -> dict[str, Tensor]:
     """Return the tensors of `path` under our names, with kernels as (output, input). Raises UserError."""
+    import h5py  # few estimators need it
+
     try:
         with h5py.File(path) as file:
             state = {}

@@ -8,8 +8,8 @@ It has no distribution of ages: the authors' files give nearly the same "probabi
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,8 @@ class SsrNet(nn.Module):
 
 def load_ssrnet(path: Path, span: float) -> SsrNet:
     """Read an SSR-Net from the Keras weights file `path`. Raises UserError."""
+    import h5py  # few estimators need it
+
     try:
         with h5py.File(path) as file:
             state = {
@@ -121,7 +123,7 @@ WEIGHTED = {"kernel": "weight", "bias": "bias"}
 """Map the name of a Keras layer's array to torch's."""
 
 
-def _layer(file: h5py.File, name: str) -> dict[str, Tensor]:
+def _layer(file: Any, name: str) -> dict[str, Tensor]:
     """Convert one Keras layer to torch's form."""
     if not name.startswith("batch_normalization"):
         return {ours: _read(file, f"{name}/{name}/{theirs}:0") for theirs, ours in WEIGHTED.items()}
@@ -129,7 +131,7 @@ def _layer(file: h5py.File, name: str) -> dict[str, Tensor]:
     return tensors | {"num_batches_tracked": torch.tensor(0)}
 
 
-def _read(file: h5py.File, place: str) -> Tensor:
+def _read(file: Any, place: str) -> Tensor:
     """Transpose (height, width, in, out) to (out, in, height, width) and (in, out) to (out, in). Keep (n,)."""
     array = np.asarray(file[place])
     order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim]

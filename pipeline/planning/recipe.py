@@ -11,7 +11,7 @@ from pipeline.weights import Registry
 
 REVISION = 9
 """Version of the results. It rises when the code changes the results of the same knobs and weights."""
-REDUCE_REVISION = 10
+REDUCE_REVISION = 11
 """Version of the reduce. It rises when the code changes the results of the reduce alone. The objects in the
 working area stay valid then."""
 SHAPED_BY = {

@@ -52,10 +52,10 @@ _FACE_DETECTOR = ("look", "face_detector")
 KINDS: Mapping[str, Kind] = {
     "yolo": Kind(loader="person_detector:PersonDetector", roles=("detector",)),
     "reid": Kind(loader="body_embedder:BodyEmbedder", roles=("body",)),
-    "retinaface-r50": Kind(loader="face_detector:load_retinaface_r50", roles=_FACE_DETECTOR),
-    "retinaface-mobile0.25": Kind(loader="face_detector:load_retinaface_mobile", roles=_FACE_DETECTOR),
+    "retinaface-r50": Kind(loader="retinaface_r50:load_retinaface_r50", roles=_FACE_DETECTOR),
+    "retinaface-mobile0.25": Kind(loader="retinaface_mobile:load_retinaface_mobile", roles=_FACE_DETECTOR),
     "mtcnn": Kind(
-        loader="face_detector:Mtcnn",
+        loader="mtcnn:Mtcnn",
         roles=_FACE_DETECTOR,
         parts={"pnet": ("mtcnn-net",), "rnet": ("mtcnn-net",), "onet": ("mtcnn-net",)},
     ),

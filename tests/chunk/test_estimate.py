@@ -82,7 +82,7 @@ def test_a_face_has_the_lean_of_its_interval_or_none() -> None:
 
 
 def test_ages_come_from_restored_faces_and_identity_never_does() -> None:
-    config = load(settings=["restore.mode=auto", "restore.below_sharpness=0"])
+    config = load(settings=["restore.mode=auto", "restore.every_cells=1", "restore.below_sharpness=0"])
     faces = judged(config, chunk(FAR_AND_NEAR), estimator=Painter(), embedder=embed_red)
     assert [face["restored"] for face in faces] == [True, False, True]
     assert [face["age"] for face in faces] == pytest.approx([60.1, 20.0, 60.1], abs=0.01)

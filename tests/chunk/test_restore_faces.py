@@ -7,6 +7,8 @@ from pipeline.chunk import restore_faces
 from pipeline.chunk.restore_faces import RestoreFaces
 from tests.chunk.red_patches import FAR_AND_NEAR, SCENE, Blue, Person, chunk, faces_of, find, load, pictures_of, restore
 
+AUTO = ("restore.mode=auto", "restore.every_cells=1")
+
 
 def is_blue(picture: Picture) -> bool:
     return bool(picture[112, 112, 2] > 200 and picture[112, 112, 0] < 60)
@@ -18,7 +20,7 @@ def test_without_restoration_nothing_changes() -> None:
 
 
 def test_auto_restores_small_faces_and_keeps_what_was_seen_before_it() -> None:
-    config, restorer = load(settings=["restore.mode=auto", "restore.below_sharpness=0"]), Blue()
+    config, restorer = load(settings=[*AUTO, "restore.below_sharpness=0"]), Blue()
     restored = restore(chunk(FAR_AND_NEAR), config, restorer)
     assert [face["restored"] for face in faces_of(restored)] == [True, False, True]
     pictures = pictures_of(restored)
@@ -35,7 +37,7 @@ def test_auto_restores_small_faces_and_keeps_what_was_seen_before_it() -> None:
 
 
 def test_auto_restores_soft_faces() -> None:
-    config = load(settings=["restore.mode=auto", "restore.below_eye_distance_px=0", "restore.below_sharpness=1e9"])
+    config = load(settings=[*AUTO, "restore.below_eye_distance_px=0", "restore.below_sharpness=1e9"])
     assert all(face["restored"] for face in faces_of(restore(chunk(FAR_AND_NEAR), config, Blue())))
 
 

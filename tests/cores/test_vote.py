@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 from pipeline.config import load
-from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, five_year_group, huber_location, vote
+from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, five_year_group, huber_location, speaking, vote
 
 PARAMS = load().person
 EAGER = replace(PARAMS, min_faces=1, min_weight=0.0, max_age_interval=1e3)
@@ -369,3 +369,12 @@ def test_wherever_an_outlier_lies_its_pull_is_bounded(ages: list[float], one: fl
     assert a is not None
     assert b is not None
     assert abs(a - b) <= 2 * PARAMS.huber_years / (len(ages) - 1) + 0.11
+
+
+def test_restored_faces_speak_for_those_that_are_no_better_once_they_weigh_enough() -> None:
+    qualities = np.array([0.5] * 8 + [0.5, 0.3, 0.9], np.float32)
+    restored = np.arange(len(qualities)) < 8
+    assert speaking(qualities, restored).tolist() == [True] * 8 + [False, False, True]
+    assert speaking(qualities[1:], restored[1:]).all(), "seven halves are not enough"
+    assert speaking(qualities, np.zeros(len(qualities), np.bool_)).all()
+    assert len(speaking(qualities[:0], restored[:0])) == 0

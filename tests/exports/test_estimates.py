@@ -50,6 +50,15 @@ def test_a_face_that_says_something_else_shows_in_its_minute_alone(place: str) -
     assert (second["lowest_female_prob"], second["highest_female_prob"]) == ("0.1", "0.9")
 
 
+def test_restored_faces_speak_for_the_minutes_that_have_enough_of_them(tmp_path: Path) -> None:
+    walker = Walker(0, 67, x=20, speed=5, look=1, age=30, restored_age=40)
+    folder = publish(str(tmp_path), {"long.mp4": Film(67.0, [walker])})
+    assert run_export(folder, "estimates").exit_code == 0
+    first, second = lines(folder)
+    assert (first["age"], first["num_faces"]) == ("40.0", "60")
+    assert 30 < float(second["age"]) < 40
+
+
 def test_a_person_known_by_bodies_alone_has_lines_too(tmp_path: Path) -> None:
     walkers = [
         Walker(0, 70, x=20, speed=5, look=1, body_age=61),

@@ -135,6 +135,13 @@ def test_many_pictures_are_no_small_work_and_ray_starts_while_they_are_looked_at
     assert watched.noted == ["ray start"]
 
 
+def test_a_process_that_started_early_ends_where_ray_does_the_work(watched: Watched) -> None:
+    early: Any = SimpleNamespace(close=lambda: watched.noted.append("early close"))
+    config = load().on_device("cpu")
+    Engines(config, misdeeds.maps(watched.ledger, {}), lambda _: None, early).begin(SMALL_FRAMES + 1, with_pixels=True)
+    assert watched.noted == ["ray start", "early close"]
+
+
 def test_a_cluster_that_is_named_in_the_environment_is_used(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     watched.engines().begin(1, with_pixels=True)

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.child import Child
+from pipeline.config import load
 from pipeline.cores.plan import PlannedSpan
 from pipeline.errors import MachineError, UserError
 from pipeline.flow import events as events_module
 from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import ChunkDone, Event, VideoDeferred, VideoDone, VideoFailed, Work
+from pipeline.flow.local_child import started_early
 from pipeline.flow.local_engine import WorkerDiedError, WorkerProcess, run
 from pipeline.flow.local_process import At, Map, Publish, Task, TaskRunner
 from pipeline.flow.pools import Maps
@@ -272,6 +275,31 @@ def test_models_that_cannot_be_loaded_end_the_run_with_a_line(
     worker.load()
     with pytest.raises(UserError, match=told):
         list(run([work(ledger)], made, worker, Deferrals(())))
+
+
+@pytest.fixture
+def early(tmp_path: Path) -> Iterator[Child]:
+    with started_early(load(settings=["run.engine=local"]), str(tmp_path / "new")) as child:
+        assert child is not None
+        yield child
+    assert child._process.returncode is not None
+
+
+def test_a_process_that_started_early_does_the_work(ledger: Ledger, early: Child) -> None:
+    made = maps(ledger)
+    worker = WorkerProcess(made, early)
+    worker.load()
+    assert told(list(run([work(ledger)], made, worker, Deferrals(())))) == DONE
+    assert worker._child is early
+
+
+def test_a_process_that_started_early_and_died_is_replaced(ledger: Ledger, early: Child) -> None:
+    early.close()
+    made = maps(ledger)
+    worker = WorkerProcess(made, early)
+    worker.load()
+    assert told(list(run([work(ledger)], made, worker, Deferrals(())))) == DONE
+    worker.close()
 
 
 LONELY = """

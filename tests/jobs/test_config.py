@@ -30,7 +30,7 @@ def test_show_names_the_layer_that_gave_a_value() -> None:
 def test_validate_names_every_model_with_its_licence() -> None:
     result = CliRunner().invoke(app, ["validate", "--profile", "full"])
     assert result.exit_code == 0
-    assert "detector: yolo11x (AGPL-3.0)" in result.stdout
+    assert "detector: yolo11m (AGPL-3.0)" in result.stdout
 
 
 def test_validate_refuses_a_licence_that_is_not_allowed() -> None:

@@ -390,7 +390,7 @@ class FakeRay:
 class WorkerHere:
     """A worker that works in this process. A new one replaces it each time that it dies."""
 
-    def __init__(self, scene: Scene, maps: pools.Maps) -> None:
+    def __init__(self, scene: Scene, maps: pools.Maps, early: None) -> None:
         self._scene, self._maps = scene, maps
         self._runner = TaskRunner(maps)
 

@@ -17,8 +17,8 @@ from pipeline.arrays import Faces, Picture
 from pipeline.boxes import pairwise_iou
 from pipeline.errors import UserError
 from pipeline.interfaces import FaceDetector
-from pipeline.models.face_detector import resample
 from pipeline.models.loading import WHOLE, load_face_detector
+from pipeline.models.mtcnn import resample
 from tests.shared import SHARED, needs_shared
 
 KNOBS: dict[str, Any] = {"input_px": 320, "batch": 4, "min_score": 0.5, "device": "cpu", "half": False}

@@ -36,7 +36,7 @@ def test_every_model_of_a_configuration_is_listed_down_to_its_files() -> None:
     config = load(profile="full")
     models = Registry.of(config, fetch).models_of(config)
     assert models == {
-        "detector": "yolo11x",
+        "detector": "yolo11m",
         "body": "osnet-x1-0-msmt17",
         "look": "yunet",
         "face_detector": "retinaface-r50",
