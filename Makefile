@@ -39,8 +39,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## process a clip that it makes itself, under out/demo
 	$(RUN)/rollcall demo
 
+# Each process takes 1 to 2 GB. The slow tests time things and kill Ray, so they run one after the other.
 test: $(READY) ## run the tests
-	$(RUN)/pytest -m "$(FAST)"
+	$(RUN)/pytest -m "$(FAST)" -n logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(RUN)/pytest -m "slow and not gpu"

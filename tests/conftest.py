@@ -13,6 +13,16 @@ from tests.s3_proxy import S3Proxy, serving
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a library reads it: other tests use the other cores
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out fsync, which only matters if the machine loses its power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
 
 @pytest.fixture(autouse=True)
 def places_awake() -> None:

@@ -9,7 +9,7 @@ import boxmot.trackers.config
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.storage import store, tables
+from pipeline.storage import tables
 from pipeline.video import blocks, parts, windows
 from tests.builders import Film, Walker
 
@@ -85,12 +85,11 @@ def knobs(draw: st.DrawFn) -> tuple[str, ...]:
 
 @contextmanager
 def in_haste() -> Iterator[None]:
-    """Make tests fast: small row groups, no waiting for the disk, and BoxMOT's settings parsed once."""
+    """Make tests fast: small row groups, and BoxMOT's settings parsed once."""
     schema = boxmot.trackers.config.load_tracker_schema
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "ROWS_PER_GROUP", 50)
         patch.setattr(blocks, "ROWS_PER_BLOCK", 20)
-        patch.setattr(store.os, "fsync", lambda _: None)
         patch.setattr(boxmot.trackers.config, "load_tracker_schema", cache(schema))
         yield
 

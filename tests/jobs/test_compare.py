@@ -12,7 +12,7 @@ from jobs.compare import DIFFERENT, compare
 from pipeline.storage import records
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, publish
-from tests.commands import rollcall
+from tests.commands import rollcall_here
 from tests.small_outputs import encode, video_row, write_output
 
 FILM = Film(4.0, [Walker(0, 4, x=20, look=1, age=30.0), Walker(0, 3, x=400, look=2)], cuts=[2.0])
@@ -154,7 +154,7 @@ def test_a_damaged_table_is_named_and_stops_nothing(tmp_path: Path, capsys: pyte
 def test_the_commands_end_with_their_status(tmp_path: Path) -> None:
     for name, ids in (("a", ["v"]), ("b", ["v", "w"])):
         write_output(Store(str(tmp_path / name)), ids)
-    assert rollcall("compare", tmp_path / "a", tmp_path / "a").returncode == 0
-    assert rollcall("compare", tmp_path / "a", tmp_path / "b").returncode == DIFFERENT
-    nowhere = rollcall("compare", tmp_path / "a", tmp_path / "c")
+    assert rollcall_here("compare", tmp_path / "a", tmp_path / "a").returncode == 0
+    assert rollcall_here("compare", tmp_path / "a", tmp_path / "b").returncode == DIFFERENT
+    nowhere = rollcall_here("compare", tmp_path / "a", tmp_path / "c")
     assert (nowhere.returncode, "Traceback" in nowhere.stderr) == (2, False)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import rollcall
 from jobs import demo
-from jobs.demo import FPS, SECONDS_PER_SHOT, STORY, make_clip, names_of, verdicts_on_estimates, verdicts_on_people
+from jobs.demo import FPS, SECONDS_PER_SHOT, STORY, names_of, verdicts_on_estimates, verdicts_on_people
 from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.media.cuts import find_shots
@@ -52,29 +52,6 @@ def test_what_differs_from_the_story_is_called_wrong(
     frames_by_shot: Sequence[dict[int, int]], expected: list[bool]
 ) -> None:
     assert judged(frames_by_shot) == expected
-
-
-def test_the_clip_has_the_shots_of_the_story_and_can_be_entered(tmp_path: Path) -> None:
-    path = tmp_path / "demo.mp4"
-    with path.open("wb") as file:
-        make_clip(file)
-    probed = probe(lambda: str(path))
-    assert (probed.codec, probed.width, probed.height, probed.fps) == ("h264", 960, 540, Fraction(FPS))
-    assert max(np.diff([*probed.keyframe_ns, round(probed.duration_s * 1e9)])) <= 2e9
-
-    cuts = load().cuts
-    decoder = SpanDecoder(lambda: str(path), probed, 0, -1, fps=1, cell_seconds=1, thumbnail_px=64, threads=1)
-    frames = list(decoder)
-    differences = np.array([frame.differences or (0, 0, 0) for frame in frames], np.int64)
-    shots = find_shots(
-        np.array([frame.time_ns for frame in frames]),
-        *differences.T,
-        pixels=decoder.thumbnail_pixels,
-        threshold=cuts.threshold,
-        min_shot_s=cuts.min_shot_s,
-    )
-    length = SECONDS_PER_SHOT * FPS
-    assert shots == [(i * length, (i + 1) * length) for i in range(len(STORY))]
 
 
 def rows_of(*people: tuple[int, int, float]) -> list[dict[str, Any]]:
@@ -135,31 +112,63 @@ def test_a_bucket_is_refused() -> None:
     assert "name a folder" in str(result.exception)
 
 
-@pytest.mark.ray
-def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_left_to_do(tmp_path: Path) -> None:
-    def run() -> str:
-        command = [sys.executable, "-m", "jobs.demo", "--output", str(tmp_path)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-        assert (result.returncode, result.stderr) == (0, "")
-        return result.stdout
+def run_demo(output: Path) -> str:
+    command = [sys.executable, "-m", "jobs.demo", "--output", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
 
-    first = run()
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run the demo. Return its output and what it says."""
+    output = tmp_path_factory.mktemp("demo")
+    return output, run_demo(output)
+
+
+@pytest.mark.ray
+def test_the_clip_has_the_shots_of_the_story_and_can_be_entered(shown: tuple[Path, str]) -> None:
+    path = shown[0] / "demo.mp4"
+    probed = probe(lambda: str(path))
+    assert (probed.codec, probed.width, probed.height, probed.fps) == ("h264", 960, 540, Fraction(FPS))
+    assert max(np.diff([*probed.keyframe_ns, round(probed.duration_s * 1e9)])) <= 2e9
+
+    cuts = load().cuts
+    decoder = SpanDecoder(lambda: str(path), probed, 0, -1, fps=1, cell_seconds=1, thumbnail_px=64, threads=1)
+    frames = list(decoder)
+    differences = np.array([frame.differences or (0, 0, 0) for frame in frames], np.int64)
+    shots = find_shots(
+        np.array([frame.time_ns for frame in frames]),
+        *differences.T,
+        pixels=decoder.thumbnail_pixels,
+        threshold=cuts.threshold,
+        min_shot_s=cuts.min_shot_s,
+    )
+    length = SECONDS_PER_SHOT * FPS
+    assert shots == [(i * length, (i + 1) * length) for i in range(len(STORY))]
+
+
+@pytest.mark.ray
+def test_the_demo_finds_the_people_of_its_clip_and_a_second_time_has_nothing_left_to_do(
+    shown: tuple[Path, str],
+) -> None:
+    output, first = shown
     assert "people: 5 found, 5 in the clip: right" in first
     assert "in each shot: 1, 1, 2, 1, 1 found, 1, 1, 2, 1, 1 in the clip: right" in first
     assert "the astronaut is in shots 1, 5: person 1: right" in first
     assert "WRONG" not in first
-    with av.open(str(tmp_path / "annotated" / "demo.mp4")) as copy:
+    with av.open(str(output / "annotated" / "demo.mp4")) as copy:
         assert sum(1 for _ in copy.decode(video=0)) == FPS * SECONDS_PER_SHOT * len(STORY)
-    assert "demo.mp4" in (tmp_path / "report" / "index.html").read_text()
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
-    check_readme(rollcall.read(tmp_path).persons())
+    assert "demo.mp4" in (output / "report" / "index.html").read_text()
+    assert (output / "demo.png").read_bytes().startswith(b"\x89PNG")
+    check_readme(rollcall.read(output).persons())
     if SHARED.is_dir():
-        check_contract(tmp_path)
-    uri = pd.read_parquet(tmp_path / "videos").uri.item()
-    assert Path(uri) == tmp_path / "demo.mp4"
+        check_contract(output)
+    uri = pd.read_parquet(output / "videos").uri.item()
+    assert Path(uri) == output / "demo.mp4"
     assert Path(uri).is_file()
 
-    second = run()
+    second = run_demo(output)
     assert "1 unchanged" in second
     assert verdict_lines(second) == verdict_lines(first)
 

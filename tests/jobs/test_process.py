@@ -2,7 +2,6 @@
 files."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,24 +15,12 @@ from pipeline.media.pictures import encode_jpeg
 from pipeline.media.probing import probe
 from pipeline.rows import CSV_HEADER, DATASETS
 from tests import clips
+from tests.commands import rollcall, rollcall_here
 from tests.shared import SHARED, needs_shared
 
-ROOT = Path(__file__).parents[2]
 CONFIG = ["--config", "tests/conf/shared-weights.yaml", "--set", "observe.fps=4"]
 
 pytestmark = [needs_shared, pytest.mark.ray]
-
-
-def rollcall(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command, *rest = [str(argument) for argument in arguments]
-    return subprocess.run(
-        [sys.executable, "-m", f"jobs.{command}", *rest],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
 
 
 @dataclass(frozen=True)
@@ -190,14 +177,14 @@ def test_a_second_run_does_nothing_and_changes_nothing_and_ends_well(archive: Ar
 
 
 def test_plan_and_status_tell_the_same(archive: Archive) -> None:
-    plan = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG)
+    plan = rollcall_here("plan", archive.folder, "--output", archive.output, *CONFIG)
     assert plan.returncode == 0, plan.stderr
     assert "6 done" in plan.stdout
     assert "to do: nothing to decode" in plan.stdout
-    changed = rollcall("plan", archive.folder, "--output", archive.output, *CONFIG, "--set", "track.memory_s=3")
+    changed = rollcall_here("plan", archive.folder, "--output", archive.output, *CONFIG, "--set", "track.memory_s=3")
     assert "6 changed" in changed.stdout
     assert "of work, about" in changed.stdout
-    status = json.loads(rollcall("status", archive.output, "--json").stdout)
+    status = json.loads(rollcall_here("status", archive.output, "--json").stdout)
     assert status["videos"]["done"] == 6
     assert status["videos"]["running"] == 0
     assert status["chunks"] == {"durable": 0}
@@ -222,7 +209,7 @@ def test_a_persons_mistake_is_a_line_and_status_2(arguments: list[str], message:
     (tmp_path / "a.mp4").write_bytes(b"")
     arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
     source = str(tmp_path) if arguments[0] == "." else arguments[0]
-    ended = rollcall("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
+    ended = rollcall_here("process", source, *arguments[1:3], *CONFIG, *arguments[3:])
     assert ended.returncode == 2, ended.stderr
     assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) <= 2

@@ -24,7 +24,7 @@ from pipeline.storage import video_rows
 from pipeline.storage.compaction import compact_output
 from pipeline.storage.store import Store
 from tests.archives import write_archive
-from tests.commands import rollcall
+from tests.commands import rollcall_here
 from tests.s3_proxy import S3Proxy
 
 
@@ -39,7 +39,7 @@ def archive(tmp_path: Path) -> Store:
 
 def test_the_page_is_in_the_output_and_its_place_is_printed(archive: Store, tmp_path: Path) -> None:
     place = tmp_path / "out" / "report" / "index.html"
-    assert rollcall("report", archive.uri).stdout.splitlines() == [str(place)]
+    assert rollcall_here("report", archive.uri).stdout.splitlines() == [str(place)]
     page = place.read_text(encoding="utf-8")
     assert "shop 0002.mp4" in page
     assert "/archive/broken.mp4" in page

@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from jobs.demo import make_clip
+from jobs.shared.demo_clip import FPS, clip_frames
+from pipeline.media.film import write_mp4
 from tests import clips
-from tests.commands import rollcall
+from tests.commands import rollcall, rollcall_here
 from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +23,8 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the demo's first seconds as two files. The second comes first in the alphabet."""
     place = tmp_path_factory.mktemp("in")
     with (place / "demo.mp4").open("wb") as file:
-        make_clip(file)
-    whole = clips.re_encode(place / "demo.mp4", place / "whole.mp4", limit_s=4, width=480, b_frames=0)
+        write_mp4(file, islice(clip_frames(), 4 * FPS), fps=FPS, keyframe_every=FPS)
+    whole = clips.re_encode(place / "demo.mp4", place / "whole.mp4", width=480, b_frames=0)
     (place / "cam").mkdir()
     for part, name in zip(clips.cut_into(whole, place, 2), ("part9.mp4", "part10.mp4"), strict=True):
         part.rename(place / "cam" / name)
@@ -32,7 +34,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 def test_the_videos_of_a_folder_are_linked_told_of_and_closed(camera: Path, tmp_path: Path) -> None:
     named = [camera, "--output", tmp_path, "--sequence", "folder", "--set", "observe.fps=4"]
-    plan = rollcall("plan", *named)
+    plan = rollcall_here("plan", *named)
     assert "sequences: 1, of 2 files" in plan.stdout, plan.stderr
     done = rollcall("process", *named)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,8 +64,8 @@ def test_the_videos_of_a_folder_are_linked_told_of_and_closed(camera: Path, tmp_
     assert "starting Ray" not in again.stdout
     assert not list((tmp_path / "_work").rglob("*.parquet"))
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sequences"), table)
-    assert json.loads(rollcall("status", tmp_path, "--json").stdout)["sequences"] == [message | {"linkable": 0}]
-    assert "2 of 2 files can no longer be linked" in rollcall("status", tmp_path).stdout
+    assert json.loads(rollcall_here("status", tmp_path, "--json").stdout)["sequences"] == [message | {"linkable": 0}]
+    assert "2 of 2 files can no longer be linked" in rollcall_here("status", tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_persons_mistake_is_a_line_and_status_2(
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "list.csv").write_text(listed)
-    ended = rollcall(command, f"@{tmp_path}/list.csv", "--output", tmp_path / "out", *options)
+    ended = rollcall_here(command, f"@{tmp_path}/list.csv", "--output", tmp_path / "out", *options)
     assert ended.returncode == 2, ended.stderr
     assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) <= 2

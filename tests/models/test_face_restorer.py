@@ -7,21 +7,27 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.models import face_restorer
 from pipeline.models.face_restorer import FaceRestorer, GFPGANv1Clean, PictureUpsampler, RRDBNet, paste_faces
+
+PX = 32
+"""Side of the faces. The network of the release needs seconds for one of 512 px."""
 
 
 @pytest.fixture(scope="module")
 def restorer(tmp_path_factory: pytest.TempPathFactory) -> FaceRestorer:
     """Load a file in the layout of GFPGANv1.4.pth: the network of its release under `params_ema`, with random
-    values."""
+    values, for smaller faces."""
     torch.manual_seed(1)
-    network = GFPGANv1Clean(512, 512, 2, None, False, 8, True, True, 1, True)
+    network = GFPGANv1Clean(PX, 512, 2, None, False, 8, True, True, 1, True)
     for name, tensor in network.state_dict().items():
         if name.endswith("style_convs.0.weight") or name == "stylegan_decoder.style_conv1.weight":
             tensor.fill_(0.3)  # the strength of the noise, which is 0 without training
     path = tmp_path_factory.mktemp("weights") / "GFPGANv1.4.pth"
     torch.save({"params_ema": network.state_dict()}, path)
-    loaded = FaceRestorer(path, batch=2, device="cpu", half=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(face_restorer, "FACE_PX", PX)
+        loaded = FaceRestorer(path, batch=2, device="cpu", half=False)
     path.unlink()
     return loaded
 
@@ -43,14 +49,14 @@ def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
 
 def test_a_face_is_restored_alike_each_time_whatever_its_place_and_neighbours(restorer: FaceRestorer) -> None:
     """The network draws new noise at each call by default."""
-    first, second = noise(0, 512, 512), noise(1, 512, 512)
+    first, second = noise(0, PX, PX), noise(1, PX, PX)
     pair = restorer(np.stack([first, second]))
     alone = restorer(second[None])
-    assert pair.shape == (2, 512, 512, 3)
+    assert pair.shape == (2, PX, PX, 3)
     assert pair.dtype == np.uint8
     assert_array_equal(pair[1], alone[0])
     assert (pair[0] != pair[1]).any()
-    assert restorer(np.zeros((0, 512, 512, 3), np.uint8)).shape == (0, 512, 512, 3)
+    assert restorer(np.zeros((0, PX, PX, 3), np.uint8)).shape == (0, PX, PX, 3)
 
 
 def test_a_picture_is_twice_as_large_and_no_tile_shows(upsampler_file: Path) -> None:

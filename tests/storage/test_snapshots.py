@@ -296,7 +296,7 @@ def read_with_polars(folder: str) -> list[str]:
 
 
 def test_readers_in_a_loop_see_each_video_once_while_others_write(tmp_path: Path) -> None:
-    ids = [f"v{number:05d}" for number in range(1000)]
+    ids = [f"v{number:05d}" for number in range(300)]
     store = write_output(Store(str(tmp_path)), ids)
     compact_output(store)
     is_over, failures, num_reads = Event(), list[BaseException](), [0]

@@ -43,7 +43,6 @@ def test_a_lost_old_or_torn_cache_changes_no_row(
     old = b""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video_rows, "FRESH_ENOUGH", 0)
-        patch.setattr("os.fsync", lambda _: None)
         for change, number, reason in changes:
             name = f"videos/{video(number)['video_id']}.parquet"
             content = store.read(video_rows.CACHE) if store.exists(video_rows.CACHE) else b""

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -217,10 +216,8 @@ def test_nothing_is_left_of_a_video(output: Path) -> None:
 
 @pytest.mark.parametrize("named", [{"persons": ["xaxaxa:2"]}, {"videos": ["xaxaxa"]}], ids=["person", "video"])
 def test_a_killed_removal_is_finished_by_the_next_command(
-    output: Path, named: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    output: Path, named: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
     def begin(store: Store) -> None:
         index = OutputIndex.load(store)
         plan = forgetting.plan_videos if "videos" in named else forgetting.plan_persons

@@ -204,7 +204,7 @@ def test_wherever_a_replacement_dies_a_video_has_the_tables_of_one_configuration
     assert set(ends) == {"old", "new"}
 
 
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

@@ -19,7 +19,7 @@ from pipeline.storage import lease
 from pipeline.storage.claims import latest_claim
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, publish
-from tests.commands import ROOT, rollcall
+from tests.commands import ROOT, rollcall_here
 
 HOLDER = """
 import sys, time
@@ -127,9 +127,12 @@ def test_commands_that_write_are_refused_and_those_that_read_are_not(tmp_path: P
     publish(Film(2.0, [Walker(0, 2, x=20, look=1)], cuts=[]), [1], str(out))
     source.write_bytes(b"")
     with holding(Store(str(out)), "process", "20260101T000000-aaaa"):
-        refused = [rollcall("process", source, "--output", out), rollcall("relink", out, "--set", "person.min_faces=1")]
-        told = json.loads(rollcall("status", out, "--json").stdout)["lease"]
-        assert "held by run 20260101T000000-aaaa (process)" in rollcall("status", out).stdout
+        refused = [
+            rollcall_here("process", source, "--output", out),
+            rollcall_here("relink", out, "--set", "person.min_faces=1"),
+        ]
+        told = json.loads(rollcall_here("status", out, "--json").stdout)["lease"]
+        assert "held by run 20260101T000000-aaaa (process)" in rollcall_here("status", out).stdout
     for done in refused:
         assert done.returncode == 5
         assert f"rollcall: {out} is held by run 20260101T000000-aaaa (process) on " in done.stderr
@@ -138,4 +141,4 @@ def test_commands_that_write_are_refused_and_those_that_read_are_not(tmp_path: P
     assert (told["run_id"], told["pid"], told["is_silent"]) == ("20260101T000000-aaaa", os.getpid(), False)
     relink(str(out), ["identity.wrong_joins=0.2"])
     assert json.loads((out / "run.json").read_text())["lease"] == "full"
-    assert json.loads(rollcall("status", out, "--json").stdout)["lease"] is None
+    assert json.loads(rollcall_here("status", out, "--json").stdout)["lease"] is None
