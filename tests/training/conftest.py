@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
     """Leave out plots, which take longer than the training."""
-    monkeypatch.setattr("pipeline.training.loop.plot_history", lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.training.loop.plot_history", lambda *_: None)
+        yield

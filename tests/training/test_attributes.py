@@ -24,6 +24,8 @@ from pipeline.training.attribute_inputs import (
 from pipeline.training.attributes import finish, read_faces, settings_of, train, validate
 from pipeline.training.loop import Run, Schedule
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 PLAIN = Augmentation(
     degraded=0, erased=0, scale=(1, 1), aspect=0, degrees=0, shift=0, brightness=0, contrast=0, tint=0, grey=0
 )
@@ -64,10 +66,17 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert {"loss", "mae", "gender_accuracy", "mae_32px"} <= set(columns)
 
 
-def test_ages_and_genders_are_learnt(tmp_path: Path) -> None:
-    params = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
-    network = train(faces(64), faces(8), params, Run(tmp_path, settings_of(params)))
-    figures = validate(network, faces(64), 32)
+EAGER = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
+
+
+@pytest.fixture(scope="module")
+def taught(no_plots: None, tmp_path_factory: pytest.TempPathFactory) -> AttributeNet:
+    """Return a network that has learnt the ages and genders of `faces`."""
+    return train(faces(64), faces(8), EAGER, Run(tmp_path_factory.mktemp("taught"), settings_of(EAGER)))
+
+
+def test_ages_and_genders_are_learnt(taught: AttributeNet) -> None:
+    figures = validate(taught, faces(64), 32)
     assert figures["gender_accuracy"] == 1
     assert figures["mae"] < 12  # always guessing the middle gives 25
 
@@ -117,12 +126,10 @@ def test_the_inputs_do_not_depend_on_the_number_of_workers() -> None:
     assert count == 2 * 5  # two of three epochs of 40 pictures
 
 
-def test_a_student_learns_what_its_teachers_say(tmp_path: Path) -> None:
-    params = replace(TINY, epochs=10, dropout=0.0, mixed=0.0, smoothing=0.0, augmentation=PLAIN, side_px=32)
-    teacher = train(faces(64), faces(8), params, Run(tmp_path / "teacher", {}))
+def test_a_student_learns_what_its_teachers_say(taught: AttributeNet, tmp_path: Path) -> None:
     wrong = replace(faces(64), ages=np.full(64, 50, np.float32), is_female=~faces(64).is_female)
-    trusting = replace(params, teacher_share=1.0)
-    student = train(wrong, faces(8), trusting, Run(tmp_path / "student", {}), teachers=[teacher])
+    trusting = replace(EAGER, teacher_share=1.0)
+    student = train(wrong, faces(8), trusting, Run(tmp_path, {}), teachers=[taught])
     assert validate(student, faces(64), 32)["gender_accuracy"] == 1
 
 

@@ -32,6 +32,8 @@ from pipeline.training.detector_inputs import Example, _photometric, _view, comp
 from pipeline.training.detector_losses import REG_MAX, SoftBackground, distribution_loss, feature_loss
 from pipeline.weights import Registry, sha256_of
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 KNOBS: dict[str, Any] = {
     "batch": 2,
     "min_score": 0.1,
