@@ -3,9 +3,7 @@ of chunks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
-import boxmot.trackers.config
 import pytest
 from hypothesis import strategies as st
 
@@ -85,12 +83,10 @@ def knobs(draw: st.DrawFn) -> tuple[str, ...]:
 
 @contextmanager
 def in_haste() -> Iterator[None]:
-    """Make tests fast: small row groups, and BoxMOT's settings parsed once."""
-    schema = boxmot.trackers.config.load_tracker_schema
+    """Make tests fast: small row groups."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "ROWS_PER_GROUP", 50)
         patch.setattr(blocks, "ROWS_PER_BLOCK", 20)
-        patch.setattr(boxmot.trackers.config, "load_tracker_schema", cache(schema))
         yield
 
 

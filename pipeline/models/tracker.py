@@ -7,6 +7,7 @@ between analysed frames. A silence longer than the memory (a hole in the video) 
 import logging
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from boxmot import create_tracker
 from boxmot.structures import Boxes, Detections
+from boxmot.trackers import config
 from boxmot.trackers.specs import TrackerSpec
 from numpy.typing import NDArray
 
@@ -23,6 +25,8 @@ from pipeline.errors import UserError
 from pipeline.models.tracker_options import TRACKERS, hole_updates, memory_updates, resolve, silence_s
 
 logging.getLogger("boxmot").setLevel(logging.ERROR)
+# BoxMOT parses its settings for each tracker, which takes 9 ms, and every shot has a tracker.
+config.load_tracker_schema = cache(config.load_tracker_schema)
 
 REMEMBERED = 1000
 """The most entries of lists that would grow as long as a tracker lives and that it hardly reads: its removed tracks,
