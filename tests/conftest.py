@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import settings
@@ -30,24 +31,31 @@ def places_awake() -> None:
     faults.asleep.clear()
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield the URI of an empty bucket of an object store on this machine."""
-    import s3fs
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """Yield the URL of an object store on this machine. Its end takes half a second, so all tests share it."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the URI of an empty bucket of an object store on this machine."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    s3fs.S3FileSystem.clear_instance_cache()  # fsspec caches file systems, and with them the server of another test
-    name = f"archive-{uuid.uuid4().hex[:8]}"  # all servers of a process share one memory
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    s3fs.S3FileSystem.clear_instance_cache()  # fsspec caches file systems, and with them the proxy of another test
+    name = f"archive-{uuid.uuid4().hex[:8]}"
+    urlopen(Request(f"{object_store}/{name}", method="PUT")).close()
     yield f"s3://{name}"
     s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
