@@ -1,6 +1,7 @@
 """The messages that docs/troubleshooting.md explains are those of the code."""
 
 import re
+from functools import cache
 
 import pytest
 
@@ -9,7 +10,6 @@ from tests.docs.messages import VALUE, texts_of
 from tests.docs.pages import INLINE, PAGES, ROOT
 
 PAGE = PAGES["docs/troubleshooting.md"]
-TEXTS = [text.replace("\n", " ") for text in texts_of([ROOT / "pipeline", ROOT / "jobs", ROOT / "rollcall"])]
 WORDS = 4
 """Code of fewer words is a name, a path or a command."""
 QUOTED = [
@@ -19,11 +19,16 @@ QUOTED = [
 ]
 
 
+@cache
+def texts() -> list[str]:
+    return [text.replace("\n", " ") for text in texts_of([ROOT / "pipeline", ROOT / "jobs", ROOT / "rollcall"])]
+
+
 def is_said(message: str) -> bool:
     """Return whether the code has a text that contains the message."""
     parts = [re.escape(part.strip()) for part in message.split(VALUE) if part.strip()]
     pattern = re.compile(r".*?".join(parts))
-    return any(pattern.search(text) for text in TEXTS)
+    return any(pattern.search(text) for text in texts())
 
 
 def test_the_page_quotes_messages() -> None:
