@@ -331,7 +331,6 @@ FROM_RAY_DATA = "\nFailed to apply UDF transform after 1/1 attempts"
         (ray.exceptions.RaySystemError("System error: Broken pipe"), MachineError, "Ray or its workers have died: Sys"),
         (task_error(ray.exceptions.WorkerCrashedError()), MachineError, "Ray or its workers have died: "),
     ],
-    ids=str,
 )
 def test_what_ray_says_of_the_machine_is_in_plain_words(raised: Exception, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind) as told, cluster.plain_errors():
