@@ -21,8 +21,8 @@ PROGRAM = """
 import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
-from pipeline.garbage import no_search
-with no_search():
+from pipeline.garbage import imports_that_stay
+with imports_that_stay():
     module = import_module(sys.argv[1])
 module.serve(Connection(int(sys.argv[2])), *map(int, sys.argv[3:]))
 """

@@ -25,7 +25,7 @@ from pipeline.flow.local_child import Prepare
 from pipeline.flow.machine import this_machine
 from pipeline.flow.pools import Maps
 from pipeline.flow.stage import Worker
-from pipeline.garbage import no_search
+from pipeline.garbage import imports_that_stay
 from pipeline.planning.spans import FacesRow, SpanRow
 from pipeline.storage import event_log
 from pipeline.video.job import VideoJob
@@ -196,7 +196,7 @@ def serve(connection: Connection, stderr: int) -> None:
     messages = arrivals(connection, journal.flush_before_death)
     first = next(messages)
     if isinstance(first, Prepare):
-        with suppress(Exception), no_search():  # a failure will be reported when models are loaded
+        with suppress(Exception), imports_that_stay():  # a failure will be reported when models are loaded
             import_module("pipeline.models.loading")
         first = next(messages)
     runner = TaskRunner(first)
