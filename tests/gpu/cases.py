@@ -108,6 +108,8 @@ MADE: Mapping[str, Callable[[Path], None]] = {
 
 CASES: Mapping[str, Callable[..., Case]] = {
     "yolov8n": lambda made, **on: of_detector(WEIGHTS / "yolov8n.pt", (384, 640), **on),
+    "yolov8n, portrait": lambda made, **on: of_detector(WEIGHTS / "yolov8n.pt", (640, 384), **on),
+    "yolov8n, as for crowds": lambda made, **on: of_detector(WEIGHTS / "yolov8n.pt", (736, 1280), **on),
     "starter-person": lambda made, **on: of_detector(OURS / "starter-person.safetensors", (256, 416), **on),
     "osnet-x0-25": lambda made, **on: of_embedder(WEIGHTS / "osnet_x0_25_msmt17.pt", **on),
     "starter-body": lambda made, **on: of_embedder(OURS / "starter-body.safetensors", **on),
