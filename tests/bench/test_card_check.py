@@ -80,6 +80,9 @@ def test_the_production_networks_are_measured_with_random_values(
     monkeypatch.setattr(random_models, "MADE", made)
     file = random_models.write_models(tmp_path, list(random_models.NETWORKS))
     assert file.name == random_models.FILE
+    assert {way for way, chosen in check.WAYS.items() if chosen.is_random} == {"production", "limit", "limit-faces"}
+    seeing = load([ROOT / check.WEIGHTS, file], check.WAYS["limit-faces"].knobs)
+    assert (seeing.observe.detector.weights, seeing.restore.weights) == ("yolov8n", "random-gfpgan")
     for way in ("production", "limit"):
         chosen = check.WAYS[way]
         assert chosen.is_random

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu.random_models import FILE
+from tests.shared import SHARED
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "pixels": ("tests/gpu/test_pixels_on_a_card.py",),
@@ -46,6 +47,9 @@ class Way:
 
 PLANES, NVDEC = "compute.pixels=planes", "observe.decoder=auto"
 RESTORED = ("restore.mode=auto", "observe.detector.weights=random-yolo11x")
+SEEING = ("restore.mode=auto", "observe.detector.weights=yolov8n", "faces.detector=retinaface-mobile0.25")
+"""Small detectors that are not random, so that there are faces for the networks behind them."""
+ONE_CLIP = ("--clip", str(SHARED / "clips" / "talkshow.mp4"), "--repeats", "1")
 WAYS: Mapping[str, Way] = {
     "rgb": Way(),
     "planes": Way((PLANES,)),
@@ -60,9 +64,10 @@ WAYS: Mapping[str, Way] = {
     ),
     "pool": Way(("run.enrich.workers=0",)),
     "production": Way(RESTORED, is_random=True),
-    "limit": Way(RESTORED, is_random=True, bench="limit", options=("--seconds", "6", "--repeats", "1")),
+    "limit": Way(RESTORED, is_random=True, bench="limit", options=ONE_CLIP),
+    "limit-faces": Way(SEEING, is_random=True, bench="limit", options=ONE_CLIP),
 }
-"""Ways of processing videos. All but `limit` have the same videos."""
+"""Ways of processing videos. All but those of `bench limit` have the same videos."""
 USUAL = ("rgb", "planes", "nvdec", "nvdec-planes")
 """Ways for which one command has the time."""
 WEIGHTS = "tests/conf/shared-weights.yaml"
