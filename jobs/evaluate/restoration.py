@@ -38,8 +38,8 @@ def restoration(
         ),
     ],
     restorer: Annotated[
-        str, typer.Option(help="A registry entry of kind gfpgan; or bicubic or lanczos, which only enlarge.")
-    ] = "bicubic",
+        str, typer.Option(help="A registry entry of kind gfpgan; or bilinear or lanczos, which only enlarge.")
+    ] = "lanczos",
     estimator: Annotated[str, typer.Option(help="A registry entry, or starter.")] = "starter",
     sizes: Annotated[str, typer.Option(help="Sides in px to which the pictures are scaled down.")] = "16,24,32,48,64",
     split: Annotated[Side, typer.Option(help="A side of the split with which the starter was trained.")] = Side.ALL,
@@ -96,7 +96,7 @@ def _restorer(name: str, config: Config) -> Restore:
     registry = Registry.of(config, fetch)
     if registry.entry(name).kind != "gfpgan":
         raise UserError(
-            f"--restorer: {name} is of kind {registry.entry(name).kind}; give an entry of kind gfpgan, or bicubic"
+            f"--restorer: {name} is of kind {registry.entry(name).kind}; give an entry of kind gfpgan, or lanczos"
         )
     registry.refuse_licences([name], config.licences.allow)
     registry.pull([name])

@@ -208,7 +208,9 @@ def _align(
         picture = crops.picture(crop)
         for place in places:
             face = judged[place]
-            aligned = align_face(picture, crops.inward(crop, faces.landmarks[face]), int(sizes_px[face]))
+            size_px = int(sizes_px[face])
+            landmarks = crops.inward(crop, faces.landmarks[face])
+            aligned = align_face(picture, landmarks, size_px, bicubic=size_px != RESTORED_PX)
             jpegs[place] = encode_jpeg(aligned, JPEG_QUALITY)
     return aligned_items(judged, jpegs)
 

@@ -55,7 +55,7 @@ def compare(
             if not any(fits):
                 continue
             small = [_scaled(face, size, cv2.INTER_AREA) for face, fit in zip(pictures, fits, strict=True) if fit]
-            plain = estimator(_aligned(small, ALIGNED_PX, "bilinear"))
+            plain = estimator(_aligned(small, ALIGNED_PX, "bicubic"))
             large = _aligned(small, RESTORED_PX, enlargement)
             restored = estimator(large if restore is None else restore(large))
             yield rows.loc[fits, ["path", "age", "gender"]].assign(

@@ -34,15 +34,18 @@ class Window:
         inside = faces[:, max(top, 0) : min(bottom, side), max(left, 0) : min(right, side)]
         return _squash(np.pad(inside, beyond, mode="edge"), width_px, height_px or width_px)
 
-    def fill(self, crops: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    def fill(self, crops: NDArray[np.uint8], side_px: int, *, bicubic: bool = True) -> NDArray[np.uint8]:
         """Make (N, side_px, side_px, 3) aligned faces from (N, H, W, 3) pictures that show this window.
 
         This is the inverse of `cut`. The window must lie inside the face's square. The border is repeated around it.
+
+        bicubic: enlarge as media.faces.align_face does for estimators, else bilinearly.
         """
+        enlarging = cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR
         left, top, right, bottom = (round(part * side_px) for part in (self.left, self.top, self.right, self.bottom))
         faces = np.empty((len(crops), side_px, side_px, 3), np.uint8)
         for crop, face in zip(crops, faces, strict=True):
-            inner = _resize(crop, right - left, bottom - top)
+            inner = _resize(crop, right - left, bottom - top, enlarging)
             face[:] = np.pad(inner, ((top, side_px - bottom), (left, side_px - right), (0, 0)), mode="edge")
         return faces
 
@@ -59,8 +62,10 @@ def _squash(pictures: NDArray[np.uint8], width_px: int, height_px: int) -> NDArr
     return squashed
 
 
-def _resize(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def _resize(
+    picture: NDArray[np.uint8], width: int, height: int, enlarging: int = cv2.INTER_LINEAR
+) -> NDArray[np.uint8]:
     """Resize by averaging when shrinking and interpolating when enlarging."""
     shrinks = picture.shape[0] * picture.shape[1] > width * height
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else enlarging)
     return resized.astype(np.uint8, copy=False)

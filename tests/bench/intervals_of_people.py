@@ -12,6 +12,7 @@ was used to choose person.correlation, and `test` is reported.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -104,19 +105,20 @@ def judge(people: pd.DataFrame, num_frames: int, seed: int) -> pd.DataFrame:
     for place, row in enumerate(people.itertuples()):
         picture = decode_jpeg(Path(str(row.path)).read_bytes())
         frames = film(picture, num_frames, np.random.default_rng([seed, place]))
-        faces = np.concatenate([UTKFACE.fill(shown[None], ALIGNED_PX) for _, _, shown in frames])
-        said = _judged(estimator, faces, np.array([seen_px for _, seen_px, _ in frames]))
+        pictures, seen_px = [shown for _, _, shown in frames], np.array([width for _, width, _ in frames])
+        said = _judged(estimator, pictures, seen_px)
         shots = [shot for shot, _, _ in frames]
         parts.append(said.assign(person=place, truth=row.age, is_female=row.gender == "F", shot=shots))
     return pd.concat(parts, ignore_index=True)
 
 
 def _judged(
-    estimator: StarterEstimator, faces: NDArray[np.uint8], face_px: NDArray[np.float64] | float
+    estimator: StarterEstimator, pictures: Sequence[Picture], face_px: NDArray[np.float64] | float
 ) -> pd.DataFrame:
-    """Return the estimates and the gate's verdicts for aligned faces of one person alone, each `face_px` wide in its
-    picture."""
-    said = estimator(faces)
+    """Return the estimates and the gate's verdicts for pictures of one person's face alone, each `face_px` wide in its
+    frame."""
+    said = estimator(np.concatenate([UTKFACE.fill(picture[None], ALIGNED_PX) for picture in pictures]))
+    faces = np.concatenate([UTKFACE.fill(picture[None], ALIGNED_PX, bicubic=False) for picture in pictures])
     landmarks = TEMPLATE / TEMPLATE_PX * ALIGNED_PX
     sharpness, details = (
         np.array([measure(face, landmarks) for face in faces]) for measure in (face_sharpness, face_detail)
@@ -200,7 +202,7 @@ def gated(people: pd.DataFrame) -> pd.DataFrame:
     found: list[dict[str, Any]] = []
     for side, blur in product(SIDES_PX, BLURS):
         shown = [_blurred(_resized(picture, side), blur * side) for picture in pictures]
-        judged = _judged(estimator, np.concatenate([UTKFACE.fill(one[None], ALIGNED_PX) for one in shown]), side)
+        judged = _judged(estimator, shown, side)
         passed, errors = judged["why_not"] == gate.JUDGED, np.abs(judged["age"] - people["age"].to_numpy())
         sharp = judged["why_not"] != "blurred"
         found.append({"side": side, "blur": blur, "sharp": sharp.mean(), "judged": passed.mean(), "mae": errors.mean()})

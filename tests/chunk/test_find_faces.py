@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.arrays import Faces, Picture
 from pipeline.chunk import find_faces
+from pipeline.media.faces import align_face
 from tests.chunk.red_patches import SCENE, Person, RedPatches, chunk, faces_of, find, load, pictures_of
 
 
@@ -61,6 +62,21 @@ def test_judged_faces_are_aligned_and_the_others_are_not() -> None:
     assert pictures[0][1].shape == (224, 224, 3)
     assert pictures[0][1][112, 112, 0] > 120  # the middle of the face is red, and the red channel comes first
     assert pictures[0][1][112, 112, 2] < 60
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("off", (224, True)), ("always", (512, False))])
+def test_faces_are_enlarged_bicubically_unless_a_restorer_gets_them(
+    mode: str, expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: list[tuple[int, bool]] = []
+
+    def align(picture: Picture, landmarks: np.ndarray, size_px: int, *, bicubic: bool) -> Picture:
+        ways.append((size_px, bicubic))
+        return align_face(picture, landmarks, size_px, bicubic=bicubic)
+
+    monkeypatch.setattr(find_faces, "align_face", align)
+    find(chunk([(0, [Person(150)])]), load([f"restore.mode={mode}"]))
+    assert ways == [expected]
 
 
 def test_an_unsure_face_is_counted_and_not_judged() -> None:

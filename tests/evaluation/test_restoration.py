@@ -63,10 +63,10 @@ def test_without_a_restorer_the_way_of_enlarging_is_what_is_tried() -> None:
 
     judged = pd.concat(
         compare(
-            FACES.iloc[:1].assign(path="32.png"), edge, [16], Spread(), restore=None, enlargement="bicubic", batch=4
+            FACES.iloc[:1].assign(path="32.png"), edge, [16], Spread(), restore=None, enlargement="bilinear", batch=4
         )
     )
-    assert judged["age_restored"].item() > judged["age_plain"].item()  # cubic is steeper than linear
+    assert judged["age_restored"].item() < judged["age_plain"].item()  # linear is less steep than cubic, as plain is
 
 
 def test_a_difference_without_spread_has_no_interval() -> None:

@@ -107,6 +107,19 @@ def textured(blur_px: float = 0) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8) if blur_px else picture
 
 
+def test_a_small_face_keeps_more_of_itself_bicubically_and_a_large_one_is_the_same() -> None:
+    def aligned(scale: float, *, bicubic: bool = False) -> NDArray[np.float64]:
+        picture = cv2.resize(textured(5), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        landmarks = (placed(0.5, 0, (10, 10)) + 0.5) * scale - 0.5
+        face = align_face(np.asarray(picture, np.uint8), landmarks, 224, bicubic=bicubic)
+        return face.astype(np.float64)
+
+    large = aligned(1.0)
+    bilinear, bicubic = (np.abs(aligned(0.1, bicubic=wanted) - large).mean() for wanted in (False, True))
+    assert bicubic < 0.97 * bilinear
+    np.testing.assert_array_equal(aligned(1.0, bicubic=True), large)
+
+
 @pytest.mark.parametrize("noise", [0, 2])
 @pytest.mark.parametrize("quality", [40, 95])
 def test_a_face_blurred_on_purpose_has_no_detail_whatever_lies_over_it(noise: float, quality: int) -> None:
