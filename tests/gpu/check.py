@@ -49,7 +49,7 @@ PLANES, NVDEC = "compute.pixels=planes", "observe.decoder=auto"
 FEW = "observe.detector.max_per_frame=5"
 RESTORED = ("restore.mode=auto", "observe.detector.weights=random-yolo11x", FEW)
 """A random detector finds as many people as it may."""
-SEEING = ("restore.mode=auto", "observe.detector.weights=yolov8n", "faces.detector=retinaface-mobile0.25")
+SEEING = ("restore.mode=always", "observe.detector.weights=yolov8n", "faces.detector=retinaface-mobile0.25")
 """Small detectors that are not random, so that there are faces for the networks behind them."""
 ONE_CLIP = ("--clip", str(SHARED / "clips" / "talkshow.mp4"), "--repeats", "1")
 WAYS: Mapping[str, Way] = {
