@@ -73,7 +73,7 @@ class MeteredModel:
         """Give kept inputs to the model again, in turn, until `share` of the calls are repeated. Return the time of all
         calls, by that share."""
         count = max(1, round(self.num_calls * share)) if self._kept else 0
-        with stopwatch(time.thread_time) as spent:
+        with stopwatch() as spent:
             for number in range(count):
                 samples, options = self._kept[number % len(self._kept)]
                 self.model(samples, **options)

@@ -69,7 +69,9 @@ def detector(
         find, default = _finder(name, config, settings, profile)
         working = default if threshold is None else threshold
         matches, frames_per_s = _measure(
-            find, track(pictures(), name, len(truth), console=console, transient=True), truth
+            find,
+            track(_checked(pictures(), names, truth, gt), name, len(truth), console=console, transient=True),
+            truth,
         )
         results[name] = {
             "threshold": working,
@@ -148,6 +150,19 @@ def _finder(name: str, config: ConfigFiles, settings: Settings, profile: Profile
         return Detections(faces.boxes, faces.scores)
 
     return find, usual.faces.min_score
+
+
+def _checked(pictures: Iterable[Picture], names: Sequence[str], truth: Sequence[Truth], gt: Path) -> Iterator[Picture]:
+    """Yield the pictures. Raises UserError for a labelled box outside of its picture, which nobody could find."""
+    for picture, name, labels in zip(pictures, names, truth, strict=True):
+        height, width = picture.shape[:2]
+        left, top, right, bottom = labels.boxes.T
+        if ((left >= width) | (top >= height) | (right <= 0) | (bottom <= 0)).any():
+            raise UserError(
+                f"{gt} has a box outside of the picture {name}, which has {width}x{height} px; correct it, or give the "
+                "pictures that were labelled"
+            )
+        yield picture
 
 
 def _measure(find: Find, pictures: Iterable[Picture], truth: Sequence[Truth]) -> tuple[list[Matches], float]:

@@ -136,9 +136,9 @@ def _run(
     early: Child | None,
 ) -> Outcome:
     """Carry out the steps of a run. Return which sources are not done."""
+    config = decide_device(config)
     index, work_names = _open_output(store)
     tables.create(store, config.biometrics.keep)
-    config = decide_device(config)
     target = WantedTables.of(config, registry)
     records.write_recipe(store, target.config_id, target.recipe.to_json())
     record = RunRecord(index, target, run_id, registry, last_success_at=last_success(store))

@@ -36,4 +36,6 @@ def write_entries(folder: Path, entries: Mapping[str, Entry], knob: str) -> None
     """Write `entries` to FILE in `folder`, and print how to use the first of them as the value of `knob`."""
     place = folder / FILE
     place.write_text(text := fragment(entries))
-    say(f"{text}use it with --config {place} --set {knob}={next(iter(entries))}")
+    for line in text.splitlines():
+        say(line)
+    say(f"use it with --config {place} --set {knob}={next(iter(entries))}")

@@ -141,6 +141,13 @@ def test_an_entry_that_finds_neither_people_nor_faces_is_refused(tmp_path: Path)
         evaluate("--images", tmp_path, "--gt", tmp_path / "gt.csv", "--detector", "ssrnet", "--config", CONFIG)
 
 
+def test_a_box_outside_of_its_picture_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    (tmp_path / "gt.csv").write_text("image,xmin,ymin,xmax,ymax\na.png,64,2,80,40\n")
+    with pytest.raises(UserError, match=r"a box outside of the picture a\.png, which has 64x48 px; correct"):
+        evaluate("--images", tmp_path, "--gt", tmp_path / "gt.csv", "--detector", "starter")
+
+
 @needs_shared
 def test_detectors_of_people_and_of_faces(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"

@@ -16,6 +16,7 @@ from random import Random
 import pandas as pd
 import pytest
 
+from pipeline.models.gpu import has_gpu
 from tests import clips
 from tests.golden.by_hand import SHARED_WEIGHTS, contents
 from tests.observing_worker import kill_observing_worker
@@ -48,6 +49,7 @@ def drawn(random: Random) -> list[str]:
     choices = {
         "chunk.max_seconds": [1, 2, 3, 5, 600],
         "observe.decode_threads": [1, 2],
+        "observe.decoder": ["cpu"] if has_gpu() else ["cpu", "auto"],
         "run.max_reduces": [1, 2, 8],
         "run.reduce_cpus": [0.5, 1],
         "run.engine": ["ray", "local"],

@@ -32,11 +32,18 @@ def test_a_relink_is_no_measure_of_how_long_a_video_takes(tmp_path: Path, capsys
     assert "estimate from 1 earlier video with other configurations: 4 min 00 s of work" in estimate(store, capsys)
 
 
-def estimate(store: Store, capsys: pytest.CaptureFixture[str], config_id: str = "unknown") -> str:
+def estimate(store: Store, capsys: pytest.CaptureFixture[str], config_id: str = "unknown", *settings: str) -> str:
     """Return what `plan` says about 4 seconds of video."""
-    config, lines = load().on_device("cpu"), [Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)]
+    config, lines = load(settings=settings).on_device("cpu"), [Line("/in/w.mp4", "new", "", chunks=1, seconds=4.0)]
     _show_totals(lines, config, OutputIndex.load(store), config_id)
     return capsys.readouterr().out
+
+
+def test_plan_says_who_decodes_only_if_a_card_may(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path))
+    tables.create(store, keep_biometrics=False)
+    assert "decode" not in estimate(store, capsys)
+    assert "the CPU decodes: the models run on the CPU" in estimate(store, capsys, "unknown", "observe.decoder=auto")
 
 
 def test_an_estimate_judges_by_the_same_configuration_if_it_can_and_says_so(
