@@ -39,7 +39,7 @@ class Appearance:
     """The appearance of one person's part of a tracklet.
 
     start: first frame.
-    total: (D,) sum of unit vectors, not normalised.
+    total: (D,) sum of weighted embeddings, not normalised.
     steadiness: see cores.likeness. nan if there are too few vectors.
     """
 
@@ -61,7 +61,7 @@ class AppearanceLog:
         self._end_ns = 0
 
     def add(self, frame: int, time_ns: int, vector: NDArray[np.floating], *, touches: bool = False) -> None:
-        """Add the unit vector of one detection. Frames rise.
+        """Add the embedding of one detection. Its length is its weight. Frames rise.
 
         touches: whether the person touches another one.
         """

@@ -25,6 +25,10 @@ from pipeline.video.smoothing import SmoothingWriter
 from pipeline.video.timeline import NOMINAL_FPS
 
 TRACKS_PER_PART = 1 << 32
+EDGE_PX = 3.0
+"""A box that is nearer to the edge of the picture than this is cut off there."""
+CUT_OFF = 0.3
+"""The weight of the embedding of a box that is cut off, against that of a whole one."""
 
 
 def check_options(config: Config) -> None:
@@ -40,7 +44,7 @@ def track_part(part: Part) -> TrackingResult:
     tracks = _Tracks(part.number * TRACKS_PER_PART, job.priors["body"] if job.config.track.split else None)
     for piece in part.pieces:
         writer = SmoothingWriter(blocks, piece.steady, part.size)
-        _track_piece(piece, _tracker(job.config, part.step_s, piece), chunks, writer, tracks)
+        _track_piece(piece, part.size, _tracker(job.config, part.step_s, piece), chunks, writer, tracks)
     return tracks.tracked(blocks)
 
 
@@ -58,7 +62,12 @@ def _tracker(config: Config, step_s: float, piece: PartOfShot | None = None) -> 
 
 
 def _track_piece(
-    piece: PartOfShot, tracker: Tracker, chunks: "_ChunkReader", writer: SmoothingWriter, tracks: "_Tracks"
+    piece: PartOfShot,
+    size: tuple[int, int],
+    tracker: Tracker,
+    chunks: "_ChunkReader",
+    writer: SmoothingWriter,
+    tracks: "_Tracks",
 ) -> None:
     duplicate_iou = chunks.job.config.track.duplicate_iou
     tracks.begin(piece.shot, piece.min_frames)
@@ -72,7 +81,8 @@ def _track_piece(
         ids, kept = (np.concatenate(pair) for pair in zip(sure, tentative, strict=True))
         at = keep[kept]
         box_rows = np.zeros(len(at), BOX)
-        vectors_at = vectors[at] if vectors is not None else None
+        weights = embedding_weights(detections.boxes[at], size)
+        vectors_at = vectors[at] * weights[:, None] if vectors is not None else None
         touching = touching_boxes(boxes[kept])
         box_rows["track"] = tracks.see(ids, len(sure[0]), frame, time_ns, update, vectors_at, touching)
         box_rows["box"], box_rows["score"] = detections.boxes[at], detections.scores[at]
@@ -97,6 +107,17 @@ def apart_from(
     ids, indices = tentative
     alone = ~np.any(_touch(boxes[indices], sure), axis=1)
     return ids[alone], indices[alone]
+
+
+def embedding_weights(boxes: Boxes, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the (N,) weights of the embeddings of N boxes in the mean of a tracklet.
+
+    A box at the edge of the picture shows a part of a person, so its embedding says less about who it is.
+
+    size: width and height of the picture in px.
+    """
+    is_cut_off = np.any((boxes[:, :2] <= EDGE_PX) | (boxes[:, 2:] >= np.array(size) - EDGE_PX), axis=1)
+    return np.where(is_cut_off, CUT_OFF, 1).astype(np.float32)
 
 
 def touching_boxes(boxes: Boxes) -> NDArray[np.bool_]:
@@ -140,7 +161,7 @@ class _Track:
     ) -> None:
         """Take one box.
 
-        vector: (D,) unit embedding, zero if the box has none.
+        vector: (D,) weighted embedding, zero if the box has none.
         is_sure: whether the tracker had confirmed the track by then.
         touches: whether the person touches another one.
         """

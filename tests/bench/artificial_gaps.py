@@ -29,7 +29,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,26 +41,20 @@ from pipeline.cores.fill import Knots
 from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.linking import link
+from pipeline.cores.link.pairs import Links
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.place import Scenes
 from tests.bench import folds
+from tests.bench.cutter import SIDE_BOXES, SIDE_S, Cut, Cutter
 from tests.bench.footage import Archive, Footage, read_archive, summaries
 
 GAPS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)
 POOLED_S = 5.0
 """Longest gap that counts in the pooled figures."""
 PLACEMENTS = ("uniform", "occlusion", "border", "legs", "fast")
-SIDE_S = 1.0
-"""Least time that is left on either side of a gap."""
-SIDE_BOXES = 4
-COVERED = 0.3
-"""Least share of a box that another box covers at an occlusion."""
-BORDER_PX = 3.0
 HIDING_S, HIDDEN = 0.6, 0.5
 """The time before and after a gap in which legs are hidden, and the largest hidden share of the height."""
-SHARE = 3
-"""One in so many tracklets is cut in a round."""
 CUT_S, JUMPS_S = 1.0, (1.0, 5.0, 20.0)
 OVER_CUTS = ("cut", "jump", "infrared")
 LEAST_PRECISION = 0.98
@@ -92,97 +88,88 @@ class Case:
     crowd: float
 
 
-class Cutter:
-    """Cuts the tracklets of one video."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The tracklets of a video of which some are cut, before they are linked.
 
-    def __init__(self, footage: Footage) -> None:
-        self.footage = footage
-        knots = footage.knots
-        self.times_s = footage.times_ns[knots.frames] / 1e9
-        self.step_s = float(np.median(np.diff(footage.times_ns[footage.analysed]))) / 1e9
-        self.count = len(footage.shot_of)
-        self.borders: list[int] = np.searchsorted(knots.tracklets, np.arange(self.count + 1)).tolist()
-        self.is_covered, self.touches = self._covered(), self._touches()
-        self.together = self._together()
-        heights = knots.boxes[:, 3] - knots.boxes[:, 1]
-        centres = footage.steady.boxes(knots.frames, knots.boxes)
-        centres = (centres[:, :2] + centres[:, 2:]) / 2
-        crowd = np.bincount(knots.frames, minlength=len(footage.times_ns))[knots.frames] - 1
-        self.heights = heights
-        self.speeds = np.zeros(self.count)
-        self.crowds = np.zeros(self.count)
-        for index, (first, end) in enumerate(zip(self.borders[:-1], self.borders[1:], strict=True)):
-            steps = np.linalg.norm(np.diff(centres[first:end], axis=0), axis=1) / np.diff(self.times_s[first:end])
-            self.speeds[index] = np.median(steps / heights[first + 1 : end]) if end - first > 1 else 0
-            self.crowds[index] = np.median(crowd[first:end])
+    cutter: of the video.
+    placement: of PLACEMENTS or OVER_CUTS.
+    tracklets: N, in rising order of their labels.
+    likenesses: calibrated on them.
+    scenes: the shots that show one place.
+    of: (N,) the tracklet of the video of which each one is a part.
+    cuts: of Cutter.gaps, one for each tracklet that is cut.
+    halves: for each cut the one or two tracklets that are left.
+    """
 
-    def _covered(self) -> NDArray[np.bool_]:
-        """Return (K,) bool: whether a box that stands lower in the picture covers COVERED of the box."""
-        knots = self.footage.knots
-        covered = np.zeros(len(knots), np.bool_)
-        order = np.argsort(knots.frames, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(knots.frames[order])) + 1):
-            boxes = knots.boxes[places].astype(np.float64)
-            shared = _intersections(boxes)
-            areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-            in_front = boxes[None, :, 3] > boxes[:, None, 3]
-            np.fill_diagonal(shared, 0)
-            covered[places] = ((shared / areas[:, None] >= COVERED) & in_front).any(axis=1)
-        return covered
+    cutter: Cutter
+    placement: str
+    tracklets: Sequence[Tracklet]
+    likenesses: Likenesses
+    scenes: Scenes
+    of: NDArray[np.int64]
+    cuts: Sequence[Cut]
+    halves: Sequence[Sequence[int]]
 
-    def _touches(self) -> NDArray[np.bool_]:
-        boxes, (width, height) = self.footage.knots.boxes, self.footage.size
-        return (
-            (boxes.min(axis=1) <= BORDER_PX) | (boxes[:, 2] >= width - BORDER_PX) | (boxes[:, 3] >= height - BORDER_PX)
-        )
+    @classmethod
+    def made(
+        cls,
+        cutter: Cutter,
+        footage: Footage,
+        placement: str,
+        labels: NDArray[np.int64],
+        original: Sequence[int],
+        cuts: Sequence[Cut],
+        shots: Sequence[int],
+        priors: Likenesses,
+    ) -> Self:
+        """Return the round in which the boxes of `footage` have these labels, of which each has a shot and belongs to
+        an original tracklet."""
+        names = np.unique(labels[labels >= 0]).tolist()
+        position = {name: place for place, name in enumerate(names)}
+        tracklets = summaries(footage, labels, {name: int(shots[name]) for name in names})
+        halves = [
+            [position[int(labels[side[0]])] for side in (before, after) if labels[side[0]] >= 0]
+            for _, _, before, after in cuts
+        ]
+        of = np.array([original[name] for name in names])
+        return cls(cutter, placement, tracklets, calibrate(tracklets, priors), footage.scenes, of, cuts, halves)
 
-    def _together(self) -> NDArray[np.bool_]:
-        """Return (T, T) bool: whether two tracklets share an analysed frame."""
-        knots = self.footage.knots
-        there = np.zeros((self.count, len(self.footage.times_ns)), np.bool_)
-        there[knots.tracklets, knots.frames] = True
-        return (there.astype(np.float32) @ there.T.astype(np.float32)) > 0
+    def linked(self, params: IdentityParams) -> list[Case]:
+        """Link the tracklets, and return what became of every cut."""
+        return self.cases(*link(self.tracklets, params, self.likenesses, self.scenes))
 
-    def gaps(
-        self, placement: str, gap_s: float, generator: np.random.Generator
-    ) -> Iterator[tuple[int, float, NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield (tracklet, gap_s, places of the boxes before, after) of the tracklets that are cut in one round."""
-        chosen = generator.permutation(self.count)
-        left = 2 * -(-self.count // SHARE)
-        for index in chosen.tolist():
-            if not left:
-                return
-            places = np.arange(self.borders[index], self.borders[index + 1])
-            times_s = self.times_s[places]
-            low, high = times_s[0] + SIDE_S, times_s[-1] - SIDE_S - gap_s
-            starts = self._starts(placement, places, gap_s)
-            starts = starts[(starts >= low) & (starts <= high)]
-            if not len(starts):
-                continue
-            start = float(generator.choice(starts))
-            # The gap is at most gap_s long, so a limit of so many seconds includes it.
-            before, after = places[times_s <= start], places[times_s > start + gap_s - self.step_s]
-            if min(len(before), len(after)) >= SIDE_BOXES:
-                left -= 1
-                yield index, float(times_s[after[0] - places[0]] - times_s[before[-1] - places[0]]), before, after
-
-    def _starts(self, placement: str, places: NDArray[np.int64], gap_s: float) -> NDArray[np.float64]:
-        if placement not in ("occlusion", "border"):
-            return self.times_s[places]
-        events = self.is_covered if placement == "occlusion" else self.touches
-        return self.times_s[places[events[places]]] - gap_s / 2
-
-
-def _intersections(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    return np.prod(np.maximum(high - low, 0), axis=2)
+    def cases(self, links: Links, persons: NDArray[np.int64]) -> list[Case]:
+        """Return what became of every cut if the tracklets are linked like this."""
+        why = {
+            (min(a, b), max(a, b)): reason
+            for a, b, reason in zip(links.a.tolist(), links.b.tolist(), links.why, strict=True)
+        }
+        heights = self.cutter.heights
+        cases = []
+        for (index, gap_s, before, after), halves in zip(self.cuts, self.halves, strict=True):
+            beside = self.cutter.together[self.of, index] & (self.of != index)
+            wrong = sum(bool(((persons == persons[half]) & beside).any()) for half in halves)
+            sides = np.median(heights[before[-8:]]), np.median(heights[after[:8]])
+            cases.append(
+                Case(
+                    video=self.cutter.footage.name,
+                    leaves=len(halves) < 2,
+                    placement=self.placement,
+                    gap_s=gap_s,
+                    joined=len(halves) == 2 and bool(persons[halves[0]] == persons[halves[1]]),
+                    num_wrong=wrong,
+                    why=str(why.get((min(halves), max(halves)), "not measured")),
+                    speed=float(self.cutter.speeds[index]),
+                    size=float(max(sides) / min(sides)),
+                    crowd=float(self.cutter.crowds[index]),
+                )
+            )
+        return cases
 
 
-def round_of(
-    cutter: Cutter, placement: str, gap_s: float, params: IdentityParams, priors: Likenesses, seed: int
-) -> list[Case]:
-    """Cut the tracklets of a video once, link them, and return what became of every gap."""
+def round_of(cutter: Cutter, placement: str, gap_s: float, priors: Likenesses, seed: int) -> Round:
+    """Cut the tracklets of a video once."""
     footage = cutter.footage
     generator = np.random.default_rng([seed, int(gap_s * 1000), PLACEMENTS.index(placement)])
     labels = footage.knots.tracklets.copy()
@@ -197,14 +184,13 @@ def round_of(
     for turn, (_, _, before, after) in enumerate(cuts):
         if turn % 2:
             labels[after if generator.integers(2) else before] = -1
-    shots = dict(enumerate(footage.shot_of[original].tolist()))
-    shots = {label: shots[label] for label in np.unique(labels[labels >= 0]).tolist()}
-    return _judge(cutter, footage, placement, labels, original, cuts, shots, params, priors)
+    shots = footage.shot_of[original].tolist()
+    return Round.made(cutter, footage, placement, labels, original, cuts, shots, priors)
 
 
 def _without_legs(
     cutter: Cutter,
-    cuts: Sequence[tuple[int, float, NDArray[np.int64], NDArray[np.int64]]],
+    cuts: Sequence[Cut],
     generator: np.random.Generator,
 ) -> Knots:
     """Return the boxes with their lower ends hidden on either side of the gaps."""
@@ -218,21 +204,19 @@ def _without_legs(
     return replace(knots, boxes=boxes)
 
 
-def cut_of(
-    cutter: Cutter, params: IdentityParams, priors: Likenesses, seed: int, placement: str = "cut", gap_s: float = CUT_S
-) -> list[Case]:
-    """Divide a whole video by a cut, link it, and return what became of every tracklet over the cut."""
+def cut_of(cutter: Cutter, placement: str, gap_s: float, priors: Likenesses, seed: int) -> Round | None:
+    """Divide a whole video by a cut. Return None if it is too short."""
     footage = cutter.footage
     generator = np.random.default_rng([seed, 1])
     first_s, last_s = cutter.times_s.min(), cutter.times_s.max()
     if last_s - first_s < 2 * SIDE_S + gap_s:
-        return []
+        return None
     cut_s = float(generator.uniform(first_s + SIDE_S, last_s - SIDE_S - gap_s))
     labels = footage.knots.tracklets.copy()
     is_after = cutter.times_s >= cut_s + gap_s
     labels[(cutter.times_s > cut_s) & ~is_after] = -1
     original = list(range(cutter.count))
-    shots = dict(enumerate(footage.shot_of.tolist()))
+    shots = footage.shot_of.tolist()
     later = int(footage.shot_of.max(initial=0)) + 1
     cuts = []
     for index in range(cutter.count):
@@ -243,19 +227,18 @@ def cut_of(
             continue
         if not len(after):
             continue
-        shots[len(original)] = footage.shot_of[index] + later
         labels[after] = len(original)
+        shots.append(footage.shot_of[index] + later)
         original.append(index)
         if min(len(before), len(after)) >= SIDE_BOXES:
             cuts.append((index, gap_s, before, after))
-    kept = {label: shots[label] for label in np.unique(labels[labels >= 0]).tolist()}
     if placement != "cut":
         # In the file the shots follow each other. The frames in between carry no box.
         times_ns, left_ns = footage.times_ns, round(gap_s * 1e9)
         times_ns = np.where(times_ns >= (cut_s + gap_s) * 1e9, times_ns - left_ns, np.minimum(times_ns, cut_s * 1e9))
         footage = replace(footage, times_ns=times_ns.astype(np.int64))
     footage = replace(footage, scenes=_divided(footage.scenes, placement))
-    return _judge(cutter, footage, placement, labels, original, cuts, kept, params, priors)
+    return Round.made(cutter, footage, placement, labels, original, cuts, shots, priors)
 
 
 def _divided(scenes: Scenes, placement: str) -> Scenes:
@@ -265,51 +248,6 @@ def _divided(scenes: Scenes, placement: str) -> Scenes:
     is_grey = np.repeat([False, placement == "infrared"], len(places))
     before_and_after = np.concatenate([zeros, zeros + (placement != "cut")])
     return Scenes(np.concatenate([places, places + later]), np.concatenate([zeros, zeros]), before_and_after, is_grey)
-
-
-def _judge(
-    cutter: Cutter,
-    footage: Footage,
-    placement: str,
-    labels: NDArray[np.int64],
-    original: Sequence[int],
-    cuts: Sequence[tuple[int, float, NDArray[np.int64], NDArray[np.int64]]],
-    shots: dict[int, int],
-    params: IdentityParams,
-    priors: Likenesses,
-) -> list[Case]:
-    names = np.unique(labels[labels >= 0]).tolist()
-    position = {name: place for place, name in enumerate(names)}
-    tracklets: list[Tracklet] = summaries(footage, labels, shots)
-    links, persons = link(tracklets, params, calibrate(tracklets, priors), footage.scenes)
-    why = {
-        (min(a, b), max(a, b)): reason
-        for a, b, reason in zip(links.a.tolist(), links.b.tolist(), links.why, strict=True)
-    }
-    of = np.array([original[name] for name in names])
-    cases = []
-    for index, gap_s, before, after in cuts:
-        halves = [position[int(labels[side[0]])] for side in (before, after) if labels[side[0]] >= 0]
-        wrong = 0
-        for half in halves:
-            others = (persons == persons[half]) & cutter.together[of, index] & (of != index)
-            wrong += bool(others.any())
-        heights = np.median(cutter.heights[before[-8:]]), np.median(cutter.heights[after[:8]])
-        cases.append(
-            Case(
-                cutter.footage.name,
-                len(halves) < 2,
-                placement,
-                gap_s,
-                len(halves) == 2 and bool(persons[halves[0]] == persons[halves[1]]),
-                wrong,
-                str(why.get((min(halves), max(halves)), "not measured")),
-                float(cutter.speeds[index]),
-                float(max(heights) / min(heights)),
-                float(cutter.crowds[index]),
-            )
-        )
-    return cases
 
 
 def main() -> None:
@@ -341,19 +279,23 @@ def main() -> None:
 
 def all_cases(archive: Archive, params: IdentityParams, repeats: int, placements: Sequence[str]) -> list[Case]:
     """Return the outcome of all gaps and cuts of the videos of an archive."""
-    cases: list[Case] = []
+    return [case for made in rounds(archive, repeats, placements) for case in made.linked(params)]
+
+
+def rounds(
+    archive: Archive, repeats: int, placements: Sequence[str], gaps_s: Sequence[float] = GAPS_S
+) -> Iterator[Round]:
+    """Yield all rounds of the videos of an archive."""
     for footage in archive.videos:
         cutter, fast = Cutter(footage), Cutter(replace(footage, times_ns=footage.times_ns // 2))
-        for seed in range(repeats):
-            for placement in placements:
+        for seed, placement in product(range(repeats), placements):
+            if placement in PLACEMENTS:
                 played = fast if placement == "fast" else cutter
-                of_cuts = (CUT_S,) if placement == "cut" else JUMPS_S
-                for gap_s in of_cuts if placement in OVER_CUTS else GAPS_S:
-                    if placement in OVER_CUTS:
-                        cases += cut_of(cutter, params, archive.priors, seed, placement, gap_s)
-                    else:
-                        cases += round_of(played, placement, gap_s, params, archive.priors, seed)
-    return cases
+                yield from (round_of(played, placement, gap_s, archive.priors, seed) for gap_s in gaps_s)
+                continue
+            for gap_s in (CUT_S,) if placement == "cut" else JUMPS_S:
+                if made := cut_of(cutter, placement, gap_s, archive.priors, seed):
+                    yield made
 
 
 def report(cases: Sequence[Case]) -> None:

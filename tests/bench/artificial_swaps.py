@@ -23,7 +23,7 @@ from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.linking import link
 from pipeline.cores.purity import CONTACT, AppearanceLog
 from pipeline.video.track import touching_boxes
-from tests.bench.artificial_gaps import Cutter
+from tests.bench.cutter import Cutter
 from tests.bench.footage import Archive, Footage, read_archive, summaries
 
 SIDE_S = 1.5
@@ -67,10 +67,10 @@ def divisions_s(
     """Return the times at which a tracklet of these boxes is divided."""
     log = AppearanceLog()
     footage = cutter.footage
-    for place in places.tolist():
-        if footage.vectors[place].any():
+    for place, vector in zip(places.tolist(), footage.weighted(places), strict=True):
+        if vector.any():
             frame = int(footage.knots.frames[place])
-            log.add(frame, int(footage.times_ns[frame]), footage.vectors[place], touches=bool(touched[place]))
+            log.add(frame, int(footage.times_ns[frame]), vector, touches=bool(touched[place]))
     return [footage.times_ns[part.start] / 1e9 for part in log.parts(likeness)[1:]]
 
 

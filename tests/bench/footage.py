@@ -31,6 +31,7 @@ from pipeline.video.job import VideoChunks
 from pipeline.video.parts import plan_parts, track_here
 from pipeline.video.scenes import find_scenes
 from pipeline.video.timeline import read_timeline
+from pipeline.video.track import embedding_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Footage:
     vectors: NDArray[np.float32]
     shot_of: NDArray[np.int64]
     fill_ns: int
+
+    def weighted(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings of the boxes in these places, with the weights that the tracker gives them."""
+        return self.vectors[places] * embedding_weights(self.knots.boxes[places], self.size)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def summaries(footage: Footage, labels: NDArray[np.int64], shot_of: Mapping[int,
             continue
         shot = ShotFrames(start, footage.times_ns[start:end], start + np.flatnonzero(footage.analysed[start:end]))
         names, numbers = np.unique(labels[places], return_inverse=True)
-        frames, boxes = footage.knots.frames[places], footage.knots.boxes[places]
+        frames, boxes, vectors = footage.knots.frames[places], footage.knots.boxes[places], footage.weighted(places)
         knots = Knots(numbers, frames, boxes, footage.knots.scores[places])
         bodies: list[NDArray[np.float32] | None] = []
         steadiness = np.full((len(names), 2), np.nan)
@@ -174,7 +179,7 @@ def summaries(footage: Footage, labels: NDArray[np.int64], shot_of: Mapping[int,
             first, stop = np.searchsorted(numbers, (number, number + 1)).tolist()
             log = AppearanceLog()
             for place in range(first, stop):
-                vector = footage.vectors[places[place]]
+                vector = vectors[place]
                 if vector.any():
                     log.add(int(frames[place]), int(footage.times_ns[frames[place]]), vector)
             parts = log.parts(None)

@@ -73,12 +73,12 @@ def test_two_of_one_file_stay_apart_however_well_one_follows_the_other() -> None
 
 @pytest.mark.parametrize(("begins_s", "joined"), [(4, True), (6, False)])
 def test_a_gap_may_be_as_long_as_inside_a_shot(begins_s: float, joined: bool) -> None:
-    # An angle of 35 degrees is a distance of .18, which is enough over a gap and too much over shots.
-    assert numbers(person(0, body=0), person(1, begins_s, body=35)) == [1, 1 if joined else 2]
+    # An angle of 33 degrees is a distance of .16, which is enough over a gap and too much over shots.
+    assert numbers(person(0, body=0), person(1, begins_s, body=33)) == [1, 1 if joined else 2]
 
 
 def test_nobody_walks_on_over_a_cut_or_a_missing_file() -> None:
-    assert numbers(person(0, body=0), person(1, body=35, shot=1)) == [1, 2]
+    assert numbers(person(0, body=0), person(1, body=33, shot=1)) == [1, 2]
 
 
 def test_who_comes_back_later_is_known_by_the_face_and_over_a_cut_by_the_body() -> None:

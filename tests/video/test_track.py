@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.video.track import apart_from, touching_boxes
+from pipeline.video.track import CUT_OFF, apart_from, embedding_weights, touching_boxes
 
 
 def test_people_touch_from_a_tenth_of_the_smaller_box_on() -> None:
@@ -22,3 +22,10 @@ def test_a_track_that_has_not_proved_itself_shows_no_box_that_touches_one_of_a_s
     assert [column.tolist() for column in apart_from(boxes[:0], tentative, boxes)] == [[7, 8, 9], [1, 2, 3]]
     nobody = np.zeros(0, np.int64)
     assert [len(column) for column in apart_from(boxes, (nobody, nobody), boxes)] == [0, 0]
+
+
+def test_who_is_cut_off_by_the_edge_of_the_picture_says_less_about_the_looks() -> None:
+    boxes = [[100, 50, 200, 250], [100, 0, 200, 200], [550, 50, 640, 250], [0, 50, 90, 250], [100, 300, 200, 479]]
+    whole, *cut_off = embedding_weights(np.array(boxes, np.float32), (640, 480)).tolist()
+    assert whole == 1
+    np.testing.assert_allclose(cut_off, CUT_OFF)

@@ -33,7 +33,7 @@ def explain(links: Links, row: int, verdicts: Verdicts, params: IdentityParams, 
     gap_s, size = float(links.gap_s[row]), float(links.size[row])
     motion, reach = float(links.motion[row]), float(reach_of(links.gap_s, params)[row])
     similar = _similarities(links, row, likenesses)
-    odds = _odds(row, verdicts, params)
+    odds = _odds(row, verdicts)
     returns = (
         f"still {motion:.2f} body heights from where somebody kept still before a jump in time"
         if links.kind[row] == SEAT
@@ -75,12 +75,12 @@ def _usual(likeness: Likeness) -> str:
     return f"one person here is {same} and two are {other}"
 
 
-def _odds(row: int, verdicts: Verdicts, params: IdentityParams) -> str:
+def _odds(row: int, verdicts: Verdicts) -> str:
     """Return the odds that the evidence gives for one person, and those that are needed."""
     odds = float(verdicts.odds[row])
     if np.isnan(odds):
         return "nothing could be compared"
-    return f"odds for one person {_ratio(float(np.exp(odds)))}, needed {_ratio(float(np.exp(params.surety)))}"
+    return f"odds for one person {_ratio(float(np.exp(odds)))}, needed {_ratio(float(np.exp(verdicts.needed[row])))}"
 
 
 def _ratio(odds: float) -> str:

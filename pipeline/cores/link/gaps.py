@@ -12,6 +12,9 @@ from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.times import as_microseconds
 from pipeline.cores.link.tracklets import Tracklet
 
+MOTION_S = 1.0
+"""Seconds at either end of a tracklet from which its motion and height are measured: a full step of a walker, which
+averages the gait."""
 MOTION_MEMORY_S = 4.0
 """Time constant, in seconds, with which a predicted path comes to rest exponentially, because people turn and stop."""
 STILL = 0.15
@@ -156,8 +159,8 @@ class _Ends:
 
     places: (N, 2) px.
     velocities: (N, 2) px/s.
-    heights: (N,) px.
-    log_excesses: (N,) logarithm of the tallest box over `heights`.
+    heights: (N,) px. The median within MOTION_S.
+    log_excesses: (N,) logarithm of the tallest box of the whole end over `heights`.
     """
 
     places: NDArray[np.float64]
@@ -168,13 +171,22 @@ class _Ends:
     @classmethod
     def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
         """Return the ends from (times_ns, boxes, index of the outermost box) of each tracklet."""
+        tallest = np.array([max(float((boxes[:, 3] - boxes[:, 1]).max()), 1.0) for _, boxes, _ in ends])
+        ends = [_outermost(*end) for end in ends]
         motions = [_motion(times_ns, boxes.astype(np.float64), outermost) for times_ns, boxes, outermost in ends]
         places, velocities = zip(*motions, strict=True) if motions else ((), ())
         shape = (len(motions), 2)
         sides = [np.maximum(boxes[:, 3] - boxes[:, 1], 1).astype(np.float64) for _, boxes, _ in ends]
         heights = np.array([np.median(side) for side in sides], np.float64)
-        tallest = np.array([side.max() for side in sides], np.float64)
         return cls(np.reshape(places, shape), np.reshape(velocities, shape), heights, np.log(tallest / heights))
+
+
+def _outermost(
+    times_ns: NDArray[np.int64], boxes: NDArray[np.float32], outermost: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    """Return the part of an end that is at most MOTION_S away from its outermost time."""
+    near = np.abs(times_ns - times_ns[outermost]) <= MOTION_S * 1e9
+    return times_ns[near], boxes[near], outermost
 
 
 def _motion(

@@ -38,12 +38,13 @@ def join(
 
     open_gaps = np.flatnonzero(verdicts.is_gap & (reasons == ""))
     open_gaps = open_gaps[~groups.share_frames(links.a[open_gaps], links.b[open_gaps])]
-    _join_gaps(links, open_gaps, scores - params.surety, groups)
+    _join_gaps(links, open_gaps, scores - params.gap_surety, groups)
     _fill_bridges(links, open_gaps, scores, groups)
-    face = Evidence(links, links.face_similarity, likenesses["face"], params)
+    face = Evidence(links, links.face_similarity, likenesses["face"], params, params.surety)
     join_rounds(face, None, groups)
     near = params.compares_bodies(shots[links.a] != shots[links.b], links.gap_s)
-    body = Evidence(links, np.where(near, links.body_similarity, np.nan), likenesses["body"], params)
+    bodies = np.where(near, links.body_similarity, np.nan)
+    body = Evidence(links, bodies, likenesses["body"], params, params.shot_surety)
     join_rounds(body, face, groups)
 
     ends = groups.of[links.a], groups.of[links.b]

@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 
 from pipeline.cores.ranges import Count, Distance, check
 
+USUAL_SHARE = 0.05
+GAP_SURETY, SHOT_SURETY = 3.5, 1.5
+"""The least evidence, in nats, that joins two tracklets over a gap, and bodies over shots, where USUAL_SHARE of the
+joins may be wrong (decision 47)."""
+GAP_STRICTNESS, SHOT_STRICTNESS = 4.0, 1.5
+"""Nats of evidence for each nat of the log odds of the accepted share. Few pairs lie between those who surely are one
+person and those who surely are two, so the share of wrong joins changes slowly with the least evidence."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityParams:
@@ -34,5 +42,25 @@ class IdentityParams:
 
     @property
     def surety(self) -> float:
-        """Return the least sum of a log-likelihood ratio and the prior log odds that joins two tracklets."""
-        return round(float(np.log((1 - self.wrong_joins) / self.wrong_joins)), 3)
+        """Return the log odds of a right join where a share of `wrong_joins` is wrong.
+
+        It is the least sum of a log-likelihood ratio and the prior log odds that joins faces.
+        """
+        return round(_log_odds(self.wrong_joins), 3)
+
+    @property
+    def gap_surety(self) -> float:
+        """Return the least log-likelihood ratio that joins two tracklets over a gap."""
+        return self._calibrated(GAP_SURETY, GAP_STRICTNESS)
+
+    @property
+    def shot_surety(self) -> float:
+        """Return the least sum of a log-likelihood ratio and the prior log odds that joins bodies over shots."""
+        return self._calibrated(SHOT_SURETY, SHOT_STRICTNESS)
+
+    def _calibrated(self, usual: float, strictness: float) -> float:
+        return round(usual + strictness * (_log_odds(self.wrong_joins) - _log_odds(USUAL_SHARE)), 3)
+
+
+def _log_odds(wrong_share: float) -> float:
+    return float(np.log((1 - wrong_share) / wrong_share))

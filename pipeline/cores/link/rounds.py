@@ -10,17 +10,25 @@ from pipeline.cores.link.params import IdentityParams
 
 
 class Evidence:
-    """The similarity of groups by one kind of embedding: the average of their known pairs of tracklets."""
+    """The similarity of groups by one kind of embedding: the average of their known pairs of tracklets.
+
+    surety: the least odds that join two groups.
+    """
 
     def __init__(
-        self, links: Links, similarity: NDArray[np.float64], likeness: Likeness, params: IdentityParams
+        self,
+        links: Links,
+        similarity: NDArray[np.float64],
+        likeness: Likeness,
+        params: IdentityParams,
+        surety: float,
     ) -> None:
         known = ~np.isnan(similarity)
         self._a, self._b, self.similarity = links.a[known], links.b[known], similarity[known]
         self._compared = np.unique(np.concatenate([self._a, self._b]))
         self._candidates = params.candidates
         self.likeness = likeness
-        self.surety = params.surety
+        self.surety = surety
 
     def between(self, groups: Groups) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
         """Return for each pair of groups a < b with a known pair: a * N + b, rising; log-likelihood ratio; whether
@@ -52,12 +60,12 @@ def join_rounds(evidence: Evidence, other: Evidence | None, groups: Groups) -> N
     while merged:
         merged = False
         keys, ratios, enough = evidence.between(groups)
-        unlike = keys[ratios < 0]
+        unlike = keys[ratios < min(0.0, evidence.surety)]
         if other is not None:
             more_keys, more, _ = other.between(groups)
             _, ours, theirs = np.intersect1d(keys, more_keys, assume_unique=True, return_indices=True)
             ratios[ours] += more[theirs]
-            unlike = np.union1d(unlike, more_keys[more < -evidence.surety])
+            unlike = np.union1d(unlike, more_keys[more < -other.surety])
         alike = np.flatnonzero(enough & ~np.isin(keys, unlike))
         a, b = np.divmod(keys[alike], max(len(groups.of), 1))
         apart = groups.share_frames(a, b)

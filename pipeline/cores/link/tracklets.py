@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
 
-END_S = 1.0
-"""Seconds at either end of a tracklet from which its motion is measured: a full step of a walker, which averages the
-    gait."""
+END_S = 3.0
+"""Seconds at either end of a tracklet of which the linker knows the boxes. Somebody who is half hidden before a gap was
+mostly seen as a whole within this time."""
 
 
 @dataclass(frozen=True, slots=True)

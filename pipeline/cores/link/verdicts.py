@@ -34,6 +34,7 @@ class Verdicts:
     reasons: (L,) the first reason against a join, '' if there is none.
     is_gap: (L,) bool. Whether the pair is judged as a gap. A pair over a cut inside one place that fails as a gap is
         judged as over any other cut.
+    needed: (L,) the least odds that join the pair.
     margins: (L,) how far the decision is away. Negative: the pair alone is not joined. It is the least of what each
         condition leaves: nats of evidence, or for the size standard deviations. nan if no evidence decides.
     """
@@ -42,6 +43,7 @@ class Verdicts:
     odds: NDArray[np.float64]
     reasons: NDArray[np.str_]
     is_gap: NDArray[np.bool_]
+    needed: NDArray[np.float64]
     margins: NDArray[np.float64]
 
 
@@ -78,9 +80,9 @@ def judge(
             links.size > MAX_SIZE_RATIO,
             gap_blind,
             by_face & (face < -params.surety),
-            gap_appearance < 0,
-            (gap_total < params.surety) & (gap_appearance >= params.surety),
-            gap_total < params.surety,
+            gap_appearance < min(0.0, params.gap_surety),
+            (gap_total < params.gap_surety) & (gap_appearance >= params.gap_surety),
+            gap_total < params.gap_surety,
         ],
         ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
         "",
@@ -90,8 +92,10 @@ def judge(
     beside = np.minimum(num_beside[links.a], num_beside[links.b])
     against = [likenesses[kind].odds_against(beside) for kind in ("face", "body")]
     odds = appearance - np.where(by_face, *against)
+    needed = np.where(by_body & near, params.shot_surety, params.surety)
+    unlike = appearance < np.minimum(0.0, needed)
     reasons = np.select(
-        [blind, by_face & (face < -params.surety), appearance < 0, odds < params.surety],
+        [blind, by_face & (face < -params.surety), unlike, odds < needed],
         ["too late", "other face", "unlike", "unsure"],
         "",
     )
@@ -103,11 +107,20 @@ def judge(
 
     face_left = np.where(by_face, face + params.surety, np.inf)
     size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
-    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_appearance), gap_total - params.surety))
-    left = np.minimum(np.minimum(face_left, appearance), odds - params.surety)
+    gap_like = gap_appearance - min(0.0, params.gap_surety)
+    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_total - params.gap_surety))
+    like = appearance - np.minimum(0.0, needed)
+    left = np.minimum(np.minimum(face_left, like), odds - needed)
     margins: NDArray[np.float64] = np.where(is_undecided, np.nan, np.where(is_gap, gap_left, left))
     odds = np.where(is_gap, total, np.where(np.isnan(total), np.nan, odds))
-    return Verdicts(np.round(total, 3), odds, np.where(is_gap, gap_reasons, reasons), is_gap, np.round(margins, 3))
+    return Verdicts(
+        scores=np.round(total, 3),
+        odds=odds,
+        reasons=np.where(is_gap, gap_reasons, reasons),
+        is_gap=is_gap,
+        needed=np.where(is_gap, params.gap_surety, needed),
+        margins=np.round(margins, 3),
+    )
 
 
 def reach_of(gap_s: NDArray[np.float64], params: IdentityParams) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.cores.link.joining import join
 from pipeline.cores.link.linking import link
+from pipeline.cores.link.params import GAP_STRICTNESS, GAP_SURETY, SHOT_STRICTNESS, SHOT_SURETY
 from pipeline.cores.link.tracklets import Tracklet
 from pipeline.cores.place import Scenes, Seam
 from tests.cores.link.people import KNOWN, PARAMS, crowd, person, persons
@@ -75,6 +76,15 @@ def test_whoever_is_half_hidden_before_a_gap_has_not_shrunk() -> None:
     assert persons(replace(before, tail_boxes=hidden), after) == [0, 0]
     always_hidden = before.tail_boxes - np.array([0, 0, 0, 40], np.float32)
     assert persons(replace(before, tail_boxes=always_hidden), after) == [0, 1]
+
+
+def test_whoever_is_half_hidden_for_seconds_before_a_gap_has_not_shrunk_either() -> None:
+    before, after = person(0, 75), person(90, 140)
+    hidden = before.tail_boxes.copy()
+    hidden[20:, 3] -= 40
+    assert persons(replace(before, tail_boxes=hidden), after) == [0, 0]
+    hidden[:20, 3] -= 40
+    assert persons(replace(before, tail_boxes=hidden), after) == [0, 1]
 
 
 def test_whoever_walks_towards_the_camera_grows() -> None:
@@ -230,7 +240,7 @@ def test_an_absence_is_no_way_round_the_rules_of_a_gap() -> None:
 
 
 def test_being_one_of_several_who_are_seen_together_makes_a_pair_likelier() -> None:
-    pair = [person(0, 50, body=0), person(50, 100, shot=1, body=21.5)]
+    pair = [person(0, 50, body=0), person(50, 100, shot=1, body=23)]
     others = [
         person(50 * shot, 50 * shot + 50, shot=shot, x=300 * n, body=60 + 40 * n + 20 * shot)
         for n in range(1, 6)
@@ -294,6 +304,21 @@ def test_between_two_partners_who_can_be_one_person_the_nearer_is_chosen_and_the
 def test_the_rate_of_wrong_joins_decides_what_is_unsure(wrong_joins: float, people: int) -> None:
     pair = [person(0, 50), person(50, 100, shot=1, body=22)]
     assert len({*persons(*pair, params=replace(PARAMS, wrong_joins=wrong_joins))}) == people
+
+
+def test_the_evidence_that_is_needed_changes_faster_than_the_odds_of_the_accepted_share() -> None:
+    strict, usual, lax = (replace(PARAMS, wrong_joins=share) for share in (0.01, 0.05, 0.2))
+    assert (usual.gap_surety, usual.shot_surety) == (GAP_SURETY, SHOT_SURETY)
+    for name, strictness in (("gap_surety", GAP_STRICTNESS), ("shot_surety", SHOT_STRICTNESS)):
+        least = [getattr(params, name) for params in (lax, usual, strict)]
+        faster = np.diff(least) / np.diff([params.surety for params in (lax, usual, strict)])
+        np.testing.assert_allclose(faster, strictness, atol=0.01)
+
+
+def test_who_accepts_many_wrong_joins_gets_pairs_that_are_rather_two_people() -> None:
+    pair = person(0, 50), person(75, 125, body=31)
+    assert link(pair, PARAMS, KNOWN)[0].why.tolist() == ["unlike"]
+    assert persons(*pair, params=replace(PARAMS, wrong_joins=0.3)) == [0, 0]
 
 
 @pytest.mark.parametrize(
