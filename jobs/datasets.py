@@ -173,7 +173,7 @@ def align(
     table = _load(source, pictures, corrections)
     knobs = ["faces.input_px=640", *(settings or []), f"faces.min_score={min_score}"]
     chosen = decide_device(load(config or [], knobs, profile))
-    detector = Loader(chosen, Registry.of(chosen, fetch)).face_detector()
+    detector = Loader(chosen, Registry.of(chosen, fetch)).face_detector(in_pictures=True)
     reasons: Counter[str] = Counter()
     with Progress(console=console.console, transient=True) as bar:
         task = bar.add_task("aligning", total=len(table))

@@ -2,5 +2,5 @@
 
 from jobs.cli.lazy_commands import group
 
-COMMANDS = ("attributes", "heads", "networks", "reid", "detector")
+COMMANDS = ("attributes", "heads", "networks", "reid", "detector", "faces")
 app = group(__name__, COMMANDS, "Train models.")

@@ -235,10 +235,12 @@ class Loader:
         chosen = self._config.candidates
         return self._face_detector(chosen.look, chosen.look_px, 1, chosen.look_score) if chosen.look else None
 
-    def face_detector(self) -> FaceDetector:
-        """Load the face detector for crops of people."""
+    def face_detector(self, *, in_pictures: bool = False) -> FaceDetector:
+        """Load the face detector for crops of people, or for whole pictures."""
         chosen = self._config.faces
-        return self._face_detector(chosen.detector, chosen.input_px, fixed(chosen.batch), chosen.min_score)
+        return self._face_detector(
+            chosen.detector, chosen.input_px, fixed(chosen.batch), chosen.min_score, in_pictures=in_pictures
+        )
 
     def whole_frame_face_detector(self) -> FaceDetector | None:
         """Load the face detector for whole frames, at the person detector's input size, or return None if this is
@@ -246,7 +248,7 @@ class Loader:
         if not self._config.observe.whole_frame_faces:
             return None
         chosen, size_px = self._config.faces, self._config.observe.detector.image_size
-        return self._face_detector(chosen.detector, size_px, 1, chosen.min_score)
+        return self._face_detector(chosen.detector, size_px, 1, chosen.min_score, in_pictures=True)
 
     def restorer(self) -> FaceRestorer | None:
         """Load the restorer of faces, or return None if restoration is off."""
@@ -285,11 +287,13 @@ class Loader:
         chosen = self._config.estimate
         return None if chosen.face_embedding is None else self._load(chosen.face_embedding, batch=chosen.batch)
 
-    def _face_detector(self, name: str, input_px: int, batch: int, min_score: float) -> FaceDetector:
+    def _face_detector(
+        self, name: str, input_px: int, batch: int, min_score: float, *, in_pictures: bool = False
+    ) -> FaceDetector:
         kind, files = self._registry.entry(name).kind, self._files(name)
         with self._loading(name):
             detector = load_face_detector(
-                kind,
+                (in_pictures and all_kinds()[kind].in_pictures) or kind,
                 files,
                 input_px=input_px,
                 batch=batch,

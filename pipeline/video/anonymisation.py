@@ -78,7 +78,7 @@ class FrameFaces:
         chosen = self.config.faces
         side_px = min(FACE_INPUT_PX, -(-max(probe.width, probe.height) // 32) * 32)
         faces = self.config.faces.model_copy(update={"input_px": side_px, "batch": 1, "min_score": chosen.min_score})
-        return Loader(self.config.model_copy(update={"faces": faces}), self.registry).face_detector()
+        return Loader(self.config.model_copy(update={"faces": faces}), self.registry).face_detector(in_pictures=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Kind:
         UserError. None if entries of this kind have none.
     reads_bodies: whether an estimator can read bodies: estimate.uses.
     needs: role -> option without which an entry cannot fill it.
+    in_pictures: for a face detector that finds faces only in crops of people, the kind that finds them in whole
+        pictures. It has the same parts, or fewer.
     package: name and version of the installed package that brings the kind. None for our own. `loader` is then a place
         in that package, and gets `options` too.
     """
@@ -40,6 +42,7 @@ class Kind:
     check_options: Callable[[Mapping[str, Any], str], object] | None = None
     needs: Mapping[str, str] = field(default_factory=dict[str, str])
     package: str | None = None
+    in_pictures: str | None = None
     reads_bodies: bool = False
 
     @property
@@ -60,8 +63,16 @@ KINDS: Mapping[str, Kind] = {
         parts={"pnet": ("mtcnn-net",), "rnet": ("mtcnn-net",), "onet": ("mtcnn-net",)},
     ),
     "mtcnn-net": Kind(),
-    "yunet": Kind(loader="face_detector:Yunet", roles=_FACE_DETECTOR),
     # It finds no landmarks for alignment, so it only serves the quick face check.
+    "face-check": Kind(loader="face_check:FaceCheck", roles=("look",)),
+    "refined-faces": Kind(
+        loader="refined_faces:RefinedFaces",
+        roles=_FACE_DETECTOR,
+        parts={"check": ("face-check",), "pnet": ("mtcnn-net",), "rnet": ("mtcnn-net",), "onet": ("mtcnn-net",)},
+        in_pictures="mtcnn",
+    ),
+    "yunet": Kind(loader="face_detector:Yunet", roles=_FACE_DETECTOR),
+    # Neither does this one.
     "yolo-face": Kind(loader="face_detector:YoloFace", roles=("look",)),
     # Neither does OpenCV's SSD.
     "ssd": Kind(loader="ssd:SsdFace", roles=("look",), parts={"layout": ("ssd-layout",), "network": ("ssd-network",)}),

@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.interfaces import FaceDetector
 from pipeline.media.decode import SpanDecoder
 from pipeline.media.probing import probe
-from pipeline.models.face_detector import Mtcnn, Yunet
+from pipeline.models.face_detector import Yunet
+from pipeline.models.mtcnn import Mtcnn
 
 LONGEST_PX = 1280
 

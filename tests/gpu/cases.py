@@ -67,9 +67,9 @@ def of_embedder(weights: Path, **on: Any) -> Case:
     return Case(embedder._run.batches, (CROPS, embedder.height, embedder.width, 3))
 
 
-def of_face_detector(kind: str, weights: Path, **on: Any) -> Case:
-    detector: Any = load_face_detector(kind, {WHOLE: weights}, input_px=320, batch=FACES, min_score=0.5, **on)
-    return Case(detector._run.batches, (FACES, 320, 320, 3))
+def of_face_detector(kind: str, weights: Path, side_px: int = 320, **on: Any) -> Case:
+    detector: Any = load_face_detector(kind, {WHOLE: weights}, input_px=side_px, batch=FACES, min_score=0.5, **on)
+    return Case(detector._run.batches, (FACES, side_px, side_px, 3))
 
 
 def of_face_embedder(weights: Path, **on: Any) -> Case:
@@ -115,6 +115,9 @@ CASES: Mapping[str, Callable[..., Case]] = {
     "starter-body": lambda made, **on: of_embedder(OURS / "starter-body.safetensors", **on),
     "retinaface-mobile": lambda made, **on: of_face_detector(
         "retinaface-mobile0.25", WEIGHTS / "mobilenet0.25_Final.pth", **on
+    ),
+    "starter-face-check": lambda made, **on: of_face_detector(
+        "face-check", OURS / "starter-face-check.safetensors", 96, **on
     ),
     "starter-attributes": lambda made, **on: of_attributes(OURS / "starter-attributes.safetensors", **on),
     "ssrnet": lambda made, **on: of_ssrnet(WEIGHTS / "ssrnet_wiki.h5", WEIGHTS / "ssrnet_wiki_gender_models.h5", **on),

@@ -41,6 +41,14 @@ def test_every_kind_has_a_loader_or_is_a_part() -> None:
     assert {name for name, kind in KINDS.items() if kind.loader is None} <= PARTS <= KINDS.keys()
 
 
+def test_a_detector_for_crops_has_all_parts_of_the_one_for_pictures() -> None:
+    stand_ins = {name: kind.in_pictures for name, kind in KINDS.items() if kind.in_pictures}
+    assert stand_ins
+    for name, stand_in in stand_ins.items():
+        assert KINDS[stand_in].parts.items() <= KINDS[name].parts.items()
+        assert set(KINDS[name].roles) <= set(KINDS[stand_in].roles)
+
+
 def test_every_role_can_be_filled_and_no_kind_fills_an_unknown_one() -> None:
     assert {role for kind in KINDS.values() for role in kind.roles} == roles_of(load()).keys()
 

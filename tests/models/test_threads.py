@@ -97,7 +97,7 @@ def test_models_of_other_packages_know_that_threads_will_call_them() -> None:
 
 
 def test_mtcnn_finds_the_same_in_several_threads() -> None:
-    from pipeline.models.face_detector import Mtcnn
+    from pipeline.models.mtcnn import Mtcnn
 
     detector = Mtcnn(input_px=96, min_score=0.1, device="cpu")
     rng = np.random.default_rng(3)
