@@ -69,6 +69,8 @@ def judge(
     gap_appearance = face + np.where(stay, 0.0, body)
     reach = reach_of(links.gap_s, params)
     place = np.where(seat, seat_ratios(links, shots), _motion_ratio(links.motion, reach))
+    # At a change of light or a jump in time it is the place that decides, whose ratios are bounded as they are.
+    gap_needed = np.where(stay | seat, params.surety, params.gap_surety)
     gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, place, 0.0)
     # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
     # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
@@ -80,9 +82,9 @@ def judge(
             links.size > MAX_SIZE_RATIO,
             gap_blind,
             by_face & (face < -params.surety),
-            gap_appearance < min(0.0, params.gap_surety),
-            (gap_total < params.gap_surety) & (gap_appearance >= params.gap_surety),
-            gap_total < params.gap_surety,
+            gap_appearance < np.minimum(0.0, gap_needed),
+            (gap_total < gap_needed) & (gap_appearance >= gap_needed),
+            gap_total < gap_needed,
         ],
         ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
         "",
@@ -107,8 +109,8 @@ def judge(
 
     face_left = np.where(by_face, face + params.surety, np.inf)
     size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
-    gap_like = gap_appearance - min(0.0, params.gap_surety)
-    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_total - params.gap_surety))
+    gap_like = gap_appearance - np.minimum(0.0, gap_needed)
+    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_total - gap_needed))
     like = appearance - np.minimum(0.0, needed)
     left = np.minimum(np.minimum(face_left, like), odds - needed)
     margins: NDArray[np.float64] = np.where(is_undecided, np.nan, np.where(is_gap, gap_left, left))
@@ -118,7 +120,7 @@ def judge(
         odds=odds,
         reasons=np.where(is_gap, gap_reasons, reasons),
         is_gap=is_gap,
-        needed=np.where(is_gap, params.gap_surety, needed),
+        needed=np.where(is_gap, gap_needed, needed),
         margins=np.round(margins, 3),
     )
 
