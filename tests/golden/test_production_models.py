@@ -48,7 +48,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "random-heads": {"kind": "heads", "parts": {"embedder": "random-facenet", "heads": "bosch-data-huber"}},
     }
     text = {
-        "restore": {"mode": "always", "weights": "random-gfpgan", "batch": 1},
+        "restore": {"mode": "always", "weights": "random-gfpgan", "batch": 1, "every_cells": 1},
         "estimate": {"estimator": "random-heads", "face_embedding": "random-facenet"},
         "biometrics": {"keep": True},
         "observe": {"fps": 2},
