@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def links(
     index = OutputIndex.open(uri)
     chosen = select_videos(index, video) if video else set(index.done())
     if draw is not None:
-        _make_folder(draw)
+        _check_folder(draw)
     names, failed = Names(), 0
     finder: FrameFaces | None = None
     for video_id in sorted(chosen, key=index.file_names):
@@ -71,11 +72,18 @@ def links(
         sys.exit(FAILED)
 
 
-def _make_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    """Raise UserError if no folder can be made there. What is made to learn this is removed again."""
+    made: list[Path] = []
     try:
+        made += [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--draw {folder}: {error.strerror}; give a folder that can be written") from None
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def _show(name: str, pairs: Sequence[PairOfTracklets], num_pairs: int, *, doubtful: bool) -> None:
@@ -101,8 +109,8 @@ def _draw(
 
     uris = sources_of(index, video_id)
     place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
     for pair, picture in draw_pairs(index.store, video_id, uris, config, pairs, faces):
+        place.mkdir(parents=True, exist_ok=True)
         a, b = pair.tracklets
         (place / f"{a:04d}-{b:04d}.png").write_bytes(picture)
     say(f"  {count(len(pairs), 'picture')} -> {place}")

@@ -1,5 +1,6 @@
 """The command `rollcall`: every job under one name. Each job is also a module: `python -m jobs.process`."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -34,8 +35,13 @@ app = group("jobs", COMMANDS, ABOUT, epilog="--debug, anywhere, shows the traceb
 
 
 def main() -> None:
-    """Run the entry point of the package."""
-    run_command(app)
+    """Run the entry point of the package. SIGTERM counts as an interruption, like Ctrl-C, while a command is imported
+    too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_command(app)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

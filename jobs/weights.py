@@ -80,7 +80,7 @@ def verify(
         path, expected = registry.here(name), registry.sha256(name)
         state = "missing" if path is None else "verified" if sha256_of(path) == expected else "other bytes"
         if state == "other bytes" and expected is None:
-            state = "no sha256 known: `rollcall weights pull` pins it"
+            state = f"no sha256 known: `rollcall weights pull {name}` pins it"
         # With --all, a missing file is no error.
         sound = sound and (state == "verified" or (every and state == "missing"))
         typer.echo(f"{name}: {state}{f', {path}' if path else ''}")

@@ -6,6 +6,7 @@ All other exceptions are bugs.
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,6 +32,17 @@ CARD_IS_FULL = (
     "end other processes that use it, or give it less: lower run.observe.spans or run.observe.workers, then smaller "
     "batches (observe.detector.batch, observe.body.batch, faces.batch). Run the command again: what is finished is kept"
 )
+MEMORY_IS_FULL = (
+    "take smaller batches (observe.detector.batch, observe.body.batch, faces.batch) or a smaller "
+    "observe.detector.image_size, or close other programs. Run the command again: what is finished is kept"
+)
+NO_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Storage size calculation overflowed|std::bad_alloc"
+)
+"""What torch says if the machine, and not its graphics card, has too little memory."""
+WANTED_BYTES = re.compile(r"tried to allocate (\d+) bytes")
+WANTED_SIZE = re.compile(r"Unable to allocate ([\d.]+ [KMGTPE]iB)")
+"""How torch and NumPy say how much memory they wanted."""
 OF_ANY_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """The errors that prevent every file from being opened, so that the file that was tried is not at fault."""
 
@@ -110,14 +122,24 @@ def lack_of(error: BaseException) -> MachineError | None:
     networks have no class for memory that runs out."""
     if isinstance(error, OSError):
         return shortage(error)
+    if isinstance(error, MemoryError):
+        return _full_memory(str(error))
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text or "_ALLOC_FAILED" in text:
         return MachineError(f"the graphics card has too little memory ({_start_of(text)}); {CARD_IS_FULL}")
-    if "DefaultCPUAllocator: can't allocate memory" in text or "DefaultCPUAllocator: not enough memory" in text:
-        return MachineError(f"there is too little memory ({_start_of(text)}); {SHORTAGES[errno.ENOMEM]}")
-    return None
+    return _full_memory(text) if NO_MEMORY.search(text) else None
+
+
+def _full_memory(text: str) -> MachineError:
+    """Return the error for memory of the machine that a library did not get. It states how much, if `text` does."""
+    wanted = ""
+    if size := WANTED_SIZE.search(text):
+        wanted = size[1]
+    elif number := WANTED_BYTES.search(text):
+        wanted = f"{int(number[1]) / 1e9:,.1f} GB" if len(number[1]) > 9 else f"{int(number[1]) / 1e6:,.0f} MB"
+    return MachineError(f"there is too little memory{f' for another {wanted}' if wanted else ''}; {MEMORY_IS_FULL}")
 
 
 def _start_of(text: str) -> str:
@@ -132,6 +154,15 @@ def shortage(error: OSError, place: str | None = None) -> MachineError | None:
         return None
     place = place or os.fsdecode(error.filename or "")
     return MachineError(f"{f'{place}: ' if place else ''}{os.strerror(error.errno or 0)}; {remedy}")
+
+
+def file_in_the_way(place: str) -> UserError | None:
+    """Return the error for a place that cannot be a folder because it, or a part of its path, is a file. None if no
+    part is."""
+    for path in (place, *map(str, Path(place).parents)):
+        if os.path.exists(path) and not os.path.isdir(path):
+            return UserError(f"{path} is a file where a folder is needed; move it away, or name another place")
+    return None
 
 
 def blame_machine(error: BaseException) -> None:

@@ -4,6 +4,7 @@
 - A fault of the machine, or an input that the command cannot do without: status 1, and a line or two on stderr.
 - A storage place that sleeps: status 4, and a line on stderr. The same command goes on later.
 - Another run holds the output: status 5, and a line that names it.
+- Ctrl-C or SIGTERM: status 130.
 - A bug: status 1, and a traceback.
 """
 
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, lack_of
+from pipeline.errors import DataError, LeaseError, MachineError, PassingError, UserError, file_in_the_way, lack_of
 from pipeline.text import printable
 
 FAILED, WRONG_USAGE, DEFERRED, HELD, INTERRUPTED = 1, 2, 4, 5, 130
@@ -66,8 +67,6 @@ def _ending(error: Exception) -> tuple[str | None, int]:
     if isinstance(error, PLACES) and error.filename is not None:
         place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         return _unusable(place, error), WRONG_USAGE
-    if isinstance(error, MemoryError):
-        return "there is not enough memory; close other programs, and run the same command again", FAILED
     failure = error if isinstance(error, MachineError | DataError) else lack_of(error)
     return (str(failure) if failure else None), FAILED
 
@@ -76,9 +75,10 @@ def _unusable(place: str, error: OSError) -> str:
     """Return the message for a place that cannot be used. Not every command lets the user name another one."""
     if isinstance(error, PermissionError):
         return f"{place}: {error.strerror}; change its permissions, or name another place"
-    if file := next((path for path in (Path(place), *Path(place).parents) if os.path.isfile(path)), None):
-        return f"{file} is a file where a folder is needed; move it away, or name another place"
-    return f"{place}: {error.strerror}; move away what is there, or name another place"
+    return (
+        str(file_in_the_way(place) or "")
+        or f"{place}: {error.strerror}; move away what is there, or name another place"
+    )
 
 
 def _have_home() -> None:

@@ -188,8 +188,6 @@ def _plain(error: BaseException) -> Exception | None:
             return type(cause)(str(cause).split(ADDED_BY_RAY_DATA, maxsplit=1)[0])
         if fault := lack_of(cause):
             return fault
-    if any(isinstance(cause, MemoryError) for cause in causes):
-        return MachineError(f"a worker does not get the memory that it needs; {FEWER}")
     for kinds, words in RAYS_WORDS:
         if isinstance(error, kinds):
             return MachineError(words.format(_one_line(error)))

@@ -61,4 +61,7 @@ def in_words(pools: Mapping[str, Resources], machine: Machine) -> str:
         f"{name} {each.min_workers}" + (f" ({each.spans} spans each)" if each.spans > 1 else "")
         for name, each in pools.items()
     ]
-    return f"workers for {machine.cpus:g} CPU{'s' * (machine.cpus != 1)}{cards}: {', '.join(numbers)}"
+    cpus = f"{machine.cpus:g} CPU{'s' * (machine.cpus != 1)}"
+    many = [name for name, each in pools.items() if each.min_workers > machine.cpus]
+    shared = f"; the workers of {' and '.join(many)} share {cpus}, because they are more" if many else ""
+    return f"workers for {cpus}{cards}: {', '.join(numbers)}{shared}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from pipeline.config import LEFT_OUT
 from pipeline.cores.relink import LIMITS
 from pipeline.planning.recipe import SHAPED_BY, Recipe
 
@@ -85,7 +86,7 @@ class Change:
 def compare(before: Recipe, after: Recipe) -> list[Change]:
     """Return every difference of `after` from `before`, knobs first. Recipes without a difference make the same
     tables."""
-    knobs = _knobs(before.knobs, after.knobs)
+    knobs = _knobs(LEFT_OUT | dict(before.knobs), LEFT_OUT | dict(after.knobs))
     changes = [*knobs, *_models(before, after, knobs)]
     for kind in sorted(before.likenesses.keys() | after.likenesses.keys()):
         if _plain(before.likenesses.get(kind)) != _plain(after.likenesses.get(kind)):

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, TypeVar
 
-from pipeline.errors import GONE, DataError, MachineError, PassingError, UserError, shortage
+from pipeline.errors import GONE, DataError, MachineError, PassingError, UserError, file_in_the_way, shortage
 from pipeline.storage import objects
 from pipeline.storage.conditional import PARTIAL, ConditionalWrites, conditional_writes
 from pipeline.storage.faults import FOUND_NOTHING, patiently, plain_cause
@@ -116,6 +116,8 @@ class Store:
             self.put(mark, bytes(MARK_BYTES))
             self.delete(mark)
         except Exception as error:
+            if self.is_local and (in_the_way := file_in_the_way(self._root)):
+                raise in_the_way from error
             remedy = "free some" if is_full(error) else "check the place and your permissions"
             raise UserError(f"cannot write to {self.uri}: {plain_cause(error)}; {remedy}") from error
 

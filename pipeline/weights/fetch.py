@@ -117,10 +117,10 @@ class WeightFiles:
                 f"weights that are not on this machine: {places}; put the files there, or choose other weights"
             )
         if remote:
-            names = ", ".join(error.name for error in remote)
+            names = [error.name for error in remote]
             lines.append(
-                f"weights that cannot be fetched: {names} ({remote[0].cause}); "
-                f"run `rollcall weights pull` where there is internet and copy {self._cache} here, "
+                f"weights that cannot be fetched: {', '.join(names)} ({remote[0].cause}); "
+                f"run `rollcall weights pull {' '.join(names)}` where there is internet and copy {self._cache} here, "
                 f"or set weights.mirror"
             )
         return "\n".join(lines)

@@ -50,6 +50,12 @@ def test_every_number_can_be_chosen() -> None:
     assert resources["enrich"] == Resources(num_cpus=0.5, num_gpus=0.142, min_workers=1, max_workers=1)
 
 
+def test_more_workers_than_cpus_are_said_to_share_them() -> None:
+    resources = resources_of(configured("run.observe.workers=500"), Machine(2, 0, 64e9))
+    words = "workers for 2 CPUs: observe 500, enrich 1; the workers of observe share 2 CPUs, because they are more"
+    assert in_words(resources, Machine(2, 0, 64e9)) == words
+
+
 def test_the_workers_of_observe_share_the_cores_for_their_threads_and_a_card_has_none() -> None:
     def threads(machine: Machine, *settings: str, device: str = "cpu") -> set[int]:
         return {each.threads for each in resources_of(configured(*settings, device=device), machine).values()}

@@ -196,7 +196,7 @@ def test_plan_and_status_tell_the_same(archive: Archive) -> None:
         (["absent.mp4", "--output", "/tmp/x"], "there is no file or folder absent.mp4 in "),
         ([".", "--output", "/tmp/x", "--set", "observe.fsp=4"], "did you mean observe.fps?"),
         ([".", "--output", "/tmp/x", "--profile", "huge"], "huge"),
-        ([".", "--output", "/dev/null/x"], "cannot write to /dev/null/x"),
+        ([".", "--output", "/dev/null/x"], "/dev/null is a file where a folder is needed"),
         ([".", "--output", "/tmp/x", "--set", "licences.allow=[MIT]"], "yolov8n is under AGPL-3.0"),
         ([".", "--output", "/tmp/x", "--set", "candidates.look=yunnet"], "yunet"),
         ([".", "--output", "foo://x"], "foo://x: there is no protocol foo://; "),

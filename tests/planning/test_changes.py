@@ -43,6 +43,8 @@ def described(before: Recipe, after: Recipe) -> list[str]:
             ["crossings.lines.door unset -> [[0.0, 0.5], [1.0, 0.5]]: SCORES"],
         ),
         ([], ["crossings.jitter=0.2"], []),
+        ([], ["compute.pixels=planes"], ["compute.pixels rgb -> planes: VIDEO"]),
+        (["compute.pixels=planes"], [], ["compute.pixels planes -> rgb: VIDEO"]),
         ([], ["crossings.sides=true"], ["crossings.sides unset -> true: SCORES"]),
         (
             ["crossings.zones.a=[[0, 0], [1, 0], [1, 1]]"],
@@ -114,6 +116,13 @@ def test_a_knob_of_another_version_needs_what_its_section_acts_on() -> None:
         "observe.fps unset -> 8: VIDEO",
         "person.min_faces unset -> 2: CHUNKS",
     ]
+
+
+def test_a_knob_that_recipes_leave_out_at_its_default_is_described_by_that() -> None:
+    made = recipe()
+    on_card = replace(made, knobs={**made.knobs, "observe.decoder": "auto"})
+    assert described(on_card, made) == ["observe.decoder auto -> cpu: VIDEO"]
+    assert described(made, on_card) == ["observe.decoder cpu -> auto: VIDEO"]
 
 
 def test_what_the_registry_says_of_likenesses_acts_on_embeddings() -> None:

@@ -44,7 +44,7 @@ def test_without_internet_one_message_names_every_file_and_the_remedy(tmp_path: 
     with pytest.raises(UserError) as refusal:
         Registry(entries, cache=tmp_path, fetch=offline).pull(["reid", "faces"])
     assert "reid, faces" in str(refusal.value)
-    assert "rollcall weights pull" in str(refusal.value)
+    assert "run `rollcall weights pull reid faces` where there is internet" in str(refusal.value)
     assert "weights.mirror" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import MEMORY_IS_FULL
+
 ROOT = Path(__file__).parents[3]
 HEAD = "import typer\nfrom jobs.cli.errors import run_command\napp = typer.Typer(pretty_exceptions_enable=False)\n"
 WRONG = ["-m", "jobs.config", "validate", "--set", "observe.fsp=4"]
@@ -65,11 +67,19 @@ def test_a_file_where_a_folder_is_needed_is_named(below: str, tmp_path: Path) ->
             "/tmp/a: No space left on device; free some, and run the same command again: what is finished is kept",
         ),
         (
-            'RuntimeError("[enforce fail] DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 9 B.")',
-            "there is too little memory ([enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to "
-            "allocate 9 B); close other programs, and run the same command again: what is finished is kept",
+            "RuntimeError(\"[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+            'you tried to allocate 414720000000 bytes. Error code 12 (Cannot allocate memory)")',
+            f"there is too little memory for another 414.7 GB; {MEMORY_IS_FULL}",
         ),
-        ("MemoryError()", "there is not enough memory; close other programs, and run the same command again"),
+        (
+            "RuntimeError('Storage size calculation overflowed with sizes=[9, 9]')",
+            f"there is too little memory; {MEMORY_IS_FULL}",
+        ),
+        (
+            "MemoryError('Unable to allocate 72.8 TiB for an array with shape (9,) and data type float64')",
+            f"there is too little memory for another 72.8 TiB; {MEMORY_IS_FULL}",
+        ),
+        ("MemoryError()", f"there is too little memory; {MEMORY_IS_FULL}"),
     ],
 )
 def test_a_fault_of_the_machine_is_a_line_and_status_1(raised: str, line: str) -> None:
@@ -116,3 +126,13 @@ Path.home = classmethod(home)
 
 def test_an_unknown_option_is_wrong_usage() -> None:
     assert run("-m", "jobs.config", "validate", "--sett", "x=1").returncode == 2
+
+
+def test_a_polite_kill_counts_as_an_interruption_while_a_command_is_imported() -> None:
+    killed_early = (
+        "import sys, signal\nfrom jobs import main\nfrom jobs.cli import lazy_commands\n"
+        "lazy_commands.import_module = lambda name: signal.raise_signal(signal.SIGTERM)\n"
+        "sys.argv = ['rollcall', 'config', 'show']\nmain.main()"
+    )
+    ended = run("-c", killed_early)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (130, False), ended.stderr
