@@ -8,7 +8,7 @@ import typer
 from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, STEADY, torchcodec, ways_of
 from jobs.benchmarks.made_videos import FORMATS, FPS, encoder_of, scene, write_video
 from jobs.benchmarks.options import JsonFile, Quick, Repeats, words_of
-from jobs.benchmarks.report import Report, Row, warn_of_load
+from jobs.benchmarks.report import Report, Row
 from jobs.benchmarks.setting import scratch_folder
 from jobs.benchmarks.side_by_side import (
     CPU_SECONDS,
@@ -52,10 +52,10 @@ def decode(
     if quick:
         chosen_sizes, seconds, repeats = ["360p"], min(seconds, 0.4), 1
     chosen = decide_device(load(config or [], settings or [], profile))
-    report = Report("decode", {"seconds": seconds, "repeats": repeats, "decode_threads": chosen.observe.decode_threads})
-    report.settings |= {"decoder": chosen.observe.decoder}
+    observe = chosen.observe
+    sizes_and_ways = {"seconds": seconds, "repeats": repeats, "decode_threads": observe.decode_threads}
+    report = Report("decode", sizes_and_ways | {"decoder": observe.decoder}, quick=quick)
     with report.published(json_file):
-        warn_of_load()
         if torchcodec() is None:
             say("torchcodec is not installed or finds no FFmpeg: it is left out")
         with scratch_folder() as folder:

@@ -12,14 +12,15 @@ import typer
 from jobs.benchmarks.card import measure_process
 from jobs.benchmarks.made_videos import FPS, crowd, repeat_video, write_video
 from jobs.benchmarks.options import JsonFile, Quick, Repeats, words_of
-from jobs.benchmarks.report import Report, Row, warn_of_load
-from jobs.benchmarks.setting import Knobs, scratch_folder
+from jobs.benchmarks.report import Report, Row
+from jobs.benchmarks.setting import Knobs, probe_video, scratch_folder
 from jobs.benchmarks.side_by_side import Measures, spreads_of, take_turns
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from jobs.shared.checks import verified_models
-from pipeline.errors import UserError, absent
+from pipeline.errors import UserError
 from pipeline.models.gpu import has_gpu
+from pipeline.storage.sources import VIDEO_SUFFIXES
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 MADE_S = 4
@@ -50,16 +51,16 @@ def gpu(
     """
     if not has_gpu():
         raise UserError("there is no GPU that torch can use on this machine; bench gpu needs one")
-    for video in (crowded, sparse):
-        if video is not None and not video.is_file():
-            raise absent(video, "video")
+    for option, given in (("--crowded", crowded), ("--sparse", sparse)):
+        if given is not None:
+            probe_video(given, f"{option} {given}")
     if quick:
         videos, seconds, repeats, sizes = QUICK["videos"], QUICK["seconds"], QUICK["repeats"], QUICK["sizes"]
     knobs = Knobs.of(config, settings, profile)
     verified_models(knobs.config())
-    report = Report("gpu", {"videos": videos, "seconds": seconds, "repeats": repeats, "many": many, "few": few})
+    chosen = {"videos": videos, "seconds": seconds, "repeats": repeats, "many": many, "few": few}
+    report = Report("gpu", chosen, quick=quick)
     with report.published(json_file):
-        warn_of_load()
         with scratch_folder() as folder:
             ways: dict[str, Callable[[], Measures]] = {}
             for name, given, people in (("crowded", crowded, many), ("sparse", sparse, few)):
@@ -72,8 +73,9 @@ def gpu(
                 for case, video in cases.items():
                     sources = folder / f"{case.replace(' ', '-')}-sources"
                     sources.mkdir()
+                    suffix = video.suffix if video.suffix.lower() in VIDEO_SUFFIXES else ".mp4"
                     for number in range(videos):
-                        repeat_video(video, sources / f"{number}{video.suffix}", seconds, number)
+                        repeat_video(video, sources / f"{number}{suffix}", seconds, number)
                     ways[case] = partial(_run, sources, knobs, most_s, count())
             rounds = take_turns(ways, repeats, say)
         report.rows = [Row({}, way, spreads_of(rounds, way)) for way in ways]

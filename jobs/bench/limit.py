@@ -25,8 +25,6 @@ from jobs.benchmarks.side_by_side import (
 from jobs.benchmarks.warm_pipeline import PipelineRun, WarmPipeline
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
-from pipeline.media.probing import probe
-from pipeline.storage.source_files import opener
 
 HERE, DECODER, SUM, OVERLAPPED = "process", "decoder", "all parts, one after the other", "all parts at once"
 STAGE_OF = {
@@ -67,9 +65,8 @@ def limit(
     if quick:
         seconds, share, repeats = min(seconds or QUICK_S, QUICK_S), 1, 1
     with prepared(clip, Knobs.of(config, [READABLE, *(settings or [])], profile), seconds) as setting:
-        length_s = probe(opener(str(setting.clip))).duration_s
-        report = Report("limit", {"clip": str(clip or "demo"), "video_seconds": length_s, "share": share})
-        report.settings |= {"repeats": repeats}
+        chosen = {"clip": str(clip or "demo"), "video_seconds": setting.probe.duration_s, "share": share}
+        report = Report("limit", chosen | {"repeats": repeats}, quick=quick)
         with report.published(json_file), metered_models() as meters:
             _measure(setting, meters, share, repeats, report)
 

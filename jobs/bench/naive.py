@@ -18,10 +18,8 @@ from jobs.benchmarks.warm_pipeline import WARM_UP, whole_video
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.flow.pools import pools_from_pixels
-from pipeline.media.probing import probe
 from pipeline.planning import recipe
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.source_files import opener
 from pipeline.storage.store import Store
 from pipeline.weights import local_path
 
@@ -49,9 +47,9 @@ def naive(
     if quick:
         seconds, videos, repeats = min(seconds or 0.4, 0.4), 1, 1
     with prepared(clip, Knobs.of(config, settings, profile), seconds) as setting:
-        probed = probe(opener(str(setting.clip)))
-        report = Report("naive", {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "videos": videos})
-        report.settings |= {"repeats": repeats}
+        probed = setting.probe
+        chosen = {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "videos": videos}
+        report = Report("naive", chosen | {"repeats": repeats}, quick=quick)
         with report.published(json_file):
             copies = [
                 repeat_video(setting.clip, setting.folder / f"{number}{setting.clip.suffix}", probed.duration_s, number)

@@ -10,8 +10,6 @@ from jobs.benchmarks.options import ChosenEngine, Clip, Engine, JsonFile, Repeat
 from jobs.benchmarks.report import Report
 from jobs.benchmarks.setting import Knobs, prepared
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
-from pipeline.media.probing import probe
-from pipeline.storage.source_files import opener
 
 
 def overhead(
@@ -32,7 +30,7 @@ def overhead(
     """
     engines = {Engine.LOCAL: [loop_and_engines.LOCAL], Engine.RAY: [loop_and_engines.RAY]}
     with prepared(clip, Knobs.of(config, settings, profile)) as setting:
-        length_s = round(probe(opener(str(setting.clip))).duration_s, 3)
+        length_s = round(setting.probe.duration_s, 3)
         report = Report("overhead", {"clip": str(clip or "demo"), "video_seconds": length_s, "repeats": repeats})
         with report.published(json_file):
             chosen = engines.get(engine, [loop_and_engines.LOCAL, loop_and_engines.RAY])

@@ -1,6 +1,8 @@
 """`rollcall bench scale`: how the cost grows with length, people, videos and workers."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +27,7 @@ from pipeline.weights import local_path
 
 SIZE = (1280, 720)
 CROWD_S = 4
+LEAST = {"--lengths": 0.1, "--people": 0, "--videos": 1, "--workers": 1}
 VIDEO_SECONDS, PEOPLE = "seconds of video", "people per analysed frame"
 
 
@@ -48,23 +51,23 @@ def scale(
     people is stated beside the number that the detector really finds. Workers help as far as there are cores.
     """
     sizes = {"--lengths": lengths, "--people": people, "--videos": videos, "--workers": workers}
-    each = {name: _numbers(text, name) for name, text in sizes.items()}
+    each = {name: _numbers(text, name, LEAST[name]) for name, text in sizes.items()}
     if quick:
         each = {"--lengths": [0.4, 0.8], "--people": [0, 2], "--videos": [1, 2], "--workers": []}
     with prepared(clip, Knobs.of(config, settings, profile)) as setting:
-        report = Report("scale", {"clip": str(clip or "demo"), "repeats": repeats} | each)
+        report = Report("scale", {"clip": str(clip or "demo"), "repeats": repeats} | each, quick=quick)
         with report.published(json_file):
-            pipeline = WarmPipeline(setting.config, setting.registry, setting.folder / "output")
-            say("loading models")
-            pipeline.warm_up()
             by_length = {f"{n:g} s": [_cut(setting, n)] for n in each["--lengths"]}
-            _add(report, "length", {name: _here(pipeline, files) for name, files in by_length.items()}, repeats)
-            crowds = {f"{n:g} people": [_crowd(setting, round(n), quick=quick)] for n in each["--people"]}
-            _add(report, "people", {name: _here(pipeline, files) for name, files in crowds.items()}, repeats)
             short = next(iter(each["--lengths"]), CROWD_S)
             copies = {
                 f"{n:g} videos": [_cut(setting, short, number) for number in range(round(n))] for n in each["--videos"]
             }
+            pipeline = WarmPipeline(setting.config, setting.registry, setting.folder / "output")
+            say("loading models")
+            pipeline.warm_up()
+            _add(report, "length", {name: _here(pipeline, files) for name, files in by_length.items()}, repeats)
+            crowds = {f"{n:g} people": [_crowd(setting, round(n), quick=quick)] for n in each["--people"]}
+            _add(report, "people", {name: _here(pipeline, files) for name, files in crowds.items()}, repeats)
             _add(report, "videos", {name: _here(pipeline, files) for name, files in copies.items()}, repeats)
             ways = {f"{n:g} workers": _on_ray(setting, round(n), copies) for n in each["--workers"] if copies}
             _add(report, "workers", ways, repeats)
@@ -142,8 +145,9 @@ def _crowd(setting: Setting, people: int, *, quick: bool) -> Path:
     return target
 
 
-def _numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        raise UserError(f"{option} takes numbers with commas between them, got {text!r}; for example 1,2,4") from None
+def _numbers(text: str, option: str, least: float) -> list[float]:
+    with suppress(ValueError):
+        numbers = [float(word) for word in text.split(",") if word.strip()]
+        if all(least <= number < math.inf for number in numbers):
+            return numbers
+    raise UserError(f"{option} takes numbers from {least} on with commas between them, got {text!r}; for example 1,2,4")

@@ -28,11 +28,10 @@ from jobs.benchmarks.warm_pipeline import PipelineRun, WarmPipeline
 from jobs.cli.console import say
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
 from pipeline.flow.machine import this_machine
-from pipeline.media.probing import probe
-from pipeline.storage.source_files import opener
 
 EARLIER, ALL_CORES, HERE, EVERY_FRAME = "one at a time", "one at a time, all cores", "process", "process, every frame"
 QUICK_S = 0.4
+FIRST_S = 0.2
 
 
 class Restoration(StrEnum):
@@ -65,19 +64,24 @@ def seeds(
     if quick:
         seconds, repeats = min(seconds or QUICK_S, QUICK_S), 1
     with prepared(clip, Knobs.of(config, settings, profile), seconds) as setting:
-        probed = probe(opener(str(setting.clip)))
-        report = Report("seeds", {"clip": str(clip or "demo"), "video_seconds": probed.duration_s, "repeats": repeats})
+        modes = ["off", *([restoration.value] if restoration is not Restoration.NONE else [])]
+        variants = {mode: setting.variant(mode, f"restore.mode={mode}") for mode in modes}  # verifies all models first
+        first = repeat_video(setting.clip, setting.folder / "first.mp4", FIRST_S)
+        chosen = {"clip": str(clip or "demo"), "video_seconds": setting.probe.duration_s, "repeats": repeats}
+        report = Report("seeds", chosen, quick=quick)
         with report.published(json_file):
-            for mode in ["off", *([restoration.value] if restoration is not Restoration.NONE else [])]:
+            for mode, variant in variants.items():
                 say(f"restoration {mode}: loading models")
-                _compare(setting.variant(mode, f"restore.mode={mode}"), mode, repeats, report)
+                _compare(variant, mode, first, repeats, report)
 
 
-def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
-    """Add the figures of all ways with one restore.mode."""
+def _compare(setting: Setting, mode: str, first: Path, repeats: int, report: Report) -> None:
+    """Add the figures of all ways with one restore.mode.
+
+    first: a few frames for warming up. A restorer takes seconds for each face.
+    """
     single = setting.variant("single", *BATCHES_OF_ONE)
     earlier = EarlierWay(single.config, EarlierModels.load(single.config, single.registry))
-    probed = probe(opener(str(setting.clip)))
     here, every_frame = (
         WarmPipeline(chosen.config, chosen.registry, chosen.folder)
         for chosen in (setting.variant("here"), setting.variant("every-frame", "observe.fps=0"))
@@ -91,7 +95,7 @@ def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
         set_threads(num_cores)
         try:
             with stopwatch() as spent:
-                followed.append(earlier(setting.clip, probed, setting.folder / "earlier.csv"))
+                followed.append(earlier(setting.clip, setting.probe, setting.folder / "earlier.csv"))
         finally:
             set_threads(single.config.compute.threads)
         return spent.measures()
@@ -105,7 +109,7 @@ def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
 
     for pipeline in (here, every_frame):
         pipeline.warm_up()
-    earlier(_first_frames(setting), probed, setting.folder / "earlier.csv")
+    earlier(first, setting.probe, setting.folder / "earlier.csv")
     num_threads = single.config.compute.threads
     all_cores = partial(go_earlier, max(num_threads, int(this_machine().cpus)))
     ways = {
@@ -125,8 +129,3 @@ def _compare(setting: Setting, mode: str, repeats: int, report: Report) -> None:
         report.facts[f"agreement of {way}, restoration {mode}"] = agreement(
             followed[-1], pipeline.store, runs[way].job.video_id
         )
-
-
-def _first_frames(setting: Setting) -> Path:
-    """Return a few frames for warming up. A restorer takes seconds for each face."""
-    return repeat_video(setting.clip, setting.folder / "first.mp4", 0.2)

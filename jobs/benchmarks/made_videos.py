@@ -14,12 +14,15 @@ import cv2
 import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipeline.arrays import Picture
+from pipeline.errors import UserError, lack_of
+from pipeline.media.container import video_stream
 from pipeline.media.film import pan
 from pipeline.media.pictures import read_picture
 from pipeline.weights import local_path
@@ -29,6 +32,8 @@ KEYFRAME_EVERY = 2 * FPS
 STREET = "package:ultralytics/assets/bus.jpg"
 PEOPLE = ((48, 398, 246, 905), (222, 404, 345, 862))
 """Boxes of the two whole people on STREET: left, top, right, bottom in px."""
+FRAMES_AHEAD = 16
+"""Most frames that a decoder holds back to put them in order."""
 GRAIN = 4.0
 """Standard deviation of the grain, in grey values. Without it, a moving photograph needs hardly any bits."""
 
@@ -116,36 +121,63 @@ def crowd(people: int, width: int, height: int, num_frames: int) -> Iterator[Pic
 
 
 def repeat_video(video: Path, target: Path, seconds: float, number: int = 0) -> Path:
-    """Write the packets of `video` again and again until `seconds` are full, and return `target`.
+    """Write the packets of `video` again and again until `seconds` are full, and return `target`. Raises UserError if
+    they cannot be copied.
 
     number: becomes part of the title, so that each copy has other bytes and so is another video.
     """
-    with av.open(str(target), "w") as output:
+    try:
+        try:
+            _repeat(video, target, seconds, number, None)
+        except (ValueError, FFmpegError):  # the name need not say what the file is
+            _repeat(video, target, seconds, number, "matroska")
+    except (ValueError, FFmpegError) as error:
+        if lack := lack_of(error):
+            raise lack from error
+        raise UserError(
+            f"{video} cannot be cut or repeated: {error}; name another video, or convert it to MP4"
+        ) from error
+    return target
+
+
+def _repeat(video: Path, target: Path, seconds: float, number: int, container: str | None) -> None:
+    """Write the copy in the format `container`, or else in that of the suffix of `target`."""
+    with av.open(str(target), "w", format=container) as output:
         output.metadata["title"] = f"copy {number}"
         with av.open(str(video)) as source:
-            copied = output.add_stream_from_template(source.streams.video[0])
+            copied = output.add_stream_from_template(_stream(source))
         offset, last_dts, base, delay = 0, None, Fraction(1), None
         while offset * base < seconds:
-            length = 0
+            start, end = None, 0
             with av.open(str(video)) as source:
-                stream = source.streams.video[0]
+                stream = _stream(source)
                 base = Fraction(stream.time_base or 1)
                 for packet in source.demux(stream):
-                    if packet.dts is None or packet.pts is None:
+                    if packet.pts is None:
                         continue
-                    delay = packet.pts - packet.dts if delay is None else delay  # frames are not stored in order
-                    if (packet.dts + delay + offset) * base >= seconds:
-                        return target
-                    length = max(length, packet.pts + (packet.duration or 0))
-                    packet.pts = packet.pts + offset
-                    packet.dts = packet.dts + offset if last_dts is None else max(packet.dts + offset, last_dts + 1)
-                    last_dts = packet.dts
+                    start = packet.pts if start is None else start  # the clock of a recording need not begin at 0
+                    end = max(end, packet.pts - start + (packet.duration or 0))
+                    pts = packet.pts - start + offset
+                    # Matroska does not say when the first packets are decoded
+                    dts = pts - FRAMES_AHEAD if packet.dts is None else packet.dts - start + offset
+                    if last_dts is not None:
+                        dts = last_dts + 1 if packet.dts is None else max(dts, last_dts + 1)
+                    delay = pts - dts if delay is None else delay  # frames are not stored in order
+                    if (dts + delay) * base >= seconds:
+                        return
+                    packet.pts, packet.dts, last_dts = pts, dts, dts
                     packet.stream = copied
                     output.mux(packet)
-            if not length:
-                raise ValueError(f"the packets of {video} must have time stamps, got none")
-            offset += length
-    return target
+            if not end:
+                raise ValueError("its packets have no time stamps")
+            offset += end
+
+
+def _stream(source: InputContainer) -> VideoStream:
+    stream = video_stream(source)
+    if stream is None:
+        raise ValueError("it holds no video")
+    return stream
 
 
 @dataclass(slots=True)

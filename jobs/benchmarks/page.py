@@ -28,7 +28,8 @@ def page(folder: Path = FOLDER) -> str:
 def _section(path: Path) -> Iterator[str]:
     report = json.loads(path.read_text())
     partial = " It was interrupted, so some rounds or cases are missing." if report.get("partial") else ""
-    circumstances = _circumstances(report["environment"]) + partial
+    quick = " Its sizes are those of `--quick`, so the figures mean nothing." if report["settings"].get("quick") else ""
+    circumstances = _circumstances(report["environment"]) + partial + quick
     yield from (f"## {path.stem}", "", f"`{report['command']}`", "", circumstances, "")
     for rows in _alike(report["rows"]):
         cases = [name for name in rows[0] if name not in ("way", "figures")]

@@ -36,6 +36,7 @@ PACKAGES = (
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = "interrupted: these are the figures of the rounds that finished"
 NOTHING = "interrupted before a round finished: there are no figures"
+QUICK = "--quick: these figures show that the bench works, and mean nothing else"
 BUSY_LOAD = 0.25
 """Load per core from which other work disturbs the times."""
 
@@ -65,6 +66,7 @@ class Report:
     facts: other figures.
     load_before: load of the machine when the bench began.
     partial: whether Ctrl-C ended the bench, so that rounds or cases are missing.
+    quick: whether the sizes are those of --quick.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     partial: bool = False
+    quick: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return all figures for JSON, with the environment in which they were measured."""
@@ -81,7 +84,7 @@ class Report:
             "benchmark": self.name,
             **({"partial": True} if self.partial else {}),
             "command": command_line(),
-            "settings": dict(self.settings),
+            "settings": {**self.settings, **({"quick": True} if self.quick else {})},
             "environment": environment() | {"load_before": round(self.load_before, 2), "load_after": _load()},
             "rows": [
                 {**row.case, "way": row.way, "figures": {name: value.plain() for name, value in row.figures.items()}}
@@ -96,6 +99,8 @@ class Report:
         """Publish the report at the end of the block. At Ctrl-C, publish the figures of the rounds that finished, if
         there are some, and raise KeyboardInterrupt."""
         interrupted.clear()
+        if not self.quick:
+            _warn_of_load()
         try:
             yield self
         except KeyboardInterrupt:
@@ -109,6 +114,8 @@ class Report:
 
     def publish(self, json_file: Path | None) -> None:
         """Print the table, and write the JSON if a file is named."""
+        if self.quick:
+            say(QUICK)
         if self.rows:
             console.print(_table(self.rows))
         for name, ratio in self.ratios.items():
@@ -118,12 +125,6 @@ class Report:
         if json_file:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(self.plain(), indent=1) + "\n")
-
-
-def warn_of_load() -> None:
-    """Say so if the machine is busy with other work before a bench begins."""
-    if _load() > BUSY_LOAD * (os.cpu_count() or 1):
-        say(f"this machine is busy with other work (load {_load():.1f}): believe ratios and CPU seconds, not the clock")
 
 
 def environment() -> dict[str, Any]:
@@ -169,6 +170,12 @@ def _table(rows: Sequence[Row]) -> Table:
         cells = [str(row.case.get(name, "")) for name in cases]
         table.add_row(*cells, row.way, *(row.figures[name].text() if name in row.figures else "" for name in figures))
     return table
+
+
+def _warn_of_load() -> None:
+    """Say so if the machine is busy with other work before a bench begins."""
+    if _load() > BUSY_LOAD * (os.cpu_count() or 1):
+        say(f"this machine is busy with other work (load {_load():.1f}): believe ratios and CPU seconds, not the clock")
 
 
 def _load() -> float:

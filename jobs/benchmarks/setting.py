@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.benchmarks.made_videos import repeat_video
-from jobs.benchmarks.report import warn_of_load
 from jobs.cli import console
 from jobs.shared.checks import decide_device, verified_models
 from jobs.shared.demo_clip import CLIP, make_clip
 from pipeline.config import Config, load
-from pipeline.errors import absent
+from pipeline.errors import DataError, UserError, absent
+from pipeline.media.probe import Probe
+from pipeline.media.probing import probe
+from pipeline.storage.source_files import opener
 from pipeline.weights import Registry
 
 
@@ -54,6 +56,7 @@ class Setting:
     """The inputs of a bench.
 
     clip: the video.
+    probe: of the clip.
     knobs: of the configuration.
     config: with a decided device.
     registry: of verified models.
@@ -61,6 +64,7 @@ class Setting:
     """
 
     clip: Path
+    probe: Probe
     knobs: Knobs
     config: Config
     registry: Registry
@@ -78,23 +82,41 @@ class Setting:
 
 @contextmanager
 def prepared(clip: Path | None, knobs: Knobs, seconds: float | None = None) -> Iterator[Setting]:
-    """Yield the inputs of a bench. Raises UserError if the clip or a model is missing.
+    """Yield the inputs of a bench. Raises UserError if the clip is no video or a model is missing.
 
     seconds: s. The clip is cut or repeated to this length, if it is given.
     """
-    if clip is not None and not clip.is_file():
-        raise absent(clip, "clip")
+    if clip is not None:
+        probe_video(clip, f"--clip {clip}")
     config = knobs.config()
     # Several threads compute. A thread count that is set through torch holds only in the thread that sets it.
     os.environ["OMP_NUM_THREADS"] = str(config.compute.threads)
     registry = verified_models(config)
     config = decide_device(config)
-    warn_of_load()
     with scratch_folder() as folder:
-        chosen = clip or _own_clip(folder)
+        chosen, name = clip or _own_clip(folder), f"--clip {clip}" if clip else "the clip of the demo"
         if seconds is not None:
             chosen = repeat_video(chosen, folder / f"cut{chosen.suffix}", seconds)
-        yield Setting(chosen, knobs, config, registry, folder)
+            name = f"{name}, of {seconds:g} s,"
+        yield Setting(chosen, probe_video(chosen, name), knobs, config, registry, folder)
+
+
+def probe_video(video: Path, name: str) -> Probe:
+    """Return the probe of a video. Raises UserError if it is none. A picture is none: it has no seconds to measure.
+
+    name: of the video, as the user knows it.
+    """
+    if not video.exists():
+        raise absent(video, "video")
+    try:
+        if not video.is_file():
+            raise DataError("not a file")
+        probed = probe(opener(str(video.absolute())))
+        if probed.kind != "video":
+            raise DataError("a picture, not a video")
+    except DataError as error:
+        raise UserError(f"{name} cannot be measured: {error}; name another video") from error
+    return probed
 
 
 @contextmanager

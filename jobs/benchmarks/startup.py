@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from pipeline.errors import UserError
 
 SAID = {"rollcall": "first line", "starting Ray": "starting Ray", "processing": "loading models"}
 """The part of a run that begins with a printed line, by the first words of the line."""
+QUARANTINED = "quarantined at "
+"""The beginning of the line that says why a video fails. The last line of a run names only the output."""
 LOADED, FIRST_CHUNK, END = "models loaded", "first chunk", "end"
 PARTS = (*SAID.values(), LOADED, FIRST_CHUNK, END)
 CHUNKS = "_work/*/enriched-*/*.parquet"
@@ -99,7 +102,8 @@ def watch(command: Sequence[str], output: Path) -> Measures:
                 reach(FIRST_CHUNK)
         reach(END)
     if run.returncode:
-        raise UserError(f"--clip cannot be measured: {printed[-1].strip() if printed else command}; name another video")
+        reasons = [line for line in printed if line.startswith(QUARANTINED)] or printed[-1:] or [shlex.join(command)]
+        raise UserError(f"--clip cannot be measured: {reasons[0].strip()}; name another video")
     if LOADED not in reached and (began_at := _first_chunk_began(output)):  # Ray's workers have no stderr here
         reached[LOADED] = began_at - started_at
     return reached

@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import json
 import sys
 import threading
@@ -11,21 +13,23 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from jobs.bench import app
-from jobs.benchmarks import decoders, made_videos, page, report, startup
+from jobs.bench import COMMANDS, app
+from jobs.benchmarks import decoders, earlier_way, made_videos, page, report, setting, startup
 from jobs.benchmarks.overhead import PlainLoop, _build_waiting, differing_files
 from jobs.benchmarks.side_by_side import Spread, ratio_of, spread_of, take_turns
 from pipeline import rows
-from pipeline.config import load
+from pipeline.config import Config, load
 from pipeline.errors import UserError
 from pipeline.flow.events import Work
 from pipeline.flow.stage import Limits, PoolOfStages, Resources, Stage
 from pipeline.media.probing import probe
 from pipeline.planning import spans
+from pipeline.storage.blobs import fetch
 from pipeline.storage.source_files import opener
 from pipeline.storage.store import Store
 from pipeline.video.reduce import reduce_video
 from pipeline.video.track import track_part
+from pipeline.weights import Registry
 from tests import builders, clips
 from tests.builders import Film, Walker
 from tests.shared import SHARED, needs_shared
@@ -84,10 +88,85 @@ def test_files_that_differ_or_are_missing_are_named_but_the_working_area_is_not_
     assert differing_files(first, second) == ["csv/v.csv", "persons/v.parquet"]
 
 
-def test_a_clip_that_is_not_there_is_a_mistake_of_the_user(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["overhead", "--clip", str(tmp_path / "none.mp4")])
-    assert isinstance(result.exception, UserError)
-    assert "none.mp4" in str(result.exception)
+def not_videos(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return files and a folder that are no videos, with what is said about each."""
+    (folder / "a.mp4").mkdir()
+    return {
+        "text": (clips.text_named_video(folder / "README.md"), "not a video or a picture of a known format"),
+        "text named as a video": (clips.text_named_video(folder / "fake.mp4"), "not a video or a picture of a known"),
+        "nothing": (clips.empty_file(folder / "empty.mp4"), "the file is empty"),
+        "sound": (clips.sound_only(folder / "sound.mp4"), "holds no video, only audio"),
+        "picture": (clips.picture_file(folder / "one.jpg"), "a picture, not a video"),
+        "folder": (folder / "a.mp4", "not a file"),
+        "missing": (folder / "absent.mkv", "there is no video"),
+    }
+
+
+CLIP_OF = {name: "--clip" for name in ("overhead", "startup", "seeds", "limit", "naive", "scale")} | {"gpu": "--sparse"}
+
+
+@pytest.mark.parametrize("bench", CLIP_OF)
+def test_a_clip_that_is_no_video_ends_every_bench_before_any_work(
+    bench: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_work(config: Config) -> None:
+        pytest.fail("the clip must be checked before")
+
+    module = importlib.import_module(f"jobs.bench.{bench}")
+    monkeypatch.setattr(setting, "verified_models", is_work)
+    monkeypatch.setattr(module, "verified_models", is_work, raising=False)
+    monkeypatch.setattr(module, "has_gpu", lambda: True, raising=False)
+    quick = [] if bench in ("overhead", "startup") else ["--quick"]
+    for file, reason in not_videos(tmp_path).values():
+        for options in ([], quick):
+            error = CliRunner().invoke(app, [bench, CLIP_OF[bench], str(file), *options]).exception
+            assert isinstance(error, UserError)
+            assert len(str(error).splitlines()) == 1
+            assert str(file) in str(error)
+            assert reason in str(error)
+
+
+def test_every_bench_that_takes_a_video_is_tried_with_one_that_is_none() -> None:
+    benches = {name: getattr(importlib.import_module(f"jobs.bench.{name}"), name) for name in COMMANDS}
+    options = {name: inspect.signature(bench).parameters.keys() for name, bench in benches.items()}
+    assert {name for name in COMMANDS if {"clip", "sparse"} & options[name]} == CLIP_OF.keys()
+
+
+def test_seeds_verifies_the_models_of_both_halves_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verified(config: Config) -> Registry:
+        if config.restore.mode != "off":
+            raise UserError("the weights of the restorer are missing; fetch them")
+        return Registry.of(config, fetch)
+
+    monkeypatch.setattr(setting, "verified_models", verified)
+    monkeypatch.setattr(earlier_way.EarlierModels, "load", lambda *_: pytest.fail("all models must be verified before"))
+    made_videos.write_video(tmp_path / "v.mp4", made_videos.scene(160, 96, 20))
+    words = ["seeds", "--quick", "--clip", str(tmp_path / "v.mp4"), "--restoration", "auto"]
+    words += ["--set", "compute.device=cpu", "--set", "restore.mode=off"]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, UserError)
+    assert "the restorer" in str(error)
+
+
+def test_a_quick_report_says_first_that_its_figures_mean_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report.os, "getloadavg", lambda: (1000.0, 1000.0, 1000.0))
+    said = {}
+    for quick in (True, False):
+        made = report.Report("decode", {"repeats": 1}, quick=quick)
+        with made.published(tmp_path / "decode.json"):
+            made.rows.append(report.Row({}, "a", {"seconds": Spread((2.0,))}))
+        said[quick] = capsys.readouterr().out
+        written = json.loads((tmp_path / "decode.json").read_text())
+        assert written["settings"] == {"repeats": 1} | ({"quick": True} if quick else {})
+        assert ("figures mean nothing" in page.page(tmp_path)) is quick
+    assert said[True].splitlines()[0] == report.QUICK
+    assert "believe" not in said[True]
+    assert "believe ratios and CPU seconds" in said[False]
+    assert report.QUICK not in said[False]
 
 
 def test_decode_measures_every_codec_with_an_encoder_here_and_says_which_has_none(
@@ -104,6 +183,8 @@ def test_decode_measures_every_codec_with_an_encoder_here_and_says_which_has_non
         assert bool(compared) == row["way"].startswith("rollcall")
         assert row["figures"]["frames per s"]["median"] > 0
     assert {"processor", "versions", "commit"} <= told_json["environment"].keys()
+    assert told_json["settings"]["quick"] is True
+    assert report.QUICK in told.splitlines()
 
 
 def test_the_bench_counts_the_frames_of_every_way(tmp_path: Path) -> None:
@@ -127,6 +208,27 @@ def test_a_repeated_video_is_as_long_as_is_asked_for_and_another_one_by_its_numb
     long = [made_videos.repeat_video(tmp_path / "short.mp4", tmp_path / f"{n}.mp4", 3, n) for n in (0, 1)]
     assert long[0].read_bytes() != long[1].read_bytes()
     assert probe(opener(str(long[0]))).duration_s == pytest.approx(3)
+
+
+@pytest.mark.parametrize("name", ["v.dat", "v", "v.md", "v.webm", "v.jpg", "v.mkv"])
+def test_a_video_is_repeated_whatever_its_name_says(tmp_path: Path, name: str) -> None:
+    made_videos.write_video(tmp_path / "short.mp4", made_videos.scene(160, 96, 20))
+    (tmp_path / "short.mp4").rename(tmp_path / name)
+    copy = made_videos.repeat_video(tmp_path / name, tmp_path / f"copy-{name}", 2)
+    assert probe(opener(str(copy))).duration_s == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize(("container", "seconds"), [("matroska", 0.4), ("mpegts", 0.4), ("mpegts", 3), ("avi", 0.4)])
+def test_a_video_is_cut_whatever_its_clock_says(tmp_path: Path, container: str, seconds: float) -> None:
+    made = clips.write_video(tmp_path / f"v-{container}", clips.scene(30), container=container)
+    copy = made_videos.repeat_video(made, tmp_path / "copy", seconds)
+    assert probe(opener(str(copy))).duration_s == pytest.approx(seconds, abs=0.15)
+
+
+def test_a_video_without_times_cannot_be_repeated_and_is_named(tmp_path: Path) -> None:
+    bare = clips.write_video(tmp_path / "bare.h264", clips.scene(10), container="h264")
+    with pytest.raises(UserError, match=r"bare\.h264 cannot be cut or repeated: .*no time stamps; name another"):
+        made_videos.repeat_video(bare, tmp_path / "copy.mp4", 1)
 
 
 def test_the_page_of_benches_is_what_the_figures_beside_it_say() -> None:
@@ -238,6 +340,12 @@ def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> Non
 def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be measured: done; name another"):
         startup.watch([sys.executable, "-c", RUN, str(tmp_path), "1"], tmp_path)
+
+
+def test_a_run_that_quarantines_its_video_says_why(tmp_path: Path) -> None:
+    run = "print('quarantined at observe: v.mp4: it is cut off\\n0 videos done -> /tmp/gone'); raise SystemExit(1)"
+    with pytest.raises(UserError, match=r"measured: quarantined at observe: v\.mp4: it is cut off; name another"):
+        startup.watch([sys.executable, "-c", run], tmp_path)
 
 
 @needs_shared

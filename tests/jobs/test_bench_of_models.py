@@ -214,10 +214,15 @@ def test_scale_measures_length_people_and_videos(fake_models: None, video: Path,
     assert "cpu_seconds per second of video: 0.8 s over 0.4 s" in report["ratios"]
 
 
-def test_a_size_that_is_no_number_is_a_mistake_of_the_user(fake_models: None, video: Path) -> None:
-    result = CliRunner().invoke(app, ["scale", "--clip", str(video), "--lengths", "long"])
+@pytest.mark.parametrize(
+    ("option", "text"), [("--lengths", "long"), ("--lengths", "1,inf"), ("--people", "-1"), ("--workers", "2,0")]
+)
+def test_a_size_that_nothing_can_have_is_a_mistake_of_the_user(
+    fake_models: None, video: Path, option: str, text: str
+) -> None:
+    result = CliRunner().invoke(app, ["scale", "--clip", str(video), option, text])
     assert isinstance(result.exception, UserError)
-    assert "--lengths" in str(result.exception)
+    assert option in str(result.exception)
 
 
 def test_the_usual_recipe_judges_everybody_in_every_analysed_frame(
