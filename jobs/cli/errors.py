@@ -4,7 +4,7 @@
 - A fault of the machine, or an input that the command cannot do without: status 1, and a line or two on stderr.
 - A storage place that sleeps: status 4, and a line on stderr. The same command goes on later.
 - Another run holds the output: status 5, and a line that names it.
-- Ctrl-C or SIGTERM: status 130.
+- Ctrl-C or SIGTERM: status 130, and a line on stderr.
 - A bug: status 1, and a traceback.
 """
 
@@ -39,7 +39,7 @@ def run_command(app: typer.Typer) -> NoReturn:
     try:
         status = app(args=rest, standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error, file=sys.stderr)
@@ -51,6 +51,8 @@ def run_command(app: typer.Typer) -> NoReturn:
             traceback.print_exc()
         print(printable(f"rollcall: {message}", keep="\n"), file=sys.stderr)
         sys.exit(status)
+    if status == INTERRUPTED:  # Typer, too, makes this status of an interruption
+        print("rollcall: interrupted", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 
