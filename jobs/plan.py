@@ -16,6 +16,7 @@ from jobs.shared.checks import check_tracking, decide_device, machine_of, place_
 from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.chunk.decoder import decoder_in_words
 from pipeline.config import Config, load
+from pipeline.flow.engine import SMALL_FRAMES, local_in_words, wants_ray
 from pipeline.flow.pool_resources import in_words, resources_of
 from pipeline.media.probe import Probe
 from pipeline.planning import catalog, spans
@@ -31,6 +32,8 @@ from pipeline.video import sequences
 from pipeline.weights import Registry
 
 SHOWN = 50
+USUAL_FPS = 25
+"""Frames a second of a video, to tell small work if all frames are analysed."""
 
 app = typer.Typer(**PLAIN)
 
@@ -240,7 +243,11 @@ def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id
     earlier runs."""
     machine = machine_of(config)
     pools = resources_of(config, machine)
-    console.say(f"with Ray, {in_words(pools, machine)} (run.observe, run.enrich)")
+    num_frames = seconds * (config.observe.fps or USUAL_FPS)
+    is_on_ray = wants_ray(config, is_mapped=True, is_large=num_frames > SMALL_FRAMES)
+    console.say(
+        f"with Ray, {in_words(pools, machine)} (run.observe, run.enrich)" if is_on_ray else local_in_words(config)
+    )
     if words := decoder_in_words(config):
         console.say(words)
     comparable, configuration = _comparable(index, config_id)
@@ -251,7 +258,7 @@ def _show_estimate(seconds: float, config: Config, index: OutputIndex, config_id
     work, gpu = (
         sum(run[name] for run in comparable) / seconds_of_video * seconds for name in ("seconds", "gpu_seconds")
     )
-    workers = sum(pool.min_workers for pool in pools.values())
+    workers = sum(pool.min_workers for pool in pools.values()) if is_on_ray else 1
     estimate = (
         f"estimate from {console.count(len(comparable), 'earlier video')} with {configuration}: "
         f"{console.duration(work)} of work, "

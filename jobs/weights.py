@@ -22,7 +22,7 @@ app = typer.Typer(help="The registry of model weights.", no_args_is_help=True, *
 Names = Annotated[list[str] | None, typer.Argument(help="Registry entries; without any, what the configuration uses.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry of the registry.")]
 
-PLAIN_WIDTH = 200  # columns without a terminal, so that a table in a log or a pipe is not folded
+PLAIN_WIDTH = 2000  # columns without a terminal, so that no path in a log or a pipe is folded
 
 
 @app.command("list")

@@ -20,8 +20,10 @@ from pipeline.flow.deferrals import Deferrals
 from pipeline.flow.events import Event, Work
 from pipeline.flow.local_child import asks_for_several
 from pipeline.flow.local_engine import PublisherHere, WorkerProcess
+from pipeline.flow.machine import this_machine
 from pipeline.flow.pools import Maps
 from pipeline.flow.sequence_ends import LinkAll, SequenceEnd, link_here, link_in_rounds
+from pipeline.text import count
 from pipeline.video.relink import RelinkJob
 from pipeline.video.sequences import SequenceJob
 
@@ -37,8 +39,7 @@ SMALL_SEQUENCES = 100
 
 
 class Engines:
-    """Both engines. The one that suits the work is started as soon as it is known to be needed. `say` reports the
-    start of Ray.
+    """Both engines. The one that suits the work is started as soon as it is known to be needed. `say` reports which.
 
     early: the process of the local engine, if it has started already (local_child).
     """
@@ -49,6 +50,7 @@ class Engines:
         self._is_ray_there = False
         self._can_ray_start = True
         self._has_said_decoder = False
+        self._has_said_local = False
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +88,9 @@ class Engines:
 
             yield from ray_engine.run(work, self._maps.whole, self._config, self._maps.kept_faces)
         else:
+            if len(relinks) < len(work) and self._can_ray_start and not self._has_said_local:
+                self._has_said_local = True
+                self._say(local_in_words(self._config))
             worker = self._worker if len(relinks) < len(work) else PublisherHere()
             yield from local_engine.run(work, self._maps, worker, Deferrals(self._config.run.deferral_waits_s))
 
@@ -121,12 +126,7 @@ class Engines:
 
     def _wants_ray(self, *, is_mapped: bool, is_large: bool) -> bool:
         """Return whether Ray should carry out the work. `is_mapped` says that the pools have something to do."""
-        if not self._can_ray_start:
-            return False
-        if self._config.run.engine != "auto":
-            return self._config.run.engine == "ray"
-        several = asks_for_several(self._config)
-        return is_large or (is_mapped and several) or cluster_address(self._config) is not None
+        return self._can_ray_start and wants_ray(self._config, is_mapped=is_mapped, is_large=is_large)
 
     def _start_ray(self) -> None:
         """Start Ray. If it cannot start and the user did not ask for it, the run goes on in one worker process."""
@@ -147,17 +147,34 @@ class Engines:
         cluster.check_room(self._config, self._maps.whole, self._say)
 
 
+def wants_ray(config: Config, *, is_mapped: bool, is_large: bool) -> bool:
+    """Return whether the configuration lets Ray carry out the work.
+
+    is_mapped: the pools have something to do.
+    is_large: the work has more than SMALL_FRAMES frames.
+    """
+    if config.run.engine != "auto":
+        return config.run.engine == "ray"
+    return is_large or (is_mapped and asks_for_several(config)) or cluster_address(config) is not None
+
+
+def local_in_words(config: Config) -> str:
+    """Return for the user that one process does the work, with how many cores, and why."""
+    why = "run.engine=local" if config.run.engine == "local" else f"at most {SMALL_FRAMES:,} frames; run.engine"
+    return f"one worker process for {count(int(this_machine().cpus), 'CPU')}, without Ray ({why})"
+
+
 def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:
     """Return the approximate number of frames to process. A picture counts as one frame. A video that is only linked
     counts for its share of the time."""
-    count = 0.0
+    num_frames = 0.0
     for item in work:
         if isinstance(item, RelinkJob):
-            count += item.duration_s / RELINKED_PER_MAPPED
+            num_frames += item.duration_s / RELINKED_PER_MAPPED
             continue
         frames = max(1.0, item.duration_s * (config.observe.fps or float(item.job.probe.fps)))
-        count += frames if item.rows or item.faces else frames / PUBLISHED_PER_MAPPED
-    return count
+        num_frames += frames if item.rows or item.faces else frames / PUBLISHED_PER_MAPPED
+    return num_frames
 
 
 def stop_ray() -> None:

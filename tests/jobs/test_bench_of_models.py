@@ -179,7 +179,7 @@ def test_limit_counts_the_calls_of_every_model_and_times_them_alone(
     assert set(stages) == {"observe", "find_faces", "estimate", "commit", "reduce"}
     for figures in stages.values():
         assert figures["in models s"]["median"] <= figures["busy s"]["median"]
-    assert len(report["ratios"]) == 2
+    assert len(report["ratios"]) == 3
 
 
 def test_after_a_bench_models_are_loaded_without_meters(fake_models: None, video: Path, tmp_path: Path) -> None:
