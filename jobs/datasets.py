@@ -205,7 +205,8 @@ def faces(
 ) -> None:
     """Make training data for a face detector: crops of people with faces labelled by the profile's detectors.
 
-    `rollcall train detector --data OUTPUT --name face` trains a detector on it.
+    `rollcall train faces --data OUTPUT` and `rollcall train detector --data OUTPUT --name face` train a detector on it.
+    A file that cannot be read is named and left out.
     """
     from rich.progress import Progress
 
@@ -215,13 +216,21 @@ def faces(
     from pipeline.corpora.frames import read_named
     from pipeline.models.loading import Loader
     from pipeline.storage.blobs import fetch
+    from pipeline.storage.sources import is_known
     from pipeline.weights import Registry
 
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} must be empty, or crops of another run would be mixed in; give another --output")
+    num_left_out = 0
+
+    def leave_out(error: UserError) -> None:
+        nonlocal num_left_out
+        num_left_out += 1
+        console.say(f"left out: {error}")
+
+    pictures = read_named(sources, per_second=per_second, is_source=is_known, leave_out=leave_out)
     chosen = decide_device(load(config or [], settings or [], profile))
     loader = Loader(chosen, Registry.of(chosen, fetch))
-    pictures = read_named(sources, per_second=per_second)
     num_pictures = num_crops = num_faces = 0
     with Progress(console=console.console, transient=True) as bar:
         task = bar.add_task("cutting out people", total=None)
@@ -236,7 +245,15 @@ def faces(
         ):
             num_pictures, num_crops, num_faces = num_pictures + 1, num_crops + counts.crops, num_faces + counts.faces
             bar.update(task, completed=num_pictures, description=f"{num_pictures:,} pictures")
-    console.say(f"{num_crops:,} people and {num_faces:,} faces of {num_pictures:,} pictures in {output}")
+    if not num_pictures:
+        raise UserError(f"none of {console.count(num_left_out, 'file')} can be read; repair them, or name others")
+    if not num_crops:
+        raise UserError(
+            f"nobody was found in {console.count(num_pictures, 'picture')} from a score of {min_score:g} and a width "
+            f"of {min_width:g} px; lower --min-score or --min-width, or name other pictures"
+        )
+    left_out = f"; left out: {console.count(num_left_out, 'file')} that cannot be read" if num_left_out else ""
+    console.say(f"{num_crops:,} people and {num_faces:,} faces of {num_pictures:,} pictures in {output}{left_out}")
 
 
 def _load(source: str, pictures: Path | None, corrections: Path | None) -> "pd.DataFrame":

@@ -157,7 +157,10 @@ def detector(
         seed=seed,
     )
     knobs: dict[str, Any] = KNOBS | {"target": name.value, "device": chosen}
-    examples, tests = _examples(data, held_out, split_seed)
+    labelled = people.read_people(data)
+    if not unlabelled:
+        people.check_any_box(labelled, name.value, f"--data {data}")
+    examples, tests = _examples(labelled, held_out, split_seed)
     if unlabelled and teacher_weights:
         pictures = read_unlabelled(unlabelled, per_second=per_second, long_side=LONG_SIDE)
         examples += pseudo_labelled(pictures, PersonDetector(teacher_weights, image_size=TEACHER_AT, **knobs))
@@ -200,9 +203,10 @@ def detector(
     write_entries(output, {entry_name: entry}, name.knob)
 
 
-def _examples(data: Path, share: float, split_seed: int) -> tuple[list[Example], list[people.LabelledPicture]]:
+def _examples(
+    labelled: Sequence[people.LabelledPicture], share: float, split_seed: int
+) -> tuple[list[Example], list[people.LabelledPicture]]:
     """Return the examples for training and the held-out pictures."""
-    labelled = people.read_people(data)
     away = held_out(near_duplicates([labels.picture for labels in labelled]), share, split_seed)
     examples = [
         Example(labels.picture, labels.boxes, labelled=True)

@@ -12,7 +12,7 @@ from jobs.cli.console import say
 from jobs.train.device import Device, Minutes, TrainingDevice, Workers, decided
 from jobs.train.entries import RESEARCH_ONLY, Licence, entry_of, write_entries
 from jobs.train.watch import watching
-from pipeline.corpora.people import LabelledPicture, read_people
+from pipeline.corpora.people import LabelledPicture, check_any_box, read_face_crops
 from pipeline.errors import UserError
 from pipeline.evaluation.face_check import figures_of
 from pipeline.media.pictures import resize_to_long_side
@@ -63,7 +63,7 @@ def faces(
     params = FaceCheckTrainingParams(
         epochs=epochs, minutes=minutes, size=size, batch=batch, learning_rate=learning_rate, seed=seed
     )
-    crops, tests = _read(data), _read(held_out or [])
+    crops, tests = _read(data, "--data"), _read(held_out or [], "--held-out")
     if len(crops) < batch:
         raise UserError(f"--data has {len(crops)} crops to train on, fewer than --batch {batch}; lower --batch")
     run_settings = asdict(params) | {"crops": len(crops), "held_out": len(tests)}
@@ -98,9 +98,13 @@ def faces(
     write_entries(output, entries, f"candidates.look={parts['check']} --set faces.detector")
 
 
-def _read(folders: Sequence[Path]) -> list[Example]:
-    """Return the crops of all folders, no larger than a training needs them."""
-    return [_small(labels) for folder in folders for labels in read_people(folder)]
+def _read(folders: Sequence[Path], option: str) -> list[Example]:
+    """Return the crops of all folders that an option names, no larger than a training needs them. Raises UserError if
+    none has a face."""
+    labelled = [labels for folder in folders for labels in read_face_crops(folder)]
+    if folders:
+        check_any_box(labelled, "face", f"{option} {', '.join(map(str, folders))}")
+    return [_small(labels) for labels in labelled]
 
 
 def _small(labels: LabelledPicture) -> Example:

@@ -18,7 +18,7 @@ from pipeline.arrays import Picture
 from pipeline.config import load
 from pipeline.corpora import cuhk03
 from pipeline.corpora.frames import read_rgb, read_unlabelled
-from pipeline.corpora.people import read_people
+from pipeline.corpora.people import check_any_box, read_people
 from pipeline.errors import UserError
 from pipeline.models.networks import write_checkpoint
 from pipeline.models.person_detector import PersonDetector
@@ -140,6 +140,7 @@ def _others(
     parts = [np.zeros((0, reid_crops.HEIGHT, reid_crops.WIDTH, 3), np.uint8)]
     for folder in people or []:
         labelled = read_people(folder)
+        check_any_box(labelled, "person", f"--people {folder}")
         parts.append(
             reid_crops.crops_of([labels.picture for labels in labelled], [labels.boxes for labels in labelled])
         )

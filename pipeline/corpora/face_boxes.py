@@ -37,22 +37,24 @@ def write_face_boxes(
 ) -> Iterator[Counts]:
     """Cut every person out of each named picture, with `margin` (a share of the box) around, and label the faces.
 
-    Yields the counts after each picture. A face that reaches over the border of its crop is cut there.
+    Yields the counts after each picture. A face that reaches over the border of its crop is cut there. The folders are
+    made with the first crop.
 
     min_score, min_width_px: people below either are ignored.
     """
-    for folder in ("images", "labels"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
     for name, picture in pictures:
         (people,) = find_people([picture])
         wide = people.boxes[:, 2] - people.boxes[:, 0] >= min_width_px
         crops = [cut_out(picture, box) for box in _grown(people[wide & (people.scores >= min_score)].boxes, margin)]
         crops = [crop for crop in crops if crop.size]
         detections = find_faces(crops) if crops else []
-        for number, (crop, faces) in enumerate(zip(crops, detections, strict=True)):
+        labels = [_yolo(faces.boxes, crop) for crop, faces in zip(crops, detections, strict=True)]
+        for folder in ("images", "labels") if crops else ():
+            (output / folder).mkdir(parents=True, exist_ok=True)
+        for number, (crop, lines) in enumerate(zip(crops, labels, strict=True)):
             (output / "images" / f"{name}_{number}.jpg").write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
-            (output / "labels" / f"{name}_{number}.txt").write_text(_yolo(faces.boxes, crop))
-        yield Counts(len(crops), sum(len(faces) for faces in detections))
+            (output / "labels" / f"{name}_{number}.txt").write_text("".join(lines))
+        yield Counts(len(crops), sum(map(len, labels)))
 
 
 def _grown(boxes: Boxes, margin: float) -> Boxes:
@@ -60,12 +62,13 @@ def _grown(boxes: Boxes, margin: float) -> Boxes:
     return (boxes + margin * np.hstack([-sides, sides])).astype(np.float32)
 
 
-def _yolo(boxes: Boxes, crop: Picture) -> str:
-    """Return one line per box of (N, 4) xyxy px: class 0, centre, width and height as shares of the crop."""
+def _yolo(boxes: Boxes, crop: Picture) -> list[str]:
+    """Return one line per box of (N, 4) xyxy px: class 0, centre, width and height as shares of the crop. A box outside
+    of the crop has none."""
     height, width = crop.shape[:2]
     corners = (boxes / np.array([width, height] * 2)).clip(0, 1)
-    lines = [
+    return [
         f"0 {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} {right - left:.6f} {bottom - top:.6f}\n"
         for left, top, right, bottom in corners.tolist()
+        if right > left and bottom > top
     ]
-    return "".join(lines)

@@ -1,6 +1,6 @@
 """Read pictures, and frames of videos, from files and folders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,8 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 def list_pictures(folder: Path) -> list[Path]:
     """Return the pictures of a folder, ordered by name. Raises UserError if there are none."""
+    if not folder.exists():
+        raise absent(folder, "folder", "name a folder of pictures")
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise UserError(f"{folder} has no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); name a folder of them")
@@ -78,20 +80,53 @@ def read_unlabelled(paths: list[Path], *, per_second: float, long_side: int) -> 
     return pictures
 
 
-def read_named(paths: list[Path], *, per_second: float) -> Iterator[tuple[str, Picture]]:
-    """Yield pictures and frames at full size, each with a unique name that is fit for a file. Raises UserError."""
-    for number, path in enumerate(paths):
+def read_named(
+    paths: list[Path],
+    *,
+    per_second: float,
+    is_source: Callable[[str], bool],
+    leave_out: Callable[[UserError], None],
+) -> Iterator[tuple[str, Picture]]:
+    """Return pictures and frames at full size, each with a unique name that is fit for a file.
+
+    is_source: whether a file in a folder is taken, by its name.
+    leave_out: called for each file that cannot be read, with the reason. The others go on.
+
+    Raises UserError at once if a path does not exist or nothing is there to be read.
+    """
+    for path in paths:
         if not path.exists():
             raise absent(path, "file or folder", "name pictures, videos, or folders of them")
-        root = path if path.is_dir() else path.parent
-        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
-            name = f"{number}_" + "_".join(file.relative_to(root).parts)
+    files = [
+        (f"{number}_" + "_".join(file.relative_to(path if path.is_dir() else path.parent).parts), file)
+        for number, path in enumerate(paths)
+        for file in ([path] if not path.is_dir() else sorted(path.rglob("*")))
+        if file == path or (file.is_file() and is_source(file.name))
+    ]
+    if not files:
+        where = ", ".join(map(str, paths))
+        raise UserError(f"there is no picture or video in {where}; name pictures, videos, or folders of them")
+    return _read_named(files, per_second, leave_out)
+
+
+def _read_named(
+    files: list[tuple[str, Path]], per_second: float, leave_out: Callable[[UserError], None]
+) -> Iterator[tuple[str, Picture]]:
+    for name, file in files:
+        try:
             if file.suffix.lower() in PICTURE_SUFFIXES:
-                yield name, read_rgb(file)
+                pictures = iter([(name, read_rgb(file))])
             else:
-                step = max(1.0, cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FPS) / per_second)
-                taken = 0
-                for index, frame in enumerate(frames_of(file)):
-                    if index >= taken * step:
-                        taken += 1
-                        yield f"{name}_{index + 1}", frame
+                pictures = _some_frames(name, file, per_second)
+            yield from pictures
+        except UserError as error:
+            leave_out(error)
+
+
+def _some_frames(name: str, file: Path, per_second: float) -> Iterator[tuple[str, Picture]]:
+    step = max(1.0, cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FPS) / per_second)
+    taken = 0
+    for index, frame in enumerate(frames_of(file)):
+        if index >= taken * step:
+            taken += 1
+            yield f"{name}_{index + 1}", frame

@@ -11,6 +11,12 @@ from pipeline.corpora.people import read_people
 from pipeline.errors import UserError
 from pipeline.media.draw import encode_png
 from pipeline.media.film import write_mp4
+from pipeline.storage.sources import is_known
+
+
+def refuse(error: UserError) -> None:
+    raise error
+
 
 PICTURE = np.full((100, 200, 3), 90, np.uint8)
 
@@ -46,7 +52,7 @@ def test_a_picture_of_nobody_gives_nothing(tmp_path: Path) -> None:
         iter([("a", PICTURE)]), nobody, faces, tmp_path, min_score=0.5, min_width_px=30, margin=0.1
     )
     assert list(written) == [Counts(0, 0)]
-    assert not list((tmp_path / "images").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_frames_and_pictures_have_names_of_their_own(tmp_path: Path) -> None:
@@ -55,16 +61,42 @@ def test_frames_and_pictures_have_names_of_their_own(tmp_path: Path) -> None:
         (tmp_path / folder / "x.png").write_bytes(encode_png(PICTURE))
     with (tmp_path / "b" / "y.mp4").open("wb") as file:
         write_mp4(file, [PICTURE] * 10, fps=5, keyframe_every=5)
-    pictures = list(read_named([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png"], per_second=2))
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png"]
+    pictures = list(read_named(paths, per_second=2, is_source=is_known, leave_out=refuse))
     assert [name for name, _ in pictures] == [
         "0_x.png", "1_x.png", "1_y.mp4_1", "1_y.mp4_4", "1_y.mp4_6", "1_y.mp4_9", "2_x.png",
     ]  # fmt: skip
     assert all(picture.shape == PICTURE.shape for _, picture in pictures)
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"x\.mp4 cannot be read as a video"):
-        list(read_named([tmp_path], per_second=1))
+def test_what_cannot_be_read_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    for name in ("a.png", "x.mp4", "notes.txt", ".b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "z.png").write_bytes(encode_png(PICTURE))
+    left_out: list[UserError] = []
+    pictures = read_named([tmp_path], per_second=1, is_source=is_known, leave_out=left_out.append)
+    assert [name for name, _ in pictures] == ["0_z.png"]
+    a, x = map(str, left_out)
+    assert "a.png cannot be decoded" in a
+    assert "x.mp4 cannot be read as a video" in x
+
+
+def test_sources_that_do_not_exist_or_hold_nothing_are_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "z.png").write_bytes(encode_png(PICTURE))
     with pytest.raises(UserError, match="there is no file or folder"):
-        list(read_named([tmp_path / "none"], per_second=1))
+        read_named([tmp_path, tmp_path / "none"], per_second=1, is_source=is_known, leave_out=refuse)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"there is no picture or video in \S+/empty; name"):
+        read_named([tmp_path / "empty"], per_second=1, is_source=is_known, leave_out=refuse)
+
+
+def test_a_face_outside_of_its_crop_is_no_label(tmp_path: Path) -> None:
+    def outside(crops: Sequence[Picture]) -> list[Faces]:
+        face = np.array([[-20.0, 8, -5, 28]], np.float32)
+        return [Faces(face, np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32)) for _ in crops]
+
+    written = write_face_boxes(
+        iter([("a", PICTURE)]), people, outside, tmp_path, min_score=0.5, min_width_px=30, margin=0.1
+    )
+    assert list(written) == [Counts(crops=2, faces=0)]
+    assert (tmp_path / "labels" / "a_0.txt").read_text() == ""

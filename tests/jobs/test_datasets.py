@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from skimage import data
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from jobs.datasets import FORMS, app
 from pipeline.corpora import csv_labels, splits
 from pipeline.corpora.loading import LOADERS
+from pipeline.corpora.people import read_face_crops
 from pipeline.errors import UserError
 from pipeline.evaluation.plots import plot_ages
 from tests.shared import SHARED, needs_shared
@@ -115,6 +116,44 @@ def test_a_package_that_is_not_there_is_named_with_the_remedy(utkface: Path, mon
     monkeypatch.delattr("pipeline.corpora.splits", raising=False)
     with pytest.raises(UserError, match=r"needs the package imagehash; install it: pip install 'rollcall\[train\]'"):
         CliRunner().invoke(app, ["split", str(utkface), "--output", "x.csv"], catch_exceptions=False)
+
+
+def faces(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["faces", *map(str, arguments)])
+
+
+def test_faces_names_bad_pictures_and_goes_on(tmp_path: Path) -> None:
+    source = tmp_path / "pictures"
+    source.mkdir()
+    cv2.imwrite(str(source / "b.png"), data.astronaut()[:, :, ::-1])
+    (source / "a.jpg").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("no source")
+    result = faces(source, "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert f"left out: {source / 'a.jpg'} cannot be decoded as a picture" in result.stdout
+    assert "1 people and 1 faces of 1 pictures" in result.stdout
+    assert "; left out: 1 file that cannot be read" in result.stdout
+    (crop,) = read_face_crops(tmp_path / "out")
+    assert len(crop.boxes) == 1
+
+
+def test_faces_of_nothing_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for name in ("empty", "broken", "nobody"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    cv2.imwrite(str(tmp_path / "nobody" / "a.png"), np.full((64, 64, 3), 90, np.uint8))
+    reasons = {
+        "absent": "there is no file or folder",
+        "empty": "there is no picture or video in",
+        "broken": "none of 1 file can be read; ",
+        "nobody": "nobody was found in 1 picture from a score of 0.5 and a width of 48 px; lower",
+    }
+    for name, reason in reasons.items():
+        result = faces(tmp_path / name, "--output", output)
+        assert isinstance(result.exception, UserError)
+        assert reason in str(result.exception)
+        assert not output.exists()
 
 
 @needs_shared

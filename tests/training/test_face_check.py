@@ -118,3 +118,17 @@ def test_settings_that_do_not_fit_are_refused(arguments: tuple[str, str], reason
     write_crops(tmp_path / "data", 4)
     assert reason in command("--data", tmp_path / "data", "--output", tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--held-out"])
+def test_crops_without_a_face_are_refused(option: str, tmp_path: Path) -> None:
+    for name in ("data", "others"):
+        write_crops(tmp_path / name, 4)
+    bare = tmp_path / ("data" if option == "--data" else "others")
+    for file in (bare / "labels").iterdir():
+        file.write_text("")
+    options = ("--data", tmp_path / "data", "--held-out", tmp_path / "others", "--output", tmp_path / "run")
+    assert f"no face in {option} {bare}: " in command(*options, "--batch", "4")
+    (bare / "labels" / "2.txt").unlink()
+    assert "have no label file in" in command(*options, "--batch", "4")
+    assert not (tmp_path / "run").exists()
