@@ -1,6 +1,5 @@
 """Pictures with person boxes: YOLO labels, and the truth against which detections are measured."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +116,10 @@ def _boxes_of(file: Path) -> NDArray[np.float64]:
 
 def _is_yolo(values: list[float]) -> bool:
     """Return whether the numbers of a line are a class and a box in YOLO form."""
-    if len(values) != 5 or not all(map(math.isfinite, values)):
+    if len(values) != 5:
         return False
     object_class, *shares = values
-    return (
+    return (  # nan is in no interval
         object_class >= 0
         and object_class.is_integer()
         and all(-SLACK <= share <= 1 + SLACK for share in shares)

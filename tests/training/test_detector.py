@@ -295,3 +295,11 @@ def test_a_mistake_is_refused_with_a_reason(tmp_path: Path, arguments: tuple[str
     write_data(tmp_path / "data", 4)
     with pytest.raises(UserError, match=reason):
         command("--data", tmp_path / "data", "--output", tmp_path / "run", *arguments)
+
+
+def test_labels_without_a_person_are_refused(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", 4)
+    for file in (tmp_path / "data" / "labels").iterdir():
+        file.write_text("")
+    with pytest.raises(UserError, match=r"no person in --data \S+: "):
+        command("--data", tmp_path / "data", "--output", tmp_path / "run")
