@@ -15,6 +15,7 @@ from pipeline.boxes import Boxes, area, pairwise_intersection
 from pipeline.columns import boxes, integers, items_of, reals, unit_vectors
 from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
+from pipeline.cores.link.tracklets import EDGE_PX
 from pipeline.cores.purity import CONTACT, AppearanceLog
 from pipeline.cores.suppress import suppress
 from pipeline.models.tracker import Tracker
@@ -25,8 +26,6 @@ from pipeline.video.smoothing import SmoothingWriter
 from pipeline.video.timeline import NOMINAL_FPS
 
 TRACKS_PER_PART = 1 << 32
-EDGE_PX = 3.0
-"""A box that is nearer to the edge of the picture than this is cut off there."""
 CUT_OFF = 0.3
 """The weight of the embedding of a box that is cut off, against that of a whole one."""
 

@@ -73,7 +73,7 @@ def summarise_shots(
         mean_boxes = np.round(box_sums[in_shot] / num_boxes[in_shot, None], 1)
         steady_boxes = timeline.steady.boxes(knots.frames, knots.boxes)
         vectors = (bodies[in_shot], means[in_shot], steadiness[in_shot])
-        summaries += summarise(shot, frames, knots, occupied, *vectors, mean_boxes, steady_boxes)
+        summaries += summarise(shot, frames, knots, occupied, *vectors, mean_boxes, steady_boxes, timeline.height)
     ids = number_tracklets(
         np.array([summary.intervals[0, 0] for summary in summaries], np.int64),
         np.array([summary.first_box for summary in summaries], np.float32).reshape(-1, 4),

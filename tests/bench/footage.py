@@ -188,7 +188,7 @@ def summaries(footage: Footage, labels: NDArray[np.int64], shot_of: Mapping[int,
         occupied = intervals(knots, shot, footage.fill_ns)
         none = [None] * len(names)
         steady_boxes = footage.steady.boxes(frames, boxes)
-        made = summarise(index, shot, knots, occupied, bodies, none, steadiness, None, steady_boxes)
+        made = summarise(index, shot, knots, occupied, bodies, none, steadiness, None, steady_boxes, footage.size[1])
         results |= dict(zip(names.tolist(), made, strict=True))
     return [_in_shot(results[label], shot_of[label]) for label in sorted(results)]
 

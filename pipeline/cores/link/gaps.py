@@ -73,8 +73,14 @@ def measure_gaps(
 
     The result also holds motion and size, rounded to 0.001.
     """
-    heads = _Ends.of([(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets])
-    tails = _Ends.of([(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets])
+    heads = _Ends.of(
+        [(tracklet.head_ns, tracklet.head_boxes, 0) for tracklet in tracklets],
+        [tracklet.cut_off[0] for tracklet in tracklets],
+    )
+    tails = _Ends.of(
+        [(tracklet.tail_ns, tracklet.tail_boxes, -1) for tracklet in tracklets],
+        [tracklet.cut_off[1] for tracklet in tracklets],
+    )
     log_heights = np.stack(_level_heights((heads, tails), places.T))
     columns: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     max_gap_us = as_microseconds(params.max_gap_s)
@@ -93,6 +99,11 @@ def measure_gaps(
         motion = np.round((forward + backward) / heights.sum(axis=0), 3)
         log_size = log_heights[0, b] - log_heights[1, a]
         log_tallest_size = log_size + heads.log_excesses[b] - tails.log_excesses[a]
+        # Whom the edge of the picture cuts off is as tall as the box or taller.
+        log_size, log_tallest_size = (
+            np.where(tails.cut_off[a] & (way > 0) | heads.cut_off[b] & (way < 0), 0.0, way)
+            for way in (log_size, log_tallest_size)
+        )
         # What hides somebody only makes boxes smaller, so the ratio that needs less of an explanation counts.
         size = np.round(np.exp(np.minimum(np.abs(log_size), np.abs(log_tallest_size))), 3)
         best = best_gaps(a, b, gap_s, motion, params.candidates)
@@ -161,15 +172,17 @@ class _Ends:
     velocities: (N, 2) px/s.
     heights: (N,) px. The median within MOTION_S.
     log_excesses: (N,) logarithm of the tallest box of the whole end over `heights`.
+    cut_off: (N,) bool. See Tracklet.
     """
 
     places: NDArray[np.float64]
     velocities: NDArray[np.float64]
     heights: NDArray[np.float64]
     log_excesses: NDArray[np.float64]
+    cut_off: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]]) -> Self:
+    def of(cls, ends: Sequence[tuple[NDArray[np.int64], NDArray[np.float32], int]], cut_off: Sequence[bool]) -> Self:
         """Return the ends from (times_ns, boxes, index of the outermost box) of each tracklet."""
         tallest = np.array([max(float((boxes[:, 3] - boxes[:, 1]).max()), 1.0) for _, boxes, _ in ends])
         ends = [_outermost(*end) for end in ends]
@@ -178,7 +191,10 @@ class _Ends:
         shape = (len(motions), 2)
         sides = [np.maximum(boxes[:, 3] - boxes[:, 1], 1).astype(np.float64) for _, boxes, _ in ends]
         heights = np.array([np.median(side) for side in sides], np.float64)
-        return cls(np.reshape(places, shape), np.reshape(velocities, shape), heights, np.log(tallest / heights))
+        excesses = np.log(tallest / heights)
+        return cls(
+            np.reshape(places, shape), np.reshape(velocities, shape), heights, excesses, np.array(cut_off, np.bool_)
+        )
 
 
 def _outermost(

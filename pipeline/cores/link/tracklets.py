@@ -11,6 +11,8 @@ from pipeline.cores.fill import Intervals, Knots, ShotFrames
 END_S = 3.0
 """Seconds at either end of a tracklet of which the linker knows the boxes. Somebody who is half hidden before a gap was
 mostly seen as a whole within this time."""
+EDGE_PX = 3.0
+"""A box that is nearer to the edge of the picture than this is cut off there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Tracklet:
     first_box, mean_box: (4,) px in the picture.
     body_steadiness, face_steadiness: similarity of its own ends (cores.likeness.steadiness). nan if unknown.
     ends: the shots in which it begins and ends, if it spans several. None means `shot`.
+    cut_off: whether the edge of the picture cuts off the tallest of the head_boxes and of the tail_boxes at the top or
+        bottom. How tall the person is there is not known, only how tall at least.
     """
 
     shot: int
@@ -41,6 +45,7 @@ class Tracklet:
     body_steadiness: float = float("nan")
     face_steadiness: float = float("nan")
     ends: tuple[int, int] | None = None
+    cut_off: tuple[bool, bool] = (False, False)
 
 
 def summarise(
@@ -53,6 +58,7 @@ def summarise(
     steadiness: NDArray[np.float64] | None = None,
     mean_boxes: NDArray[np.float64] | None = None,
     steady_boxes: NDArray[np.float32] | None = None,
+    height: int | None = None,
 ) -> list[Tracklet]:
     """Return the tracklets 0, 1, 2… of one shot.
 
@@ -60,6 +66,7 @@ def summarise(
     steadiness: (T, 2) of body and face. nan if unknown.
     mean_boxes: (T, 4). Needed if `knots` holds only the ends of the tracklets.
     steady_boxes: (K, 4). The boxes of `knots` as a still camera would see them. Needed if the camera moves.
+    height: of the picture in px. None if it is not known; then nobody is cut off.
     """
     if steadiness is None:
         steadiness = np.full((len(bodies), 2), np.nan)
@@ -78,8 +85,16 @@ def summarise(
         steady = steadiness[index].tolist()
         mean_box = shown_boxes.mean(axis=0, dtype=np.float64) if mean_boxes is None else mean_boxes[index]
         ends = (times_ns[head], boxes[head], times_ns[tail], boxes[tail])
-        tracklets.append(Tracklet(shot_index, spans, *ends, body, face, shown_boxes[0], mean_box, *steady))
+        cut_off = (_is_cut_off(shown_boxes[head], height), _is_cut_off(shown_boxes[tail], height))
+        tracklets.append(
+            Tracklet(shot_index, spans, *ends, body, face, shown_boxes[0], mean_box, *steady, cut_off=cut_off)
+        )
     return tracklets
+
+
+def _is_cut_off(boxes: NDArray[np.float32], height: int | None) -> bool:
+    tallest = boxes[np.argmax(boxes[:, 3] - boxes[:, 1])]
+    return height is not None and bool(tallest[1] <= EDGE_PX or tallest[3] >= height - EDGE_PX)
 
 
 def appearance_key(tracklet: Tracklet) -> tuple:

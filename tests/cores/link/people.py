@@ -32,12 +32,14 @@ def person(
     shot: int = 0,
     body: float | None = 0,
     face: float | None = None,
+    picture: int | None = None,
 ) -> Tracklet:
     """Return a person who has a box in every frame of [start, end).
 
     x: px. The left edge of the first box.
     speed: px/s.
     top: px. The upper edge.
+    picture: px. The height of the picture, if its edge may cut people off.
     """
     frames = np.arange(start, end)
     left = x + speed * (frames - start) * FRAME_NS / 1e9
@@ -45,7 +47,7 @@ def person(
     knots = Knots(np.zeros(len(frames), np.int64), frames, boxes, np.ones(len(frames), np.float32))
     times = ShotFrames(0, np.arange(end) * FRAME_NS, np.arange(1, end - 1))
     looks = [None if angle is None else vector_at(angle) for angle in (body, face)]
-    return summarise(shot, times, knots, intervals(knots, times, 10**9), looks[:1], looks[1:])[0]
+    return summarise(shot, times, knots, intervals(knots, times, 10**9), looks[:1], looks[1:], height=picture)[0]
 
 
 def persons(*tracklets: Tracklet, params: IdentityParams = PARAMS) -> list[int]:
