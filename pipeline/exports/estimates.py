@@ -68,8 +68,8 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
         faces, bodies = (
             part.values[(key == (minute, tracklet)).all(axis=1)] for part, key in zip(both, keys, strict=True)
         )
-        qualities, ages, stds, probs, leans, restored = faces.T
-        qualities, ages, stds, probs, leans, _ = faces[speaking(qualities, restored > 0)].T
+        voting = faces[speaking(faces[:, 0], restored=faces[:, -1] > 0)]
+        qualities, ages, stds, probs, leans, _ = voting.T
         estimate = vote(ages, stds, probs, qualities, params, age_leans=leans).or_bodies(bodies, params)
         shown = bodies if estimate.estimated_from == "body" or not len(faces) else faces
         start_s = minute * MINUTE_S

@@ -178,13 +178,11 @@ def train(
     run: loop.Run,
     figures: Callable[[FaceCheckNet], Mapping[str, float]],
     advance: Callable[[int, Mapping[str, float]], None] = lambda done, losses: None,
-    keep: Callable[[FaceCheckNet], None] = lambda average: None,
 ) -> FaceCheckNet:
     """Train to the end, from the checkpoint of `run` if there is one, and return the averaged network, on the CPU.
 
     figures: computes the averaged network's figures for the history, after each epoch.
     advance: called after each step with the number of steps done and its losses.
-    keep: called with the averaged network after each epoch, so that a run that is stopped leaves weights.
     """
     progress = run.resume(**trainer.parts())
     average = cast(FaceCheckNet, trainer.average.module)
@@ -202,5 +200,4 @@ def train(
         row = {name: float(np.mean([each[name] for each in losses])) for name in losses[0]}
         progress.seconds = trainer.schedule.seconds
         run.save(progress, row | dict(figures(average)), **trainer.parts())
-        keep(average)
     return average.cpu().eval()

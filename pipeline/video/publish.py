@@ -66,6 +66,7 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
     names = ("age", "age_std", "female_prob", "quality", "age_lean")
     columns = [reals(facts.faces, name).astype(np.float32) for name in names]
+    quality_of_face = columns[names.index("quality")]
     dists = vectors_or_nan(facts.faces, "age_dist", GROUPS)
     bodies = VideoBodies.of_column(facts.tracklets["bodies"])
     person_of_body = person_ids[bodies.tracklets]
@@ -73,7 +74,7 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
-        faces_of_person = faces_of_person[speaking(columns[3][faces_of_person], restored[faces_of_person])]
+        faces_of_person = faces_of_person[speaking(quality_of_face[faces_of_person], restored[faces_of_person])]
         ages, stds, probs, qualities, leans, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
         from_faces = vote(ages, stds, probs, qualities, params, dists_of_person, leans)
         votes.append(from_faces.or_bodies(bodies.values[person_of_body == person], params))

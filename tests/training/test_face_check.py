@@ -52,19 +52,23 @@ def test_it_learns_to_find_bright_discs(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
-    examples = [disc(seed) for seed in range(8)]
+    examples, params = [disc(seed) for seed in range(8)], FaceCheckTrainingParams(epochs=2, **TINY)
     runs = [loop.Run(tmp_path / name, {}) for name in ("whole", "parts")]
-    whole = train(Trainer(examples, FaceCheckTrainingParams(epochs=2, **TINY)), runs[0], lambda average: {})
+    whole = train(Trainer(examples, params), runs[0], lambda average: {})
 
     class KilledError(Exception):
         pass
 
-    def kill(average: object) -> None:
-        raise KilledError
+    killed = Trainer(examples, params)
+
+    def kill(num_steps: int, losses: object) -> None:
+        if num_steps > killed.steps_per_epoch:
+            raise KilledError
 
     with pytest.raises(KilledError):
-        train(Trainer(examples, FaceCheckTrainingParams(epochs=2, **TINY)), runs[1], lambda average: {}, keep=kill)
-    parts = train(Trainer(examples, FaceCheckTrainingParams(epochs=2, **TINY)), runs[1], lambda average: {})
+        train(killed, runs[1], lambda average: {}, kill)
+    assert runs[1].resume(**Trainer(examples, params).parts()).epoch == 1
+    parts = train(Trainer(examples, params), runs[1], lambda average: {})
     for mine, other in zip(whole.parameters(), parts.parameters(), strict=True):
         assert_allclose(mine.detach(), other.detach(), atol=1e-5)
 
