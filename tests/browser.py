@@ -1,13 +1,13 @@
 """Headless Chromium, driven by selenium. Tests that need it are skipped if it is absent."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 OFFLINE = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),
@@ -38,12 +38,18 @@ def chromium(width: int = 1280, height: int = 860, *, dark: bool = False) -> Ite
         window.quit()
 
 
-def wait_for(window: Any, text: str) -> None:
-    """Wait until the page shows `text`."""
-    from selenium.webdriver.common.by import By
+def eventually(window: Any, condition: Callable[[], Any], what: str = "") -> Any:
+    """Return the first true answer of `condition`: a busy browser follows a key or a click some moments later."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(window, PATIENCE_S).until(lambda _: text in window.find_element(By.TAG_NAME, "body").text)
+    patient = WebDriverWait(window, PATIENCE_S, ignored_exceptions=[StaleElementReferenceException])
+    return patient.until(lambda _: condition(), what)
+
+
+def wait_for(window: Any, text: str) -> None:
+    """Wait until the page shows `text`."""
+    eventually(window, lambda: text in window.find_element("tag name", "body").text, f"the page does not show {text!r}")
 
 
 def press(window: Any, *keys: str) -> None:

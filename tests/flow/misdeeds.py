@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -79,10 +80,24 @@ def note_and_sleep(note: Path, seconds: float) -> None:
 
 
 def note_times(folder: Path, seconds: float) -> None:
-    """Take some time for the work, and write down when it began and ended."""
+    """Take some time for the work, and write down when it began and ended. The first waits for a second beside it."""
     began_s = time.time()
+    note = folder / f"{os.getpid()}-{threading.get_ident()}-{began_s}"
+    note.touch()
+    patience_s = time.monotonic() + 20
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < patience_s:
+        time.sleep(0.01)
     time.sleep(seconds)
-    (folder / f"{os.getpid()}-{began_s}").write_text(json.dumps([os.getpid(), began_s, time.time()]))
+    note.write_text(json.dumps([os.getpid(), began_s, time.time()]))
+
+
+def most_at_once(folder: Path) -> int:
+    """Return how many works of one process were under way at the same time, by the notes in `folder`."""
+    worked = [json.loads(text) for note in folder.iterdir() if (text := note.read_text())]
+    return max(
+        sum(other == pid and began_s <= moment_s < ended_s for other, began_s, ended_s in worked)
+        for pid, moment_s, _ in worked
+    )
 
 
 class SlowStore(Store):

@@ -1,6 +1,5 @@
 """The local engine with several spans at a time: the same bytes, and a death that is blamed on one chunk only."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -72,9 +71,7 @@ def test_several_spans_at_a_time_overlap_and_change_no_byte(tmp_path: Path, monk
     assert [len([e for e in each if isinstance(e, VideoDone)]) for each in (expected, events)] == [len(VIDEOS)] * 2
     assert len([event for event in events if isinstance(event, ChunkDone)]) == len(VIDEOS) * len(CHUNKS)
     assert lasting(several) == lasting(one)
-    worked = [json.loads(note.read_text()) for note in times.iterdir()]
-    most = max(sum(began <= other < ended for _, other, _ in worked) for _, began, ended in worked)
-    assert 2 <= most <= 3
+    assert 2 <= misdeeds.most_at_once(times) <= 3
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from pipeline.corpora import corrections
 from pipeline.corpora.corrections import Correction
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
-from tests.browser import chromium, press, wait_for
+from tests.browser import chromium, eventually, press, wait_for
 
 KEY = "secret"
 NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8_1_0_20170101.jpg"]
@@ -295,14 +295,13 @@ def test_the_keyboard_alone_is_enough_in_a_browser(url: str, faces: Path) -> Non
     with chromium() as window:
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
-        from selenium.webdriver.support.ui import WebDriverWait
 
         window.get(url)
 
         wait_for(window, "0 of 4 reviewed")
         wait_for(window, "2 aged 0 to 20 left")
         picture = window.find_element(By.ID, "picture")
-        WebDriverWait(window, 30).until(lambda _: picture.get_property("naturalWidth") == 48)
+        eventually(window, lambda: picture.get_property("naturalWidth") == 48)
         press(window, "1", "2", Keys.ENTER)
         wait_for(window, "1 of 4 reviewed")
         press(window, "m", Keys.ENTER)

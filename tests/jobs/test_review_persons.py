@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.storage import tombstones
 from pipeline.storage.output_index import OutputIndex
 from tests import clips
-from tests.browser import chromium, press, wait_for
+from tests.browser import chromium, eventually, press, wait_for
 from tests.filmed_outputs import Passer, publish_clips
 
 KEY = "secret"
@@ -288,14 +288,13 @@ def test_persons_are_labelled_with_the_keyboard_and_missed_ones_drawn(url: str, 
         from selenium import webdriver
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
-        from selenium.webdriver.support.ui import WebDriverWait
 
         window.get(url)
 
         wait_for(window, "a.mp4, person 1")
         frame = window.find_element(By.ID, "picture")
-        WebDriverWait(window, 30).until(lambda _: frame.get_property("naturalWidth") == 160)
-        WebDriverWait(window, 30).until(lambda _: len(window.find_elements(By.CSS_SELECTOR, "#boxes rect")) == 3)
+        eventually(window, lambda: frame.get_property("naturalWidth") == 160)
+        eventually(window, lambda: len(window.find_elements(By.CSS_SELECTOR, "#boxes rect")) == 3)
         press(window, "3", "0", "-", "4", "0", Keys.ENTER)
         wait_for(window, "choose a gender")
         press(window, "f", Keys.ENTER)

@@ -1,7 +1,7 @@
 """Tests of the page of a report in headless Chromium."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from jobs.shared.reporting import write_report
 from pipeline.storage.store import Store
 from tests.archives import write_archive
-from tests.browser import chromium
+from tests.browser import chromium, eventually, press
 
 EVIL = "<img src=x onerror=document.title='run'><script>document.title='run'<∕script>{:04d}.mp4"
 """A name with a slash that is no separator."""
@@ -43,9 +43,12 @@ def window(browser: Any, page: Path) -> Any:
 
 
 def wait(window: Any, script: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
+    eventually(window, lambda: window.execute_script(script), script)
 
-    WebDriverWait(window, 60).until(lambda _: window.execute_script(script))
+
+def soon(window: Any, ask: Callable[[], object], answer: object) -> None:
+    """Hold that `ask` returns `answer`, at once or in a moment."""
+    eventually(window, lambda: ask() == answer, f"it does not come to {answer!r}")
 
 
 def texts(window: Any, selector: str) -> list[str]:
@@ -59,6 +62,10 @@ def find(window: Any, selector: str) -> list[Any]:
 def head(window: Any, title: str) -> Any:
     """Return the head of a column of the list of videos."""
     return next(th for th in find(window, "#videos thead th") if th.text.startswith(title))
+
+
+def order(window: Any, title: str) -> str | None:
+    return head(window, title).get_attribute("aria-sort")
 
 
 def numbers(window: Any, column: int) -> list[int]:
@@ -82,14 +89,13 @@ def test_the_name_of_a_file_is_text(window: Any) -> None:
 
 
 def test_a_click_on_a_head_sorts_and_says_so(window: Any) -> None:
-    assert head(window, "Video").get_attribute("aria-sort") == "ascending"
+    assert order(window, "Video") == "ascending"
     head(window, "Female").find_element("tag name", "button").click()
-    assert head(window, "Female").get_attribute("aria-sort") == "descending"
-    assert head(window, "Video").get_attribute("aria-sort") is None
+    soon(window, lambda: [order(window, "Female"), order(window, "Video")], ["descending", None])
     women = numbers(window, 7)
     assert women == sorted(women, reverse=True)
     head(window, "Female").find_element("tag name", "button").click()
-    assert head(window, "Female").get_attribute("aria-sort") == "ascending"
+    soon(window, lambda: [order(window, "Female"), order(window, "Video")], ["ascending", None])
     assert numbers(window, 7)[0] == min(women + numbers(window, 7))
 
 
@@ -97,15 +103,17 @@ def test_filters_and_pages_show_what_they_name(window: Any) -> None:
     status, next_page = find(window, "#videos [role=status]")[0], find(window, "#videos .pages button")[2]
     assert status.text == "1–25 of 30 videos"
     next_page.click()
-    assert status.text == "26–30 of 30 videos"
+    soon(window, lambda: status.text, "26–30 of 30 videos")
     find(window, "#videos input")[0].send_keys("0007")
-    assert status.text == "1–1 of 1 videos (filtered from 30)"
+    soon(window, lambda: status.text, "1–1 of 1 videos (filtered from 30)")
     choose(window, "#persons select", "female")
-    assert set(texts(window, "#persons tbody tr td:nth-child(6)")) == {"female"}
+    soon(window, lambda: set(texts(window, "#persons tbody tr td:nth-child(6)")), {"female"})
     choose(window, "#persons label:nth-of-type(3) select", "60+")
-    ages = [float(age) for age in texts(window, "#persons tbody tr td:nth-child(7)")]
-    assert ages
-    assert min(ages) >= 56.5
+
+    def ages() -> list[float]:
+        return [float(age) for age in texts(window, "#persons tbody tr td:nth-child(7)")]
+
+    eventually(window, lambda: ages() and min(ages()) >= 56.5, "younger people are shown")
 
 
 def choose(window: Any, selector: str, choice: str) -> None:
@@ -115,43 +123,41 @@ def choose(window: Any, selector: str, choice: str) -> None:
 
 
 def test_the_keyboard_alone_is_enough(window: Any) -> None:
-    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    def press(*keys: str) -> None:
-        ActionChains(window).send_keys(*keys).perform()
-
+    active = "return document.activeElement"
     window.execute_script("window.focus()")
-    press(Keys.TAB)
-    wait(window, "return document.activeElement !== document.body")  # a busy browser moves the focus a moment later
-    assert window.switch_to.active_element.text == "Skip to the figures"
+    press(window, Keys.TAB)
+    soon(window, lambda: window.execute_script(f"{active}.textContent"), "Skip to the figures")
     for _ in range(60):
         if window.switch_to.active_element.get_attribute("aria-expanded") is not None:
             break
-        press(Keys.TAB)
+        before = window.switch_to.active_element
+        press(window, Keys.TAB)
+        eventually(window, lambda before=before: window.switch_to.active_element != before, "the focus stays")
     button = window.switch_to.active_element
     assert button.get_attribute("aria-expanded") == "false"
-    outline = window.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid"
-    press(Keys.ENTER)
-    assert button.get_attribute("aria-expanded") == "true"
-    assert find(window, f"[id='{button.get_attribute('aria-controls')}'] .panel table")
-    press(Keys.ENTER)
-    assert button.get_attribute("aria-expanded") == "false"
+    soon(window, lambda: window.execute_script(f"return getComputedStyle({active[7:]}).outlineStyle"), "solid")
+    press(window, Keys.ENTER)
+    soon(window, lambda: button.get_attribute("aria-expanded"), "true")
+    panel = button.get_attribute("aria-controls")
+    eventually(window, lambda: find(window, f"[id='{panel}'] .panel table"), "the panel is empty")
+    press(window, Keys.ENTER)
+    soon(window, lambda: button.get_attribute("aria-expanded"), "false")
 
 
 def test_a_link_to_a_video_opens_it_and_moves_the_focus_there(window: Any) -> None:
     link = find(window, "#persons tbody a")[0]
     window.execute_script("arguments[0].click()", link)
     wait(window, "return document.activeElement.getAttribute('aria-expanded') === 'true'")
-    assert window.switch_to.active_element.text == link.text
+    soon(window, lambda: window.switch_to.active_element.text, link.text)
 
 
 def test_another_day_has_other_hours(window: Any) -> None:
     days = [option.text for option in find(window, "#day option")]
     choose(window, "#day", days[0])
-    assert texts(window, "#chosen-day") == [days[0]]
-    assert len(find(window, "#hours tbody tr")) >= 5
+    soon(window, lambda: texts(window, "#chosen-day"), [days[0]])
+    eventually(window, lambda: len(find(window, "#hours tbody tr")) >= 5, "the hours are not shown")
 
 
 @pytest.mark.parametrize("width", [400, 1280, 2560])
@@ -160,10 +166,10 @@ def test_the_page_fits_the_screen(window: Any, width: int) -> None:
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     find(window, "#videos .open")[0].click()
     wait(window, "return document.querySelectorAll('.panel .chart svg').length === 3")
-    assert window.execute_script("return document.documentElement.scrollWidth") <= width
+    wait(window, f"return document.documentElement.scrollWidth <= {width}")
     if width >= 1280:  # on a small screen, the table of persons scrolls in its place
         place = "document.querySelector('.panel > div:last-child .scroll')"
-        assert window.execute_script(f"return {place}.scrollWidth - {place}.clientWidth") == 0
+        wait(window, f"return {place}.scrollWidth - {place}.clientWidth === 0")
 
 
 def test_light_and_dark_follow_the_system(window: Any) -> None:
