@@ -1,6 +1,7 @@
 """Fixtures that several rooms use."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from urllib.request import Request, urlopen
@@ -15,6 +16,11 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a library reads it: other tests use the other cores
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background lets them ignore Ctrl-C, and they hand that on to the processes that
+    # they start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -145,9 +145,6 @@ def test_an_interrupted_run_goes_on_where_it_was(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        # A shell that runs the tests in the background makes them ignore SIGINT. No thread runs here that a fork could
-        # harm.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     seen: set[str] = set()
     while len(seen) < num_objects and "videos" not in {name.split("/")[0] for name in seen}:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -251,9 +252,12 @@ def url(faces: Path) -> Iterator[str]:
             line = server.stdout.readline()
             assert line, "".join(lines)
             lines.append(line)
-        yield match[0]
-        server.send_signal(2)
-        rest, _ = server.communicate(timeout=60)
+        try:
+            yield match[0]
+            server.send_signal(signal.SIGINT)
+            rest, _ = server.communicate(timeout=60)
+        finally:
+            server.kill()
         assert "reviewed; the same command continues from here" in rest
         assert "Traceback" not in rest
 
