@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.benchmarks.decoders import FRAMES, PICTURES, ROLLCALL, STEADY, torchcodec, ways_of
+from jobs.benchmarks.decoders import FRAMES, OURS, PICTURES, memory_of_a_worker, torchcodec, ways_of
 from jobs.benchmarks.made_videos import FORMATS, FPS, encoder_of, scene, write_video
 from jobs.benchmarks.options import JsonFile, Quick, Repeats, words_of
 from jobs.benchmarks.report import Report, Row
@@ -46,7 +46,8 @@ def decode(
 
     The command makes the videos itself. Two amounts of work are measured: every frame decoded ("frames"), and also a
     thumbnail of every frame and 8 pictures a second in RGB ("pictures"). For the second, `process` also compares the
-    thumbnails and measures the motion of the camera, which the others do not.
+    thumbnails, sketches the place and measures the motion of the camera, which the others do not. So what it takes for
+    the pictures alone is measured, too.
     """
     chosen_sizes, chosen_codecs = words_of(sizes, SIZES, "--sizes"), words_of(codecs, FORMATS, "--codecs")
     if quick:
@@ -55,7 +56,7 @@ def decode(
     observe = chosen.observe
     sizes_and_ways = {"seconds": seconds, "repeats": repeats, "decode_threads": observe.decode_threads}
     report = Report("decode", sizes_and_ways | {"decoder": observe.decoder}, quick=quick)
-    with report.published(json_file):
+    with report.published(json_file), memory_of_a_worker():
         if torchcodec() is None:
             say("torchcodec is not installed or finds no FFmpeg: it is left out")
         with scratch_folder() as folder:
@@ -89,7 +90,7 @@ def _timed(way: Callable[[], int], count: int) -> Callable[[], Measures]:
 
 def _note(report: Report, case: Mapping[str, str], rounds: Rounds, count: int) -> None:
     """Add the rates of all ways, and how many times as long as ours the fastest other way takes."""
-    others = [way for way in rounds[0] if way not in (ROLLCALL, STEADY)]
+    others = [way for way in rounds[0] if way not in OURS]
     units = {"s": SECONDS, "CPU s": CPU_SECONDS}
     for way in rounds[0]:
         times = {unit: spread_of(rounds, way, measure) for unit, measure in units.items()}

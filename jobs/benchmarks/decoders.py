@@ -1,10 +1,11 @@
 """Ways of decoding a video from its start to its end, ours and those of others. Each returns the number of frames.
 
 There are two amounts of work. FRAMES: every frame decoded, no pixel converted. PICTURES: also a thumbnail of every
-frame, and the analysed frames as RGB. Ours does more at the second: it compares the thumbnails and measures the motion
-of the camera.
+frame, and the analysed frames as RGB. The decoder of `process` does more at the second: it compares the thumbnails,
+sketches the place and measures the motion of the camera. SAME does no more than the others.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -21,15 +22,19 @@ from pipeline.chunk.decoder import card_decoder, decoder_of_span
 from pipeline.config import Config
 from pipeline.cores.plan import OPEN_END
 from pipeline.errors import MachineError
+from pipeline.malloc import keep_freed
 from pipeline.media.decode import DecodedFrame, SpanDecoder
 from pipeline.media.nvdec import CardDecoder, NotOnCard
 from pipeline.media.probe import Probe
 from pipeline.media.probing import probe
+from pipeline.media.screen import Screen
 from pipeline.media.shown import ShownFrames
+from pipeline.media.thumbnails import Thumbnails
 from pipeline.storage.source_files import opener
 
 FRAMES, PICTURES = "frames", "pictures"
-ROLLCALL, STEADY = "rollcall", "rollcall, no camera motion"
+ROLLCALL, STEADY, SAME = "rollcall", "rollcall, no camera motion", "rollcall, pictures alone"
+OURS = (ROLLCALL, STEADY, SAME)
 ANALYSED_EVERY = 3
 """Frames per analysed frame of the other ways: 8 of 25 a second."""
 
@@ -46,7 +51,19 @@ def ways_of(work: str, video: Path, probed: Probe, config: Config) -> dict[str, 
         others |= {f"torchcodec, {name}": partial(_torchcodec, path, count, px) for name, count in threads.items()}
     steady = config.model_copy(update={"observe": config.observe.model_copy(update={"camera_motion": False})})
     ours = {ROLLCALL: partial(_observed, path, probed, config), STEADY: partial(_observed, path, probed, steady)}
-    return ours | others
+    return ours | {SAME: partial(_converted, path, probed, config)} | others
+
+
+@contextmanager
+def memory_of_a_worker() -> Iterator[None]:
+    """Let this process keep the memory that it frees, and search for no garbage in what is there already, as a worker
+    of `process` does. All ways gain by it."""
+    keep_freed()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def torchcodec() -> Any | None:
@@ -59,10 +76,28 @@ def torchcodec() -> Any | None:
 
 
 def _shown(path: str, probed: Probe, config: Config) -> int:
-    cell_s = Fraction(str(config.chunk.cell_seconds))
-    threads, card = config.observe.decode_threads, _card(config, probed)
     with _no_limits():
-        return _count(iter(ShownFrames(opener(path), probed, 0, OPEN_END, cell_s=cell_s, threads=threads, card=card)))
+        return _count(iter(_frames(path, probed, config)))
+
+
+def _converted(path: str, probed: Probe, config: Config) -> int:
+    """Decode as `_shown`, and make the pictures that the others make, as the decoder of `process` makes them."""
+    cv2.setNumThreads(config.compute.threads)
+    thumbnails, screen = Thumbnails(probed, config.observe.thumbnail_px), Screen(probed, (probed.width, probed.height))
+    count = 0
+    with _no_limits():
+        for frame, _ in _frames(path, probed, config):
+            thumbnails(frame)
+            if count % ANALYSED_EVERY == 0:
+                screen(frame, "rgb24")
+            count += 1
+    return count
+
+
+def _frames(path: str, probed: Probe, config: Config) -> ShownFrames:
+    cell_s, threads = Fraction(str(config.chunk.cell_seconds)), config.observe.decode_threads
+    card = _card(config, probed)
+    return ShownFrames(opener(path), probed, 0, OPEN_END, cell_s=cell_s, threads=threads, card=card)
 
 
 def observe_frames(path: str, config: Config, probed: Probe | None = None) -> Iterator[DecodedFrame]:

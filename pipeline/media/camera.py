@@ -36,18 +36,27 @@ def camera_motion(earlier: MatLike, later: MatLike) -> NDArray[np.float64] | Non
     if len(corners) < MIN_CORNERS:
         return None
     moved, status, _ = cv2.calcOpticalFlowPyrLK(earlier, later, corners, None, **FLOW)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    is_followed = status.ravel() == 1
-    if is_followed.sum() < MIN_CORNERS:
+    if cv2.countNonZero(status) < len(corners):
+        is_followed = status.ravel() == 1
+        corners, moved = corners[is_followed], moved[is_followed]
+    if len(corners) < MIN_CORNERS:
         return None
     similarity, inliers = cv2.estimateAffinePartial2D(
-        corners[is_followed], moved[is_followed], method=cv2.RANSAC, ransacReprojThreshold=OUTLIER_PX
+        corners, moved, method=cv2.RANSAC, ransacReprojThreshold=OUTLIER_PX
     )
-    if similarity is None or inliers.sum() < MIN_CORNERS or inliers.mean() < MIN_SHARE:
+    num_inliers = 0 if similarity is None else cv2.countNonZero(inliers)
+    if num_inliers < max(MIN_CORNERS, MIN_SHARE * len(corners)):
         return None
     height, width = earlier.shape
-    ends = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    shift = ends @ similarity[:, :2].T + similarity[:, 2] - ends
-    return None if np.abs(shift).max() < STILL_PX else np.asarray(similarity, np.float64)
+    moved_px = _largest_shift(similarity.tolist(), width, height)
+    return None if moved_px < STILL_PX else np.asarray(similarity, np.float64)
+
+
+def _largest_shift(similarity: list[list[float]], width: int, height: int) -> float:
+    """Return the most px by which a corner of the picture moves to the right, left, up or down."""
+    (a, b, right), (c, d, down) = similarity
+    corners = [(x, y) for x in (0, width) for y in (0, height)]
+    return max(max(abs((a - 1) * x + b * y + right), abs(c * x + (d - 1) * y + down)) for x, y in corners)
 
 
 def _corners(picture: MatLike) -> NDArray[np.float32]:

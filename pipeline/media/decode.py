@@ -7,7 +7,7 @@ Laws, beside those of `shown`:
 - The frames of a cell alone decide which of them are analysed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -115,25 +115,25 @@ class SpanDecoder:
                 yield DecodedFrame(0, 0, True, read_picture(self._open_source), None)
             return
         last_frame: DecodedFrame | None = None
-        planes: Sequence[MatLike] = []
-        analysed_plane: MatLike = np.empty((0, 0), np.uint8)
+        thumbnail = lightness = np.empty((0, 0), np.uint8)
         slot = (-1, -1)
         for frame, ticks in self._shown:
             cell = self._grid.cell_of(ticks)
-            before, planes = planes, self._thumbnails(frame)
+            before, thumbnail = thumbnail, self._thumbnails(frame)
             before_slot, slot = slot, (cell, self._grid.slot_of(ticks))
             analysed = not self._grid.fps or slot != before_slot
+            planes = cv2.split(self._probe.upright(thumbnail)) if analysed else ()
             if last_frame is not None:
-                motion = self._motion(analysed_plane, planes[2]) if self._camera_motion and analysed else None
-                yield replace(last_frame, differences=_difference(before, planes), motion=motion)
+                motion = self._motion(lightness, planes[2]) if self._camera_motion and planes else None
+                yield replace(last_frame, differences=_difference(before, thumbnail), motion=motion)
             if self._shown.is_beyond(cell):
                 return
             if (resized := self._picture_screen.other_size(frame)) is not None:
                 self._shown.note(cell, resized)
-            analysed_plane = planes[2] if analysed else analysed_plane
+            lightness = planes[2] if planes else lightness
             kept = self._planes(frame) if analysed and self._planes else None
             picture = self._picture(frame) if analysed and kept is None else None
-            place = sketch(self._as_displayed(planes)) if analysed else None
+            place = sketch(planes) if planes else None
             last_frame = DecodedFrame(self._grid.ns_of(ticks), cell, analysed, picture, None, place=place, planes=kept)
         if last_frame is not None:
             yield last_frame
@@ -142,11 +142,8 @@ class SpanDecoder:
         """Return the frame as displayed, (height, width, 3) RGB."""
         return self._probe.upright(self._picture_screen(frame, "rgb24"))
 
-    def _as_displayed(self, planes: Iterable[MatLike]) -> list[MatLike]:
-        return [self._probe.upright(np.asarray(plane, np.uint8)) for plane in planes]
-
     def _motion(self, earlier: MatLike, later: MatLike) -> tuple[float, float, float, float] | None:
-        similarity = camera_motion(*self._as_displayed((earlier, later)))
+        similarity = camera_motion(earlier, later)
         if similarity is None:
             return None
         (real, _, x), (imaginary, _, y) = similarity.tolist()
@@ -154,6 +151,6 @@ class SpanDecoder:
         return round(real, 6), round(imaginary, 6), round(x * px, 3), round(y * px, 3)
 
 
-def _difference(a: Sequence[MatLike], b: Sequence[MatLike]) -> tuple[int, int, int]:
-    hue, saturation, lightness = (int(cv2.norm(x, y, cv2.NORM_L1)) for x, y in zip(a, b, strict=True))
-    return hue, saturation, lightness
+def _difference(a: Picture, b: Picture) -> tuple[int, int, int]:
+    hue, saturation, lightness, _ = cv2.sumElems(cv2.absdiff(a, b))
+    return int(hue), int(saturation), int(lightness)

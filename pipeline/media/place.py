@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from cv2.typing import MatLike
-from numpy.typing import NDArray
 
 from pipeline.cores.place import GRID, LIGHT_GRID, SIZE
 
@@ -30,38 +29,51 @@ def sketch(planes: Sequence[MatLike]) -> bytes:
     """Return the sketch of one thumbnail, from its (h, w) uint8 planes of hue, saturation and lightness, as
     displayed."""
     _, saturation, lightness = planes
-    inner = np.zeros(lightness.shape, np.float32)
-    inner[_without_bars(lightness)] = 1
-    x, y = (np.asarray(cv2.Sobel(lightness, cv2.CV_32F, *order)) * inner for order in ((1, 0), (0, 1)))
+    x, y = (cv2.Sobel(lightness, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    if _has_bars(lightness):
+        _blacken_bars(lightness, x, y)
     strength = cv2.magnitude(x, y)
-    safe = np.maximum(strength, 1e-6)
+    safe = np.maximum(strength, np.float32(1e-6))
     # Twice the angle, so that an edge and its negative point the same way.
-    directions = ((x * x - y * y) / safe, 2 * x * y / safe)
-    means = [_shrunk(plane, GRID) for plane in (*directions, strength)]
-    weight = means[2] + FLOOR * means[2].mean() + 1e-3
-    edges = np.stack(means[:2]) / weight
-    light = np.stack([_shrunk(plane, LIGHT_GRID) for plane in (saturation, lightness)])
-    description = (
-        np.rint(127 * np.clip(edges, -1, 1)).astype(np.int8).tobytes() + np.rint(light).astype(np.uint8).tobytes()
-    )
+    along, across = cv2.subtract(cv2.multiply(x, x), cv2.multiply(y, y)), cv2.multiply(x, y, scale=2)
+    directed = cv2.merge([cv2.divide(along, safe), cv2.divide(across, safe), strength])
+    mean_along, mean_across, mean_strength = cv2.split(_shrunk(directed, GRID))
+    weight = mean_strength + FLOOR * np.mean(mean_strength) + 1e-3
+    edges = [np.rint(mean / weight * 127).astype(np.int8).tobytes() for mean in (mean_along, mean_across)]
+    light = [_shrunk(plane, LIGHT_GRID).tobytes() for plane in (saturation, lightness)]
+    description = b"".join([*edges, *light])
     assert len(description) == SIZE
     return description
 
 
-def _without_bars(lightness: MatLike) -> tuple[slice, slice]:
-    """Return the rows and columns of the film in a picture that may have bars around it."""
-    inside = []
-    flat = FLAT * float(np.ptp(np.asarray(lightness)))
-    for axis in (1, 0):
-        lively = np.flatnonzero(np.ptp(np.asarray(lightness), axis=axis) > flat)
-        length = lightness.shape[1 - axis]
+def _has_bars(lightness: MatLike) -> bool:
+    """Return whether there may be bars around the film in a picture. Most have none, and show it in their first and
+    last lines."""
+    flat = FLAT * _range(lightness)
+    lines = (lightness[:1], lightness[-1:], lightness[:, :1], lightness[:, -1:])
+    return any(_range(line) <= flat for line in lines)
+
+
+def _range(pixels: MatLike) -> float:
+    least, greatest, _, _ = cv2.minMaxLoc(pixels)
+    return greatest - least
+
+
+def _blacken_bars(lightness: MatLike, *edges: MatLike) -> None:
+    """Set the edges in the bars around a film, and between bar and film, to 0, along both sides of the picture."""
+    flat = FLAT * float(np.ptp(lightness))
+    for axis in (0, 1):
+        lively = np.flatnonzero(np.ptp(lightness, axis=1 - axis) > flat)
+        length = lightness.shape[axis]
         first, last = (int(lively[0]), int(lively[-1])) if len(lively) else (0, length - 1)
-        start = first + BAR_EDGE_PX if first > 0 else 0
-        inside.append(slice(start, last + 1 - BAR_EDGE_PX if last < length - 1 else length))
-    return inside[0], inside[1]
+        for plane in edges:
+            lines = plane if axis == 0 else plane.T
+            if first > 0:
+                lines[: first + BAR_EDGE_PX] = 0
+            if last < length - 1:
+                lines[max(0, last + 1 - BAR_EDGE_PX) :] = 0
 
 
-def _shrunk(plane: MatLike, side: int) -> NDArray[np.float32]:
-    """Return the (side, side) float32 means of the parts of a plane."""
-    shrunk = cv2.resize(np.asarray(plane, np.float32), (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, np.float32)
+def _shrunk(plane: MatLike, side: int) -> MatLike:
+    """Return the means of the parts of a plane, `side` on each side, rounded if the plane has whole numbers."""
+    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)

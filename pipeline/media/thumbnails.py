@@ -5,7 +5,6 @@ The planes of an ordinary frame are halved as often as they can be, then fitted,
 takes half the time of FFmpeg's scaler for large frames, which reads every pixel through a filter.
 """
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import cv2
@@ -15,6 +14,7 @@ from av.video.reformatter import Interpolation
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
+from pipeline.arrays import Picture
 from pipeline.media.canvas import Coding, Plane, planes_of
 from pipeline.media.probe import Probe
 from pipeline.media.screen import Screen
@@ -38,10 +38,10 @@ class Thumbnails:
         self._probe, self._screen = probe, Screen(probe, self.size, Interpolation.AREA)
         self._to_bgr: dict[Coding, NDArray[np.float64]] = {}
 
-    def __call__(self, frame: VideoFrame) -> Sequence[MatLike]:
-        """Return the planes of hue, saturation and lightness of a frame, as PySceneDetect compares them."""
+    def __call__(self, frame: VideoFrame) -> Picture:
+        """Return a frame in hue, saturation and lightness, (h, w, 3), as PySceneDetect compares them."""
         bgr = self._fitted(frame) if self._is_ordinary(frame) else self._screen(frame, "bgr24")
-        return cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV))
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV), np.uint8)
 
     def _is_ordinary(self, frame: VideoFrame) -> bool:
         return (
@@ -55,16 +55,26 @@ class Thumbnails:
         coding = Coding.of(frame)
         if coding not in self._to_bgr:
             self._to_bgr[coding] = _to_bgr(coding)
-        return cv2.transform(cv2.merge([_small(plane, self.size) for plane in planes_of(frame)]), self._to_bgr[coding])
+        planes = [_halved(plane, self.size) for plane in planes_of(frame)]
+        if len({plane.shape for plane in planes}) == 1:  # as after one half of a large yuv420p frame: one pass for all
+            fitted = _resized(cv2.merge(planes), self.size)
+        else:
+            fitted = cv2.merge([_resized(plane, self.size) for plane in planes])
+        return cv2.transform(fitted, self._to_bgr[coding])
 
 
-def _small(plane: Plane, size: tuple[int, int]) -> MatLike:
-    """Return a plane in a size of which no side is longer. What an odd side has over is cut off before it is halved."""
+def _halved(plane: Plane, size: tuple[int, int]) -> Plane:
+    """Return a plane, halved as often as no side gets shorter than in `size`. What an odd side has over is cut off
+    before."""
     while plane.shape[1] >= 2 * size[0] and plane.shape[0] >= 2 * size[1]:
         height, width = plane.shape[0] // 2, plane.shape[1] // 2
         half = cv2.resize(plane[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
         plane = np.asarray(half, np.uint8)
-    return cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
+    return plane
+
+
+def _resized(picture: MatLike, size: tuple[int, int]) -> MatLike:
+    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _to_bgr(coding: Coding) -> NDArray[np.float64]:
