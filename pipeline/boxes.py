@@ -35,3 +35,9 @@ def overlap_of_smaller(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDAr
 def clip(boxes: Boxes, width: int, height: int) -> Boxes:
     """Clip (N, 4) boxes to a picture."""
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
+
+
+def at_edges(boxes: NDArray[np.floating], width: float, height: float, px: float) -> NDArray[np.bool_]:
+    """Return (N, 4) bool: whether the left, upper, right and lower side of each of (N, 4) `boxes` is at most `px` away
+    from that edge of the picture, or beyond it."""
+    return np.concatenate([boxes[:, :2] <= px, boxes[:, 2:] >= np.array([width, height]) - px], axis=1)

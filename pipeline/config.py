@@ -52,8 +52,8 @@ LEFT_OUT = {"observe.decoder": "cpu", "compute.pixels": "rgb"}
 """Knobs that result knobs leave out where they have these values."""
 Count = Annotated[int, Field(gt=0, strict=True)] | Literal["auto"]
 AUTO_BATCHES = {
-    "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8},
-    "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64},
+    "cpu": {"observe.detector.batch": 8, "observe.body.batch": 32, "faces.batch": 8, "restore.batch": 1},
+    "cuda": {"observe.detector.batch": 64, "observe.body.batch": 256, "faces.batch": 64, "restore.batch": 4},
 }
 """Device -> batch `auto` by knob. docs/decisions/0022-batches-on-a-card.md has the reasons."""
 AUTO_SPANS = {"cpu": 1, "cuda": 6}
@@ -106,7 +106,7 @@ class Restore(Strict):
     below_eye_distance_px: float = Field(ge=0)
     below_sharpness: float = Field(ge=0)
     every_cells: int = Field(ge=1)
-    batch: int = Field(gt=0)
+    batch: Count
 
     @field_validator("mode", mode="before")
     @classmethod

@@ -96,6 +96,7 @@ DETECTION = pa.struct(
 CANDIDATE = pa.struct(
     [
         ("detection", pa.int32()),  # index into the detections of the chunk
+        ("chain", pa.int32()),  # the first detection of the same person in the cell; equal for all crops of the person
         ("crop", pa.large_binary()),  # JPEG
         ("x", pa.float32()),  # px of the displayed picture, upper left corner of the crop
         ("y", pa.float32()),

@@ -48,6 +48,10 @@ def seeds(
     restoration: Annotated[
         Restoration, typer.Option(help="Also measure with restored faces: the restore.mode of `process`.")
     ] = Restoration.NONE,
+    all_cores: Annotated[
+        bool,
+        typer.Option("--all-cores/--one-core", help="Also measure the earlier way with all cores for each network."),
+    ] = True,
     repeats: Repeats = 3,
     quick: Quick = False,
     config: ConfigFiles = None,
@@ -58,7 +62,8 @@ def seeds(
     """Process a clip, and go through it in the way of the earlier systems with the same models: one at a time.
 
     That way detects and tracks in every frame, decodes again, and in every 5th frame finds, restores, embeds and judges
-    the face of every person. It has one core for each network, and then all of them. `process` is measured as it is,
+    the face of every person. It has one core for each network, and then all of them, which takes very long where others
+    use the machine. `process` is measured as it is,
     and with every frame analysed. Loading models does not count. The report says how well the estimates agree.
     """
     if quick:
@@ -72,10 +77,10 @@ def seeds(
         with report.published(json_file):
             for mode, variant in variants.items():
                 say(f"restoration {mode}: loading models")
-                _compare(variant, mode, first, repeats, report)
+                _compare(variant, mode, first, repeats, report, all_cores=all_cores)
 
 
-def _compare(setting: Setting, mode: str, first: Path, repeats: int, report: Report) -> None:
+def _compare(setting: Setting, mode: str, first: Path, repeats: int, report: Report, *, all_cores: bool) -> None:
     """Add the figures of all ways with one restore.mode.
 
     first: a few frames for warming up. A restorer takes seconds for each face.
@@ -111,17 +116,18 @@ def _compare(setting: Setting, mode: str, first: Path, repeats: int, report: Rep
         pipeline.warm_up()
     earlier(first, setting.probe, setting.folder / "earlier.csv")
     num_threads = single.config.compute.threads
-    all_cores = partial(go_earlier, max(num_threads, int(this_machine().cpus)))
+    befores = {EARLIER: partial(go_earlier, num_threads)}
+    if all_cores:
+        befores[ALL_CORES] = partial(go_earlier, max(num_threads, int(this_machine().cpus)))
     ways = {
-        EARLIER: partial(go_earlier, num_threads),
-        ALL_CORES: all_cores,
+        **befores,
         HERE: go_here(HERE, here),
         EVERY_FRAME: go_here(EVERY_FRAME, every_frame),
     }
     rounds = take_turns(ways, repeats, say)
     report.rows += [Row({"restoration": mode}, way, spreads_of(rounds, way)) for way in ways]
     for way in (HERE, EVERY_FRAME):
-        for measure, before in product((SECONDS, CPU_SECONDS), (EARLIER, ALL_CORES)):
+        for measure, before in product((SECONDS, CPU_SECONDS), befores):
             report.ratios[f"restoration {mode}, {measure}: {before} over {way}"] = ratio_of(
                 rounds, measure, before, way
             )

@@ -15,7 +15,7 @@ from pipeline import rows
 from pipeline.arrays import Picture
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, RESTORED_PX, aligned_items, blocks
 from pipeline.chunk.bodies import FrameFaces, cut_bodies, no_bodies
-from pipeline.chunk.restore_faces import wants_restoration
+from pipeline.chunk.restore_faces import faces_to_restore
 from pipeline.columns import extend_each, integers, items_of, reals, structs, vector_column, vectors
 from pipeline.config import Config, fixed
 from pipeline.cores import gate
@@ -71,12 +71,14 @@ class _Crops:
 
     jpegs: (K,) encoded crops.
     detections: (K,) int64. Index of the person that each crop shows.
+    chains: (K,) int64. Equal for the crops of one person in a cell. The index of the person's first detection there.
     corners: (K, 2) float64, px of the displayed picture.
     scales: (K,) float64.
     """
 
     jpegs: pa.LargeBinaryArray
     detections: NDArray[np.int64]
+    chains: NDArray[np.int64]
     corners: NDArray[np.float64]
     scales: NDArray[np.float64]
 
@@ -146,7 +148,18 @@ class FindFaces:
         )
         is_judged = why_not == gate.JUDGED
         cells = integers(frames, "cell")[frame_by_face]
-        restored = is_judged & wants_restoration(self._config, cells, pose.eye_distances_px, faces.sharpness)
+        qualities = gate.weigh(faces.scores, faces.sharpness, pose)
+        chains = np.arange(len(people) + 1)  # the last one is NO_ONE's
+        chains[crops.detections] = crops.chains
+        restored = faces_to_restore(
+            self._config.restore,
+            is_judged,
+            cells,
+            chains[owner_by_face],
+            qualities,
+            pose.eye_distances_px,
+            faces.sharpness,
+        )
         columns = {
             "detection": pa.array(owner_by_face, pa.int32(), mask=owner_by_face == gate.NO_ONE),
             "frame": pa.array(frame_by_face, pa.int32()),
@@ -154,10 +167,10 @@ class FindFaces:
             "landmarks": vector_column(faces.landmarks.reshape(-1, 10)),
             "score": pa.array(faces.scores, pa.float32()),
             "sharpness": pa.array(faces.sharpness, pa.float32()),
-            "quality": pa.array(gate.weigh(faces.scores, faces.sharpness, pose), pa.float32()),
+            "quality": pa.array(qualities, pa.float32()),
             "judged": pa.array(is_judged),
             "why_not": pa.array(why_not, pa.string(), mask=is_judged),
-            "restored": pa.array(np.zeros(len(order), bool)),
+            "restored": pa.array(restored),
         }
         bodies = no_bodies()
         if self._config.estimate.uses != "faces":
@@ -217,8 +230,8 @@ def _align(
 
 def _crops(candidates: pa.StructArray) -> _Crops:
     corners = np.stack([reals(candidates, axis) for axis in "xy"], axis=1)
-    detections, scales = integers(candidates, "detection"), reals(candidates, "scale")
-    return _Crops(candidates.field("crop"), detections, corners, scales)
+    detections, chains = integers(candidates, "detection"), integers(candidates, "chain")
+    return _Crops(candidates.field("crop"), detections, chains, corners, reals(candidates, "scale"))
 
 
 def _groups(keys: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -277,11 +277,12 @@ class ChunkRecorder:
 
     def _close_cell(self) -> None:
         self._check_faces()
+        chains = self._cell.chains(self._params).tolist()
         for index in self._cell.chosen(self._params):
             crop, body, whole = self._cell.crops_of(index)
-            detection = self._cell.detections[index]
+            detection, first = self._cell.detections[index], self._cell.detections[chains[index]]
             shown = (None,) * 4 if whole is None else self._encoded(whole)
-            self._candidates.append((detection, *self._encoded(crop), *shown))
+            self._candidates.append((detection, first, *self._encoded(crop), *shown))
             if body is not None:
                 self._embedding.add(np.array([detection]), body[None])
         self._cell = CellCandidates()

@@ -1,4 +1,4 @@
-"""Stage restore_faces: restore the pictures of those judged faces of a chunk that the configuration wants restored."""
+"""Stage restore_faces: restore the pictures of those judged faces of a chunk that find_faces chose for it."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,16 +6,15 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, aligned_items, blocks, decode_pictures
-from pipeline.columns import extend_each, flags, integers, items_of, reals, vectors, with_columns
-from pipeline.config import Config, fixed
-from pipeline.cores import gate
+from pipeline.columns import extend_each, flags, integers, items_of
+from pipeline.config import Config, Restore, fixed
 from pipeline.interfaces import FaceRestorer
 from pipeline.media.faces import resize_face
 from pipeline.media.pictures import encode_jpeg
 from pipeline.weights import Registry
 
-NEEDS = rows.join(rows.FRAMES, rows.FACES, rows.ALIGNED_FACES)
-ADDS = rows.join(rows.FACES, rows.ALIGNED_FACES)
+NEEDS = rows.join(rows.FACES, rows.ALIGNED_FACES)
+ADDS = rows.ALIGNED_FACES
 
 
 def build(config: Config, registry: Registry) -> "RestoreFaces":
@@ -27,7 +26,7 @@ def build(config: Config, registry: Registry) -> "RestoreFaces":
 
 
 class RestoreFaces:
-    """Adds a restored picture after the picture of every judged face that the configuration wants restored.
+    """Adds a restored picture after the picture of every face that find_faces chose (`restored`).
 
     `aligned` then holds two pictures of that face. The first is the original, which alone serves identity. The
     second is the restored one.
@@ -43,38 +42,49 @@ class RestoreFaces:
         return extend_each(chunks, self._restore, ADDS)
 
     def _restore(self, chunk: pa.Table) -> dict[str, pa.Array]:
-        faces, aligned, frames = items_of(chunk, "faces"), items_of(chunk, "aligned"), items_of(chunk, "frames")
-        pose = gate.read_pose(vectors(faces, "box", 4), vectors(faces, "landmarks", 10).reshape(-1, 5, 2))
-        cells = integers(frames, "cell")[integers(faces, "frame")]
-        sharpness = reals(faces, "sharpness")
-        wanted = wants_restoration(self._config, cells, pose.eye_distances_px, sharpness)
-        restored = flags(faces, "judged") & wanted
+        aligned, restored = items_of(chunk, "aligned"), flags(items_of(chunk, "faces"), "restored")
         if self._restorer is None or not restored.any():
-            return {"faces": faces, "aligned": aligned}
+            return {"aligned": aligned}
 
         face_by_picture = integers(aligned, "face")
         plain = np.flatnonzero(~restored[face_by_picture])
         soft = np.flatnonzero(restored[face_by_picture])
         owners, jpegs = [face_by_picture[plain]], [aligned.field("picture").take(pa.array(plain)).to_pylist()]
-        for block in blocks(len(soft), self._config.restore.batch):
+        for block in blocks(len(soft), fixed(self._config.restore.batch)):
             indices = soft[block]
             before = decode_pictures(aligned, indices)
             pairs = zip(before, self._restorer(np.stack(before)), strict=True)
             pictures = [resize_face(picture, ALIGNED_PX) for pair in pairs for picture in pair]
             owners.append(np.repeat(face_by_picture[indices], 2))
             jpegs.append([encode_jpeg(picture, JPEG_QUALITY) for picture in pictures])
-        return {
-            "faces": with_columns(faces, restored=pa.array(restored)),
-            "aligned": aligned_items(np.concatenate(owners), [jpeg for block in jpegs for jpeg in block]),
-        }
+        return {"aligned": aligned_items(np.concatenate(owners), [jpeg for block in jpegs for jpeg in block])}
 
 
-def wants_restoration(
-    config: Config, cells: NDArray[np.int64], eye_distances_px: NDArray[np.float64], sharpness: NDArray[np.float64]
+def faces_to_restore(
+    restore: Restore,
+    is_judged: NDArray[np.bool_],
+    cells: NDArray[np.int64],
+    chains: NDArray[np.int64],
+    qualities: NDArray[np.float64],
+    eye_distances_px: NDArray[np.float64],
+    sharpness: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Return which of N judged faces are restored, as (N,) bool."""
-    restore = config.restore
+    """Return which of N faces are restored, as (N,) bool.
+
+    With every_cells above 1, a person has at most one restored face in a cell, the best one. The next one a moment
+    later would say nearly the same, and costs as much (docs/decisions/0051-one-restored-face-of-a-cell.md).
+
+    chains: (N,) equal for faces of one person in a cell.
+    qualities: (N,) in steps of 0.001. Of equal faces, the earlier one counts as better.
+    """
     if restore.mode == "off":
         return np.zeros(len(cells), bool)
+    chosen = is_judged & (cells % restore.every_cells == 0)
+    if restore.every_cells > 1:
+        best_first = np.lexsort((-qualities, chains, ~chosen))
+        _, firsts = np.unique(chains[best_first], return_index=True)
+        is_best = np.zeros(len(cells), bool)
+        is_best[best_first[firsts]] = True
+        chosen &= is_best
     is_poor = (eye_distances_px < restore.below_eye_distance_px) | (np.round(sharpness, 1) < restore.below_sharpness)
-    return (cells % restore.every_cells == 0) & (is_poor | (restore.mode == "always"))
+    return chosen & (is_poor | (restore.mode == "always"))

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from pipeline.boxes import Boxes, area, clip, pairwise_intersection, pairwise_iou
+from pipeline.boxes import Boxes, area, at_edges, clip, pairwise_intersection, pairwise_iou
 from pipeline.cores.ranges import Count, Distance, Share, check
 
 CUT = 27.0
@@ -85,7 +85,7 @@ def visibility(
     is_in_front = (boxes[:, None, 3] > boxes[None, :, 3]) & (_steps(scores) >= MIN_SCORE_IN_FRONT)[:, None] & is_other
     covered = pairwise_intersection(boxes, crops) / np.maximum(area(crops), 1e-6)
     hidden = np.where(is_in_front, covered, 0).max(axis=0, initial=0)
-    is_cut = (boxes[:, 0] <= BORDER_PX) | (boxes[:, 1] <= BORDER_PX) | (boxes[:, 2] >= width - BORDER_PX)
+    is_cut = at_edges(boxes, width, height, BORDER_PX)[:, :3].any(axis=1)
     return _steps((1 - np.clip(hidden, 0, 1)) * np.where(is_cut, AT_BORDER, 1))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.boxes import area
+from pipeline.boxes import area, at_edges
 
 BORDER_PX = 1.0
 """A box within this distance of the border of the picture is cut off there."""
@@ -65,8 +65,7 @@ def choose_portraits(bodies: Bodies, faces: JudgedFaces, size: tuple[int, int]) 
         rank = (float(faces.qualities[row]), float(area(faces.boxes[row : row + 1])[0]), -key[1])
         if key in first_of and (key[0] not in best_face or rank > best_face[key[0]][0]):
             best_face[key[0]] = (rank, row)
-    right, bottom = size[0] - BORDER_PX, size[1] - BORDER_PX
-    is_cut = (bodies.boxes[:, :2] < BORDER_PX).any(axis=1) | (bodies.boxes[:, 2:] > (right, bottom)).any(axis=1)
+    is_cut = at_edges(bodies.boxes, *size, BORDER_PX).any(axis=1)
     worth = bodies.scores * area(bodies.boxes) * np.where(is_cut, CUT_OFF, 1)
     order = np.lexsort((bodies.frames, -worth, bodies.persons))
     persons, starts = np.unique(bodies.persons[order], return_index=True)

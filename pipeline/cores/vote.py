@@ -41,9 +41,10 @@ GENDER_STD_YEARS = 12.0
 proportion. On filmed faces of UTKFace the best factor of its logit was 1.1 up to 13 years, .83 to 16, .64 to 20, and
 .47 beyond."""
 MAX_STEPS, TOLERANCE_YEARS = 200, 1e-7
-RESTORED_WEIGHT = 4.0
-"""Summed quality of a person's restored faces from which they speak for the others. Eight faces, which weigh so much,
-give an age that is .3 years from the age of all faces in the median (docs/decisions/0045-restored-faces.md)."""
+RESTORED_WEIGHT = 2.0
+"""Summed quality of a person's restored faces from which they speak for the others. Four faces of four cells, which
+weigh so much, are as near to the age of all faces as all faces of these cells are
+(docs/decisions/0051-one-restored-face-of-a-cell.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +149,26 @@ def vote(
     params: PersonParams,
     age_dists: NDArray[np.float32] | None = None,
     age_leans: NDArray[np.float32] | None = None,
+    restored: NDArray[np.bool_] | None = None,
 ) -> Vote:
     """Return the estimate from the judged faces of one person.
+
+    Where the person's restored faces weigh RESTORED_WEIGHT, the others that are no better than the best of them have no
+    vote, because they would count for most of it: only those of some cells are restored.
 
     ages, age_stds: (N,) years. nan for a face without an age.
     female_probs: (N,) in [0, 1]. nan for a face without a gender.
     qualities: (N,) in [0, 1]. The weights. A face of quality 1 counts as one whole face, of 0.5 as half a face.
     age_dists: (N, 12) probabilities of the groups of cores.age_dist. nan for a face without them.
     age_leans: (N,) leans of the faces' intervals (age_interval). nan for a symmetric one.
+    restored: (N,) whether the estimate of each face is that of its restored picture.
 
     The order of the faces does not matter, to the last bit.
     """
     leans = np.zeros(len(ages)) if age_leans is None else np.nan_to_num(age_leans)
     canonical = np.lexsort([leans, female_probs, age_stds, ages, qualities])
+    if restored is not None:
+        canonical = canonical[_speak(qualities, restored)[canonical]]
     years, stds, leans, probs, weights = (
         values[canonical].astype(np.float64) for values in (ages, age_stds, leans, female_probs, qualities)
     )
@@ -182,15 +190,8 @@ def vote(
     )
 
 
-def speaking(qualities: NDArray[np.floating], restored: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which judged faces of one person vote, as (N,) bool.
-
-    Where a person's restored faces weigh RESTORED_WEIGHT, the others that are no better than the best of them have no
-    vote, because they would count for most of it: only those of some cells are restored.
-
-    qualities: (N,) in [0, 1], in steps of 0.001.
-    restored: (N,).
-    """
+def _speak(qualities: NDArray[np.floating], restored: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which judged faces of one person vote, as (N,) bool."""
     if round(float(qualities[restored].sum(dtype=np.float64)), 3) < RESTORED_WEIGHT:
         return np.ones(len(qualities), np.bool_)
     return restored | (qualities > qualities[restored].max())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.columns import flags, integers, reals
 from pipeline.config import restored
-from pipeline.cores.vote import PersonParams, speaking, vote
+from pipeline.cores.vote import PersonParams, vote
 from pipeline.exports.clock import video_time
 from pipeline.exports.people import FinishedVideo, People
 from pipeline.exports.people_csv import BYTE_ORDER_MARK, csv_lines, plain_cell
@@ -68,9 +68,9 @@ def _rows(index: OutputIndex, video: FinishedVideo) -> Iterator[tuple[object, ..
         faces, bodies = (
             part.values[(key == (minute, tracklet)).all(axis=1)] for part, key in zip(both, keys, strict=True)
         )
-        voting = faces[speaking(faces[:, 0], restored=faces[:, -1] > 0)]
-        qualities, ages, stds, probs, leans, _ = voting.T
-        estimate = vote(ages, stds, probs, qualities, params, age_leans=leans).or_bodies(bodies, params)
+        qualities, ages, stds, probs, leans, restored = faces.T
+        from_faces = vote(ages, stds, probs, qualities, params, age_leans=leans, restored=restored > 0)
+        estimate = from_faces.or_bodies(bodies, params)
         shown = bodies if estimate.estimated_from == "body" or not len(faces) else faces
         start_s = minute * MINUTE_S
         yield (

@@ -253,7 +253,7 @@ class Loader:
     def restorer(self) -> FaceRestorer | None:
         """Load the restorer of faces, or return None if restoration is off."""
         chosen = self._config.restore
-        return None if chosen.mode == "off" else self._load(chosen.weights, batch=chosen.batch)
+        return None if chosen.mode == "off" else self._load(chosen.weights, batch=fixed(chosen.batch))
 
     def upsampler(self, name: str, *, tile_px: int, batch: int) -> Callable[[Picture], Picture]:
         """Load the registry entry `name`, which doubles the size of pictures, in batches of square tiles."""

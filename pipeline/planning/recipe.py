@@ -9,9 +9,9 @@ from pipeline.cores.likeness import WIDE, Likeness, Likenesses
 from pipeline.storage.ledger import Keys
 from pipeline.weights import Registry
 
-REVISION = 10
+REVISION = 11
 """Version of the results. It rises when the code changes the results of the same knobs and weights."""
-REDUCE_REVISION = 11
+REDUCE_REVISION = 12
 """Version of the reduce. It rises when the code changes the results of the reduce alone. The objects in the
 working area stay valid then."""
 SHAPED_BY = {

@@ -18,7 +18,7 @@ from pipeline.cores.age_dist import GROUPS
 from pipeline.cores.crossings import CrossingParams
 from pipeline.cores.link.pairs import Links
 from pipeline.cores.number import number_persons
-from pipeline.cores.vote import PersonParams, Vote, five_year_group, speaking, vote
+from pipeline.cores.vote import PersonParams, Vote, five_year_group, vote
 from pipeline.storage import records, tables
 from pipeline.storage.store import Store
 from pipeline.storage.tombstones import Forgotten
@@ -61,22 +61,20 @@ def conclude(facts: Facts, links: Links, labels: NDArray[np.int64], params: Pers
     numbers = number_persons(np.append(ids, absent), np.append(labels, np.full(len(absent), labels.max(initial=0) + 1)))
     person_ids = numbers[: len(ids)]
     left_out = LeftOut(frozenset(np.setdiff1d(np.arange(1, person_ids.max(initial=0) + 1), person_ids).tolist()))
-    judged, restored = (flags(facts.faces, name) for name in ("judged", "restored"))
     on = _tracklets_of_faces(facts)
-    person_of_face = np.where(judged, facts.by_tracklet(person_ids)[on], 0)
+    person_of_face = np.where(flags(facts.faces, "judged"), facts.by_tracklet(person_ids)[on], 0)
     names = ("age", "age_std", "female_prob", "quality", "age_lean")
     columns = [reals(facts.faces, name).astype(np.float32) for name in names]
-    quality_of_face = columns[names.index("quality")]
-    dists = vectors_or_nan(facts.faces, "age_dist", GROUPS)
+    dists_of_faces, is_restored = vectors_or_nan(facts.faces, "age_dist", GROUPS), flags(facts.faces, "restored")
     bodies = VideoBodies.of_column(facts.tracklets["bodies"])
     person_of_body = person_ids[bodies.tracklets]
     params = params.with_analysed(facts.num_analysed)
     votes = []
     for person in range(1, int(person_ids.max(initial=0)) + 1):
         faces_of_person = np.flatnonzero(person_of_face == person)
-        faces_of_person = faces_of_person[speaking(quality_of_face[faces_of_person], restored[faces_of_person])]
-        ages, stds, probs, qualities, leans, dists_of_person = (values[faces_of_person] for values in (*columns, dists))
-        from_faces = vote(ages, stds, probs, qualities, params, dists_of_person, leans)
+        ages, stds, probs, qualities, leans = (values[faces_of_person] for values in columns)
+        dists, restored = dists_of_faces[faces_of_person], is_restored[faces_of_person]
+        from_faces = vote(ages, stds, probs, qualities, params, dists, leans, restored)
         votes.append(from_faces.or_bodies(bodies.values[person_of_body == person], params))
     return People(person_ids, links, votes, left_out)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline import rows
 from pipeline.arrays import Detections, unit_vector
-from pipeline.boxes import Boxes, area, pairwise_intersection
+from pipeline.boxes import Boxes, area, at_edges, pairwise_intersection
 from pipeline.columns import boxes, integers, items_of, reals, unit_vectors
 from pipeline.config import Config
 from pipeline.cores.likeness import Likeness
@@ -115,8 +115,8 @@ def embedding_weights(boxes: Boxes, size: tuple[int, int]) -> NDArray[np.float32
 
     size: width and height of the picture in px.
     """
-    is_cut_off = np.any((boxes[:, :2] <= EDGE_PX) | (boxes[:, 2:] >= np.array(size) - EDGE_PX), axis=1)
-    return np.where(is_cut_off, CUT_OFF, 1).astype(np.float32)
+    is_cut_off = at_edges(boxes, *size, EDGE_PX)
+    return np.where(is_cut_off.any(axis=1), CUT_OFF, 1).astype(np.float32)
 
 
 def touching_boxes(boxes: Boxes) -> NDArray[np.bool_]:

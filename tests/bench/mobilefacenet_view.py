@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.boxes import pairwise_iou
+from pipeline.chunk.aligned import ALIGNED_PX
 from pipeline.corpora.frames import read_frames
 from pipeline.evaluation.reid import normalised
 from pipeline.media.faces import TEMPLATE, TEMPLATE_PX, align_face, similarity
@@ -59,7 +60,7 @@ def faces_of_clips() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.i
             now[~same] = num_tracks + np.arange((~same).sum())
             num_tracks += int((~same).sum())
             boxes, tracks = found.boxes, now.astype(np.int64)
-            aligned += [align_face(picture, landmark, 224) for landmark in found.landmarks]
+            aligned += [align_face(picture, landmark, ALIGNED_PX, bicubic=True) for landmark in found.landmarks]
             rows += [(clip, track, number / per_second) for track in tracks]
     clips, tracks, times_s = np.array(rows).T
     return np.stack(aligned), clips.astype(np.int64), tracks.astype(np.int64), times_s

@@ -89,7 +89,7 @@ def read_sample(size: int | None) -> Sample:
             landmarks = found.landmarks[middle]
             ends = np.array([[margin, margin, 1], [margin + len(crop), margin + len(crop), 1]])
             corners.append(ends @ similarity(landmarks, TEMPLATE / TEMPLATE_PX).T)
-            aligned.append(align_face(picture, landmarks, ALIGNED_PX))
+            aligned.append(align_face(picture, landmarks, ALIGNED_PX, bicubic=True))
             crops.append(crop)
             labels.append([int(part) for part in path.name.split("_")[:2]])
     ages, genders = np.array(labels).T

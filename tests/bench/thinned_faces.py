@@ -50,12 +50,13 @@ class Person:
         """Return the vote of the faces in every so manieth cell, their number, and whether they suffice for it. If not,
         it is the vote of all faces."""
         keep = self.cells % every_cells == 0
-        thinned = self._vote(keep, params)
+        thinned = self.vote(keep, params)
         if thinned.age is not None:
             return thinned, int(keep.sum()), True
-        return self._vote(np.ones(len(self.cells), np.bool_), params), len(self.cells), False
+        return self.vote(np.ones(len(self.cells), np.bool_), params), len(self.cells), False
 
-    def _vote(self, keep: NDArray[np.bool_], params: PersonParams) -> Vote:
+    def vote(self, keep: NDArray[np.bool_], params: PersonParams) -> Vote:
+        """Return the vote of the faces in a mask."""
         ages, stds, probs, qualities = (column[keep] for column in self.columns)
         return vote(ages, stds, probs, qualities, params)
 

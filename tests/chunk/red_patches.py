@@ -10,7 +10,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import config as configuration
-from pipeline import rows
 from pipeline.arrays import Faces, Picture
 from pipeline.chunk import find_faces, restore_faces
 from pipeline.chunk.find_faces import FindFaces
@@ -38,6 +37,7 @@ class Person:
     is_candidate: whether the person has a crop.
     is_detected: whether the person has a detection.
     face_aside: px, offset of the face from the middle of the body.
+    name: of a person who is followed through a cell. None for one who is in this frame alone.
     """
 
     x: float
@@ -47,6 +47,7 @@ class Person:
     is_candidate: bool = True
     is_detected: bool = True
     face_aside: float = 0
+    name: str | None = None
 
     @property
     def box(self) -> Box:
@@ -99,7 +100,8 @@ class RedPatches:
 def chunk(frames: Sequence[tuple[int, Sequence[Person]]], *, scale: float = 1.0) -> pa.Table:
     """Return one row in the form of `observe`, from frames of (cell, people). Each candidate has a crop."""
     detections, candidates = [], []
-    for frame, (_, people) in enumerate(frames):
+    chains: dict[tuple[int, str], int] = {}
+    for frame, (cell, people) in enumerate(frames):
         picture = draw(people)
         for person in (person for person in people if person.is_detected):
             x0, y0, x1, _ = (round(side) for side in person.box)
@@ -107,7 +109,10 @@ def chunk(frames: Sequence[tuple[int, Sequence[Person]]], *, scale: float = 1.0)
             if person.is_candidate:
                 crop = cv2.resize(picture[top:bottom, left:right], None, fx=scale, fy=scale)
                 jpeg = encode_jpeg(np.asarray(crop, np.uint8), 95)
-                candidates.append({"detection": len(detections), "crop": jpeg, "x": left, "y": top, "scale": scale})
+                number = len(detections)
+                chain = chains.setdefault((cell, person.name), number) if person.name else number
+                place = {"x": left, "y": top, "scale": scale}
+                candidates.append({"detection": number, "chain": chain, "crop": jpeg, **place})
             box, score = list(person.box), person.score
             detections.append({"frame": frame, "box": box, "score": score, "bodiless": False, "embedding": None})
     row = {
@@ -158,9 +163,8 @@ class Blue:
 
 def restore(table: pa.Table, config: Config, restorer: Blue | None) -> pa.Table:
     faces = find(table, config)
-    together = pa.table([*table.columns, *faces.columns], schema=rows.join(table.schema, faces.schema))
-    restored = RestoreFaces(config, restorer)(together.select(restore_faces.NEEDS.names))
-    return restored.append_column(faces.schema.field("bodies"), faces["bodies"])
+    aligned = RestoreFaces(config, restorer)(faces.select(restore_faces.NEEDS.names))
+    return faces.set_column(faces.column_names.index("aligned"), aligned.schema.field("aligned"), aligned["aligned"])
 
 
 FAR_AND_NEAR = [(0, [Person(150, face_px=40), Person(480, face_px=90)]), (1, [Person(150, face_px=40)])]

@@ -147,7 +147,8 @@ def test_a_woman_and_a_man_in_a_talkshow_are_told_apart() -> None:
     for index, (left, top, right, _) in enumerate([woman, man]):
         crop = picture[top - 40 : top + 500, left - 40 : right + 40]
         jpeg = encode_jpeg(np.ascontiguousarray(crop), 92)
-        candidates.append({"detection": index, "crop": jpeg, "x": left - 40, "y": top - 40, "scale": 1})
+        place = {"x": left - 40, "y": top - 40, "scale": 1}
+        candidates.append({"detection": index, "chain": index, "crop": jpeg, **place})
     row = {
         "width": picture.shape[1],
         "height": picture.shape[0],

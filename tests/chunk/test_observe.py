@@ -173,7 +173,8 @@ def whole(chunks: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         num_frames, num_detections = len(frames), len(detections)
         frames += row["frames"]
         detections += [{**each, "frame": each["frame"] + num_frames} for each in row["detections"]]
-        candidates += [{**each, "detection": each["detection"] + num_detections} for each in row["candidates"]]
+        moved = [{name: each[name] + num_detections for name in ("detection", "chain")} for each in row["candidates"]]
+        candidates += [each | numbers for each, numbers in zip(row["candidates"], moved, strict=True)]
     return {"frames": frames, "detections": detections, "candidates": candidates}
 
 
@@ -299,6 +300,19 @@ def test_a_cell_keeps_up_to_two_crops_that_show_a_face_for_each_person(decoders:
     assert [each["detection"] for each in rows["candidates"]] == sorted(
         each["detection"] for each in rows["candidates"]
     )
+
+
+def test_the_crops_of_a_person_in_a_cell_name_the_first_detection_of_that_person(
+    decoders: list[ScriptedDecoder],
+) -> None:
+    rows = whole(observed(observer(), span(0)))
+    chains = [each["chain"] for each in rows["candidates"]]
+    for each in rows["candidates"]:
+        person, first = (rows["detections"][each[name]] for name in ("detection", "chain"))
+        assert each["chain"] <= each["detection"]
+        assert person["frame"] // RATE == first["frame"] // RATE
+        assert abs(person["box"][0] - first["box"][0]) < 40
+    assert len(set(chains)) < len(chains), "some people have two crops in a cell"
 
 
 def test_bodies_are_kept_for_candidates_alone_and_only_where_they_are_used(decoders: list[ScriptedDecoder]) -> None:

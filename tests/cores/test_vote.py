@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.config import load
-from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, five_year_group, huber_location, speaking, vote
+from pipeline.cores.vote import WHY_NOT, PersonParams, Vote, five_year_group, huber_location, vote
 
 PARAMS = load().person
 EAGER = replace(PARAMS, min_faces=1, min_weight=0.0, max_age_interval=1e3)
@@ -372,9 +372,18 @@ def test_wherever_an_outlier_lies_its_pull_is_bounded(ages: list[float], one: fl
 
 
 def test_restored_faces_speak_for_those_that_are_no_better_once_they_weigh_enough() -> None:
-    qualities = np.array([0.5] * 8 + [0.5, 0.3, 0.9], np.float32)
-    restored = np.arange(len(qualities)) < 8
-    assert speaking(qualities, restored).tolist() == [True] * 8 + [False, False, True]
-    assert speaking(qualities[1:], restored[1:]).all(), "seven halves are not enough"
-    assert speaking(qualities, np.zeros(len(qualities), np.bool_)).all()
-    assert len(speaking(qualities[:0], restored[:0])) == 0
+    qualities = np.array([0.5] * 4 + [0.5, 0.3, 0.9], np.float32)
+    ages, stds, probs = (np.linspace(start, end, 7, dtype=np.float32) for start, end in ((20, 50), (6, 8), (0.6, 0.9)))
+    dists, leans = np.eye(12, dtype=np.float32)[:7], np.linspace(-0.5, 0.5, 7, dtype=np.float32)
+    restored = np.arange(len(qualities)) < 4
+
+    def judged(faces: list[int], restored: NDArray[np.bool_] | None) -> Vote:
+        years, errors, women, weights = (column[faces] for column in (ages, stds, probs, qualities))
+        mask = None if restored is None else restored[faces]
+        return vote(years, errors, women, weights, PARAMS, dists[faces], leans[faces], mask)
+
+    everyone = list(range(7))
+    assert judged(everyone, restored) == judged([0, 1, 2, 3, 6], None)
+    assert judged(everyone[1:], restored) == judged(everyone[1:], None), "three halves are not enough"
+    assert judged(everyone, restored & False) == judged(everyone, None)
+    assert judged([], restored).age_why_not == "no face judged"

@@ -51,8 +51,8 @@ def test_a_face_that_says_something_else_shows_in_its_minute_alone(place: str) -
 
 
 def test_restored_faces_speak_for_the_minutes_that_have_enough_of_them(tmp_path: Path) -> None:
-    walker = Walker(0, 67, x=20, speed=5, look=1, age=30, restored_age=40)
-    folder = publish(str(tmp_path), {"long.mp4": Film(67.0, [walker])})
+    walker = Walker(0, 64, x=20, speed=5, look=1, age=30, restored_age=40)
+    folder = publish(str(tmp_path), {"long.mp4": Film(64.0, [walker])})
     assert run_export(folder, "estimates").exit_code == 0
     first, second = lines(folder)
     assert (first["age"], first["num_faces"]) == ("40.0", "60")

@@ -132,6 +132,13 @@ def test_seeds_compares_the_ways_with_and_without_restoration(fake_models: None,
         assert report["ratios"][f"restoration {mode}, seconds: one at a time over process"]["median"] > 0
 
 
+def test_seeds_leaves_out_the_earlier_way_on_all_cores_if_asked(fake_models: None, video: Path, tmp_path: Path) -> None:
+    report = measured(["seeds", "--quick", "--one-core", "--clip", video], tmp_path / "seeds.json")
+    assert [row["way"] for row in report["rows"]] == ["one at a time", "process", "process, every frame"]
+    assert len(report["ratios"]) == 4
+    assert not any("all cores" in name for name in report["ratios"])
+
+
 def test_the_earlier_way_takes_one_at_a_time_and_judges_every_fifth_frame(video: Path, tmp_path: Path) -> None:
     detector, estimator, faces = TwoPeople(), Thirty(), RedPatches()
     way = EarlierWay(load(profile="starter"), EarlierModels(detector, Corners(), faces, None, None, estimator))

@@ -240,7 +240,7 @@ def _observe(scene: Scene, row: pa.Table) -> Iterator[pa.Table]:
             observed, _ = chunk(video.film, frames, (first, end))
         if _is_rotten(video, "observe", first, end):
             raise DataError("no picture")
-        candidate = {"detection": 0, "crop": pickle.dumps(faces), "x": 0.0, "y": 0.0, "scale": 1.0}
+        candidate = {"detection": 0, "chain": 0, "crop": pickle.dumps(faces), "x": 0.0, "y": 0.0, "scale": 1.0}
         columns = {name: span.get(name) for name in rows.CHUNK.names} | {"first_cell": first, "end_cell": end}
         columns |= observed.to_pylist()[0] | {"candidates": [candidate]}
         schema = rows.join(rows.CHUNK, pa.schema([f for f in ADDS if f.name not in rows.CHUNK.names]))

@@ -278,7 +278,7 @@ def test_one_estimate_per_person_stands_on_every_row(tmp_path: Path) -> None:
     assert ((persons.age_low < persons.age_high - 5) & (rows.age_low.notna().all())).all()
 
 
-@pytest.mark.parametrize(("seconds", "age"), [(12.0, 40.0), (8.0, 35.0)])
+@pytest.mark.parametrize(("seconds", "age"), [(6.0, 40.0), (4.0, 35.0)])
 def test_restored_faces_speak_for_a_person_who_has_enough_of_them(tmp_path: Path, seconds: float, age: float) -> None:
     film = Film(seconds, [Walker(0, seconds, x=20, speed=5, look=1, age=30, restored_age=40)])
     assert reduce(film, tmp_path)["persons"].age.tolist() == [age]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.boxes import at_edges
 from pipeline.cores.fill import Intervals, Knots, ShotFrames
 
 END_S = 3.0
@@ -94,8 +95,12 @@ def summarise(
 
 
 def _is_cut_off(boxes: NDArray[np.float32], height: int | None) -> bool:
-    tallest = boxes[np.argmax(boxes[:, 3] - boxes[:, 1])]
-    return height is not None and bool(tallest[1] <= EDGE_PX or tallest[3] >= height - EDGE_PX)
+    """Return whether the tallest box ends at the upper or lower edge of the picture. False if `height` is unknown."""
+    if height is None:
+        return False
+    tallest = boxes[[np.argmax(boxes[:, 3] - boxes[:, 1])]]
+    _, upper, _, lower = at_edges(tallest, np.inf, height, EDGE_PX)[0]
+    return bool(upper or lower)
 
 
 def appearance_key(tracklet: Tracklet) -> tuple:
