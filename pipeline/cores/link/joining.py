@@ -38,8 +38,8 @@ def join(
 
     open_gaps = np.flatnonzero(verdicts.is_gap & (reasons == ""))
     open_gaps = open_gaps[~groups.share_frames(links.a[open_gaps], links.b[open_gaps])]
-    _join_gaps(links, open_gaps, scores - verdicts.needed, groups)
-    _fill_bridges(links, open_gaps, scores, groups)
+    _join_gaps(links, open_gaps, verdicts.odds - verdicts.needed, groups)
+    _fill_bridges(links, open_gaps, verdicts.odds, groups)
     face = Evidence(links, links.face_similarity, likenesses["face"], params, params.surety)
     join_rounds(face, None, groups)
     near = params.compares_bodies(shots[links.a] != shots[links.b], links.gap_s)

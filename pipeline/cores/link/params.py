@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pipeline.cores.ranges import Count, Distance, check
 
 USUAL_SHARE = 0.05
-GAP_SURETY, SHOT_SURETY = 3.5, 1.5
+GAP_SURETY, SHOT_SURETY = 1.5, 1.5
 """The least evidence, in nats, that joins two tracklets over a gap, and bodies over shots, where USUAL_SHARE of the
-joins may be wrong (decision 47)."""
+joins may be wrong (decisions 47 and 49). It includes the prior odds."""
 GAP_STRICTNESS, SHOT_STRICTNESS = 4.0, 1.5
 """Nats of evidence for each nat of the log odds of the accepted share. Few pairs lie between those who surely are one
 person and those who surely are two, so the share of wrong joins changes slowly with the least evidence."""
@@ -50,7 +50,7 @@ class IdentityParams:
 
     @property
     def gap_surety(self) -> float:
-        """Return the least log-likelihood ratio that joins two tracklets over a gap."""
+        """Return the least sum of a log-likelihood ratio and the prior log odds that joins two tracklets over a gap."""
         return self._calibrated(GAP_SURETY, GAP_STRICTNESS)
 
     @property

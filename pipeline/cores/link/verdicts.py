@@ -21,6 +21,8 @@ its height has this area. A well predicted path is evidence against a stranger (
 GATE_SIGMAS = 2.45
 """The radius of the motion gate in standard deviations. In a normal distribution in the plane, 19 of 20 returns lie
 inside."""
+ARRIVALS_S = 5.0
+"""Whoever appears within this many seconds after somebody was last seen may be that person."""
 MAX_STAY_S = 1.0
 """Longest time, in seconds, from the last box before a cut at which nobody moved to the first box after it."""
 
@@ -30,7 +32,7 @@ class Verdicts:
     """The judgement of L pairs, each by itself.
 
     scores: (L,) natural log-likelihood ratios of one person to two, rounded to 0.001. nan if nothing could be compared.
-    odds: (L,) log odds of one person to two. They are the scores, and over shots the prior odds too.
+    odds: (L,) log odds of one person to two. They are the scores and the prior odds.
     reasons: (L,) the first reason against a join, '' if there is none.
     is_gap: (L,) bool. Whether the pair is judged as a gap. A pair over a cut inside one place that fails as a gap is
         judged as over any other cut.
@@ -72,6 +74,9 @@ def judge(
     # At a change of light or a jump in time it is the place that decides, whose ratios are bounded as they are.
     gap_needed = np.where(stay | seat, params.surety, params.gap_surety)
     gap_total: NDArray[np.float64] = gap_appearance + np.where(gap, place, 0.0)
+    # At most one of those who appear after somebody was last seen is that person.
+    against_each = np.where(stay | seat, 0.0, np.log(num_arrivals(links)).round(3))
+    gap_odds = gap_total - against_each
     # Motion alone never bridges a gap, because the tracker has already used motion, and what is left is mostly wrong.
     # No tracker crosses a cut, so motion alone may bridge one at which nobody moved.
     gap_blind = ~by_face & ~by_body & ~stay & ~seat
@@ -83,8 +88,8 @@ def judge(
             gap_blind,
             by_face & (face < -params.surety),
             gap_appearance < np.minimum(0.0, gap_needed),
-            (gap_total < gap_needed) & (gap_appearance >= gap_needed),
-            gap_total < gap_needed,
+            (gap_odds < gap_needed) & (gap_appearance - against_each >= gap_needed),
+            gap_odds < gap_needed,
         ],
         ["too late", "other size", "no appearance", "other face", "unlike", "too far", "unsure"],
         "",
@@ -110,11 +115,11 @@ def judge(
     face_left = np.where(by_face, face + params.surety, np.inf)
     size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
     gap_like = gap_appearance - np.minimum(0.0, gap_needed)
-    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_total - gap_needed))
+    gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_odds - gap_needed))
     like = appearance - np.minimum(0.0, needed)
     left = np.minimum(np.minimum(face_left, like), odds - needed)
     margins: NDArray[np.float64] = np.where(is_undecided, np.nan, np.where(is_gap, gap_left, left))
-    odds = np.where(is_gap, total, np.where(np.isnan(total), np.nan, odds))
+    odds = np.where(np.isnan(total), np.nan, np.where(is_gap, gap_odds, odds))
     return Verdicts(
         scores=np.round(total, 3),
         odds=odds,
@@ -128,6 +133,23 @@ def judge(
 def reach_of(gap_s: NDArray[np.float64], params: IdentityParams) -> NDArray[np.float64]:
     """Return the (L,) body heights within which 19 of 20 people return after a gap."""
     return params.gap_motion + params.gap_motion_per_s * gap_s
+
+
+def num_arrivals(links: Links) -> NDArray[np.int64]:
+    """Return for each pair over a gap how many people appear in the place after `a` was last seen there: within
+    ARRIVALS_S, or until `b` does. At least 1; it is 1 for other pairs.
+
+    links: with all pairs over a gap, as `pairs.measure` returns them.
+    """
+    result = np.ones(len(links), np.int64)
+    rows = np.flatnonzero(links.kind != SHOT)
+    rows = rows[np.lexsort((links.gap_s[rows], links.a[rows]))]
+    a, gap_s = links.a[rows], links.gap_s[rows]
+    # The pairs of each `a` follow each other, the shortest gap first.
+    longest = float(gap_s.max(initial=0)) + ARRIVALS_S + 1
+    ends = np.searchsorted(a * longest + gap_s, a * longest + np.maximum(gap_s, ARRIVALS_S), side="right")
+    result[rows] = ends - np.searchsorted(a, a)
+    return result
 
 
 def _motion_ratio(motion: NDArray[np.float64], gate: NDArray[np.float64]) -> NDArray[np.float64]:

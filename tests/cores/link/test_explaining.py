@@ -33,7 +33,7 @@ def reasons(*tracklets: Tracklet) -> list[tuple[str, str]]:
         (person(0, 50), person(60, 125, x=600), "too far", "5.0 body heights from the predicted place after 0.4 s"),
         (person(0, 50), person(75, 125, body=50), "unlike", "bodies are .64 similar, where one person here is .97"),
         (person(0, 50, body=None), person(60, 125), "no appearance", "one of them has no embedding"),
-        (person(0, 50), person(75, 125), "alike", "odds for one person over 10,000 to 1, needed 33 to 1"),
+        (person(0, 50), person(75, 125), "alike", "odds for one person over 10,000 to 1, needed 4.5 to 1"),
         (person(0, 50), person(50, 90, shot=1, body=24), "unsure", "odds for one person 1.4 to 1, needed 4.5 to 1"),
         (person(0, 50, face=0), person(60, 90, face=80), "other face", "faces are .17 similar"),
         (person(0, 50, face=0), person(50, 9000, shot=1, face=12), "alike", "faces are .98 similar"),

@@ -7,6 +7,7 @@ from pipeline.cores.link.joining import join
 from pipeline.cores.link.linking import link
 from pipeline.cores.link.params import GAP_STRICTNESS, GAP_SURETY, SHOT_STRICTNESS, SHOT_SURETY
 from pipeline.cores.link.tracklets import Tracklet
+from pipeline.cores.link.verdicts import num_arrivals
 from pipeline.cores.place import Scenes, Seam
 from tests.cores.link.people import KNOWN, PARAMS, crowd, person, persons
 
@@ -97,6 +98,22 @@ def test_whoever_walks_towards_the_camera_grows() -> None:
     walker = person(0, 50, top=20, height=75), person(100, 150, top=100, height=135)
     assert persons(*walker) == [0, 1]
     assert len(set(persons(*walker, *street)[:2])) == 1
+
+
+def test_whoever_appears_as_one_of_many_needs_more_evidence() -> None:
+    left, like = person(0, 50), person(75, 125, body=26.5)
+    soon, later = ([person(first + 3 * n, 300, x=1000 + 200 * n, body=100) for n in range(9)] for first in (60, 180))
+    assert persons(left, like)[:2] == [0, 0]
+    assert persons(left, *soon, like)[:1] != persons(left, *soon, like)[-1:]
+    assert persons(left, like, *later)[:2] == [0, 0]  # they appear more than 5 s later
+
+
+def test_whoever_appears_until_the_pair_is_complete_counts_however_long_that_takes() -> None:
+    patient = replace(PARAMS, max_gap_s=20)
+    people = [person(0, 50), person(300, 350), person(100, 350, x=1000), person(310, 350, x=2000)]
+    links, _ = link(people, patient, KNOWN)
+    counts = {(a, b): count for a, b, count in zip(links.a, links.b, num_arrivals(links), strict=True) if a == 0}
+    assert counts == {(0, 1): 2, (0, 2): 1, (0, 3): 3}
 
 
 def test_nobody_has_two_successors() -> None:
