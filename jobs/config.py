@@ -10,10 +10,8 @@ import typer
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Profile, Settings
-from jobs.shared.checks import check_tracking, decide_device
+from jobs.shared.checks import check_tracking, checked_models, decide_device
 from pipeline.config import CONF, Config, cluster_address, flatten, layers, load
-from pipeline.storage.blobs import fetch
-from pipeline.weights import Registry
 
 app = typer.Typer(help="The effective configuration.", no_args_is_help=True, **PLAIN)
 
@@ -33,13 +31,12 @@ def show(config: ConfigFiles = None, settings: Settings = None, profile: Profile
 @app.command()
 def validate(config: ConfigFiles = None, settings: Settings = None, profile: Profile = STARTER) -> None:
     """Check a configuration as `process` would: keys, values, models, licences, and the device if no cluster has it.
-    Loads and fetches nothing."""
+    Fetches nothing, and loads only models from ONNX files and packages."""
     checked = load(config or [], settings or [], profile)
-    registry = Registry.of(checked, fetch)
-    models = registry.models_of(checked)
-    registry.refuse_licences(models.values(), checked.licences.allow)
+    registry, models = checked_models(checked)
     for role, name in models.items():
-        typer.echo(f"{role}: {name} ({registry.entry(name).licence})")
+        absent = "" if registry.here(name) else "; not here yet, `process` fetches it"
+        typer.echo(f"{role}: {name} ({registry.entry(name).licence}){absent}")
     check_tracking(checked)
     if not cluster_address(checked):
         typer.echo(f"device: {decide_device(checked).compute.device}")

@@ -12,7 +12,7 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources
-from jobs.shared.checks import check_tracking, decide_device, machine_of, place_of_output
+from jobs.shared.checks import check_tracking, checked_models, decide_device, machine_of, place_of_output
 from jobs.shared.sources import identify_aloud, list_aloud, probe_aloud
 from pipeline.chunk.decoder import decoder_in_words
 from pipeline.config import Config, load
@@ -23,13 +23,11 @@ from pipeline.planning import catalog, spans
 from pipeline.planning.catalog import Content, Failure, VideoStatus
 from pipeline.planning.planner import Planner, VideoPlan, WantedTables
 from pipeline.storage import tables
-from pipeline.storage.blobs import fetch
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.records import Row
 from pipeline.storage.sources import Listing
 from pipeline.storage.store import Store
 from pipeline.video import sequences
-from pipeline.weights import Registry
 
 SHOWN = 50
 USUAL_FPS = 25
@@ -81,9 +79,7 @@ def plan(
     chosen = load(config or [], settings or [], profile)
     store = Store(place_of_output(output, chosen))
     listing = list_aloud(sources, store.uri, sequence)
-    registry = Registry.of(chosen, fetch)
-    models = registry.models_of(chosen)
-    registry.refuse_licences(models.values(), chosen.licences.allow)
+    registry, _ = checked_models(chosen)
     check_tracking(chosen)
     chosen = decide_device(chosen)
     index = OutputIndex.load(store)

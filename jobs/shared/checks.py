@@ -1,5 +1,6 @@
 """Checks that several commands make before they begin."""
 
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 from pipeline.config import Config, cluster_address
@@ -9,6 +10,7 @@ from pipeline.models.gpu import NO_CARD, card, has_gpu
 from pipeline.models.tracker_options import compares_appearances
 from pipeline.storage.blobs import fetch
 from pipeline.weights import Registry
+from pipeline.weights.roles import roles_of
 
 
 def verified_models(config: Config) -> Registry:
@@ -22,6 +24,30 @@ def verified_models(config: Config) -> Registry:
     registry.refuse_licences(models.values(), config.licences.allow)
     registry.pull(models.values())
     return registry
+
+
+def checked_models(config: Config) -> tuple[Registry, Mapping[str, str]]:
+    """Return the registry, and the models of the configuration by role, after checking what can be checked without
+    fetching anything.
+
+    Raises UserError for a licence that is not allowed, for a file of this machine that is missing or has other bytes,
+    and for a model of an ONNX file or a package that is here and cannot be loaded as its entry says.
+    """
+    registry = Registry.of(config, _fetch_nothing, may_pin=False)
+    models = registry.models_of(config)
+    registry.refuse_licences(models.values(), config.licences.allow)
+    registry.check_local(models.values())
+    for name, role in roles_of(config).items():
+        if role.entry and registry.is_brought(role.entry) and all(map(registry.here, registry.leaves(role.entry))):
+            from pipeline.models.loading import Loader  # torch takes seconds to import
+
+            here = {"compute": config.compute.model_copy(update={"precision": "auto"})}
+            Loader(config.model_copy(update=here).on_device("cpu"), registry).of_role(name)
+    return registry, models
+
+
+def _fetch_nothing(uri: str) -> Iterator[bytes]:
+    raise OSError("this command fetches nothing")
 
 
 def place_of_output(option: str | None, config: Config) -> str:

@@ -27,9 +27,9 @@ from pipeline.interfaces import (
     PersonDetector,
 )
 from pipeline.models.batches import InTurns, is_shared, run_by
+from pipeline.models.checked import load_checked
 from pipeline.models.executor import Executor
 from pipeline.models.gpu import card
-from pipeline.models.packaged import load_packaged
 from pipeline.models.threads import DividedFaceDetector, ModelThreads
 from pipeline.weights import Registry
 from pipeline.weights.kinds import all_kinds, kinds_of
@@ -49,14 +49,24 @@ def naming(entry: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"registry entry {entry}: {error}") from error.__cause__
+        if called(entry) in str(error):
+            raise
+        raise UserError(f"{called(entry)}: {error}") from error.__cause__
 
 
-def load_model(kind: str, files: Mapping[str, Path], options: Options | None = None, **settings: Any) -> Any:
-    """Load a model with the loader of its kind (weights.kinds).
+def called(entry: str) -> str:
+    """Return the name of a registry entry for messages."""
+    return f"registry entry {entry}"
+
+
+def load_model(
+    kind: str, files: Mapping[str, Path], options: Options | None = None, *, name: str | None = None, **settings: Any
+) -> Any:
+    """Load a model with the loader of its kind (weights.kinds). Models that others bring are checked at every call.
 
     files: by part, or by WHOLE.
     options: those of the registry entry, or of its parts, for kinds that have some.
+    name: of the model, for messages. None: its kind.
     settings: those of its role: batch, device, half, and more for detectors.
 
     Raises UserError if the package of a kind cannot be imported, or its model does not work.
@@ -74,10 +84,14 @@ def load_model(kind: str, files: Mapping[str, Path], options: Options | None = N
         raise UserError(
             f"kind {kind}: {place} of {package} cannot be imported ({error}); install the package again"
         ) from None
-    if package is None:
+    if "options" not in settings:
         return loader(**files, **settings)
-    model = load_packaged(f"kind {kind} of {package}", roles[0], lambda: loader(**files, **settings))
-    return InTurns(model) if is_shared() else model
+    described = f"kind {kind} of {package}" if package else f"kind {kind}"
+    described = f"{name}, {described}" if name else described
+    remedy = "mend the package" if package else "correct the options of this registry entry"
+    build = partial(loader, **files, **settings)
+    model = load_checked(described, roles[0], build, f"{remedy}, or name another model")
+    return InTurns(model) if package and is_shared() else model
 
 
 def load_estimator(
@@ -88,6 +102,7 @@ def load_estimator(
     device: str,
     half: bool,
     options: Options | None = None,
+    name: str | None = None,
 ) -> AttributeEstimator:
     """Load an estimator from its `files`, by part. Raises UserError if the kind is unknown or a part is missing."""
     kinds = kinds_of("estimator")
@@ -98,7 +113,7 @@ def load_estimator(
         raise UserError(
             f"an estimator of kind {kind} has no part {', '.join(sorted(missing))}; name it in its registry entry"
         )
-    return load_model(kind, files, options, batch=batch, device=device, half=half)
+    return load_model(kind, files, options, name=name, batch=batch, device=device, half=half)
 
 
 def load_face_detector(
@@ -111,6 +126,7 @@ def load_face_detector(
     device: str,
     half: bool,
     options: Options | None = None,
+    name: str | None = None,
 ) -> FaceDetector:
     """Load a face detector from its `files`, by part.
 
@@ -125,9 +141,8 @@ def load_face_detector(
         raise UserError(f"face detector kind must be one of {', '.join(kinds)}, got {kind!r}")
     if not files and not all_kinds()[kind].parts:
         raise UserError(f"face detector {kind} has no weights file; name one in its registry entry")
-    return load_model(
-        kind, files, options, input_px=input_px, batch=batch, min_score=min_score, device=device, half=half
-    )
+    settings = {"input_px": input_px, "batch": batch, "min_score": min_score, "device": device, "half": half}
+    return load_model(kind, files, options, name=name, **settings)
 
 
 @cache
@@ -194,6 +209,19 @@ class Loader:
                 return core(chunks)
 
         return cast(Core, work)
+
+    def of_role(self, role: str) -> object:
+        """Load the model of a role (weights.roles)."""
+        by_role: Mapping[str, Callable[[], object]] = {
+            "detector": self.person_detector,
+            "body": self.body_embedder,
+            "look": self.face_check,
+            "face_detector": self.face_detector,
+            "restorer": self.restorer,
+            "estimator": self.estimator,
+            "face_embedding": self.face_embedder,
+        }
+        return by_role[role]()
 
     def person_detector(self) -> PersonDetector:
         """Load the detector of people."""
@@ -274,6 +302,7 @@ class Loader:
                 device=self._device,
                 half=self._half,
                 options=self._options(name),
+                name=called(name),
             )
         if chosen.uses != "faces" and not getattr(estimator, "reads_bodies", False):
             raise UserError(
@@ -301,13 +330,15 @@ class Loader:
                 device=self._device,
                 half=self._half,
                 options=self._options(name),
+                name=called(name),
             )
         return DividedFaceDetector(detector, batch, self.threads) if self.threads else detector
 
     def _load(self, name: str, **settings: Any) -> Any:
         kind, files = self._registry.entry(name).kind, self._files(name)
         with self._loading(name):
-            return load_model(kind, files, self._options(name), device=self._device, half=self._half, **settings)
+            settings |= {"device": self._device, "half": self._half}
+            return load_model(kind, files, self._options(name), name=called(name), **settings)
 
     @contextmanager
     def _loading(self, name: str) -> Iterator[None]:

@@ -11,10 +11,11 @@ from scipy.special import expit, softmax
 from pipeline.arrays import Estimates, Faces, Picture
 from pipeline.boxes import Boxes
 from pipeline.cores.age_dist import grouped, over_years
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.models.aligned import Window
 from pipeline.models.attributes import STD_YEARS
 from pipeline.models.body_embedder import cut_bodies
+from pipeline.models.checked import SUM_MARGIN
 from pipeline.models.estimator import NO_ESTIMATES, estimates_of
 from pipeline.models.face_detector import NO_FACES, faces_of, fit
 from pipeline.models.onnx import OnnxNetwork
@@ -30,8 +31,8 @@ from pipeline.weights.onnx_options import (
 
 WHOLE = Window(left=0.0, top=0.0, right=1.0, bottom=1.0)
 ENTRY = "options"
-LEAST_PROB = 1e-3
-"""Probabilities below 0 by no more than this are rounded."""
+MARGIN = 1e-3
+"""Probabilities below 0 or above 1 by no more than this are rounded."""
 
 
 class OnnxEstimator:
@@ -48,11 +49,6 @@ class OnnxEstimator:
         outputs = self._network.check(lambda picture: self._outputs(self._network(picture[None])))
         for values, output in zip(asked, outputs, strict=True):
             _check_columns(path, values, output.shape[1], is_gender=values is self.spec.gender)
-            if values.form == "probabilities" and _chosen(output, values).min() < -LEAST_PROB:
-                raise UserError(
-                    f"weights {path} give numbers below 0 in {values.output}, and these are no probabilities; "
-                    "the form may be logits"
-                )
 
     def __call__(self, faces: NDArray[np.uint8]) -> Estimates:
         if not len(faces):
@@ -100,7 +96,7 @@ class OnnxFaceEmbedder:
         if not len(faces):
             return np.zeros((0, self.dimensions), np.float32)
         height, width = self._network.size
-        return _units(self._network(self._window.cut(faces, width, height))[0])
+        return self._network(self._window.cut(faces, width, height))[0]
 
 
 class OnnxBodyEmbedder:
@@ -114,10 +110,10 @@ class OnnxBodyEmbedder:
         return cut_bodies(picture, boxes, *self._network.size)
 
     def __call__(self, crops: NDArray[np.uint8], *, alone: bool = False) -> NDArray[np.float32]:
-        """Return (N, D) unit vectors. The batch has one shape, so `alone` changes nothing."""
+        """Return (N, D) vectors of any length. The batch has one shape, so `alone` changes nothing."""
         if not len(crops):
             return np.zeros((0, self.dimensions), np.float32)
-        return _units(self._network(crops)[0])
+        return self._network(crops)[0]
 
 
 class OnnxFaceDetector:
@@ -199,6 +195,8 @@ class OnnxFaceDetector:
         values = output.reshape(count, columns if count else 1)
         if self._spec.score_form == "logits":
             values = softmax(values, axis=1) if columns > 1 else expit(values)
+        else:
+            _refuse_others(values, name)
         return values[:, self._spec.score_column].astype(np.float32)
 
     def _rows(self, output: NDArray[np.float32], columns: int, name: str) -> NDArray[np.float32]:
@@ -225,11 +223,6 @@ def _embedder(path: Path, spec: EmbedderOptions, batch: int, device: str) -> tup
 
 def _window(window: tuple[float, float, float, float] | None) -> Window:
     return WHOLE if window is None else Window(*window)
-
-
-def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def _check_columns(path: Path, values: OnnxValues, columns: int, *, is_gender: bool) -> None:
@@ -267,9 +260,22 @@ def _probabilities(output: NDArray[np.float32], values: OnnxValues) -> NDArray[n
     chosen = _chosen(output, values)
     if values.form == "logits":
         return softmax(chosen, axis=1)
+    _refuse_others(chosen, values.output)
     chosen = chosen.clip(0)
     sums = chosen.sum(axis=1, keepdims=True)
-    return np.where(sums > 0, chosen / np.where(sums > 0, sums, 1), 1 / chosen.shape[1])
+    if (np.abs(sums - 1) > SUM_MARGIN).any():
+        raise DataError(
+            f"the probabilities in {values.output} sum to {sums[np.abs(sums - 1).argmax(), 0]:.3g} and not to 1; the "
+            "form may be logits, or columns may be missing"
+        )
+    return chosen / sums
+
+
+def _refuse_others(numbers: NDArray[np.floating], output: str) -> None:
+    """Raise DataError if some numbers are no probabilities."""
+    others = numbers[(numbers < -MARGIN) | (numbers > 1 + MARGIN)]
+    if len(others):
+        raise DataError(f"{output} has {others[0]:.3g}, which is no probability; the form may be logits")
 
 
 def _ages(
@@ -293,7 +299,11 @@ def _female_probs(output: NDArray[np.float32], values: OnnxValues) -> NDArray[np
     chosen = _chosen(output, values)
     if chosen.shape[1] > 1:
         return _probabilities(output, values)[:, values.female]
-    probs = expit(chosen[:, 0]) if values.form == "logits" else chosen[:, 0].clip(0, 1)
+    if values.form == "logits":
+        probs = expit(chosen[:, 0])
+    else:
+        _refuse_others(chosen, values.output)
+        probs = chosen[:, 0].clip(0, 1)
     return probs if values.female == 0 else 1 - probs
 
 

@@ -48,10 +48,12 @@ class WeightFiles:
     cache: the folder for fetched files and LOCK.
     fetch: fetches remote files.
     mirror: a URI that is tried before an entry's own. None for no mirror.
+    may_pin: whether the hash of a file without a published one is written down when the file is first read.
     """
 
-    def __init__(self, *, cache: Path, fetch: Fetch, mirror: str | None) -> None:
+    def __init__(self, *, cache: Path, fetch: Fetch, mirror: str | None, may_pin: bool = True) -> None:
         self._cache = cache
+        self._may_pin = may_pin
         self._mirror = mirror.rstrip("/") if mirror else None
         self._fetch = fetch
         self._pins = _read_lock(cache / LOCK)
@@ -77,17 +79,28 @@ class WeightFiles:
         Raises AbsentError if the file is missing or unreachable, and UserError if it has other bytes.
         """
         assert entry.uri is not None  # entry.read_entries checks that entries without parts have a uri
+        if local := self.local(name, entry):
+            return local
         place = self.place(entry)
-        if local_path(entry.uri):
-            assert place is not None
-            if not place.is_file():
-                raise AbsentError(name, str(place))
-            self._check(name, entry, sha256_of(place))
-            return place
         # A fetched file that no longer has the bytes of its name is damaged, and is fetched again.
         if place and place.is_file() and sha256_of(place) == place.name:
             return place
         return self._download(name, entry, entry.uri)
+
+    def local(self, name: str, entry: Entry) -> Path | None:
+        """Return the verified file of an entry that has a path of this machine, or None for another one. Raises as
+        `pull`."""
+        place = local_path(entry.uri) if entry.uri else None
+        if place is None:
+            return None
+        if not place.is_file():
+            raise AbsentError(name, str(place))
+        try:
+            digest = sha256_of(place)
+        except OSError as error:
+            raise UserError(f"weights {name}: {place} cannot be read ({error.strerror}); check the file") from None
+        self._check(name, entry, digest)
+        return place
 
     def copy_to(self, mirror: Mirror, entries: Mapping[str, Entry], files: Mapping[str, Path]) -> None:
         """Copy verified fetched files into a mirror, under their sha256, with their pins.
@@ -164,6 +177,8 @@ class WeightFiles:
         """Compare `digest` with the published or pinned hash. Pin it if neither exists."""
         assert entry.uri is not None
         expected = self.sha256(entry)
+        if expected is None and not self._may_pin:
+            return
         if expected is None:
             # Read it again, because another process may have pinned something since.
             self._pins |= {**_read_lock(self._cache / LOCK), entry.uri: digest}

@@ -1,6 +1,6 @@
 """The registry: all entries by name, and the models that a configuration chooses among them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -21,14 +21,23 @@ class Registry:
     cache: the folder for fetched files and fetch.LOCK.
     fetch: fetches remote files.
     mirror: a URI that is tried before an entry's own. None for no mirror.
+    may_pin: as of WeightFiles.
     """
 
-    def __init__(self, entries: Mapping[str, Entry], *, cache: Path, fetch: Fetch, mirror: str | None = None) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        *,
+        cache: Path,
+        fetch: Fetch,
+        mirror: str | None = None,
+        may_pin: bool = True,
+    ) -> None:
         self.entries = dict(entries)
-        self._files = WeightFiles(cache=cache, fetch=fetch, mirror=mirror)
+        self._files = WeightFiles(cache=cache, fetch=fetch, mirror=mirror, may_pin=may_pin)
 
     @classmethod
-    def of(cls, config: Config, fetch: Fetch) -> "Registry":
+    def of(cls, config: Config, fetch: Fetch, *, may_pin: bool = True) -> "Registry":
         """Return the registry of a configuration: conf/weights.yaml and `weights.extra`, which overrides it."""
         path = CONF / "weights.yaml"
         shipped = read_entries(resolve_uris(yaml.safe_load(path.read_text()), path.parent), f"conf/{path.name}")
@@ -36,7 +45,8 @@ class Registry:
         entries = {**shipped, **extra}
         for name, entry in entries.items():
             check_parts(name, entry, entries)
-        return cls(entries, cache=Path(config.weights.cache).expanduser(), fetch=fetch, mirror=config.weights.mirror)
+        cache, mirror = Path(config.weights.cache).expanduser(), config.weights.mirror
+        return cls(entries, cache=cache, fetch=fetch, mirror=mirror, may_pin=may_pin)
 
     def entry(self, name: str) -> Entry:
         """Return the entry of `name`. Raises UserError with the nearest existing name."""
@@ -62,13 +72,29 @@ class Registry:
     def pull(self, names: Iterable[str]) -> dict[str, Path]:
         """Return the verified files of `names` and of their parts, by entry. One UserError lists all that are
         missing."""
+        return self._each(names, self._files.pull)
+
+    def check_local(self, names: Iterable[str]) -> None:
+        """Raise UserError if a file that has a path of this machine is missing, unreadable or different from the
+        registered one. Fetches nothing."""
+        self._each(names, self._files.local)
+
+    def is_brought(self, name: str) -> bool:
+        """Return whether others bring the model `name`: as an ONNX file that its options describe, or as a package."""
+        has_options = any(self.entry(leaf).options is not None for leaf in (name, *self.leaves(name)))
+        return has_options or all_kinds()[self.entry(name).kind].package is not None
+
+    def _each(self, names: Iterable[str], get: Callable[[str, Entry], Path | None]) -> dict[str, Path]:
+        """Return the files that `get` returns for `names` and their parts. One UserError lists all that are missing."""
         files: dict[str, Path] = {}
         absent: list[AbsentError] = []
         for leaf in self._leaves_of(names):
             try:
-                files[leaf] = self._files.pull(leaf, self.entries[leaf])
+                path = get(leaf, self.entries[leaf])
             except AbsentError as error:
                 absent.append(error)
+            else:
+                files |= {leaf: path} if path else {}
         if absent:
             raise UserError(self._files.describe(absent))
         return files

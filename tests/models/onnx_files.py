@@ -36,11 +36,12 @@ def write_means(
 
 
 def write_fixed(path: Path, outputs: Mapping[str, Any], *, side: int) -> Path:
-    """Write a network that gives the same numbers for each picture, but none for a black one: they are multiplied by
-    the sign of its brightest value."""
+    """Write a network that gives the same numbers for each picture, but 0 for a dark one, whose brightest value is not
+    above 0."""
     nodes = [
         helper.make_node("ReduceMax", ["picture"], ["most"], keepdims=0),
-        helper.make_node("Sign", ["most"], ["lit"]),
+        helper.make_node("Sign", ["most"], ["sign"]),
+        helper.make_node("Relu", ["sign"], ["lit"]),
         *(helper.make_node("Mul", [f"{name}_c", "lit"], [name]) for name in outputs),
     ]
     constants = [numpy_helper.from_array(np.asarray(value, np.float32), f"{name}_c") for name, value in outputs.items()]

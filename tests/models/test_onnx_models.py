@@ -24,7 +24,8 @@ def faces(*colours: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def estimator(path: Path, *, batch: int = 4, **options: Any) -> Any:
-    return load_estimator("onnx-estimator", {"path": path}, batch=batch, device="cpu", half=False, options=options)
+    knobs: dict[str, Any] = {"batch": batch, "device": "cpu", "half": False, "options": options, "name": "mine"}
+    return load_estimator("onnx-estimator", {"path": path}, **knobs)
 
 
 def test_an_estimator_reads_years_and_two_genders_by_the_names_of_its_outputs(tmp_path: Path) -> None:
@@ -95,13 +96,19 @@ def test_two_files_for_age_and_gender_are_one_estimator(tmp_path: Path) -> None:
         ({"age": {"output": "age", "form": "logits", "classes": [[0, 2], [3, 5]]}}, "the entry has 2 classes"),
         ({"gender": GENDER | {"columns": [0, 3]}}, "uses columns 0 to 3"),
         ({"age": {"output": "age", "form": "logits"}}, "needs a column for each class, got one column of age"),
-        ({"gender": {"output": "down", "form": "probabilities"}}, "numbers below 0 in down.*the form may be logits"),
+        ({"gender": {"output": "down", "form": "probabilities"}}, "down has -.*no probability; the form may be logits"),
+        ({"gender": {"output": "two", "form": "probabilities"}}, "the probabilities in two sum to 1.4 and not to 1"),
+        ({"gender": {"output": "over", "form": "probabilities"}}, "over has 1.2, which is no probability"),
+        ({"age": AGE | {"scale": 800}}, "mine, kind onnx-estimator: its ages go to 398.4 years, and nobody is"),
+        ({"age": AGE | {"scale": 1, "offset": -60}}, "its ages go to -59.5 years.*; correct the options of this"),
     ],
 )
 def test_an_entry_that_does_not_fit_its_file_is_refused_when_it_is_loaded(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    outputs = {"sex": BLUE_IS_FEMALE, "age": RED_IS_OLD, "down": ([[-1, 1], [0, 0], [0, 0]], [0, 0])}
+    outputs: dict[str, Any] = {"sex": BLUE_IS_FEMALE, "age": RED_IS_OLD, "down": ([[-1, 1], [0, 0], [0, 0]], [0, 0])}
+    outputs["two"] = (np.zeros((3, 2)), [0.6, 0.8])
+    outputs["over"] = (np.zeros((3, 1)), [1.2])
     path = write_means(tmp_path / "n.onnx", outputs)
     with pytest.raises(UserError, match=message):
         estimator(path, **({"input": INPUT, "age": AGE, "gender": GENDER} | options))
@@ -113,7 +120,24 @@ def test_a_network_that_gives_no_numbers_is_refused_and_later_ends_the_video(tmp
         estimator(broken, input=INPUT, age=AGE)
     weak = write_means(tmp_path / "inf.onnx", {"age": ([[1e38], [0], [0]], [0])})
     with pytest.raises(DataError, match="not finite in the output age"):
-        estimator(weak, input=INPUT | {"std": 60}, age=AGE)(faces((255, 0, 0)))
+        estimator(weak, input=INPUT | {"std": 60}, age=AGE | {"scale": 1e-37})(faces((255, 0, 0)))
+
+
+def test_an_impossible_age_of_one_face_names_the_model_and_ends_the_video(tmp_path: Path) -> None:
+    judge = estimator(write_means(tmp_path / "n.onnx", {"age": RED_IS_OLD}), input=INPUT, age=AGE | {"scale": 200})
+    assert_allclose(judge(faces((140, 0, 0))).ages, [109.8], atol=0.1)
+    assert_allclose(judge(faces((150, 0, 0))).ages, [110])
+    with pytest.raises(DataError, match=r"^mine, kind onnx-estimator: its ages go to 200 years"):
+        judge(faces((255, 0, 0)))
+
+
+def test_scores_that_are_no_probabilities_are_refused(tmp_path: Path) -> None:
+    path = write_fixed(tmp_path / "d.onnx", {"boxes": [[[8, 8, 24, 40]]], "scores": [[4.0]]}, side=64)
+    spec: dict[str, Any] = {"input": {}, "boxes": {"output": "boxes", "form": "xyxy"}}
+    with pytest.raises(UserError, match="scores has 4, which is no probability; the form may be logits"):
+        detector(path, **spec, scores={"output": "scores"})
+    (found,) = detector(path, **spec, scores={"output": "scores", "form": "logits"})([np.ones((64, 64, 3), np.uint8)])
+    assert_allclose(found.scores, [0.982], atol=0.001)
 
 
 def test_a_file_that_is_no_network_is_refused_in_one_line(tmp_path: Path) -> None:

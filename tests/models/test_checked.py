@@ -1,4 +1,4 @@
-"""Models of installed packages are tried when they are loaded, and checked at every call."""
+"""Models that others bring are tried when they are loaded, and checked at every call."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from pipeline.arrays import Detections, Estimates, Faces
 from pipeline.errors import DataError, UserError
-from pipeline.models.packaged import MODELS, load_packaged
+from pipeline.models.checked import MODELS, load_checked
 from pipeline.weights.kinds import GROUPS
 
 NAME = "kind mine of my-package 1.0"
@@ -21,7 +21,7 @@ def estimates(count: int, **changes: Any) -> Estimates:
 
 
 def loaded(model: Any, role: str = "estimator") -> Any:
-    return load_packaged(NAME, role, lambda: model)
+    return load_checked(NAME, role, lambda: model, "mend the package")
 
 
 class Batched:
@@ -41,6 +41,12 @@ class Batched:
 
 NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 NO_FACE = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+
+
+def found(kind: Any, *, boxes: float = 1.0, scores: float = 0.9) -> Any:
+    """Return one face or person with such a box and score."""
+    points = {"landmarks": np.zeros((1, 5, 2), np.float32)} if kind is Faces else {}
+    return kind(np.full((1, 4), boxes, np.float32), np.full(1, scores, np.float32), **points)
 
 
 def test_every_role_of_packages_has_a_check() -> None:
@@ -63,11 +69,14 @@ def test_an_estimator_may_answer_with_lists_and_without_ages() -> None:
         (lambda n: [(30, 5, 0.9)] * n, "estimates are list and not Estimates"),
         (lambda n: estimates(1), "ages have the shape 1 and not 2"),
         (lambda n: estimates(n, ages=["old"] * n), "ages are no numbers"),
-        (lambda n: estimates(n, ages=np.full(n, np.inf)), "ages are not all years from 0 on, or nan"),
-        (lambda n: estimates(n, ages=np.full(n, -1.0)), "ages are not all years from 0 on, or nan"),
+        (lambda n: estimates(n, ages=np.full(n, np.inf)), "ages go to inf years"),
+        (lambda n: estimates(n, ages=[30, 400][:n]), "ages go to 400 years, and nobody is"),
+        (lambda n: estimates(n, ages=np.full(n, -40.0)), "ages go to -40 years, and nobody is"),
         (lambda n: estimates(n, age_stds=np.full(n, np.nan)), "age_stds are not all above 0"),
         (lambda n: estimates(n, female_probs=np.full(n, 1.2)), "female_probs are not all from 0 to 1"),
         (lambda n: estimates(n, age_dists=np.full((n, 8), 0.1)), "age_dists have the shape 2x8 and not 2x12"),
+        (lambda n: estimates(n, age_dists=np.full((n, 12), 1.0)), "age_dists are not all probabilities that sum to 1"),
+        (lambda n: estimates(n, age_dists=np.eye(12)[:n] * 3 - 1 / 6), "age_dists are not all probabilities"),
         (lambda n: estimates(n, age_leans=np.full(n, 2.0)), "age_leans are not all from -1 to 1"),
         (lambda n: 1 / 0, "failed: ZeroDivisionError: division by zero"),
     ],
@@ -86,12 +95,21 @@ def test_an_estimator_that_does_not_fit_is_refused_before_any_work(answer: Any, 
         ("face_detector", lambda n: [NO_FACE], "results are no list of 2 Faces"),
         ("look", lambda n: [NOBODY] * n, "results are no list of 2 Faces"),
         ("detector", lambda n: NOBODY, "results are no list of 2 Detections"),
-        ("restorer", lambda n: np.zeros((n, 8, 8, 3)), "faces have the shape 2x8x8x3 and not 2x512x512x3"),
+        ("detector", lambda n: [found(Detections, scores=7)] * n, "scores are not all from 0 to 1"),
+        ("look", lambda n: [found(Faces, scores=np.nan)] * n, "scores are not all from 0 to 1"),
+        ("face_detector", lambda n: [found(Faces, boxes=np.inf)] * n, "boxes have numbers that are not finite"),
+        ("restorer", lambda n: np.ones((n, 512, 512, 3)), "faces are float64 and not uint8"),
+        ("restorer", lambda n: np.zeros((n, 8, 8, 3), np.uint8), "faces have the shape 2x8x8x3 and not 2x512x512x3"),
     ],
 )
 def test_models_of_every_role_are_tried(role: str, answer: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         loaded(Batched(answer), role)
+
+
+def test_an_age_a_little_beyond_the_youngest_and_the_oldest_is_theirs() -> None:
+    ages = np.array([-3.0, 45.0, 118.0])
+    assert loaded(lambda faces: estimates(len(faces), ages=ages[: len(faces)]))(FACES).ages.tolist() == [0, 45, 110]
 
 
 def test_a_detector_needs_a_batch() -> None:

@@ -1,7 +1,7 @@
-"""Models of installed packages, checked: what fails or does not fit its interface is named with the package.
+"""Models that others bring, as a package or an ONNX file, checked: errors name the model that fails or does not fit.
 
-Every model is tried on a grey picture when it is loaded, so that a package that never works ends a command before any
-work. Later failures concern the picture at hand: DataError, which gives up one video.
+Every model is tried on a grey picture when it is loaded, so that one that never works ends a command before any work.
+Later failures concern the picture at hand: DataError, which gives up one video.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,25 +13,32 @@ from numpy.typing import NDArray
 from pipeline.arrays import Detections, Estimates, Faces, Picture
 from pipeline.boxes import Boxes
 from pipeline.cores.age_dist import GROUPS
+from pipeline.cores.vote import OLDEST_YEARS
 from pipeline.errors import CardError, DataError, MachineError, PassingError, UserError
 
 FACE_PX, RESTORED_PX, TRIAL_PX = 224, 512, 256
 GREY = 127
-OURS = (CardError, DataError, MachineError, PassingError, UserError, MemoryError)
+OURS = (CardError, MachineError, PassingError, UserError, MemoryError)
 """Errors that mean something to the caller already."""
+NO_AGES = (-20.0, OLDEST_YEARS + 20.0)
+"""Years that no estimator can mean. Those that add up to years overshoot a little for babies and for the oldest; an age
+further away shows that the output means something else, or is scaled otherwise."""
+SUM_MARGIN = 0.1
+"""Largest distance of a sum of probabilities from 1. Networks in few bits round."""
 
 
-def load_packaged(name: str, role: str, build: Callable[[], Any]) -> Any:
-    """Load a model of a package and try it. Raises UserError if that fails.
+def load_checked(name: str, role: str, build: Callable[[], Any], remedy: str) -> Any:
+    """Load a model and try it. Raises UserError if that fails.
 
-    name: of its kind and package, for messages.
+    name: of the model, for messages.
     role: of a configuration (weights.roles).
+    remedy: what to do about a model that does not fit.
     """
     try:
         model = MODELS[role](name, _called(name, build))
         model.try_out()
     except DataError as error:
-        raise UserError(f"{error}; mend the package, or name another model") from error.__cause__
+        raise UserError(f"{error}; {remedy}") from error.__cause__
     return model
 
 
@@ -40,6 +47,8 @@ def _called(name: str, function: Callable[..., Any], *arguments: Any, **named: A
         return function(*arguments, **named)
     except OURS:
         raise
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error.__cause__
     except Exception as error:
         raise DataError(f"{name} failed: {_in_words(error)}") from error
 
@@ -48,8 +57,8 @@ def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
 
 
-class _Packaged:
-    """A model of a package. Attributes that it has beside its calls are passed on, such as `batch`."""
+class _Checked:
+    """A model. Attributes that it has beside its calls are passed on, such as `batch`."""
 
     def __init__(self, name: str, model: Any) -> None:
         self._name, self._model = name, model
@@ -61,9 +70,15 @@ class _Packaged:
         return _called(self._name, function, *arguments, **named)
 
     def _numbers(self, what: str, values: Any, shape: tuple[int | None, ...], kind: Any = np.float32) -> NDArray[Any]:
-        """Return values as an array of numbers. Raises DataError if its shape differs. None: any length."""
+        """Return values as an array of numbers. Raises DataError if its shape differs. None: any length.
+
+        Pixels must be uint8 already: a picture in 0..1 would become black.
+        """
         try:
-            array = np.asarray(values, kind)
+            array = np.asarray(values)
+            if kind is np.uint8 and array.dtype != kind:
+                raise self._fault(f"{what} are {array.dtype} and not uint8")
+            array = array.astype(kind, copy=False)
         except (TypeError, ValueError) as error:
             raise self._fault(f"{what} are no numbers ({_in_words(error)})") from None
         fits = len(array.shape) == len(shape) and all(
@@ -82,15 +97,22 @@ class _Packaged:
         return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
     def _list(self, what: str, values: Any, kind: type, count: int) -> list[Any]:
+        """Return detections or faces, a list of `kind`. Raises DataError if one is no box or has no score in 0..1."""
         if not isinstance(values, list) or len(values) != count or not all(isinstance(each, kind) for each in values):
             raise self._fault(f"{what} are no list of {count} {kind.__name__}")
+        for each in values:
+            boxes, scores = self._numbers("boxes", each.boxes, (None, 4)), self._numbers("scores", each.scores, (None,))
+            if not np.isfinite(boxes).all():
+                raise self._fault("boxes have numbers that are not finite")
+            if not ((scores >= 0) & (scores <= 1)).all():
+                raise self._fault("scores are not all from 0 to 1")
         return values
 
     def _fault(self, text: str) -> DataError:
         return DataError(f"{self._name}: its {text}")
 
 
-class PackagedEstimator(_Packaged):
+class CheckedEstimator(_Checked):
     """An AttributeEstimator, and a FaceAndBodyEstimator if the model reads bodies."""
 
     @property
@@ -115,8 +137,9 @@ class PackagedEstimator(_Packaged):
         ages = self._numbers("ages", estimates.ages, (count,))
         stds = self._numbers("age_stds", estimates.age_stds, (count,))
         probs = self._numbers("female_probs", estimates.female_probs, (count,))
-        if np.isinf(ages).any() or (ages < 0).any():
-            raise self._fault("ages are not all years from 0 on, or nan")
+        impossible = ages[(ages < NO_AGES[0]) | (ages > NO_AGES[1])]
+        if len(impossible):
+            raise self._fault(f"ages go to {impossible[0]:g} years, and nobody is younger than 0 or as old as that")
         if not (np.isfinite(stds) & (stds > 0))[np.isfinite(ages)].all():
             raise self._fault("age_stds are not all above 0 where there is an age")
         if ((probs < 0) | (probs > 1)).any():
@@ -124,15 +147,18 @@ class PackagedEstimator(_Packaged):
         dists = estimates.age_dists
         if dists is not None:
             dists = self._numbers("age_dists", dists, (count, GROUPS))
+            sums = dists.sum(axis=1)
+            if (dists < 0).any() or (np.abs(sums - 1) > SUM_MARGIN).any():
+                raise self._fault("age_dists are not all probabilities that sum to 1, or nan")
         leans = estimates.age_leans
         if leans is not None:
             leans = self._numbers("age_leans", leans, (count,))
             if (np.abs(leans) > 1).any():
                 raise self._fault("age_leans are not all from -1 to 1, or nan")
-        return Estimates(ages, stds, probs, dists, leans)
+        return Estimates(ages.clip(0, OLDEST_YEARS), stds, probs, dists, leans)
 
 
-class PackagedFaceEmbedder(_Packaged):
+class CheckedFaceEmbedder(_Checked):
     """A FaceEmbedder. Vectors are brought to length one."""
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -142,7 +168,7 @@ class PackagedFaceEmbedder(_Packaged):
         self(np.stack([_grey(FACE_PX)] * 2))
 
 
-class PackagedBodyEmbedder(_Packaged):
+class CheckedBodyEmbedder(_Checked):
     """A BodyEmbedder. Vectors are brought to length one."""
 
     def crops(self, picture: Picture, boxes: Boxes) -> NDArray[np.uint8]:
@@ -158,7 +184,7 @@ class PackagedBodyEmbedder(_Packaged):
         self(self.crops(_grey(TRIAL_PX), boxes))
 
 
-class PackagedFaceDetector(_Packaged):
+class CheckedFaceDetector(_Checked):
     """A FaceDetector."""
 
     def __call__(self, crops: Sequence[Picture]) -> list[Faces]:
@@ -168,7 +194,7 @@ class PackagedFaceDetector(_Packaged):
         self([_grey(TRIAL_PX)] * 2)
 
 
-class PackagedPersonDetector(_Packaged):
+class CheckedPersonDetector(_Checked):
     """A PersonDetector."""
 
     def __call__(self, pictures: Sequence[Picture], *, alone: bool = False) -> list[Detections]:
@@ -179,7 +205,7 @@ class PackagedPersonDetector(_Packaged):
         self([_grey(TRIAL_PX)] * 2)
 
 
-class PackagedFaceRestorer(_Packaged):
+class CheckedFaceRestorer(_Checked):
     """A FaceRestorer."""
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -190,13 +216,13 @@ class PackagedFaceRestorer(_Packaged):
 
 
 MODELS: Mapping[str, Callable[[str, Any], Any]] = {
-    "estimator": PackagedEstimator,
-    "face_embedding": PackagedFaceEmbedder,
-    "body": PackagedBodyEmbedder,
-    "look": PackagedFaceDetector,
-    "face_detector": PackagedFaceDetector,
-    "detector": PackagedPersonDetector,
-    "restorer": PackagedFaceRestorer,
+    "estimator": CheckedEstimator,
+    "face_embedding": CheckedFaceEmbedder,
+    "body": CheckedBodyEmbedder,
+    "look": CheckedFaceDetector,
+    "face_detector": CheckedFaceDetector,
+    "detector": CheckedPersonDetector,
+    "restorer": CheckedFaceRestorer,
 }
 """By role of a configuration."""
 
