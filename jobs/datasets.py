@@ -206,21 +206,19 @@ def faces(
     """Make training data for a face detector: crops of people with faces labelled by the profile's detectors.
 
     `rollcall train faces --data OUTPUT` and `rollcall train detector --data OUTPUT --name face` train a detector on it.
-    A file that cannot be read is named and left out.
+    A file that cannot be read is named and left out. OUTPUT gets its folders when all is written.
     """
     from rich.progress import Progress
 
     from jobs.shared.checks import decide_device
     from pipeline.config import load
-    from pipeline.corpora.face_boxes import write_face_boxes
+    from pipeline.corpora.face_boxes import appearing_whole, write_face_boxes
     from pipeline.corpora.frames import read_named
     from pipeline.models.loading import Loader
     from pipeline.storage.blobs import fetch
     from pipeline.storage.sources import is_known
     from pipeline.weights import Registry
 
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} must be empty, or crops of another run would be mixed in; give another --output")
     num_left_out = 0
 
     def leave_out(error: UserError) -> None:
@@ -228,17 +226,17 @@ def faces(
         num_left_out += 1
         console.say(f"left out: {error}")
 
-    pictures = read_named(sources, per_second=per_second, is_source=is_known, leave_out=leave_out)
-    chosen = decide_device(load(config or [], settings or [], profile))
-    loader = Loader(chosen, Registry.of(chosen, fetch))
     num_pictures = num_crops = num_faces = 0
-    with Progress(console=console.console, transient=True) as bar:
+    with appearing_whole(output) as draft, Progress(console=console.console, transient=True) as bar:
+        pictures = read_named(sources, per_second=per_second, is_source=is_known, leave_out=leave_out)
+        chosen = decide_device(load(config or [], settings or [], profile))
+        loader = Loader(chosen, Registry.of(chosen, fetch))
         task = bar.add_task("cutting out people", total=None)
         for counts in write_face_boxes(
             pictures,
             loader.person_detector(),
             loader.face_detector(),
-            output,
+            draft,
             min_score=min_score,
             min_width_px=min_width,
             margin=margin,

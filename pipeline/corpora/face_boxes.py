@@ -4,7 +4,9 @@ The output has the YOLO form that `rollcall train detector` reads: images/NAME.j
 y width height` per face, as shares of the crop. A crop without a face is an example too and gets an empty file.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +14,13 @@ import numpy as np
 
 from pipeline.arrays import Detections, Faces, Picture
 from pipeline.boxes import Boxes
+from pipeline.errors import UserError
 from pipeline.media.pictures import cut_out, encode_jpeg
 
 _JPEG_QUALITY = 95
+PARTIAL = ".partial"
+"""Folder in the output that holds what an unfinished run has written so far. No training reads it."""
+_LABELS, _IMAGES = "labels", "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,36 @@ class Counts:
 
     crops: int
     faces: int
+
+
+@contextmanager
+def appearing_whole(output: Path) -> Iterator[Path]:
+    """Yield a folder for write_face_boxes. What it holds at the end of the block appears in `output` then, and nothing
+    does if the block fails. What an earlier run left unfinished is removed.
+
+    Raises UserError if `output` holds anything else.
+    """
+    draft = output / PARTIAL
+    if (draft / _IMAGES).exists() and (output / _LABELS).exists() and not (output / _IMAGES).exists():
+        _appear(draft, output)  # the earlier run was ended between its two last steps
+    if output.exists() and any(path != draft for path in output.iterdir()):
+        raise UserError(f"{output} must be empty, or crops of another run would be mixed in; give another --output")
+    shutil.rmtree(draft, ignore_errors=True)
+    is_new = not output.exists()
+    try:
+        yield draft
+        if draft.exists():
+            _appear(draft, output)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if is_new and output.exists() and not any(output.iterdir()):
+            output.rmdir()
+
+
+def _appear(draft: Path, output: Path) -> None:
+    for folder in (_LABELS, _IMAGES):  # nobody reads labels without pictures
+        if (draft / folder).exists():
+            (draft / folder).rename(output / folder)
 
 
 def write_face_boxes(
@@ -49,11 +85,11 @@ def write_face_boxes(
         crops = [crop for crop in crops if crop.size]
         detections = find_faces(crops) if crops else []
         labels = [_yolo(faces.boxes, crop) for crop, faces in zip(crops, detections, strict=True)]
-        for folder in ("images", "labels") if crops else ():
+        for folder in (_IMAGES, _LABELS) if crops else ():
             (output / folder).mkdir(parents=True, exist_ok=True)
         for number, (crop, lines) in enumerate(zip(crops, labels, strict=True)):
-            (output / "images" / f"{name}_{number}.jpg").write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
-            (output / "labels" / f"{name}_{number}.txt").write_text("".join(lines))
+            (output / _IMAGES / f"{name}_{number}.jpg").write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
+            (output / _LABELS / f"{name}_{number}.txt").write_text("".join(lines))
         yield Counts(len(crops), sum(map(len, labels)))
 
 

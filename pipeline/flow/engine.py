@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from typing import Self
 
 from pipeline.child import Child
 from pipeline.chunk.decoder import decoder_in_words
-from pipeline.config import Config, cluster_address
+from pipeline.config import Config, cluster_address, load
 from pipeline.errors import UserError
 from pipeline.flow import local_engine, metrics
 from pipeline.flow.deferrals import Deferrals
@@ -34,6 +35,11 @@ PUBLISHED_PER_MAPPED = 30
 """Number of frames that are tracked and linked in the time in which the models process one frame."""
 RELINKED_PER_MAPPED = 200
 """Seconds of video that are linked again in the time in which the models process one frame."""
+OF_RAY = (
+    *("observe.cpus", "observe.gpus", "enrich.cpus", "enrich.gpus", "restore"),
+    *("reduce_cpus", "max_reduces"),
+)
+"""Knobs of `run` that place workers, as only Ray does. Several workers lead to it (local_child.asks_for_several)."""
 SMALL_SEQUENCES = 100
 """Most files of sequences whose linking is small work."""
 
@@ -161,7 +167,16 @@ def wants_ray(config: Config, *, is_mapped: bool, is_large: bool) -> bool:
 def local_in_words(config: Config) -> str:
     """Return for the user that one process does the work, with how many cores, and why."""
     why = "run.engine=local" if config.run.engine == "local" else f"at most {SMALL_FRAMES:,} frames; run.engine"
-    return f"one worker process for {count(int(this_machine().cpus), 'CPU')}, without Ray ({why})"
+    words = f"one worker process for {count(int(this_machine().cpus), 'CPU')}, without Ray ({why})"
+    if idle := _without_effect(config):
+        words += f"; only with Ray {'has' if len(idle) == 1 else 'have'} {' and '.join(idle)} an effect"
+    return words
+
+
+def _without_effect(config: Config) -> list[str]:
+    """Return the knobs of `run` that were changed and that one worker process does not follow."""
+    usual = load().run
+    return [f"run.{knob}" for knob in OF_RAY if attrgetter(knob)(config.run) != attrgetter(knob)(usual)]
 
 
 def count_frames(work: Sequence[Work | RelinkJob], config: Config) -> float:

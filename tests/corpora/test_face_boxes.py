@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Detections, Faces, Picture
-from pipeline.corpora.face_boxes import Counts, write_face_boxes
+from pipeline.corpora.face_boxes import PARTIAL, Counts, appearing_whole, write_face_boxes
 from pipeline.corpora.frames import read_named
 from pipeline.corpora.people import read_people
 from pipeline.errors import UserError
@@ -42,6 +42,59 @@ def test_sure_and_wide_people_become_crops_with_their_faces(tmp_path: Path) -> N
     assert with_face.boxes == pytest.approx(np.array([[0, 8, 24, 28]]), abs=0.01)
     assert len(without.boxes) == 0
     assert (tmp_path / "labels" / "a_1.txt").read_text() == ""
+
+
+def write(draft: Path, names: str = "a") -> None:
+    knobs = {"min_score": 0.5, "min_width_px": 30, "margin": 0.1}
+    list(write_face_boxes(iter([(name, PICTURE) for name in names]), people, faces, draft, **knobs))
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_crops_appear_when_all_are_written(tmp_path: Path) -> None:
+    with appearing_whole(tmp_path / "out") as draft:
+        write(draft)
+        with pytest.raises(UserError, match="out has no folder images"):
+            read_people(tmp_path / "out")
+    assert listed(tmp_path / "out") == ["images/a_0.jpg", "images/a_1.jpg", "labels/a_0.txt", "labels/a_1.txt"]
+    assert len(read_people(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def be_interrupted(place: Path) -> None:
+        with appearing_whole(place) as draft:
+            write(draft)
+            raise error
+
+    for place in (tmp_path / "new", tmp_path):
+        with pytest.raises(error):
+            be_interrupted(place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_after_one_that_was_killed_begins_anew(tmp_path: Path) -> None:
+    write(tmp_path / PARTIAL, "abc")
+    with appearing_whole(tmp_path) as draft:
+        write(draft, "d")
+    assert listed(tmp_path) == ["images/d_0.jpg", "images/d_1.jpg", "labels/d_0.txt", "labels/d_1.txt"]
+
+
+def test_a_run_that_was_killed_between_its_last_steps_is_completed(tmp_path: Path) -> None:
+    write(tmp_path / PARTIAL)
+    (tmp_path / PARTIAL / "labels").rename(tmp_path / "labels")
+    with pytest.raises(UserError, match="must be empty"), appearing_whole(tmp_path):
+        pass
+    assert len(read_people(tmp_path)) == 2
+
+
+def test_a_folder_with_anything_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="must be empty"), appearing_whole(tmp_path):
+        pass
+    assert listed(tmp_path) == ["notes.txt"]
 
 
 def test_a_picture_of_nobody_gives_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load
+from pipeline.config import flatten, load
 from pipeline.errors import UserError
 from pipeline.flow import cluster, engine, ray_engine
 from pipeline.flow.engine import RELINKED_PER_MAPPED, SMALL_FRAMES, SMALL_SEQUENCES, Engines
@@ -214,3 +214,32 @@ def test_where_ray_cannot_start_and_nobody_has_asked_for_it_one_process_does_all
     for settings in (("run.engine=ray",), ("run.address=10.0.0.1:6379",)):
         with pytest.raises(UserError, match="does not start"):
             watched.engines(*settings).begin(1, with_pixels=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((), None),
+        (("run.observe.workers=1", "run.enrich.max_workers=1"), None),
+        (("run.observe.cpus=1000",), "; only with Ray has run.observe.cpus an effect"),
+        (
+            ("run.enrich.gpus=0.5", "run.max_reduces=2"),
+            "; only with Ray have run.enrich.gpus and run.max_reduces an effect",
+        ),
+        (
+            ("run.restore={workers: 1, max_workers: 1, cpus: 1, gpus: auto}", "run.reduce_cpus=2"),
+            "run.restore and run.red",
+        ),
+    ],
+)
+def test_knobs_that_one_process_does_not_follow_are_named(settings: tuple[str, ...], said: str | None) -> None:
+    words = engine.local_in_words(load(settings=["run.engine=local", *settings]))
+    assert said in words if said else words.endswith("(run.engine=local)")
+
+
+def test_every_knob_of_run_is_followed_by_one_process_or_named() -> None:
+    followed = {"output", "engine", "observe.spans", "max_attempts", "chunk_deadline_s", "deferral_waits_s"}
+    recorded = {"cpu_hour_price", "gpu_hour_price", "log", "events_ttl_days", "work_ttl_days"}
+    for_several = {f"{pool}.{name}" for pool in ("observe", "enrich") for name in ("workers", "max_workers")}
+    knobs = {key for key, _ in flatten(load().plain()["run"])}
+    assert knobs == followed | recorded | for_several | {"address"} | set(engine.OF_RAY)
