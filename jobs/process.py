@@ -9,7 +9,6 @@ from jobs.cli import console
 from jobs.cli.errors import run_command
 from jobs.cli.help import PLAIN
 from jobs.cli.options import STARTER, ConfigFiles, Output, Profile, SequenceBy, Settings, Sources, WaitLease
-from pipeline.config import load
 from pipeline.flow.local_child import started_early
 from pipeline.version import rollcall_version
 
@@ -43,9 +42,12 @@ def process(
     console.say(f"rollcall {rollcall_version()}: looking at the sources")
     named = {"run.address": address, "run.log": log}
     settings = [*(settings or []), *(f"{knob}={value}" for knob, value in named.items() if value)]
-    chosen = load(config or [], settings, profile)
-    with started_early(chosen, output or chosen.run.output) as early:
-        # These are imported while that process imports torch.
+    with started_early(output) as early:
+        # These are imported while that process imports what it needs.
+        from pipeline.config import load
+
+        chosen = load(config or [], settings, profile)
+        worker = early.prepared(chosen, output or chosen.run.output)
         from jobs.shared.checks import place_of_output, verified_models
         from jobs.shared.processing import work_through
         from jobs.shared.sources import open_aloud
@@ -62,7 +64,7 @@ def process(
             prune=prune,
             close_sequences=close_sequences,
             wait_lease_s=wait_lease,
-            early=early,
+            early=worker,
         )
     if status := outcome.status(allow_quarantined=allow_quarantined):
         sys.exit(status)

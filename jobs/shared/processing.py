@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from jobs.cli import console
 from jobs.shared.checks import check_tracking, decide_device, machine_of
 from jobs.shared.cleanup import clear_work, prune_output
-from jobs.shared.copying import annotate_videos
 from jobs.shared.holding import holding
 from jobs.shared.process_messages import (
     say_models,
@@ -192,6 +191,8 @@ def _run(
 
 def _annotate(outcome: Outcome, config: Config, store: Store, listing: Listing) -> Outcome:
     """Make annotated copies of the listed sources that are done. Return `outcome` with those that could not be made."""
+    from jobs.shared.copying import annotate_videos  # it imports what draws and encodes
+
     index = OutputIndex.load(store)
     listed = (index.sources.get(source.uri) for source in listing.sources)
     copied = annotate_videos(index, config, video_ids={row["video_id"] for row in listed if row is not None})

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.storage import tables
@@ -23,7 +22,7 @@ def small_people(store: Store, videos: Sequence[Mapping[str, Any]], config: Conf
     heights = []
     for row in videos[:READ_VIDEOS]:
         boxes = tables.read_one(store, "detections", row["video_id"], ["bb_height", "interpolated"])
-        heights_px = boxes["bb_height"].filter(pc.invert(boxes["interpolated"])).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        heights_px = boxes["bb_height"].to_numpy()[~boxes["interpolated"].to_numpy()]
         scale = config.observe.detector.image_size / max(row["width"], row["height"])
         heights.append(heights_px * min(scale, 1.0))
     return hint(np.concatenate([np.zeros(0), *heights]), videos, config)

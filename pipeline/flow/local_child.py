@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.child import Child, ChildDiedError
-from pipeline.config import Config, cluster_address
+
+if TYPE_CHECKING:  # it imports numpy and pydantic, and the process should start before
+    from pipeline.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +27,62 @@ def start() -> Child:
         return Child("pipeline.flow.local_process", [stderr])
 
 
+class Early:
+    """The process of the local engine for a run that does not know its work yet."""
+
+    def __init__(self, output: str | None) -> None:
+        self._child = _started() if output and _is_new(output) else None
+
+    def prepared(self, config: "Config", output: str | None) -> Child | None:
+        """Return the process, which then loads torch while the run looks at its sources, if a run into `output` will
+        almost surely need it. Otherwise end it, and return None."""
+        if not output or not is_foreseen(config, output):
+            self.close()
+            return None
+        self._child = self._child or _started()
+        if self._child is not None:
+            try:
+                self._child.send(Prepare())
+            except ChildDiedError:  # a later start will report why
+                self._child = None
+        return self._child
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
 @contextmanager
-def started_early(config: Config, output: str | None) -> Iterator[Child | None]:
-    """Start the process for the block if a run into `output` will almost surely need it, and yield it. It loads torch
-    on another core while the run still looks at its sources."""
-    child = None
-    if output and is_foreseen(config, output):
-        with suppress(OSError, ChildDiedError):  # a later start will report it
-            child = start()
-            child.send(Prepare())
+def started_early(output: str | None) -> Iterator[Early]:
+    """Start the process for the block if `output`, as far as it is known, is a new or an empty folder. It imports our
+    modules on another core while this process imports and reads the configuration."""
+    early = Early(output)
     try:
-        yield child
+        yield early
     finally:
-        if child is not None:
-            child.close()
+        early.close()
 
 
-def is_foreseen(config: Config, output: str) -> bool:
+def _started() -> Child | None:
+    with suppress(OSError, ChildDiedError):  # a later start will report it
+        return start()
+    return None
+
+
+def is_foreseen(config: "Config", output: str) -> bool:
     """Return whether a run into `output` will almost surely need the process: the output is a folder that is new or
     empty, and nothing asks for Ray. An older output may hold all that is asked for."""
-    if config.run.engine == "ray" or asks_for_several(config) or cluster_address(config) or "://" in output:
+    from pipeline.config import cluster_address
+
+    if config.run.engine == "ray" or asks_for_several(config) or cluster_address(config):
+        return False
+    return _is_new(output)
+
+
+def _is_new(output: str) -> bool:
+    if "://" in output:
         return False
     try:
         return next(Path(output).iterdir(), None) is None
@@ -53,7 +92,7 @@ def is_foreseen(config: Config, output: str) -> bool:
         return False
 
 
-def asks_for_several(config: Config) -> bool:
+def asks_for_several(config: "Config") -> bool:
     """Return whether the user asks for several workers, which only Ray has."""
     run = config.run
     return any(pool is not None and pool.has_several for pool in (run.observe, run.enrich, run.restore))

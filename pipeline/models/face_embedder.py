@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from facenet_pytorch import InceptionResnetV1
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.models import mobilefacenet
 from pipeline.models.aligned import Window
+from pipeline.models.facenet import InceptionResnetV1
 from pipeline.models.networks import Runner, fill, for_inference, halve, read_checkpoint
 
 SIDE_PX = 160

@@ -1,23 +1,34 @@
-"""Import torchvision without the modules that no model here needs. Import this module before anything that imports
-torchvision.
+"""Import torch and torchvision without the parts that no model here needs. Import this module before anything that
+imports them.
 
-torchvision imports its collections of networks and of pictures, and torch's whole compiler for one function that
-nothing here calls. With SymPy and Triton the compiler takes four seconds of CPU, more than everything else that a
-worker loads. Such a module is imported as soon as somebody imports it by name, or asks for something in it.
+torchvision imports its collections of networks and of pictures, the export to ONNX, and torch's whole compiler for one
+function that nothing here calls. With SymPy and Triton the compiler takes four seconds of CPU, more than everything
+else that a worker loads. torch registers the shapes of operators for its compiler, and loads NVIDIA's bindings. Each
+part is imported as soon as somebody imports it by name or asks for something in it, and the shapes are registered when
+the compiler is imported.
 """
 
+import ctypes
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-COMPILER = "torch._dynamo.utils"
-LATER = (COMPILER, "torchvision.datasets", "torchvision.models")
+COMPILER = "torch._dynamo"
+COMPILER_UTILS = "torch._dynamo.utils"
+SHAPES = "torch._meta_registrations"
+TO_ONNX = "torchvision.ops._register_onnx_ops"
+LATER = (COMPILER_UTILS, "torchvision.datasets", "torchvision.models")
+OF_CARDS = ("cuda.bindings", "pynvml")
+"""Packages that torch imports where they are installed, for functions that need a card."""
 
 
 def _is_compile_supported(device_type: str) -> bool:
-    """Call the function of this name in COMPILER, which torchvision takes from there at import."""
-    return import_module(COMPILER).is_compile_supported(device_type)
+    """Call the function of this name in COMPILER_UTILS, which torchvision takes from there at import."""
+    return import_module(COMPILER_UTILS).is_compile_supported(device_type)
 
 
 class _Later(ModuleType):
@@ -31,17 +42,62 @@ class _Later(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def _import_torchvision() -> None:
-    stand_ins = {name: _Later(name) for name in LATER if name not in sys.modules}
-    if COMPILER in stand_ins:
-        setattr(stand_ins[COMPILER], _is_compile_supported.__name__.lstrip("_"), _is_compile_supported)
-    sys.modules.update(stand_ins)
+class _ShapesFirst:
+    """Registers the shapes of operators before the compiler is imported. The compiler expects them, as torch registers
+    them when it is imported as a whole."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name == COMPILER:
+            sys.meta_path.remove(self)
+            sys.modules.pop(SHAPES, None)
+            import_module(SHAPES)
+        return None
+
+
+@contextmanager
+def stand_ins(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """Let modules stand in for those of their names that nobody has imported yet. None: there is no such module."""
+    placed = {name: module for name, module in modules.items() if name not in sys.modules}
+    sys.modules.update(placed)  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
-        import_module("torchvision")
+        yield
     finally:
-        for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
+        for name, module in placed.items():
+            if name in sys.modules and sys.modules[name] is module:
                 del sys.modules[name]
 
 
+def later(name: str, **attributes: Any) -> ModuleType:
+    """Return a module that is imported when another attribute than these is read."""
+    module = _Later(name)
+    vars(module).update(attributes)
+    return module
+
+
+def _import_torch() -> None:
+    if "torch" in sys.modules:
+        return
+    with stand_ins({} if _has_driver() else dict.fromkeys(OF_CARDS)):
+        sys.modules[SHAPES] = ModuleType(SHAPES)  # stays until the compiler is imported, because its parts ask for it
+        sys.meta_path.insert(0, _ShapesFirst())
+        import_module("torch")
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _import_torchvision() -> None:
+    modules = {name: later(name) for name in LATER}
+    modules[COMPILER_UTILS] = later(COMPILER_UTILS, is_compile_supported=_is_compile_supported)
+    modules[TO_ONNX] = later(TO_ONNX, _register_custom_op=lambda: None)
+    with stand_ins(modules):
+        import_module("torchvision")
+
+
+_import_torch()
 _import_torchvision()

@@ -6,13 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils import detect_face
 from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.models.batches import card_turn, is_card
 from pipeline.models.face_detector import NO_FACES, faces_of, fit
+from pipeline.models.facenet import MTCNN, detect_face
 from pipeline.models.networks import in_picture_layout
 
 

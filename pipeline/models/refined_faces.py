@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facenet_pytorch.models.mtcnn import ONet
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.arrays import Faces, Picture
 from pipeline.models.face_check import FaceCheck
 from pipeline.models.face_detector import NO_FACES, NetworkFaces, faces_of
+from pipeline.models.facenet import ONet
 from pipeline.models.networks import Runner, fill, in_picture_layout, read_checkpoint
 
 SIDE_PX = 48

@@ -16,7 +16,6 @@ from pipeline.cores.likeness import Likenesses
 from pipeline.cores.link.calibration import calibrate
 from pipeline.cores.link.linking import link
 from pipeline.errors import ChangedError
-from pipeline.media.cuts import find_shots
 from pipeline.media.warnings import describe_warnings
 from pipeline.storage import records, replacement
 from pipeline.storage.ledger import summary_name
@@ -100,6 +99,8 @@ def publish_chunks(
 
     likenesses: calibrated similarities, if they are known already.
     """
+    from pipeline.media.cuts import find_shots  # no chunk needs PySceneDetect
+
     shots = find_shots(
         timeline.times_ns,
         *timeline.differences.T,

@@ -279,7 +279,9 @@ def test_models_that_cannot_be_loaded_end_the_run_with_a_line(
 
 @pytest.fixture
 def early(tmp_path: Path) -> Iterator[Child]:
-    with started_early(load(settings=["run.engine=local"]), str(tmp_path / "new")) as child:
+    output = str(tmp_path / "new")
+    with started_early(output) as early:
+        child = early.prepared(load(settings=["run.engine=local"]), output)
         assert child is not None
         yield child
     assert child._process.returncode is not None
