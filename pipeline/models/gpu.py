@@ -49,6 +49,15 @@ def card() -> str:
     return f"sm_{major.value}{minor.value} {count.value} torch {build['version']} cudnn {_cudnn(build['cuda'])}"
 
 
+def has_driver() -> bool:
+    """Return whether NVIDIA's driver is installed here. There may be no GPU beside it."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def why_no_nvdec() -> str | None:
     """Return why the first GPU cannot decode videos here, or None if its driver says nothing against it."""
     if not has_gpu():

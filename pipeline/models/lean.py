@@ -8,7 +8,6 @@ part is imported as soon as somebody imports it by name or asks for something in
 the compiler is imported.
 """
 
-import ctypes
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from pipeline.models.gpu import has_driver
 
 COMPILER = "torch._dynamo"
 COMPILER_UTILS = "torch._dynamo.utils"
@@ -77,18 +78,10 @@ def later(name: str, **attributes: Any) -> ModuleType:
 def _import_torch() -> None:
     if "torch" in sys.modules:
         return
-    with stand_ins({} if _has_driver() else dict.fromkeys(OF_CARDS)):
+    with stand_ins({} if has_driver() else dict.fromkeys(OF_CARDS)):
         sys.modules[SHAPES] = ModuleType(SHAPES)  # stays until the compiler is imported, because its parts ask for it
         sys.meta_path.insert(0, _ShapesFirst())
         import_module("torch")
-
-
-def _has_driver() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def _import_torchvision() -> None:
