@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-PATIENCE_S = 60
+from tests.patience import PATIENCE_S
+
 OFFLINE = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from urllib.request import Request, urlopen
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from pipeline.storage import faults
 from tests.s3_proxy import S3Proxy, serving
 
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# The same examples in every run, however slow the machine: whoever changes something else must not be stopped by what a
+# random search finds that day. The slow tests search at random, and so does --hypothesis-profile random.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("steady"), derandomize=False)
+settings.load_profile("steady")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a library reads it: other tests use the other cores
 

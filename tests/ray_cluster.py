@@ -5,8 +5,7 @@ Ray writes the address of such a cluster to a place that all of a machine's user
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-PATIENCE_S = 120
+from tests.patience import PATIENCE_S
+
 STORE_BYTES = 100 << 20
 PREEMPTION = 2
 """ray.core.generated.autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION."""
@@ -70,12 +70,3 @@ def ray_cluster() -> Iterator[Nodes]:
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
-
-
-def wait_for(find: Callable[[], Any]) -> Any:
-    """Return the first true result of `find`."""
-    end = time.monotonic() + PATIENCE_S
-    while not (found := find()):
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
-    return found

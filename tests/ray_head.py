@@ -11,16 +11,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import eventually
+
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 WORKER_PORTS = (21_000, 21_999)
-STARTS_S = 90
 ENDS_S = 240
 STATUS = re.compile(r"(?:Status: |was |Job '[^']+' )(PENDING|RUNNING|stopped|succeeded|failed)", re.IGNORECASE)
 
@@ -112,11 +112,10 @@ def _free_ports(count: int) -> Sequence[int]:
 
 
 def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + STARTS_S
-    while text not in log.read_text():
-        if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"the head did not start: {log.read_text()[-2000:]}")
-        time.sleep(0.2)
+    try:
+        eventually(lambda: process.poll() is not None or text in log.read_text())
+    finally:
+        assert text in log.read_text(), f"the head did not start: {log.read_text()[-2000:]}"
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

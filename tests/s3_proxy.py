@@ -30,6 +30,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from pipeline.storage.store import Store
+from tests.patience import PATIENCE_S
 
 Fault = str
 CODES = {
@@ -150,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _ask(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send the request to the store. Writes go one at a time: moto tests a condition and writes in two steps."""
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
+        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=PATIENCE_S)
         told = {**headers, "Content-Length": str(len(body))} if body or self.command in ("PUT", "POST") else headers
         with nullcontext() if self.command in ("GET", "HEAD") else self.proxy.writing:
             connection.request(self.command, self.path, body or None, dict(told))

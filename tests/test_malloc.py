@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import malloc
 from pipeline.child import Child
+from tests.patience import PATIENCE_S
 
 IS_GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version") and "LD_PRELOAD" not in os.environ
 THREADS = 12
@@ -74,7 +75,7 @@ def test_a_process_that_limits_its_arenas_has_few_and_the_users_own_limit_comes_
     assert arenas_after("malloc.limit_arenas()", **{malloc.VARIABLE: "5"}) == 5
     monkeypatch.delenv(malloc.VARIABLE, raising=False)
     child = Child("tests.test_malloc")
-    assert child.receive(60) == malloc.MOST_ARENAS
+    assert child.receive(PATIENCE_S) == malloc.MOST_ARENAS
     child.close()
 
 

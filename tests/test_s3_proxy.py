@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 import s3fs
 
+from tests.patience import PATIENCE_S
 from tests.s3_proxy import S3Proxy
 
 
 def ask(proxy: S3Proxy, verb: str, key: str, body: bytes | None = None, **conditions: str) -> tuple[int, bytes]:
     """Send one request without any retry. Return the status and the body."""
-    connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc, timeout=PATIENCE_S)
     headers = {"Authorization": "AWS testing:testing"} | {name.replace("_", "-"): v for name, v in conditions.items()}
     connection.request(verb, f"/{proxy.bucket.removeprefix('s3://')}/{key}", body, headers)
     answer = connection.getresponse()

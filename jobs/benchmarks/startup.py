@@ -2,17 +2,16 @@
 
 import json
 import os
+import select
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
+from typing import IO
 
 from jobs.benchmarks.cpu_clock import family_clock
 from jobs.benchmarks.options import Engine
@@ -75,21 +74,23 @@ def watch(command: Sequence[str], output: Path) -> Measures:
     """
     started, started_at = time.perf_counter(), time.time()
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as run:
         cpu_seconds = family_clock(run.pid)
-        lines: SimpleQueue[str] = SimpleQueue()
         assert run.stdout is not None
-        Thread(target=lambda pipe: [lines.put(line) for line in pipe], args=(run.stdout,), daemon=True).start()
+        os.set_blocking(run.stdout.fileno(), False)
         reached: dict[str, float] = {}
-        printed: list[str] = []
+        printed, rest, has_ended = list[str](), b"", False
 
         def reach(part: str) -> None:
             if part not in reached:
                 reached[part], reached[part + CPU] = time.perf_counter() - started, cpu_seconds()
 
-        while run.poll() is None or not lines.empty():
+        while not has_ended:
+            # What was printed before these looks is read after them, so that the parts keep their order.
+            has_ended, has_chunk = run.poll() is not None, next(output.glob(CHUNKS), None) is not None
             cpu_seconds()
-            for line in _arrived(lines):
+            *lines, rest = (rest + _arrived(run.stdout, 0 if has_ended else POLL_S)).split(b"\n")
+            for line in (line.decode(errors="replace") for line in (*lines, *([rest] if has_ended and rest else []))):
                 if line.startswith("{"):
                     if '"chunk_began"' in line:  # the worker's models are loaded
                         reach(LOADED)
@@ -98,7 +99,7 @@ def watch(command: Sequence[str], output: Path) -> Measures:
                 for beginning, part in SAID.items():
                     if line.startswith(beginning):
                         reach(part)
-            if FIRST_CHUNK not in reached and next(output.glob(CHUNKS), None) is not None:
+            if has_chunk:
                 reach(FIRST_CHUNK)
         reach(END)
     if run.returncode:
@@ -116,11 +117,12 @@ def _first_chunk_began(output: Path) -> float | None:
     return min((datetime.fromisoformat(ts).timestamp() for ts in times), default=None)
 
 
-def _arrived(lines: "SimpleQueue[str]") -> Iterator[str]:
-    with suppress(Empty):
-        yield lines.get(timeout=POLL_S)
-        while True:
-            yield lines.get_nowait()
+def _arrived(pipe: IO[bytes], patience_s: float) -> bytes:
+    """Return what a pipe that does not block holds, after a wait for it. Nothing more comes out of a closed one."""
+    select.select([pipe], [], [], patience_s)
+    if not (content := pipe.read()):
+        time.sleep(patience_s)
+    return content or b""
 
 
 def _imported(code: str) -> Measures:

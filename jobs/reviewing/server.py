@@ -34,9 +34,9 @@ def serve(
         shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
         name = f"[{shown}]" if ":" in shown else shown
         done, total, what = progress()
-        console.say(f"{console.count(total, what)}, {done:,} of them reviewed; decisions go to {output}")
-        console.say(f"open http://{name}:{bound}/{key}/ (Ctrl-C ends the review)")
         try:
+            console.say(f"{console.count(total, what)}, {done:,} of them reviewed; decisions go to {output}")
+            console.say(f"open http://{name}:{bound}/{key}/ (Ctrl-C ends the review)")
             server.serve_forever()
         finally:
             server.server_close()

@@ -10,7 +10,7 @@ from jobs.cli import console
 from pipeline.errors import LeaseError, MachineError, PassingError, UserError
 from pipeline.flow import journal
 from pipeline.storage.claims import probe, register_of
-from pipeline.storage.lease import GRACE_S, Keeper, take
+from pipeline.storage.lease import GRACE_S, Keeper, Lease, take
 from pipeline.storage.store import Store
 
 WITHOUT_LEASE = frozenset({"export"})
@@ -27,36 +27,48 @@ def holding(store: Store, command: str, run_id: str, wait_s: float = 0.0) -> Ite
     wait_s: how long to wait for another run. Raises LeaseError after that.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    plain = Store(store.uri)
-    lease = take(register_of(plain, probe(plain)), command, run_id, wait_s=wait_s, say=console.say)
+    try:
+        plain = Store(store.uri)
+        lease = take(register_of(plain, probe(plain)), command, run_id, wait_s=wait_s, say=console.say)
+        with _keeping(lease) as keeper:
+            is_orderly = False
+            try:
+                if lease.was_silent and not store.is_local:
+                    console.say(f"the last run did not end; waiting {GRACE_S:g} s, so that its last writes are over")
+                    time.sleep(GRACE_S)
+                if not lease.follows_orderly_end:
+                    store.sweep(WITHOUT_LEASE)
+                yield store.guarded(lease.fence)
+                is_orderly = True
+            finally:
+                if not is_orderly and keeper.loss is None:  # workers may have been killed while they wrote
+                    store.sweep(WITHOUT_LEASE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _keeping(lease: Lease) -> Iterator[Keeper]:
+    """Renew a lease during the block, and end it. If it is lost, the block ends with LeaseError."""
 
     def lose() -> None:
         journal.note_lease_lost(str(keeper.loss))
         _interrupt()
 
     keeper = Keeper(lease, lose, console.say, journal.lease_was_renewed)
-    keeper.start()
-    is_orderly = False
     try:
-        if lease.was_silent and not store.is_local:
-            console.say(f"the last run did not end; waiting for {GRACE_S:g} s, so that its last writes are over")
-            time.sleep(GRACE_S)
-        if not lease.follows_orderly_end:
-            store.sweep(WITHOUT_LEASE)
-        yield store.guarded(lease.fence)
-        is_orderly = True
+        keeper.start()
+        try:
+            yield keeper
+        finally:
+            keeper.stop()
+            if keeper.loss is None:
+                with suppress(LeaseError, MachineError, PassingError, UserError):  # it ends by itself after its time
+                    lease.end()
     except KeyboardInterrupt:
         if keeper.loss is not None:
             raise keeper.loss from None
         raise
-    finally:
-        keeper.stop()
-        if keeper.loss is None:
-            if not is_orderly:  # workers may have been killed while they wrote
-                store.sweep(WITHOUT_LEASE)
-            with suppress(LeaseError, MachineError, PassingError, UserError):  # it ends by itself after its time
-                lease.end()
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt() -> None:

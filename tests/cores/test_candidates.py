@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -109,7 +109,6 @@ SEEN = st.lists(
 
 
 @given(SEEN, SEEN)
-@settings(deadline=None)
 def test_a_crop_that_is_dropped_on_the_way_would_not_have_been_chosen_in_the_end(
     before: list[tuple[int, float, float]], after: list[tuple[int, float, float]]
 ) -> None:
@@ -122,7 +121,6 @@ def test_a_crop_that_is_dropped_on_the_way_would_not_have_been_chosen_in_the_end
 
 
 @given(SEEN, SEEN)
-@settings(deadline=None)
 def test_face_checks_that_are_not_made_change_nothing(
     before: list[tuple[int, float, float]], after: list[tuple[int, float, float]]
 ) -> None:

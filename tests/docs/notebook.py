@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -19,10 +20,12 @@ def execute(folder: Path) -> NotebookNode:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with tempfile.TemporaryDirectory() as home:
         own = {name: home for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
+        import_module("matplotlib.font_manager")  # makes its list of fonts, which it would announce in the notebook
         environment = os.environ | own | {"PYTHONPATH": str(ROOT)}
         without_ports = Config(KernelManager={"transport": "ipc", "connection_file": f"{home}/kernel.json"})
         place = {"metadata": {"path": str(folder)}}
-        client = NotebookClient(notebook, config=without_ports, timeout=300, resources=place, record_timing=False)
+        client = NotebookClient(notebook, config=without_ports, timeout=600, resources=place, record_timing=False)
+        client.startup_timeout = 600
         client.execute(env=environment)
     notebook.metadata.pop("language_info", None)
     return notebook

@@ -20,6 +20,7 @@ from pipeline.storage.event_log import EventTarget
 from pipeline.storage.faults import patiently
 from pipeline.storage.ledger import ChunkSpan, Ledger
 from pipeline.storage.store import Guard, Store
+from tests.patience import eventually
 
 RESOURCES = Resources(num_cpus=1, num_gpus=0, min_workers=1, max_workers=1)
 
@@ -81,14 +82,12 @@ def note_and_sleep(note: Path, seconds: float) -> None:
 
 def note_times(folder: Path, seconds: float) -> None:
     """Take some time for the work, and write down when it began and ended. The first waits for a second beside it."""
-    began_s = time.time()
+    began_s = time.monotonic()  # the same for all processes of a machine
     note = folder / f"{os.getpid()}-{threading.get_ident()}-{began_s}"
     note.touch()
-    patience_s = time.monotonic() + 20
-    while len(list(folder.iterdir())) < 2 and time.monotonic() < patience_s:
-        time.sleep(0.01)
+    eventually(lambda: len(list(folder.iterdir())) > 1)
     time.sleep(seconds)
-    note.write_text(json.dumps([os.getpid(), began_s, time.time()]))
+    note.write_text(json.dumps([os.getpid(), began_s, time.monotonic()]))
 
 
 def most_at_once(folder: Path) -> int:

@@ -25,6 +25,7 @@ from pipeline.flow import cluster
 from pipeline.flow.machine import Machine, this_machine
 from pipeline.flow.stage import Resources
 from tests.builders import configured
+from tests.patience import has_ended
 
 CONFIG = configured()
 TIMED_OUT = Exception(
@@ -348,6 +349,16 @@ def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
     assert raised.value is bug
 
 
+def processes_of_ray() -> list[psutil.Process]:
+    """Return the processes of Ray below this one, below which other tests may have left some of theirs."""
+    home = str(Path(ray.__file__).parent)
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if home in " ".join(process.cmdline()) or process.name().startswith("ray::")
+    ]
+
+
 @pytest.mark.ray
 def test_the_second_start_finds_nothing_of_the_first_and_home_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._private import services
@@ -356,7 +367,7 @@ def test_the_second_start_finds_nothing_of_the_first_and_home_may_be_missing(mon
 
     def slow_at_first(*arguments: Any) -> Any:
         if not seen:
-            seen.extend(psutil.Process().children(recursive=True))
+            seen.extend(processes_of_ray())
             raise TIMED_OUT
         return get_node(*arguments)
 
@@ -367,7 +378,7 @@ def test_the_second_start_finds_nothing_of_the_first_and_home_may_be_missing(mon
         assert [line for line in said if "trying again" in line]
         assert any("raylet" in " ".join(process.cmdline()) for process in psutil.Process().children())
         assert len(seen) > 1
-        assert not [process for process in seen if process.is_running()]
+        assert [process for process in seen if not has_ended(process)] == []
     finally:
         cluster.stop_ray()
     with pytest.raises(Exception, match=r"ray\.init"):

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.child import Child
@@ -32,6 +32,7 @@ from pipeline.storage.store import Store
 from pipeline.video.reduce import VideoJob
 from tests.builders import Film, Walker, chunk, configured, job_of
 from tests.flow import misdeeds
+from tests.patience import eventually, has_ended
 
 ROOT = Path(__file__).parents[2]
 FILM = Film(4.0, [Walker(0, 4, x=20)])
@@ -328,11 +329,7 @@ def test_a_worker_does_not_outlive_whom_it_works_for(ledger: Ledger, how: signal
         stderr=subprocess.DEVNULL,
     )
     assert driver.stdout is not None
-    worker = int(driver.stdout.readline())
-    os.kill(worker, 0)
+    worker = psutil.Process(int(driver.stdout.readline()))
     driver.send_signal(how)
     driver.communicate()
-    until = time.monotonic() + 20
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{worker}").exists()
+    eventually(lambda: has_ended(worker), "the worker goes on")

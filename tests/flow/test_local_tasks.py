@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.flow.local_tasks import LocalTasks
+from tests.patience import PATIENCE_S, eventually, has_ended
 
 
 @pytest.fixture
@@ -37,28 +38,25 @@ def wait_long(mark: Path) -> None:
 
 
 def test_a_task_whose_process_dies_is_tried_again(tasks: LocalTasks, tmp_path: Path) -> None:
-    assert tasks.submit(partial(die_the_first_times, tmp_path, 2)).result(60) == "done"
+    assert tasks.submit(partial(die_the_first_times, tmp_path, 2)).result(PATIENCE_S) == "done"
 
 
 def test_a_task_that_kills_every_process_fails_and_others_go_on(tasks: LocalTasks, tmp_path: Path) -> None:
     deadly = tasks.submit(partial(die_the_first_times, tmp_path, 99))
-    assert tasks.submit(os.getpid).result(60) != os.getpid()
+    assert tasks.submit(os.getpid).result(PATIENCE_S) != os.getpid()
     with pytest.raises(DataError, match="its worker died 3 times"):
-        deadly.result(60)
+        deadly.result(PATIENCE_S)
 
 
 def test_an_error_of_a_task_reaches_its_caller(tasks: LocalTasks) -> None:
     with pytest.raises(DataError, match="no"):
-        tasks.submit(refuse).result(60)
+        tasks.submit(refuse).result(PATIENCE_S)
 
 
 def test_processes_end_when_their_parent_lets_go(tmp_path: Path) -> None:
     tasks = LocalTasks(1)
     mark = tmp_path / "started"
     tasks.submit(partial(wait_long, mark))
-    while not (mark.exists() and mark.read_text()):
-        time.sleep(0.05)
-    process = psutil.Process(int(mark.read_text()))
+    process = psutil.Process(int(eventually(lambda: mark.exists() and mark.read_text())))
     tasks.close()
-    psutil.wait_procs([process], 30)
-    assert not process.is_running()
+    eventually(lambda: has_ended(process), "the process goes on")

@@ -28,7 +28,8 @@ from pipeline.video.reduce import reduce_video
 from tests.builders import Film, Walker, chunk, configured, job_of
 from tests.flow import misdeeds
 from tests.interruptions import contents
-from tests.ray_cluster import Nodes, ray_cluster, wait_for
+from tests.patience import eventually
+from tests.ray_cluster import Nodes, ray_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 FILM = Film(6.0, [Walker(0, 6, x=20), Walker(1, 5, x=300, look=2)], cuts=[3.0])
@@ -127,7 +128,7 @@ def noted(notes: Path, what: str) -> Any:
         except (FileNotFoundError, ValueError):
             return None
 
-    return wait_for(find)
+    return eventually(find)
 
 
 def check(events: Sequence[Event], ledger: Ledger, expected: dict[str, bytes], attempts: int = 1) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from pipeline.flow.sharing import SharedClock, Turns, Watchdog
+from tests.patience import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -32,13 +33,12 @@ def test_rows_work_beside_each_other_and_one_of_them_alone(threads: ThreadPoolEx
         for _ in range(2):
             early.enter_context(turns.beside_others())
         first = threads.submit(alone)
-        assert begun.wait(20)
-        while not turns._num_wanting:
-            pass
+        assert begun.wait(PATIENCE_S)
+        eventually(lambda: turns._num_wanting)
         second = threads.submit(late)  # it would never end if rows could go on to begin beside each other
         order.append("early")
-    first.result(20)
-    second.result(20)
+    first.result(PATIENCE_S)
+    second.result(PATIENCE_S)
     assert order == ["early", "alone", "late"]
 
 
@@ -76,8 +76,12 @@ def test_each_block_has_a_deadline_of_its_own() -> None:
     with dog.watching():
         with dog.watching():
             pass
-        assert ended.wait(20)
-    ended.clear()
-    with dog.watching():
-        pass
-    assert not ended.wait(0.4)
+        assert ended.wait(PATIENCE_S)
+
+
+def test_a_block_that_is_over_in_time_is_not_watched_any_more() -> None:
+    before = set(threading.enumerate())
+    with Watchdog(PATIENCE_S, lambda: None).watching():
+        (timer,) = set(threading.enumerate()) - before
+    timer.join(PATIENCE_S / 2)
+    assert not timer.is_alive()

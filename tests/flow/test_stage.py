@@ -23,6 +23,7 @@ from pipeline.storage.ledger import Keys, Ledger
 from pipeline.storage.store import Store
 from tests.builders import Film
 from tests.builders import chunk as chunk_of
+from tests.patience import PATIENCE_S
 
 A, B = pa.schema([("a", pa.int64())]), pa.schema([("b", pa.int64())])
 
@@ -350,7 +351,7 @@ def test_rows_that_die_beside_each_other_are_hardly_charged_and_repeated_alone(m
         most[0] = max(most[0], len(at_work))
         try:
             if not together.broken and together.parties == 2:
-                together.wait(20)
+                together.wait(PATIENCE_S)
             if table["video_id"][0].as_py() == "v" or most[0] == 2:
                 raise SystemExit  # acts like a death, because the mark of the attempt stays
             return pa.table({"b": [1]})
@@ -388,9 +389,9 @@ def test_rows_of_one_worker_share_its_seconds(make: Callable[..., Worker]) -> No
     together = threading.Barrier(4)
 
     def core(table: pa.Table) -> pa.Table:
-        together.wait(20)
+        together.wait(PATIENCE_S)
         time.sleep(0.2)
-        together.wait(20)
+        together.wait(PATIENCE_S)
         return pa.table({"b": [1]})
 
     worker = make(stage("s", core, A, B), spans=4)

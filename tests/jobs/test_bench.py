@@ -3,9 +3,11 @@ import inspect
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.bench import COMMANDS, app
-from jobs.benchmarks import decoders, earlier_way, made_videos, page, report, setting, startup
+from jobs.benchmarks import decoders, earlier_way, made_videos, overhead, page, report, setting, startup
 from jobs.benchmarks.overhead import PlainLoop, _build_waiting, differing_files
 from jobs.benchmarks.side_by_side import Spread, ratio_of, spread_of, take_turns
 from pipeline import rows
@@ -32,6 +34,7 @@ from pipeline.video.track import track_part
 from pipeline.weights import Registry
 from tests import builders, clips
 from tests.builders import Film, Walker
+from tests.patience import PATIENCE_S
 from tests.shared import SHARED, needs_shared
 
 FILM = Film(4, [Walker(0, 4, 50), Walker(1, 4, 300, look=1)])
@@ -60,7 +63,7 @@ def test_the_plain_loop_publishes_what_the_reduce_does_and_looks_ahead_meanwhile
         yield pa.table({"first_cell": [2], "end_cell": [-1], "num_frames": [-1]})
 
     def judge(chunk: pa.Table) -> pa.Table:
-        assert is_observing_second.wait(10)
+        assert is_observing_second.wait(PATIENCE_S)
         return pa.table({"num_frames": [7]})
 
     def commit(chunk: pa.Table) -> pa.Table:
@@ -322,8 +325,8 @@ print('{"event": "chunk_began"}')
 chunk = pathlib.Path(sys.argv[1], "_work", "v", "enriched-k", "0.parquet")
 chunk.parent.mkdir(parents=True)
 chunk.touch()
-time.sleep(0.3)
 sum(range(10**7))
+time.sleep(0.5)
 print("done")
 sys.exit(int(sys.argv[2]))
 """
@@ -335,6 +338,12 @@ def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> Non
     times = [reached[part] for part in parts]
     assert sorted(times) == times
     assert reached["end" + startup.CPU] > 0
+
+
+def test_the_last_words_of_a_run_are_heard_though_it_ends_at_once(tmp_path: Path) -> None:
+    for _ in range(5):
+        with pytest.raises(UserError, match="cannot be measured: the last words; name another"):
+            startup.watch([sys.executable, "-c", "print('first'); exit('the last words')"], tmp_path)
 
 
 def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:
@@ -368,22 +377,27 @@ def test_overhead_of_a_short_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [["picture", "clip", "clip"], ["clip", "picture", "clip"]])
-def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(tmp_path: Path, order: list[str]) -> None:
+def test_the_picture_goes_first_and_once_and_the_clip_waits_for_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: list[str]
+) -> None:
     job = builders.job(FILM, [], str(tmp_path))
     (span,) = spans.spans_to_decode(job.probe, job.config, [])
     row = {name: spans.span_rows(name, f"/in/{name}", job.probe, [span])[0] for name in ("picture", "clip")}
-    go, arrived = tmp_path / "go", []
+    go, arrived, waits = tmp_path / "go", [], []
 
     def observe(table: pa.Table) -> Iterator[pa.Table]:
         arrived.append((table["video_id"][0].as_py(), go.exists()))
         yield table
 
+    def give_the_word(seconds: float) -> None:
+        waits.append(seconds)
+        go.touch()
+
+    monkeypatch.setattr(overhead, "time", SimpleNamespace(sleep=give_the_word, perf_counter=time.perf_counter))
     worker = _build_waiting(lambda threads: observe, row["picture"], go)
-    word = threading.Timer(0.3, go.touch)
-    word.start()
     for name in order:
         list(worker(row[name].table()))
-    word.join()
     assert arrived == [("picture", False), ("clip", True), ("clip", True)]
+    assert len(waits) == 1
     (waited,) = tmp_path.glob("waited-*")
-    assert 0 < float(waited.read_text()) < 10
+    assert float(waited.read_text()) > 0

@@ -16,6 +16,7 @@ from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker
 from tests.jobs.test_process_leaves_no_trace import Attempt, Scene, Video, lasting, work_through_scene
+from tests.patience import PATIENCE_S
 from tests.s3_proxy import Request, S3Proxy
 
 FILM = Film(2.0, [Walker(0, 2, x=20, look=1, age=30.0)])
@@ -64,7 +65,7 @@ def test_the_first_chunk_does_not_wait_for_the_second_page(
 
     def following() -> Iterator[Source]:
         yield from sources[:3]
-        waited.append(chunk_done.wait(60))
+        waited.append(chunk_done.wait(PATIENCE_S))
         yield from sources[3:]
 
     roots = (str(tmp_path / "in"),)
@@ -94,7 +95,7 @@ def test_the_work_on_a_bucket_begins_before_its_second_page_is_listed(
 
     def wait_for_a_chunk(request: Request) -> None:
         if request.verb == "LIST":
-            waited.append(chunk_done.wait(60))
+            waited.append(chunk_done.wait(PATIENCE_S))
 
     listing = open_listing([f"{s3_proxy.bucket}/in"], "/nowhere")
     s3_proxy.rule = wait_for_a_chunk

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jobs.shared.processing import work_through
@@ -560,10 +560,7 @@ def _in_haste() -> Iterator[None]:
         yield
 
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@QUICK
+@settings(max_examples=25)
 @given(case=cases())
 def test_workers_their_deaths_and_interruptions_leave_no_trace(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -571,7 +568,7 @@ def test_workers_their_deaths_and_interruptions_leave_no_trace(case: Case) -> No
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=500)
+@settings(max_examples=500, derandomize=False)
 @given(case=cases())
 def test_workers_their_deaths_and_interruptions_leave_no_trace_in_hundreds_of_cases(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -27,6 +27,7 @@ from pipeline.corpora.corrections import Correction
 from pipeline.corpora.loading import load_faces
 from pipeline.errors import UserError
 from tests.browser import chromium, eventually, press, wait_for
+from tests.patience import PATIENCE_S
 
 KEY = "secret"
 NAMES = ["15_0_0_20170101.jpg", "30_1_0_20170101.jpg", "40_0_0_20170101.jpg", "8_1_0_20170101.jpg"]
@@ -248,14 +249,14 @@ def url(faces: Path) -> Iterator[str]:
     ) as server:
         assert server.stdout is not None
         lines: list[str] = []
-        while not (match := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", "".join(lines[-1:]))):
-            line = server.stdout.readline()
-            assert line, "".join(lines)
-            lines.append(line)
         try:
+            while not (match := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", "".join(lines[-1:]))):
+                line = server.stdout.readline()
+                assert line, "".join(lines)
+                lines.append(line)
             yield match[0]
             server.send_signal(signal.SIGINT)
-            rest, _ = server.communicate(timeout=60)
+            rest, _ = server.communicate(timeout=PATIENCE_S)
         finally:
             server.kill()
         assert "reviewed; the same command continues from here" in rest
@@ -269,7 +270,7 @@ def test_a_real_server_on_a_free_port(url: str, faces: Path) -> None:
             None if body is None else json.dumps(body).encode(),
             {"Content-Type": "application/json"} | headers,
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.read()
 
     match = re.search(r'TOKEN = "([^"]+)"', ask("").decode())

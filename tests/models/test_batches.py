@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pipeline.errors import CardError, MachineError
 from pipeline.models import batches
 from pipeline.models.batches import EAGER_BATCHES, MOST_SHAPES, Batches, InTurns, is_shared, run_by
 from pipeline.models.executor import Executor
+from tests.patience import PATIENCE_S
 
 
 class Doubling:
@@ -123,20 +125,22 @@ def test_a_network_that_cannot_be_captured_runs_without_a_graph_and_says_so_once
 def test_threads_fill_the_batches_of_one_network_together(card: list[str]) -> None:
     """The same rows come back as without an executor, on a card with its graphs too."""
     samples = np.random.default_rng(0).integers(0, 100, (60, 3), np.uint8)
-    executor, network = Executor(patience_s=1), Doubling()
+    executor, network = Executor(patience_s=PATIENCE_S), Doubling()
     with run_by(executor):
         here = Batches(network, device="cpu", graphs=False)
-    parts = [samples[start : start + 3] for start in range(0, 60, 3)]
+    parts = [[samples[start : start + 3] for start in range(12 * number, 12 * number + 12, 3)] for number in range(5)]
+    all_at_work = threading.Barrier(5)
 
-    def bring(part: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    def bring(mine: list[NDArray[np.uint8]]) -> list[list[NDArray[Any]]]:
         with executor.working():
-            return run(here, part)
+            all_at_work.wait(PATIENCE_S)
+            return [run(here, part) for part in mine]
 
     with ThreadPoolExecutor(5) as threads:
-        outputs = list(threads.map(bring, parts))
+        outputs = [output for outputs in threads.map(bring, parts) for output in outputs]
     assert_array_equal(np.concatenate([doubled for doubled, _ in outputs]), samples * 2.0)
     assert_array_equal(np.concatenate([sums for _, sums in outputs]), samples.sum(axis=1))
-    assert network.calls < len(parts)
+    assert network.calls < len(outputs)
 
 
 def test_a_card_that_takes_no_more_work_is_named(card: list[str]) -> None:

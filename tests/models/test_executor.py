@@ -13,6 +13,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from pipeline.models.executor import Executor, Lane
+from tests.patience import PATIENCE_S, eventually
 
 NEVER = float("inf")
 SIZE = 4
@@ -33,7 +34,7 @@ class Doubling:
         self.lane = Lane(SIZE, lambda: np.zeros((SIZE, 1)), self.run)
 
     def run(self, memory: NDArray[Any], count: int) -> list[NDArray[Any]]:
-        assert self.hold.wait(20)
+        assert self.hold.wait(PATIENCE_S)
         self.counts.append(count)
         self.threads.add(threading.get_ident())
         if self.failures:
@@ -69,11 +70,11 @@ def all_at_once(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], Any]])
     start = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], Any]) -> Any:
-        start.wait(20)
+        start.wait(PATIENCE_S)
         return call()
 
     futures: list[Future[Any]] = [threads.submit(begin, call) for call in calls]
-    return [future.result(20) for future in futures]
+    return [future.result(PATIENCE_S) for future in futures]
 
 
 def test_each_span_gets_the_rows_of_its_samples_whoever_shares_the_batch(
@@ -106,12 +107,11 @@ def test_a_batch_that_is_not_full_runs_when_every_span_waits(network: Doubling, 
     executor = Executor(patience_s=NEVER)
     with executor.working():
         waiting = threads.submit(bring, executor, network.lane, [1], executor.working())
-        while network.lane.filling is None:
-            pass
+        eventually(lambda: network.lane.filling)
         assert network.counts == []
         other = Doubling()
         assert_array_equal(bring(executor, other.lane, [3])[0], [[6]])  # now both wait
-    assert_array_equal(waiting.result(20)[0], [[2]])
+    assert_array_equal(waiting.result(PATIENCE_S)[0], [[2]])
     assert (network.counts, other.counts) == ([1], [1])
 
 
@@ -134,7 +134,7 @@ def test_more_samples_than_all_memory_holds_find_their_way(network: Doubling, th
     futures = [threads.submit(bring, executor, network.lane, [number] * 5) for number in range(8)]
     network.hold.set()
     for number, future in enumerate(futures):
-        assert_array_equal(future.result(20)[0], np.full((5, 1), number * 2))
+        assert_array_equal(future.result(PATIENCE_S)[0], np.full((5, 1), number * 2))
     assert sum(network.counts) == 40
     assert network.lane.num_batches <= 3
 
@@ -187,7 +187,7 @@ def test_samples_that_are_written_while_the_executor_ends_are_not_waited_for(net
     executor = Executor(begin, patience_s=NEVER)
 
     def write(rows: NDArray[Any], first: int) -> None:
-        assert ended.wait(20)
+        assert ended.wait(PATIENCE_S)
         time.sleep(0.05)  # the executor notes its failure
 
     with pytest.raises(OSError, match="no card"):
@@ -202,19 +202,17 @@ def test_the_oldest_batch_runs_first_and_a_full_one_before_all_that_are_not(thre
     def run(name: str, memory: NDArray[Any], count: int) -> list[NDArray[Any]]:
         order.append(name)
         if name == "first":
-            assert held.wait(20)
+            assert held.wait(PATIENCE_S)
         return [memory[:count]]
 
     for name in ("first", "old", "full", "young"):
         lanes[name] = Lane(SIZE, lambda: np.zeros((SIZE, 1)), lambda memory, count, name=name: run(name, memory, count))
     futures = [threads.submit(bring, executor, lanes["first"], [1])]
-    while not order:
-        pass
+    eventually(lambda: order)
     for name, count in (("old", 1), ("full", SIZE), ("young", 1)):
         futures.append(threads.submit(bring, executor, lanes[name], [1] * count))
-        while lanes[name].filling is None and not lanes[name].full:
-            pass
+        eventually(lambda name=name: lanes[name].filling or lanes[name].full)
     held.set()
     for future in futures:
-        future.result(20)
+        future.result(PATIENCE_S)
     assert order == ["first", "full", "old", "young"]

@@ -8,6 +8,7 @@ import torch
 from pipeline.arrays import Faces, Picture
 from pipeline.models.batches import Batches, is_shared, run_by
 from pipeline.models.threads import DividedFaceDetector, ModelThreads, end
+from tests.patience import PATIENCE_S
 
 
 def crop(number: int) -> Picture:
@@ -59,12 +60,11 @@ def test_an_error_in_any_part_reaches_the_caller_and_nothing_runs_on(place: int)
 
 
 def test_work_that_was_given_up_is_over_when_end_returns() -> None:
-    threads, go, done = ModelThreads(1), threading.Event(), []
-    first = threads.submit(lambda: (go.wait(), done.append(1)))
+    threads, begun, go, done = ModelThreads(1), threading.Event(), threading.Event(), []
+    first = threads.submit(lambda: (begun.set(), go.wait(), done.append(1)))
     second = threads.submit(lambda: done.append(2))
+    assert begun.wait(PATIENCE_S)
     threading.Timer(0.05, go.set).start()
-    while not first.running():
-        pass
     end([first, second])
     assert done == [1]
 
@@ -74,7 +74,7 @@ def test_threads_fill_batches_of_their_own() -> None:
     together = threading.Barrier(2)
 
     def forward(samples: torch.Tensor) -> torch.Tensor:
-        together.wait(10)
+        together.wait(PATIENCE_S)
         return samples.double().sum(1)
 
     batches = Batches(forward, device="cpu")

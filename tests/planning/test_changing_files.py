@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -94,20 +95,26 @@ def test_a_file_that_cannot_be_probed_while_it_grows_is_deferred(path: Path, mon
     assert probed(path, monkeypatch, lambda: grow(path)).may_pass
 
 
+def waiting(monkeypatch: pytest.MonkeyPatch, wait: Callable[[float], object]) -> None:
+    """Let `wait` replace the waits for a file, which is fresh for as long as a busy machine may take to look at it."""
+    monkeypatch.setattr(catalog, "SETTLED_S", 50)
+    monkeypatch.setattr(catalog, "time", SimpleNamespace(time=time.time, sleep=wait))
+
+
 def test_a_file_that_was_written_a_moment_ago_is_looked_at_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.touch()
-    monkeypatch.setattr(catalog.time, "sleep", lambda _: grow(path))
+    waiting(monkeypatch, lambda _: grow(path))
     assert probed(path, monkeypatch, lambda: None).may_pass
 
 
 def test_a_file_that_no_longer_changes_is_given_up_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog.time, "sleep", lambda _: pytest.fail("it waited"))
+    waiting(monkeypatch, lambda _: pytest.fail("it waited"))
     failure = probed(path, monkeypatch, lambda: None)
     assert (failure.may_pass, failure.reason) == (False, "the index is missing")
 
 
 def test_a_fresh_file_that_stays_as_it_is_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog.time, "sleep", lambda _: None)
+    waiting(monkeypatch, lambda _: None)
     path.touch()
     assert not probed(path, monkeypatch, lambda: None).may_pass
 

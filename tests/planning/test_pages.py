@@ -15,6 +15,7 @@ from pipeline.storage.listing import OpenListing
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
+from tests.patience import PATIENCE_S
 
 
 class Archive:
@@ -32,7 +33,7 @@ class Archive:
 
     def identify(self, sources: Sequence[Source], index: None, advance: Callable[[], None]) -> dict[str, Any]:
         if self.identified:
-            self.gate.wait(30)
+            self.gate.wait(PATIENCE_S)
             if self.error:
                 raise self.error
         for _ in sources:
@@ -88,7 +89,7 @@ def test_a_later_portion_holds_what_was_read_meanwhile(archive: Make) -> None:
         portions = read.portions()
         next(portions)
         all_sources.gate.set()
-        read._thread.join(30)
+        read._thread.join(PATIENCE_S)
         assert names(next(portions)) == "cdefgh"
 
 

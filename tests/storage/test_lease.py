@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import LeaseError, PassingError
@@ -34,6 +33,7 @@ from pipeline.storage.claims import (
 from pipeline.storage.lease import Keeper, Lease, take
 from pipeline.storage.store import Store
 from tests.commands import ROOT
+from tests.patience import eventually
 from tests.s3_proxy import S3Proxy
 
 STRENGTHS: tuple[Strength, ...] = ("full", "create-only", "advisory")
@@ -291,11 +291,14 @@ def test_a_keeper_renews_and_tells_of_the_loss(tmp_path: Path) -> None:
     is_lost = threading.Event()
     keeper = Keeper(held, is_lost.set, lambda _: None)
     keeper.start()
-    while (claim := register.read().claim) is None or claim.num_renewals < 2:
-        pass
+
+    def lose() -> bool:
+        register.store.delete("_lease/lease.json")  # a renewal that is under way may write it again
+        return is_lost.is_set()
+
+    eventually(lambda: (claim := register.read().claim) and claim.num_renewals >= 2)
     assert not is_lost.is_set()
-    register.store.delete("_lease/lease.json")
-    assert is_lost.wait(30)
+    eventually(lose)
     assert "its lease was removed" in str(keeper.loss)
     keeper.stop()
 
@@ -402,7 +405,7 @@ def test_a_killed_upload_leaves_no_temporary_file(tmp_path: Path) -> None:
 # --- a holder that sleeps --------------------------------------------------------------------------------------------
 
 SLEEPER = """
-import sys, time
+import signal, sys, threading
 from pipeline.errors import LeaseError
 from pipeline.storage import records
 from pipeline.storage.claims import SwappedFile
@@ -411,16 +414,23 @@ from pipeline.storage.store import Store
 from tests.storage.test_lease import row
 plain = Store(sys.argv[1])
 held = take(SwappedFile(plain), "process", "sleeper", ttl_s=1.0)
-Keeper(held, lambda: None, print).start()
 store = Store(plain.uri, held.fence)
+is_tired, is_awake = threading.Event(), threading.Event()
+
+def sleep():  # nobody is at work then, who would keep the lock of the folder
+    if is_tired.is_set() and not is_awake.is_set():
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        is_awake.set()
+
+Keeper(held, lambda: None, print, sleep).start()
 try:
     records.hide_video(store, "v")
-    print("hidden", flush=True)
-    while True:
-        time.sleep(0.05)
+    for _ in range(100):
         records.hide_video(store, "w")
         records.write_video(store, row("w", 1))
         store.put("persons/w.parquet", b"old")
+        is_tired.set()
+        is_awake.wait()
 except LeaseError as error:
     print(error)
     sys.exit(5)
@@ -438,11 +448,11 @@ def test_rows_of_a_holder_that_slept_past_its_time_are_refused(place: str) -> No
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as sleeper:
         try:
             assert sleeper.stdout is not None
-            assert sleeper.stdout.readline() == "hidden\n"
-            while not store.exists("persons/w.parquet"):
-                time.sleep(0.05)
-            sleeper.send_signal(signal.SIGSTOP)
-            held = take(SwappedFile(store), "process", "second", wait_s=30)
+            asleep = os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert asleep is not None
+            assert asleep.si_code == os.CLD_STOPPED
+            assert store.read("persons/w.parquet") == b"old"
+            held = hold(SwappedFile(store), "second", wait_s=30)
             assert held.was_silent
             guarded = Store(place, held.fence)
             for video_id in ("v", "w"):
@@ -580,7 +590,7 @@ class SwappingMemory:
 FATES = st.sampled_from(["", "", "", "", "", "lose", "drop", "crash", "late"])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     strength=st.sampled_from(("full", "create-only")),
     plans=st.lists(st.lists(st.text("rvw", max_size=3), min_size=1, max_size=2), min_size=2, max_size=3),

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from threading import Event
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from jobs.cli import console
+from tests.patience import PATIENCE_S, eventually
 
 
 def row(*, fps: float | None = 25.0, num_frames: int = 100, duration_s: float = 4.0) -> dict[str, Any]:
@@ -66,30 +66,34 @@ def test_a_slow_rate_is_not_told_as_nothing(
 def test_only_work_that_takes_long_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(console, "PATIENCE_S", PATIENCE_S)
     with console.counter(lambda done: f"{console.count(done, 'file')} found") as advance:
         advance()
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(console, "PATIENCE_S", 0.001)
-    was_said = Event()
-    monkeypatch.setattr(console, "say", lambda line: (print(line), was_said.set()))
+    lines: list[str] = []
+    monkeypatch.setattr(console, "say", lines.append)
     with console.counter(lambda done: f"{console.count(done, 'file')} found") as advance:
         for _ in range(1200):
             advance()
-        assert was_said.wait(60)
-        was_said.clear()
+        eventually(lambda: lines[-1:] == ["1,200 files found"])
         advance()
-        assert was_said.wait(60)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "1,201 files found"
+        eventually(lambda: lines[-1:] == ["1,201 files found"])
     assert len(set(lines)) == len(lines)
 
 
 def test_the_thread_that_tells_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "PATIENCE_S", 0.001)
-    before = threading.active_count()
-    with pytest.raises(ValueError, match="broken"), console.counter(str):
-        raise ValueError("broken")
-    assert threading.active_count() == before
+    before, tellers = set(threading.enumerate()), set[threading.Thread]()
+
+    def fail() -> None:
+        with console.counter(str):
+            tellers.update(set(threading.enumerate()) - before)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert [thread.is_alive() for thread in tellers] == [False]
 
 
 LONG_TABLE = """

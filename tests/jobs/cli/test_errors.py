@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -110,7 +109,7 @@ def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
     assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
-def test_a_machine_without_a_home_folder_is_no_mistake() -> None:
+def test_a_machine_without_a_home_folder_is_no_mistake(tmp_path: Path) -> None:
     show_home = program("from pathlib import Path\n@app.command()\ndef f(): print(Path.home())")
     missing = """import os
 from pathlib import Path
@@ -120,8 +119,8 @@ def home(_):
     return Path(os.environ["HOME"])
 Path.home = classmethod(home)
 """
-    ended = run("-c", missing + show_home)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tempfile.gettempdir()}\n", "")
+    ended = run("-c", missing + show_home, TMPDIR=str(tmp_path))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path}\n", "")
 
 
 def test_an_unknown_option_is_wrong_usage() -> None:

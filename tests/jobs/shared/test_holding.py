@@ -60,11 +60,22 @@ def test_an_output_is_given_back_however_the_block_ends(out: Path) -> None:
         with holding(Store(str(out)), "process", type(error).__name__):
             raise error
 
+    before = signal.getsignal(signal.SIGTERM)
     for error in (ValueError(), KeyboardInterrupt(), SystemExit(3)):
         with pytest.raises(type(error)):
             fail(error)
         assert ended(out) == (type(error).__name__, True)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_output_that_is_refused_leaves_signals_as_they_were(out: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with holding(Store(str(out)), "process", "first"):
+        kept = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(LeaseError), holding(Store(str(out)), "process", "second"):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is kept is not before
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_that_was_killed_on_this_machine_holds_nothing_and_its_partial_files_go(out: Path) -> None:
@@ -92,13 +103,16 @@ def test_a_run_ends_when_another_has_taken_over(out: Path, monkeypatch: pytest.M
 
     def wait_until_lost(change: Callable[[], None]) -> None:
         with holding(Store(str(out)), "process", "first"):
-            change()
-            time.sleep(600)
+            for _ in range(600):  # a renewal that was under way may undo a change
+                change()
+                time.sleep(1)
 
     def take_over() -> None:
-        claim = json.loads(plain.read("_lease/lease.json"))
-        plain.put("_lease/lease.json", json.dumps(claim | {"holder": "x", "run_id": "second"}).encode())
+        other = claim | {"holder": "x", "run_id": "second"}
+        plain.put("_lease/lease.json", json.dumps(other).encode())
 
+    with holding(plain, "process", "before"):
+        claim = json.loads(plain.read("_lease/lease.json"))
     with pytest.raises(LeaseError, match="its lease was removed"):
         wait_until_lost(lambda: plain.delete("_lease/lease.json"))
     with pytest.raises(LeaseError, match="run second"):

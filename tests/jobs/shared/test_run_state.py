@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobs import status as module
+from jobs.shared.run_json import new_run_id
 from jobs.shared.run_state import SILENT_S, RunState, read_state, state_of
 from jobs.status import status
+from pipeline.storage import event_log
 from pipeline.storage.claims import Claim
 from pipeline.storage.event_log import DRIVER, FIELDS, EventLog, EventTarget, Line
 from pipeline.storage.store import Store
@@ -119,6 +122,13 @@ def test_of_several_runs_the_last_one_counts_and_of_its_files_the_newest(tmp_pat
     assert (now.run_id, now.status) == (RUN, "running")
 
 
+def test_the_ids_of_runs_are_in_the_order_in_which_they_began() -> None:
+    times = [BEGAN + timedelta(microseconds=number * 20) for number in range(0, 60_000, 7)]
+    ids = [new_run_id(began) for began in times]
+    assert ids == sorted(set(ids))
+    assert {event_log.began_at(run_id) for run_id in ids} == {BEGAN + timedelta(seconds=second) for second in (0, 1)}
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> str:
     publish(Film(2.0, [Walker(0, 2, x=20)]), [], str(tmp_path))
@@ -146,7 +156,7 @@ def test_following_shows_every_step_and_at_the_end_everything(
         lambda: note("run_progress", frames=10_000, frames_done=70, **COUNTS),
         lambda: note("run_ended", kind="interrupted"),
     ]
-    monkeypatch.setattr(module.time, "sleep", lambda _: steps.pop(0)())
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: steps.pop(0)()))
     status(output, as_json=as_json, follow=True)
     lines = capsys.readouterr().out.splitlines()
     assert not steps
@@ -164,7 +174,7 @@ def test_following_shows_every_step_and_at_the_end_everything(
 def test_following_an_output_that_nobody_works_on_ends_at_once(
     output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: pytest.fail("it waited")))
     status(output, as_json=False, follow=True)
     assert "1 video done" in capsys.readouterr().out
 
