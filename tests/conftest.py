@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.request import Request, urlopen
 
 import pytest
@@ -26,6 +28,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background lets them ignore Ctrl-C, and they hand that on to the processes that
     # they start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin each test, and the fixtures that are made for it, with the same random numbers and threads of PyTorch,
+    whatever ran before."""
+    with suppress(KeyError, AttributeError):  # it has not been imported, or a thread still imports it
+        sys.modules["numpy"].random.seed(0)
+        sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
