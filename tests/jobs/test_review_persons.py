@@ -304,6 +304,7 @@ def test_persons_are_labelled_with_the_keyboard_and_missed_ones_drawn(url: str, 
         wait_for(window, "nobody found")
         press(window, "a", Keys.ENTER)
         wait_for(window, "Draw a box")
+        eventually(window, lambda: frame.get_property("complete") and frame.get_property("naturalWidth") == 160)
         width, height = frame.size["width"], frame.size["height"]
         drag = webdriver.ActionChains(window).move_to_element_with_offset(frame, -width // 4, -height // 4)
         drag.click_and_hold().move_by_offset(width // 2, height // 2).release().perform()
