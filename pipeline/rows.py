@@ -401,6 +401,7 @@ PUBLISHED: dict[str, Dataset] = {
             "Larger height divided by the smaller one, at the gap, freed from perspective.",
             "kind is `shot`",
         ),
+        Column("size_limit", REAL, "", "Largest size that counts as one person's in this video.", "kind is `shot`"),
         Column("body_similarity", REAL, "", "Cosine of the body embeddings.", "a tracklet has none"),
         Column("face_similarity", REAL, "", "Cosine of the face embeddings.", "a tracklet has none"),
         Column("score", REAL, "", "Natural log-likelihood ratio of one person to two.", "nothing could be compared"),

@@ -58,6 +58,7 @@ def select(links: Links, presence: Presence, params: IdentityParams) -> Links:
         kind=np.where(by_looks, SHOT, kept.kind),
         motion=np.where(by_looks, np.nan, kept.motion),
         size=np.where(by_looks, np.nan, kept.size),
+        size_limit=np.where(by_looks, np.nan, kept.size_limit),
     )
 
 

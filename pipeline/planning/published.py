@@ -14,7 +14,7 @@ from pipeline.storage.store import Store
 def read_links(store: Store, video_id: str) -> Links:
     """Return the links of a published video, between the tracklets with the indices a and b."""
     table, ids = tables.read_one(store, "links", video_id), _tracklet_ids(store, video_id)
-    measured = ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score")
+    measured = ("gap_s", "motion", "size", "size_limit", "body_similarity", "face_similarity", "score")
     return Links(
         a=np.searchsorted(ids, integers(table, "tracklet_a")),
         b=np.searchsorted(ids, integers(table, "tracklet_b")),

@@ -19,6 +19,9 @@ trackers, so smaller parts would cost more than they save."""
 MS_PER_FRAME, MS_PER_DETECTION = 0.8, 0.25
 """Milliseconds of OccluBoost per frame and per detection, on one core (tests/bench/tracking_at_scale.py)."""
 
+COUNTED_FPS = 8
+"""The analysed frames per second for which track.min_frames is stated."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartOfShot:
@@ -78,6 +81,7 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
     step_s = float(np.median(np.diff(times_ns))) / 1e9 if len(frames) > 1 else 1 / NOMINAL_FPS
     updates = memory_updates(track.memory_s, step_s)
     memory = TRACKERS[track.tracker].memory(resolve(track.tracker, track.min_score, updates, track.options))
+    enough_frames = least_frames(track.min_frames, times_ns)
     size = timeline.width, timeline.height
     parts: list[Part] = []
     waiting: list[PartOfShot] = []
@@ -92,9 +96,9 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
             hole_updates=hole_updates(updates),
         ):
             piece = slice(first + segment.start, first + segment.end)
-            min_frames = min(track.min_frames, end - first)
+            min_frames = min(enough_frames, end - first)
             steady = timeline.steady.within(frames[piece])
-            is_brief = end - first < max(track.min_frames, 2)
+            is_brief = end - first < max(enough_frames, 2)
             waiting.append(
                 PartOfShot(shot, frames[piece], times_ns[piece], steady, segment.updates_before, min_frames, is_brief)
             )
@@ -106,6 +110,21 @@ def plan_parts(job: VideoChunks, timeline: Timeline, shots: Sequence[tuple[int, 
     if waiting:
         parts.append(Part(job, len(parts), step_s, timeline.first_frames, tuple(waiting), size))
     return parts
+
+
+def least_frames(min_frames: int, times_ns: NDArray[np.int64]) -> int:
+    """Return the least number of analysed frames of a tracklet.
+
+    Where more than COUNTED_FPS are analysed, it rises with their number, because a mistake of the detector lasts as
+    long as before. Where fewer are, it stays, because fewer frames would prove less.
+
+    times_ns: (A,) rising. The times of the analysed frames. Holes in the video do not count.
+    """
+    steps_ns = np.diff(times_ns)
+    if not len(steps_ns):
+        return min_frames
+    usual_ns = float(np.mean(steps_ns[steps_ns <= 2 * np.median(steps_ns)]))
+    return max(min_frames, round(min_frames * 1e9 / (COUNTED_FPS * usual_ns)))
 
 
 def track_here(parts: Sequence[Part]) -> Iterable[TrackingResult]:

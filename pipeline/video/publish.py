@@ -169,7 +169,7 @@ def _links(facts: Facts, links: Links) -> pa.Table:
     columns: dict[str, Any] = {"video_id": [facts.video_id] * len(order)}
     columns |= {"tracklet_a": ends[order, 0], "tracklet_b": ends[order, 1]}
     columns |= {"kind": links.kind[order], "joined": links.joined[order], "why": links.why[order]}
-    for name in ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score"):
+    for name in ("gap_s", "motion", "size", "size_limit", "body_similarity", "face_similarity", "score"):
         digits = 6 if name == "gap_s" else 3
         columns[name] = reals_or_null(np.round(getattr(links, name)[order].astype(np.float64), digits))
     return make_table(rows.DATASETS["links"], columns)

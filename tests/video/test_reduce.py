@@ -228,6 +228,16 @@ def test_a_track_is_finished_once_nobody_can_return_to_it(tmp_path: Path, monkey
     assert max(live) <= 5
 
 
+@pytest.mark.parametrize("analysed_fps", [8, 25])
+def test_how_long_somebody_must_be_seen_does_not_depend_on_how_many_frames_are_analysed(
+    tmp_path: Path, analysed_fps: int
+) -> None:
+    guests = [Walker(1.02, 1.32, x=300, speed=0, look=2), Walker(1.02, 1.62, x=500, speed=0, look=3)]
+    film = Film(4.0, [Walker(0, 4, x=20, look=1), *guests], analysed_fps=analysed_fps)
+    tracklets = reduce(film, tmp_path)["tracklets"]
+    assert tracklets.end_s.round(1).tolist() == [4.0, 1.6]
+
+
 def test_the_size_of_windows_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = Film(6.0, [Walker(0, 6, x=10, hidden=((1.0, 1.6), (2.0, 3.9)), look=1), Walker(2.1, 4, x=400, look=2)])
     reduce(film, tmp_path / "one")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.cores.likeness import Likeness, Likenesses
 from pipeline.cores.link.pairs import SEAT, Links
 from pipeline.cores.link.params import IdentityParams
-from pipeline.cores.link.verdicts import MAX_SIZE_RATIO, Verdicts, reach_of
+from pipeline.cores.link.verdicts import Verdicts, reach_of
 
 MOST_ODDS = 10_000
 
@@ -39,7 +39,8 @@ def explain(links: Links, row: int, verdicts: Verdicts, params: IdentityParams, 
         if links.kind[row] == SEAT
         else f"{motion:.1f} body heights from the predicted place after {gap_s:.1f} s, where {reach:.1f} are usual"
     )
-    taller = f"one is {size:.2f} times as tall as the other at the gap, at most {MAX_SIZE_RATIO:g} times"
+    tallest = float(links.size_limit[row])
+    taller = f"one is {size:.2f} times as tall as the other at the gap, at most {tallest:.2f} times"
     limit = (
         f"{gap_s:.0f} s apart; gaps are bridged up to {params.max_gap_s:g} s (identity.max_gap_s), and bodies are "
         f"compared up to {params.max_absence_s:g} s inside a shot (identity.max_absence_s) and up to "

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cores.link.gaps import measure_gaps
+from pipeline.cores.link.heights import size_limit
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.times import apart_us, as_microseconds, microseconds
 from pipeline.cores.link.tracklets import Tracklet
@@ -27,6 +28,7 @@ class Links:
     gap_s: (L,) seconds from the end of one to the beginning of the other. 0 if they interleave.
     motion: (L,) body heights between the predicted and the true place of the head. nan if kind is 'shot'.
     size: (L,) ratio of heights freed from perspective, at least 1. nan if kind is 'shot'.
+    size_limit: (L,) the largest size that may be one person's in this video. nan if kind is 'shot'.
     body_similarity, face_similarity: (L,) cosines. nan if one has no embedding, or if only one body has colours.
     score: (L,) natural log-likelihood ratio of being one person, from all evidence. nan if nothing could be
         compared.
@@ -40,6 +42,7 @@ class Links:
     gap_s: NDArray[np.float64]
     motion: NDArray[np.float64]
     size: NDArray[np.float64]
+    size_limit: NDArray[np.float64]
     body_similarity: NDArray[np.float64]
     face_similarity: NDArray[np.float64]
     score: NDArray[np.float64]
@@ -119,6 +122,7 @@ def measure(tracklets: Sequence[Tracklet], params: IdentityParams, scenes: Scene
         gap_s=np.round(apart_us(first_us, last_us, a, b) / 1e6, 6),
         motion=np.concatenate([motion, unknown])[order],
         size=np.concatenate([size, unknown])[order],
+        size_limit=np.concatenate([np.full(len(size), size_limit(tracklets)), unknown])[order],
         body_similarity=body_similarity,
         face_similarity=similarity(face, has_face, a, b),
         score=np.full(len(keys), np.nan),

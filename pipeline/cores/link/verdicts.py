@@ -10,11 +10,9 @@ from pipeline.cores.link.pairs import SEAT, SHOT, STAY, Links
 from pipeline.cores.link.params import IdentityParams
 from pipeline.cores.link.seats import seat_ratios
 
-MAX_SIZE_RATIO = 1.5
-"""Largest ratio of the heights on either side of a gap. Occlusion of the legs explains about this much."""
 SIZE_DEVIATION = 0.115
-"""Standard deviation of the logarithm of that ratio for one person, on 13 clips (decision 28). Only `Verdicts.margins`
-uses it."""
+"""Standard deviation of the logarithm of the ratio of heights over a gap for one person, on 13 clips (decision 28).
+Only `Verdicts.margins` uses it."""
 STRANGER_AREA = 10.0
 """The area in which a stranger may appear, in square body heights. A picture of 16 by 9 in which people are .4 of
 its height has this area. A well predicted path is evidence against a stranger (`_motion_ratio`)."""
@@ -84,7 +82,7 @@ def judge(
     gap_reasons = np.select(
         [
             gap_late,
-            links.size > MAX_SIZE_RATIO,
+            links.size > links.size_limit,
             gap_blind,
             by_face & (face < -params.surety),
             gap_appearance < np.minimum(0.0, gap_needed),
@@ -113,7 +111,7 @@ def judge(
     total[np.where(is_gap, gap_blind, blind)] = np.nan
 
     face_left = np.where(by_face, face + params.surety, np.inf)
-    size_left = (np.log(MAX_SIZE_RATIO) - np.log(links.size)) / SIZE_DEVIATION
+    size_left = (np.log(links.size_limit) - np.log(links.size)) / SIZE_DEVIATION
     gap_like = gap_appearance - np.minimum(0.0, gap_needed)
     gap_left = np.fmin(size_left, np.minimum(np.minimum(face_left, gap_like), gap_odds - gap_needed))
     like = appearance - np.minimum(0.0, needed)

@@ -29,7 +29,12 @@ def reasons(*tracklets: Tracklet) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("before", "after", "why", "phrase"),
     [
-        (person(0, 50), person(75, 125, height=160), "other size", "one is 1.60 times as tall as the other"),
+        (
+            person(0, 50),
+            person(75, 125, height=160),
+            "other size",
+            "one is 1.60 times as tall as the other at the gap, at most 1.50 times",
+        ),
         (person(0, 50), person(60, 125, x=600), "too far", "5.0 body heights from the predicted place after 0.4 s"),
         (person(0, 50), person(75, 125, body=50), "unlike", "bodies are .64 similar, where one person here is .97"),
         (person(0, 50, body=None), person(60, 125), "no appearance", "one of them has no embedding"),

@@ -1,10 +1,13 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pipeline.cores.link.heights import LEAST_LIMIT, MOST_LIMIT
 from pipeline.cores.link.linking import link
 from pipeline.cores.link.pairs import measure
+from pipeline.cores.link.tracklets import Tracklet
 from tests.cores.link.people import KNOWN, PARAMS, crowd, person
 
 
@@ -46,3 +49,22 @@ def test_whom_the_edge_of_the_picture_cuts_off_may_be_taller_than_the_box(
 
     assert size(None) > 1.2
     assert size(300) == (1 if is_explained else size(None))
+
+
+def test_where_people_grow_quickly_a_larger_change_of_height_may_be_one_person_s() -> None:
+    def growing(number: int) -> Tracklet:
+        tracklet = person(0, 90, x=300 * number, body=40 * number)
+        heads, tails = tracklet.head_boxes.copy(), tracklet.tail_boxes.copy()
+        for boxes in (heads, tails):
+            boxes[:, 3] = 100 * 1.1 ** (np.arange(len(boxes)) / 25)
+        return replace(tracklet, head_boxes=heads, tail_boxes=tails)
+
+    def limit(*others: Tracklet) -> float:
+        links = measure([person(0, 50, x=-300), person(75, 125, x=-300), *others], PARAMS)
+        assert len(set(links.size_limit.tolist())) == 1
+        return float(links.size_limit[0])
+
+    assert limit() == LEAST_LIMIT
+    assert limit(*(person(0, 90, x=300 * number) for number in range(20))) == LEAST_LIMIT
+    few, many = limit(*map(growing, range(2))), limit(*map(growing, range(20)))
+    assert LEAST_LIMIT < few < many == MOST_LIMIT
