@@ -21,7 +21,7 @@ def test_without_restoration_nothing_changes() -> None:
 
 
 def test_auto_restores_small_faces_and_keeps_what_was_seen_before_it() -> None:
-    config, restorer = load(settings=[*AUTO, "restore.below_sharpness=0"]), Blue()
+    config, restorer = load(settings=[*AUTO, "restore.below_sharpness=0", "restore.batch=2"]), Blue()
     restored = restore(chunk(FAR_AND_NEAR), config, restorer)
     assert [face["restored"] for face in faces_of(restored)] == [True, False, True]
     pictures = pictures_of(restored)
@@ -80,7 +80,7 @@ def test_a_person_whose_best_face_of_a_cell_is_large_and_sharp_needs_no_restored
 
 
 def test_without_thinning_all_faces_of_a_cell_are_restored() -> None:
-    config = load(settings=[*AUTO, "restore.below_sharpness=0"])
+    config = load(settings=[*AUTO, "restore.below_sharpness=0", "restore.batch=2"])
     assert all(face["restored"] for face in faces_of(restore(chunk([(0, [SOFT]), (0, [SHARP])]), config, Blue())))
 
 

@@ -20,12 +20,9 @@ from tests.shared import SHARED
 
 WEIGHTS = SHARED / "weights"
 OURS = Path(__file__).parents[2] / "weights"
-PICTURES, CROPS, FACES, ESTIMATES, RESTORED = (
-    *AUTO_BATCHES["cuda"].values(),
-    16,
-    4,
-)
-"""Batches: observe.detector, observe.body, faces, estimate and restore."""
+PICTURES, CROPS, FACES, RESTORED = AUTO_BATCHES["cuda"].values()
+ESTIMATES = 16
+"""Batches: observe.detector, observe.body, faces, restore and estimate."""
 
 
 @dataclass(frozen=True, slots=True)
