@@ -477,6 +477,8 @@ SUMMARY = pa.schema(
         ("head_boxes", pa.list_(BOX)),
         ("tail_ns", pa.list_(INT)),
         ("tail_boxes", pa.list_(BOX)),
+        ("head_cut_off", FLAG),
+        ("tail_cut_off", FLAG),
         ("body", pa.list_(pa.float32())),
         ("body_space", TEXT),
         ("face", pa.list_(pa.float32())),

@@ -98,6 +98,7 @@ def merged(parts: Sequence[Tracklet], body_weights: Sequence[float], face_weight
         body=_mean([part.body for part in parts], body_weights),
         face=_mean([part.face for part in parts], face_weights),
         ends=((first.ends or (first.shot,))[0], (last.ends or (last.shot,))[-1]),
+        cut_off=(first.cut_off[0], last.cut_off[1]),
     )
 
 

@@ -94,6 +94,9 @@ def _summary_columns(job: VideoChunks, timeline: Timeline, tracklets: Sequence[T
     for name in ("head_ns", "head_boxes", "tail_ns"):
         columns[name] = [getattr(tracklet, name).tolist() for tracklet in tracklets]
     columns["tail_boxes"] = [timeline.steady.at_end(tracklet.tail_boxes).tolist() for tracklet in tracklets]
+    columns["head_cut_off"], columns["tail_cut_off"] = (
+        [tracklet.cut_off[end] for tracklet in tracklets] for end in (0, 1)
+    )
     for kind in ("body", "face"):
         vectors = [getattr(tracklet, kind) for tracklet in tracklets]
         columns[kind] = [None if vector is None else vector.tolist() for vector in vectors]

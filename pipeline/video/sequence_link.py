@@ -162,6 +162,7 @@ def _persons(
             face=vectors["face"],
             first_box=np.array(known["head_boxes"][0], np.float32),
             mean_box=np.zeros(4),  # not used, because persons of one file are different people
+            cut_off=(bool(known["head_cut_off"]), bool(known["tail_cut_off"])),
         )
         parts.setdefault(row["person_id"], []).append((tracklet, row["num_frames"], row["num_faces"]))
     return {person_id: merged(*zip(*summaries, strict=True)) for person_id, summaries in parts.items()}

@@ -22,7 +22,7 @@ from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.store import Store, side_by_side
 from pipeline.text import count
 
-REVISION = 1
+REVISION = 2
 """Version of the linking. It rises when the code changes the results of the same files."""
 NOTE = "rollcall.sequence"
 SCHEMA = rows.DATASETS["sequences"]

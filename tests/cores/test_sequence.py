@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -124,6 +125,15 @@ def test_whoever_was_one_with_a_lost_person_stays_that() -> None:
     assert found == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(("is_cut_off", "people"), [(True, 1), (False, 2)])
+def test_whom_the_edge_cuts_off_where_a_file_ends_may_be_taller_in_the_next(is_cut_off: bool, people: int) -> None:
+    shown, whole = person(0), person(1, 0.5)
+    assert shown.summary is not None
+    lower_part = shown.summary.tail_boxes - np.array([0, 0, 0, 100], np.float32)
+    summary = replace(shown.summary, tail_boxes=lower_part, cut_off=(False, is_cut_off))
+    assert len({*numbers(replace(shown, summary=summary), whole)}) == people
+
+
 def test_two_who_are_lost_are_never_joined() -> None:
     alike = [person(1, known=1), person(2, known=2)]
     assert numbers(*alike) == [1, 1]
@@ -134,7 +144,9 @@ def test_parts_of_one_person_begin_as_the_first_end_as_the_last_and_look_like_al
     early, late = person(0, 0, 10, x=10, body=0).summary, person(0, 20, 30, x=90, body=90).summary
     assert early is not None
     assert late is not None
+    early, late = replace(early, cut_off=(True, False)), replace(late, cut_off=(False, True))
     one = merged([late, early], [1, 3], [1, 1])
+    assert one.cut_off == (True, True)
     assert one.head_boxes.tolist() == early.head_boxes.tolist()
     assert one.tail_ns.tolist() == late.tail_ns.tolist()
     assert one.body is not None

@@ -14,13 +14,14 @@ import pytest
 
 from jobs.relink import relink
 from jobs.shared.cleanup import clear_work, prune_output
+from pipeline.cores.sequence import FilePerson
 from pipeline.flow.sequence_ends import link_here
 from pipeline.storage import records, tombstones
 from pipeline.storage.ledger import WORK, drop_older_summaries
 from pipeline.storage.output_index import OutputIndex
 from pipeline.storage.sources import Listing, Source
 from pipeline.storage.store import Store
-from pipeline.video import forgetting, sequences
+from pipeline.video import forgetting, sequence_link, sequences
 from pipeline.video.reduce import reduce_video
 from pipeline.video.sequence_link import link_sequence
 from pipeline.video.sequences import SequenceJob
@@ -102,6 +103,20 @@ def rows(store: Store) -> list[tuple[Any, ...]]:
     """Return (position, video_id, person_id, sequence_person_id) of each row, in order."""
     table = pd.read_parquet(store.full("sequences"))
     return list(table[["position", "video_id", "person_id", "sequence_person_id"]].itertuples(index=False, name=None))
+
+
+def test_whom_the_edge_cuts_off_is_known_when_files_are_linked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for video, y in (("a", 0.0), ("b", 100.0)):
+        publish(store, video, Film(2.0, [Walker(0, 2, x=100, y=y, speed=0)]))
+    linked: list[FilePerson] = []
+
+    def keep(persons: Sequence[FilePerson], *_: object) -> list[int]:
+        linked.extend(persons)
+        return [1] * len(persons)
+
+    monkeypatch.setattr(sequence_link, "number_sequence", keep)
+    link(name(store, {"s": ["a", "b"]}))
+    assert [person.summary.cut_off for person in linked if person.summary] == [(True, True), (False, False)]
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ class Tracklet:
     body_steadiness, face_steadiness: similarity of its own ends (cores.likeness.steadiness). nan if unknown.
     ends: the shots in which it begins and ends, if it spans several. None means `shot`.
     cut_off: whether the edge of the picture cuts off the tallest of the head_boxes and of the tail_boxes at the top or
-        bottom. How tall the person is there is not known, only how tall at least. Between files of a sequence
-        nobody counts as cut off, because what is kept of a file does not say so.
+        bottom. How tall the person is there is not known, only how tall at least.
     """
 
     shot: int
