@@ -9,10 +9,9 @@ Laws:
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
@@ -37,8 +36,7 @@ class FellBack(Exception):  # noqa: N818 — a state of the file, not a mistake
         self.at_s, self.by_s = at_s, by_s
 
 
-@dataclass(frozen=True, slots=True)
-class Stamped(Generic[Item]):
+class Stamped(NamedTuple, Generic[Item]):
     """A frame in the order of output.
 
     item: the frame itself.
@@ -61,11 +59,20 @@ def in_line(frames: Iterable[Stamped[Item]], tick_s: Fraction, *, entered: bool 
     last: int | None = None
     far = FALL_BACK_S // tick_s
     source = iter(frames)
-    waiting = deque(islice(source, LOOK_AHEAD))
-    while waiting or (waiting := deque(islice(source, 1))):
-        waiting.extend(islice(source, LOOK_AHEAD + 1 - len(waiting)))
+    waiting: deque[Stamped[Item]] = deque()
+    newest, num_rising = None, 0  # of the frames that were read last, those whose stamps rise
+    while True:
+        for frame in islice(source, LOOK_AHEAD + 1 - len(waiting)):
+            num_rising = num_rising + 1 if newest is not None and frame.ticks > newest else 0
+            newest = frame.ticks
+            waiting.append(frame)
+        if not waiting:
+            return
         head = waiting.popleft()
-        if last is not None and head.ticks <= last:
+        if num_rising >= len(waiting) and (last is None or head.ticks > last):  # as nearly always
+            last = head.ticks
+            yield head
+        elif last is not None and head.ticks <= last:
             fallen = [ticks for ticks in (head.ticks, *(frame.ticks for frame in waiting)) if last - ticks > far]
             if last - head.ticks > far and len(fallen) > LOOK_AHEAD // 2:
                 raise FellBack(last * tick_s, (last - head.ticks) * tick_s)

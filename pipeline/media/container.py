@@ -145,13 +145,13 @@ def decode(
 
     end_pts: stop when END_FRAMES frames in a row lie at or after it, because a single time stamp may be wrong.
     """
-    beyond = 0
+    beyond, codec = 0, stream.codec_context
     for packet in packets:
         if isinstance(packet, BadPacket):
             yield packet
             continue
         try:
-            frames = stream.codec_context.decode(packet if packet.size else None)
+            frames = codec.decode(packet if packet.size else None)
         except FFmpegError:
             yield BadPacket(packet.pts if packet.pts is not None else packet.dts)
             continue
@@ -162,7 +162,7 @@ def decode(
                 beyond = beyond + 1 if frame.pts is not None and frame.pts >= end_pts else 0
         if beyond >= END_FRAMES:
             if packet.size:
-                frames += stream.codec_context.decode(None)
+                frames += codec.decode(None)
             yield from [BadPacket(frame.pts) for frame in frames if frame.is_corrupt]
             yield from frames
             return
