@@ -7,6 +7,7 @@ import resource
 import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import floor
 from pathlib import Path
 from types import SimpleNamespace
@@ -349,14 +350,15 @@ def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
     assert raised.value is bug
 
 
-def processes_of_ray() -> list[psutil.Process]:
+def processes_of_ray(kind: str = "") -> list[psutil.Process]:
     """Return the processes of Ray below this one, below which other tests may have left some of theirs."""
-    home = str(Path(ray.__file__).parent)
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if home in " ".join(process.cmdline()) or process.name().startswith("ray::")
-    ]
+    home, processes = str(Path(ray.__file__).parent), []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            command = " ".join([process.name(), *process.cmdline()])
+            if kind in command and (home in command or command.startswith("ray::")):
+                processes.append(process)
+    return processes
 
 
 @pytest.mark.ray
@@ -376,7 +378,7 @@ def test_the_second_start_finds_nothing_of_the_first_and_home_may_be_missing(mon
     cluster.start_ray(CONFIG, said.append)
     try:
         assert [line for line in said if "trying again" in line]
-        assert any("raylet" in " ".join(process.cmdline()) for process in psutil.Process().children())
+        assert processes_of_ray("raylet")
         assert len(seen) > 1
         assert [process for process in seen if not has_ended(process)] == []
     finally:
