@@ -156,6 +156,7 @@ class FindFaces:
             is_judged,
             cells,
             chains[owner_by_face],
+            faces.boxes,
             qualities,
             pose.eye_distances_px,
             faces.sharpness,

@@ -5,6 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import rows
+from pipeline.boxes import Boxes, pairwise_iou
 from pipeline.chunk.aligned import ALIGNED_PX, JPEG_QUALITY, aligned_items, blocks, decode_pictures
 from pipeline.columns import extend_each, flags, integers, items_of
 from pipeline.config import Config, Restore, fixed
@@ -15,6 +16,8 @@ from pipeline.weights import Registry
 
 NEEDS = rows.join(rows.FACES, rows.ALIGNED_FACES)
 ADDS = rows.ALIGNED_FACES
+SAME_PLACE_IOU = 0.5
+"""Least overlap of the boxes of two faces of one cell that count as one person's. Faces of one frame overlap less."""
 
 
 def build(config: Config, registry: Registry) -> "RestoreFaces":
@@ -65,6 +68,7 @@ def faces_to_restore(
     is_judged: NDArray[np.bool_],
     cells: NDArray[np.int64],
     chains: NDArray[np.int64],
+    boxes: Boxes,
     qualities: NDArray[np.float64],
     eye_distances_px: NDArray[np.float64],
     sharpness: NDArray[np.float64],
@@ -74,17 +78,21 @@ def faces_to_restore(
     With every_cells above 1, a person has at most one restored face in a cell, the best one. The next one a moment
     later would say nearly the same, and costs as much (docs/decisions/0051-one-restored-face-of-a-cell.md).
 
-    chains: (N,) equal for faces of one person in a cell.
+    chains: (N,) equal for faces of one person in a cell. A person whose box changes has several. So faces of a cell in
+        one place (SAME_PLACE_IOU) count as one person's, too.
+    boxes: (N, 4) of the faces.
     qualities: (N,) in steps of 0.001. Of equal faces, the earlier one counts as better.
     """
     if restore.mode == "off":
         return np.zeros(len(cells), bool)
     chosen = is_judged & (cells % restore.every_cells == 0)
     if restore.every_cells > 1:
-        best_first = np.lexsort((-qualities, chains, ~chosen))
-        _, firsts = np.unique(chains[best_first], return_index=True)
-        is_best = np.zeros(len(cells), bool)
-        is_best[best_first[firsts]] = True
-        chosen &= is_best
+        best: list[int] = []
+        for face in np.lexsort((-qualities, ~chosen))[: chosen.sum()].tolist():
+            rivals = [other for other in best if cells[other] == cells[face]]
+            is_near = np.round(pairwise_iou(boxes[[face]], boxes[rivals]), 3) >= SAME_PLACE_IOU
+            if chains[face] not in chains[rivals] and not is_near.any():
+                best.append(face)
+        chosen = np.isin(np.arange(len(cells)), best)
     is_poor = (eye_distances_px < restore.below_eye_distance_px) | (np.round(sharpness, 1) < restore.below_sharpness)
     return chosen & (is_poor | (restore.mode == "always"))

@@ -79,6 +79,13 @@ def test_a_person_whose_best_face_of_a_cell_is_large_and_sharp_needs_no_restored
     assert not any(face["restored"] for face in faces)
 
 
+def test_a_person_whose_chain_breaks_keeps_one_restored_face_of_a_cell() -> None:
+    config = load(settings=["restore.mode=always", "restore.every_cells=2"])
+    still, gone = replace(SOFT, name="Ann, again", x=155), replace(SOFT, name="Cyd", x=300)
+    faces = faces_of(restore(chunk([(0, [SHARP]), (0, [still]), (0, [gone]), (2, [still])]), config, Blue()))
+    assert [face["restored"] for face in faces] == [True, False, True, True]
+
+
 def test_without_thinning_all_faces_of_a_cell_are_restored() -> None:
     config = load(settings=[*AUTO, "restore.below_sharpness=0", "restore.batch=2"])
     assert all(face["restored"] for face in faces_of(restore(chunk([(0, [SOFT]), (0, [SHARP])]), config, Blue())))
