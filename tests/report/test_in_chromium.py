@@ -173,15 +173,14 @@ def test_the_page_fits_the_screen(window: Any, width: int) -> None:
 
 
 def test_light_and_dark_follow_the_system(window: Any) -> None:
-    grounds, bars = [], []
-    for scheme in ("light", "dark"):
+    colours = (
+        "const style = getComputedStyle; const bar = document.querySelector('[data-chart=ages] .mark-rect path');"
+        "return [style(document.body).backgroundColor, style(bar).fill]"
+    )
+    for scheme, expected in (
+        ("light", ["rgb(246, 245, 241)", "rgb(47, 111, 106)"]),
+        ("dark", ["rgb(20, 23, 27)", "rgb(111, 184, 174)"]),
+    ):
         features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         window.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
-        grounds.append(window.execute_script("return getComputedStyle(document.body).backgroundColor"))
-        bars.append(
-            window.execute_script(
-                "return getComputedStyle(document.querySelector('[data-chart=ages] .mark-rect path')).fill"
-            )
-        )
-    assert grounds == ["rgb(246, 245, 241)", "rgb(20, 23, 27)"]
-    assert bars == ["rgb(47, 111, 106)", "rgb(111, 184, 174)"]
+        soon(window, lambda: window.execute_script(colours), expected)
