@@ -341,9 +341,10 @@ def test_the_parts_of_a_run_are_timed_as_it_tells_of_them(tmp_path: Path) -> Non
 
 
 def test_the_last_words_of_a_run_are_heard_though_it_ends_at_once(tmp_path: Path) -> None:
+    talk = "import sys; sys.stdout.write('many\\n' * 9000 + 'the last words'); sys.exit(1)"  # all that a pipe holds
     for _ in range(5):
         with pytest.raises(UserError, match="cannot be measured: the last words; name another"):
-            startup.watch([sys.executable, "-c", "print('first'); exit('the last words')"], tmp_path)
+            startup.watch([sys.executable, "-c", talk], tmp_path)
 
 
 def test_a_run_that_fails_is_not_measured(tmp_path: Path) -> None:

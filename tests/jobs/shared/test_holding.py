@@ -16,7 +16,7 @@ from jobs.shared import holding as module
 from jobs.shared.holding import holding
 from pipeline.errors import LeaseError
 from pipeline.storage import lease
-from pipeline.storage.claims import latest_claim
+from pipeline.storage.claims import SwappedFile, latest_claim
 from pipeline.storage.store import Store
 from tests.builders import Film, Walker, publish
 from tests.commands import ROOT, rollcall_here
@@ -70,12 +70,11 @@ def test_an_output_is_given_back_however_the_block_ends(out: Path) -> None:
 
 def test_an_output_that_is_refused_leaves_signals_as_they_were(out: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with holding(Store(str(out)), "process", "first"):
-        kept = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(LeaseError), holding(Store(str(out)), "process", "second"):
-            pass
-        assert signal.getsignal(signal.SIGTERM) is kept is not before
+    held = lease.take(SwappedFile(Store(str(out))), "process", "first")
+    with pytest.raises(LeaseError, match="run first"), holding(Store(str(out)), "process", "second"):
+        pass
     assert signal.getsignal(signal.SIGTERM) is before
+    held.end()
 
 
 def test_a_run_that_was_killed_on_this_machine_holds_nothing_and_its_partial_files_go(out: Path) -> None:
