@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import flags, integers, reals, texts
+from pipeline.cores.link.heights import LEAST_LIMIT
 from pipeline.cores.link.pairs import Links
 from pipeline.cores.link.times import microseconds
 from pipeline.cores.relink import Presence
@@ -14,13 +15,17 @@ from pipeline.storage.store import Store
 def read_links(store: Store, video_id: str) -> Links:
     """Return the links of a published video, between the tracklets with the indices a and b."""
     table, ids = tables.read_one(store, "links", video_id), _tracklet_ids(store, video_id)
-    measured = ("gap_s", "motion", "size", "size_limit", "body_similarity", "face_similarity", "score")
+    measured = ("gap_s", "motion", "size", "body_similarity", "face_similarity", "score")
+    size, size_limit = reals(table, "size"), reals(table, "size_limit")
+    # Tables of earlier versions do not have the limit, which was this one in all videos.
+    size_limit = np.where(np.isnan(size_limit) & ~np.isnan(size), LEAST_LIMIT, size_limit)
     return Links(
         a=np.searchsorted(ids, integers(table, "tracklet_a")),
         b=np.searchsorted(ids, integers(table, "tracklet_b")),
         kind=texts(table, "kind"),
         joined=flags(table, "joined"),
         why=texts(table, "why"),
+        size_limit=size_limit,
         **{name: reals(table, name) for name in measured},
     )
 

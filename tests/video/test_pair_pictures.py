@@ -79,6 +79,7 @@ def test_a_pair_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert (
         "tracklet 1 (person 1) until 0.80 s, tracklet 2 (person 2) from 1.20 s: apart, unsure: bodies are .95" in shown
     )
+    assert "at most 1.50 times" in " ".join(shown.split())  # the limit of tables that do not state it
 
 
 def test_heads_and_faces_are_covered_unless_biometrics_are_kept(
