@@ -22,7 +22,7 @@ from pipeline.evaluation import attributes as evaluation
 from pipeline.models.attributes import AttributeFile, AttributeNet, Calibration, load_attributes
 from pipeline.models.estimator import StarterEstimator
 from pipeline.training.attribute_inputs import AttributeTrainingParams, Augmentation, steps_per_epoch
-from pipeline.training.attributes import finish, read_faces, settings_of, train
+from pipeline.training.attributes import blended, finish, read_faces, settings_of, train
 from pipeline.training.loop import Run, use_threads
 from pipeline.weights import sha256_of
 
@@ -84,6 +84,12 @@ def attributes(
         Path | None,
         typer.Option(help="Only calibrate and test the network in this file.", dir_okay=False),
     ] = None,
+    blend: Annotated[
+        float,
+        typer.Option(
+            help="Share of the trained weights in the mean with those of --start. Also of --calibrate's.", min=0, max=1
+        ),
+    ] = 1.0,
     licence: Licence = RESEARCH_ONLY,
     threads: Annotated[int, typer.Option(help="CPU cores to use.", min=1)] = 1,
     device: TrainingDevice = Device.AUTO,
@@ -110,6 +116,8 @@ def attributes(
         first, file = load_attributes(start)
         if file.width != width:
             raise UserError(f"--start {start} has a network of width {file.width:g}; give --width {file.width:g}")
+    elif blend < 1:
+        raise UserError("--blend is the share of the trained weights beside those of --start; give --start FILE")
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -127,6 +135,10 @@ def attributes(
         network, file = load_attributes(calibrate)
         side_px = file.side_px
         made = f"Calibrated by `rollcall train attributes --calibrate {calibrate}` on {len(sides['validation'])}"
+        if first and file.width != width:
+            raise UserError(f"--calibrate {calibrate} has a network of width {file.width:g}, --start {width:g}")
+    if first and blend < 1:
+        network = blended(first, network, blend)
 
     say("calibrating")
     path = output / f"{NAME}.safetensors"

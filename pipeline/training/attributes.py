@@ -7,6 +7,7 @@ trained before may be teachers: their mean output for the undamaged picture is a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -149,6 +150,21 @@ def train(
         keep(inner)
     network.load_state_dict(inner.state_dict())
     return network.cpu().eval()
+
+
+def blended(start: AttributeNet, trained: AttributeNet, share: float) -> AttributeNet:
+    """Return the mean of two networks of one width, weight by weight, with `share` of the trained one.
+
+    A network that was trained further often gains where it was trained and loses elsewhere. Between both ends the mean
+    can be better than either (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+    """
+    theirs, network = start.state_dict(), deepcopy(trained)
+    mean = {
+        name: torch.lerp(theirs[name], weights, share) if weights.is_floating_point() else weights
+        for name, weights in trained.state_dict().items()
+    }
+    network.load_state_dict(mean)
+    return network.eval()
 
 
 def validate(network: nn.Module, faces: LabelledFaces, side_px: int) -> dict[str, float]:

@@ -59,6 +59,11 @@ def test_too_few_pictures_are_refused_with_a_reason(pictures: Path, tmp_path: Pa
         train(alone, tmp_path / "other")
 
 
+def test_a_blend_needs_a_start(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give --start FILE"):
+        train(pictures, tmp_path / "run", "--blend", "0.5")
+
+
 def test_a_start_of_another_width_is_refused(pictures: Path, tmp_path: Path) -> None:
     start = tmp_path / "narrow.safetensors"
     file = AttributeFile(side_px=48, mirrored=False, calibration=Calibration.neutral(), width=0.5)

@@ -21,7 +21,7 @@ from pipeline.training.attribute_inputs import (
     side_of,
     view,
 )
-from pipeline.training.attributes import finish, read_faces, settings_of, train, validate
+from pipeline.training.attributes import blended, finish, read_faces, settings_of, train, validate
 from pipeline.training.loop import Run, Schedule
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -144,6 +144,14 @@ def test_a_training_may_begin_with_the_weights_of_another(tmp_path: Path) -> Non
     assert (others.heads.weight != start.heads.weight).any()
     shown = {inputs.crops.shape[1] for inputs in batches(faces(16), still, Schedule(1), 0)}
     assert shown == {still.side_px}
+
+
+def test_a_blend_lies_between_the_start_and_the_trained_weights() -> None:
+    start, trained = AttributeNet(width=0.25), AttributeNet(width=0.25)
+    mean = blended(start, trained, 0.75)
+    for ours, theirs, between in zip(start.parameters(), trained.parameters(), mean.parameters(), strict=True):
+        assert_allclose(between.detach(), 0.25 * ours.detach() + 0.75 * theirs.detach(), atol=1e-6)
+    assert (trained.heads.weight != mean.heads.weight).any()
 
 
 def test_mixing_keeps_most_of_a_picture() -> None:
