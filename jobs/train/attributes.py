@@ -136,7 +136,10 @@ def attributes(
         side_px = file.side_px
         made = f"Calibrated by `rollcall train attributes --calibrate {calibrate}` on {len(sides['validation'])}"
         if first and file.width != width:
-            raise UserError(f"--calibrate {calibrate} has a network of width {file.width:g}, --start {width:g}")
+            raise UserError(
+                f"--calibrate {calibrate} has a network of width {file.width:g}, and --start one of {width:g}; "
+                "give the file from which its training started"
+            )
     if first and blend < 1:
         network = blended(first, network, blend)
 
