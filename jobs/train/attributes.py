@@ -70,7 +70,9 @@ def attributes(
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Weights that this command wrote, to learn from beside the labels. Repeat it.", dir_okay=False
+            help="Weights that this command wrote, to learn from beside the labels. Repeat it.",
+            dir_okay=False,
+            metavar="<file>",
         ),
     ] = None,
     learning_rate: Annotated[
@@ -118,6 +120,7 @@ def attributes(
             raise UserError(f"--start {start} has a network of width {file.width:g}; give --width {file.width:g}")
     elif blend < 1:
         raise UserError("--blend is the share of the trained weights beside those of --start; give --start FILE")
+    given = load_attributes(calibrate) if calibrate else None
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -125,14 +128,14 @@ def attributes(
         raise UserError(
             f"{data} has too few pictures: no picture falls to {', '.join(sorted(missing))}; give a larger data set"
         )
-    if calibrate is None:
+    if given is None:
         settings = settings_of(params) | ({"teachers": [sha256_of(file) for file in teacher]} if teacher else {})
         settings |= {"start": sha256_of(start)} if start else {}
         teachers = [load_attributes(file)[0] for file in teacher or []]
         network = _train(sides, params, Run(output, settings), chosen, workers, first, teachers, mirrored)
         side_px, made = params.side_px, f"Trained by `rollcall train attributes` on {len(sides['train'])}"
     else:
-        network, file = load_attributes(calibrate)
+        network, file = given
         side_px = file.side_px
         made = f"Calibrated by `rollcall train attributes --calibrate {calibrate}` on {len(sides['validation'])}"
         if first and file.width != width:

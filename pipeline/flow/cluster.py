@@ -214,6 +214,10 @@ def _same_end() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # Ray's handler, which holds while Ray starts
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)

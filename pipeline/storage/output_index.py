@@ -297,6 +297,8 @@ def _opened(uri: str) -> tuple[Store, dict[str, Stamp]]:
         raise UserError(f"cannot read {uri}: {plain_cause(error)}; check the place and your permissions") from error
     if not stamps and "://" not in uri and not os.path.isdir(store.uri):
         raise absent(Path(uri), "folder", "name an output of `process`")
+    if not stamps and store.stamps("_events"):
+        raise UserError(f"{uri} has no tables yet: no run got as far as that; run `process` again")
     if not stamps:
         raise UserError(f"{uri} is no output of rollcall: it has no dataset `videos`; name an output of `process`")
     return store, stamps

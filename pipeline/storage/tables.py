@@ -78,9 +78,11 @@ class RowWriter:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if failure[0] is None:
-            self.end()
-        self._writer.close()
+        try:
+            if failure[0] is None:
+                self.end()
+        finally:
+            self._writer.is_open = False  # pyarrow would complete a file that is given up, even after it was closed
 
     def end(self) -> None:
         """Complete the file."""

@@ -76,6 +76,14 @@ def inits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]
     return failing_with
 
 
+def test_a_polite_kill_while_ray_starts_is_an_interruption(inits: Callable[..., list[dict[str, Any]]]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    inits(SystemExit(signal.SIGTERM))  # as Ray's own handler ends the process
+    with pytest.raises(KeyboardInterrupt):
+        cluster.start_ray(CONFIG)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_ray_that_comes_up_too_slowly_is_cleared_away_and_started_again(inits: Callable[..., Any]) -> None:
     calls, said = inits(TIMED_OUT, TIMED_OUT, None), []
     cluster.start_ray(CONFIG, said.append)

@@ -92,6 +92,12 @@ def test_a_place_without_an_output_is_refused(tmp_path: Path) -> None:
         rollcall.read(tmp_path)
 
 
+def test_an_output_whose_first_run_ended_early_has_no_tables_yet(tmp_path: Path) -> None:
+    Store(str(tmp_path)).put("_events/run/0.jsonl", b"{}\n")
+    with pytest.raises(rollcall.UserError, match="has no tables yet: no run got as far as that; run `process` again"):
+        rollcall.read(tmp_path)
+
+
 def test_columns_are_chosen_in_order(named_output: Store) -> None:
     run = rollcall.read(named_output.uri)
     assert list(run.persons(columns=["gender", "file"]).columns) == ["gender", "file"]

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -110,3 +111,12 @@ def test_a_file_named_outright_still_belongs_to_its_folder_and_an_emptied_folder
     assert all(row["current"] for row in index.sources.values())
     index.name_sources(listing("/in"))
     assert not any(row["current"] for row in index.sources.values())
+
+
+def test_a_file_that_is_given_up_at_its_end_is_not_completed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), io.BytesIO() as file, tables.RowWriter(file, SCHEMA, 10) as writer:
+        monkeypatch.setattr(writer, "end", interrupted)
+    assert not writer._writer.is_open
