@@ -74,8 +74,8 @@ def outline(package: str, name: str) -> typer.Typer:
 
 @cache
 def _names(module: str) -> dict[str, Any]:
-    """Return the names that the outline of a module defines: its constants, simple classes, and functions that do
-    nothing."""
+    """Return the names that the outline of a module defines: its constants, simple classes, and functions without
+    their bodies. They describe the commands only: whoever runs one imports the module itself (group)."""
     origin = str(_spec_of(module).origin)
     names: dict[str, Any] = {"__name__": module}
     for node in ast.parse(Path(origin).read_text()).body:

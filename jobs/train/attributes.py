@@ -121,6 +121,11 @@ def attributes(
     elif blend < 1:
         raise UserError("--blend is the share of the trained weights beside those of --start; give --start FILE")
     given = load_attributes(calibrate) if calibrate else None
+    if calibrate and given and first and given[1].width != width:
+        raise UserError(
+            f"--calibrate {calibrate} has a network of width {given[1].width:g}, and --start one of {width:g}; "
+            "give the file from which its training started"
+        )
     table = utkface.load(data)
     sides = {str(side): rows for side, rows in table.groupby(split_of(table, output))}
     say(", ".join(f"{side}: {len(rows):,} pictures" for side, rows in sides.items()))
@@ -138,11 +143,6 @@ def attributes(
         network, file = given
         side_px = file.side_px
         made = f"Calibrated by `rollcall train attributes --calibrate {calibrate}` on {len(sides['validation'])}"
-        if first and file.width != width:
-            raise UserError(
-                f"--calibrate {calibrate} has a network of width {file.width:g}, and --start one of {width:g}; "
-                "give the file from which its training started"
-            )
     if first and blend < 1:
         network = blended(first, network, blend)
 
@@ -156,7 +156,7 @@ def attributes(
     summary = evaluation.summary(judged, resamples=RESAMPLES, seed=seed)
     (output / "test.json").write_text(json.dumps(summary, indent=1) + "\n")
     show_figures({NAME: summary})
-    if calibrate is None:
+    if given is None:
         seconds = pd.read_csv(output / "history.csv")["seconds"].iloc[-1]
         say(f"trained in {duration(seconds)}")
     say(str(path))

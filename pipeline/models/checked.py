@@ -139,7 +139,9 @@ class CheckedEstimator(_Checked):
         probs = self._numbers("female_probs", estimates.female_probs, (count,))
         impossible = ages[(ages < NO_AGES[0]) | (ages > NO_AGES[1])]
         if len(impossible):
-            raise self._fault(f"ages go to {impossible[0]:g} years, and nobody is younger than 0 or as old as that")
+            raise self._fault(
+                f"ages go to {impossible[0]:g} years, and only {NO_AGES[0]:g} to {NO_AGES[1]:g} can be ages"
+            )
         if not (np.isfinite(stds) & (stds > 0))[np.isfinite(ages)].all():
             raise self._fault("age_stds are not all above 0 where there is an age")
         if ((probs < 0) | (probs > 1)).any():

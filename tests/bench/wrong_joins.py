@@ -1,6 +1,7 @@
 """Measure whether `identity.wrong_joins` means what it says, on gaps and cuts that are made (artificial_gaps).
 
-    python -m tests.bench.wrong_joins OUTPUT [--cache DIR] [--repeats N] [--cut-repeats N] [--set identity.KEY=VALUE …]
+    python -m tests.bench.wrong_joins OUTPUT [--cache DIR] [--repeats N] [--cut-repeats N] [--shares SHARE …]
+        [--set identity.KEY=VALUE …]
 
 Pairs are measured once and joined with different least evidence, in nats. The first table has the recall and the share
 of wrong joins by that evidence, and of all pairs that evidence next to it newly joins or parts, how many are right. The
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cut-repeats", type=int, default=20)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     arguments = parser.parse_args()
     archive = read_archive(arguments.output, arguments.cache)
     params = restored(archive.config.result_knobs(), str(arguments.output), arguments.settings).identity
@@ -115,7 +117,7 @@ def main() -> None:
             print(f"{evidence:6.1f}  {rates(cases)[0]:.3f}  {wrong_share(cases):.4f}  {added}", flush=True)
             before = right, wrong
         print("accepted share: recall, share of wrong joins; chosen without a clip, on that clip, and the evidence")
-        for share in SHARES:
+        for share in arguments.shares:
             now = [case for linked in every for case in linked(replace(params, wrong_joins=share))]
             others, evidence = left_out(results, share)
             print(

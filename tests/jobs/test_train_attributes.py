@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,8 @@ def test_a_start_of_another_width_is_refused(pictures: Path, tmp_path: Path) -> 
     file.write(start, AttributeNet(width=0.5))
     with pytest.raises(UserError, match=r"has a network of width 0\.5; give --width 0\.5"):
         train(pictures, tmp_path / "run", "--start", str(start))
+    whole = tmp_path / "whole.safetensors"
+    replace(file, width=1.0).write(whole, AttributeNet())
+    with pytest.raises(UserError, match=r"width 0\.5, and --start one of 1; give the file from which"):
+        train(pictures, tmp_path / "run", "--start", str(whole), "--calibrate", str(start))
+    assert not (tmp_path / "run").exists()
